@@ -1,0 +1,40 @@
+"""Errors that a person can act on.
+
+Programming mistakes (a wrong shape, a wrong dtype) raise `TypeError` or `ValueError`; whatever comes
+from outside (a file, a folder, a machine without a backend) raises one of the classes here. The
+command line prints their message as one line and exits with 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class NldfError(Exception):
+    """Base of the errors that carry a message for a person, and need no traceback."""
+
+
+class FileProblem(NldfError):
+    """A file or folder that can't be used as it is.
+
+    Args:
+        path: the file or folder.
+        problem: what was expected and what came.
+        mend: what the reader can do about it; empty where nothing is known.
+
+    Example:
+        >>> str(FileProblem("a.wav", "it is empty (0 bytes)", "record it again"))
+        'a.wav: it is empty (0 bytes). To mend it: record it again.'
+    """
+
+    def __init__(self, path: str | Path, problem: str, mend: str = "") -> None:
+        self.path, self.problem, self.mend = Path(path), problem, mend
+        super().__init__(f"{path}: {problem}." + (f" To mend it: {mend}." if mend else ""))
+
+
+class MissingBackend(NldfError):
+    """A compiled kernel, library or weight file that a call asked for is not there."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        self.what, self.mend = what, mend
+        super().__init__(f"{what}. To mend it: {mend}.")

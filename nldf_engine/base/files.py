@@ -1,0 +1,138 @@
+"""Writing so that nothing is ever half-written, and reading so that nothing leaves its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nldf_engine.base.errors import FileProblem
+
+
+def _writable_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileProblem(
+            path.parent,
+            f"the folder can't be made ({error.strerror})",
+            "choose an output path that you may write to",
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; renames it to `path` only when the block succeeds.
+
+    The temporary name keeps the ending, since encoders choose their container by it. Whatever goes
+    wrong inside (an exception, Ctrl-C, a full disk), the temporary file is removed and an older
+    `path` stays as it was.
+
+    Raises:
+        FileProblem: the folder can't be made or written to.
+    """
+    path = Path(path)
+    _writable_parent(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise FileProblem(
+            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | PermissionError) or error.errno == 28:
+            raise FileProblem(
+                path,
+                f"it can't be written ({error.strerror})",
+                "free some space, or choose another output path",
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a fresh folder beside `path`; it replaces `path` whole when the block succeeds.
+
+    Raises:
+        FileProblem: the folder can't be made or written to.
+    """
+    path = Path(path)
+    _writable_parent(path)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise FileProblem(
+            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
+        ) from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all. NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
+    """Reads a JSON file of at most `limit` bytes.
+
+    Raises:
+        FileProblem: the file is missing, larger than `limit`, or not JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileProblem(path, "there is no such file")
+    if path.stat().st_size > limit:
+        raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than the {limit} expected")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileProblem(path, f"it is not valid JSON ({error})") from error
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """The path of `name` in `folder`, refused when it would lie outside of it.
+
+    Raises:
+        FileProblem: `name` is absolute, climbs out with `..`, or is a link that does.
+    """
+    root = Path(folder).resolve()
+    target = (root / name).resolve()
+    if root != target and root not in target.parents:
+        raise FileProblem(Path(folder), f"it names the path {name!r}, which lies outside the folder")
+    return target
+
+
+def sha256(path: str | Path) -> str:
+    """The file's SHA-256 as a hexadecimal string, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

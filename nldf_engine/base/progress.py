@@ -1,0 +1,114 @@
+"""Progress with an estimate of what is left, on everything that takes over two seconds.
+
+On a terminal it is a live bar; elsewhere (a log, CI) a plain line every ten seconds. All of it goes
+to stderr, so that stdout stays free for results.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+QUIET_SECONDS = 2.0
+LOG_EVERY_SECONDS = 10.0
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`.
+
+    Example:
+        >>> clock(75), clock(3725)
+        ('1:15', '1:02:05')
+    """
+    whole = max(0, int(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+class Bar:
+    """A progress bar: `with Bar("train", total=2000) as bar: bar.step(note="31.2 dB")`.
+
+    Args:
+        label: what is being done, as a short noun phrase.
+        total: number of steps; None where it is unknown (then no estimate is shown).
+        unit: what one step is, in the singular.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str = "step") -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self._first, self.note = 0, 0, ""
+        self._start = self._last_drawn = time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._shown = False
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._draw(final=True)
+
+    def start_at(self, done: int) -> None:
+        """Says that `done` steps were finished earlier, so that they do not count in the estimate."""
+        self.done = self._first = done
+
+    def step(self, amount: int = 1, note: str = "", fraction: float | None = None) -> None:
+        """Counts `amount` steps; `note` stands at the end of the line.
+
+        `fraction` in [0, 1] overrides the share done where a budget other than the steps rules (time).
+        """
+        self.done += amount
+        self.note = note or self.note
+        now = time.monotonic()
+        every = 0.1 if self._live else LOG_EVERY_SECONDS
+        if now - self._start > QUIET_SECONDS and now - self._last_drawn > every:
+            self._last_drawn = now
+            self._draw(fraction=fraction)
+
+    def _draw(self, fraction: float | None = None, final: bool = False) -> None:
+        spent = time.monotonic() - self._start
+        fresh = self.done - self._first
+        if fraction is None and self.total:
+            fraction = self.done / self.total
+        parts = [self.label]
+        if final:
+            parts.append(f"{self.done} {self.unit}s in {clock(spent)}")
+        elif fraction is not None and 0 < fraction <= 1 and fresh:
+            share = fraction if not self._first else fresh / max(1, (self.total or self.done) - self._first)
+            left = spent * (1 - share) / share if share > 0 else 0
+            filled = int(24 * fraction)
+            meter = "█" * filled + "·" * (24 - filled) if self._live else f"{100 * fraction:.0f} %"
+            of = f"/{self.total}" if self.total else ""
+            parts.append(f"{meter} {self.done}{of} {self.unit}s, {clock(left)} left")
+        else:
+            parts.append(f"{self.done} {self.unit}s, {clock(spent)} spent")
+        if self.note:
+            parts.append(self.note)
+        line = "  ".join(parts)
+        self._shown = True
+        if self._live:
+            sys.stderr.write("\r\x1b[2K" + line + ("\n" if final else ""))
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def track(items: Iterable[T], label: str, total: int | None = None, unit: str = "step") -> Iterator[T]:
+    """Iterates over `items` behind a `Bar`.
+
+    Example:
+        >>> sum(track([1, 2, 3], "adding"))
+        6
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with Bar(label, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.step()

@@ -1,0 +1,240 @@
+"""Writing video: H.264 with AAC, lossless FFV1 label maps, and VP9 with alpha; whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_path
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class _Codec:
+    encoder: str
+    pixels: str
+    channels: tuple[int, ...]
+    options: dict[str, str]
+    audio: str
+    endings: tuple[str, ...]
+
+
+_CODECS = {
+    "h264": _Codec("libx264", "yuv420p", (3,), {"preset": "medium"}, "aac", (".mp4", ".mov", ".m4v", ".mkv")),
+    "ffv1": _Codec(
+        "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "250"}, "flac", (".mkv",)
+    ),
+    "vp9a": _Codec(
+        "libvpx-vp9",
+        "yuva420p",
+        (4,),
+        {"b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+        "libopus",
+        (".webm",),
+    ),
+}
+SOUND_RATE = 48_000  # what every player takes; AAC blocks are short there, so lengths agree with the picture
+
+
+class VideoWriter:
+    """Streams frames into a file that appears only when everything went well.
+
+    Args:
+        path: the file to write; its ending chooses the container (.mp4 .mov .m4v
+            .mkv; labels .mkv; alpha .webm).
+        width, height: of the frames, in pixels; an odd size is padded by one row or column (the edge
+            repeated) where the codec needs it.
+        fps: frames a second.
+        audio: (samples float [N] or [N, channels], samples a second); cut or padded with silence to the
+            length of the picture.
+        codec: "h264" (RGB in, yuv420p and AAC out), "ffv1" (gray [H, W], lossless), or "vp9a" (RGBA in,
+            VP9 with alpha and Opus out).
+        crf: quality, lower is better (H.264: 16 is nearly transparent).
+        metadata: container tags.
+
+    Raises:
+        ValueError: an unknown codec, a wrong ending, or a frame of the wrong shape or dtype.
+        FileProblem: the file can't be written (no permission, full disk); nothing is left of it then.
+
+    Example:
+        with VideoWriter("out.mp4", 512, 512, audio=(samples, 16000)) as writer:
+            for frame in frames:
+                writer.write(frame)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        fps: float = 25.0,
+        audio: tuple[np.ndarray, int] | None = None,
+        codec: str = "h264",
+        crf: int = 16,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        if codec not in _CODECS:
+            raise ValueError(f"VideoWriter: codec must be one of {', '.join(_CODECS)}, got {codec!r}")
+        self._spec = _CODECS[codec]
+        self.path = Path(path)
+        if self.path.suffix.lower() not in self._spec.endings:
+            endings = " or ".join(self._spec.endings)
+            raise ValueError(f"VideoWriter: {codec} is written to {endings}, got {self.path.name!r}")
+        if width < 1 or height < 1 or fps <= 0:
+            raise ValueError(f"VideoWriter: size and rate must be positive, got {width} x {height} at {fps}")
+        self.width, self.height, self.fps = width, height, Fraction(fps).limit_denominator(1001)
+        self._crf, self._metadata, self.frames = crf, metadata or {}, 0
+        self._sound = None if audio is None else _sound(*audio)
+        self._sent = 0
+        self._stack = contextlib.ExitStack()
+        self._container: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        temporary = self._stack.enter_context(atomic_path(self.path))
+        try:
+            options = {"movflags": "+faststart+use_metadata_tags"} if self.path.suffix != ".webm" else {}
+            self._container = av.open(
+                str(temporary), "w", options=options if "mp4" in self.path.suffix else {}
+            )
+            self._container.metadata.update(self._metadata)
+            settings = dict(self._spec.options)
+            if self._spec.encoder != "ffv1":
+                settings["crf"] = str(self._crf)
+            even = 2 if "420" in self._spec.pixels else 1
+            video = self._container.add_stream(self._spec.encoder, rate=self.fps, options=settings)
+            video.width, video.height = -(-self.width // even) * even, -(-self.height // even) * even
+            video.pix_fmt = self._spec.pixels
+            video.codec_context.time_base = 1 / self.fps
+            if self._spec.channels:
+                for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+                    setattr(video.codec_context, tag, 1)  # BT.709, studio range
+            self._video, self._audio = video, None
+            if self._sound is not None:
+                layout = "mono" if self._sound.shape[0] == 1 else "stereo"
+                self._audio = self._container.add_stream(self._spec.audio, rate=SOUND_RATE, layout=layout)
+        except BaseException as error:
+            self._abandon(error)
+            raise self._problem(error) from error
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends one frame: uint8 [H, W, 3] RGB, [H, W, 4] RGBA for vp9a, [H, W] for ffv1."""
+        import av
+
+        shape = (self.height, self.width, *self._spec.channels)
+        if frame.dtype != np.uint8 or frame.shape != shape:
+            raise ValueError(f"VideoWriter.write: expected uint8 {shape}, got {frame.dtype} {frame.shape}")
+        rows, columns = self._video.height - self.height, self._video.width - self.width
+        if rows or columns:
+            frame = np.pad(frame, [(0, rows), (0, columns), (0, 0)][: frame.ndim], mode="edge")
+        kind = {0: "gray", 3: "rgb24", 4: "rgba"}[frame.shape[2] if frame.ndim == 3 else 0]
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
+        if kind != "gray":
+            picture = picture.reformat(
+                format=self._spec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
+        picture.pts, picture.time_base = self.frames, 1 / self.fps
+        try:
+            self._container.mux(self._video.encode(picture))
+            self.frames += 1
+            self._send_sound()
+        except av.error.FFmpegError as error:
+            raise self._problem(error) from error
+
+    def _send_sound(self, last: bool = False) -> None:
+        """Encodes the sound up to the picture written so far, so that the file interleaves."""
+        import av
+
+        if self._audio is None or self._sound is None:
+            return
+        until = round(self.frames / self.fps * SOUND_RATE)
+        block = 8192
+        while self._sent < until and (last or until - self._sent >= block):
+            count = min(block, until - self._sent)
+            piece = np.zeros((self._sound.shape[0], count), np.float32)
+            known = self._sound[:, self._sent : self._sent + count]
+            piece[:, : known.shape[1]] = known
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._audio.layout.name)
+            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._sent, Fraction(1, SOUND_RATE)
+            self._container.mux(self._audio.encode(frame))
+            self._sent += count
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is None:
+            try:
+                if not self.frames:
+                    raise ValueError(f"VideoWriter: not one frame was written to {self.path}")
+                self._send_sound(last=True)
+                self._container.mux(self._video.encode(None))
+                if self._audio is not None:
+                    self._container.mux(self._audio.encode(None))
+                self._container.close()
+                self._stack.close()
+            except BaseException as error:
+                self._abandon(error)
+                raise self._problem(error) from error
+        else:
+            self._abandon(value)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Closes what is open and removes the file in the making."""
+        if self._container is not None:
+            with contextlib.suppress(Exception):
+                self._container.close()
+        with contextlib.suppress(type(error)):
+            self._stack.__exit__(type(error), error, error.__traceback__)
+
+    def _problem(self, error: BaseException) -> BaseException:
+        import av
+
+        if not isinstance(error, av.error.FFmpegError):
+            return error
+        if error.errno in FULL_DISK:
+            return FileProblem(
+                self.path, "the disk is full", "free some space, or choose another output path"
+            )
+        return FileProblem(
+            self.path, f"the video can't be written ({error.strerror})", "choose another output path or size"
+        )
+
+
+def _sound(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples as float32 [1 or 2, N] at SOUND_RATE."""
+    import av
+
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or rate <= 0:
+        raise ValueError(
+            f"VideoWriter: audio must be [N] or [N, channels] at a positive rate, got {samples.shape}"
+        )
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"VideoWriter: audio samples must be float in [-1, 1], got {samples.dtype}")
+    planes = samples[None] if samples.ndim == 1 else samples.T
+    planes = planes if planes.shape[0] <= 2 else planes.mean(0, keepdims=True)
+    planes = np.ascontiguousarray(np.clip(np.nan_to_num(planes), -1, 1), dtype=np.float32)
+    if rate == SOUND_RATE or planes.shape[1] == 0:
+        return planes
+    layout = "mono" if planes.shape[0] == 1 else "stereo"
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE)
+    pieces = []
+    for start in range(0, planes.shape[1], 1 << 16):
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(planes[:, start : start + (1 << 16)]), format="fltp", layout=layout
+        )
+        frame.sample_rate, frame.pts, frame.time_base = int(rate), start, Fraction(1, int(rate))
+        pieces += resampler.resample(frame)
+    pieces += resampler.resample(None)
+    return np.concatenate([piece.to_ndarray() for piece in pieces], axis=1)

@@ -1,0 +1,165 @@
+"""Camera poses for a clip: the avatar's own track looped without a jump, a still one, or a file's.
+
+A pose is camera-to-head, [4, 4]: the head stands still and the camera moves (AD-NeRF 3.1).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import read_json
+
+LOOP_BLEND_FRAMES = 25
+LARGEST_FILE = 256 << 20
+ORTHONORMAL_TOLERANCE = 1e-2
+
+
+def check_poses(poses: Tensor, name: str = "poses") -> Tensor:
+    """The poses as [T, 4, 4] float32, refused where they are no rigid motions.
+
+    Raises:
+        ValueError: wrong shape, no frames, NaN or infinity, a part that is no rotation, or a last row
+            other than 0 0 0 1.
+    """
+    if poses.dim() != 3 or tuple(poses.shape[1:]) != (4, 4) or not len(poses):
+        raise ValueError(f"{name}: expected [T, 4, 4] with T at least 1, got {list(poses.shape)}")
+    if not poses.is_floating_point():
+        raise ValueError(f"{name}: expected floating point numbers, got {poses.dtype}")
+    poses = poses.float()
+    finite = torch.isfinite(poses).flatten(1).all(1)
+    if not bool(finite.all()):
+        bad = int((~finite).nonzero()[0, 0])
+        raise ValueError(f"{name}: frame {bad} holds NaN or infinity ({int((~finite).sum())} frames do)")
+    rotation = poses[:, :3, :3].double()
+    error = (rotation @ rotation.transpose(1, 2) - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
+    mirrored = torch.linalg.det(rotation) < 0
+    if float(error.max()) > ORTHONORMAL_TOLERANCE or bool(mirrored.any()):
+        bad = int(mirrored.nonzero()[0, 0]) if bool(mirrored.any()) else int(error.argmax())
+        raise ValueError(
+            f"{name}: frame {bad} is no rigid motion: its upper left 3 x 3 part must be a rotation "
+            f"(expected camera-to-head matrices with OpenCV axes)"
+        )
+    last = torch.tensor([0.0, 0, 0, 1])
+    if float((poses[:, 3] - last).abs().max()) > 1e-4:
+        raise ValueError(f"{name}: the last row of every pose must be 0 0 0 1")
+    return poses
+
+
+def load_poses(path: str | Path) -> Tensor:
+    """[T, 4, 4] poses of a .npy, .json (nested lists) or .safetensors file, or of a dataset folder.
+
+    Raises:
+        FileProblem: the file is missing, of another kind, damaged, or holds no valid poses.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "track.safetensors"
+    if not path.is_file():
+        raise FileProblem(
+            path, "there is no such file", "give a pose file, a dataset folder, 'track' or 'still'"
+        )
+    if path.stat().st_size > LARGEST_FILE:
+        raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than a pose file can have")
+    mend = "write [T, 4, 4] float32 camera-to-head matrices as .npy, .safetensors (tensor 'poses') or .json"
+    kind = path.suffix.lower()
+    try:
+        if kind == ".npy":
+            value = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+        elif kind == ".safetensors":
+            with safe_open(path, "pt") as stream:
+                if "poses" not in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
+                    raise FileProblem(path, "it holds no tensor named 'poses'", mend)
+                value = stream.get_tensor("poses")
+        elif kind == ".json":
+            value = torch.tensor(read_json(path, LARGEST_FILE), dtype=torch.float32)
+        else:
+            raise FileProblem(path, f"pose files end in .npy, .safetensors or .json, not {kind!r}", mend)
+        return check_poses(value)
+    except (ValueError, TypeError, OSError, EOFError, SafetensorError, json.JSONDecodeError) as error:
+        raise FileProblem(path, f"it holds no usable poses ({error})", mend) from error
+
+
+def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Rotations [N, 3, 3] between a and b; close ones, so the chord's projection serves for the arc."""
+    mixed = a + share[:, None, None] * (b - a)
+    u, _, v = torch.linalg.svd(mixed)
+    return u @ v
+
+
+def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """A track repeated to `frames` frames without a jump.
+
+    The end of every round is blended into its beginning over a second, rotations on the rotation group.
+
+    Args:
+        poses: [T, 4, 4].
+        eyes: [T] eye openness.
+        frames: how many to return, at least 1.
+
+    Returns:
+        poses [frames, 4, 4] and eyes [frames].
+    """
+    if frames <= len(poses):
+        return poses[:frames], eyes[:frames]
+    blend = min(LOOP_BLEND_FRAMES, len(poses) // 3)
+    if blend < 1:
+        index = torch.zeros(frames, dtype=torch.long)
+        return poses[index], eyes[index]
+    period = len(poses) - blend
+    ramp = (torch.arange(blend) + 1) / (blend + 1)
+    share = 1 - ramp * ramp * (3 - 2 * ramp)
+    first, last = poses[:blend], poses[period:]
+    seam = first.clone()
+    seam[:, :3, :3] = _rotation_blend(first[:, :3, :3], last[:, :3, :3], share)
+    seam[:, :3, 3] = first[:, :3, 3] + share[:, None] * (last[:, :3, 3] - first[:, :3, 3])
+    eyes_seam = eyes[:blend] + share * (eyes[period:] - eyes[:blend])
+    # The first round starts on the track itself: only later rounds come from an end.
+    index = torch.arange(frames)
+    rounds, place = index // period, index % period
+    looped, looped_eyes = poses[place].clone(), eyes[place].clone()
+    on_seam = (rounds > 0) & (place < blend)
+    looped[on_seam] = seam[place[on_seam]]
+    looped_eyes[on_seam] = eyes_seam[place[on_seam]]
+    return looped, looped_eyes
+
+
+def still_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """One pose for all frames, the track's most central one; the eyes go on as in the track."""
+    place = poses[:, :3, :].flatten(1)
+    central = int((place - place.median(0).values).square().sum(1).argmin())
+    return poses[central].expand(frames, 4, 4).contiguous(), loop_track(poses, eyes, frames)[1]
+
+
+def resolve_poses(
+    spec: str | Path | Tensor | np.ndarray | None, track: Tensor, eyes: Tensor, frames: int
+) -> tuple[Tensor, Tensor]:
+    """Poses and eye openness for a clip of `frames` frames.
+
+    Args:
+        spec: None or "track" (the avatar's own), "still", the path of a pose file or dataset, or [T, 4, 4].
+            A shorter track than the clip is looped; a longer one is cut.
+        track: [T, 4, 4], the avatar's own poses.
+        eyes: [T], the avatar's own eye openness.
+        frames: length of the clip.
+
+    Raises:
+        FileProblem: the file can't be used.
+        ValueError: given poses are no rigid motions.
+    """
+    if spec is None or (isinstance(spec, str) and spec == "track"):
+        return loop_track(track, eyes, frames)
+    if isinstance(spec, str) and spec == "still":
+        return still_track(track, eyes, frames)
+    if isinstance(spec, str | Path):
+        poses = load_poses(spec)
+    else:
+        poses = check_poses(torch.as_tensor(spec))
+    own_eyes = loop_track(track, eyes, frames)[1]
+    return loop_track(poses, torch.zeros(len(poses)), frames)[0], own_eyes

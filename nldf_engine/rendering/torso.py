@@ -1,0 +1,90 @@
+"""The torso as a soft-edged plate that moves with the speaker.
+
+Between the field of the head and the background lies one picture of neck and shoulders with an
+opacity. A frame shows it under an affine motion; where no tracked motion is given (new poses), the
+motion is predicted linearly from the head's pose.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POSE_FEATURES = 7
+
+
+def pose_features(poses: Tensor) -> Tensor:
+    """[T, 7] float32 of poses [T, 4, 4]: viewing rotation (3 skew entries), translation (3), and 1."""
+    rotation = poses[:, :3, :3]
+    skew = torch.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        1,
+    )
+    # The camera in head space moves with the head's turn; in camera space it is the head's own place.
+    place = -(rotation.transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
+    return torch.cat([skew / 2, place, torch.ones_like(skew[:, :1])], 1)
+
+
+class TorsoPlate(nn.Module):
+    """A plate [H, W, 4] and the motion that it follows.
+
+    Motions are [T, 2, 3]: plate coordinates -> frame coordinates, both in units of the frame's width
+    (0 left, 1 right; pixel centres at +0.5), so that they hold at every resolution.
+
+    Args:
+        height, width: size of the plate in pixels.
+    """
+
+    color: Tensor
+    alpha: Tensor
+    motion_weights: Tensor
+    present: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("color", torch.zeros(height, width, 3))
+        self.register_buffer("alpha", torch.zeros(height, width))
+        identity = torch.zeros(POSE_FEATURES, 6)
+        identity[-1] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        self.register_buffer("motion_weights", identity)
+        self.register_buffer("present", torch.tensor(False))
+
+    def fit_motion(self, poses: Tensor, motion: Tensor, ridge: float = 1e-3) -> None:
+        """Fits the linear prediction of `motion` [T, 2, 3] from `poses` [T, 4, 4] by ridge regression."""
+        features = pose_features(poses).double()
+        scale = features[:, :-1].std(0).clamp_min(1e-6)
+        mean = features[:, :-1].mean(0)
+        x = torch.cat([(features[:, :-1] - mean) / scale, features[:, -1:]], 1)
+        y = motion.reshape(-1, 6).double()
+        penalty = ridge * len(x) * torch.eye(POSE_FEATURES, dtype=torch.float64)
+        penalty[-1, -1] = 0
+        weights = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+        slope = weights[:-1] / scale[:, None]
+        offset = weights[-1] - mean @ slope
+        self.motion_weights.copy_(torch.cat([slope, offset[None]]).float())
+
+    def predict_motion(self, poses: Tensor) -> Tensor:
+        """[T, 2, 3] motions for poses [T, 4, 4]."""
+        return (pose_features(poses) @ self.motion_weights).reshape(-1, 2, 3)
+
+    def sample(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """The plate where F frames' `points` [F, P, 2] fall under `motion` [F, 2, 3].
+
+        Points are in units of the frame's width, as motions are.
+
+        Returns:
+            color [F, P, 3] float32 and alpha [F, P] float32, not premultiplied.
+        """
+        inverse = torch.linalg.inv(motion[:, :, :2])
+        plate = (points - motion[:, None, :, 2]) @ inverse.transpose(1, 2)
+        height, width = self.alpha.shape
+        grid = plate * plate.new_tensor([2.0, 2.0 * width / height]) - 1
+        layer = torch.cat([self.color, self.alpha[..., None]], -1).permute(2, 0, 1)[None]
+        # The plate is the same for all frames: one row of the grid a frame, one call for all.
+        out = F.grid_sample(layer, grid[None], "bilinear", "border", align_corners=False)[0]
+        return out[:3].permute(1, 2, 0), out[3]
