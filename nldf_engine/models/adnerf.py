@@ -1,0 +1,185 @@
+"""AD-NeRF: an audio-conditioned radiance field, sampled coarse to fine (ad_nerf sections 3.2-3.4).
+
+One class for every part of the body; what differs is the configuration. Names and order of the
+parameters follow the paper's released network, so that its checkpoints map onto it one to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
+from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.nn.linear import FrameLinear
+from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
+from nldf_engine.rendering.volume import resample_distances, sample_lengths, stratified_distances
+
+
+@dataclass(frozen=True)
+class RadianceFieldConfig:
+    """An AD-NeRF field and how it is sampled. The defaults are the paper's.
+
+    Args:
+        bounds: where the head lies along a ray.
+        conditions: the per-frame code.
+        width, depth: size of the trunk; the encoded point enters again behind layer `skip`.
+        view_layers: layers of the colour branch, of half the width.
+        position_frequencies, direction_frequencies: of the encodings.
+        coarse, fine: samples a ray of the two passes; coarse + fine is a multiple of `segments`.
+        segments: M, into which the fine pass is split for a student.
+        density_scale: density = scale * softplus(raw) per metre, or with `relu` scale * relu(raw).
+        density: "relu" (the paper) or "softplus" (no dead start in small networks).
+    """
+
+    bounds: Bounds
+    conditions: ConditionConfig = field(default_factory=ConditionConfig)
+    width: int = 256
+    depth: int = 8
+    skip: int = 4
+    view_layers: int = 3
+    position_frequencies: int = 10
+    direction_frequencies: int = 4
+    coarse: int = 64
+    fine: int = 128
+    segments: int = 4
+    density_scale: float = 1.0
+    density: str = "relu"
+
+    def __post_init__(self) -> None:
+        if (self.coarse + self.fine) % self.segments:
+            raise ValueError(
+                f"RadianceFieldConfig: coarse + fine must be a multiple of segments, got "
+                f"{self.coarse} + {self.fine} and {self.segments}"
+            )
+        if self.density not in ("relu", "softplus"):
+            raise ValueError(
+                f"RadianceFieldConfig: density must be 'relu' or 'softplus', got {self.density!r}"
+            )
+
+
+class RadianceMLP(nn.Module):
+    """F(audio, direction, point) -> (colour, density), AD-NeRF eq. (1), NLDF eq. (2)."""
+
+    def __init__(self, config: RadianceFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        points = frequency_dim(3, config.position_frequencies)
+        views = frequency_dim(3, config.direction_frequencies)
+        code, width, half = config.conditions.code_dim, config.width, config.width // 2
+        self.pts_linears = nn.ModuleList()
+        for layer in range(config.depth):
+            if layer == 0:
+                self.pts_linears.append(FrameLinear(points, code, 0, width))
+            elif layer == config.skip + 1:
+                self.pts_linears.append(FrameLinear(points, code, width, width))
+            else:
+                self.pts_linears.append(nn.Linear(width, width))
+        self.views_linears = nn.ModuleList(
+            nn.Linear(width + views if layer == 0 else half, half) for layer in range(config.view_layers)
+        )
+        self.rgb_linear = nn.Linear(half, 3)
+        self.alpha_linear = nn.Linear(width, 1)
+
+    def forward(self, points: Tensor, views: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour and density of samples.
+
+        Args:
+            points: [F, N, S, 3], in units of the bounds' radius.
+            views: [F, N, 3] unit directions.
+            code: [F, C].
+
+        Returns:
+            rgb [F, N, S, 3] in [0, 1], density [F, N, S] per metre.
+        """
+        config = self.config
+        frames, rays, samples, _ = points.shape
+        encoded = encode_frequencies(points.reshape(frames, rays * samples, 3), config.position_frequencies)
+        hidden = encoded
+        for i, layer in enumerate(self.pts_linears):
+            if isinstance(layer, FrameLinear):
+                hidden = layer(encoded, code, hidden if i else None)
+            else:
+                hidden = layer(hidden)
+            hidden = F.relu(hidden, inplace=True)
+        raw = self.alpha_linear(hidden)[..., 0]
+        density = F.relu(raw) if config.density == "relu" else F.softplus(raw - 1)
+        # The view is one vector a ray: its share of the first layer is computed once and broadcast.
+        first = self.views_linears[0]
+        w_hidden, w_views = first.weight.split([config.width, first.in_features - config.width], 1)
+        seen = F.linear(encode_frequencies(views, config.direction_frequencies), w_views, first.bias)
+        branch = F.linear(hidden, w_hidden).view(frames, rays, samples, -1) + seen[:, :, None]
+        branch = F.relu(branch, inplace=True)
+        for layer in self.views_linears[1:]:
+            branch = F.relu(layer(branch), inplace=True)
+        rgb = torch.sigmoid(self.rgb_linear(branch))
+        return rgb, config.density_scale * density.view(frames, rays, samples)
+
+
+class RadianceField(nn.Module):
+    """Audio net, coarse and fine networks, and the two-pass rendering of AD-NeRF (section 3.3).
+
+    The paper puts the background's pixel into a last sample of infinite length. That sample receives
+    what transmittance is left, so here it is the opacity that is returned: any background can stand
+    behind it afterwards.
+    """
+
+    system = "adnerf"
+    config_type = RadianceFieldConfig
+
+    def __init__(self, config: RadianceFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = FrameEncoder(config.conditions)
+        self.coarse = RadianceMLP(config)
+        self.fine = RadianceMLP(config)
+        self.backend = "native"
+
+    def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
+        """[N, C] codes of the frames `index` of a clip (all where None)."""
+        return self.encoder(conditions, index)
+
+    def _pass(
+        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int
+    ) -> tuple[RayColors, Tensor]:
+        frames, count, _ = rays.origins.shape
+        t = distances.view(frames, count, -1, 1)
+        points = (rays.origins[:, :, None] + t * rays.directions[:, :, None]) / self.config.bounds.radius
+        rgb, sigma = network(points, rays.directions, code)
+        samples = distances.shape[1]
+        colors, opacity, weights = ops.composite_segments(
+            sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
+            sample_lengths(distances, self.config.bounds.far).contiguous(),
+            segments=segments, return_weights=True, backend=self.backend,
+        )  # fmt: skip
+        return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
+
+    def passes(self, rays: Rays, code: Tensor, perturb: bool = False) -> tuple[RayColors, RayColors]:
+        """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment."""
+        config = self.config
+        count = rays.origins.shape[0] * rays.origins.shape[1]
+        bounds = config.bounds
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, perturb)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        extra = resample_distances(distances, weights, config.fine, perturb)
+        merged = torch.cat([distances, extra], 1).sort(1).values
+        fine, _ = self._pass(self.fine, rays, code, merged, config.segments)
+        return fine, coarse
+
+    def forward(self, rays: Rays, code: Tensor) -> RayColors:
+        """The fine pass, without random sampling."""
+        return self.passes(rays, code)[0]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only; the code's and the view's shares are left out."""
+        total = 0
+        for network, samples in ((self.coarse, self.config.coarse),
+                                 (self.fine, self.config.coarse + self.config.fine)):  # fmt: skip
+            layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
+            total += samples * sum(layer.in_features * layer.out_features for layer in layers)
+        return total

@@ -1,0 +1,68 @@
+"""What drives a face, made into one code a frame: audio features through the audio net, and the eyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.nn.audio import AudioEncoder
+from nldf_engine.rendering.fields import Conditions
+
+# Open eyes have a lid gap of about a quarter of their width; the code holds it on a scale near one.
+EYES_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class ConditionConfig:
+    """Sizes of the per-frame code.
+
+    Args:
+        audio_dim: features a row of the audio window (29 for mel and DeepSpeech).
+        audio_window: rows of the audio window (16; 2 for HuBERT features of ER-NeRF folders).
+        audio_code: size of the audio code (64 in AD-NeRF).
+        attention_frames: neighbouring frames that the attention fuses (8 in AD-NeRF).
+        eyes: condition on eye openness as well.
+    """
+
+    audio_dim: int = 29
+    audio_window: int = 16
+    audio_code: int = 64
+    attention_frames: int = 8
+    eyes: bool = True
+
+    @property
+    def code_dim(self) -> int:
+        """Size of the whole code."""
+        return self.audio_code + int(self.eyes)
+
+
+class FrameEncoder(nn.Module):
+    """Audio windows and eye openness to codes (AD-NeRF 3.2: audio net, then attention over neighbours)."""
+
+    def __init__(self, config: ConditionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = AudioEncoder(
+            config.audio_dim, config.audio_code, config.attention_frames, window=config.audio_window
+        )
+
+    def forward(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
+        """[N, code_dim] for the frames `index` [N] of the clip; all of them where it is None.
+
+        Raises:
+            ValueError: the audio features have another shape than the network was built for.
+        """
+        expected = (self.config.audio_window, self.config.audio_dim)
+        if tuple(conditions.audio.shape[1:]) != expected:
+            raise ValueError(
+                f"audio: expected features [T, {expected[0]}, {expected[1]}], got "
+                f"{list(conditions.audio.shape)}; they come from another audio front-end than the avatar's"
+            )
+        if index is None:
+            index = torch.arange(len(conditions), device=conditions.audio.device)
+        code = self.audio.encode_clip(conditions.audio, index)
+        if not self.config.eyes:
+            return code
+        return torch.cat([code, EYES_SCALE * conditions.eyes[index, None]], 1)

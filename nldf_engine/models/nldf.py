@@ -1,0 +1,79 @@
+"""NLDF: a light field that gives the colours of a ray's M segments in one evaluation (nldf section 3).
+
+F(beam, audio) -> {c_i}, pixel = sum of c_i, equations (1) and (7). Beside the paper's colours it gives the
+ray's opacity, so that the background can be any and rays outside of the head need no evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
+from nldf_engine.nn.frequency import frequency_dim
+from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
+
+
+@dataclass(frozen=True)
+class LightFieldConfig:
+    """An NLDF student. The defaults are the paper's network.
+
+    Args:
+        bounds: between which distances the beam's points lie.
+        conditions: the per-frame code.
+        width, depth: of the residual MLP.
+        points: K, points of the beam.
+        frequencies: L of the beam's encoding; 0 gives the raw 3K coordinates.
+        segments: M.
+    """
+
+    bounds: Bounds
+    conditions: ConditionConfig = field(default_factory=ConditionConfig)
+    width: int = 256
+    depth: int = 88
+    points: int = 16
+    frequencies: int = 0
+    segments: int = 4
+
+
+class LightField(nn.Module):
+    """The NLDF network: beam encoder, audio net, residual MLP."""
+
+    system = "nldf"
+    config_type = LightFieldConfig
+
+    def __init__(self, config: LightFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = FrameEncoder(config.conditions)
+        code = config.conditions.code_dim
+        beam = frequency_dim(3 * config.points, config.frequencies)
+        self.network = ResMLP(beam + code, 3 * config.segments + 1, config.width, config.depth, code)
+        self.backend = "native"
+
+    def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
+        """[N, C] codes of the frames `index` of a clip (all where None)."""
+        return self.encoder(conditions, index)
+
+    def forward(self, rays: Rays, code: Tensor) -> RayColors:
+        """Segment colours and opacity of rays [F, P] under codes [F, C]."""
+        config = self.config
+        frames, count, _ = rays.origins.shape
+        beams = ops.encode_beams(
+            rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3),
+            config.bounds.near, config.bounds.far,
+            points=config.points, frequencies=config.frequencies,
+            scale=1 / config.bounds.radius, backend=self.backend,
+        )  # fmt: skip
+        out = self.network(beams.view(frames, count, -1), code)
+        colors = out[..., :-1].reshape(frames, count, config.segments, 3)
+        return RayColors(colors, torch.sigmoid(out[..., -1]))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only."""
+        return self.network.macs

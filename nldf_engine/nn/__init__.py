@@ -1,0 +1,1 @@
+"""Layers that models share: encodings, the residual MLP, audio nets."""

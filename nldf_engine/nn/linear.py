@@ -1,0 +1,48 @@
+"""A linear layer whose per-frame inputs become a bias.
+
+The audio code is one vector a frame, so its share of the first layer is one matrix-vector product a
+frame and not a ray: [x, code, hidden] W = x W_x + (code W_code + b) + hidden W_hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FrameLinear(nn.Module):
+    """Linear layer over [points, code, hidden], the code given once a frame.
+
+    Its parameters are those of one `nn.Linear` over the concatenation, in that order of columns.
+
+    Args:
+        point_dim: size of the inputs that differ from ray to ray.
+        code_dim: size of the per-frame code; 0 for none.
+        hidden_dim: size of a hidden activation that is concatenated behind (a skip connection).
+        out_dim: size of the output.
+    """
+
+    def __init__(self, point_dim: int, code_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.sizes = (point_dim, code_dim, hidden_dim)
+        self.linear = nn.Linear(sum(self.sizes), out_dim)
+
+    @property
+    def weight(self) -> Tensor:
+        """[out, point + code + hidden]."""
+        return self.linear.weight
+
+    @property
+    def bias(self) -> Tensor:
+        """[out]."""
+        return self.linear.bias
+
+    def forward(self, points: Tensor, code: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """[F, N, out] of points [F, N, point], code [F, code] and hidden [F, N, hidden]."""
+        w_points, w_code, w_hidden = self.weight.split(self.sizes, 1)
+        frames = len(points)
+        bias = torch.addmm(self.bias, code, w_code.t())
+        out = torch.baddbmm(bias[:, None], points, w_points.t().expand(frames, -1, -1))
+        if hidden is not None:
+            out = torch.baddbmm(out, hidden, w_hidden.t().expand(frames, -1, -1))
+        return out

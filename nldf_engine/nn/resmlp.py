@@ -1,0 +1,87 @@
+"""The residual MLP of NLDF (section 3.1, after R2L): head, residual blocks, one body skip, tail."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + fc2(relu(fc1(x))), with no activation after the sum."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to [..., width]."""
+        return torch.add(x, self.fc2(F.relu(self.fc1(x), inplace=True)))
+
+
+class ResMLP(nn.Module):
+    """A deep residual MLP of `depth` linear layers: head, (depth - 2) / 2 blocks, tail.
+
+    y = relu(head(x)); out = tail(y + blocks(y)).
+
+    Args:
+        in_dim: size of the input; with a code, of the code too (its columns come last).
+        out_dim: size of the output; no activation follows.
+        width: size of the trunk.
+        depth: number of linear layers, even and at least 2 (88 in the paper).
+        code_dim: how many of the input's columns are the per-frame code.
+
+    Raises:
+        ValueError: a size is not positive, or `depth` is odd or below 2.
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 256, depth: int = 88, code_dim: int = 0
+    ) -> None:
+        super().__init__()
+        if depth < 2 or depth % 2:
+            raise ValueError(f"ResMLP: depth must be even and at least 2, got {depth}")
+        if min(in_dim - code_dim, out_dim, width) < 1 or code_dim < 0:
+            raise ValueError(
+                f"ResMLP: sizes must be positive, got in_dim={in_dim} (of it code_dim={code_dim}), "
+                f"out_dim={out_dim}, width={width}"
+            )
+        self.code_dim = code_dim
+        self.head = nn.Linear(in_dim, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range((depth - 2) // 2))
+        self.tail = nn.Linear(width, out_dim)
+        # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
+        with torch.no_grad():
+            for block in self.blocks:
+                block.fc2.weight.mul_(1 / max(1, len(self.blocks)) ** 0.5)
+
+    def frame_bias(self, code: Tensor | None) -> Tensor:
+        """[F, width] (or [width] without a code): the first layer's bias for codes [F, code_dim]."""
+        if code is None or not self.code_dim:
+            return self.head.bias
+        return F.linear(code, self.head.weight[:, -self.code_dim :], self.head.bias)
+
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
+
+        Without a code any leading shape [..., in_dim] is taken.
+        """
+        weight = self.head.weight[:, : self.head.in_features - self.code_dim]
+        bias = self.frame_bias(code)
+        if bias.dim() == 1:
+            first = F.linear(x, weight, bias)
+        else:
+            first = torch.matmul(x, weight.t()) + bias[:, None]
+        first = F.relu(first, inplace=True)
+        y = first
+        for block in self.blocks:
+            y = block(y)
+        return self.tail(y + first) if len(self.blocks) else self.tail(y)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only, the code's share left out (it is paid once a frame)."""
+        layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
+        total = sum(layer.in_features * layer.out_features for layer in layers)
+        return total - self.code_dim * self.head.out_features
