@@ -1,0 +1,225 @@
+"""An avatar on disk: a folder of safetensors, JSON and one picture. Nothing in it is ever unpickled.
+
+avatar.json         schema, system, configuration, camera, audio front-end, provenance, digests
+model.safetensors   the field, the region of its rays and the torso plate
+background.png      what stood behind the speaker
+track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nldf_engine import models
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_folder, inside, read_json, sha256, write_json
+from nldf_engine.rendering.backgrounds import read_picture
+from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.poses import check_poses
+from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.rendering.torso import TorsoPlate
+
+SCHEMA = 1
+FORMAT = "nldf-avatar"
+FILES = ("model.safetensors", "track.safetensors", "background.png")
+LARGEST_PLATE = 4096
+RETRAIN = "copy the whole folder again, or train the avatar again"
+
+
+@dataclass
+class Avatar:
+    """Everything that rendering needs.
+
+    Args:
+        portrait: field, region and torso.
+        camera: the camera of the training video, at the size that was trained.
+        frontend: how audio becomes features.
+        background: uint8 [H, W, 3].
+        poses: [T, 4, 4] float32, the default motion.
+        eye_openness: [T] float32 that goes with it.
+        provenance: where it comes from: dataset hash, versions, training figures (JSON).
+    """
+
+    portrait: Portrait
+    camera: Camera
+    frontend: FrontendConfig
+    background: np.ndarray
+    poses: Tensor
+    eye_openness: Tensor
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def system(self) -> str:
+        """Name of the system: 'nldf', 'adnerf', ..."""
+        return str(self.portrait.field.system)  # type: ignore[attr-defined]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What avatar.json says, the files' digests left out."""
+        height, width = self.portrait.torso.alpha.shape
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "system": self.system,
+            "config": models.config_json(self.portrait.field),  # type: ignore[arg-type]
+            "camera": self.camera.to_json(),
+            "audio": self.frontend.to_json(),
+            "torso": {"height": int(height), "width": int(width)},
+            "frames": len(self.poses),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
+
+        Raises:
+            FileProblem: the folder can't be written, or `path` is a folder that is no avatar.
+        """
+        import cv2
+
+        path = Path(path)
+        if (
+            path.exists()
+            and not (path / "avatar.json").is_file()
+            and (not path.is_dir() or any(path.iterdir()))
+        ):
+            raise FileProblem(
+                path, "it exists and is no avatar, so it is not replaced", "choose another output path"
+            )
+        with atomic_folder(path) as folder:
+            state = {
+                name: value.detach().cpu().contiguous() for name, value in self.portrait.state_dict().items()
+            }
+            save_file(state, folder / "model.safetensors")
+            track = {
+                "poses": self.poses.cpu().contiguous(),
+                "eye_openness": self.eye_openness.cpu().contiguous(),
+            }
+            save_file(track, folder / "track.safetensors")
+            ok, png = cv2.imencode(".png", cv2.cvtColor(self.background, cv2.COLOR_RGB2BGR))
+            if not ok:
+                raise FileProblem(path, "the background could not be written as PNG")
+            (folder / "background.png").write_bytes(png.tobytes())
+            digests = {name: sha256(folder / name) for name in FILES}
+            write_json(folder / "avatar.json", {**self.info, "files": digests})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Avatar:
+        """Reads and checks the folder: schema, digests, names, shapes, finiteness.
+
+        Raises:
+            FileProblem: anything in it is missing, damaged, of a newer schema or not what it says.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise FileProblem(
+                path, "there is no such folder", "give an avatar folder, as `nldf train` writes it"
+            )
+        if not (path / "avatar.json").is_file():
+            raise FileProblem(path, "it holds no avatar.json, so it is no avatar", "`nldf train` makes one")
+        info = read_json(path / "avatar.json")
+        _check_header(path, info)
+        _check_digests(path, info)
+        try:
+            camera = Camera.from_json(info["camera"])
+            frontend = FrontendConfig.from_json(info["audio"])
+            portrait = _empty_portrait(info)
+        except (ValueError, TypeError, KeyError) as error:
+            raise FileProblem(path / "avatar.json", f"it can't be used ({error})", RETRAIN) from error
+        tensors = _read_tensors(path / "model.safetensors", portrait.state_dict())
+        portrait.load_state_dict(tensors, assign=True)
+        portrait.eval().requires_grad_(False)
+        track = _read_tensors(path / "track.safetensors", None)
+        try:
+            poses = check_poses(track["poses"])
+            eyes = track["eye_openness"].float()
+            if eyes.shape != poses.shape[:1] or not bool(torch.isfinite(eyes).all()):
+                raise ValueError(f"eye_openness: expected {len(poses)} finite values, got {list(eyes.shape)}")
+        except (ValueError, KeyError) as error:
+            raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
+        background = read_picture(path / "background.png")
+        provenance = info.get("provenance", {})
+        return cls(portrait, camera, frontend, background, poses, eyes, provenance)
+
+
+def _check_header(path: Path, info: Any) -> None:
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise FileProblem(path / "avatar.json", f"it does not say format {FORMAT!r}", RETRAIN)
+    schema = info.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise FileProblem(
+            path, f"its schema is {schema}, and this version reads up to {SCHEMA}", "upgrade nldf_engine"
+        )
+    if schema != SCHEMA:
+        raise FileProblem(path / "avatar.json", f"schema: expected {SCHEMA}, got {schema!r}", RETRAIN)
+
+
+def _check_digests(path: Path, info: dict[str, Any]) -> None:
+    files = info.get("files")
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        raise FileProblem(
+            path / "avatar.json", f"files: expected digests of {', '.join(FILES)}, got {files!r}", RETRAIN
+        )
+    for name, digest in files.items():
+        target = inside(path, name)
+        if not target.is_file():
+            raise FileProblem(path / name, "it is missing from the avatar", RETRAIN)
+        if sha256(target) != digest:
+            raise FileProblem(
+                path / name, "its content is not what avatar.json says (cut short or changed)", RETRAIN
+            )
+
+
+def _empty_portrait(info: dict[str, Any]) -> Portrait:
+    """The portrait without memory for its weights: shapes are checked before anything is allocated."""
+    torso = info.get("torso")
+    if not isinstance(torso, dict) or set(torso) != {"height", "width"}:
+        raise ValueError(f"torso: expected height and width, got {torso!r}")
+    for side in torso.values():
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_PLATE:
+            raise ValueError(f"torso: sides must be 1 to {LARGEST_PLATE} pixels, got {torso}")
+    with torch.device("meta"):
+        field_ = models.build(str(info.get("system")), info.get("config"))
+        return Portrait(field_, HeadRegion(), TorsoPlate(torso["height"], torso["width"]))  # type: ignore[arg-type]
+
+
+def _read_tensors(path: Path, expected: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """The tensors of a file; with `expected`, just those names, shapes and dtypes, all finite."""
+    try:
+        with safe_open(path, "pt") as stream:
+            names = set(stream.keys())
+            if expected is not None:
+                if missing := set(expected) - names:
+                    raise FileProblem(
+                        path, f"the tensor {min(missing)!r} is missing ({len(missing)} are)", RETRAIN
+                    )
+                if unknown := names - set(expected):
+                    raise FileProblem(
+                        path, f"it holds a tensor {min(unknown)!r} that no part of the model has", RETRAIN
+                    )
+                for name, like in expected.items():
+                    shape = stream.get_slice(name).get_shape()
+                    if list(shape) != list(like.shape):
+                        raise FileProblem(
+                            path, f"{name}: expected shape {list(like.shape)}, got {list(shape)}", RETRAIN
+                        )
+            tensors = {name: stream.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise FileProblem(path, f"it is no readable safetensors file ({error})", RETRAIN) from error
+    for name, value in tensors.items():
+        if expected is not None and value.dtype != expected[name].dtype:
+            raise FileProblem(path, f"{name}: expected {expected[name].dtype}, got {value.dtype}", RETRAIN)
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise FileProblem(path, f"{name} holds NaN or infinity", RETRAIN)
+    return tensors

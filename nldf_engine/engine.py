@@ -1,0 +1,337 @@
+"""The face of the package: load an avatar, give it audio and poses, get a clip.
+
+engine = Engine.load("avatars/me")
+engine.render("speech.wav").save("out.mp4")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nldf_engine import audio as audio_module
+from nldf_engine import ops
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.errors import FileProblem, MissingBackend
+from nldf_engine.base.files import atomic_folder
+from nldf_engine.base.progress import track
+from nldf_engine.base.video import VideoWriter
+from nldf_engine.rendering.backgrounds import resolve_background
+from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.portrait import Layer, to_uint8
+from nldf_engine.rendering.poses import resolve_poses
+
+FPS = 25.0
+LARGEST_SIDE = 4096
+# Rays a network call: large enough for the matrix products, small enough to stay in cache.
+CHUNK_RAYS = {"cpu": 4096, "cuda": 1 << 16}
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """All that a frame needs, worked out once a clip."""
+
+    camera: Camera
+    poses: Tensor
+    codes: Tensor
+    motions: Tensor
+    background: Tensor | None
+
+
+class Frames:
+    """Frames of a clip, rendered when they are asked for: uint8 [T, H, W, 3] (4 when transparent).
+
+    Behaves like a read-only array: `len`, indexing by number or slice, iteration, `numpy.asarray`.
+    """
+
+    def __init__(self, engine: Engine, scene: _Scene) -> None:
+        self._engine, self._scene = engine, scene
+        channels = 4 if scene.background is None else 3
+        self.shape = (len(scene.poses), scene.camera.height, scene.camera.width, channels)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(len(self)))
+            out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+            for place, number in enumerate(chosen):
+                out[place] = self._engine._frame(self._scene, number)
+            return out
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of a clip of {len(self)} frames")
+        return self._engine._frame(self._scene, index % len(self))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for number in range(len(self)):
+            yield self._engine._frame(self._scene, number)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        out = self[:]
+        return out if dtype is None else out.astype(dtype)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered clip; its frames are made when they are read.
+
+    Args:
+        frames: uint8 [T, H, W, 3], or [T, H, W, 4] with straight alpha for a transparent clip.
+        audio: (samples, rate) that belongs to it, or None when features drove it.
+        fps: frames a second.
+    """
+
+    frames: Frames
+    audio: tuple[np.ndarray, int] | None
+    fps: float = FPS
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.frames)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the frames carry alpha."""
+        return self.frames.shape[3] == 4
+
+    def save(self, path: str | Path, crf: int = 16) -> Path:
+        """Writes the clip, whole or not at all.
+
+        Args:
+            path: `.mp4` or `.mov` (H.264 + AAC), `.webm` (VP9, with alpha when transparent), or a folder
+                (no ending) for a PNG sequence `00000.png`, ...
+            crf: the encoder's quality, 0 (best) to 51.
+
+        Returns:
+            the path.
+
+        Raises:
+            FileProblem: another ending, a transparent clip as mp4, or an unwritable place.
+        """
+        path = Path(path)
+        kind = path.suffix.lower()
+        if not kind:
+            return self._save_pictures(path)
+        if kind not in (".mp4", ".mov", ".webm"):
+            raise FileProblem(
+                path, f"a clip can't be written as {kind!r}", "end it in .mp4, .webm or no ending"
+            )
+        if self.transparent and kind != ".webm":
+            raise FileProblem(
+                path, "an mp4 has no transparency", "write a .webm, or a folder (no ending) for PNG pictures"
+            )
+        codec = "vp9a" if kind == ".webm" else "h264"
+        _, height, width, _ = self.frames.shape
+        tags = {"comment": "Synthetic: this person's speech and motion were generated by nldf_engine."}
+        with VideoWriter(
+            path, width, height, fps=self.fps, audio=self.audio, codec=codec, crf=crf, metadata=tags
+        ) as writer:
+            for frame in track(self.frames, f"render {path.name}", unit="frame"):
+                writer.write(frame if self.transparent or codec != "vp9a" else _opaque(frame))
+        return path
+
+    def _save_pictures(self, path: Path) -> Path:
+        import cv2
+
+        if path.exists() and (not path.is_dir() or any(p.suffix != ".png" for p in path.iterdir())):
+            raise FileProblem(
+                path, "it exists and holds something else than pictures", "choose another folder"
+            )
+        order = cv2.COLOR_RGBA2BGRA if self.transparent else cv2.COLOR_RGB2BGR
+        with atomic_folder(path) as folder:
+            for number, frame in enumerate(track(self.frames, f"render {path.name}", unit="frame")):
+                ok, png = cv2.imencode(".png", cv2.cvtColor(frame, order))
+                if not ok:
+                    raise FileProblem(path, f"frame {number} could not be written as PNG")
+                (folder / f"{number:05d}.png").write_bytes(png.tobytes())
+        return path
+
+
+def _opaque(frame: np.ndarray) -> np.ndarray:
+    return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        MissingBackend: CUDA was asked for, and torch or the compiled kernels have none.
+        ValueError: no such device name.
+    """
+    if device == "auto":
+        built = ops.backends()
+        device = "cuda" if torch.cuda.is_available() and built["cuda"] else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise MissingBackend("device 'cuda' was asked for, and torch finds no GPU", "use --device cpu")
+    if chosen.type == "cuda" and not ops.backends()["cuda"]:
+        raise MissingBackend(
+            "device 'cuda' was asked for, and the kernels were built without CUDA",
+            "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`",
+        )
+    return chosen
+
+
+class Engine:
+    """Renders an avatar. Made with `Engine.load`.
+
+    Args:
+        avatar: what to render.
+        device: where.
+        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+    """
+
+    def __init__(self, avatar: Avatar, device: torch.device, backend: str = "native") -> None:
+        if backend not in ("native", "reference"):
+            raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
+        self.avatar, self.device, self.backend = avatar, device, backend
+        self._portrait = avatar.portrait.to(device).eval()
+        self._portrait.field.backend = backend  # type: ignore[attr-defined]
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "native"
+    ) -> Engine:
+        """Loads an avatar folder.
+
+        Args:
+            path: the folder that `nldf train` wrote.
+            device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+            precision: "auto" or "fp32"; both compute in float32.
+            backend: "native" or "reference".
+
+        Raises:
+            FileProblem: the folder is no usable avatar.
+            MissingBackend: a device or backend that is not there.
+            ValueError: an unknown device, precision or backend.
+        """
+        if precision not in ("auto", "fp32"):
+            raise ValueError(f"precision: expected 'auto' or 'fp32', got {precision!r}")
+        return cls(Avatar.load(path), choose_device(device), backend)
+
+    def describe(self) -> dict[str, Any]:
+        """What renders, and with what: system, size, device, backend, precision, multiply-adds a ray."""
+        camera = self.avatar.camera
+        return {
+            "system": self.avatar.system,
+            "size": [camera.width, camera.height],
+            "device": str(self.device),
+            "backend": self.backend,
+            "precision": "fp32",
+            "macs_per_ray": int(self._portrait.field.macs),  # type: ignore[attr-defined]
+            "audio": self.avatar.frontend.to_json(),
+        }
+
+    def features(self, audio: Any) -> tuple[np.ndarray, tuple[np.ndarray, int] | None]:
+        """Features [T, 16, D] for any audio that `render` takes, and the sound that goes with them.
+
+        Raises:
+            FileProblem: the file can't be read.
+            ValueError: features of another shape than the avatar's front-end makes.
+        """
+        if isinstance(audio, np.ndarray | Tensor):
+            array = np.asarray(audio, np.float32)
+            if array.ndim != 3 or not len(array) or not np.isfinite(array).all():
+                raise ValueError(
+                    f"audio: expected finite features [T, 16, D], a path or (samples, rate), "
+                    f"got an array of shape {list(array.shape)}"
+                )
+            return array, None
+        if isinstance(audio, str | Path) and Path(audio).suffix.lower() == ".npy":
+            return audio_module.load_features(audio), None
+        samples = audio_module.load_audio(audio)
+        return audio_module.features(samples, self.avatar.frontend), (samples, audio_module.SAMPLE_RATE)
+
+    @torch.no_grad()
+    def render(
+        self,
+        audio: Any,
+        poses: Any = None,
+        *,
+        background: Any = None,
+        size: int | None = None,
+        eyes: Any = None,
+    ) -> Clip:
+        """A clip of the avatar speaking. Nothing is rendered before its frames are read.
+
+        Args:
+            audio: path of a sound or video file, (samples, rate), a features file (.npy), or features
+                [T, 16, D] of the avatar's front-end.
+            poses: None or "track", "still", a path (pose file or dataset), or [T, 4, 4] camera-to-head.
+            background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
+            size: width in pixels; the avatar's own where None.
+            eyes: [T] eye openness; the avatar's own track where None.
+
+        Returns:
+            Clip of round(seconds * 25) frames.
+
+        Raises:
+            FileProblem: a file that can't be used.
+            ValueError: a wrong shape, size or value.
+
+        Example:
+            >>> engine = Engine.load("avatars/me")                      # doctest: +SKIP
+            >>> clip = engine.render("speech.wav", background="navy")   # doctest: +SKIP
+            >>> clip.save("out.mp4")                                    # doctest: +SKIP
+        """
+        camera = self.avatar.camera
+        if size is not None:
+            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE:
+                raise ValueError(f"size: expected a width of 1 to {LARGEST_SIDE} pixels, got {size!r}")
+            camera = camera.scaled(size)
+        features, sound = self.features(audio)
+        frames = len(features)
+        avatar = self.avatar
+        track_poses, track_eyes = resolve_poses(poses, avatar.poses.cpu(), avatar.eye_openness.cpu(), frames)
+        if eyes is not None:
+            track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
+            if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):
+                raise ValueError(f"eyes: expected {frames} finite values, got {list(track_eyes.shape)}")
+        conditions = Conditions(torch.from_numpy(features), track_eyes).to(self.device)
+        track_poses = track_poses.to(self.device)
+        scene = _Scene(
+            camera,
+            track_poses,
+            self._portrait.field.encode_frames(conditions),
+            self._portrait.torso.predict_motion(track_poses),
+            self._place(resolve_background(background, avatar.background, camera.height, camera.width)),
+        )
+        return Clip(Frames(self, scene), sound)
+
+    def _place(self, background: Tensor | None) -> Tensor | None:
+        return None if background is None else background.to(self.device)
+
+    @torch.no_grad()
+    def _frame(self, scene: _Scene, number: int) -> np.ndarray:
+        layer = self._portrait.layer(
+            scene.camera, scene.poses[number], scene.codes[number], scene.motions[number],
+            CHUNK_RAYS[self.device.type], self.backend,
+        )  # fmt: skip
+        picture = _straight(layer) if scene.background is None else layer.over(scene.background)
+        return to_uint8(picture).cpu().numpy()
+
+
+def _straight(layer: Layer) -> Tensor:
+    """[H, W, 4]: straight (not premultiplied) colour and alpha."""
+    alpha = layer.alpha.clamp(0, 1)[..., None]
+    return torch.cat([torch.where(alpha > 1 / 512, layer.color / alpha.clamp_min(1 / 512), 0.0), alpha], -1)
