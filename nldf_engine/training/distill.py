@@ -1,0 +1,100 @@
+"""A teacher's segment colours as targets for a student (nldf 3.3 and 3.4, eq. 5).
+
+They are computed once and kept: a student's run draws every ray of the chosen frames many times over,
+and one teacher evaluation costs as much as tens of the student's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.files import atomic_path
+from nldf_engine.base.progress import Bar
+from nldf_engine.rendering.fields import RayColors, Rays
+from nldf_engine.training.scene import TrainingScene
+
+TEACHER_CHUNK = 2048
+
+
+class SegmentTargets:
+    """Segment colours and opacities of all region rays of some frames, in half precision.
+
+    Args:
+        frames: [N] frame numbers.
+        pixels: for each frame its sorted pixel numbers [P_n].
+        segments: for each frame [P_n, M, 3] float16.
+        opacity: for each frame [P_n] float16.
+    """
+
+    def __init__(
+        self, frames: Tensor, pixels: list[Tensor], segments: list[Tensor], opacity: list[Tensor]
+    ) -> None:
+        self.frames = frames
+        self._pixels, self._segments, self._opacity = pixels, segments, opacity
+        self._place = {int(frame): place for place, frame in enumerate(frames)}
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._place
+
+    def look_up(self, frame: int, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(segments [P, M, 3], opacity [P], known [P] bool) for pixel numbers [P] of a frame."""
+        place = self._place[frame]
+        stored = self._pixels[place]
+        row = torch.searchsorted(stored, pixels).clamp_max(len(stored) - 1)
+        known = stored[row] == pixels
+        return self._segments[place][row].float(), self._opacity[place][row].float(), known
+
+
+@torch.no_grad()
+def _teach(teacher: Avatar, scene: TrainingScene, frame: int, pixels: Tensor) -> RayColors:
+    rays = scene.rays(torch.tensor([frame]), pixels[None])
+    to = scene.device
+    rays = Rays(rays.origins.to(to), rays.directions.to(to))
+    code = teacher.portrait.field.encode_frames(scene.conditions, torch.tensor([frame], device=to))
+    return RayColors.join([teacher.portrait.field(part, code) for part in rays.chunks(TEACHER_CHUNK)])
+
+
+def segment_targets(teacher: Avatar, scene: TrainingScene, count: int, cache: Path) -> SegmentTargets:
+    """The teacher's targets for `count` frames evenly spread over the training part.
+
+    Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run goes
+    on where it was.
+    """
+    chosen = scene.fit[torch.linspace(0, len(scene.fit) - 1, min(count, len(scene.fit))).long()].unique()
+    teacher.portrait.to(scene.device).eval()
+    pixels, segments, opacity = [], [], []
+    cache.mkdir(parents=True, exist_ok=True)
+    with Bar("teach: segment colours", len(chosen), "frame") as bar:
+        for frame in chosen.tolist():
+            path = cache / f"{frame:06d}.safetensors"
+            entry = _cached(path)
+            if entry is None:
+                where = scene.region_pixels(frame)
+                seen = _teach(teacher, scene, frame, where)
+                entry = {
+                    "pixels": where,
+                    "segments": seen.segments[0].half().cpu().contiguous(),
+                    "opacity": seen.opacity[0].half().cpu().contiguous(),
+                }
+                with atomic_path(path) as temporary:
+                    save_file(entry, temporary)
+            pixels.append(entry["pixels"])
+            segments.append(entry["segments"])
+            opacity.append(entry["opacity"])
+            bar.step()
+    return SegmentTargets(chosen, pixels, segments, opacity)
+
+
+def _cached(path: Path) -> dict[str, Tensor] | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)
+    except SafetensorError:
+        return None

@@ -1,0 +1,82 @@
+"""How a run is followed: TensorBoard, a picture of the curves, and validation pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.files import atomic_path
+
+
+class Monitor:
+    """Writes what a run shows of itself into its folder.
+
+    Args:
+        folder: the run's folder; TensorBoard reads `folder/events`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder / "events"))
+        except ImportError:
+            sys.stderr.write(
+                "TensorBoard is not installed, so no events are written (pip install tensorboard)\n"
+            )
+
+    def scalars(self, step: int, figures: dict[str, float]) -> None:
+        """Logs figures of a step."""
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, real: np.ndarray, rendered: np.ndarray) -> None:
+        """Logs a validation frame beside the real one: uint8 [H, W, 3] each."""
+        import cv2
+
+        pair = np.concatenate([real, rendered], 1)
+        if self._writer is not None:
+            self._writer.add_image("validation/real_rendered", pair, step, dataformats="HWC")
+        ok, png = cv2.imencode(".png", cv2.cvtColor(pair, cv2.COLOR_RGB2BGR))
+        if ok:
+            with atomic_path(self.folder / "validation.png") as temporary:
+                temporary.write_bytes(png.tobytes())
+
+    def close(self) -> None:
+        """Ends the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None:
+    """A picture of loss and validation PSNR over the steps."""
+    if len(history) < 2:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+    steps = [row["step"] for row in history]
+    for name in sorted(
+        {key for row in history for key in row} - {"step", "seconds", "psnr", "learning_rate"}
+    ):
+        points = [(row["step"], row[name]) for row in history if row.get(name, 0) > 0]
+        if points:
+            left.plot(*zip(*points, strict=True), label=name)
+    left.set(xlabel="step", ylabel="mean loss", yscale="log", title=title)
+    left.legend(fontsize=8)
+    right.plot(steps, [row["psnr"] for row in history], color="tab:green", marker=".")
+    right.set(xlabel="step", ylabel="dB", title="validation PSNR, full frame")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,190 @@
+"""Recipes: what to train and how, by name. A preset is a function that returns a frozen config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from nldf_engine.models.adnerf import RadianceField, RadianceFieldConfig
+from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.nldf import LightField, LightFieldConfig
+from nldf_engine.rendering.fields import Bounds
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a system is trained.
+
+    Args:
+        system: "adnerf" or "nldf".
+        size: width of the training pictures, pixels.
+        steps: optimiser steps of a full run.
+        rays: rays a step, over `frames` frames (4096 of one frame in the papers).
+        frames: frames a step.
+        face_share: share of the rays inside the head (nldf 3.5: 0.9).
+        mouth_share: share of the rays in a box about the lips, out of `face_share`.
+        learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
+        opacity_weight: of the squared error of the opacity against the head's mask.
+        audio_noise: standard deviation of the noise on the audio windows while training.
+        distillation: use a teacher's segment colours where a teacher is given (nldf 3.4).
+        segment_weight: lambda of eq. (9).
+        distilled_frames: how many frames, evenly spread, the teacher renders.
+        active_pool: train on the pool of hard rays as well (nldf 3.5).
+        pool_capacity, pool_batch: rays that the pool holds, and that a step draws from it.
+        pool_share: j, the share of a step's rays, highest loss first, that enters the pool.
+    """
+
+    system: str
+    size: int
+    steps: int
+    rays: int = 4096
+    frames: int = 1
+    face_share: float = 0.9
+    mouth_share: float = 0.0
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 5e-5
+    opacity_weight: float = 0.1
+    audio_noise: float = 0.0
+    distillation: bool = True
+    segment_weight: float = 0.2
+    distilled_frames: int = 200
+    active_pool: bool = True
+    pool_capacity: int = 65536
+    pool_batch: int = 1024
+    pool_share: float = 0.1
+
+
+ModelFactory = Callable[[Bounds, ConditionConfig], nn.Module]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network and its recipe."""
+
+    recipe: Recipe
+    model: ModelFactory
+
+
+def adnerf() -> Preset:
+    """AD-NeRF's head as in the paper: 8 x 256, 64 coarse and 128 fine samples."""
+    return Preset(
+        Recipe("adnerf", size=450, steps=400_000, rays=2048),
+        lambda bounds, conditions: RadianceField(RadianceFieldConfig(bounds, conditions)),
+    )
+
+
+def adnerf_small() -> Preset:
+    """AD-NeRF's head for a CPU: 5 x 64, 24 coarse and 24 fine samples."""
+    return Preset(
+        Recipe(
+            "adnerf", size=128, steps=4000, rays=2048, frames=4, mouth_share=0.15, learning_rate=2e-3,
+            final_learning_rate=1e-4, audio_noise=0.2,
+        ),
+        lambda bounds, conditions: RadianceField(
+            RadianceFieldConfig(
+                bounds, conditions, width=64, depth=5, skip=2, view_layers=1, position_frequencies=7,
+                direction_frequencies=2, coarse=24, fine=24, density="softplus", density_scale=40.0,
+            )
+        ),
+    )  # fmt: skip
+
+
+def adnerf_tiny() -> Preset:
+    """A radiance field for tests: seconds, not minutes."""
+    return Preset(
+        Recipe("adnerf", size=32, steps=60, rays=512, frames=2, learning_rate=4e-3, mouth_share=0.15),
+        lambda bounds, conditions: RadianceField(
+            RadianceFieldConfig(
+                bounds, conditions, width=32, depth=3, skip=1, view_layers=1, position_frequencies=5,
+                direction_frequencies=1, coarse=8, fine=8, density="softplus", density_scale=40.0,
+            )
+        ),
+    )  # fmt: skip
+
+
+def nldf_88() -> Preset:
+    """NLDF as in the paper: 88 layers of 256, 16 beam points, 4 segments."""
+    return Preset(
+        Recipe("nldf", size=512, steps=600_000, rays=4096),
+        lambda bounds, conditions: LightField(LightFieldConfig(bounds, conditions)),
+    )
+
+
+def nldf_small() -> Preset:
+    """NLDF for a CPU: 18 layers of 128, encoded beams."""
+    return Preset(
+        Recipe(
+            "nldf", size=128, steps=8000, rays=4096, frames=4, mouth_share=0.15, learning_rate=1e-3,
+            final_learning_rate=3e-5, audio_noise=0.2,
+        ),
+        lambda bounds, conditions: LightField(
+            LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=6)
+        ),
+    )  # fmt: skip
+
+
+def nldf_tiny() -> Preset:
+    """A light field for tests: seconds, not minutes."""
+    return Preset(
+        Recipe(
+            "nldf", size=32, steps=120, rays=512, frames=2, mouth_share=0.15, learning_rate=3e-3,
+            distilled_frames=8, pool_capacity=2048, pool_batch=128,
+        ),
+        lambda bounds, conditions: LightField(
+            LightFieldConfig(bounds, conditions, width=32, depth=6, points=4, frequencies=4)
+        ),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "nldf-88": nldf_88,
+    "nldf-small": nldf_small,
+    "nldf-tiny": nldf_tiny,
+    "adnerf": adnerf,
+    "adnerf-small": adnerf_small,
+    "adnerf-tiny": adnerf_tiny,
+}
+
+
+def find_preset(name: str, overrides: Mapping[str, str] | None = None) -> Preset:
+    """The preset called `name`, its recipe changed by `overrides` (field name to text).
+
+    Raises:
+        ValueError: an unknown preset or field, or a value of another type.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    preset = PRESETS[name]()
+    known = {item.name: str(item.type) for item in dataclasses.fields(Recipe)}
+    changes: dict[str, object] = {}
+    for key, text in (overrides or {}).items():
+        if key not in known or key == "system":
+            raise ValueError(
+                f"{key}: the recipe has no such setting; it has {', '.join(list(known)[1:])}"
+            )
+        try:
+            changes[key] = _parse(text, known[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: expected {known[key]}, got {text!r}") from error
+    return dataclasses.replace(preset, recipe=dataclasses.replace(preset.recipe, **changes))  # type: ignore[arg-type]
+
+
+def _parse(text: str, kind: str) -> object:
+    if kind == "bool":
+        words = {
+            "on": True,
+            "true": True,
+            "yes": True,
+            "1": True,
+            "off": False,
+            "false": False,
+            "no": False,
+            "0": False,
+        }
+        if text.lower() not in words:
+            raise ValueError(text)
+        return words[text.lower()]
+    return int(text) if kind == "int" else float(text)

@@ -1,0 +1,195 @@
+"""A whole run: dataset and preset in, avatar out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nldf_engine import __version__
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import write_json
+from nldf_engine.base.memory import keep_freed_memory
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.engine import choose_device
+from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.training.checkpoint import RunState, read_state
+from nldf_engine.training.distill import SegmentTargets, segment_targets
+from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.presets import Preset, Recipe, find_preset
+from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.trainer import Budget, Trainer
+
+SMALLEST, LARGEST = 16, 2048
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a run may be told beside its preset.
+
+    Args:
+        teacher: an avatar whose field teaches (NLDF only).
+        size: width of the training pictures; the preset's where None.
+        steps: optimiser steps; the preset's where None.
+        minutes: a time budget instead of steps.
+        device: "auto", "cpu" or "cuda".
+        resume: go on from the checkpoint.
+        seed: of weights and sampling.
+        overrides: fields of the recipe to change, as text.
+    """
+
+    teacher: Path | None = None
+    size: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "auto"
+    resume: bool = False
+    seed: int = 0
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out.
+
+    Args:
+        avatar: the folder.
+        steps, seconds: spent training (validation and preparation left out).
+        validation_psnr: the kept weights' figure on the validation cut, dB, full frame.
+        history: one row a validation.
+    """
+
+    avatar: Path
+    steps: int
+    seconds: float
+    validation_psnr: float
+    history: list[dict[str, float]]
+
+
+def _apply(preset: Preset, config: TrainConfig) -> Recipe:
+    changes = {name: value for name in ("size", "steps") if (value := getattr(config, name)) is not None}
+    recipe = dataclasses.replace(preset.recipe, **changes)
+    if not SMALLEST <= recipe.size <= LARGEST:
+        raise ValueError(f"size: expected {SMALLEST} to {LARGEST} pixels, got {recipe.size}")
+    if recipe.steps < 1 or (config.minutes is not None and config.minutes <= 0):
+        raise ValueError(f"expected a positive budget, got steps={recipe.steps}, minutes={config.minutes}")
+    if config.teacher is not None and recipe.system != "nldf":
+        raise ValueError(f"teacher: only NLDF presets learn from a teacher, not {recipe.system!r}")
+    return recipe
+
+
+def _settings(preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """All that a run's curve depends on."""
+    teacher = None
+    if config.teacher is not None:
+        text = (Path(config.teacher) / "avatar.json").read_bytes()
+        teacher = hashlib.sha256(text).hexdigest()
+    return {
+        "preset": preset, "recipe": dataclasses.asdict(recipe), "dataset": dataset.hash(), "teacher": teacher,
+        "seed": config.seed, "minutes": config.minutes,
+    }  # fmt: skip
+
+
+def _open_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
+    """Makes the run's folder; True when there is a state to go on from."""
+    checkpoint = folder / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        return False
+    state = read_state(checkpoint)
+    if resume:
+        if state.settings != settings:
+            known = state.settings
+            differs = [key for key in settings if settings[key] != known.get(key)]
+            raise FileProblem(
+                folder, f"its run had other settings ({', '.join(differs)} differ)",
+                "give the same settings again, or train without --resume into another folder",
+            )  # fmt: skip
+        return True
+    if not state.finished:
+        raise FileProblem(
+            folder, f"it holds an unfinished run ({state.step} steps)",
+            "go on with --resume, or delete the folder",
+        )  # fmt: skip
+    shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return False
+
+
+def _provenance(dataset: Dataset, settings: dict[str, Any], state: RunState) -> dict[str, Any]:
+    return {
+        "package": __version__, "torch": torch.__version__, "python": platform.python_version(),
+        "machine": platform.machine(), "threads": torch.get_num_threads(),
+        "dataset": settings["dataset"], "source": dataset.info.source, "settings": settings,
+        "steps": state.step, "seconds": round(state.seconds, 1), "validation_psnr": state.best_psnr,
+    }  # fmt: skip
+
+
+def train(
+    preset: str, dataset: str | Path, avatar: str | Path, config: TrainConfig | None = None
+) -> TrainResult:
+    """Trains `preset` on a dataset folder and writes an avatar folder.
+
+    The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
+    The held-out part of the dataset is never read; the weights that are kept are the best on the last
+    tenth of the training part, which no step trains on.
+
+    Raises:
+        FileProblem: the dataset, teacher or output folder can't be used.
+        ValueError: an unknown preset or setting, or a value out of range.
+    """
+    config = config or TrainConfig()
+    found = find_preset(preset, config.overrides)
+    recipe = _apply(found, config)
+    device = choose_device(config.device)
+    avatar = Path(avatar)
+    data = Dataset.open(dataset)
+    teacher = None if config.teacher is None or not recipe.distillation else Avatar.load(config.teacher)
+    frontend = FrontendConfig() if teacher is None else teacher.frontend
+    folder = avatar.with_name(avatar.name + ".training")
+    settings = _settings(preset, recipe, data, config)
+    resuming = _open_run(folder, settings, config.resume)
+    keep_freed_memory()
+
+    torch.manual_seed(config.seed)
+    scene = TrainingScene(data, recipe.size, frontend, device)
+    window, features = scene.conditions.audio.shape[1:]
+    bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
+    model = found.model(bounds, ConditionConfig(audio_dim=int(features), audio_window=int(window)))
+    portrait = Portrait(model, scene.region, scene.torso).to(device)  # type: ignore[arg-type]
+    targets: SegmentTargets | None = None
+    if teacher is not None:
+        targets = segment_targets(teacher, scene, recipe.distilled_frames, folder / "targets")
+    objective = make_objective(model, scene, recipe, targets)
+    state = RunState(settings)
+    trainer = Trainer(portrait, scene, objective, recipe, Budget(recipe.steps, config.minutes), state, folder)
+    torch.manual_seed(config.seed + 1)
+    if resuming:
+        trainer.resume()
+    trainer.run(f"train {preset}")
+
+    state = trainer.state
+    result = Avatar(
+        portrait, scene.camera, frontend, data.background(recipe.size),
+        *_default_motion(scene), _provenance(data, settings, state),
+    )  # fmt: skip
+    result.save(avatar)
+    figures = TrainResult(avatar, state.step, state.seconds, float(state.best_psnr or 0.0), state.history)
+    write_json(folder / "history.json", state.history)
+    return figures
+
+
+def _default_motion(scene: TrainingScene) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses and eyes of the training part: what the avatar does when nothing else is asked for."""
+    last = int(scene.validation.max()) + 1
+    return scene.poses[:last].contiguous(), scene.conditions.eyes[:last].cpu().contiguous()

@@ -1,0 +1,151 @@
+"""The training video as tensors: pictures, masks, rays, conditions, and what lies behind the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.data.dataset import LABELS, Dataset
+from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.fields import Bounds, Conditions, Rays
+from nldf_engine.rendering.portrait import frame_rays
+from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.training.torso import fit_torso, tracked_motion
+
+LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+MOUTH_MARGIN = 0.03
+REGION_EVERY = 5
+REGION_GROWTH = 2
+REGION_HALF_SIZE = 0.4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rays to train on, F frames of P rays.
+
+    Args:
+        frames: [F] frame numbers in the dataset.
+        pixels: [F, P] pixel numbers, row by row.
+        rays: through those pixels.
+        target: [F, P, 3] the video's colours.
+        behind: [F, P, 3] what stands behind the head: torso over background.
+        mask: [F, P] in [0, 1]: 1 where head or neck are, 0 where they are not.
+    """
+
+    frames: Tensor
+    pixels: Tensor
+    rays: Rays
+    target: Tensor
+    behind: Tensor
+    mask: Tensor
+
+
+class TrainingScene:
+    """A dataset at training size.
+
+    Args:
+        dataset: what `nldf prepare` wrote.
+        size: width of the pictures, pixels.
+        frontend: how audio becomes features.
+        device: where batches are made.
+
+    Raises:
+        FileProblem: the dataset has no usable training frames, or no audio.
+    """
+
+    def __init__(self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device) -> None:
+        self.dataset, self.device, self.frontend = dataset, device, frontend
+        self.camera: Camera = dataset.camera.scaled(size)
+        self.fit = torch.from_numpy(dataset.indices("fit"))
+        self.validation = torch.from_numpy(dataset.indices("validation"))
+        if len(self.fit) < 2 or not len(self.validation):
+            raise FileProblem(
+                Path(dataset.path), f"it has {len(self.fit)} usable training and {len(self.validation)} "
+                "validation frames, too few to train on", "prepare a longer video in which the face is seen",
+            )  # fmt: skip
+        self.frames = torch.from_numpy(dataset.frames(size))
+        labels = torch.from_numpy(dataset.labels(size))
+        self.masks = (labels == LABELS["head"]) | (labels == LABELS["neck"])
+        self.faces = labels == LABELS["head"]
+        self.poses = torch.from_numpy(dataset.poses).float()
+        self.background = torch.from_numpy(dataset.background(size)).float() / 255
+        features = torch.from_numpy(dataset.audio_features(frontend))
+        self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
+        self.bounds = Bounds(dataset.info.near, dataset.info.far)
+        self.motions = tracked_motion(dataset)
+        self.torso: TorsoPlate = fit_torso(self.frames, labels, self.poses, self.motions, self.fit)
+        self.pixels = self.camera.pixels()
+        self.region = self._find_region()
+        self._mouths = self._mouth_boxes()
+
+    def _find_region(self) -> HeadRegion:
+        region = HeadRegion(REGION_HALF_SIZE)
+        region.clear()
+        for number in self.fit[::REGION_EVERY].tolist():
+            inside = self.masks[number].reshape(-1).nonzero()[:, 0]
+            rays = self.rays(torch.tensor([number]), inside[None])
+            region.add(rays.origins[0], rays.directions[0])
+        region.grow(REGION_GROWTH)
+        return region
+
+    def _mouth_boxes(self) -> Tensor:
+        """[T, 4] x0, y0, x1, y1 about the lips, pixels."""
+        scale = self.camera.width / self.dataset.camera.width
+        lips = torch.from_numpy(self.dataset.landmarks[:, list(LIPS)]) * scale
+        margin = MOUTH_MARGIN * self.camera.width
+        boxes = torch.cat([lips.amin(1) - margin, lips.amax(1) + margin], 1).nan_to_num(0)
+        limit = torch.tensor([self.camera.width, self.camera.height] * 2) - 1
+        return torch.minimum(boxes.clamp_min(0), limit).long()
+
+    def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
+        """Rays through pixel numbers [F, P] of frames [F]."""
+        return frame_rays(self.camera, self.poses[frames], self.pixels[pixels])
+
+    def region_pixels(self, frame: int) -> Tensor:
+        """[N] sorted numbers of the pixels whose rays may meet the head."""
+        every = torch.arange(len(self.pixels))[None]
+        rays = self.rays(torch.tensor([frame]), every)
+        return self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
+
+    def batch(self, frames: Tensor, pixels: Tensor) -> Batch:
+        """Everything about pixel numbers [F, P] of frames [F]."""
+        height, width = self.camera.height, self.camera.width
+        where = frames[:, None], pixels // width, pixels % width
+        points = self.pixels[pixels] / width
+        color, alpha = self.torso.sample(points, self.motions[frames])
+        under = self.background.reshape(height * width, 3)[pixels]
+        behind = under + alpha[..., None] * (color - under) if bool(self.torso.present) else under
+        rays = self.rays(frames, pixels)
+        to = self.device
+        return Batch(
+            frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
+            (self.frames[where].float() / 255).to(to), behind.to(to), self.masks[where].float().to(to),
+        )  # fmt: skip
+
+    def sample(self, frames: Tensor, rays: int, face_share: float, mouth_share: float) -> Batch:
+        """`rays` rays of each of the frames [F]: in the mouth, in the head, and all over the region."""
+        mouth = int(rays * mouth_share)
+        face = int(rays * face_share) - mouth
+        pixels = torch.stack([self._draw(int(f), mouth, face, rays - mouth - face) for f in frames])
+        return self.batch(frames, pixels)
+
+    def _draw(self, frame: int, mouth: int, face: int, anywhere: int) -> Tensor:
+        x0, y0, x1, y1 = self._mouths[frame].tolist()
+        lips = torch.randint(y0, y1 + 1, (mouth,)) * self.camera.width + torch.randint(x0, x1 + 1, (mouth,))
+        region = self.region_pixels(frame)
+        head = self.faces[frame].reshape(-1).nonzero()[:, 0]
+        pools = [(head if len(head) else region, face), (region, anywhere)]
+        drawn = [pool[torch.randint(len(pool), (count,))] for pool, count in pools if len(pool)]
+        out = torch.cat([lips, *drawn])
+        # A frame without any head pixel still has to fill its row of the batch.
+        return (
+            out
+            if len(out) == mouth + face + anywhere
+            else torch.randint(len(self.pixels), (mouth + face + anywhere,))
+        )

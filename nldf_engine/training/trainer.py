@@ -1,0 +1,182 @@
+"""One training loop for every system: budget, schedule, validation, checkpoints, resumption."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.base.progress import Bar
+from nldf_engine.rendering.portrait import Portrait, to_uint8
+from nldf_engine.training.checkpoint import RunState, restore_run, save_run
+from nldf_engine.training.monitor import Monitor, draw_curves
+from nldf_engine.training.objectives import Objective
+from nldf_engine.training.presets import Recipe
+from nldf_engine.training.scene import TrainingScene
+
+CHECKPOINT_SECONDS = 120.0
+VALIDATIONS = 20
+VALIDATION_FRAMES = 8
+BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run ends: after `steps`, or after `minutes` of training where that is given."""
+
+    steps: int
+    minutes: float | None = None
+
+    def share(self, state: RunState) -> float:
+        """How much of the budget is used, in [0, 1]."""
+        if self.minutes is not None:
+            return min(1.0, state.seconds / (60 * self.minutes))
+        return min(1.0, state.step / max(1, self.steps))
+
+
+class Trainer:
+    """Trains a portrait's field.
+
+    Args:
+        portrait: what is trained and validated.
+        scene: the training video.
+        objective: the loss.
+        recipe: learning rates.
+        budget: when to stop.
+        state: a fresh run's state.
+        folder: the run's folder: checkpoint, best weights, events, curves.
+    """
+
+    def __init__(
+        self, portrait: Portrait, scene: TrainingScene, objective: Objective, recipe: Recipe, budget: Budget,
+        state: RunState, folder: Path,
+    ) -> None:  # fmt: skip
+        self.portrait, self.scene, self.objective = portrait, scene, objective
+        self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
+        self.network: nn.Module = portrait.field  # type: ignore[assignment]
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=BETAS, fused=True)
+        self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self._sums: dict[str, Tensor] = {}
+        self._counted = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        """The run's state."""
+        return self.folder / "checkpoint.safetensors"
+
+    def resume(self) -> None:
+        """Goes back to where the checkpoint was written."""
+        self.state, extra = restore_run(self.checkpoint, self.network, self.optimizer)
+        best = {name[5:]: value for name, value in extra.items() if name.startswith("best.")}
+        self.best = best or self.best
+        running = {name[8:]: value for name, value in extra.items() if name.startswith("running.")}
+        self._sums, self._counted = {k: v for k, v in running.items() if k != "count"}, 0
+        if "count" in running:
+            self._counted = int(running["count"])
+        objective = {name[5:]: value for name, value in extra.items() if name.startswith("pool.")}
+        if objective:
+            self.objective.restore(objective)
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        extra = {f"best.{name}": value for name, value in self.best.items()}
+        extra |= {f"pool.{name}": value for name, value in self.objective.state().items()}
+        extra |= {f"running.{name}": value for name, value in self._sums.items()}
+        extra["running.count"] = torch.tensor(self._counted)
+        save_run(self.checkpoint, self.state, self.network, self.optimizer, extra)
+
+    def learning_rate(self) -> float:
+        """Exponential decay from first to last over the budget."""
+        recipe = self.recipe
+        return recipe.learning_rate * (
+            recipe.final_learning_rate / recipe.learning_rate
+        ) ** self.budget.share(self.state)
+
+    def step(self) -> float:
+        """One optimiser step; returns the squared error a pixel."""
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        loss = self.objective.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        self.optimizer.step()
+        for name, value in loss.figures.items():
+            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.cpu()
+        self._counted += 1
+        self.state.step += 1
+        return float(loss.figures["pixel"])
+
+    @torch.no_grad()
+    def validate(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """Mean full-frame PSNR over validation frames, and the first of them real and rendered."""
+        self.network.eval()
+        scene = self.scene
+        picks = torch.linspace(0, len(scene.validation) - 1, min(VALIDATION_FRAMES, len(scene.validation)))
+        figures, first = [], None
+        for number in scene.validation[picks.long()].unique().tolist():
+            index = torch.tensor([number], device=scene.device)
+            pose = scene.poses[number].to(scene.device)
+            layer = self.portrait.layer(
+                scene.camera, pose, self.portrait.field.encode_frames(scene.conditions, index)[0],
+                self.portrait.torso.predict_motion(pose[None])[0],
+            )  # fmt: skip
+            rendered = to_uint8(layer.over(scene.background.to(scene.device))).cpu()
+            real = scene.frames[number]
+            error = (rendered.double() - real.double()).square().mean() / 255**2
+            figures.append(-10 * math.log10(max(float(error), 1e-10)))
+            first = first or (real.numpy(), rendered.numpy())
+        assert first is not None
+        return float(np.mean(figures)), *first
+
+    def _validate_and_log(self, monitor: Monitor) -> None:
+        psnr, real, rendered = self.validate()
+        row = {name: float(total / max(1, self._counted)) for name, total in self._sums.items()}
+        self._sums, self._counted = {}, 0
+        row |= {"psnr": psnr, "seconds": self.state.seconds, "step": self.state.step,
+                "learning_rate": self.learning_rate()}  # fmt: skip
+        self.state.history.append(row)
+        monitor.scalars(self.state.step, row)
+        monitor.picture(self.state.step, real, rendered)
+        if self.state.best_psnr is None or psnr > self.state.best_psnr:
+            self.state.best_psnr = psnr
+            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def run(self, label: str) -> None:
+        """Trains until the budget is used up. Ctrl-C saves the checkpoint before it goes on its way."""
+        monitor = Monitor(self.folder)
+        marks = VALIDATIONS
+        done = int(self.budget.share(self.state) * marks)
+        last_saved = time.monotonic()
+        try:
+            with Bar(label, None if self.budget.minutes else self.budget.steps, "step") as bar:
+                bar.start_at(self.state.step)
+                error = 0.0
+                while (share := self.budget.share(self.state)) < 1:
+                    began = time.monotonic()
+                    pixel = self.step()
+                    error = pixel if not error else 0.98 * error + 0.02 * pixel
+                    self.state.seconds += time.monotonic() - began
+                    note = f"{-10 * math.log10(max(error / 3, 1e-10)):.1f} dB"
+                    if self.state.best_psnr is not None:
+                        note += f", validation {self.state.best_psnr:.2f} dB"
+                    bar.step(note=note, fraction=share if self.budget.minutes else None)
+                    share = self.budget.share(self.state)
+                    if int(share * marks) > done or share >= 1:
+                        done = int(share * marks)
+                        self._validate_and_log(monitor)
+                    if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                        self.save()
+                        last_saved = time.monotonic()
+            self.state.finished = True
+        finally:
+            self.save()
+            monitor.close()
+            draw_curves(self.folder / "curves.png", self.state.history, label)
+        self.network.load_state_dict(self.best)

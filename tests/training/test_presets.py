@@ -1,0 +1,38 @@
+"""Presets and how a recipe is changed from the command line."""
+
+import pytest
+
+from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.nldf import LightField
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.training import PRESETS, find_preset
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_builds_the_system_that_it_names(name: str) -> None:
+    """The recipe's system and the network's agree."""
+    preset = find_preset(name)
+    if name == "nldf-88" or "small" in name or "tiny" in name:
+        model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
+        assert model.system == preset.recipe.system
+
+
+def test_nldf_88_is_the_papers_network() -> None:
+    """88 layers of 256, 16 beam points, 4 segments, lambda 0.2, 4096 rays of one frame, 90 % in the face."""
+    preset = find_preset("nldf-88")
+    model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
+    assert isinstance(model, LightField)
+    config, recipe = model.config, preset.recipe
+    assert (config.depth, config.width, config.points, config.segments) == (88, 256, 16, 4)
+    assert (recipe.segment_weight, recipe.rays, recipe.frames, recipe.face_share) == (0.2, 4096, 1, 0.9)
+
+
+def test_overrides_are_parsed_by_type() -> None:
+    """Words become booleans, numbers become numbers; anything else is refused by name."""
+    recipe = find_preset("nldf-small", {"distillation": "off", "rays": "128", "learning_rate": "1e-4"}).recipe
+    assert (recipe.distillation, recipe.rays, recipe.learning_rate) == (False, 128, 1e-4)
+    for key, value in (("distilation", "off"), ("rays", "many"), ("distillation", "maybe"), ("system", "x")):
+        with pytest.raises(ValueError, match=key):
+            find_preset("nldf-small", {key: value})
+    with pytest.raises(ValueError, match="nldf-88"):
+        find_preset("nldf-99")
