@@ -1,0 +1,28 @@
+"""Sound to features: any file to 16 kHz mono, and front-ends that make one window a video frame of it.
+
+    samples = load_audio("speech.mp3")             # float32 [N]
+    windows = features(samples, "mel")             # float32 [T, 16, 29]
+
+A front-end is one file; `FRONTENDS` lists them.
+"""
+
+from nldf_engine.audio.frontends import FRONTENDS, Frontend, FrontendConfig, features
+from nldf_engine.audio.level import SILENT_DB, is_silent, level_db
+from nldf_engine.audio.load import LONGEST_SECONDS, load_audio
+from nldf_engine.audio.precomputed import load_features
+from nldf_engine.audio.windows import SAMPLE_RATE, count_frames
+
+__all__ = [
+    "FRONTENDS",
+    "LONGEST_SECONDS",
+    "SAMPLE_RATE",
+    "SILENT_DB",
+    "Frontend",
+    "FrontendConfig",
+    "count_frames",
+    "features",
+    "is_silent",
+    "level_db",
+    "load_audio",
+    "load_features",
+]

@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+
+from nldf_engine.audio import FRONTENDS, FrontendConfig, count_frames, features
+from nldf_engine.audio.windows import windows
+from nldf_engine.base.errors import MissingBackend
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(0, 1), (1, 1), (319, 1), (640, 1), (960, 2), (16000, 25), (16321, 26), (99999, 156)],
+)
+def test_a_sound_has_one_window_a_frame(samples, frames):
+    """T is the sound's length at 25 frames/s, rounded, and at least one."""
+    assert count_frames(samples) == frames
+    assert features(np.zeros(samples, np.float32)).shape == (frames, 16, 29)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 30, 200])
+def test_as_many_windows_as_asked_for(speech, frames):
+    """`frames` cuts the windows, or adds zeros, and changes none of the others."""
+    sound = speech[: 16000 * 4]
+    made, whole = features(sound, frames=frames), features(sound)
+    assert made.shape == (frames, 16, 29) and made.dtype == np.float32 and made.flags.c_contiguous
+    same = min(frames, len(whole))
+    np.testing.assert_array_equal(made[:same], whole[:same])
+    assert not made[104:].any()
+
+
+def test_windows_are_those_of_eight_zero_rows_at_each_end():
+    """Window t is rows [2t, 2t + 16) of the rows with eight zero rows before them, as AD-NeRF cuts them."""
+    rows = np.random.default_rng(0).standard_normal((50, 5)).astype(np.float32)
+    padded = np.concatenate([np.zeros((8, 5), np.float32), rows, np.zeros((8, 5), np.float32)])
+    wanted = np.stack([padded[start : start + 16] for start in range(0, 50, 2)])
+    np.testing.assert_array_equal(windows(rows, 25), wanted)
+
+
+@pytest.mark.parametrize("frames", [0, -1, 2.0, True, "3"])
+def test_a_wrong_number_of_frames_is_refused(frames):
+    """`frames` is a whole number of at least one."""
+    with pytest.raises(ValueError, match="frames"):
+        features(np.zeros(1000, np.float32), frames=frames)
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "words"),
+    [
+        ([0.0], TypeError, "list"),
+        (np.zeros(10), TypeError, "float64"),
+        (np.zeros((10, 2), np.float32), ValueError, r"\[10, 2\]"),
+        (np.array([0, np.nan], np.float32), ValueError, "finite"),
+        (np.array([0, np.inf], np.float32), ValueError, "finite"),
+    ],
+)
+def test_wrong_samples_are_refused(samples, error, words):
+    """Samples are float32 [N] and finite, and what came instead is named."""
+    with pytest.raises(error, match=words):
+        features(samples)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FrontendConfig(),
+        FrontendConfig("wav2vec2", "some/folder", 44, "logits"),
+        FrontendConfig("hubert", layer=9),
+        FrontendConfig("precomputed", dim=1024),
+    ],
+)
+def test_configs_survive_json(config):
+    """to_json gives plain JSON, and from_json the same config."""
+    assert FrontendConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_mel_knows_its_size_and_others_do_not():
+    """The mel config has 29 features from the start, given or not; the others' size is to be found out."""
+    assert FrontendConfig() == FrontendConfig("mel", "", 29) and FrontendConfig().dim == 29
+    assert FrontendConfig("hubert").dim == 0
+    assert FrontendConfig().resolve() == FrontendConfig()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"name": "deepspeech"}, "mel, wav2vec2, hubert, precomputed"),
+        ({"name": "mel", "dim": 30}, "29 bands"),
+        ({"name": "mel", "bands": 29}, "bands"),
+        ({"name": "hubert", "dim": -1}, "dim"),
+        ({"name": "hubert", "dim": 1 << 20}, "dim"),
+        ({"name": "hubert", "dim": 1.5}, "dim"),
+        ({"name": "hubert", "layer": "last"}, "layer"),
+        ({"name": "hubert", "layer": True}, "layer"),
+        ({"name": "hubert", "output": "words"}, "hidden"),
+        ({"name": ["mel"]}, "name"),
+        ({"name": "mel", "revision": 0}, "revision"),
+        (["mel"], "object"),
+        (None, "object"),
+    ],
+)
+def test_a_wrong_config_says_what_is_wrong(value, words):
+    """Unknown names and keys, wrong types and values, and another revision are each named."""
+    with pytest.raises(ValueError, match=words):
+        FrontendConfig.from_json(value)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    """`features` by an unknown name says which ones there are."""
+    with pytest.raises(ValueError, match="mel, wav2vec2, hubert, precomputed"):
+        features(np.zeros(10, np.float32), "mfcc")
+
+
+def test_every_registered_frontend_has_a_summary_and_a_size():
+    """The register's entries are whole, and a config of each can be made."""
+    for name, frontend in FRONTENDS.items():
+        assert frontend.summary and FrontendConfig(name).name == name
+    assert FRONTENDS["mel"].dim(FrontendConfig()) == 29
+
+
+def test_features_of_a_file_are_not_made_from_sound():
+    """An avatar trained on a features file asks for such a file when it is given sound."""
+    with pytest.raises(MissingBackend, match=r"\.npy.*44"):
+        features(np.zeros(10, np.float32), FrontendConfig("precomputed", dim=44))
+    assert FrontendConfig("precomputed", dim=44).resolve().dim == 44
