@@ -1,0 +1,1 @@
+"""What people start: the command line, one file a command under `commands/`."""

@@ -1,0 +1,24 @@
+"""The avatar that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nldf_engine
+from nldf_engine.base.errors import MissingBackend
+
+
+def bundled_avatar() -> Path:
+    """The folder of the bundled avatar.
+
+    Raises:
+        MissingBackend: the installation lacks it.
+    """
+    # Not importlib.resources: of an editable installation, which lives in two folders, it makes no real path.
+    folder = Path(str(nldf_engine.__file__)).parent / "assets" / "avatar"
+    if not (folder / "avatar.json").is_file():
+        raise MissingBackend(
+            f"the bundled avatar is not at {folder}",
+            "install the package again, or give an avatar of your own to nldf render",
+        )
+    return folder

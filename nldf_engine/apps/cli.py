@@ -1,0 +1,196 @@
+"""The command `nldf`: finds the command, hands it its flags, and turns what happens into an exit code.
+
+Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C.
+`NLDF_DEBUG=1` shows the traceback of a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from nldf_engine.base.errors import NldfError
+
+if TYPE_CHECKING:
+    from nldf_engine.apps.command import Command
+
+C = TypeVar("C", bound="Command")
+
+COMMANDS = {
+    "prepare": "Turn a video of one person talking into a dataset.",
+    "synthetic": "Write a synthetic speaker: a dataset or a video with known ground truth.",
+    "validate": "Say what is wrong with a dataset or an avatar, and how to mend it.",
+    "train": "Train an avatar on a dataset.",
+    "render": "Render an avatar speaking an audio file, as a video with sound.",
+    "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
+    "bench": "Time the kernels and models on this machine.",
+    "doctor": "Say what this installation can do, what is missing, and how to mend it.",
+    "demo": "Render the bundled avatar speaking a fresh sentence.",
+}
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def overview() -> str:
+    """The text of `nldf --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"    {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: nldf COMMAND [OPTIONS]",
+            "",
+            "From a video of a person talking to an avatar that speaks any audio, in real time.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "    nldf COMMAND --help   shows the command's options, defaults and examples",
+            "    nldf --version        prints the version",
+            "",
+            "Examples:",
+            "    nldf demo",
+            "    nldf prepare speaker.mp4 -o data/speaker",
+            "    nldf train nldf-small data/speaker -o avatars/me",
+            "    nldf render avatars/me speech.wav -o out.mp4",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `nldf` with these arguments (those of the process by default); returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from nldf_engine import __version__
+
+        print(f"nldf_engine {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "see: nldf --help"
+        _complain("nldf", f"there is no command {name!r}; {hint}")
+        return 2
+    return _run(name, arguments[1:])
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from nldf_engine.apps.command import Command
+
+    stopped = Command.when_stopped
+
+    def work() -> int:
+        nonlocal stopped
+        kind: type[Command] = getattr(
+            importlib.import_module(f"nldf_engine.apps.commands.{name}"), name.capitalize()
+        )
+        stopped = kind.when_stopped
+        return parse(kind, name, arguments).run()
+
+    return _guarded(f"nldf {name}", work, lambda: stopped)
+
+
+def parse(kind: type[C], name: str, arguments: Sequence[str]) -> C:
+    """The command `kind` with its flags set from `arguments`.
+
+    Raises:
+        SystemExit: code 0 after `--help`, 2 after a usage error (both are printed).
+    """
+    import tyro
+
+    examples = "\n".join(f"    {line}" for line in kind.examples)
+    return tyro.cli(
+        kind,
+        prog=f"nldf {name}",
+        description=f"{COMMANDS[name]}\n{_details(kind)}\nExamples:\n{examples}",
+        args=list(arguments),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+
+
+def _details(kind: type[Command]) -> str:
+    """The docstring without its first line, which stands in `COMMANDS`.
+
+    tyro joins the lines of a paragraph and does not wrap it; it leaves indented lines alone.
+    """
+    import inspect
+    import textwrap
+
+    rest = (inspect.getdoc(kind) or "").partition("\n")[2].strip()
+    return textwrap.fill(rest, 78, initial_indent="  ", subsequent_indent="  ") + "\n"
+
+
+def _guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> int:
+    """Runs `work`; every way that it can end becomes an exit code and at most one line on stderr."""
+    from nldf_engine.apps.command import UsageError
+
+    try:
+        with _cleaning_up_on_sigterm():
+            code = work()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _complain(label, f"stopped; {stopped()}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`nldf doctor | head`): keep the interpreter from complaining too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UsageError as error:
+        _complain(label, f"{error}; see: {label} --help")
+        return 2
+    except Exception as error:
+        if os.environ.get("NLDF_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        else:
+            _complain(label, describe(error))
+        return 1
+
+
+def describe(error: Exception) -> str:
+    """One line for a person about an error that ended a command."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if error.name.startswith("nldf_engine"):
+            return f"this installation is incomplete: {error}. To mend it: install the package again"
+        from nldf_engine.apps.libraries import mend
+
+        return f"the library {error.name} is not installed. To mend it: {mend(error.name)}"
+    if isinstance(error, NldfError | ValueError | TypeError):
+        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; a smaller --size needs less"
+    return f"{type(error).__name__}: {error} (NLDF_DEBUG=1 shows where)"
+
+
+def _complain(label: str, message: str) -> None:
+    print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _cleaning_up_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack like an exit, so that temporary files go."""
+
+    def unwind(signum: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # an embedding program keeps its own handlers, and only the main thread may set one
+        return
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,89 @@
+"""What every command of the command line shares: its base class and its usual flags."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from tyro.conf import arg
+
+from nldf_engine.base.errors import NldfError
+
+Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
+Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+class UsageError(NldfError):
+    """The flags do not go together: the command line exits with 2, as for an unknown flag."""
+
+
+@dataclass(frozen=True)
+class Command(ABC):
+    """A command: its fields are its flags, its docstring the help, `run` does the work.
+
+    Heavy libraries (torch included) are imported inside `run`, so that `--help` answers at once.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Shown at the end of `--help`, as one would type them."""
+
+    when_stopped: ClassVar[str] = "nothing was lost or half-written: run the same command again"
+    """What Ctrl-C left behind and how to go on; ends the line that is printed then."""
+
+    @abstractmethod
+    def run(self) -> int:
+        """Does the work and prints the result on stdout; returns the exit code, 0 for success."""
+
+
+def output(metavar: str, required: bool = True) -> Any:
+    """The flag `-o`, long form `--output`, that says where the result goes."""
+    hint = None if required else ""
+    return arg(name="output", aliases=["-o"], metavar=metavar, help_behavior_hint=hint)
+
+
+def value(metavar: str) -> Any:
+    """Names a flag's or a position's value in the help."""
+    return arg(metavar=metavar)
+
+
+def optional(metavar: str) -> Any:
+    """As `value`, for a flag whose own text says what happens without it: no "(default: None)"."""
+    return arg(metavar=metavar, help_behavior_hint="")
+
+
+def positive(**flags: float | None) -> None:
+    """Checks that each flag given (not None) is above zero.
+
+    Raises:
+        UsageError: one of them is not.
+    """
+    for name, number in flags.items():
+        if number is not None and not number > 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0; it is {number}")
+
+
+def check_device(device: str) -> None:
+    """Checks the spelling of `--device`; whether it exists is for the engine to say.
+
+    Raises:
+        UsageError: it is none of auto, cpu, cuda, cuda:N.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise UsageError(f"--device is auto, cpu, cuda or cuda:N; it is {device!r}")
+
+
+def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
+    """Writes the figures that a command reports as JSON, where `--json` asks for it.
+
+    Raises:
+        FileProblem: the file can't be written.
+    """
+    if path is not None:
+        from nldf_engine.base.files import write_json
+
+        write_json(path, figures)

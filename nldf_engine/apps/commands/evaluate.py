@@ -1,0 +1,52 @@
+"""`nldf evaluate`: avatar + dataset -> figures, a side-by-side video and a contact sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import Positional
+
+from nldf_engine.apps.command import Command, Json, optional, output, positive, save_figures, value
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure an avatar against the frames of a dataset that it has not seen.
+
+    Every figure on the lips comes a second time with audio from elsewhere in the clip: an avatar
+    whose lips follow the audio must score worse there.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "nldf evaluate avatars/me data/speaker",
+        "nldf evaluate avatars/me data/speaker --frames 100 -o report --json figures.json",
+    )
+
+    avatar: Annotated[Path, Positional, value("AVATAR")]
+    """folder written by nldf train"""
+    dataset: Annotated[Path, Positional, value("DATASET")]
+    """the dataset to compare with"""
+    split: Literal["heldout", "validation", "fit", "train", "all"] = "heldout"
+    """which part of the dataset; heldout is never read in training, train is fit and validation"""
+    frames: Annotated[int | None, optional("N")] = None
+    """at most N frames; by default the whole part"""
+    out: Annotated[Path | None, output("FOLDER", required=False)] = None
+    """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
+    json: Json = None
+    """write the figures here, too"""
+
+    def run(self) -> int:
+        """Measures, and prints the figures one a line."""
+        positive(frames=self.frames)
+        from nldf_engine.evaluation import EvaluateConfig, evaluate
+
+        config = EvaluateConfig(split=self.split, frames=self.frames)
+        figures = evaluate(self.avatar, self.dataset, self.out, config)
+        width = max(map(len, figures))
+        for name, figure in figures.items():
+            shown = f"{figure:.4g}" if isinstance(figure, float) else "-" if figure is None else figure
+            print(f"{name:<{width}}  {shown}")
+        save_figures(self.json, figures)
+        return 0

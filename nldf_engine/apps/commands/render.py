@@ -1,0 +1,83 @@
+"""`nldf render`: avatar + audio -> video."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional
+
+from nldf_engine.apps.command import (
+    Command,
+    Device,
+    Json,
+    check_device,
+    optional,
+    output,
+    positive,
+    save_figures,
+    value,
+)
+
+
+@dataclass(frozen=True)
+class Render(Command):
+    """Render an avatar speaking an audio file, as a video with sound.
+
+    The output is H.264 with AAC in .mp4. With --background transparent it is a .webm with alpha, or,
+    where OUT ends in a slash, a folder of PNG images with alpha.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "nldf render avatars/me speech.wav -o out.mp4",
+        "nldf render avatars/me speech.wav -o out.mp4 --poses still --background '#3060a0'",
+        "nldf render avatars/me speech.wav -o out.mp4 --poses data/other --background office.jpg",
+        "nldf render avatars/me speech.wav -o out.webm --background transparent",
+        "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
+    )
+
+    avatar: Annotated[Path, Positional, value("AVATAR")]
+    """folder written by nldf train"""
+    audio: Annotated[Path, Positional, value("AUDIO")]
+    """speech: a wav, any other audio file, or a video with sound"""
+    out: Annotated[str, output("OUT.mp4")]
+    """video to write: .mp4, .webm, or a folder of images where it ends in a slash"""
+    poses: Annotated[str, value("FILE|DATASET|still|track")] = "track"
+    """how the head moves: as in training (track), not at all (still), or as in a dataset or a file of
+    [T,4,4] camera-to-head matrices (.npy, .json or .safetensors)"""
+    background: Annotated[str | None, optional("FILE|COLOUR|transparent")] = None
+    """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
+    size: Annotated[int | None, optional("N")] = None
+    """width and height, in pixels; by default those the avatar was trained at"""
+    device: Device = "auto"
+    """where to render"""
+    json: Json = None
+    """also write the figures here"""
+
+    def run(self) -> int:
+        """Renders and writes the video, and prints how long it took."""
+        positive(size=self.size)
+        check_device(self.device)
+        from nldf_engine.engine import Engine
+
+        start = time.perf_counter()
+        engine = Engine.load(self.avatar, device=self.device)
+        loaded = time.perf_counter()
+        clip = engine.render(self.audio, self.poses, background=self.background, size=self.size)
+        clip.save(self.out)
+        seconds = time.perf_counter() - loaded
+        figures = {
+            "path": self.out,
+            "frames": len(clip),
+            "load_seconds": loaded - start,
+            "seconds": seconds,
+            "frames_per_second": len(clip) / seconds,
+        }
+        print(
+            f"{self.out}: {len(clip)} frames in {seconds:.1f} s"
+            f" ({figures['frames_per_second']:.1f} frames/s, encoding included)"
+        )
+        save_figures(self.json, figures)
+        return 0

@@ -1,0 +1,44 @@
+"""`nldf validate`: what is wrong with a folder, and the mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional
+
+from nldf_engine.apps.command import Command, Json, save_figures, value
+
+
+@dataclass(frozen=True)
+class Validate(Command):
+    """Say what is wrong with a dataset or an avatar, and how to mend it.
+
+    Every file is opened and compared with the others: counts, sizes, shapes, finite numbers. Exit
+    code 0 means that it can be used, with or without notes and warnings.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "nldf validate data/speaker",
+        "nldf validate avatars/me --json problems.json",
+    )
+
+    path: Annotated[Path, Positional, value("PATH")]
+    """dataset or avatar"""
+    json: Json = None
+    """also write the problems here"""
+
+    def run(self) -> int:
+        """Prints a line for each problem; 1 where one of them is an error."""
+        from nldf_engine.data.validate import validate
+
+        problems = validate(self.path)
+        for problem in problems:
+            print(problem)
+        errors = sum(problem.severity == "error" for problem in problems)
+        if not problems:
+            print(f"{self.path}: nothing is wrong with it")
+        found = [problem.to_json() for problem in problems]
+        save_figures(self.json, {"path": str(self.path), "errors": errors, "problems": found})
+        return 1 if errors else 0

@@ -1,0 +1,80 @@
+"""The libraries that some commands need, what for, and the command that installs each."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+PACKAGE = "nldf_engine"
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that the package can use.
+
+    Args:
+        module, distribution: the names it is imported and installed by.
+        needed_for: what fails without it.
+        required: rendering needs it.
+        over_torch: it asks for torch itself, and may bring another one along.
+    """
+
+    module: str
+    distribution: str
+    needed_for: str
+    required: bool = False
+    over_torch: bool = False
+
+
+LIBRARIES = (
+    Library("torch", "torch", "everything", required=True),
+    Library("numpy", "numpy", "everything", required=True),
+    Library("safetensors", "safetensors", "avatars and datasets", required=True),
+    Library("av", "av", "reading and writing video", required=True),
+    Library("cv2", "opencv-python", "images", required=True),
+    Library("librosa", "librosa", "audio features", required=True),
+    Library("soxr", "soxr", "audio of any sampling rate", required=True),
+    Library("scipy", "scipy", "audio and tracking", required=True),
+    Library("tyro", "tyro", "the command line", required=True),
+    Library("mediapipe", "mediapipe", "nldf prepare, and mouth distances in nldf evaluate"),
+    Library("tensorboard", "tensorboard", "curves and pictures of nldf train"),
+    Library("matplotlib", "matplotlib", "pictures in nldf train and nldf evaluate"),
+    Library("transformers", "transformers", "the audio front-ends wav2vec2 and hubert"),
+    Library("lpips", "lpips", "LPIPS in nldf evaluate", over_torch=True),
+    Library("pytest_benchmark", "pytest-benchmark", "nldf bench"),
+)
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, None where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def mend(module: str) -> str:
+    """The exact command that installs what `import module` needs, in the version that we ask for."""
+    top = module.partition(".")[0]
+    library = next((item for item in LIBRARIES if item.module == top), Library(top, top, ""))
+    wanted = [_requirement(library.distribution)]
+    if library.over_torch and (torch := version("torch")):
+        wanted.append(f"torch=={torch.partition('+')[0]}")
+    return shlex.join([sys.executable, "-m", "pip", "install", *wanted])
+
+
+def _requirement(distribution: str) -> str:
+    """The requirement as our own metadata words it (`mediapipe==0.10.21`), or the plain name."""
+    try:
+        lines = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    for line in lines:
+        requirement = line.partition(";")[0].strip()
+        name = re.split(r"[\s<>=!~\[(]", requirement, maxsplit=1)[0]
+        if name.lower().replace("_", "-") == distribution.lower().replace("_", "-"):
+            return requirement.replace(" ", "")
+    return distribution

@@ -1,0 +1,249 @@
+"""The command line: exit codes, one line for each failure, help, Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nldf_engine.apps import cli
+from nldf_engine.apps.command import Command
+from nldf_engine.apps.libraries import LIBRARIES
+from nldf_engine.base.errors import FileProblem, MissingBackend
+
+# The flags are a promise to scripts: a change here is a change for everybody who wrote one.
+FLAGS = {
+    "prepare": {"--output", "--size", "--audio-frontend", "--json"},
+    "synthetic": {"--output", "--seconds", "--size", "--seed", "--json"},
+    "validate": {"--json"},
+    "train": {
+        *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
+        *("--set", "--json"),
+    },
+    "render": {"--output", "--poses", "--background", "--size", "--device", "--json"},
+    "evaluate": {"--output", "--split", "--frames", "--json"},
+    "bench": {"--json"},
+    "doctor": {"--json"},
+    "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json"},
+}
+
+
+def command_class(name: str) -> type[Command]:
+    kind = getattr(importlib.import_module(f"nldf_engine.apps.commands.{name}"), name.capitalize())
+    assert issubclass(kind, Command)
+    return kind
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_each_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nldf COMMAND --help` shows the promised flags, the defaults and an example, and exits with 0."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([name, "--help"])
+    text = capsys.readouterr().out
+    assert exit_.value.code == 0
+    kind = command_class(name)
+    flags = re.findall(r"--[a-z][a-z-]*", text.split(kind.examples[-1])[-1])
+    assert set(flags) == FLAGS[name] | {"--help"}
+    assert kind.examples and all(f"    {example}\n" in text for example in kind.examples)
+    shown = [f for f in dataclasses.fields(kind) if f.default not in (dataclasses.MISSING, None, ())]
+    assert all(f"default: {item.default}" in " ".join(text.split()) for item in shown)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_examples_parse(name: str) -> None:
+    """Every example that the help shows is accepted by the very command."""
+    import shlex
+
+    for example in command_class(name).examples:
+        words = shlex.split(example)
+        assert words[:2] == ["nldf", name]
+        assert isinstance(cli.parse(command_class(name), name, words[2:]), Command)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_summaries_agree(name: str) -> None:
+    """The overview says of a command what its own docstring says."""
+    assert (command_class(name).__doc__ or "").splitlines()[0] == cli.COMMANDS[name]
+
+
+def test_overview_is_quick_and_imports_nothing_heavy() -> None:
+    """`nldf --help` lists every command within a second, without importing torch, numpy or tyro."""
+    script = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from nldf_engine.apps.cli import main; code = main(['--help'])\n"
+        "heavy = {'torch', 'numpy', 'tyro', 'cv2', 'av'} & set(sys.modules)\n"
+        "print(code, time.perf_counter() - start < 1, sorted(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "0 True []"
+    assert all(any(line.split()[:1] == [name] for line in lines) for name in cli.COMMANDS)
+
+
+def test_help_of_the_commands_imports_no_torch() -> None:
+    """The help of every command answers without importing torch."""
+    script = (
+        "import contextlib, io, sys\n"
+        "from nldf_engine.apps import cli\n"
+        "for name in cli.COMMANDS:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        cli.main([name, '--help'])\n"
+        "    assert 'torch' not in sys.modules, name\n"
+        "print(len(cli.COMMANDS))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(len(cli.COMMANDS)), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--steps", "5", "--minutes", "5"], "exclude each other"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--set", "pool"], "KEY=VALUE"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--set", "rays=1", "--set", "rays=2"], "twice"),
+        (["train", "no-such", "d", "-o", "a"], "there is no preset 'no-such'; there are nldf-88"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--device", "tpu"], "--device is auto, cpu, cuda"),
+        (["render", "a", "b.wav", "-o", "c.mp4", "--size", "0"], "--size must be above 0"),
+        (["synthetic", "-o", "d", "--seconds", "nan"], "--seconds must be above 0"),
+        (["bench", "no-such-suite"], "there is no suite"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_usage_errors_exit_2(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags that do not go together are refused with 2 and one line that says why."""
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["render", "avatar-alone"],
+        ["prepare", "video.mp4"],
+        ["train", "a", "b", "-o", "c", "--steps", "many"],
+        ["demo", "--no-such-flag"],
+        ["evaluate", "a", "b", "--split", "everything"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_flags_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Missing, unknown and unreadable flags exit with 2 and point to the help."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert f"nldf {arguments[0]} --help" in capsys.readouterr().err
+
+
+def test_no_command_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """`nldf` alone prints the overview on stderr and exits with 2."""
+    assert cli.main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "commands:" in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "missing.mp4", "-o", "data"],
+        ["validate", "missing"],
+        ["render", "missing", "missing.wav", "-o", "out.mp4"],
+        ["evaluate", "missing", "missing"],
+        ["train", "nldf-tiny", "missing", "-o", "avatar"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_failures_exit_1_with_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is not there ends a command with 1 and one line that names it; nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    captured = capsys.readouterr()
+    said = captured.err if arguments[0] != "validate" else captured.out
+    assert said.count("\n") == 1 and "missing" in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`NLDF_DEBUG=1` shows where a failure came from; the exit code stays 1."""
+    monkeypatch.setenv("NLDF_DEBUG", "1")
+    assert cli.main(["render", "missing", "a.wav", "-o", "o.mp4"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "render.py" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            FileProblem("a.wav", "it is empty", "record it again"),
+            "a.wav: it is empty. To mend it: record it again.",
+        ),
+        (
+            MissingBackend("there is no GPU", "use --device cpu"),
+            "there is no GPU. To mend it: use --device cpu.",
+        ),
+        (PermissionError(13, "Permission denied", "out.mp4"), "out.mp4: Permission denied"),
+        (
+            ModuleNotFoundError("No module named 'mediapipe'", name="mediapipe"),
+            "pip install mediapipe",
+        ),
+        (RuntimeError("odd"), "RuntimeError: odd (NLDF_DEBUG=1 shows where)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_errors_in_words(error: Exception, says: str) -> None:
+    """Every kind of failure is told as what happened and what to do."""
+    assert says in cli.describe(error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX systems")
+def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of work exits with 130, says in one line that nothing was lost, leaves no file."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nldf_engine", "synthetic", "-o", str(tmp_path / "long"), "--seconds", "3000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, f"it ended by itself: {process.communicate()[1]}"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1].startswith("nldf synthetic: stopped; nothing was lost")
+    assert "Traceback" not in said and list(tmp_path.iterdir()) == []
+
+
+def test_doctor_json_is_whole(tmp_path: Path) -> None:
+    """`nldf doctor --json` writes valid JSON whose verdict is the exit code, with a command for each lack."""
+    command = [sys.executable, "-m", "nldf_engine", "doctor", "--json", str(tmp_path / "doctor.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    findings = json.loads((tmp_path / "doctor.json").read_text(encoding="utf-8"))
+    assert done.returncode == (0 if findings["rendering"]["works"] else 1), done.stderr
+    assert findings["rendering"]["works"], findings["rendering"]["detail"]
+    assert findings["versions"]["torch"] and findings["versions"]["numpy"]
+    assert findings["backends"]["cpu"] is True
+    assert all(findings["codecs"].values()), findings["codecs"]
+    lacking = {name for name, state in findings["libraries"].items() if not state["works"]}
+    mended = {
+        item.module for item in LIBRARIES if item.distribution in [m["missing"] for m in findings["mends"]]
+    }
+    assert lacking == mended
+    assert all("pip install" in item["command"] for item in findings["mends"])
+    assert all(name in done.stdout for name in ("torch", "kernels", "rendering works"))

@@ -1,0 +1,124 @@
+"""`nldf render` and `nldf validate` on a real, if untrained, avatar: what comes out, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avatars import tiny_avatar
+from nldf_engine.apps import cli
+from nldf_engine.base.video import VideoWriter, probe, read_frames
+from nldf_engine.data.format import write_wav
+
+SECONDS, FRAMES = 0.4, 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an avatar, a speech file and pose files, good and bad."""
+    path = tmp_path_factory.mktemp("render")
+    tiny_avatar().save(path / "avatar")
+    time = np.arange(int(SECONDS * 16000)) / 16000
+    write_wav(path / "speech.wav", 0.3 * np.sin(2 * np.pi * 200 * time))
+    poses = np.tile(np.eye(4, dtype=np.float32), (5, 1, 1))
+    poses[:, 2, 3] = -0.8
+    np.save(path / "poses.npy", poses)
+    np.save(path / "nan.npy", np.full_like(poses, np.nan))
+    np.save(path / "shape.npy", poses[:, :3])
+    np.save(path / "scaled.npy", poses * np.array([2, 2, 2, 1], np.float32)[:, None])
+    np.save(path / "pickled.npy", np.array([{"poses": 1}], dtype=object), allow_pickle=True)
+    (path / "text.json").write_text('{"frames": []}', encoding="utf-8")
+    (path / "poses.pt").write_bytes(b"\x80\x02")
+    return path
+
+
+def render(folder: Path, out: Path, *flags: str) -> int:
+    return cli.main(["render", str(folder / "avatar"), str(folder / "speech.wav"), "-o", str(out), *flags])
+
+
+def test_it_writes_a_video_with_sound_and_the_figures(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The video has the frames and the length of the audio, and sound; `--json` has what was printed."""
+    out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
+    assert render(folder, out, "--json", str(figures), "--size", "32") == 0
+    info = probe(out)
+    assert (info.width, info.height, info.frames, info.has_audio) == (32, 32, FRAMES, True)
+    written = json.loads(figures.read_text(encoding="utf-8"))
+    assert written["frames"] == FRAMES and written["path"] == str(out)
+    assert written["frames_per_second"] == pytest.approx(FRAMES / written["seconds"])
+    assert capsys.readouterr().out.startswith(f"{out}: {FRAMES} frames in ")
+
+
+def test_poses_and_background_reach_the_picture(folder: Path, tmp_path: Path) -> None:
+    """`--poses FILE` moves the head; `--background` colours the corner of the picture."""
+    blue = ("--background", "#0000ff")
+    moved = np.load(folder / "poses.npy")
+    moved[:, 0, 3] = 0.1
+    np.save(tmp_path / "moved.npy", moved)
+    assert render(folder, tmp_path / "a.mp4", "--poses", str(folder / "poses.npy"), *blue) == 0
+    assert render(folder, tmp_path / "b.mp4", "--poses", str(tmp_path / "moved.npy"), *blue) == 0
+    a, b = (read_frames(tmp_path / name).astype(int) for name in ("a.mp4", "b.mp4"))
+    assert (abs(a[:, 1, 1] - [0, 0, 255]) < 40).all()
+    assert abs(a - b).mean() > 1
+
+
+def test_a_transparent_folder_holds_pictures_with_alpha(folder: Path, tmp_path: Path) -> None:
+    """`-o frames/ --background transparent` writes one PNG with alpha a frame."""
+    import cv2
+
+    assert render(folder, Path(f"{tmp_path}/frames/"), "--background", "transparent") == 0
+    pictures = sorted((tmp_path / "frames").iterdir())
+    assert len(pictures) == FRAMES
+    assert cv2.imread(str(pictures[0]), cv2.IMREAD_UNCHANGED).shape == (24, 24, 4)
+
+
+@pytest.mark.parametrize(
+    ("poses", "says"),
+    [
+        ("nan.npy", "no usable poses"),
+        ("shape.npy", "[T, 4, 4]"),
+        ("scaled.npy", "no usable poses"),
+        ("pickled.npy", "no usable poses"),
+        ("text.json", "no usable poses"),
+        ("poses.pt", ".npy, .safetensors or .json"),
+        ("absent.npy", "there is no such file"),
+    ],
+)
+def test_bad_pose_files_are_refused(
+    folder: Path, tmp_path: Path, poses: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NaN, wrong shapes, no rotations, pickles, foreign files end with 1, one line, and no video."""
+    assert render(folder, tmp_path / "out.mp4", "--poses", str(folder / poses)) == 1
+    said = capsys.readouterr().err
+    assert says in said and poses in said and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validate_tells_a_good_avatar_from_a_damaged_one(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole avatar exits with 0; one whose weights were cut short exits with 1 and is named."""
+    avatar = tmp_path / "avatar"
+    tiny_avatar().save(avatar)
+    assert cli.main(["validate", str(avatar)]) == 0
+    weights = avatar / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    capsys.readouterr()
+    assert cli.main(["validate", str(avatar), "--json", str(tmp_path / "problems.json")]) == 1
+    assert "model.safetensors" in capsys.readouterr().out
+    assert json.loads((tmp_path / "problems.json").read_text(encoding="utf-8"))["errors"] == 1
+
+
+def test_audio_comes_from_a_video_as_well(folder: Path, tmp_path: Path) -> None:
+    """AUDIO may be a video with sound."""
+    sound = 0.2 * np.sin(np.arange(9600) / 10).astype(np.float32)
+    with VideoWriter(tmp_path / "source.mp4", 32, 32, audio=(sound, 16000)) as writer:
+        for _ in range(15):
+            writer.write(np.zeros((32, 32, 3), np.uint8))
+    out = tmp_path / "out.mp4"
+    assert cli.main(["render", str(folder / "avatar"), str(tmp_path / "source.mp4"), "-o", str(out)]) == 0
+    assert abs(probe(out).frames - 15) <= 1
