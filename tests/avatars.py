@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from nldf_engine.audio import FrontendConfig
 
+from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.models import LightField, LightFieldConfig, RadianceField, RadianceFieldConfig
 from nldf_engine.rendering.cameras import Camera

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from avatars import tiny_avatar
 from safetensors.torch import load_file, save_file
 
+from avatars import tiny_avatar
 from nldf_engine.avatar import SCHEMA, Avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256

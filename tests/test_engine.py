@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from avatars import tiny_avatar
 
+from avatars import tiny_avatar
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.video import probe, read_audio_track, read_frames
 from nldf_engine.engine import Engine

@@ -29,4 +29,5 @@ def keep_freed_memory(most_bytes: int = (1 << 31) - 1) -> bool:
     except (OSError, AttributeError):
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, most_bytes), (_M_TOP_PAD, 64 << 20))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    done = [mallopt(name, value) == 1 for name, value in settings]
+    return all(done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TypeVar
 
@@ -106,7 +106,7 @@ def track(items: Iterable[T], label: str, total: int | None = None, unit: str = 
         >>> sum(track([1, 2, 3], "adding"))
         6
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(label, total, unit) as bar:
         for item in items:

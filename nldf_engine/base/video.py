@@ -25,7 +25,16 @@ LARGEST_LOSS = 0.05  # share of packets that may fail to decode
 HDR_TRANSFERS = (16, 18)  # PQ and HLG in ITU-T H.273
 RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
 
-__all__ = ["VideoInfo", "VideoWriter", "frames_at", "probe", "read_audio_track", "read_frames", "read_labels"]
+__all__ = [
+    "VideoInfo",
+    "VideoWriter",
+    "frames_at",
+    "labels_of",
+    "probe",
+    "read_audio_track",
+    "read_frames",
+    "read_labels",
+]
 
 
 @dataclass(frozen=True)
@@ -330,22 +339,22 @@ def read_frames(path: str | Path, size: int | tuple[int, int] | None = None) -> 
     return np.stack(frames)
 
 
-def read_labels(path: str | Path) -> np.ndarray:
-    """The label maps of a gray lossless video, exactly as written: uint8 [T, H, W].
+def labels_of(path: str | Path) -> Iterator[np.ndarray]:
+    """Yields the label maps of a gray lossless video, exactly as written: uint8 [H, W].
 
     Raises:
         FileProblem: the file is missing or damaged, or holds anything but 8-bit gray.
     """
-    path = Path(path)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        if stream.codec_context.pix_fmt != "gray":
-            raise FileProblem(
-                path,
-                f"label maps are 8-bit gray, and it holds {stream.codec_context.pix_fmt}",
-                "run nldf prepare again",
-            )
-        return np.stack([frame.to_ndarray() for _, _, frame in _decoded(container, stream, path)])
+    for shot in decode(path):
+        if shot.frame.format.name != "gray":
+            held = f"label maps are 8-bit gray, and it holds {shot.frame.format.name}"
+            raise FileProblem(path, held, "run nldf prepare again")
+        yield shot.frame.to_ndarray()
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """All maps of `labels_of`: uint8 [T, H, W]."""
+    return np.stack(list(labels_of(path)))
 
 
 def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:

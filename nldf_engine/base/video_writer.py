@@ -29,9 +29,9 @@ class _Codec:
 
 
 _CODECS = {
-    "h264": _Codec("libx264", "yuv420p", (3,), {"preset": "medium"}, "aac", (".mp4", ".mov", ".m4v", ".mkv")),
+    "h264": _Codec("libx264", "yuv420p", (3,), {"preset": "fast"}, "aac", (".mp4", ".mov", ".m4v", ".mkv")),
     "ffv1": _Codec(
-        "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "250"}, "flac", (".mkv",)
+        "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "1"}, "flac", (".mkv",)
     ),
     "vp9a": _Codec(
         "libvpx-vp9",

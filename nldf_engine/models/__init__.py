@@ -29,7 +29,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             arguments[name] = _read(_NESTED[name], item, f"{where}.{name}")
             continue
         expected = str(fields[name].type)
-        wanted = {"int": int, "float": (int, float), "bool": bool, "str": str}[expected]
+        wanted: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[expected]
         if not isinstance(item, wanted) or (isinstance(item, bool) and expected != "bool"):
             raise ValueError(f"{where}.{name}: expected {expected}, got {item!r}")
         if expected == "int" and not 0 <= item <= LARGEST:

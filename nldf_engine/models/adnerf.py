@@ -102,22 +102,24 @@ class RadianceMLP(nn.Module):
         hidden = encoded
         for i, layer in enumerate(self.pts_linears):
             if isinstance(layer, FrameLinear):
-                hidden = layer(encoded, code, hidden if i else None)
+                skip = hidden.view(frames, rays * samples, -1) if i else None
+                hidden = layer(encoded, code, skip)
+                hidden = F.relu(hidden, inplace=True).view(frames * rays * samples, -1)
             else:
-                hidden = layer(hidden)
-            hidden = F.relu(hidden, inplace=True)
+                hidden = F.relu(layer(hidden), inplace=True)
         raw = self.alpha_linear(hidden)[..., 0]
         density = F.relu(raw) if config.density == "relu" else F.softplus(raw - 1)
         # The view is one vector a ray: its share of the first layer is computed once and broadcast.
-        first = self.views_linears[0]
-        w_hidden, w_views = first.weight.split([config.width, first.in_features - config.width], 1)
-        seen = F.linear(encode_frequencies(views, config.direction_frequencies), w_views, first.bias)
+        weight: Tensor = self.views_linears[0].weight  # type: ignore[assignment]
+        bias: Tensor = self.views_linears[0].bias  # type: ignore[assignment]
+        w_hidden, w_views = weight[:, : config.width], weight[:, config.width :]
+        seen = F.linear(encode_frequencies(views, config.direction_frequencies), w_views, bias)
         branch = F.linear(hidden, w_hidden).view(frames, rays, samples, -1) + seen[:, :, None]
-        branch = F.relu(branch, inplace=True)
+        branch = F.relu(branch, inplace=True).view(frames * rays * samples, -1)
         for layer in self.views_linears[1:]:
             branch = F.relu(layer(branch), inplace=True)
         rgb = torch.sigmoid(self.rgb_linear(branch))
-        return rgb, config.density_scale * density.view(frames, rays, samples)
+        return rgb.view(frames, rays, samples, 3), config.density_scale * density.view(frames, rays, samples)
 
 
 class RadianceField(nn.Module):

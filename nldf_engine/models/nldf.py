@@ -70,8 +70,10 @@ class LightField(nn.Module):
             scale=1 / config.bounds.radius, backend=self.backend,
         )  # fmt: skip
         out = self.network(beams.view(frames, count, -1), code)
-        colors = out[..., :-1].reshape(frames, count, config.segments, 3)
-        return RayColors(colors, torch.sigmoid(out[..., -1]))
+        opacity = torch.sigmoid(out[..., -1])
+        # Colours come weighted by opacity: a ray beside the head adds nothing, not a little noise.
+        colors = out[..., :-1] * opacity[..., None]
+        return RayColors(colors.reshape(frames, count, config.segments, 3), opacity)
 
     @property
     def macs(self) -> int:

@@ -49,12 +49,13 @@ class ResMLP(nn.Module):
             )
         self.code_dim = code_dim
         self.head = nn.Linear(in_dim, width)
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range((depth - 2) // 2))
+        blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
+        self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
-            for block in self.blocks:
-                block.fc2.weight.mul_(1 / max(1, len(self.blocks)) ** 0.5)
+            for block in blocks:
+                block.fc2.weight.mul_(len(blocks) ** -0.5)
 
     def frame_bias(self, code: Tensor | None) -> Tensor:
         """[F, width] (or [width] without a code): the first layer's bias for codes [F, code_dim]."""
@@ -69,15 +70,18 @@ class ResMLP(nn.Module):
         """
         weight = self.head.weight[:, : self.head.in_features - self.code_dim]
         bias = self.frame_bias(code)
+        shape = x.shape[:-1]
         if bias.dim() == 1:
-            first = F.linear(x, weight, bias)
+            first = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
         else:
             first = torch.matmul(x, weight.t()) + bias[:, None]
-        first = F.relu(first, inplace=True)
+        # From here on rows are rays: in-place activations on views would be copied by autograd.
+        first = F.relu(first, inplace=True).reshape(-1, self.head.out_features)
         y = first
         for block in self.blocks:
             y = block(y)
-        return self.tail(y + first) if len(self.blocks) else self.tail(y)
+        out = self.tail(y + first) if len(self.blocks) else self.tail(y)
+        return out.view(*shape, self.tail.out_features)
 
     @property
     def macs(self) -> int:

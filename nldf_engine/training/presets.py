@@ -80,12 +80,12 @@ def adnerf_small() -> Preset:
     """AD-NeRF's head for a CPU: 5 x 64, 24 coarse and 24 fine samples."""
     return Preset(
         Recipe(
-            "adnerf", size=128, steps=4000, rays=2048, frames=4, mouth_share=0.15, learning_rate=2e-3,
-            final_learning_rate=1e-4, audio_noise=0.2,
+            "adnerf", size=128, steps=4000, rays=1024, frames=4, face_share=0.8, mouth_share=0.15,
+            learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2,
         ),
         lambda bounds, conditions: RadianceField(
             RadianceFieldConfig(
-                bounds, conditions, width=64, depth=5, skip=2, view_layers=1, position_frequencies=7,
+                bounds, conditions, width=64, depth=5, skip=2, view_layers=1, position_frequencies=9,
                 direction_frequencies=2, coarse=24, fine=24, density="softplus", density_scale=40.0,
             )
         ),
@@ -117,11 +117,11 @@ def nldf_small() -> Preset:
     """NLDF for a CPU: 18 layers of 128, encoded beams."""
     return Preset(
         Recipe(
-            "nldf", size=128, steps=8000, rays=4096, frames=4, mouth_share=0.15, learning_rate=1e-3,
-            final_learning_rate=3e-5, audio_noise=0.2,
+            "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
+            learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, pool_batch=512,
         ),
         lambda bounds, conditions: LightField(
-            LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=6)
+            LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=8)
         ),
     )  # fmt: skip
 
@@ -162,9 +162,7 @@ def find_preset(name: str, overrides: Mapping[str, str] | None = None) -> Preset
     changes: dict[str, object] = {}
     for key, text in (overrides or {}).items():
         if key not in known or key == "system":
-            raise ValueError(
-                f"{key}: the recipe has no such setting; it has {', '.join(list(known)[1:])}"
-            )
+            raise ValueError(f"{key}: the recipe has no such setting; it has {', '.join(list(known)[1:])}")
         try:
             changes[key] = _parse(text, known[key])
         except ValueError as error:

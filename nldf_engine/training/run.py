@@ -155,7 +155,8 @@ def train(
     avatar = Path(avatar)
     data = Dataset.open(dataset)
     teacher = None if config.teacher is None or not recipe.distillation else Avatar.load(config.teacher)
-    frontend = FrontendConfig() if teacher is None else teacher.frontend
+    prepared = str(data.info.audio.get("frontend") or "mel")
+    frontend = FrontendConfig(name=prepared) if teacher is None else teacher.frontend
     folder = avatar.with_name(avatar.name + ".training")
     settings = _settings(preset, recipe, data, config)
     resuming = _open_run(folder, settings, config.resume)
