@@ -1,0 +1,41 @@
+#include "rays.h"
+
+namespace nldf {
+
+template <class T>
+void rays_cpu(const RaysArgs<T>& args, const Exec& exec) {
+  constexpr int64_t kGrain = 4096;
+  const int64_t pieces = (args.per_frame + kGrain - 1) / kGrain;
+  parallel_for(args.frames * pieces, 1, exec.threads, [&](int64_t piece, int64_t) {
+    const int64_t frame = piece / pieces;
+    const int64_t begin = piece % pieces * kGrain;
+    const int64_t end = std::min(args.per_frame, begin + kGrain);
+    const RayCamera<T> camera = load_camera(args.pose, args.intrinsics, frame);
+    for (int64_t p = frame * args.per_frame + begin; p < frame * args.per_frame + end; ++p) {
+      make_ray(camera, args.pixels + 2 * p, args.origins + 3 * p, args.directions + 3 * p);
+    }
+  });
+}
+
+template <class T>
+void rays_backward_cpu(const RaysBackwardArgs<T>& args, const Exec& exec) {
+  const int64_t blocks = (args.per_frame + args.block - 1) / args.block;
+  parallel_for(args.frames * blocks, 1, exec.threads, [&](int64_t piece, int64_t) {
+    const int64_t frame = piece / blocks;
+    const int64_t begin = piece % blocks * args.block;
+    const int64_t end = std::min(args.per_frame, begin + args.block);
+    const RayCamera<T> camera = load_camera(args.pose, args.intrinsics, frame);
+    double sums[kRayGradients] = {};
+    for (int64_t p = frame * args.per_frame + begin; p < frame * args.per_frame + end; ++p) {
+      make_ray_backward(camera, args.pixels + 2 * p, args.v_origins + 3 * p, args.v_directions + 3 * p, sums);
+    }
+    for (int i = 0; i < kRayGradients; ++i) args.partial[piece * kRayGradients + i] = static_cast<T>(sums[i]);
+  });
+}
+
+template void rays_cpu(const RaysArgs<float>&, const Exec&);
+template void rays_cpu(const RaysArgs<double>&, const Exec&);
+template void rays_backward_cpu(const RaysBackwardArgs<float>&, const Exec&);
+template void rays_backward_cpu(const RaysBackwardArgs<double>&, const Exec&);
+
+}  // namespace nldf

@@ -1,0 +1,29 @@
+"""Real-time rendering of audio-driven talking heads: neural light dynamic fields and their NeRF teachers.
+
+    >>> from nldf_engine import Engine
+    >>> Engine.load("avatars/me").render("speech.wav").save("out.mp4")  # doctest: +SKIP
+
+Importing this package loads torch and numpy and nothing else; `Engine` and `Clip` are found on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Clip", "Engine", "__version__"]
+
+if TYPE_CHECKING:
+    from nldf_engine.engine import Clip, Engine
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Engine", "Clip"):
+        from nldf_engine import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,16 @@
+"""Operations with a compiled kernel, each with a slow twin in `ops.reference`.
+
+Every operation takes contiguous float32 tensors on the CPU or on CUDA (float64 on the CPU too, for
+gradient checks), never casts or moves them, and raises `TypeError` or `ValueError` naming the argument
+that doesn't fit. `backend="native"` runs the compiled kernel, `backend="reference"` the twin; the
+environment variable `NLDF_BACKEND=reference` chooses the twin everywhere. Nothing falls back by itself:
+where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
+"""
+
+from nldf_engine.ops import reference
+from nldf_engine.ops.beams import encode_beams
+from nldf_engine.ops.native import backends
+from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.segments import composite_segments
+
+__all__ = ["backends", "composite_segments", "encode_beams", "generate_rays", "reference"]

@@ -1,0 +1,130 @@
+"""The compiled module: loading it, registering operations with torch, launching kernels."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch  # before _C, so that one OpenMP runtime is mapped and torch.set_num_threads governs both
+from torch import Tensor
+
+from nldf_engine.base.errors import MissingBackend
+
+LIBRARY = torch.library.Library("nldf", "DEF")
+REGISTERED: list[str] = []
+
+_BUILD = "pip install . in the repository's root"
+_BUILD_CUDA = "put nvcc on PATH and run pip install . -C cmake.define.NLDF_CUDA=ON in the repository's root"
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    try:
+        return importlib.import_module("nldf_engine._C"), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+_C, _why_not = _load()
+
+
+def use_native(op: str, backend: str) -> bool:
+    """Whether a call with this `backend` runs the compiled kernel.
+
+    The environment variable NLDF_BACKEND, where it is set, stands in for "native".
+
+    Raises:
+        ValueError: the name of a backend is unknown.
+    """
+    if backend not in ("native", "reference"):
+        raise ValueError(f"{op}: backend must be 'native' or 'reference', got {backend!r}")
+    wanted = os.environ.get("NLDF_BACKEND") or "native"
+    if wanted not in ("native", "reference"):
+        raise ValueError(f"{op}: NLDF_BACKEND must be 'native' or 'reference', got {wanted!r}")
+    return backend == "native" and wanted == "native"
+
+
+def backends() -> dict[str, Any]:
+    """What is built into this installation.
+
+    Returns:
+        cpu: whether the CPU kernels are there; cuda: whether the CUDA kernels are; cuda_archs: the
+        architectures they were built for; cuda_device: whether torch sees a device to run them on;
+        openmp: whether the CPU loops use several threads, and threads: how many (as
+        `torch.set_num_threads` says); version: of the compiled module; problem: why it could not be
+        loaded, empty where it was; mend: the command that would build what is missing, or empty.
+    """
+    cuda_archs = _C.cuda_archs.split(",") if _C is not None and _C.cuda_archs else []
+    return {
+        "cpu": _C is not None,
+        "cuda": bool(cuda_archs),
+        "cuda_archs": cuda_archs,
+        "cuda_device": torch.cuda.is_available(),
+        "openmp": bool(_C is not None and _C.openmp),
+        "threads": torch.get_num_threads() if _C is not None and _C.openmp else 1,
+        "version": _C.version if _C is not None else None,
+        "problem": _why_not,
+        "mend": _BUILD if _C is None else ("" if cuda_archs else _BUILD_CUDA),
+    }
+
+
+def _kernel(name: str, like: Tensor) -> Callable[..., None]:
+    if _C is None:
+        raise MissingBackend(
+            f"{name}: the compiled module nldf_engine._C can't be loaded ({_why_not})",
+            f"run {_BUILD}, or choose the slow twin with backend='reference'",
+        )
+    found = getattr(_C, f"{name}_{like.device.type}_{str(like.dtype).removeprefix('torch.')}", None)
+    if found is None and like.device.type == "cuda" and not _C.cuda_archs:
+        raise MissingBackend(
+            f"{name}: the tensors are on {like.device}, but nldf_engine._C was built without CUDA",
+            f"{_BUILD_CUDA}, or choose the slow twin with backend='reference'",
+        )
+    if found is None:
+        raise TypeError(f"{name}: no kernel for {like.dtype} on {like.device.type}")
+    return found
+
+
+def launch(
+    name: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None], **sizes: float
+) -> None:
+    """Runs a kernel: on the calling thread's OpenMP team, or on torch's current stream of the device.
+
+    Args:
+        name: the kernel, without device and dtype.
+        inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
+            ones, so they are made contiguous here; that is free where they already are.
+        outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
+        sizes: the numbers of the kernel's argument struct.
+    """
+    like = next(iter(inputs.values()))
+    kernel = _kernel(name, like)
+    held = {key: value.contiguous() for key, value in inputs.items()}
+    addresses = {}
+    for key, value in [*held.items(), *outputs.items()]:
+        if value is not None and (value.dtype != like.dtype or value.device != like.device):
+            raise TypeError(
+                f"{name}: {key} must be {like.dtype} on {like.device}, got {value.dtype} on {value.device}"
+            )
+        addresses[key] = 0 if value is None else value.data_ptr()
+    if like.device.type == "cuda":
+        device = like.device.index
+        stream = torch.cuda.current_stream(like.device).cuda_stream
+    else:
+        device, stream = 0, 0
+    kernel(**addresses, **sizes, threads=torch.get_num_threads(), device=device, stream=stream)
+
+
+def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Defines torch.ops.nldf.<name> with one implementation for CPU and CUDA and one for shapes alone.
+
+    The operations know no gradient; `autograd.Function`s in the operations' modules give it.
+    """
+    name = schema.split("(")[0]
+    LIBRARY.define(schema)
+    LIBRARY.impl(name, run, "CPU")
+    LIBRARY.impl(name, run, "CUDA")
+    torch.library.register_fake(f"nldf::{name}", fake, lib=LIBRARY)
+    REGISTERED.append(name)

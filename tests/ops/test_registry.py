@@ -1,0 +1,136 @@
+"""What holds for every operation: a twin, a test, a bench, errors instead of silent fallbacks."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import nldf_engine
+from nldf_engine import ops
+from nldf_engine.base.errors import MissingBackend
+from nldf_engine.ops import native, reference
+
+ROOT = Path(__file__).resolve().parents[2]
+NOUNS = sorted({name.removesuffix("_backward") for name in native.REGISTERED})
+CALLS = {
+    "rays": lambda **kw: ops.generate_rays(torch.eye(4)[None], torch.ones(1, 4), torch.rand(1, 3, 2), **kw),
+    "beams": lambda **kw: ops.encode_beams(torch.rand(2, 3), torch.rand(2, 3), 0.5, 1.0, 4, 2, **kw),
+    "segments": lambda **kw: ops.composite_segments(
+        torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8), **kw
+    ),
+}
+
+
+def test_every_operation_is_in_the_list_of_calls():
+    """This file's list of calls names all registered operations, so none escapes its tests."""
+    assert set(CALLS) == set(NOUNS)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
+    """One noun an operation, everywhere: header, CPU and CUDA sources, module, twin, test, bench."""
+    assert callable(getattr(reference, f"{noun}_reference"))
+    for path in (
+        f"csrc/{noun}.h", f"csrc/{noun}_cpu.cpp", f"csrc/{noun}_cuda.cu",
+        f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",
+    ):  # fmt: skip
+        assert (ROOT / path).is_file(), f"{path} is missing"
+    assert f"{noun}_backward" in native.REGISTERED
+    assert hasattr(torch.ops.nldf, noun)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_missing_module_raises_and_never_falls_back(noun, monkeypatch):
+    """Without the compiled module a call raises with the command that builds it; the twin goes by name."""
+    monkeypatch.setattr(native, "_C", None)
+    monkeypatch.setattr(native, "_why_not", "No module named 'nldf_engine._C'")
+    with pytest.raises(MissingBackend, match=r"No module named .*pip install \. .*backend='reference'"):
+        CALLS[noun]()
+    CALLS[noun](backend="reference")
+    built = ops.backends()
+    assert not built["cpu"] and not built["cuda"] and "pip install ." in built["mend"]
+
+
+def test_cuda_tensors_need_a_cuda_build(monkeypatch):
+    """A tensor on a device whose kernels aren't built raises with the command that builds them."""
+    monkeypatch.setattr(native, "_C", SimpleNamespace(cuda_archs="", openmp=0, version="0"))
+    like = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
+    with pytest.raises(MissingBackend, match=r"on cuda:0, but .* built without CUDA.*NLDF_CUDA=ON"):
+        native._kernel("rays", like)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_environment_chooses_the_twin(noun, monkeypatch):
+    """NLDF_BACKEND=reference runs the twin everywhere; no kernel is launched."""
+    launched = []
+    monkeypatch.setattr(native, "launch", lambda name, *args, **sizes: launched.append(name))
+    monkeypatch.setenv("NLDF_BACKEND", "reference")
+    CALLS[noun]()
+    assert launched == []
+    monkeypatch.setenv("NLDF_BACKEND", "native")
+    CALLS[noun]()
+    assert launched == [noun]
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_unknown_backend_in_the_environment_raises(noun, monkeypatch):
+    """A misspelt NLDF_BACKEND is an error, not a silent choice."""
+    monkeypatch.setenv("NLDF_BACKEND", "refrence")
+    with pytest.raises(ValueError, match="NLDF_BACKEND must be 'native' or 'reference', got 'refrence'"):
+        CALLS[noun]()
+
+
+def test_backends_says_what_is_built():
+    """The report agrees with the module, and its version with the package's and pyproject.toml's."""
+    built = ops.backends()
+    assert built["cpu"] is True and built["problem"] == ""
+    assert built["cuda"] == bool(built["cuda_archs"]) == hasattr(native._C, "rays_cuda_float32")
+    assert built["threads"] == (torch.get_num_threads() if built["openmp"] else 1)
+    declared = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert declared is None or built["version"] == nldf_engine.__version__ == declared[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps, which Linux alone has")
+def test_one_openmp_runtime_is_mapped():
+    """Torch and our module share one libgomp, so torch.set_num_threads governs both."""
+    ops.encode_beams(torch.rand(64, 3), torch.rand(64, 3), 0.5, 1.0)
+    mapped = {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line
+    }
+    assert len(mapped) <= 1, mapped
+
+
+def test_calls_from_several_threads_agree():
+    """Kernels release the GIL and share nothing: four threads at once get the result of one."""
+    sigma, rgb, delta = torch.rand(4, 500, 64), torch.rand(4, 500, 64, 3), torch.rand(4, 500, 64)
+    want = [ops.composite_segments(*x)[0] for x in zip(sigma, rgb, delta, strict=True)]
+    got: dict[int, list[torch.Tensor]] = {}
+
+    def work(i: int) -> None:
+        got[i] = [ops.composite_segments(sigma[i], rgb[i], delta[i])[0] for _ in range(10)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(result, want[i]) for i in range(4) for result in got[i])
+
+
+def test_launch_refuses_mixed_tensors():
+    """Whoever calls torch.ops.nldf directly with mixed dtypes gets an error, not a stray read."""
+    with pytest.raises(TypeError, match=r"segments: rgb must be torch.float32 .* got torch.float64"):
+        torch.ops.nldf.segments(torch.rand(2, 4), torch.rand(2, 4, 3).double(), torch.rand(2, 4), 1, False)
+
+
+def test_raw_operations_take_any_strides():
+    """A compiler may hand over other strides than the checked ones: the result is the same."""
+    origins, directions = torch.rand(3, 5).T, torch.rand(3, 5).T
+    want = torch.ops.nldf.beams(origins.contiguous(), directions.contiguous(), 0.5, 1.0, 4, 2, 1.0)
+    assert torch.equal(torch.ops.nldf.beams(origins, directions, 0.5, 1.0, 4, 2, 1.0), want)

@@ -1,0 +1,216 @@
+"""ops.composite_segments against its twin, closed forms and bad input."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nldf_engine import ops
+from nldf_engine.ops.reference import segments_reference
+
+
+def case(rays: int, samples: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
+    """Densities (a third of them empty, some opaque), colours and lengths."""
+    g = torch.Generator().manual_seed(seed)
+    sigma = 30 * torch.rand(rays, samples, generator=g) * (torch.rand(rays, samples, generator=g) > 0.3)
+    sigma = torch.where(torch.rand(rays, samples, generator=g) > 0.99, 1e4, sigma)
+    rgb = torch.rand(rays, samples, 3, generator=g)
+    delta = 0.02 * torch.rand(rays, samples, generator=g)
+    return [x.to(dtype) for x in (sigma, rgb, delta)]
+
+
+def run(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
+    """Colours and opacity, then the gradients of all inputs under a fixed cotangent."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    out = op(*leaves, segments=segments)[:2]
+    g = torch.Generator().manual_seed(1)
+    cotangent = [torch.randn(o.shape, generator=g).to(o) for o in out]
+    return [*(o.detach() for o in out), *torch.autograd.grad(out, leaves, cotangent)]
+
+
+@pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4), (60, 5), (7, 7)])
+def test_agrees_with_the_twin(device, compare, samples, segments):
+    """Colours, opacity, weights and gradients are as accurate as the twin's in float32."""
+    inputs = case(200, samples)
+    moved = [x.to(device) for x in inputs]
+    double = [x.double() for x in inputs]
+    compare(
+        run(ops.composite_segments, moved, segments),
+        run(segments_reference, inputs, segments),
+        run(segments_reference, double, segments),
+    )
+    weights = ops.composite_segments(*moved, segments=segments, return_weights=True)[2]
+    compare([weights], [segments_reference(*inputs, segments)[2]], [segments_reference(*double, segments)[2]])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 7, 8, 63, 64, 65, 129]),
+    segments=st.integers(1, 5),
+    per_segment=st.sampled_from([0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 48]),
+)
+def test_any_size(rays, segments, per_segment):
+    """Every number of rays, segments and samples gives the twin's results and gradients."""
+    inputs = case(rays, segments * per_segment)
+    want = run(segments_reference, [x.double() for x in inputs], segments)
+    for got, expected in zip(run(ops.composite_segments, inputs, segments), want, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_derivatives():
+    """The gradients of the kernel are its finite differences in float64."""
+    g = torch.Generator().manual_seed(2)
+    inputs = [torch.rand(3, 12, *tail, generator=g, dtype=torch.float64) for tail in ((), (3,), ())]
+    torch.autograd.gradcheck(
+        lambda s, c, d: ops.composite_segments(s, c, d, segments=3), [x.requires_grad_() for x in inputs]
+    )
+
+
+def test_opcheck():
+    """Schema, fake tensors and dispatch of both operations hold."""
+    inputs = case(5, 8)
+    for weights in (False, True):
+        torch.library.opcheck(torch.ops.nldf.segments.default, (*inputs, 4, weights))
+        torch.library.opcheck(
+            torch.ops.nldf.segments_backward.default,
+            (*inputs, torch.randn(5, 4, 3), torch.randn(5), weights),
+        )
+
+
+@pytest.mark.parametrize("samples", [4, 64, 256])
+def test_slab_of_constant_density(samples):
+    """A slab's opacity is 1 - exp(-sigma L) however finely it is sampled, and so are its segments'."""
+    sigma, length = 3.0, 0.8
+    color = torch.tensor([0.2, 0.5, 0.9])
+    colors, opacity = ops.composite_segments(
+        torch.full((1, samples), sigma),
+        color.repeat(1, samples, 1),
+        torch.full((1, samples), length / samples),
+        segments=4,
+    )
+    assert float(opacity) == pytest.approx(1 - math.exp(-sigma * length), abs=1e-6)
+    edges = torch.exp(-sigma * length * torch.arange(5) / 4)
+    torch.testing.assert_close(colors[0], (edges[:-1] - edges[1:])[:, None] * color, rtol=1e-5, atol=1e-6)
+
+
+def test_segments_sum_to_the_pixel():
+    """The M colours sum to the pixel that volume rendering of the whole ray gives, eq. (3) and (5)."""
+    inputs = case(50, 48)
+    whole, opacity = ops.composite_segments(*inputs, segments=1)
+    for segments in (2, 4, 16, 48):
+        parts, same = ops.composite_segments(*inputs, segments=segments)
+        torch.testing.assert_close(parts.sum(1), whole[:, 0])
+        assert torch.equal(same, opacity)
+
+
+def test_last_sample_of_infinite_length_is_the_background():
+    """With a last length of 1e10 the ray is opaque, and what is left of it takes the last colour."""
+    sigma, rgb, delta = case(20, 16)
+    front = [x[:, :-1].contiguous() for x in (sigma, rgb, delta)]
+    without, opacity = ops.composite_segments(*front, segments=1)
+    sigma[:, -1], delta[:, -1] = 1.0, 1e10
+    colors, opaque = ops.composite_segments(sigma, rgb, delta, segments=1)
+    assert torch.equal(opaque, torch.ones(20))
+    torch.testing.assert_close(colors[:, 0], without[:, 0] + (1 - opacity[:, None]) * rgb[:, -1])
+
+
+def test_gradients_behind_an_opaque_sample_are_finite(compare):
+    """Samples with alpha = 1 and lengths of 1e10 give the twin's gradients, in which nothing is infinite."""
+    sigma, rgb, delta = case(30, 16)
+    sigma[:, 5] = 1e6
+    sigma[:, -1], delta[:, -1] = 0.7, 1e10
+    got = run(ops.composite_segments, [sigma, rgb, delta], 4)
+    assert all(x.isfinite().all() for x in got)
+    double = run(segments_reference, [x.double() for x in (sigma, rgb, delta)], 4)
+    compare(got, run(segments_reference, [sigma, rgb, delta], 4), double)
+
+
+def test_empty_space_shows_nothing():
+    """Without density colours, opacity and weights are exactly zero, even over an infinite length."""
+    delta = torch.full((3, 8), 0.1)
+    delta[:, -1] = 1e10
+    for out in ops.composite_segments(torch.zeros(3, 8), torch.ones(3, 8, 3), delta, return_weights=True):
+        assert not out.any()
+
+
+def test_weights_sum_to_the_opacity_and_carry_no_gradient():
+    """The weights are not negative, sum to the opacity, and are outside of the graph."""
+    sigma, rgb, delta = case(100, 64)
+    for backend in ("native", "reference"):
+        leaf = sigma.clone().requires_grad_()
+        _, opacity, weights = ops.composite_segments(leaf, rgb, delta, return_weights=True, backend=backend)
+        assert opacity.requires_grad and not weights.requires_grad
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(1), opacity.detach())
+
+
+def test_gradients_that_nobody_asked_for_are_not_made():
+    """Only the inputs that require a gradient receive one."""
+    sigma, rgb, delta = case(4, 8)
+    rgb.requires_grad_()
+    colors, _ = ops.composite_segments(sigma, rgb, delta)
+    colors.sum().backward()
+    assert rgb.grad is not None and sigma.grad is None and delta.grad is None
+
+
+def test_reference_backend_is_the_twin():
+    """backend="reference" runs the twin itself."""
+    inputs = case(6, 8)
+    got = ops.composite_segments(*inputs, return_weights=True, backend="reference")
+    for op, twin in zip(got, segments_reference(*inputs), strict=True):
+        assert torch.equal(op, twin)
+
+
+BAD = {
+    "sigma no tensor": ({"sigma": None}, TypeError, r"sigma must be a torch.Tensor, got NoneType"),
+    "sigma bf16": (
+        {"sigma": torch.ones(5, 8).bfloat16()},
+        TypeError,
+        r"sigma must be torch.float32 .*bfloat16",
+    ),
+    "sigma shape": ({"sigma": torch.ones(5, 8, 1)}, ValueError, r"sigma must .* \[R, S\], got \[5, 8, 1\]"),
+    "sigma layout": ({"sigma": torch.ones(8, 5).T}, ValueError, r"sigma must be contiguous"),
+    "rgb shape": ({"rgb": torch.ones(5, 7, 3)}, ValueError, r"rgb must .* \[R=5, S=8, 3\], got \[5, 7, 3\]"),
+    "rgb expanded": ({"rgb": torch.ones(1, 1, 3).expand(5, 8, 3)}, ValueError, r"rgb must be contiguous"),
+    "delta dtype": (
+        {"delta": torch.ones(5, 8).double()},
+        TypeError,
+        r"delta must be torch.float32 as sigma is",
+    ),
+    "delta shape": ({"delta": torch.ones(8)}, ValueError, r"delta must .* \[R=5, S=8\], got \[8\]"),
+    "segments zero": ({"segments": 0}, ValueError, r"segments must be at least 1, got 0"),
+    "segments bool": ({"segments": True}, TypeError, r"segments must be an int, got bool"),
+    "segments divide": ({"segments": 3}, ValueError, r"segments must divide the samples S=8, got 3"),
+    "backend": ({"backend": ""}, ValueError, r"backend must be 'native' or 'reference', got ''"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    """Each wrong argument raises the right error, naming the operation, the argument and what came."""
+    change, error, message = BAD[name]
+    arguments = dict(zip(("sigma", "rgb", "delta"), case(5, 8), strict=True)) | change
+    with pytest.raises(error, match=r"composite_segments: " + message):
+        ops.composite_segments(**arguments)
+
+
+def test_compiles_as_one_graph():
+    """torch.compile takes the call, its checks and its gradient without a graph break."""
+    sigma, rgb, delta = case(4, 8)
+
+    def loss(sigma: Tensor) -> Tensor:
+        colors, opacity, weights = ops.composite_segments(sigma, rgb, delta, return_weights=True)
+        return colors.square().sum() + opacity.sum() + weights.sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    gradients = []
+    for function in (loss, compiled):
+        leaf = sigma.clone().requires_grad_()
+        function(leaf).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
