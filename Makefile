@@ -107,5 +107,5 @@ $(STAMPS)/package: $(VENV)/constraints.txt $(KERNELS) $(SOURCES)
 
 # Editable, so that the tests and the tools see one and the same source; only kernels need building again.
 $(STAMPS)/develop: $(VENV)/constraints.txt $(KERNELS)
-	$(PIP) -c $< -e '.[all,dev]'
+	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev]'
 	touch $@

@@ -178,10 +178,11 @@ class RadianceField(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds a ray, weights only; the code's and the view's shares are left out."""
-        total = 0
-        for network, samples in ((self.coarse, self.config.coarse),
-                                 (self.fine, self.config.coarse + self.config.fine)):  # fmt: skip
-            layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
-            total += samples * sum(layer.in_features * layer.out_features for layer in layers)
-        return total
+        """Multiply-adds a ray, weights only; the code's share (once a frame) and the view's (once a ray) left out."""
+        config = self.config
+        layers = [m for m in self.fine.modules() if isinstance(m, nn.Linear)]
+        sample = sum(layer.in_features * layer.out_features for layer in layers)
+        framed = [m for m in self.fine.modules() if isinstance(m, FrameLinear)]
+        sample -= sum(config.conditions.code_dim * layer.linear.out_features for layer in framed)
+        sample -= frequency_dim(3, config.direction_frequencies) * (config.width // 2)
+        return sample * (2 * config.coarse + config.fine)

@@ -1,0 +1,122 @@
+"""Losses: what they are of, and which parts of the network they train."""
+
+import pytest
+import torch
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.training import find_preset
+from nldf_engine.training.distill import SegmentTargets
+from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, squared
+from nldf_engine.training.scene import TrainingScene
+
+
+@pytest.fixture(scope="module")
+def scene(synthetic_dataset: Dataset) -> TrainingScene:
+    torch.manual_seed(0)
+    return TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+
+
+def light_field(
+    scene: TrainingScene, targets: SegmentTargets | None = None, **settings: str
+) -> LightFieldObjective:
+    torch.manual_seed(0)
+    preset = find_preset("nldf-tiny", settings)
+    return LightFieldObjective(preset.model(scene.bounds, ConditionConfig()), scene, preset.recipe, targets)
+
+
+def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
+    """Targets are the frame's colours at the drawn pixels; the rays go through those pixels' centres."""
+    torch.manual_seed(0)
+    frames = scene.fit[:2]
+    batch = scene.sample(frames, 50, 0.8, 0.2)
+    x, y = batch.pixels % 32, batch.pixels // 32
+    expected = scene.frames[frames[:, None], y, x].float() / 255
+    assert torch.equal(batch.target, expected)
+    camera = scene.camera
+    for row, frame in enumerate(frames.tolist()):
+        pose = scene.poses[frame]
+        points = batch.rays.origins[row] + 0.8 * batch.rays.directions[row]
+        seen = (points - pose[:3, 3]) @ pose[:3, :3]
+        u = camera.fx * seen[:, 0] / seen[:, 2] + camera.cx
+        torch.testing.assert_close(u, x[row] + 0.5, atol=1e-3, rtol=0)
+
+
+def test_most_rays_of_a_batch_are_in_the_head(scene: TrainingScene) -> None:
+    """With a face share of 0.9, nine of ten rays hit the head's mask or the box about the lips."""
+    torch.manual_seed(0)
+    batch = scene.sample(scene.fit[:8], 200, 0.9, 0.1)
+    assert float(batch.mask.mean()) > 0.85
+
+
+def test_the_region_covers_every_head_pixel(scene: TrainingScene) -> None:
+    """No pixel of a head in the training part lies outside of the rays that are rendered."""
+    for frame in scene.fit[::7].tolist():
+        head = scene.masks[frame].reshape(-1).nonzero()[:, 0]
+        inside = torch.isin(head, scene.region_pixels(frame))
+        assert float(inside.float().mean()) > 0.995
+
+
+def test_pool_rays_do_not_train_the_audio_net(scene: TrainingScene) -> None:
+    """The pool's loss reaches the light field and leaves the audio net alone (section 3.5)."""
+    objective = light_field(scene)
+    objective.step()
+    assert objective.pool is not None and len(objective.pool) > 0
+    loss = objective._pool_loss(scene.conditions, objective.pool)
+    assert loss is not None
+    loss.backward()
+    grads = {name: p.grad for name, p in objective.model.named_parameters()}
+    assert all(grad is None for name, grad in grads.items() if name.startswith("encoder"))
+    assert all(grad is not None for name, grad in grads.items() if name.startswith("network"))
+
+
+def test_the_step_trains_audio_and_field(scene: TrainingScene) -> None:
+    """The drawn rays' loss reaches every part of the network."""
+    objective = light_field(scene, active_pool="off")
+    objective.step().total.backward()
+    assert all(p.grad is not None for p in objective.model.parameters())
+
+
+def test_segment_loss_is_zero_for_a_perfect_student(scene: TrainingScene) -> None:
+    """Targets made by the network itself cost nothing; others cost their squared distance (eq. 6)."""
+    objective = light_field(scene, active_pool="off")
+    frame = int(scene.fit[3])
+    pixels = scene.region_pixels(frame)
+    with torch.no_grad():
+        code = objective.model.encode_frames(scene.conditions, torch.tensor([frame]))
+        own = objective.model(scene.rays(torch.tensor([frame]), pixels[None]), code)
+    batch = scene.batch(torch.tensor([frame]), pixels[None])
+    for shift in (0.0, 0.1):
+        targets = SegmentTargets(
+            torch.tensor([frame]), [pixels], [(own.segments[0] + shift).half()], [own.opacity[0].half()]
+        )
+        loss = float(objective._segment_loss(batch, own, targets))
+        # Four segments of three channels, each off by the shift.
+        assert loss == pytest.approx(12 * shift**2, abs=2e-3)
+
+
+def test_unknown_rays_have_no_segment_target(scene: TrainingScene) -> None:
+    """A pixel that the teacher did not render is left out."""
+    targets = SegmentTargets(
+        torch.tensor([5]), [torch.tensor([2, 4, 8])], [torch.zeros(3, 4, 3).half()], [torch.zeros(3).half()]
+    )
+    _, _, known = targets.look_up(5, torch.tensor([0, 2, 4, 5, 8, 99]))
+    assert known.tolist() == [False, True, True, False, True, False]
+    assert 5 in targets and 6 not in targets
+
+
+def test_the_teacher_is_trained_in_both_passes(scene: TrainingScene) -> None:
+    """Coarse and fine networks both get gradients from one step."""
+    torch.manual_seed(0)
+    preset = find_preset("adnerf-tiny")
+    objective = RadianceObjective(preset.model(scene.bounds, ConditionConfig()), scene, preset.recipe)
+    loss = objective.step()
+    loss.total.backward()
+    assert all(p.grad is not None for p in objective.model.parameters())
+    assert set(loss.figures) == {"pixel", "coarse", "opacity"}
+
+
+def test_squared_error_sums_over_channels() -> None:
+    """Eq. (8): the squared norm of a colour difference."""
+    assert squared(torch.tensor([[1.0, 2.0, 2.0]])).tolist() == [9.0]
