@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,48 @@ def _writable_parent(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _writing(path: Path, temporary: Path) -> Iterator[None]:
+    """Turns what the system says against writing `temporary` into an error about `path`."""
+    try:
+        yield
+    except OSError as error:
+        about = error.filename is None or str(error.filename).startswith(str(temporary))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (
+            about and isinstance(error, FileNotFoundError | PermissionError)
+        ):
+            raise FileProblem(
+                path, f"it can't be written ({error.strerror})", "free some space, or choose another output path"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _beside(path: Path, folder: bool) -> Iterator[Path]:
+    """A fresh file or folder beside `path`, gone when the block ends."""
+    _writable_parent(path)
+    prefix = f".{path.name}." if folder else f".{path.stem}."
+    try:
+        if folder:
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+        else:
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+    except OSError as error:
+        raise FileProblem(
+            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
+        ) from error
+    try:
+        with _writing(path, temporary):
+            yield temporary
+    finally:
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it to `path` only when the block succeeds.
 
@@ -35,32 +78,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     `path` stays as it was.
 
     Raises:
-        FileProblem: the folder can't be made or written to.
+        FileProblem: the folder can't be made or written to, or the disk is full.
     """
     path = Path(path)
-    _writable_parent(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise FileProblem(
-            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _beside(path, folder=False) as temporary:
         yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | PermissionError) or error.errno == 28:
-            raise FileProblem(
-                path,
-                f"it can't be written ({error.strerror})",
-                "free some space, or choose another output path",
-            ) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -68,28 +92,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a fresh folder beside `path`; it replaces `path` whole when the block succeeds.
 
     Raises:
-        FileProblem: the folder can't be made or written to.
+        FileProblem: the folder can't be made or written to, or the disk is full.
     """
     path = Path(path)
-    _writable_parent(path)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise FileProblem(
-            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
-        ) from error
-    try:
+    with _beside(path, folder=True) as temporary:
         yield temporary
         os.chmod(temporary, 0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        if not path.exists():
+            os.replace(temporary, path)
+            return
+        # Two renames: should the second fail or be interrupted, the first is taken back.
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        try:
             os.replace(path, old / path.name)
             os.replace(temporary, path)
+        except BaseException:
+            if not path.exists() and (old / path.name).exists():
+                os.replace(old / path.name, path)
+            raise
+        finally:
             shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

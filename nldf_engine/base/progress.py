@@ -40,7 +40,8 @@ class Bar:
 
     def __init__(self, label: str, total: int | None, unit: str = "step") -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done, self._first, self.note = 0, 0, ""
+        self.done, self.note = 0, ""
+        self._begun: float | None = 0.0  # share that was done before; None until the first step tells it
         self._start = self._last_drawn = time.monotonic()
         self._live = sys.stderr.isatty()
         self._shown = False
@@ -56,7 +57,8 @@ class Bar:
 
     def start_at(self, done: int) -> None:
         """Says that `done` steps were finished earlier, so that they do not count in the estimate."""
-        self.done = self._first = done
+        self.done = done
+        self._begun = done / self.total if self.total else (None if done else 0.0)
 
     def step(self, amount: int = 1, note: str = "", fraction: float | None = None) -> None:
         """Counts `amount` steps; `note` stands at the end of the line.
@@ -65,6 +67,8 @@ class Bar:
         """
         self.done += amount
         self.note = note or self.note
+        if self._begun is None:
+            self._begun = fraction or 0.0
         now = time.monotonic()
         every = 0.1 if self._live else LOG_EVERY_SECONDS
         if now - self._start > QUIET_SECONDS and now - self._last_drawn > every:
@@ -73,15 +77,14 @@ class Bar:
 
     def _draw(self, fraction: float | None = None, final: bool = False) -> None:
         spent = time.monotonic() - self._start
-        fresh = self.done - self._first
         if fraction is None and self.total:
             fraction = self.done / self.total
         parts = [self.label]
         if final:
             parts.append(f"{self.done} {self.unit}s in {clock(spent)}")
-        elif fraction is not None and 0 < fraction <= 1 and fresh:
-            share = fraction if not self._first else fresh / max(1, (self.total or self.done) - self._first)
-            left = spent * (1 - share) / share if share > 0 else 0
+        elif fraction is not None and (self._begun or 0) < fraction <= 1:
+            share = (fraction - (self._begun or 0)) / (1 - (self._begun or 0))
+            left = spent * (1 - share) / share
             filled = int(24 * fraction)
             meter = "█" * filled + "·" * (24 - filled) if self._live else f"{100 * fraction:.0f} %"
             of = f"/{self.total}" if self.total else ""

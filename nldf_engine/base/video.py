@@ -15,19 +15,28 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.containers import (
+    COVER,
+    LARGEST_LOSS,
+    RECORD_AGAIN,
+    check_file,
+    opened,
+    read_audio_track,
+)
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.video_writer import VideoWriter
 
 LARGEST_SIDE = 8192  # pixels; beyond it a header is taken for a damaged one
 LONGEST_GAP = 10.0  # seconds between two frames' timestamps; beyond it the file is damaged
 JITTER = 0.002  # seconds; containers round timestamps to milliseconds
-LARGEST_LOSS = 0.05  # share of packets that may fail to decode
 HDR_TRANSFERS = (16, 18)  # PQ and HLG in ITU-T H.273
-RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
 
 __all__ = [
+    "Shot",
     "VideoInfo",
     "VideoWriter",
+    "check_file",
+    "decode",
     "frames_at",
     "labels_of",
     "probe",
@@ -57,36 +66,10 @@ class VideoInfo:
     hdr: bool = False
 
 
-def check_file(path: str | Path) -> Path:
-    """`path` as a Path; FileProblem when it is missing, a folder or empty."""
-    path = Path(path)
-    if path.is_dir():
-        raise FileProblem(path, "it is a folder, and a file was expected")
-    if not path.is_file():
-        raise FileProblem(path, "there is no such file", "check the spelling of the path")
-    if path.stat().st_size == 0:
-        raise FileProblem(path, "it is empty (0 bytes)", RECORD_AGAIN)
-    return path
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    import av
-
-    path = check_file(path)
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            yield container
-    except av.error.FFmpegError as error:
-        raise FileProblem(
-            path, f"it can't be read as audio or video ({error.strerror})", RECORD_AGAIN
-        ) from error
-
-
 def _video_stream(container: Any, path: Path) -> Any:
     import av
 
-    streams = [s for s in container.streams.video if not int(s.disposition) & 0x400]  # 0x400: cover picture
+    streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
     if not streams:
         raise FileProblem(path, "it has no video track", "give a file with a moving picture in it")
     stream = streams[0]
@@ -124,6 +107,12 @@ def _orientation(frame: Any) -> tuple[int, int, int, int]:
     return 1, 0, 0, 1
 
 
+def _converter() -> Any:
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
+
+
 def _upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
     a, b, c, d = orientation
     # Display x = a x + c y, display y = b x + d y.
@@ -137,17 +126,20 @@ def _turn(orientation: tuple[int, int, int, int]) -> int:
     return round(float(np.degrees(np.arctan2(b, a)))) % 360
 
 
-def _picture(frame: Any, aspect: Fraction | None, alpha: bool) -> np.ndarray:
-    """A decoded frame as upright uint8 RGB(A) with square pixels; transparency lies over white."""
+def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -> np.ndarray:
+    """A decoded frame as upright uint8 RGB(A) with square pixels; transparency lies over white.
+
+    `converter` is kept from frame to frame, since making one costs more than using it.
+    """
     width, height = frame.width, frame.height
     if aspect and aspect > 0 and aspect != 1:
         # Stretch, never shrink: no detail is lost.
         width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
     see_through = any(component.is_alpha for component in frame.format.components)
-    options: dict[str, Any] = {"width": width, "height": height}
+    options: dict[str, Any] = {"width": width, "height": height, "threads": 1}
     if "yuv" in frame.format.name and frame.colorspace == 2:  # untagged: the broadcast convention
         options["src_colorspace"] = "ITU709" if frame.height >= 720 else "ITU601"
-    picture = frame.reformat(format="rgba" if see_through else "rgb24", **options).to_ndarray()
+    picture = converter.reformat(frame, format="rgba" if see_through else "rgb24", **options).to_ndarray()
     if alpha:
         if not see_through:
             picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
@@ -222,16 +214,17 @@ def probe(path: str | Path) -> VideoInfo:
         FileProblem: the file is missing, empty, cut short, has no video track, or can't be decoded.
     """
     path = Path(path)
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = _video_stream(container, path)
         _, _, frame = next(_decoded(container, stream, path))
-        height, width = _picture(frame, stream.sample_aspect_ratio, False).shape[:2]
+        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, _converter())
+        height, width = shot.picture().shape[:2]
         rotation, hdr = _turn(_orientation(frame)), int(frame.color_trc or 0) in HDR_TRANSFERS
         audio, name = bool(container.streams.audio), stream.codec_context.name
         seconds, count = _seconds(container, stream), stream.frames
         fps = float(stream.average_rate or stream.guessed_rate or 0)
     if not seconds or not fps:  # live recordings state nothing: walk over the packets, undecoded
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = _video_stream(container, path)
             stamps = [p.pts for p in container.demux(stream) if p.pts is not None]
             if len(stamps) > 1:
@@ -253,14 +246,16 @@ class Shot:
     span: float  # seconds it stays on screen
     frame: Any
     aspect: Fraction | None
+    converter: Any
 
     def picture(self, alpha: bool = False) -> np.ndarray:
         """The upright frame, uint8 [H, W, 3], or [H, W, 4] with `alpha` (else over white)."""
-        return _picture(self.frame, self.aspect, alpha)
+        return _picture(self.frame, self.aspect, alpha, self.converter)
 
     def gray(self, size: int) -> np.ndarray:
         """The frame as stored, scaled to uint8 [size, size] gray; for comparing frames."""
-        return self.frame.reformat(format="gray", width=size, height=size).to_ndarray()
+        small = self.converter.reformat(self.frame, format="gray", width=size, height=size, threads=1)
+        return small.to_ndarray()
 
 
 def decode(path: str | Path) -> Iterator[Shot]:
@@ -270,10 +265,11 @@ def decode(path: str | Path) -> Iterator[Shot]:
         FileProblem: as `probe`, and where a file turns out to be damaged on the way.
     """
     path = Path(path)
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = _video_stream(container, path)
+        converter = _converter()
         for time, span, frame in _decoded(container, stream, path):
-            yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio)
+            yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
 
 
 def frames_at(
@@ -355,50 +351,3 @@ def labels_of(path: str | Path) -> Iterator[np.ndarray]:
 def read_labels(path: str | Path) -> np.ndarray:
     """All maps of `labels_of`: uint8 [T, H, W]."""
     return np.stack(list(labels_of(path)))
-
-
-def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
-    """The sound of any audio or video file: (float32 [N, channels] in about [-1, 1], samples a second).
-
-    Sample 0 is the moment of the first picture, where there is one: a track that begins later is padded
-    with silence, one that begins earlier is cut.
-
-    Raises:
-        FileProblem: the file is missing or damaged, or has no sound.
-    """
-    import av
-
-    path = Path(path)
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise FileProblem(path, "it has no audio track", "give a file with sound, or add a track to it")
-        stream = container.streams.audio[0]
-        pictures = [s for s in container.streams.video if not int(s.disposition) & 0x400]
-        zero = Fraction(0)
-        if pictures and pictures[0].start_time is not None:
-            zero = pictures[0].start_time * Fraction(pictures[0].time_base)
-        rate = stream.codec_context.sample_rate
-        resampler, pieces, begin = av.AudioResampler(format="fltp"), [], None
-        bad = packets = 0
-        for packet in container.demux(stream):
-            packets += 1
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                bad += 1
-                continue
-            for frame in frames:
-                if begin is None:
-                    begin = Fraction(frame.pts * frame.time_base) if frame.pts is not None else zero
-                    rate = frame.sample_rate
-                pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
-        if not pieces or bad > max(2, LARGEST_LOSS * packets):
-            raise FileProblem(path, f"{bad} of the {packets} packets of its sound are damaged", RECORD_AGAIN)
-    samples = np.concatenate(pieces, axis=1).T.astype(np.float32, copy=False)
-    if pictures and begin is not None:
-        shift = round(float(begin - zero) * rate)
-        if shift > 0:
-            samples = np.concatenate([np.zeros((shift, samples.shape[1]), np.float32), samples])
-        elif shift < 0:
-            samples = samples[-shift:]
-    return np.ascontiguousarray(np.nan_to_num(samples)), int(rate)

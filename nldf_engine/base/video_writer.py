@@ -97,10 +97,13 @@ class VideoWriter:
         self._sent = 0
         self._stack = contextlib.ExitStack()
         self._container: Any = None
+        self._converter: Any = None
 
     def __enter__(self) -> VideoWriter:
         import av
+        from av.video.reformatter import VideoReformatter
 
+        self._converter = VideoReformatter()
         temporary = self._stack.enter_context(atomic_path(self.path))
         try:
             options = {"movflags": "+faststart+use_metadata_tags"} if self.path.suffix != ".webm" else {}
@@ -141,8 +144,8 @@ class VideoWriter:
         kind = {0: "gray", 3: "rgb24", 4: "rgba"}[frame.shape[2] if frame.ndim == 3 else 0]
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
         if kind != "gray":
-            picture = picture.reformat(
-                format=self._spec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG"
+            picture = self._converter.reformat(
+                picture, format=self._spec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
             )
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         try:

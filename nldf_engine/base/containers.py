@@ -1,0 +1,91 @@
+"""Opening any file of sound or pictures, and reading its sound."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.errors import FileProblem
+
+LARGEST_LOSS = 0.05  # share of packets that may fail to decode
+COVER = 0x400  # FFmpeg's flag of a still picture beside the sound
+RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
+
+
+def check_file(path: str | Path) -> Path:
+    """`path` as a Path; FileProblem when it is missing, a folder or empty."""
+    path = Path(path)
+    if path.is_dir():
+        raise FileProblem(path, "it is a folder, and a file was expected")
+    if not path.is_file():
+        raise FileProblem(path, "there is no such file", "check the spelling of the path")
+    if path.stat().st_size == 0:
+        raise FileProblem(path, "it is empty (0 bytes)", RECORD_AGAIN)
+    return path
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """An av container for reading; FFmpeg's errors, also those inside the block, become FileProblem."""
+    import av
+
+    path = check_file(path)
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            yield container
+    except av.error.FFmpegError as error:
+        raise FileProblem(
+            path, f"it can't be read as audio or video ({error.strerror})", RECORD_AGAIN
+        ) from error
+
+
+def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
+    """The sound of any audio or video file: (float32 [N, channels] in about [-1, 1], samples a second).
+
+    Sample 0 is the moment of the first picture, where there is one: a track that begins later is padded
+    with silence, one that begins earlier is cut.
+
+    Raises:
+        FileProblem: the file is missing or damaged, or has no sound.
+    """
+    import av
+
+    path = Path(path)
+    with opened(path) as container:
+        if not container.streams.audio:
+            raise FileProblem(path, "it has no audio track", "give a file with sound, or add a track to it")
+        stream = container.streams.audio[0]
+        pictures = [s for s in container.streams.video if not int(s.disposition) & COVER]
+        zero = Fraction(0)
+        if pictures and pictures[0].start_time is not None:
+            zero = pictures[0].start_time * Fraction(pictures[0].time_base)
+        rate = stream.codec_context.sample_rate
+        resampler, pieces, begin = av.AudioResampler(format="fltp"), [], None
+        bad = packets = 0
+        for packet in container.demux(stream):
+            packets += 1
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                bad += 1
+                continue
+            for frame in frames:
+                if begin is None:
+                    begin = Fraction(frame.pts * frame.time_base) if frame.pts is not None else zero
+                    rate = frame.sample_rate
+                pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
+        if not pieces or bad > max(2, LARGEST_LOSS * packets):
+            raise FileProblem(path, f"{bad} of the {packets} packets of its sound are damaged", RECORD_AGAIN)
+    samples = np.concatenate(pieces, axis=1).T.astype(np.float32, copy=False)
+    if pictures and begin is not None:
+        shift = round(float(begin - zero) * rate)
+        if shift > 0:
+            samples = np.concatenate([np.zeros((shift, samples.shape[1]), np.float32), samples])
+        elif shift < 0:
+            samples = samples[-shift:]
+    return np.ascontiguousarray(np.nan_to_num(samples)), int(rate)

@@ -1,0 +1,80 @@
+"""The clean background plate: what the camera sees where the person is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+FRAMES = 120  # frames that the median is taken over
+STRIP = 32  # rows at a time, so that memory stays small
+CLEARANCE = 0.025  # of the side: how far from the person a pixel must be to count as background
+FEWEST = 5  # sightings below which a pixel counts as never seen
+
+
+def background_plate(
+    frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Median over the frames in which a pixel is clear of the person; the rest is filled in smoothly.
+
+    Args:
+        frames: uint8 [S, S, 3], streamed.
+        masks: soft person masks uint8 [s, s], streamed in step.
+        total: how many there are; `FRAMES` of them are used.
+
+    Returns:
+        plate: uint8 [S, S, 3].
+        filled: bool [S, S], where the background was never seen.
+    """
+    import cv2
+
+    chosen = set(np.unique(np.linspace(0, total - 1, min(total, FRAMES)).round().astype(int)).tolist())
+    kept, clear = [], []
+    for index, (frame, mask) in enumerate(zip(frames, masks, strict=False)):
+        if index not in chosen:
+            continue
+        side = frame.shape[0]
+        reach = max(1, round(CLEARANCE * mask.shape[0]))
+        person = cv2.dilate((mask > 40).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+        kept.append(frame)
+        clear.append(cv2.resize(person, (side, side), interpolation=cv2.INTER_NEAREST) == 0)
+    pictures, seen = np.stack(kept), np.stack(clear)
+    count = seen.sum(0)
+    plate = np.zeros(pictures.shape[1:], np.uint8)
+    for top in range(0, plate.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        # 999 sorts behind every colour; the median of the n clear ones stands at (n - 1) / 2.
+        values = np.where(seen[:, rows, :, None], pictures[:, rows], np.uint16(999))
+        values.sort(axis=0)
+        low = np.maximum(count[rows] - 1, 0) // 2
+        high = count[rows] // 2
+        pair = [np.take_along_axis(values, k[None, ..., None], 0)[0].astype(np.int32) for k in (low, high)]
+        plate[rows] = np.minimum((pair[0] + pair[1] + 1) // 2, 255).astype(np.uint8)
+    hidden = count < min(FEWEST, len(kept))
+    return fill(plate, hidden), hidden
+
+
+def fill(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Fills hidden pixels smoothly from what surrounds them (push-pull over a pyramid).
+
+    Args:
+        picture: uint8 [H, W, 3]; hidden: bool [H, W].
+    """
+    import cv2
+
+    if not hidden.any():
+        return picture
+    if hidden.all():
+        return np.full_like(picture, 127)
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(picture.astype(np.float32), (~hidden).astype(np.float32))]
+    while min(levels[-1][1].shape) > 1 and not levels[-1][1].all():
+        colour, weight = levels[-1]
+        size = (max(1, (weight.shape[1] + 1) // 2), max(1, (weight.shape[0] + 1) // 2))
+        small: np.ndarray = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        sums = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        levels.append((sums / np.maximum(small, 1e-6)[..., None], (small > 0).astype(np.float32)))
+    colour = levels[-1][0]
+    for fine, weight in reversed(levels[:-1]):
+        up = cv2.resize(colour, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        colour = fine * weight[..., None] + cv2.GaussianBlur(up, (0, 0), 1.0) * (1 - weight[..., None])
+    return np.where(hidden[..., None], np.clip(colour + 0.5, 0, 255).astype(np.uint8), picture)

@@ -1,0 +1,42 @@
+"""What every test may ask for: a small synthetic dataset, a real video where there is one, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.data.synthetic import SyntheticConfig, make_synthetic_dataset
+
+SEED = 20240229
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Every test starts from the same random state."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture(scope="session")
+def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A speaker of 64 pixels and 4 seconds with known ground truth; not to be written to."""
+    config = SyntheticConfig(seconds=4.0, size=64, seed=1)
+    return make_synthetic_dataset(tmp_path_factory.mktemp("synthetic") / "speaker", config)
+
+
+@pytest.fixture(scope="session")
+def real_video() -> Path:
+    """A real person's video; the environment variable NLDF_REAL_VIDEO names it."""
+    name = os.environ.get("NLDF_REAL_VIDEO", "")
+    if not name:
+        pytest.skip("NLDF_REAL_VIDEO is not set: it names a video of a real person talking")
+    if not Path(name).is_file():
+        pytest.skip(f"NLDF_REAL_VIDEO names {name}, and there is no such file")
+    return Path(name)

@@ -1,0 +1,84 @@
+"""validate: good folders pass, bad ones say what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_dataset import T, make
+
+from nldf_engine.data.validate import Problem, validate
+
+
+def test_good_dataset(tmp_path: Path) -> None:
+    """A whole dataset has no problems, besides those its own report still names."""
+    dataset = make(tmp_path / "speaker")
+    assert validate(dataset.path) == []
+    known = Problem("sound", "the sound is quiet", "record it louder", "warning")
+    (dataset.path / "report.json").write_text(json.dumps({"problems": [known.to_json()]}))
+    assert validate(dataset.path) == [known]
+
+
+def test_damage_inside(tmp_path: Path) -> None:
+    """Damage that only shows when a part is decoded is found, each part by itself."""
+    path = make(tmp_path / "speaker").path
+    (path / "background.png").write_bytes(b"x")
+    labels = path / "parsing.mkv"
+    data = bytearray(labels.read_bytes())
+    data[len(data) // 4 : -len(data) // 4] = bytes(len(data) - len(data) // 4 - len(data) // 4)[
+        : len(data[len(data) // 4 : -len(data) // 4])
+    ]
+    labels.write_bytes(bytes(data))
+    places = [Path(p.where).name for p in validate(path)]
+    assert "background.png" in places and "parsing.mkv" in places
+
+
+def test_no_faces_left(tmp_path: Path) -> None:
+    """A dataset whose held-out part shows no face is not fit for evaluation, and says so."""
+    dataset = make(tmp_path / "a")
+    track = {
+        "poses": dataset.poses,
+        "landmarks": dataset.landmarks,
+        "eye_openness": dataset.eye_openness,
+        "valid": np.arange(T) < 30,
+    }
+    problems = validate(make(tmp_path / "b", track=track).path)
+    assert [p.severity for p in problems] == ["severe"] and "heldout" in problems[0].what
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "other"])
+def test_unknown_folders(tmp_path: Path, kind: str) -> None:
+    """What is neither dataset nor avatar is told with what was looked for."""
+    path = tmp_path / "x"
+    if kind == "file":
+        path.touch()
+    elif kind != "missing":
+        path.mkdir()
+    if kind == "other":
+        (path / "holiday.jpg").touch()
+    (problem,) = validate(path)
+    assert problem.severity == "error" and problem.where == str(path)
+    if kind in ("empty", "other"):
+        assert "dataset.json" in problem.what and "avatar.json" in problem.what
+        assert ("holiday.jpg" if kind == "other" else "nothing") in problem.what
+
+
+def test_broken_avatar(tmp_path: Path) -> None:
+    """A damaged avatar folder is told as a problem, not as a traceback."""
+    (tmp_path / "avatar.json").write_text("{")
+    (problem,) = validate(tmp_path)
+    assert problem.severity == "error" and "avatar.json" in problem.where
+
+
+def test_problem_text() -> None:
+    """A problem reads as one line; an unknown severity is refused."""
+    assert str(Problem("sound", "it is silent", "record it", "severe")) == (
+        "severe: sound: it is silent. To mend it: record it."
+    )
+    with pytest.raises(ValueError, match="severity"):
+        Problem("a", "b", "c", "bad")
