@@ -18,39 +18,12 @@ from nldf_engine.models import (
     RadianceField,
     RadianceFieldConfig,
 )
-from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Field
 from nldf_engine.rendering.portrait import frame_rays
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
 RAYS = {"cpu": {"nldf-88": 4096, "adnerf-head": 256}, "cuda": {"nldf-88": 131072, "adnerf-head": 4096}}
-
-
-def light_field_macs(model: LightField) -> int:
-    """Multiply-adds a ray that are carried out: all weights, without the code's columns."""
-    layers = [layer for layer in model.network.modules() if isinstance(layer, nn.Linear)]
-    code = model.config.conditions.code_dim * model.network.head.out_features
-    return sum(layer.in_features * layer.out_features for layer in layers) - code
-
-
-def radiance_field_macs(model: RadianceField) -> int:
-    """Multiply-adds a ray that are carried out: the code enters as a bias, the view once a ray and pass."""
-    config = model.config
-    total = 0
-    for network, samples in ((model.coarse, config.coarse), (model.fine, config.coarse + config.fine)):
-        frame_layers = [layer for layer in network.modules() if isinstance(layer, FrameLinear)]
-        inside = {id(layer.linear) for layer in frame_layers}
-        a_sample = sum(
-            (layer.sizes[0] + layer.sizes[2]) * layer.linear.out_features for layer in frame_layers
-        )
-        for layer in network.modules():
-            if isinstance(layer, nn.Linear) and id(layer) not in inside:
-                a_sample += layer.in_features * layer.out_features
-        first = network.views_linears[0]
-        view = (first.in_features - config.width) * first.out_features
-        total += samples * (a_sample - view) + view
-    return total
 
 
 def pixels_of(count: int, device: torch.device) -> torch.Tensor:
@@ -75,10 +48,7 @@ def test_light_field_against_radiance_field(race, device):
         "nldf-88": LightField(LightFieldConfig(bounds, conditions)),
         "adnerf-head": RadianceField(RadianceFieldConfig(bounds, conditions, density="softplus")),
     }
-    macs = {
-        "nldf-88": light_field_macs(fields["nldf-88"]),
-        "adnerf-head": radiance_field_macs(fields["adnerf-head"]),
-    }
+    macs = {name: field.macs for name, field in fields.items()}
     assert fields["nldf-88"].network.head.in_features == 112
     assert sum(isinstance(layer, nn.Linear) for layer in fields["nldf-88"].network.modules()) == 88
     pose = torch.eye(4, device=device)[None]

@@ -83,20 +83,14 @@ class Avatar:
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
 
+        With it goes what was evaluated of the older one: figures of another avatar would mislead.
+
         Raises:
             FileProblem: the folder can't be written, or `path` is a folder that is no avatar.
         """
         import cv2
 
-        path = Path(path)
-        if (
-            path.exists()
-            and not (path / "avatar.json").is_file()
-            and (not path.is_dir() or any(path.iterdir()))
-        ):
-            raise FileProblem(
-                path, "it exists and is no avatar, so it is not replaced", "choose another output path"
-            )
+        path = check_target(path)
         with atomic_folder(path) as folder:
             state = {
                 name: value.detach().cpu().contiguous() for name, value in self.portrait.state_dict().items()
@@ -133,6 +127,10 @@ class Avatar:
         _check_digests(path, info)
         try:
             camera = Camera.from_json(info["camera"])
+            if max(camera.width, camera.height) > LARGEST_PLATE:
+                raise ValueError(
+                    f"camera: sides must be at most {LARGEST_PLATE} pixels, got {info['camera']}"
+                )
             frontend = FrontendConfig.from_json(info["audio"])
             portrait = _empty_portrait(info)
         except (ValueError, TypeError, KeyError) as error:
@@ -151,6 +149,22 @@ class Avatar:
         background = read_picture(path / "background.png")
         provenance = info.get("provenance", {})
         return cls(portrait, camera, frontend, background, poses, eyes, provenance)
+
+
+def check_target(path: str | Path) -> Path:
+    """The path, where an avatar can be written to.
+
+    Raises:
+        FileProblem: it has no name of its own, or something else than an avatar is there.
+    """
+    path = Path(path)
+    if not path.name:
+        raise FileProblem(path, "an avatar needs a folder of its own", "give a path such as avatars/me")
+    if path.exists() and not (path / "avatar.json").is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise FileProblem(
+            path, "it exists and is no avatar, so it is not replaced", "choose another output path"
+        )
+    return path
 
 
 def _check_header(path: Path, info: Any) -> None:

@@ -6,6 +6,8 @@ engine.render("speech.wav").save("out.mp4")
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +32,8 @@ from nldf_engine.rendering.poses import resolve_poses
 
 FPS = 25.0
 LARGEST_SIDE = 4096
-# Rays a network call: large enough for the matrix products, small enough to stay in cache.
-CHUNK_RAYS = {"cpu": 4096, "cuda": 1 << 16}
+# Pictures of a sequence: only a folder of these is ever replaced.
+PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,9 @@ class Clip:
     def _save_pictures(self, path: Path) -> Path:
         import cv2
 
-        if path.exists() and (not path.is_dir() or any(p.suffix != ".png" for p in path.iterdir())):
+        if path.exists() and not (
+            path.is_dir() and all(PICTURE_NAME.fullmatch(p.name) for p in path.iterdir())
+        ):
             raise FileProblem(
                 path, "it exists and holds something else than pictures", "choose another folder"
             )
@@ -166,6 +170,9 @@ def _opaque(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)
 
 
+CUDA_MEND = "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`"
+
+
 def choose_device(device: str) -> torch.device:
     """The device for "auto", "cpu", "cuda" or "cuda:N".
 
@@ -174,8 +181,11 @@ def choose_device(device: str) -> torch.device:
         ValueError: no such device name.
     """
     if device == "auto":
-        built = ops.backends()
-        device = "cuda" if torch.cuda.is_available() and built["cuda"] else "cpu"
+        device = "cpu"
+        if torch.cuda.is_available() and ops.backends()["cuda"]:
+            device = "cuda"
+        elif torch.cuda.is_available():
+            sys.stderr.write(f"The kernels lack CUDA, so the GPU here stays unused: {CUDA_MEND}\n")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -184,10 +194,12 @@ def choose_device(device: str) -> torch.device:
         raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise MissingBackend("device 'cuda' was asked for, and torch finds no GPU", "use --device cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        have = torch.cuda.device_count()
+        raise MissingBackend(f"device {device!r} was asked for, and GPUs here: {have}", "use --device cuda")
     if chosen.type == "cuda" and not ops.backends()["cuda"]:
         raise MissingBackend(
-            "device 'cuda' was asked for, and the kernels were built without CUDA",
-            "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`",
+            "device 'cuda' was asked for, and the kernels were built without CUDA", CUDA_MEND
         )
     return chosen
 
@@ -249,6 +261,8 @@ class Engine:
             FileProblem: the file can't be read.
             ValueError: features of another shape than the avatar's front-end makes.
         """
+        if isinstance(audio, Tensor) and (audio.device.type != "cpu" or audio.requires_grad):
+            raise ValueError("audio: expected features on the CPU and without gradient; call .detach().cpu()")
         if isinstance(audio, np.ndarray | Tensor):
             array = np.asarray(audio, np.float32)
             if array.ndim != 3 or not len(array) or not np.isfinite(array).all():
@@ -324,8 +338,7 @@ class Engine:
     @torch.no_grad()
     def _frame(self, scene: _Scene, number: int) -> np.ndarray:
         layer = self._portrait.layer(
-            scene.camera, scene.poses[number], scene.codes[number], scene.motions[number],
-            CHUNK_RAYS[self.device.type], self.backend,
+            scene.camera, scene.poses[number], scene.codes[number], scene.motions[number], self.backend
         )  # fmt: skip
         picture = _straight(layer) if scene.background is None else layer.over(scene.background)
         return to_uint8(picture).cpu().numpy()

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from nldf_engine.base.errors import NldfError
+from nldf_engine.base.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from nldf_engine.apps.command import Command
@@ -134,6 +135,7 @@ def _guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) ->
     from nldf_engine.apps.command import UsageError
 
     try:
+        keep_freed_memory()
         with _cleaning_up_on_sigterm():
             code = work()
         sys.stdout.flush()

@@ -33,12 +33,14 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        about = error.filename is None or str(error.filename).startswith(str(temporary))
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (
-            about and isinstance(error, FileNotFoundError | PermissionError)
-        ):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise FileProblem(
-                path, f"it can't be written ({error.strerror})", "free some space, or choose another output path"
+                path, f"the disk is full ({error.strerror})", "free some space, or choose another output path"
+            ) from error
+        about = error.filename is None or str(error.filename).startswith(str(temporary))
+        if about and isinstance(error, FileNotFoundError | PermissionError):
+            raise FileProblem(
+                path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
             ) from error
         raise
 

@@ -22,7 +22,7 @@ from nldf_engine.rendering.volume import resample_distances, sample_lengths, str
 
 @dataclass(frozen=True)
 class RadianceFieldConfig:
-    """An AD-NeRF field and how it is sampled. The defaults are the paper's.
+    """An AD-NeRF field and how it is sampled. The defaults are the paper's, with the eyes added to the code.
 
     Args:
         bounds: where the head lies along a ray.
@@ -51,6 +51,9 @@ class RadianceFieldConfig:
     density: str = "relu"
 
     def __post_init__(self) -> None:
+        sizes = (self.segments, self.width, self.depth, self.view_layers, self.fine, self.coarse - 2)
+        if min(sizes) < 1:
+            raise ValueError(f"RadianceFieldConfig: expected positive sizes and coarse >= 3, got {self}")
         if (self.coarse + self.fine) % self.segments:
             raise ValueError(
                 f"RadianceFieldConfig: coarse + fine must be a multiple of segments, got "
@@ -141,6 +144,11 @@ class RadianceField(nn.Module):
         self.fine = RadianceMLP(config)
         self.backend = "native"
 
+    @property
+    def samples_per_ray(self) -> int:
+        """How many network evaluations a ray takes at once, in its largest pass."""
+        return self.config.coarse + self.config.fine
+
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` of a clip (all where None)."""
         return self.encoder(conditions, index)
@@ -178,7 +186,7 @@ class RadianceField(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds a ray, weights only; the code's share (once a frame) and the view's (once a ray) left out."""
+        """Multiply-adds a ray, weights only, without what is paid once a frame (code) or a ray (view)."""
         config = self.config
         layers = [m for m in self.fine.modules() if isinstance(m, nn.Linear)]
         sample = sum(layer.in_features * layer.out_features for layer in layers)

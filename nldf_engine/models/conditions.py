@@ -39,7 +39,7 @@ class ConditionConfig:
 
 
 class FrameEncoder(nn.Module):
-    """Audio windows and eye openness to codes (AD-NeRF 3.2: audio net, then attention over neighbours)."""
+    """Audio windows and eye openness to codes (AD-NeRF 3.2 and 3.6: audio net, attention over neighbours)."""
 
     def __init__(self, config: ConditionConfig) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 
 @dataclass(frozen=True)
 class LightFieldConfig:
-    """An NLDF student. The defaults are the paper's network.
+    """An NLDF student. The defaults are the paper's network, with the eyes added to the code.
 
     Args:
         bounds: between which distances the beam's points lie.
@@ -39,12 +39,17 @@ class LightFieldConfig:
     frequencies: int = 0
     segments: int = 4
 
+    def __post_init__(self) -> None:
+        if min(self.segments, self.points) < 1:
+            raise ValueError(f"LightFieldConfig: segments and points must be positive, got {self}")
+
 
 class LightField(nn.Module):
     """The NLDF network: beam encoder, audio net, residual MLP."""
 
     system = "nldf"
     config_type = LightFieldConfig
+    samples_per_ray = 1
 
     def __init__(self, config: LightFieldConfig) -> None:
         super().__init__()

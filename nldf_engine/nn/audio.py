@@ -78,7 +78,7 @@ class AudioNet(nn.Module):
 
 
 class AudioAttention(nn.Module):
-    """Fuses the codes of neighbouring frames with weights that it reads from them (AD-NeRF 3.5).
+    """Fuses the codes of neighbouring frames with weights that it reads from them (AD-NeRF 3.6).
 
     The weights are softmax over the frames of a linear layer over a stack of 1-D convolutions
     (16, 8, 4, 2, 1 channels), so they are positive and sum to one.

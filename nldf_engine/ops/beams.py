@@ -1,4 +1,4 @@
-"""Rays to frequency-encoded beams, the input of the light field (NLDF section 3.1)."""
+"""Rays to frequency-encoded beams, the input of the light field (NLDF section 3.2)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +25,8 @@ class Bounds:
     radius: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 0 < self.near < self.far or self.radius <= 0:
+        finite = all(math.isfinite(value) for value in (self.near, self.far, self.radius))
+        if not finite or not 0 < self.near < self.far or self.radius <= 0:
             raise ValueError(f"Bounds: expected 0 < near < far and radius > 0, got {self}")
 
 
@@ -98,6 +100,11 @@ class Conditions:
 
 class Field(Protocol):
     """A field as renderers and trainers see it. Systems subclass `torch.nn.Module` as well."""
+
+    @property
+    def samples_per_ray(self) -> int:
+        """Network evaluations a ray takes at once; renderers size their pieces by it."""
+        ...
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` [N] of a clip (all of them where None)."""

@@ -13,6 +13,15 @@ from nldf_engine.rendering.fields import Field, RayColors, Rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
 
+# Network evaluations at once: enough for the matrix products, few enough to stay near the cache.
+EVALUATIONS = {"cpu": 8192, "cuda": 1 << 19}
+FEWEST_RAYS = 64
+
+
+def chunk_rays(field: Field, device: torch.device) -> int:
+    """How many rays to give a field at once on a device."""
+    return max(FEWEST_RAYS, EVALUATIONS.get(device.type, 8192) // field.samples_per_ray)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -55,8 +64,9 @@ class Portrait(nn.Module):
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]
 
-    def head(self, camera: Camera, pose: Tensor, code: Tensor, chunk: int, backend: str) -> Layer:
+    def head(self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None) -> Layer:
         """The head's layer of one frame: pose [4, 4], code [C], at most `chunk` rays at a time."""
+        chunk = chunk or chunk_rays(self.field, pose.device)
         size = camera.height * camera.width
         rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
         chosen = self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
@@ -80,11 +90,11 @@ class Portrait(nn.Module):
 
     def layer(
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor,
-        chunk: int = 8192, backend: str = "native",
+        backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
         """Head over torso, for any background."""
         torso = self.behind(camera, motion)
-        head = self.head(camera, pose, code, chunk, backend)
+        head = self.head(camera, pose, code, backend, chunk)
         hidden = 1 - head.alpha[..., None]
         return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
 

@@ -32,6 +32,8 @@ def check_poses(poses: Tensor, name: str = "poses") -> Tensor:
         raise ValueError(f"{name}: expected [T, 4, 4] with T at least 1, got {list(poses.shape)}")
     if not poses.is_floating_point():
         raise ValueError(f"{name}: expected floating point numbers, got {poses.dtype}")
+    if poses.device.type != "cpu" or poses.requires_grad:
+        raise ValueError(f"{name}: expected a tensor on the CPU without gradient; call .detach().cpu()")
     poses = poses.float()
     finite = torch.isfinite(poses).flatten(1).all(1)
     if not bool(finite.all()):

@@ -66,8 +66,9 @@ def save_run(
     tensors |= _prefixed("optimizer", _optimizer_tensors(optimizer))
     tensors |= _prefixed("objective", extra)
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"run": json.dumps(state.__dict__)})
 
@@ -108,11 +109,12 @@ def restore_run(
             index, key = name.split(".", 1)
             entries.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random.cpu"])
+        device = next(network.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
     except (RuntimeError, ValueError, KeyError) as error:
         raise FileProblem(
             path, f"it belongs to another network ({error})", "train without --resume"
         ) from error
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
     return state, _taken("objective", tensors)

@@ -17,9 +17,8 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.files import atomic_path
 from nldf_engine.base.progress import Bar
 from nldf_engine.rendering.fields import RayColors, Rays
+from nldf_engine.rendering.portrait import chunk_rays
 from nldf_engine.training.scene import TrainingScene
-
-TEACHER_CHUNK = 2048
 
 
 class SegmentTargets:
@@ -57,14 +56,16 @@ def _teach(teacher: Avatar, scene: TrainingScene, frame: int, pixels: Tensor) ->
     to = scene.device
     rays = Rays(rays.origins.to(to), rays.directions.to(to))
     code = teacher.portrait.field.encode_frames(scene.conditions, torch.tensor([frame], device=to))
-    return RayColors.join([teacher.portrait.field(part, code) for part in rays.chunks(TEACHER_CHUNK)])
+    field = teacher.portrait.field
+    return RayColors.join([field(part, code) for part in rays.chunks(chunk_rays(field, to))])
 
 
 def segment_targets(teacher: Avatar, scene: TrainingScene, count: int, cache: Path) -> SegmentTargets:
     """The teacher's targets for `count` frames evenly spread over the training part.
 
     Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run goes
-    on where it was.
+    on where it was. What is found there is taken as it is: a folder belongs to one teacher, dataset and
+    size.
     """
     chosen = scene.fit[torch.linspace(0, len(scene.fit) - 1, min(count, len(scene.fit))).long()].unique()
     teacher.portrait.to(scene.device).eval()

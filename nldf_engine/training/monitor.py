@@ -16,15 +16,16 @@ class Monitor:
 
     Args:
         folder: the run's folder; TensorBoard reads `folder/events`.
+        step: where the run goes on; events behind it, of a run that was killed, are dropped.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
         self.folder = folder
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder / "events"))
+            self._writer = SummaryWriter(str(folder / "events"), purge_step=step)
         except ImportError:
             sys.stderr.write(
                 "TensorBoard is not installed, so no events are written (pip install tensorboard)\n"
@@ -58,12 +59,15 @@ def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None
     """A picture of loss and validation PSNR over the steps."""
     if len(history) < 2:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        sys.stderr.write("matplotlib is not installed, so no curves are drawn (pip install matplotlib)\n")
+        return
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
     steps = [row["step"] for row in history]
     for name in sorted(
         {key for row in history for key in row} - {"step", "seconds", "psnr", "learning_rate"}
@@ -79,4 +83,3 @@ def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None
         axis.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)

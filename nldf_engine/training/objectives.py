@@ -58,7 +58,8 @@ class _Sampler:
         fit = self.scene.fit
         frames = fit[torch.randint(len(fit), (recipe.frames,))]
         if first is not None and len(first):
-            half = (recipe.frames + 1) // 2
+            # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
+            half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
             frames[:half] = first[torch.randint(len(first), (half,))]
         return self.scene.sample(
             frames, max(1, recipe.rays // recipe.frames), recipe.face_share, recipe.mouth_share
@@ -74,7 +75,7 @@ class _Sampler:
 
 
 class RadianceObjective:
-    """AD-NeRF: squared error of both passes before the background (ad_nerf eq. 6), and the opacity's."""
+    """AD-NeRF: squared error of both passes before the background (ad_nerf eq. 4), and the opacity's."""
 
     def __init__(self, model: RadianceField, scene: TrainingScene, recipe: Recipe) -> None:
         self.model, self.recipe = model, recipe

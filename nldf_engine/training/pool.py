@@ -35,13 +35,13 @@ class ActivePool:
         count = max(1, int(len(losses) * self.share)) if len(losses) else 0
         hardest = losses.topk(count).indices
         frames, pixels, losses = frames[hardest], pixels[hardest], losses[hardest]
-        room = self.capacity - len(self)
+        room = max(0, self.capacity - len(self))
         if room > 0:
             self.frames = torch.cat([self.frames, frames[:room]])
             self.pixels = torch.cat([self.pixels, pixels[:room]])
             self.losses = torch.cat([self.losses, losses[:room]])
         frames, pixels, losses = frames[room:], pixels[room:], losses[room:]
-        if len(losses) and room <= 0:
+        if len(losses):
             easiest = self.losses.topk(min(len(losses), len(self)), largest=False).indices
             count = len(easiest)
             harder = losses[:count] > self.losses[easiest]

@@ -56,6 +56,23 @@ class Recipe:
     pool_batch: int = 1024
     pool_share: float = 0.1
 
+    def __post_init__(self) -> None:
+        counts = ("size", "steps", "rays", "frames", "distilled_frames", "pool_capacity", "pool_batch")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "final_learning_rate", "pool_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
+        for name in ("opacity_weight", "audio_noise", "segment_weight"):
+            if not 0 <= getattr(self, name) < 1e6:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.mouth_share <= self.face_share <= 1:
+            raise ValueError(
+                f"mouth_share, face_share: expected 0 <= mouth_share <= face_share <= 1, "
+                f"got {self.mouth_share}, {self.face_share}"
+            )
+
 
 ModelFactory = Callable[[Bounds, ConditionConfig], nn.Module]
 
@@ -108,7 +125,7 @@ def adnerf_tiny() -> Preset:
 def nldf_88() -> Preset:
     """NLDF as in the paper: 88 layers of 256, 16 beam points, 4 segments."""
     return Preset(
-        Recipe("nldf", size=512, steps=600_000, rays=4096),
+        Recipe("nldf", size=512, steps=600_000, rays=4096, distilled_frames=2000),
         lambda bounds, conditions: LightField(LightFieldConfig(bounds, conditions)),
     )
 
@@ -118,7 +135,8 @@ def nldf_small() -> Preset:
     return Preset(
         Recipe(
             "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
-            learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, pool_batch=512,
+            learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, distilled_frames=120,
+            pool_batch=512,
         ),
         lambda bounds, conditions: LightField(
             LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=8)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
+import json
 import platform
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +18,9 @@ import torch
 
 from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.avatar import Avatar
+from nldf_engine.avatar import Avatar, check_target
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import write_json
-from nldf_engine.base.memory import keep_freed_memory
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
@@ -100,19 +102,38 @@ def _settings(preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig
     }  # fmt: skip
 
 
+def _targets_key(settings: dict[str, Any]) -> str:
+    """Names what a teacher's targets depend on, so that those of another run are never taken."""
+    on = [settings["teacher"], settings["dataset"], settings["recipe"]["size"]]
+    return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:16]
+
+
+def _differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> list[str]:
+    """`name: then -> now` of all settings that differ."""
+    out = []
+    for key in sorted({*now, *then}):
+        a, b = now.get(key), then.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}: {b} -> {a}")
+    return out
+
+
 def _open_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
     """Makes the run's folder; True when there is a state to go on from."""
     checkpoint = folder / "checkpoint.safetensors"
     if not checkpoint.is_file():
+        if resume:
+            sys.stderr.write(f"{folder} holds no checkpoint yet: the run begins at its first step\n")
         folder.mkdir(parents=True, exist_ok=True)
         return False
     state = read_state(checkpoint)
     if resume:
         if state.settings != settings:
-            known = state.settings
-            differs = [key for key in settings if settings[key] != known.get(key)]
+            differs = "; ".join(_differences(settings, state.settings))
             raise FileProblem(
-                folder, f"its run had other settings ({', '.join(differs)} differ)",
+                folder, f"its run had other settings ({differs})",
                 "give the same settings again, or train without --resume into another folder",
             )  # fmt: skip
         return True
@@ -124,6 +145,17 @@ def _open_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
     shutil.rmtree(folder)
     folder.mkdir(parents=True)
     return False
+
+
+def _load_teacher(path: Path, dataset: Dataset) -> Avatar:
+    """The teacher, refused where it may have seen what the student's evaluation holds out."""
+    teacher = Avatar.load(path)
+    if teacher.provenance.get("dataset") != dataset.hash():
+        raise FileProblem(
+            Path(path), "it was trained on another dataset than the student's",
+            "train the teacher on the same dataset",
+        )  # fmt: skip
+    return teacher
 
 
 def _provenance(dataset: Dataset, settings: dict[str, Any], state: RunState) -> dict[str, Any]:
@@ -141,8 +173,9 @@ def train(
     """Trains `preset` on a dataset folder and writes an avatar folder.
 
     The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
-    The held-out part of the dataset is never read; the weights that are kept are the best on the last
-    tenth of the training part, which no step trains on.
+    No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
+    on the last tenth of the training part, which no step trains on. Programs that train in a loop of
+    their own may want `base.memory.keep_freed_memory`, as the command line calls it.
 
     Raises:
         FileProblem: the dataset, teacher or output folder can't be used.
@@ -152,25 +185,30 @@ def train(
     found = find_preset(preset, config.overrides)
     recipe = _apply(found, config)
     device = choose_device(config.device)
-    avatar = Path(avatar)
+    avatar = check_target(avatar)
     data = Dataset.open(dataset)
-    teacher = None if config.teacher is None or not recipe.distillation else Avatar.load(config.teacher)
+    teacher = (
+        None if config.teacher is None or not recipe.distillation else _load_teacher(config.teacher, data)
+    )
     prepared = str(data.info.audio.get("frontend") or "mel")
-    frontend = FrontendConfig(name=prepared) if teacher is None else teacher.frontend
+    frontend = FrontendConfig(name=prepared).resolve() if teacher is None else teacher.frontend
     folder = avatar.with_name(avatar.name + ".training")
     settings = _settings(preset, recipe, data, config)
     resuming = _open_run(folder, settings, config.resume)
-    keep_freed_memory()
 
     torch.manual_seed(config.seed)
     scene = TrainingScene(data, recipe.size, frontend, device)
     window, features = scene.conditions.audio.shape[1:]
     bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
     model = found.model(bounds, ConditionConfig(audio_dim=int(features), audio_window=int(window)))
-    portrait = Portrait(model, scene.region, scene.torso).to(device)  # type: ignore[arg-type]
+    # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
+    parts = copy.deepcopy(scene.region), copy.deepcopy(scene.torso)
+    portrait = Portrait(model, *parts).to(device)  # type: ignore[arg-type]
     targets: SegmentTargets | None = None
     if teacher is not None:
-        targets = segment_targets(teacher, scene, recipe.distilled_frames, folder / "targets")
+        targets = segment_targets(
+            teacher, scene, recipe.distilled_frames, folder / "targets" / _targets_key(settings)
+        )
     objective = make_objective(model, scene, recipe, targets)
     state = RunState(settings)
     trainer = Trainer(portrait, scene, objective, recipe, Budget(recipe.steps, config.minutes), state, folder)
@@ -192,5 +230,6 @@ def train(
 
 def _default_motion(scene: TrainingScene) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses and eyes of the training part: what the avatar does when nothing else is asked for."""
+    first = scene.dataset.info.splits["train"][0]
     last = int(scene.validation.max()) + 1
-    return scene.poses[:last].contiguous(), scene.conditions.eyes[:last].cpu().contiguous()
+    return scene.poses[first:last].contiguous(), scene.conditions.eyes[first:last].cpu().contiguous()

@@ -20,9 +20,16 @@ from nldf_engine.training.torso import fit_torso, tracked_motion
 
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 MOUTH_MARGIN = 0.03
+FPS = 25.0
+REJECTION_ROUNDS = 20
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
+
+
+def head_and_neck(labels: Tensor) -> Tensor:
+    """Where the field draws: head and neck, in front of the torso's plate."""
+    return (labels == LABELS["head"]) | (labels == LABELS["neck"])
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ class TrainingScene:
     """
 
     def __init__(self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device) -> None:
+        if dataset.info.fps != FPS:
+            raise FileProblem(
+                Path(dataset.path), f"it has {dataset.info.fps:g} frames a second; training takes {FPS:g}",
+                "prepare the video again",
+            )  # fmt: skip
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
         self.fit = torch.from_numpy(dataset.indices("fit"))
@@ -70,16 +82,14 @@ class TrainingScene:
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
         self.frames = torch.from_numpy(dataset.frames(size))
-        labels = torch.from_numpy(dataset.labels(size))
-        self.masks = (labels == LABELS["head"]) | (labels == LABELS["neck"])
-        self.faces = labels == LABELS["head"]
+        self.labels = torch.from_numpy(dataset.labels(size))
         self.poses = torch.from_numpy(dataset.poses).float()
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
         self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
         self.bounds = Bounds(dataset.info.near, dataset.info.far)
         self.motions = tracked_motion(dataset)
-        self.torso: TorsoPlate = fit_torso(self.frames, labels, self.poses, self.motions, self.fit)
+        self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.pixels = self.camera.pixels()
         self.region = self._find_region()
         self._mouths = self._mouth_boxes()
@@ -88,7 +98,7 @@ class TrainingScene:
         region = HeadRegion(REGION_HALF_SIZE)
         region.clear()
         for number in self.fit[::REGION_EVERY].tolist():
-            inside = self.masks[number].reshape(-1).nonzero()[:, 0]
+            inside = head_and_neck(self.labels[number]).reshape(-1).nonzero()[:, 0]
             rays = self.rays(torch.tensor([number]), inside[None])
             region.add(rays.origins[0], rays.directions[0])
         region.grow(REGION_GROWTH)
@@ -125,7 +135,8 @@ class TrainingScene:
         to = self.device
         return Batch(
             frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
-            (self.frames[where].float() / 255).to(to), behind.to(to), self.masks[where].float().to(to),
+            (self.frames[where].float() / 255).to(to), behind.to(to),
+            head_and_neck(self.labels[where]).float().to(to),
         )  # fmt: skip
 
     def sample(self, frames: Tensor, rays: int, face_share: float, mouth_share: float) -> Batch:
@@ -138,14 +149,22 @@ class TrainingScene:
     def _draw(self, frame: int, mouth: int, face: int, anywhere: int) -> Tensor:
         x0, y0, x1, y1 = self._mouths[frame].tolist()
         lips = torch.randint(y0, y1 + 1, (mouth,)) * self.camera.width + torch.randint(x0, x1 + 1, (mouth,))
-        region = self.region_pixels(frame)
-        head = self.faces[frame].reshape(-1).nonzero()[:, 0]
-        pools = [(head if len(head) else region, face), (region, anywhere)]
-        drawn = [pool[torch.randint(len(pool), (count,))] for pool, count in pools if len(pool)]
-        out = torch.cat([lips, *drawn])
-        # A frame without any head pixel still has to fill its row of the batch.
-        return (
-            out
-            if len(out) == mouth + face + anywhere
-            else torch.randint(len(self.pixels), (mouth + face + anywhere,))
-        )
+        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
+        if not len(head):
+            return torch.cat([lips, self._draw_region(frame, face + anywhere)])
+        inside = head[torch.randint(len(head), (face,))]
+        return torch.cat([lips, inside, self._draw_region(frame, anywhere)])
+
+    def _draw_region(self, frame: int, count: int) -> Tensor:
+        """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""
+        kept = torch.empty(0, dtype=torch.long)
+        for _ in range(REJECTION_ROUNDS):
+            if len(kept) >= count:
+                break
+            candidates = torch.randint(len(self.pixels), (4 * (count - len(kept)) + 16,))
+            rays = self.rays(torch.tensor([frame]), candidates[None])
+            accepted = self.region.select(rays.origins[0], rays.directions[0])
+            kept = torch.cat([kept, candidates[accepted]])
+        # A head that fills next to nothing of the frame: the row still has to be full.
+        missing = torch.randint(len(self.pixels), (max(0, count - len(kept)),))
+        return torch.cat([kept[:count], missing])

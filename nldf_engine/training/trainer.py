@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,7 +134,7 @@ class Trainer:
             rendered = to_uint8(layer.over(scene.background.to(scene.device))).cpu()
             real = scene.frames[number]
             error = (rendered.double() - real.double()).square().mean() / 255**2
-            figures.append(-10 * math.log10(max(float(error), 1e-10)))
+            figures.append(psnr_of(float(error)))
             first = first or (real.numpy(), rendered.numpy())
         assert first is not None
         return float(np.mean(figures)), *first
@@ -149,34 +153,85 @@ class Trainer:
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def run(self, label: str) -> None:
-        """Trains until the budget is used up. Ctrl-C saves the checkpoint before it goes on its way."""
-        monitor = Monitor(self.folder)
-        marks = VALIDATIONS
-        done = int(self.budget.share(self.state) * marks)
-        last_saved = time.monotonic()
+        """Trains until the budget is used up.
+
+        Ctrl-C and SIGTERM take effect between two steps, so that the checkpoint they leave is one that an
+        undisturbed run went through too.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: it was asked to stop; the checkpoint is written.
+        """
+        monitor = Monitor(self.folder, self.state.step)
         try:
-            with Bar(label, None if self.budget.minutes else self.budget.steps, "step") as bar:
+            with _StopSignals() as signals, Bar(label, self._total(), "step") as bar:
                 bar.start_at(self.state.step)
-                error = 0.0
-                while (share := self.budget.share(self.state)) < 1:
-                    began = time.monotonic()
-                    pixel = self.step()
-                    error = pixel if not error else 0.98 * error + 0.02 * pixel
-                    self.state.seconds += time.monotonic() - began
-                    note = f"{-10 * math.log10(max(error / 3, 1e-10)):.1f} dB"
-                    if self.state.best_psnr is not None:
-                        note += f", validation {self.state.best_psnr:.2f} dB"
-                    bar.step(note=note, fraction=share if self.budget.minutes else None)
-                    share = self.budget.share(self.state)
-                    if int(share * marks) > done or share >= 1:
-                        done = int(share * marks)
-                        self._validate_and_log(monitor)
-                    if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-                        self.save()
-                        last_saved = time.monotonic()
-            self.state.finished = True
-        finally:
+                self._loop(bar, monitor, signals)
+            self.state.finished = not signals.asked
             self.save()
+        finally:
             monitor.close()
             draw_curves(self.folder / "curves.png", self.state.history, label)
+        signals.obey()
         self.network.load_state_dict(self.best)
+
+    def _total(self) -> int | None:
+        return None if self.budget.minutes else self.budget.steps
+
+    def _loop(self, bar: Bar, monitor: Monitor, signals: _StopSignals) -> None:
+        done = int(self.budget.share(self.state) * VALIDATIONS)
+        saved = time.monotonic()
+        error = 0.0
+        while (share := self.budget.share(self.state)) < 1 and not signals.asked:
+            began = time.monotonic()
+            pixel = self.step()
+            error = 0.98 * error + 0.02 * pixel if error else pixel
+            self.state.seconds += time.monotonic() - began
+            note = f"{psnr_of(error / 3):.1f} dB"
+            if self.state.best_psnr is not None:
+                note += f", validation {self.state.best_psnr:.2f} dB"
+            bar.step(note=note, fraction=share if self.budget.minutes else None)
+            share = self.budget.share(self.state)
+            if int(share * VALIDATIONS) > done or share >= 1:
+                done = int(share * VALIDATIONS)
+                self._validate_and_log(monitor)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+
+
+def psnr_of(error: float) -> float:
+    """Decibels of a mean squared error of colours in [0, 1]; 100 at the most."""
+    return -10 * math.log10(max(error, 1e-10))
+
+
+class _StopSignals:
+    """Notes SIGINT and SIGTERM while it is entered, instead of letting them strike anywhere.
+
+    A second signal strikes at once: a step can be long, and a person may be in a hurry.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None:
+            self.obey()
+        self.asked = number
+
+    def obey(self) -> None:
+        """Stops as the signal that came asks to; does nothing where none came."""
+        if self.asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.asked is not None:
+            raise SystemExit(128 + self.asked)

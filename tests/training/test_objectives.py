@@ -9,7 +9,7 @@ from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, squared
-from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.scene import TrainingScene, head_and_neck
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_most_rays_of_a_batch_are_in_the_head(scene: TrainingScene) -> None:
 def test_the_region_covers_every_head_pixel(scene: TrainingScene) -> None:
     """No pixel of a head in the training part lies outside of the rays that are rendered."""
     for frame in scene.fit[::7].tolist():
-        head = scene.masks[frame].reshape(-1).nonzero()[:, 0]
+        head = head_and_neck(scene.labels[frame]).reshape(-1).nonzero()[:, 0]
         inside = torch.isin(head, scene.region_pixels(frame))
         assert float(inside.float().mean()) > 0.995
 

@@ -12,9 +12,8 @@ from nldf_engine.training import PRESETS, find_preset
 def test_every_preset_builds_the_system_that_it_names(name: str) -> None:
     """The recipe's system and the network's agree."""
     preset = find_preset(name)
-    if name == "nldf-88" or "small" in name or "tiny" in name:
-        model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
-        assert model.system == preset.recipe.system
+    model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
+    assert model.system == preset.recipe.system == name.split("-")[0]
 
 
 def test_nldf_88_is_the_papers_network() -> None:
@@ -31,7 +30,15 @@ def test_overrides_are_parsed_by_type() -> None:
     """Words become booleans, numbers become numbers; anything else is refused by name."""
     recipe = find_preset("nldf-small", {"distillation": "off", "rays": "128", "learning_rate": "1e-4"}).recipe
     assert (recipe.distillation, recipe.rays, recipe.learning_rate) == (False, 128, 1e-4)
-    for key, value in (("distilation", "off"), ("rays", "many"), ("distillation", "maybe"), ("system", "x")):
+    bad = [("distilation", "off"), ("rays", "many"), ("distillation", "maybe"), ("system", "x")]
+    bad += [
+        ("rays", "0"),
+        ("face_share", "7"),
+        ("learning_rate", "-1"),
+        ("mouth_share", "0.95"),
+        ("audio_noise", "nan"),
+    ]
+    for key, value in bad:
         with pytest.raises(ValueError, match=key):
             find_preset("nldf-small", {key: value})
     with pytest.raises(ValueError, match="nldf-88"):

@@ -28,7 +28,7 @@ class Train(Command):
 
     A light field (nldf-...) learns from the frames and, with --teacher, from a trained radiance field
     (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes: stopped or killed at any
-    moment, the same command with --resume goes on from it. Curves: tensorboard --logdir AVATAR.
+    moment, the same command with --resume goes on from it. Curves: tensorboard --logdir AVATAR.training.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -52,7 +52,7 @@ class Train(Command):
     teacher: Annotated[Path | None, optional("AVATAR")] = None
     """trained avatar to distil from"""
     size: Annotated[int | None, optional("N")] = None
-    """width and height to train at, in pixels; by default the preset's"""
+    """width to train at, in pixels; by default the preset's"""
     steps: Annotated[int | None, optional("N")] = None
     """stop after N steps; by default the preset's own number"""
     minutes: Annotated[float | None, optional("M")] = None
@@ -76,10 +76,14 @@ class Train(Command):
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.base.progress import clock
-        from nldf_engine.training import PRESETS, TrainConfig, train
+        from nldf_engine.training import PRESETS, TrainConfig, find_preset, train
 
         if self.preset not in PRESETS:
             raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        try:
+            find_preset(self.preset, overrides)
+        except ValueError as error:
+            raise UsageError(f"--set {error}") from error
         config = TrainConfig(
             teacher=self.teacher,
             size=self.size,
