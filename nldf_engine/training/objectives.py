@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nldf_engine.models.adnerf import RadianceField
 from nldf_engine.models.nldf import LightField
-from nldf_engine.rendering.fields import Conditions, RayColors
+from nldf_engine.rendering.fields import Conditions, RayColors, Rays
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.pool import ActivePool
 from nldf_engine.training.presets import Recipe
@@ -44,6 +44,28 @@ class Objective(Protocol):
 def squared(error: Tensor) -> Tensor:
     """Sum over the colour channels of the squared error: [..., 3] to [...]; eq. (8) a ray."""
     return error.square().sum(-1)
+
+
+# Where faces are on the average, metres in head space (the face looks towards -z).
+FACE_DEPTH = -0.04
+
+
+def jitter_rays(rays: Rays, metres: float) -> Rays:
+    """The rays seen from a camera that is moved a little, through the same points of the face.
+
+    A frame's rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead
+    of by its speech. Moved by more than what lies between neighbouring poses, they tell it no more;
+    colours stay, since the face is close to the plane about which the rays turn.
+
+    Args:
+        rays: [F, P].
+        metres: standard deviation of the camera's move, one move a frame.
+    """
+    distance = (FACE_DEPTH - rays.origins[..., 2:]) / rays.directions[..., 2:]
+    points = rays.origins + distance * rays.directions
+    move = metres * torch.randn(len(rays.origins), 1, 3, device=rays.origins.device)
+    origins = rays.origins + move
+    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
 
 
 class _Sampler:
@@ -115,7 +137,7 @@ class LightFieldObjective:
         batch = self._sampler.draw(None if self.targets is None else self.targets.frames)
         conditions = self._sampler.conditions()
         code = self.model.encode_frames(conditions, batch.frames)
-        seen = self.model(batch.rays, code)
+        seen = self.model(jitter_rays(batch.rays, self.recipe.ray_jitter), code)
         error = squared(seen.over(batch.behind) - batch.target)
         mask = (seen.opacity - batch.mask).square()
         total = error.mean() + self.recipe.opacity_weight * mask.mean()
@@ -160,7 +182,8 @@ class LightFieldObjective:
         with torch.no_grad():
             codes = self.model.encode_frames(conditions, unique.to(self.scene.device))
         batch = self.scene.batch(frames, pixels[:, None])
-        seen = self.model(batch.rays, codes[row.to(self.scene.device)])
+        rays = jitter_rays(batch.rays, self.recipe.ray_jitter)
+        seen = self.model(rays, codes[row.to(self.scene.device)])
         error = squared(seen.over(batch.behind) - batch.target)
         pool.renew(slots, error.detach()[:, 0].cpu())
         return error.mean() + self.recipe.opacity_weight * (seen.opacity - batch.mask).square().mean()

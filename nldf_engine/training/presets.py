@@ -29,6 +29,8 @@ class Recipe:
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         opacity_weight: of the squared error of the opacity against the head's mask.
         audio_noise: standard deviation of the noise on the audio windows while training.
+        ray_jitter: standard deviation, metres, by which a light field's cameras are moved while training, so
+            that it follows the speech and not the pose (`objectives.jitter_rays`).
         distillation: use a teacher's segment colours where a teacher is given (nldf 3.4).
         segment_weight: lambda of eq. (9).
         distilled_frames: how many frames, evenly spread, the teacher renders.
@@ -48,6 +50,7 @@ class Recipe:
     final_learning_rate: float = 5e-5
     opacity_weight: float = 0.1
     audio_noise: float = 0.0
+    ray_jitter: float = 0.0
     distillation: bool = True
     segment_weight: float = 0.2
     distilled_frames: int = 200
@@ -64,7 +67,7 @@ class Recipe:
         for name in ("learning_rate", "final_learning_rate", "pool_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
-        for name in ("opacity_weight", "audio_noise", "segment_weight"):
+        for name in ("opacity_weight", "audio_noise", "ray_jitter", "segment_weight"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not 0 <= self.mouth_share <= self.face_share <= 1:
@@ -97,7 +100,7 @@ def adnerf_small() -> Preset:
     """AD-NeRF's head for a CPU: 5 x 64, 24 coarse and 24 fine samples."""
     return Preset(
         Recipe(
-            "adnerf", size=128, steps=4000, rays=1024, frames=4, face_share=0.8, mouth_share=0.15,
+            "adnerf", size=128, steps=4000, rays=1024, frames=16, face_share=0.8, mouth_share=0.25,
             learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2,
         ),
         lambda bounds, conditions: RadianceField(
@@ -134,7 +137,7 @@ def nldf_small() -> Preset:
     """NLDF for a CPU: 18 layers of 128, encoded beams."""
     return Preset(
         Recipe(
-            "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
+            "nldf", size=128, steps=8000, rays=2048, frames=16, face_share=0.8, mouth_share=0.25,
             learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, distilled_frames=120,
             pool_batch=512,
         ),
