@@ -29,6 +29,11 @@ JSON_LIMIT = 4 << 20
 PREPARE_AGAIN = "run nldf prepare again"
 
 
+def training_frames(frames: int) -> int:
+    """How many of a clip's frames, from its beginning, are the training part; at least one."""
+    return max(1, round(frames * (1 - HELD_OUT)))
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """What dataset.json says.
@@ -74,7 +79,7 @@ class DatasetInfo:
         if not 0 < self.fps < 1000:
             raise ValueError(f"DatasetInfo: fps must be in (0, 1000), got {self.fps}")
         if not self.splits:
-            cut = max(1, round(self.frames * (1 - HELD_OUT)))
+            cut = training_frames(self.frames)
             object.__setattr__(self, "splits", {"train": [0, cut], "heldout": [cut, self.frames]})
         for name in ("train", "heldout"):
             part = self.splits.get(name)
@@ -82,6 +87,9 @@ class DatasetInfo:
                 raise ValueError(
                     f"DatasetInfo: split {name!r} must be [first, last] within {self.frames} frames"
                 )
+        train, heldout = self.splits["train"], self.splits["heldout"]
+        if max(train[0], heldout[0]) < min(train[1], heldout[1]):
+            raise ValueError(f"DatasetInfo: the splits overlap: train {train}, heldout {heldout}")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` reads back."""

@@ -154,6 +154,7 @@ def evaluate(
         "dataset": dataset.resolve().name,
         "dataset_hash": data.hash(),
         "trained_on_hash": subject.provenance.get("dataset"),
+        "trained_on_this_dataset": subject.provenance.get("dataset") == data.hash(),
     }
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
     return report(clip, renderer or EngineRenderer(engine, camera.width), out, header, config, detector)

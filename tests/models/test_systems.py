@@ -28,7 +28,7 @@ def some_rays(frames: int, rays: int) -> Rays:
 
 def small_field(**changes: object) -> RadianceField:
     torch.manual_seed(0)
-    sizes = {"width": 16, "depth": 4, "skip": 2, "coarse": 8, "fine": 8} | changes
+    sizes = {"width": 16, "depth": 4, "skip": 2, "coarse": 8, "fine": 8, "density": "softplus"} | changes
     return RadianceField(RadianceFieldConfig(BOUNDS, **sizes))
 
 

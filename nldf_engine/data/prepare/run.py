@@ -24,7 +24,7 @@ from nldf_engine.base.video import (
     read_audio_track,
 )
 from nldf_engine.data.dataset import DatasetInfo, write_dataset
-from nldf_engine.data.format import LABELS, near_far, told_plainly
+from nldf_engine.data.format import LABELS, near_far, told_plainly, training_frames
 from nldf_engine.data.prepare import checks
 from nldf_engine.data.prepare.background import CLEARANCE, background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
@@ -258,8 +258,10 @@ class _Preparation:
         return labels_of(self.steps.path("parsing.mkv"))
 
     def _background(self, total: int) -> Result:
-        frames = itertools.islice(track_bar(self._frames(), "clean background", total, "frame"), total)
-        plate, filled = background_plate(frames, self._masks(), total)
+        # Of the training part alone: the plate is in every picture that is later held against the rest.
+        part = training_frames(total)
+        frames = itertools.islice(track_bar(self._frames(), "clean background", part, "frame"), part)
+        plate, filled = background_plate(frames, itertools.islice(self._masks(), part), part)
         return {"plate": plate, "filled": filled}, {}
 
     def _parse(self, landmarks: np.ndarray, valid: np.ndarray) -> Result:
@@ -279,7 +281,7 @@ class _Preparation:
 
     def _torso(self, landmarks: np.ndarray, valid: np.ndarray) -> Result:
         # The reference lies in the training part, so that nothing of the held-out frames leaks.
-        reference = choose_reference(landmarks, valid, int(0.8 * len(valid)))
+        reference = choose_reference(landmarks, valid, training_frames(len(valid)))
         found = track_torso(self._frames(), self._labels(), len(valid), reference)
         arrays = {
             "motion": found.motion,
