@@ -49,7 +49,7 @@ class EvaluateConfig:
     """How to evaluate.
 
     Args:
-        split: "heldout" (the last fifth, which training never reads), "validation", "fit", "train", "all".
+        split: "heldout" (the last fifth, which no training learns from), "validation", "fit", "train", "all".
         frames: only the first that many valid frames of the split; None takes them all. They are
             consecutive, since the lips are scored over time.
         size: width to render and compare at, in pixels; None takes the avatar's.

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 SLOPE = 0.02
 SCORED = 32
-OWN_FRAME_LEAD = 4.0  # of the softmax input: a fresh network gives the frame itself about 0.9
 
 
 def _size(name: str, value: object, most: int | None = None) -> int:
@@ -62,13 +61,6 @@ class AudioNet(nn.Module):
         self.encoder_fc1 = nn.Sequential(
             nn.Linear(64 * rows, 64), nn.LeakyReLU(SLOPE), nn.Linear(64, dim_out)
         )
-
-        # torch's default draws shrink a signal to about a twentieth over these six layers: what differs
-        # between two sounds would drown beside a light field's coordinates, and lips learn late.
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv1d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, windows: Tensor) -> Tensor:
         """Codes [..., C] of windows [..., W, D].
@@ -111,12 +103,7 @@ class AudioAttention(nn.Module):
         for i in range(5):
             layers += [nn.Conv1d(channels[i], channels[i + 1], 3, padding=1), nn.LeakyReLU(SLOPE)]
         self.attentionConvNet = nn.Sequential(*layers)
-        linear = nn.Linear(frames, frames)
-        # A fresh network looks at the frame itself: even weights would blur 320 ms of speech into one code,
-        # and the lips would have nothing to follow. (AD-NeRF trains without attention at first.)
-        with torch.no_grad():
-            linear.bias[frames // 2] += OWN_FRAME_LEAD
-        self.attentionNet = nn.Sequential(linear, nn.Softmax(dim=1))
+        self.attentionNet = nn.Sequential(nn.Linear(frames, frames), nn.Softmax(dim=1))
 
     def weights(self, codes: Tensor) -> Tensor:
         """The weights [F, frames] that `forward` gives the codes [F, frames, C].

@@ -10,17 +10,6 @@ import torch
 from torch import Tensor, nn
 
 
-def init_code_columns(weight: Tensor) -> None:
-    """Draws the code's columns [out, code] of a first layer as if they were a layer of their own.
-
-    Among hundreds of encoded coordinates the default bound would all but mute the few numbers of the
-    code, and a network would first learn the face without its speech.
-    """
-    with torch.no_grad():
-        if weight.numel():
-            weight.uniform_(-1, 1).mul_(weight.shape[1] ** -0.5)
-
-
 class FrameLinear(nn.Module):
     """Linear layer over [points, code, hidden], the code given once a frame.
 
@@ -37,7 +26,6 @@ class FrameLinear(nn.Module):
         super().__init__()
         self.sizes = (point_dim, code_dim, hidden_dim)
         self.linear = nn.Linear(sum(self.sizes), out_dim)
-        init_code_columns(self.linear.weight[:, point_dim : point_dim + code_dim])
 
     @property
     def weight(self) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nldf_engine.nn.linear import init_code_columns
-
 
 class ResidualBlock(nn.Module):
     """x + fc2(relu(fc1(x))), with no activation after the sum."""
@@ -54,7 +52,6 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
-        init_code_columns(self.head.weight[:, self.head.in_features - code_dim :])
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
             for block in blocks:

@@ -100,7 +100,7 @@ def adnerf_small() -> Preset:
     """AD-NeRF's head for a CPU: 5 x 64, 24 coarse and 24 fine samples."""
     return Preset(
         Recipe(
-            "adnerf", size=128, steps=4000, rays=1024, frames=16, face_share=0.8, mouth_share=0.25,
+            "adnerf", size=128, steps=4000, rays=1024, frames=4, face_share=0.8, mouth_share=0.15,
             learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2,
         ),
         lambda bounds, conditions: RadianceField(
@@ -137,7 +137,7 @@ def nldf_small() -> Preset:
     """NLDF for a CPU: 18 layers of 128, encoded beams."""
     return Preset(
         Recipe(
-            "nldf", size=128, steps=8000, rays=2048, frames=16, face_share=0.8, mouth_share=0.25,
+            "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
             learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, distilled_frames=120,
             pool_batch=512,
         ),

@@ -29,7 +29,7 @@ class Evaluate(Command):
     dataset: Annotated[Path, Positional, value("DATASET")]
     """the dataset to compare with"""
     split: Literal["heldout", "validation", "fit", "train", "all"] = "heldout"
-    """which part of the dataset; heldout is never read in training, train is fit and validation"""
+    """which part of the dataset; no training learns from heldout; train is fit and validation"""
     frames: Annotated[int | None, optional("N")] = None
     """at most N frames; by default the whole part"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
