@@ -321,7 +321,7 @@ class Engine:
             track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
             if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):
                 raise ValueError(f"eyes: expected {frames} finite values, got {list(track_eyes.shape)}")
-        conditions = Conditions(torch.from_numpy(features), track_eyes).to(self.device)
+        conditions = Conditions(torch.tensor(features), track_eyes).to(self.device)
         track_poses = track_poses.to(self.device)
         scene = _Scene(
             camera,

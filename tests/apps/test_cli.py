@@ -218,6 +218,8 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
         [sys.executable, "-m", "nldf_engine", "synthetic", "-o", str(tmp_path / "long"), "--seconds", "3000"],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
