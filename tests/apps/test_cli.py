@@ -215,7 +215,7 @@ def test_errors_in_words(error: Exception, says: str) -> None:
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle of work exits with 130, says in one line that nothing was lost, leaves no file."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "nldf_engine", "synthetic", "-o", str(tmp_path / "long"), "--seconds", "3000"],
+        [sys.executable, "-m", "nldf_engine", "synthetic", "-o", str(tmp_path / "long"), "--seconds", "120"],
         stderr=subprocess.PIPE,
         text=True,
         # A shell starts background jobs with SIGINT ignored, and children inherit that.
