@@ -34,6 +34,7 @@ from nldf_engine.data.format import (
     TRACK,
     VALIDATION,
     DatasetInfo,
+    check_target,
     check_track,
     near_far,
     read_info,
@@ -274,7 +275,7 @@ def write_dataset(
     import cv2
     from safetensors.numpy import save
 
-    path = Path(path)
+    path = check_target(Path(path))
     tensors = check_track(dict(track), info.frames, ValueError)
     width, height = info.size
     if background.shape != (height, width, 3) or background.dtype != np.uint8:

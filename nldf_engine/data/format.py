@@ -29,6 +29,19 @@ JSON_LIMIT = 4 << 20
 PREPARE_AGAIN = "run nldf prepare again"
 
 
+def check_target(path: Path) -> Path:
+    """The path, where a dataset may be written: nothing there, an empty folder, or an older dataset.
+
+    Raises:
+        FileProblem: something else is there, which must not be replaced.
+    """
+    if path.exists() and not (path / "dataset.json").is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise FileProblem(
+            path, "it exists and is no dataset, so it is not replaced", "choose another output path"
+        )
+    return path
+
+
 def training_frames(frames: int) -> int:
     """How many of a clip's frames, from its beginning, are the training part; at least one."""
     return max(1, round(frames * (1 - HELD_OUT)))

@@ -24,7 +24,7 @@ from nldf_engine.base.video import (
     read_audio_track,
 )
 from nldf_engine.data.dataset import DatasetInfo, write_dataset
-from nldf_engine.data.format import LABELS, near_far, told_plainly, training_frames
+from nldf_engine.data.format import LABELS, check_target, near_far, told_plainly, training_frames
 from nldf_engine.data.prepare import checks
 from nldf_engine.data.prepare.background import CLEARANCE, background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
@@ -74,7 +74,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         MissingBackend: mediapipe is not installed.
     """
     config = config or PrepareConfig()
-    path, out = check_file(video), Path(out)
+    path, out = check_file(video), check_target(Path(out))
     info = probe(path)
     if info.seconds < checks.SHORTEST_SECONDS:
         short = f"it lasts {info.seconds:.2f} s, and at least {checks.SHORTEST_SECONDS:.0f} s are needed"
