@@ -306,3 +306,20 @@ except FileProblem as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "told:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
     assert len(Dataset.open(copy)) == T and [f.name for f in copy.parent.iterdir()] == ["speaker"]
+
+
+def test_only_datasets_are_replaced(tmp_path: Path) -> None:
+    """A file and a folder of other things are refused; nothing, an empty folder and a dataset pass."""
+    from nldf_engine.data.format import check_target
+
+    (tmp_path / "song.wav").write_bytes(b"x")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    for name in ("song.wav", "photos"):
+        with pytest.raises(FileProblem, match="is no dataset"):
+            check_target(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "dataset.json").write_text("{}")
+    for name in ("new", "empty", "old"):
+        assert check_target(tmp_path / name) == tmp_path / name
