@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 
+#include "fields.h"
 #include "hd.h"
 #include "maths.h"
 
@@ -22,6 +24,14 @@ struct BeamsArgs {
   int64_t frequencies;  // L
   T near_, far_;        // distances of the first and last point
   T scale;              // multiplies the points before they are encoded
+
+  static constexpr auto fields() {
+    return std::make_tuple(field("origins", &BeamsArgs::origins), field("directions", &BeamsArgs::directions),
+                           field("encoded", &BeamsArgs::encoded), field("rays", &BeamsArgs::rays),
+                           field("points", &BeamsArgs::points), field("frequencies", &BeamsArgs::frequencies),
+                           field("near", &BeamsArgs::near_), field("far", &BeamsArgs::far_),
+                           field("scale", &BeamsArgs::scale));
+  }
 };
 
 template <class T>
@@ -36,6 +46,16 @@ struct BeamsBackwardArgs {
   int64_t frequencies;
   T near_, far_;
   T scale;
+
+  static constexpr auto fields() {
+    return std::make_tuple(
+        field("origins", &BeamsBackwardArgs::origins), field("directions", &BeamsBackwardArgs::directions),
+        field("v_encoded", &BeamsBackwardArgs::v_encoded), field("v_origins", &BeamsBackwardArgs::v_origins),
+        field("v_directions", &BeamsBackwardArgs::v_directions), field("rays", &BeamsBackwardArgs::rays),
+        field("points", &BeamsBackwardArgs::points), field("frequencies", &BeamsBackwardArgs::frequencies),
+        field("near", &BeamsBackwardArgs::near_), field("far", &BeamsBackwardArgs::far_),
+        field("scale", &BeamsBackwardArgs::scale));
+  }
 };
 
 // Distance of point k. Counted from the nearer end, so that the last one is `far` itself.

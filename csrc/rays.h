@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <tuple>
 
+#include "fields.h"
 #include "hd.h"
 
 namespace nldf {
@@ -20,6 +22,13 @@ struct RaysArgs {
   T* directions;        // [F, P, 3] unit length
   int64_t frames;       // F
   int64_t per_frame;    // P
+
+  static constexpr auto fields() {
+    return std::make_tuple(field("pose", &RaysArgs::pose), field("intrinsics", &RaysArgs::intrinsics),
+                           field("pixels", &RaysArgs::pixels), field("origins", &RaysArgs::origins),
+                           field("directions", &RaysArgs::directions), field("frames", &RaysArgs::frames),
+                           field("per_frame", &RaysArgs::per_frame));
+  }
 };
 
 // The 16 gradients of a frame: rows of [R | t] (12), then fx, fy, cx, cy.
@@ -36,6 +45,15 @@ struct RaysBackwardArgs {
   int64_t frames;         // F
   int64_t per_frame;      // P
   int64_t block;          // pixels in a block; B = ceil(P / block)
+
+  static constexpr auto fields() {
+    return std::make_tuple(
+        field("pose", &RaysBackwardArgs::pose), field("intrinsics", &RaysBackwardArgs::intrinsics),
+        field("pixels", &RaysBackwardArgs::pixels), field("v_origins", &RaysBackwardArgs::v_origins),
+        field("v_directions", &RaysBackwardArgs::v_directions), field("partial", &RaysBackwardArgs::partial),
+        field("frames", &RaysBackwardArgs::frames), field("per_frame", &RaysBackwardArgs::per_frame),
+        field("block", &RaysBackwardArgs::block));
+  }
 };
 
 // One frame's camera in registers.

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 
+#include "fields.h"
 #include "hd.h"
 #include "maths.h"
 
@@ -22,6 +24,14 @@ struct SegmentsArgs {
   int64_t rays;      // R
   int64_t samples;   // S, a multiple of M
   int64_t segments;  // M
+
+  static constexpr auto fields() {
+    return std::make_tuple(field("sigma", &SegmentsArgs::sigma), field("rgb", &SegmentsArgs::rgb),
+                           field("delta", &SegmentsArgs::delta), field("colors", &SegmentsArgs::colors),
+                           field("opacity", &SegmentsArgs::opacity), field("weights", &SegmentsArgs::weights),
+                           field("rays", &SegmentsArgs::rays), field("samples", &SegmentsArgs::samples),
+                           field("segments", &SegmentsArgs::segments));
+  }
 };
 
 template <class T>
@@ -37,6 +47,16 @@ struct SegmentsBackwardArgs {
   int64_t rays;
   int64_t samples;
   int64_t segments;
+
+  static constexpr auto fields() {
+    return std::make_tuple(
+        field("sigma", &SegmentsBackwardArgs::sigma), field("rgb", &SegmentsBackwardArgs::rgb),
+        field("delta", &SegmentsBackwardArgs::delta), field("v_colors", &SegmentsBackwardArgs::v_colors),
+        field("v_opacity", &SegmentsBackwardArgs::v_opacity),
+        field("v_sigma", &SegmentsBackwardArgs::v_sigma), field("v_rgb", &SegmentsBackwardArgs::v_rgb),
+        field("v_delta", &SegmentsBackwardArgs::v_delta), field("rays", &SegmentsBackwardArgs::rays),
+        field("samples", &SegmentsBackwardArgs::samples), field("segments", &SegmentsBackwardArgs::segments));
+  }
 };
 
 // e_k: what a sample lets through.
