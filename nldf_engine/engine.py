@@ -32,6 +32,7 @@ from nldf_engine.rendering.poses import resolve_poses
 
 FPS = 25.0
 LARGEST_SIDE = 4096
+WIDEST_MOUTH = 3.0
 # Pictures of a sequence: only a folder of these is ever replaced.
 PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
@@ -276,6 +277,53 @@ class Engine:
         samples = audio_module.load_audio(audio)
         return audio_module.features(samples, self.avatar.frontend), (samples, audio_module.SAMPLE_RATE)
 
+    @property
+    def motion_codes(self) -> int:
+        """K, numbers a frame that tell the mouth's motion; 0 where the audio drives the field itself."""
+        return int(self._portrait.field.config.conditions.motion)  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def motion(self, audio: Any) -> np.ndarray:
+        """The mouth's motion codes [T, K] float32 for any audio that `render` takes, to look at or to edit.
+
+        Raises:
+            FileProblem: the file can't be read.
+            ValueError: the avatar has no motion codes.
+
+        Example:
+            >>> codes = engine.motion("speech.wav")                 # doctest: +SKIP
+            >>> codes[:, 1] = 0                                     # doctest: +SKIP
+            >>> clip = engine.render("speech.wav", motion=codes)    # doctest: +SKIP
+        """
+        features = torch.tensor(self.features(audio)[0]).to(self.device)
+        still = torch.zeros(len(features), device=self.device)
+        return self._speech(Conditions(features, still)).cpu().numpy()
+
+    def _speech(self, conditions: Conditions) -> Tensor:
+        if not self.motion_codes:
+            raise ValueError(
+                "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
+                "(--set motion_codes=8)"
+            )
+        every = torch.arange(len(conditions), device=self.device)
+        return self._portrait.field.encoder.motion(conditions, every)  # type: ignore[attr-defined]
+
+    def _moved(self, conditions: Conditions, motion: Any, mouth: float) -> Conditions:
+        """The conditions with motion codes where those are given or scaled."""
+        if isinstance(mouth, bool) or not isinstance(mouth, int | float) or not 0 <= mouth <= WIDEST_MOUTH:
+            raise ValueError(f"mouth: expected a number from 0 to {WIDEST_MOUTH:g}, got {mouth!r}")
+        if motion is None and mouth == 1:
+            return conditions
+        codes = self._speech(conditions)
+        if motion is not None:
+            given = torch.tensor(np.asarray(motion, np.float32), device=self.device)
+            if given.shape != codes.shape or not bool(torch.isfinite(given).all()):
+                raise ValueError(
+                    f"motion: expected finite values {list(codes.shape)}, got {list(given.shape)}"
+                )
+            codes = given
+        return Conditions(conditions.audio, conditions.eyes, mouth * codes)
+
     @torch.no_grad()
     def render(
         self,
@@ -285,6 +333,8 @@ class Engine:
         background: Any = None,
         size: int | None = None,
         eyes: Any = None,
+        motion: Any = None,
+        mouth: float = 1.0,
     ) -> Clip:
         """A clip of the avatar speaking. Nothing is rendered before its frames are read.
 
@@ -295,6 +345,8 @@ class Engine:
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
             size: width in pixels; the avatar's own where None.
             eyes: [T] eye openness; the avatar's own track where None.
+            motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
+            mouth: how far the mouth moves: 1 as told by the speech, 0 a mouth at rest.
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -322,6 +374,7 @@ class Engine:
             if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):
                 raise ValueError(f"eyes: expected {frames} finite values, got {list(track_eyes.shape)}")
         conditions = Conditions(torch.tensor(features), track_eyes).to(self.device)
+        conditions = self._moved(conditions, motion, mouth)
         track_poses = track_poses.to(self.device)
         scene = _Scene(
             camera,

@@ -1,4 +1,4 @@
-"""What drives a face, made into one code a frame: audio features through the audio net, and the eyes."""
+"""What drives a face, made into one code a frame: the speech, directly or as motion codes, and the eyes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nldf_engine.models.motion import MotionEncoder
 from nldf_engine.nn.audio import AudioEncoder
 from nldf_engine.rendering.fields import Conditions
 
@@ -24,6 +25,8 @@ class ConditionConfig:
         audio_code: size of the audio code (64 in AD-NeRF).
         attention_frames: neighbouring frames that the attention fuses (8 in AD-NeRF).
         eyes: condition on eye openness as well.
+        motion: K, motion codes that drive the mouth in the audio code's place (`models.motion`); 0 for
+            the papers' audio net and attention.
     """
 
     audio_dim: int = 29
@@ -31,22 +34,30 @@ class ConditionConfig:
     audio_code: int = 64
     attention_frames: int = 8
     eyes: bool = True
+    motion: int = 0
 
     @property
     def code_dim(self) -> int:
         """Size of the whole code."""
-        return self.audio_code + int(self.eyes)
+        return (self.motion or self.audio_code) + int(self.eyes)
 
 
 class FrameEncoder(nn.Module):
-    """Audio windows and eye openness to codes (AD-NeRF 3.2 and 3.6: audio net, attention over neighbours)."""
+    """Speech and eye openness to codes.
+
+    Speech comes in through AD-NeRF's audio net and attention over neighbours (its 3.2 and 3.6), or, with
+    `config.motion`, as motion codes.
+    """
 
     def __init__(self, config: ConditionConfig) -> None:
         super().__init__()
         self.config = config
-        self.audio = AudioEncoder(
-            config.audio_dim, config.audio_code, config.attention_frames, window=config.audio_window
-        )
+        if config.motion:
+            self.motion = MotionEncoder(config.motion, config.audio_dim, config.audio_window)
+        else:
+            self.audio = AudioEncoder(
+                config.audio_dim, config.audio_code, config.attention_frames, window=config.audio_window
+            )
 
     def forward(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, code_dim] for the frames `index` [N] of the clip; all of them where it is None.
@@ -62,7 +73,10 @@ class FrameEncoder(nn.Module):
             )
         if index is None:
             index = torch.arange(len(conditions), device=conditions.audio.device)
-        code = self.audio.encode_clip(conditions.audio, index)
+        if self.config.motion:
+            code = self.motion(conditions, index)
+        else:
+            code = self.audio.encode_clip(conditions.audio, index)
         if not self.config.eyes:
             return code
         return torch.cat([code, EYES_SCALE * conditions.eyes[index, None]], 1)

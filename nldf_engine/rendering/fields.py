@@ -85,14 +85,17 @@ class Conditions:
     Args:
         audio: [T, 16, D] float32, one window of audio features a frame.
         eyes: [T] float32, eye openness (lid gap over eye width; 0 is closed).
+        motion: [T, K] float32, motion codes of the mouth, or None where the audio is to tell them.
     """
 
     audio: Tensor
     eyes: Tensor
+    motion: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        return Conditions(self.audio.to(device), self.eyes.to(device))
+        motion = None if self.motion is None else self.motion.to(device)
+        return Conditions(self.audio.to(device), self.eyes.to(device), motion)
 
     def __len__(self) -> int:
         return int(self.audio.shape[0])

@@ -88,8 +88,12 @@ class _Sampler:
         )
 
     def conditions(self) -> Conditions:
-        """The clip's conditions, with the recipe's noise on the audio."""
+        """The clip's conditions, with the recipe's noise on what drives the mouth."""
         conditions = self.scene.conditions
+        if conditions.motion is not None:
+            motion = conditions.motion
+            noise = self.recipe.motion_noise * torch.randn_like(motion)
+            return Conditions(conditions.audio, conditions.eyes, motion + noise)
         if not self.recipe.audio_noise:
             return conditions
         noise = self.recipe.audio_noise * torch.randn_like(conditions.audio)

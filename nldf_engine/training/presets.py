@@ -13,6 +13,8 @@ from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
+MOST_CODES = 64
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,6 +30,11 @@ class Recipe:
         mouth_share: share of the rays in a box about the lips, out of `face_share`.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         opacity_weight: of the squared error of the opacity against the head's mask.
+        motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
+            network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
+            the papers do.
+        motion_noise: standard deviation of the noise on the motion codes while training.
+        speech_steps: optimiser steps of the network that tells the motion codes from the audio.
         audio_noise: standard deviation of the noise on the audio windows while training.
         ray_jitter: standard deviation, metres, by which a light field's cameras are moved while training, so
             that it follows the speech and not the pose (`objectives.jitter_rays`).
@@ -49,6 +56,9 @@ class Recipe:
     learning_rate: float = 5e-4
     final_learning_rate: float = 5e-5
     opacity_weight: float = 0.1
+    motion_codes: int = 0
+    motion_noise: float = 0.1
+    speech_steps: int = 600
     audio_noise: float = 0.0
     ray_jitter: float = 0.0
     distillation: bool = True
@@ -67,9 +77,13 @@ class Recipe:
         for name in ("learning_rate", "final_learning_rate", "pool_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
-        for name in ("opacity_weight", "audio_noise", "ray_jitter", "segment_weight"):
+        for name in ("opacity_weight", "motion_noise", "audio_noise", "ray_jitter", "segment_weight"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.motion_codes <= MOST_CODES:
+            raise ValueError(f"motion_codes: expected 0 to {MOST_CODES}, got {self.motion_codes}")
+        if self.speech_steps < 1:
+            raise ValueError(f"speech_steps: expected at least 1, got {self.speech_steps}")
         if not 0 <= self.mouth_share <= self.face_share <= 1:
             raise ValueError(
                 f"mouth_share, face_share: expected 0 <= mouth_share <= face_share <= 1, "
@@ -101,7 +115,7 @@ def adnerf_small() -> Preset:
     return Preset(
         Recipe(
             "adnerf", size=128, steps=4000, rays=1024, frames=4, face_share=0.8, mouth_share=0.15,
-            learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2,
+            learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2, motion_codes=8,
         ),
         lambda bounds, conditions: RadianceField(
             RadianceFieldConfig(
@@ -115,7 +129,10 @@ def adnerf_small() -> Preset:
 def adnerf_tiny() -> Preset:
     """A radiance field for tests: seconds, not minutes."""
     return Preset(
-        Recipe("adnerf", size=32, steps=60, rays=512, frames=2, learning_rate=4e-3, mouth_share=0.15),
+        Recipe(
+            "adnerf", size=32, steps=60, rays=512, frames=2, learning_rate=4e-3, mouth_share=0.15,
+            motion_codes=4, speech_steps=40,
+        ),
         lambda bounds, conditions: RadianceField(
             RadianceFieldConfig(
                 bounds, conditions, width=32, depth=3, skip=1, view_layers=1, position_frequencies=5,
@@ -138,8 +155,8 @@ def nldf_small() -> Preset:
     return Preset(
         Recipe(
             "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
-            learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, distilled_frames=120,
-            pool_batch=512,
+            learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, motion_codes=8,
+            distilled_frames=120, pool_batch=512,
         ),
         lambda bounds, conditions: LightField(
             LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=8)
@@ -152,7 +169,7 @@ def nldf_tiny() -> Preset:
     return Preset(
         Recipe(
             "nldf", size=32, steps=120, rays=512, frames=2, mouth_share=0.15, learning_rate=3e-3,
-            distilled_frames=8, pool_capacity=2048, pool_batch=128,
+            distilled_frames=8, pool_capacity=2048, pool_batch=128, motion_codes=4, speech_steps=40,
         ),
         lambda bounds, conditions: LightField(
             LightFieldConfig(bounds, conditions, width=32, depth=6, points=4, frequencies=4)

@@ -24,9 +24,11 @@ from nldf_engine.base.files import write_json
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.motion import MotionEncoder
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training.checkpoint import RunState, read_state
 from nldf_engine.training.distill import SegmentTargets, segment_targets
+from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.presets import Preset, Recipe, find_preset
 from nldf_engine.training.scene import TrainingScene
@@ -200,10 +202,15 @@ def train(
     scene = TrainingScene(data, recipe.size, frontend, device)
     window, features = scene.conditions.audio.shape[1:]
     bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
-    model = found.model(bounds, ConditionConfig(audio_dim=int(features), audio_window=int(window)))
+    conditions = ConditionConfig(
+        audio_dim=int(features), audio_window=int(window), motion=recipe.motion_codes
+    )
+    model = found.model(bounds, conditions)
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
     parts = copy.deepcopy(scene.region), copy.deepcopy(scene.torso)
     portrait = Portrait(model, *parts).to(device)  # type: ignore[arg-type]
+    if recipe.motion_codes:
+        _learn_motion(model.encoder.motion, scene, recipe, teacher, resuming)  # type: ignore[union-attr, arg-type]
     targets: SegmentTargets | None = None
     if teacher is not None:
         targets = segment_targets(
@@ -226,6 +233,34 @@ def train(
     figures = TrainResult(avatar, state.step, state.seconds, float(state.best_psnr or 0.0), state.history)
     write_json(folder / "history.json", state.history)
     return figures
+
+
+def _learn_motion(
+    encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, teacher: Avatar | None, resuming: bool
+) -> None:
+    """Motion codes for the scene, and the network that tells them from speech.
+
+    A student takes the network of a teacher that has the same one: both then mean the same by a code.
+    A run that goes on finds it in its checkpoint.
+    """
+    codes = fit_basis(encoder.basis, scene.dataset, scene.fit).to(scene.device)
+    known = getattr(getattr(teacher.portrait.field, "encoder", None), "motion", None) if teacher else None
+    same = known is not None and _shapes(known) == _shapes(encoder)
+    if same:
+        encoder.load_state_dict(known.state_dict())  # type: ignore[union-attr]
+    elif not resuming:
+        usable = torch.zeros(len(codes), dtype=torch.bool)
+        usable[scene.fit] = True
+        data = SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
+        train_speech(encoder, data, recipe.speech_steps)
+        follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
+        sys.stderr.write(f"speech tells the mouth's opening with a correlation of {follows:.2f}\n")
+    scene.set_motion(codes)
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a module by name: equal where one's weights fit the other."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 def _default_motion(scene: TrainingScene) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.face_mesh import OUTER_LIP
 from nldf_engine.data.dataset import LABELS, Dataset
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Conditions, Rays
@@ -18,7 +19,6 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 MOUTH_MARGIN = 0.03
 FPS = 25.0
 REJECTION_ROUNDS = 20
@@ -94,6 +94,15 @@ class TrainingScene:
         self.region = self._find_region()
         self._mouths = self._mouth_boxes()
 
+    @property
+    def heard(self) -> Conditions:
+        """The conditions as an avatar has them when it is driven: the mouth told by the audio alone."""
+        return Conditions(self.conditions.audio, self.conditions.eyes)
+
+    def set_motion(self, codes: Tensor) -> None:
+        """Puts tracked motion codes [T, K] into the conditions."""
+        self.conditions = Conditions(self.conditions.audio, self.conditions.eyes, codes.to(self.device))
+
     def _find_region(self) -> HeadRegion:
         region = HeadRegion(REGION_HALF_SIZE)
         region.clear()
@@ -107,7 +116,7 @@ class TrainingScene:
     def _mouth_boxes(self) -> Tensor:
         """[T, 4] x0, y0, x1, y1 about the lips, pixels."""
         scale = self.camera.width / self.dataset.camera.width
-        lips = torch.from_numpy(self.dataset.landmarks[:, list(LIPS)]) * scale
+        lips = torch.from_numpy(self.dataset.landmarks[:, list(OUTER_LIP)]) * scale
         margin = MOUTH_MARGIN * self.camera.width
         boxes = torch.cat([lips.amin(1) - margin, lips.amax(1) + margin], 1).nan_to_num(0)
         limit = torch.tensor([self.camera.width, self.camera.height] * 2) - 1

@@ -119,7 +119,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """Mean full-frame PSNR over validation frames, and the first of them real and rendered."""
+        """Mean full-frame PSNR of validation frames, driven by audio; the first one, real and rendered."""
         self.network.eval()
         scene = self.scene
         picks = torch.linspace(0, len(scene.validation) - 1, min(VALIDATION_FRAMES, len(scene.validation)))
@@ -128,7 +128,7 @@ class Trainer:
             index = torch.tensor([number], device=scene.device)
             pose = scene.poses[number].to(scene.device)
             layer = self.portrait.layer(
-                scene.camera, pose, self.portrait.field.encode_frames(scene.conditions, index)[0],
+                scene.camera, pose, self.portrait.field.encode_frames(scene.heard, index)[0],
                 self.portrait.torso.predict_motion(pose[None])[0],
             )  # fmt: skip
             rendered = to_uint8(layer.over(scene.background.to(scene.device))).cpu()

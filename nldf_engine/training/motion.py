@@ -1,0 +1,137 @@
+"""Fits the motion codes to the tracked mouth, and teaches the speech network to tell them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nldf_engine.base.progress import Bar
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
+from nldf_engine.nn.speech import REACH
+
+# Where lips and chin lie on the average, metres along the head's z axis, where no shape was fitted.
+MOUTH_DEPTH = -0.05
+SMALLEST_SCALE = 1e-6
+STRETCH = 64
+STRETCHES = 6
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-2
+WARM_UP = 50
+# Noise on the features, as shares of their standard deviation: a constant one a band (another microphone,
+# another room) and one an entry.
+BAND_NOISE, ENTRY_NOISE = 0.15, 0.5
+# The change from frame to frame counts beside the position: it is what the eye follows.
+VELOCITY_WEIGHT = 2.0
+OPENING_WEIGHT = 0.25
+
+
+def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
+    """Fits the basis to the frames `fit` [N]; returns the codes [T, K] of all frames, 0 where unknown."""
+    if "shape" in dataset.extra:
+        basis.depth.copy_(torch.from_numpy(np.asarray(dataset.extra["shape"], np.float32))[list(MOUTH), 2])
+    else:
+        basis.depth.fill_(MOUTH_DEPTH)
+    landmarks = torch.from_numpy(dataset.landmarks).float()
+    placed = basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
+    seen = placed[fit]
+    seen = seen[seen.flatten(1).isfinite().all(1)]
+    basis.mean.copy_(seen.mean(0))
+    # In double precision, so that another machine's rounding does not turn the components.
+    _, singular, components = torch.linalg.svd((seen - basis.mean).flatten(1).double(), full_matrices=False)
+    kept = min(len(basis.scale), len(singular))
+    # The sign of a component is arbitrary: the first code grows as the mouth opens.
+    found = components[:kept].view(kept, len(MOUTH), 2).float()
+    basis.components.zero_()[:kept].copy_(found)
+    basis.scale.fill_(SMALLEST_SCALE)
+    basis.scale[:kept] = (singular[:kept] / math.sqrt(len(seen))).float().clamp_min(SMALLEST_SCALE)
+    unit = torch.eye(len(basis.scale))
+    sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
+    basis.components.mul_(sign[:, None, None])
+    return basis.encode(placed).nan_to_num(0)
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """What the speech network learns from.
+
+    Args:
+        features: [T, W, D] audio windows.
+        codes: [T, K] tracked.
+        usable: [T] bool, frames that may be learned from.
+    """
+
+    features: Tensor
+    codes: Tensor
+    usable: Tensor
+
+    def starts(self, length: int) -> Tensor:
+        """First frames of the stretches in which nine tenths of the frames are usable."""
+        total = torch.cat([torch.zeros(1), self.usable.float().cumsum(0)])
+        share = (total[length:] - total[:-length]) / length
+        return (share >= min(0.9, float(share.max()))).nonzero()[:, 0]
+
+
+class _Loss:
+    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes."""
+
+    def __init__(self, basis: MotionBasis, data: SpeechData) -> None:
+        self.weight = (basis.scale / basis.scale.max()).square()
+        unit = torch.eye(len(basis.scale), device=basis.scale.device)
+        opening = basis.opening(unit) - basis.opening(0 * unit)
+        spread = (data.codes[data.usable] @ opening).std().clamp_min(SMALLEST_SCALE)
+        self.opening = opening / spread
+
+    def __call__(self, error: Tensor, usable: Tensor) -> Tensor:
+        """Of errors [N, T, K] where `usable` [N, T]."""
+        both = usable[:, 1:] & usable[:, :-1]
+        position = self._mean(error, usable)
+        return position + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
+
+    def _mean(self, error: Tensor, usable: Tensor) -> Tensor:
+        squares = (error.square() * self.weight).sum(-1) + OPENING_WEIGHT * (error @ self.opening).square()
+        return (squares * usable).sum() / usable.sum().clamp_min(1)
+
+
+def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
+    """Trains `encoder.speech` on stretches of consecutive frames, for `steps` optimiser steps."""
+    net = encoder.speech
+    stretch = min(STRETCH, len(data.features))
+    starts = data.starts(stretch)
+    loss_of = _Loss(encoder.basis, data)
+    spread = data.features.std().clamp_min(1e-6)
+    silence = data.features.new_zeros(REACH, *data.features.shape[1:])
+    padded = torch.cat([silence, data.features, silence])
+    near, here = torch.arange(stretch + 2 * REACH), torch.arange(stretch)
+    net.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    with Bar("learn the mouth's motion from speech", steps, "step") as bar:
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                rise = min(1.0, (step + 1) / WARM_UP)
+                group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            first = starts[torch.randint(len(starts), (STRETCHES,))][:, None]
+            windows = padded[first + near]
+            bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
+            noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
+            error = net(windows + spread * noise) - data.codes[first + here]
+            loss = loss_of(error, data.usable[first + here])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            bar.step(note=f"error {float(loss.detach()):.2f}")
+    net.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def opening_correlation(encoder: MotionEncoder, features: Tensor, codes: Tensor, frames: Tensor) -> float:
+    """Correlation of the tracked and the told opening of the mouth over `frames` [N]; 0 for a still one."""
+    told = encoder.basis.opening(encoder.speech.encode_clip(features)[frames])
+    tracked = encoder.basis.opening(codes[frames])
+    if min(float(told.std()), float(tracked.std())) < SMALLEST_SCALE:
+        return 0.0
+    return float(torch.corrcoef(torch.stack([told, tracked]))[0, 1])

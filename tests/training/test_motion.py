@@ -1,0 +1,123 @@
+"""Motion codes: a basis that holds the tracked mouth, and speech that tells them for frames not seen."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nldf_engine.base.face_mesh import LOWER_INNER, UPPER_INNER
+from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
+from nldf_engine.rendering.fields import Conditions
+from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
+from nldf_engine.training.presets import find_preset
+from nldf_engine.training.run import TrainConfig, train
+
+
+def test_a_placed_landmark_is_where_its_ray_meets_its_depth():
+    """Points in head space, projected by a moving camera, are found again to a hundredth of a millimetre."""
+    from nldf_engine.rendering.cameras import Camera
+
+    torch.manual_seed(0)
+    camera = Camera(512, 512, 900.0, 910.0, 250.0, 260.0)
+    basis = MotionBasis(3)
+    basis.depth.normal_(-0.05, 0.01)
+    points = torch.cat(
+        [0.03 * torch.randn(4, len(MOUTH), 2), basis.depth[None, :, None].expand(4, -1, 1)], -1
+    )
+    poses = torch.eye(4).repeat(4, 1, 1)
+    for i, pose in enumerate(poses):
+        turn = 0.2 * (i - 1.5)
+        pose[:3, :3] = torch.tensor(
+            [[math.cos(turn), 0, math.sin(turn)], [0, 1, 0], [-math.sin(turn), 0, math.cos(turn)]]
+        )
+        pose[:3, 3] = torch.tensor([0.1 * turn, 0.02, -0.8])
+    seen = (points - poses[:, None, :3, 3]) @ poses[:, :3, :3]
+    landmarks = torch.zeros(4, 478, 2)
+    landmarks[:, list(MOUTH), 0] = camera.fx * seen[..., 0] / seen[..., 2] + camera.cx
+    landmarks[:, list(MOUTH), 1] = camera.fy * seen[..., 1] / seen[..., 2] + camera.cy
+    torch.testing.assert_close(basis.place(landmarks, poses, camera), points[..., :2], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match=r"landmarks: expected \[T, 478, 2\]"):
+        basis.place(landmarks[:, :468], poses, camera)
+
+
+def test_codes_hold_the_tracked_mouth(synthetic_dataset):
+    """Enough codes give the mouth back; they have unit variance, and the first one opens the mouth."""
+    fit = torch.from_numpy(synthetic_dataset.indices("fit"))
+    basis = MotionBasis(8)
+    codes = fit_basis(basis, synthetic_dataset, fit)
+    assert codes.shape == (len(synthetic_dataset), 8)
+    torch.testing.assert_close(codes[fit][:, :3].std(0), torch.ones(3), atol=0.05, rtol=0)
+    landmarks = torch.from_numpy(synthetic_dataset.landmarks)
+    placed = basis.place(landmarks, torch.from_numpy(synthetic_dataset.poses), synthetic_dataset.camera)
+    error = (basis.decode(codes) - placed)[fit].square().mean().sqrt()
+    assert error < 0.2 * (placed[fit] - basis.mean).square().mean().sqrt()
+    gap = placed[:, MOUTH.index(LOWER_INNER), 1] - placed[:, MOUTH.index(UPPER_INNER), 1]
+    assert torch.corrcoef(torch.stack([basis.opening(codes)[fit], gap[fit]]))[0, 1] > 0.95
+    assert torch.corrcoef(torch.stack([codes[fit, 0], gap[fit]]))[0, 1] > 0
+    again = MotionBasis(8)
+    np.testing.assert_array_equal(fit_basis(again, synthetic_dataset, fit), codes)
+
+
+def test_speech_tells_the_motion_of_frames_that_it_never_saw():
+    """Codes that follow the features of a frame and its neighbour are learned, and told for unseen frames."""
+    torch.manual_seed(0)
+    encoder = MotionEncoder(2, 6, 4)
+    encoder.basis.components.normal_()
+    features = torch.nn.functional.avg_pool1d(torch.randn(24, 402), 3, 1).T.reshape(400, 4, 6)
+    codes = torch.stack([features[:, 1, :3].sum(1), features[:, 2, 3:].sum(1)], 1)
+    usable = torch.zeros(400, dtype=torch.bool)
+    usable[:300] = True
+    usable[40:44] = False
+    held = torch.arange(300, 400)
+    before = opening_correlation(encoder.eval(), features, codes, held)
+    train_speech(encoder, SpeechData(features, codes, usable), 150)
+    after = opening_correlation(encoder, features, codes, held)
+    assert after > 0.8 > before
+    assert not any(p.requires_grad for p in encoder.speech.parameters())
+
+
+def test_tracked_codes_stand_in_for_the_audio():
+    """Where conditions hold motion codes, the audio is not looked at."""
+    encoder = MotionEncoder(2, 6, 4).eval()
+    audio, eyes, motion = torch.randn(5, 4, 6), torch.zeros(5), torch.randn(5, 2)
+    index = torch.tensor([3, 1])
+    torch.testing.assert_close(encoder(Conditions(audio, eyes, motion), index), motion[index])
+    told = encoder(Conditions(audio, eyes), index)
+    torch.testing.assert_close(told, encoder.speech.encode_clip(audio)[index])
+
+
+@pytest.mark.parametrize("codes", ["0", "3"])
+def test_a_field_trains_with_and_without_motion_codes(synthetic_dataset, tmp_path, codes):
+    """motion_codes=0 gives the papers' audio net; otherwise the engine tells and scales the motion."""
+    from nldf_engine.engine import Engine
+
+    settings = TrainConfig(steps=2, overrides={"motion_codes": codes, "speech_steps": "2"})
+    done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "avatar", settings)
+    engine = Engine.load(done.avatar)
+    features = synthetic_dataset.audio_features()[:10]
+    assert engine.motion_codes == int(codes)
+    if codes == "0":
+        with pytest.raises(ValueError, match="without motion codes"):
+            engine.render(features, mouth=0.5)
+        return
+    told = engine.motion(features)
+    assert told.shape == (10, 3)
+    plain = engine.render(features).frames[0]
+    same = engine.render(features, motion=told).frames[0]
+    rest = engine.render(features, mouth=0.0).frames[0]
+    np.testing.assert_array_equal(plain, same)
+    np.testing.assert_array_equal(rest, engine.render(features, motion=0 * told).frames[0])
+    with pytest.raises(ValueError, match=r"motion: expected finite values \[10, 3\]"):
+        engine.render(features, motion=told[:4])
+    with pytest.raises(ValueError, match="mouth: expected a number from 0 to 3"):
+        engine.render(features, mouth=9)
+
+
+def test_settings_out_of_range_are_refused():
+    """The recipe names the setting."""
+    recipe = find_preset("nldf-small").recipe
+    for change in ({"motion_codes": 1000}, {"speech_steps": 0}, {"motion_noise": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            dataclasses.replace(recipe, **change)
