@@ -132,6 +132,11 @@ NLDF_HD T grid_slope(T x, T fraction, int32_t resolution, bool smooth) {
   return x >= T(0) && x <= T(1) ? slope : T(0);
 }
 
+// Joins the products of coordinates and strides; a hashed level's join is masked at the end.
+NLDF_HD uint32_t grid_join(uint32_t a, uint32_t b, bool hashed) {
+  return hashed ? a ^ b : a + b;
+}
+
 template <class T>
 void grid_cpu(const GridArgs<T>& args, const Exec& exec);
 template <class T>

@@ -44,6 +44,7 @@ struct Corners {
 template <class T, int D, bool Slopes>
 NLDF_INLINE void find_corners(const T* x, int count, const GridLevel& level, bool smooth,
                               Corners<T, D>& corners) {
+  const bool hashed = level.hashed;
   for (int d = 0; d < D; ++d) {
     const int half = 1 << d;
     const uint32_t stride = level.stride[d];
@@ -76,18 +77,10 @@ NLDF_INLINE void find_corners(const T* x, int count, const GridLevel& level, boo
       uint32_t* const index_above = corners.index[c + half];
       T* const weight = corners.weight[c];
       T* const weight_above = corners.weight[c + half];
-      if (level.hashed) {
-        NLDF_LANES
-        for (int i = 0; i < count; ++i) {
-          index_above[i] = index[i] ^ (lower[i] + stride);
-          index[i] ^= lower[i];
-        }
-      } else {
-        NLDF_LANES
-        for (int i = 0; i < count; ++i) {
-          index_above[i] = index[i] + lower[i] + stride;
-          index[i] += lower[i];
-        }
+      NLDF_LANES
+      for (int i = 0; i < count; ++i) {
+        index_above[i] = grid_join(index[i], lower[i] + stride, hashed);
+        index[i] = grid_join(index[i], lower[i], hashed);
       }
       NLDF_LANES
       for (int i = 0; i < count; ++i) {
@@ -96,7 +89,7 @@ NLDF_INLINE void find_corners(const T* x, int count, const GridLevel& level, boo
       }
     }
   }
-  if (level.hashed) {
+  if (hashed) {
     for (int c = 0; c < (1 << D); ++c) {
       uint32_t* const index = corners.index[c];
       NLDF_LANES
