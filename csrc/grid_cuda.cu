@@ -104,7 +104,8 @@ struct GridLaunch {
 // One thread a point, level and W features; levels along y, so that the blocks that run at one time mostly
 // share a level's entries.
 template <int D, int W>
-__global__ void __launch_bounds__(kThreads) grid_kernel(const __grid_constant__ GridLaunch<GridArgs<float>> a) {
+__global__ void __launch_bounds__(kThreads)
+    grid_kernel(const __grid_constant__ GridLaunch<GridArgs<float>> a) {
   const GridArgs<float>& args = a.args;
   const GridLevel& level = a.levels.level[blockIdx.y];
   const int features = static_cast<int>(args.features), groups = features / W;
@@ -154,9 +155,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // kLanes threads a point. Every thread walks the same loops, because shuffles need the whole warp; `valid`
-// guards memory. Asking for 3 blocks a multiprocessor lets ptxas take the registers that it would rather spill.
+// guards memory. Asking for 2 blocks a multiprocessor lets ptxas take the registers that it would rather
+// spill.
 template <int D, int W>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, 2)
     grid_points_kernel(const __grid_constant__ GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
   const int features = static_cast<int>(args.features), lane = threadIdx.x % kLanes;

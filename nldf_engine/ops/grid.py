@@ -156,9 +156,7 @@ def _grid(x: Tensor, table: Tensor, resolutions: Sequence[int], log2_table: int,
     return out
 
 
-def _grid_fake(
-    x: Tensor, table: Tensor, resolutions: Sequence[int], log2_table: int, smooth: bool
-) -> Tensor:
+def _grid_fake(x: Tensor, table: Tensor, resolutions: Sequence[int], log2_table: int, smooth: bool) -> Tensor:
     return x.new_empty(x.shape[0], len(resolutions) * table.shape[1])
 
 
@@ -166,9 +164,7 @@ def _grid_backward(
     x: Tensor, table: Tensor, v_out: Tensor, resolutions: Sequence[int], log2_table: int, smooth: bool,
     to_x: bool, to_table: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    v_x, v_table = _grid_backward_fake(
-        x, table, v_out, resolutions, log2_table, smooth, to_x, to_table
-    )
+    v_x, v_table = _grid_backward_fake(x, table, v_out, resolutions, log2_table, smooth, to_x, to_table)
     _launch(
         "grid_backward",
         {"x": x, "table": table, "v_out": v_out},
