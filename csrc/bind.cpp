@@ -14,6 +14,7 @@
 #endif
 
 #include "beams.h"
+#include "grid.h"
 #include "rays.h"
 #include "segments.h"
 
@@ -83,6 +84,10 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsArgs<double>>(m, "segments_cpu_float64", nldf::segments_cpu);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cpu_float32", nldf::segments_backward_cpu);
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
+  bind<nldf::GridArgs<float>>(m, "grid_cpu_float32", nldf::grid_cpu);
+  bind<nldf::GridArgs<double>>(m, "grid_cpu_float64", nldf::grid_cpu);
+  bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cpu_float32", nldf::grid_backward_cpu);
+  bind<nldf::GridBackwardArgs<double>>(m, "grid_backward_cpu_float64", nldf::grid_backward_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
@@ -92,6 +97,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
+  bind<nldf::GridArgs<float>>(m, "grid_cuda_float32", nldf::grid_cuda);
+  bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cuda_float32", nldf::grid_backward_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

@@ -9,8 +9,17 @@ where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 
 from nldf_engine.ops import reference
 from nldf_engine.ops.beams import encode_beams
+from nldf_engine.ops.grid import GridSpec, encode_grid
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.rays import generate_rays
 from nldf_engine.ops.segments import composite_segments
 
-__all__ = ["backends", "composite_segments", "encode_beams", "generate_rays", "reference"]
+__all__ = [
+    "GridSpec",
+    "backends",
+    "composite_segments",
+    "encode_beams",
+    "encode_grid",
+    "generate_rays",
+    "reference",
+]

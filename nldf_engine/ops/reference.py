@@ -5,8 +5,15 @@ They are what the kernels are tested against, and what `backend="reference"` run
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from nldf_engine.ops.grid import GridSpec
+
+_GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
 
 
 def rays_reference(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,3 +50,32 @@ def segments_reference(
     size = sigma.shape[1] // segments
     colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
     return colors, 1 - through[:, passed.shape[1]], weights
+
+
+def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
+    """Twin of `ops.encode_grid`: x [N, D] and table [entries, features] to [N, levels * features]."""
+    corners = [[corner >> d & 1 for d in range(spec.dims)] for corner in range(1 << spec.dims)]
+    clamped = x.clamp(0, 1)
+    levels = []
+    for resolution, offset, hashed in zip(spec.resolutions, spec.offsets, spec.hashed, strict=False):
+        position = clamped * (resolution - 1)
+        cell = position.detach().nan_to_num(0).floor().clamp(0, resolution - 2)
+        upper = position - cell
+        if spec.interpolation == "smoothstep":
+            upper = upper * upper * (3 - 2 * upper)
+        weights, vertices = torch.stack([1 - upper, upper]), cell.long()
+        out = x.new_zeros(len(x), spec.features)
+        for corner in corners:
+            weight, index = weights[corner[0], :, 0], vertices[:, 0] + corner[0]
+            for d in range(1, spec.dims):
+                weight = weight * weights[corner[d], :, d]
+                vertex = vertices[:, d] + corner[d]
+                if hashed:
+                    index = index ^ (vertex * _GRID_PRIMES[d] & 0xFFFFFFFF)
+                else:
+                    index = index + vertex * resolution**d
+            if hashed:
+                index = index & ((1 << spec.log2_table) - 1)
+            out = out + weight[:, None] * table.index_select(0, offset + index)
+        levels.append(out)
+    return torch.cat(levels, 1)

@@ -25,6 +25,9 @@ CALLS = {
     "segments": lambda **kw: ops.composite_segments(
         torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8), **kw
     ),
+    "grid": lambda **kw: ops.encode_grid(
+        torch.rand(3, 2), torch.rand(16, 2), ops.GridSpec(dims=2, features=2, resolutions=(4,)), **kw
+    ),
 }
 
 
