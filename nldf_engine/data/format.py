@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path, inside, read_json
+from nldf_engine.base.face_mesh import LANDMARKS
+from nldf_engine.base.files import atomic_path, check_writable, inside, read_json
 from nldf_engine.base.video_writer import FULL_DISK
 from nldf_engine.rendering.cameras import Camera
 
 SCHEMA = 1
 LABELS = {"background": 0, "head": 1, "neck": 2, "torso": 3}
-LANDMARKS = 478
 HELD_OUT = 0.2  # share of the frames, at the end, that only `evaluate` reads
 VALIDATION = 0.1  # share of the training part, at its end, that chooses the best checkpoint
 DEPTH_MARGIN = 0.2  # metres before and behind the head's origin that rays look at
@@ -39,7 +39,7 @@ def check_target(path: Path) -> Path:
         raise FileProblem(
             path, "it exists and is no dataset, so it is not replaced", "choose another output path"
         )
-    return path
+    return check_writable(path, folder=True)
 
 
 def training_frames(frames: int) -> int:

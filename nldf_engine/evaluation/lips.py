@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from nldf_engine.base.face_mesh import INNER_LIP, LANDMARKS, LIPS, OUTER_LIP
 from nldf_engine.evaluation.metrics import mean
 
-LANDMARK_SIZE = 512
-LANDMARKS = 478
-OUTER_LIP = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-INNER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-LIPS = OUTER_LIP + INNER_LIP
-"""The 40 lip points of the face mesh, going round from the right corner along the lower lip."""
+__all__ = [
+    *("INNER_LIP", "LANDMARKS", "LIPS", "OUTER_LIP"),
+    *("correlation", "lip_gap", "lip_scores", "mouth_distance"),
+]
 
+LANDMARK_SIZE = 512
 UPPER_INNER, LOWER_INNER = 13, 14
 RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 FEWEST_FRAMES = 3

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.face_mesh import OUTER_LIP
 from nldf_engine.data.dataset import LABELS, Dataset
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Conditions, Rays
@@ -18,7 +19,6 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
-LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 MOUTH_MARGIN = 0.03
 FPS = 25.0
 REJECTION_ROUNDS = 20
@@ -107,7 +107,7 @@ class TrainingScene:
     def _mouth_boxes(self) -> Tensor:
         """[T, 4] x0, y0, x1, y1 about the lips, pixels."""
         scale = self.camera.width / self.dataset.camera.width
-        lips = torch.from_numpy(self.dataset.landmarks[:, list(LIPS)]) * scale
+        lips = torch.from_numpy(self.dataset.landmarks[:, list(OUTER_LIP)]) * scale
         margin = MOUTH_MARGIN * self.camera.width
         boxes = torch.cat([lips.amin(1) - margin, lips.amax(1) + margin], 1).nan_to_num(0)
         limit = torch.tensor([self.camera.width, self.camera.height] * 2) - 1
@@ -130,7 +130,7 @@ class TrainingScene:
         points = self.pixels[pixels] / width
         color, alpha = self.torso.sample(points, self.motions[frames])
         under = self.background.reshape(height * width, 3)[pixels]
-        behind = under + alpha[..., None] * (color - under) if bool(self.torso.present) else under
+        behind = under + alpha[..., None] * (color - under) if self.torso.shows() else under
         rays = self.rays(frames, pixels)
         to = self.device
         return Batch(
