@@ -50,7 +50,7 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
     while not os.path.lexists(above) and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise FileProblem(path, f"it can't be written ({above} is no folder)", ELSEWHERE)
+        raise FileProblem(path, f"its folder can't be made ({above} is no folder)", ELSEWHERE)
     if not os.access(above, os.W_OK | os.X_OK):
         raise FileProblem(path, f"it can't be written (no permission to write into {above})", ELSEWHERE)
     return path
