@@ -14,6 +14,13 @@ from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
 
+# Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
+MOST = {
+    "size": 2048, "steps": 10**9, "rays": 1 << 20, "frames": 1024, "distilled_frames": 10**6,
+    "pool_capacity": 1 << 24, "pool_batch": 1 << 20,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a system is trained.
@@ -60,10 +67,9 @@ class Recipe:
     pool_share: float = 0.1
 
     def __post_init__(self) -> None:
-        counts = ("size", "steps", "rays", "frames", "distilled_frames", "pool_capacity", "pool_batch")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: expected 1 to {most}, got {getattr(self, name)}")
         for name in ("learning_rate", "final_learning_rate", "pool_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
