@@ -98,6 +98,15 @@ def _apply(preset: Preset, config: TrainConfig) -> Recipe:
     return recipe
 
 
+def check_settings(preset: str, config: TrainConfig) -> None:
+    """What `train` checks of its settings, without looking at any file.
+
+    Raises:
+        ValueError: an unknown preset or setting, or a value out of range.
+    """
+    _apply(find_preset(preset, config.overrides), config)
+
+
 def _settings(preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
     """All that a run's curve depends on."""
     teacher = None
