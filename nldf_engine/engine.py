@@ -170,8 +170,7 @@ def check_clip_path(path: str | Path, transparent: bool) -> Path:
     if kind:
         return check_writable(path)
     if not path.name or (
-        path.exists()
-        and not (path.is_dir() and all(PICTURE_NAME.fullmatch(p.name) for p in path.iterdir()))
+        path.exists() and not (path.is_dir() and all(PICTURE_NAME.fullmatch(p.name) for p in path.iterdir()))
     ):
         raise FileProblem(path, "it exists and holds something else than pictures", "choose another folder")
     return check_writable(path, folder=True)

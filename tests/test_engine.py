@@ -95,7 +95,7 @@ def test_the_mp4_is_in_sync(engine: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (48000, 1), (8000, 1)])
 def test_the_mp4_has_the_users_own_sound(engine: Engine, tmp_path: Path, rate: int, channels: int) -> None:
-    """What is heard is the given file, not the 16 kHz mono that features are made of: 10 kHz and stereo survive."""
+    """What is heard is the given sound, not the 16 kHz mono of the features: 10 kHz and stereo survive."""
     time = np.arange(round(1.2 * rate)) / rate
     high = 0.4 * np.sin(2 * np.pi * min(10000, 0.4 * rate) * time)
     sound = np.stack([high, np.zeros_like(high)], 1)[:, :channels].astype(np.float32)

@@ -140,18 +140,23 @@ def parse(kind: type[C], name: str, arguments: Sequence[str]) -> C:
 
 
 def _unboxed(text: str) -> str:
-    """What tyro says in a box of several lines, as one line: without its title, details and pointer to help."""
-    said = ""
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines():
-        inner = line.strip("│").rstrip()
-        words = inner.strip()
-        if line.startswith("╭"):
+    """What tyro says in a box of several lines, as one line: without its title, details and pointer to help.
+
+    The box is drawn of Unicode or of ASCII, as the terminal allows.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).translate(str.maketrans("│╭╮╰╯─", "      "))
+    lines = ["" if set(line.strip()) == {"-"} else line for line in plain.splitlines()]
+    body = lines[next((k for k, line in enumerate(lines) if line.strip()), 0) + 1 :]
+    said, margin = "", None
+    for line in body:
+        depth = len(line) - len(line.lstrip())
+        margin = depth if margin is None and line.strip() else margin
+        if margin is None:
             continue
-        if not words.strip("─╰╯"):
+        if not line.strip():
             break
-        depth = len(inner) - len(inner.lstrip())
-        if depth <= 5:  # deeper lies what the help says of a flag
-            said += ("; " if depth > 1 else " ") + words
+        if depth - margin <= 4:  # deeper lies what the help says of a flag
+            said += ("; " if depth > margin else " ") + line.strip()
     return said.strip().replace(":; ", ": ").removesuffix(".") or "the flags can't be read"
 
 
@@ -209,8 +214,8 @@ def describe(error: Exception) -> str:
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):
         return (
-            "there is not enough memory. To mend it: ask for less (a smaller --size, a shorter sound, fewer rays "
-            "a step), or end other programs."
+            "there is not enough memory. To mend it: ask for less (a smaller --size, a shorter sound, fewer "
+            "rays a step), or end other programs."
         )
     if isinstance(error, NldfError | ValueError | TypeError):
         return str(error) or type(error).__name__

@@ -176,7 +176,7 @@ def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def read_sound(audio: str | Path | tuple[Any, int]) -> tuple[np.ndarray, int]:
-    """A sound as it is: (float32 [N, channels] in about [-1, 1], samples a second); checked as `load_audio`."""
+    """A sound as it is: (float32 [N, channels] in about [-1, 1], samples a second), checked."""
     if isinstance(audio, str | Path):
         path: Path | None = Path(audio)
         samples, rate = _read(Path(audio))

@@ -43,9 +43,7 @@ def opened(path: str | Path, mend: str = RECORD_AGAIN) -> Iterator[Any]:
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        raise FileProblem(
-            path, f"it can't be read as audio or video ({error.strerror})", mend
-        ) from error
+        raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", mend) from error
 
 
 def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:

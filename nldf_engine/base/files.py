@@ -15,7 +15,6 @@ from typing import Any
 
 from nldf_engine.base.errors import FileProblem
 
-
 ELSEWHERE = "choose an output path that you may write to"
 
 
@@ -39,7 +38,8 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
     Called before long work, so that an output that will be refused is refused at once.
 
     Raises:
-        FileProblem: a folder stands where a file should, or the other way round, or nothing can be made there.
+        FileProblem: a folder stands where a file should, or a file where a folder should, or nothing can be
+            made there.
     """
     path = Path(path)
     if not folder and path.is_dir():
@@ -79,9 +79,7 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
             ) from error
         about = error.filename is None or str(error.filename).startswith(str(temporary))
         if about and isinstance(error, FileNotFoundError | PermissionError):
-            raise FileProblem(
-                path, f"it can't be written ({error.strerror})", ELSEWHERE
-            ) from error
+            raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise
 
 
@@ -99,9 +97,7 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
             os.close(handle)
             temporary = Path(name)
     except OSError as error:
-        raise FileProblem(
-            path, f"it can't be written ({error.strerror})", ELSEWHERE
-        ) from error
+        raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
     try:
         with _writing(path, temporary):
             yield temporary

@@ -98,7 +98,10 @@ class VideoWriter:
             raise ValueError(f"VideoWriter: size and rate must be positive, got {width} x {height} at {fps}")
         self.width, self.height, self.fps = width, height, Fraction(fps).limit_denominator(1001)
         self._crf, self._metadata, self.frames = crf, metadata or {}, 0
-        self._sound, self._rate = (None, SOUND_RATE) if audio is None else _sound(*audio, self._spec.audio)
+        self._sound: np.ndarray | None = None
+        self._rate = SOUND_RATE
+        if audio is not None:
+            self._sound, self._rate = _sound(*audio, self._spec.audio)
         self._sent = 0
         self._stack = contextlib.ExitStack()
         self._container: Any = None

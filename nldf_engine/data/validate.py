@@ -125,7 +125,7 @@ def _contents(dataset: Dataset) -> list[Problem]:
 
     files, again = dataset.info.files, "copy the dataset again, or run nldf prepare again"
     if not any(isinstance(stated, dict) for stated in files.values()):
-        what = "it holds no SHA-256 of the files, so a changed byte can't be noticed: there is nothing to compare"
+        what = "it holds no SHA-256 of the files: there is nothing to compare their content with"
         return [Problem("dataset.json", what, "run nldf prepare again to have them", "note")]
     edited = f"nothing, if you edited it; otherwise {again}"
     return [

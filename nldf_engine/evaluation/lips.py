@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nldf_engine.base.face_mesh import INNER_LIP, LANDMARKS, LIPS, OUTER_LIP
+from nldf_engine.base.face_mesh import LANDMARKS, LIPS
 from nldf_engine.evaluation.metrics import mean
 
-__all__ = [
-    *("INNER_LIP", "LANDMARKS", "LIPS", "OUTER_LIP"),
-    *("correlation", "lip_gap", "lip_scores", "mouth_distance"),
-]
+__all__ = ["LANDMARKS", "LIPS", "correlation", "lip_gap", "lip_scores", "mouth_distance"]
 
 LANDMARK_SIZE = 512
 UPPER_INNER, LOWER_INNER = 13, 14

@@ -67,9 +67,7 @@ def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
 
 
-def resolve_background(
-    spec: Background, plate: np.ndarray, height: int, width: int
-) -> Tensor | None:
+def resolve_background(spec: Background, plate: np.ndarray, height: int, width: int) -> Tensor | None:
     """[H, W, 3] float32 in [0, 1], or None for a transparent clip.
 
     Args:

@@ -13,7 +13,6 @@ from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
-
 # Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
 MOST = {
     "size": 2048, "steps": 10**9, "rays": 1 << 20, "frames": 1024, "distilled_frames": 10**6,

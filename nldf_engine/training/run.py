@@ -139,7 +139,11 @@ def _differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") ->
 
 def _extends(now: dict[str, Any], then: dict[str, Any]) -> bool:
     """Whether the settings `now` are those of `then` with a larger budget, of the same kind."""
-    longer = {**then, "minutes": now["minutes"], "recipe": {**then["recipe"], "steps": now["recipe"]["steps"]}}
+    longer = {
+        **then,
+        "minutes": now["minutes"],
+        "recipe": {**then["recipe"], "steps": now["recipe"]["steps"]},
+    }
     if longer != now or (now["minutes"] is None) != (then["minutes"] is None):
         return False
     if now["minutes"] is not None:
@@ -166,13 +170,14 @@ def _find_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
         differs = "; ".join(_differences(settings, state.settings))
         raise FileProblem(
             folder, f"its run had other settings ({differs})",
-            "give the same settings again (only the budget may grow), or train without --resume into another "
+            "give the same settings again (the budget may grow), or train without --resume into another "
             "folder",
         )  # fmt: skip
     if state.settings != settings:
+        larger = "; ".join(_differences(settings, state.settings))
         sys.stderr.write(
-            f"{folder}: the run goes on with a larger budget ({'; '.join(_differences(settings, state.settings))})"
-            ": the learning rate rises to where the longer schedule has it at this point, and falls from there\n"
+            f"{folder}: the run goes on with a larger budget ({larger}): the learning rate rises to where "
+            "the longer schedule has it at this point, and falls from there\n"
         )
     return True
 

@@ -173,9 +173,15 @@ def test_wrong_flags_exit_2(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["render", "a", "b.wav", "-o", "out.mp4", "--json", "./out.mp4"], "--json out.mp4 overlaps with out.mp4"),
+        (
+            ["render", "a", "b.wav", "-o", "out.mp4", "--json", "./out.mp4"],
+            "--json out.mp4 overlaps with out.mp4",
+        ),
         (["render", "a", "b.wav", "-o", "out.mp4", "--json", "b.wav"], "--json b.wav overlaps"),
-        (["render", "a", "b.wav", "-o", "out.mp4", "--json", "a/avatar.json"], "--json a/avatar.json overlaps"),
+        (
+            ["render", "a", "b.wav", "-o", "out.mp4", "--json", "a/avatar.json"],
+            "--json a/avatar.json overlaps",
+        ),
         (["render", "a", "b.wav", "-o", "b.wav"], "the output b.wav overlaps"),
         (["render", "a", "b.wav", "-o", "a/out.mp4"], "the output a/out.mp4 overlaps"),
         (["prepare", "b.wav", "-o", "d", "--json", "d/report.json"], "--json d/report.json overlaps"),
@@ -193,7 +199,7 @@ def test_outputs_do_not_take_the_place_of_others(
     arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """An output or --json file that is an input, another output, or in one of them is refused before any work."""
+    """An output or --json file that is an input, another output, or in one of them is refused at once."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
     for name in ("b.wav", "a/avatar.json", "a/v.mp4"):
@@ -277,7 +283,10 @@ def test_debug_shows_the_traceback(
             ModuleNotFoundError("No module named 'mediapipe'", name="mediapipe"),
             "pip install mediapipe",
         ),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory. To mend"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "not enough memory. To mend",
+        ),
         (RuntimeError("CUDA out of memory. Tried to"), "not enough memory. To mend"),
         (MemoryError(), "not enough memory. To mend"),
         (RuntimeError("odd"), "RuntimeError: odd (NLDF_DEBUG=1 shows where)"),

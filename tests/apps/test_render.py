@@ -163,6 +163,9 @@ def test_mends_for_sound_speak_of_sound(
         (tmp_path / "a.wav").mkdir()
     else:
         (tmp_path / "a.wav").write_bytes(content)
-    assert cli.main(["render", str(folder / "avatar"), str(tmp_path / "a.wav"), "-o", str(tmp_path / "o.mp4")]) == 1
+    assert (
+        cli.main(["render", str(folder / "avatar"), str(tmp_path / "a.wav"), "-o", str(tmp_path / "o.mp4")])
+        == 1
+    )
     mend = capsys.readouterr().err.partition("To mend it")[2]
     assert mend and "video" not in mend

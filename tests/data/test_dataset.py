@@ -237,7 +237,11 @@ def test_bad_datasets(copy: Path, kind: str) -> None:
 def test_bad_background(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A background that is empty, cut short or no picture is told when it is read, and by us alone."""
     whole = (copy / "background.png").read_bytes()
-    for content, text in ((b"", "empty"), (b"no picture", "no picture"), (whole[: len(whole) // 2], "cut short")):
+    for content, text in (
+        (b"", "empty"),
+        (b"no picture", "no picture"),
+        (whole[: len(whole) // 2], "cut short"),
+    ):
         (copy / "background.png").write_bytes(content)
         with pytest.raises(FileProblem, match=text) as caught:
             Dataset.open(copy).background()

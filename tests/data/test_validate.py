@@ -31,7 +31,7 @@ def test_good_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["video.mp4", "parsing.mkv", "audio.wav", "track.safetensors"])
 def test_changed_bytes_of_the_same_size(tmp_path: Path, name: str) -> None:
-    """One changed byte is an error that names the file, also where the file still opens; its size tells nothing."""
+    """One changed byte is an error that names the file; its size tells nothing."""
     path = make(tmp_path / "speaker").path
     before = Dataset.open(path).hash()
     data = bytearray((path / name).read_bytes())

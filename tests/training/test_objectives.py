@@ -124,7 +124,7 @@ def test_squared_error_sums_over_channels() -> None:
 
 
 def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: TrainingScene) -> None:
-    """The windows that the drawn frames' codes read carry noise of the recipe's size, all others carry none."""
+    """The windows that the drawn frames' codes read carry the recipe's noise, all others carry none."""
     sampler = _Sampler(scene, Recipe("nldf", size=32, steps=1, audio_noise=0.5))
     frames = scene.fit[torch.tensor([20, 3, 20])]
     heard = torch.cat([torch.arange(int(f) - 4, int(f) + 4) for f in frames]).unique()

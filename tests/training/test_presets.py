@@ -46,7 +46,9 @@ def test_overrides_are_parsed_by_type() -> None:
         find_preset("nldf-99")
 
 
-@pytest.mark.parametrize("key", ["size", "steps", "rays", "frames", "distilled_frames", "pool_capacity", "pool_batch"])
+@pytest.mark.parametrize(
+    "key", ["size", "steps", "rays", "frames", "distilled_frames", "pool_capacity", "pool_batch"]
+)
 def test_absurd_counts_are_refused(key: str) -> None:
     """A number that could only exhaust the memory is refused by name, with the bounds."""
     with pytest.raises(ValueError, match=f"{key}: expected 1 to "):

@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_is_refused(synthetic_dataset: Dataset, tmp_path: P
 def test_a_resumed_run_may_have_a_larger_budget(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --resume a finished run goes on to more steps, says what the schedule does, and ends as any run does."""
+    """A finished run goes on to more steps, says what the schedule does, and ends as any run does."""
     first = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=20))
     low = first.history[-1]["learning_rate"]
     capsys.readouterr()
@@ -111,7 +111,7 @@ def test_a_resumed_run_may_have_a_larger_budget(
     after = longer.history[len(first.history)]["learning_rate"]
     assert after > low and longer.history[-1]["learning_rate"] == pytest.approx(low)
     assert Avatar.load(tmp_path / "me").provenance["settings"]["recipe"]["steps"] == 40
-    with pytest.raises(FileProblem, match="only the budget may grow"):
+    with pytest.raises(FileProblem, match="the budget may grow"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, resume=True))
     with pytest.raises(FileProblem, match="minutes"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(minutes=1, resume=True))
@@ -122,7 +122,7 @@ def test_a_failed_run_leaves_nothing(synthetic_dataset: Dataset, tmp_path: Path,
     """Where the background is no picture, no folder is left of the run, and the message names it."""
     data = shutil.copytree(synthetic_dataset.path, tmp_path / "data")
     (data / "background.png").write_bytes(content)
-    with pytest.raises(FileProblem, match="background.png"):
+    with pytest.raises(FileProblem, match=r"background\.png"):
         train("nldf-tiny", data, tmp_path / "me", TrainConfig(steps=5))
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
@@ -146,7 +146,10 @@ def test_an_output_among_the_inputs_is_refused(synthetic_dataset: Dataset, tmp_p
     assert sorted(synthetic_dataset.path.iterdir()) == before
     with pytest.raises(FileProblem, match="overlaps"):
         train(
-            "nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=5, teacher=tmp_path / "me")
+            "nldf-tiny",
+            synthetic_dataset.path,
+            tmp_path / "me",
+            TrainConfig(steps=5, teacher=tmp_path / "me"),
         )
     (tmp_path / "file").touch()
     with pytest.raises(FileProblem, match=r"no folder.*To mend it: choose an output path"):

@@ -43,9 +43,8 @@ class PrepareConfig:
             raise ValueError(f"PrepareConfig: fps must be 25, which the audio windows assume, got {self.fps}")
         known = [name for name in FRONTENDS if name != "precomputed"]
         if self.audio_frontend and self.audio_frontend not in known:
-            raise ValueError(
-                f"PrepareConfig: audio_frontend must be one of {', '.join(known)}, got {self.audio_frontend!r}"
-            )
+            came = repr(self.audio_frontend)
+            raise ValueError(f"PrepareConfig: audio_frontend must be one of {', '.join(known)}, got {came}")
         if not 1.3 <= self.margin <= 6:
             raise ValueError(f"PrepareConfig: margin must be in 1.3..6, got {self.margin}")
         if not 0 <= self.smoothing <= 100 or not 0 <= self.crf <= 40:
