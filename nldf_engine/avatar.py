@@ -22,8 +22,8 @@ from torch import Tensor
 from nldf_engine import models
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, inside, read_json, sha256, write_json
-from nldf_engine.rendering.backgrounds import read_picture
+from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
+from nldf_engine.base.pictures import read_picture
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.poses import check_poses
@@ -139,16 +139,23 @@ class Avatar:
         portrait.load_state_dict(tensors, assign=True)
         portrait.eval().requires_grad_(False)
         track = _read_tensors(path / "track.safetensors", None)
+        for name in ("poses", "eye_openness"):
+            if name not in track:
+                held = ", ".join(sorted(track)) or "none"
+                raise FileProblem(
+                    path / "track.safetensors", f"the tensor {name!r} is missing; it holds {held}", RETRAIN
+                )
         try:
             poses = check_poses(track["poses"])
             eyes = track["eye_openness"].float()
+            if len(poses) != info["frames"]:
+                raise ValueError(f"poses: avatar.json says {info['frames']} frames, got {len(poses)}")
             if eyes.shape != poses.shape[:1] or not bool(torch.isfinite(eyes).all()):
                 raise ValueError(f"eye_openness: expected {len(poses)} finite values, got {list(eyes.shape)}")
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
-        background = read_picture(path / "background.png")
-        provenance = info.get("provenance", {})
-        return cls(portrait, camera, frontend, background, poses, eyes, provenance)
+        background = read_picture(path / "background.png", RETRAIN)
+        return cls(portrait, camera, frontend, background, poses, eyes, info["provenance"])
 
 
 def check_target(path: str | Path) -> Path:
@@ -164,7 +171,7 @@ def check_target(path: str | Path) -> Path:
         raise FileProblem(
             path, "it exists and is no avatar, so it is not replaced", "choose another output path"
         )
-    return path
+    return check_writable(path, folder=True)
 
 
 def _check_header(path: Path, info: Any) -> None:
@@ -177,6 +184,14 @@ def _check_header(path: Path, info: Any) -> None:
         )
     if schema != SCHEMA:
         raise FileProblem(path / "avatar.json", f"schema: expected {SCHEMA}, got {schema!r}", RETRAIN)
+    frames = info.get("frames")
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        raise FileProblem(
+            path / "avatar.json", f"frames: expected a number of at least 1, got {frames!r}", RETRAIN
+        )
+    if not isinstance(info.get("provenance"), dict):
+        came = type(info.get("provenance")).__name__
+        raise FileProblem(path / "avatar.json", f"provenance: expected an object, got {came}", RETRAIN)
 
 
 def _check_digests(path: Path, info: dict[str, Any]) -> None:

@@ -163,3 +163,35 @@ def test_a_damaged_track_is_refused(copy: Path) -> None:
     resign(copy)
     with pytest.raises(FileProblem, match="NaN"):
         Avatar.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("frames", 41), ("frames", None), ("frames", "40"), ("provenance", []), ("provenance", None)],
+)
+def test_frames_and_provenance_are_checked(copy: Path, key: str, value: object) -> None:
+    """A count of frames that is not the track's, and a provenance that is no object, are refused by name."""
+    change(copy, **{key: value})
+    with pytest.raises(FileProblem, match=key) as caught:
+        Avatar.load(copy)
+    assert "avatar.json" in str(caught.value) and caught.value.mend
+
+
+@pytest.mark.parametrize("name", ["poses", "eye_openness"])
+def test_a_missing_track_tensor_is_named(copy: Path, name: str) -> None:
+    """The file, the tensor, what is there instead, and the mend; no KeyError's wording."""
+    track = load_file(copy / "track.safetensors")
+    del track[name]
+    save_file(track, copy / "track.safetensors")
+    resign(copy)
+    with pytest.raises(FileProblem, match=f"tensor '{name}' is missing; it holds") as caught:
+        Avatar.load(copy)
+    assert caught.value.mend and caught.value.path.name == "track.safetensors"
+
+
+def test_the_mend_of_a_bad_plate_is_the_avatar_s(copy: Path) -> None:
+    """An avatar's background that is no picture asks for the avatar again, not for another --background."""
+    (copy / "background.png").write_bytes(b"no picture")
+    resign(copy)
+    with pytest.raises(FileProblem, match="copy the whole folder again"):
+        Avatar.load(copy)

@@ -93,6 +93,23 @@ def test_the_mp4_is_in_sync(engine: Engine, tmp_path: Path) -> None:
     assert abs(len(samples) / rate - info.frames / 25) <= 1 / 25 + 1024 / rate
 
 
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (48000, 1), (8000, 1)])
+def test_the_mp4_has_the_users_own_sound(engine: Engine, tmp_path: Path, rate: int, channels: int) -> None:
+    """What is heard is the given sound, not the 16 kHz mono of the features: 10 kHz and stereo survive."""
+    time = np.arange(round(1.2 * rate)) / rate
+    high = 0.4 * np.sin(2 * np.pi * min(10000, 0.4 * rate) * time)
+    sound = np.stack([high, np.zeros_like(high)], 1)[:, :channels].astype(np.float32)
+    engine.render((sound, rate)).save(tmp_path / "out.mp4")
+    samples, back = read_audio_track(tmp_path / "out.mp4")
+    assert (back, samples.shape[1]) == (48000 if rate < 32000 else rate, channels)
+    middle = samples[back // 4 : back]
+    spectrum = np.abs(np.fft.rfft(middle[:, 0] * np.hanning(len(middle))))
+    assert spectrum.argmax() * back / len(middle) == pytest.approx(min(10000, 0.4 * rate), abs=5)
+    assert np.abs(middle[:, 0]).max() == pytest.approx(0.4, abs=0.08)
+    assert channels == 1 or np.abs(middle[:, 1]).max() < 0.02
+    assert abs(len(samples) / back - 30 / 25) <= 1 / 25
+
+
 def test_webm_and_pictures_keep_transparency(engine: Engine, tmp_path: Path) -> None:
     """A PNG sequence carries alpha exactly; a WebM decodes with the right number of frames."""
     clip = engine.render((tone(0.2), RATE), background="transparent")

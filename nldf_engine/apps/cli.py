@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,6 +39,8 @@ COMMANDS = {
     "demo": "Render the bundled avatar speaking a fresh sentence.",
 }
 INTERRUPTED, TERMINATED = 130, 143
+# As PyTorch words it, on the CPU and on a GPU: there is no class for the first.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def overview() -> str:
@@ -95,7 +99,9 @@ def _run(name: str, arguments: list[str]) -> int:
             importlib.import_module(f"nldf_engine.apps.commands.{name}"), name.capitalize()
         )
         stopped = kind.when_stopped
-        return parse(kind, name, arguments).run()
+        command = parse(kind, name, arguments)
+        command.check_paths()
+        return command.run()
 
     return _guarded(f"nldf {name}", work, lambda: stopped)
 
@@ -104,18 +110,54 @@ def parse(kind: type[C], name: str, arguments: Sequence[str]) -> C:
     """The command `kind` with its flags set from `arguments`.
 
     Raises:
-        SystemExit: code 0 after `--help`, 2 after a usage error (both are printed).
+        UsageError: a flag is unknown, missing or empty, or its value of the wrong kind.
+        SystemExit: code 0, after `--help` was printed.
     """
     import tyro
 
+    from nldf_engine.apps.command import UsageError
+
+    for argument in arguments:
+        flag, equals, text = argument.partition("=")
+        if not argument.strip() or (flag.startswith("--") and equals and not text.strip()):
+            # An empty path would be taken for the folder that one is in.
+            raise UsageError(f"{flag.strip() or 'an argument'} is empty")
     examples = "\n".join(f"    {line}" for line in kind.examples)
-    return tyro.cli(
-        kind,
-        prog=f"nldf {name}",
-        description=f"{COMMANDS[name]}\n{_details(kind)}\nExamples:\n{examples}",
-        args=list(arguments),
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                prog=f"nldf {name}",
+                description=f"{COMMANDS[name]}\n{_details(kind)}\nExamples:\n{examples}",
+                args=list(arguments),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        raise UsageError(_unboxed(said.getvalue())) from None
+
+
+def _unboxed(text: str) -> str:
+    """What tyro says in a box of several lines, as one line: without its title, details and pointer to help.
+
+    The box is drawn of Unicode or of ASCII, as the terminal allows.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).translate(str.maketrans("│╭╮╰╯─", "      "))
+    lines = ["" if set(line.strip()) == {"-"} else line for line in plain.splitlines()]
+    body = lines[next((k for k, line in enumerate(lines) if line.strip()), 0) + 1 :]
+    said, margin = "", None
+    for line in body:
+        depth = len(line) - len(line.lstrip())
+        margin = depth if margin is None and line.strip() else margin
+        if margin is None:
+            continue
+        if not line.strip():
+            break
+        if depth - margin <= 4:  # deeper lies what the help says of a flag
+            said += ("; " if depth > margin else " ") + line.strip()
+    return said.strip().replace(":; ", ": ").removesuffix(".") or "the flags can't be read"
 
 
 def _details(kind: type[Command]) -> str:
@@ -168,12 +210,17 @@ def describe(error: Exception) -> str:
         from nldf_engine.apps.libraries import mend
 
         return f"the library {error.name} is not installed. To mend it: {mend(error.name)}"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    ):
+        return (
+            "there is not enough memory. To mend it: ask for less (a smaller --size, a shorter sound, fewer "
+            "rays a step), or end other programs."
+        )
     if isinstance(error, NldfError | ValueError | TypeError):
         return str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):
-        return "there is not enough memory; a smaller --size needs less"
     return f"{type(error).__name__}: {error} (NLDF_DEBUG=1 shows where)"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -35,6 +37,40 @@ class Command(ABC):
     when_stopped: ClassVar[str] = "nothing was lost or half-written: run the same command again"
     """What Ctrl-C left behind and how to go on; ends the line that is printed then."""
 
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Fields that name files and folders that it reads."""
+
+    writes: ClassVar[tuple[str, ...]] = ()
+    """Fields that name what it writes, whole: what was there is replaced."""
+
+    fills: ClassVar[tuple[str, ...]] = ()
+    """Fields that name folders it writes into, beside what is there."""
+
+    def check_paths(self) -> None:
+        """Checks, before any work, that no output takes the place of an input or of another output.
+
+        Raises:
+            UsageError: one does.
+            FileProblem: the `--json` file can't be written.
+        """
+        inputs, outputs, filled = (self._paths(names) for names in (self.reads, self.writes, self.fills))
+        from nldf_engine.base.files import check_writable, overlap
+
+        for out in outputs:
+            for given in inputs:
+                if given.exists() and overlap(out, given):
+                    raise UsageError(f"the output {out} overlaps with {given}, which is read from")
+        figures: Path | None = getattr(self, "json", None)
+        if figures is None:
+            return
+        for taken in inputs + outputs + filled:
+            if (taken in outputs or taken in filled or taken.exists()) and overlap(figures, taken):
+                raise UsageError(f"--json {figures} overlaps with {taken}; name a file apart from it")
+        check_writable(figures)
+
+    def _paths(self, names: tuple[str, ...]) -> list[Path]:
+        return [Path(given) for name in names if (given := getattr(self, name)) is not None]
+
     @abstractmethod
     def run(self) -> int:
         """Does the work and prints the result on stdout; returns the exit code, 0 for success."""
@@ -65,6 +101,15 @@ def positive(**flags: float | None) -> None:
     for name, number in flags.items():
         if number is not None and not number > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be above 0; it is {number}")
+
+
+@contextlib.contextmanager
+def checking_flags() -> Iterator[None]:
+    """Turns a value that a config refuses inside the block into a usage error."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UsageError(re.sub(r"^[A-Za-z]*Config[:.] ?", "", str(error))) from error
 
 
 def check_device(device: str) -> None:

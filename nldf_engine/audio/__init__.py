@@ -8,7 +8,7 @@ A front-end is one file; `FRONTENDS` lists them.
 
 from nldf_engine.audio.frontends import FRONTENDS, Frontend, FrontendConfig, features
 from nldf_engine.audio.level import SILENT_DB, is_silent, level_db
-from nldf_engine.audio.load import LONGEST_SECONDS, load_audio
+from nldf_engine.audio.load import LONGEST_SECONDS, load_audio, read_sound, speech_of
 from nldf_engine.audio.precomputed import load_features
 from nldf_engine.audio.windows import SAMPLE_RATE, count_frames
 
@@ -25,4 +25,6 @@ __all__ = [
     "level_db",
     "load_audio",
     "load_features",
+    "read_sound",
+    "speech_of",
 ]

@@ -84,9 +84,9 @@ def _expected_seconds(path: Path) -> float | None:
 
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
-    from nldf_engine.base.video import check_file, read_audio_track
+    from nldf_engine.base.containers import SOUND_AGAIN, check_file, read_audio_track
 
-    check_file(path)
+    check_file(path, SOUND_AGAIN)
     _check_wav(path)
     expected = _expected_seconds(path)
     samples, rate = read_audio_track(path)
@@ -175,6 +175,29 @@ def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.pad(made[:wanted], (0, wanted - len(made[:wanted])))
 
 
+def read_sound(audio: str | Path | tuple[Any, int]) -> tuple[np.ndarray, int]:
+    """A sound as it is: (float32 [N, channels] in about [-1, 1], samples a second), checked."""
+    if isinstance(audio, str | Path):
+        path: Path | None = Path(audio)
+        samples, rate = _read(Path(audio))
+    elif isinstance(audio, tuple | list) and len(audio) == 2:
+        path = None
+        samples, rate = _from_array(*audio)
+    else:
+        raise TypeError(f"audio: expected a path or (samples, rate), got {type(audio).__name__}")
+    problem = _problem(samples)
+    if problem and path is not None:
+        raise FileProblem(path, problem, "export it again, as 16-bit PCM for instance")
+    if problem:
+        raise ValueError(f"audio: {problem}")
+    return samples, rate
+
+
+def speech_of(samples: np.ndarray, rate: int) -> np.ndarray:
+    """float32 [N] mono at 16 kHz, what features are made of, of what `read_sound` gives."""
+    return np.ascontiguousarray(_resample(_mix(samples), rate))
+
+
 def load_audio(audio: str | Path | tuple[Any, int]) -> np.ndarray:
     """A sound as float32 [N], mono at 16 kHz, in about [-1, 1].
 
@@ -197,17 +220,4 @@ def load_audio(audio: str | Path | tuple[Any, int]) -> np.ndarray:
         >>> load_audio((np.zeros((48000, 2), np.int16), 48000)).shape
         (16000,)
     """
-    if isinstance(audio, str | Path):
-        path: Path | None = Path(audio)
-        samples, rate = _read(Path(audio))
-    elif isinstance(audio, tuple | list) and len(audio) == 2:
-        path = None
-        samples, rate = _from_array(*audio)
-    else:
-        raise TypeError(f"audio: expected a path or (samples, rate), got {type(audio).__name__}")
-    problem = _problem(samples)
-    if problem and path is not None:
-        raise FileProblem(path, problem, "export it again, as 16-bit PCM for instance")
-    if problem:
-        raise ValueError(f"audio: {problem}")
-    return np.ascontiguousarray(_resample(_mix(samples), rate))
+    return speech_of(*read_sound(audio))

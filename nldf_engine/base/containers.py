@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,34 +15,35 @@ from nldf_engine.base.errors import FileProblem
 
 LARGEST_LOSS = 0.05  # share of packets that may fail to decode
 COVER = 0x400  # FFmpeg's flag of a still picture beside the sound
+SOUND_AGAIN = "record or export the sound again (WAV is a safe choice)"
 RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
 
 
-def check_file(path: str | Path) -> Path:
-    """`path` as a Path; FileProblem when it is missing, a folder or empty."""
+def check_file(path: str | Path, mend: str = RECORD_AGAIN) -> Path:
+    """`path` as a Path; FileProblem when it is missing, a folder, empty, or may not be read."""
     path = Path(path)
     if path.is_dir():
-        raise FileProblem(path, "it is a folder, and a file was expected")
+        raise FileProblem(path, "it is a folder, and a file was expected", "name a file in it")
     if not path.is_file():
         raise FileProblem(path, "there is no such file", "check the spelling of the path")
     if path.stat().st_size == 0:
-        raise FileProblem(path, "it is empty (0 bytes)", RECORD_AGAIN)
+        raise FileProblem(path, "it is empty (0 bytes)", mend)
+    if not os.access(path, os.R_OK):
+        raise FileProblem(path, "it can't be read (no permission)", "give yourself the right to read it")
     return path
 
 
 @contextlib.contextmanager
-def opened(path: str | Path) -> Iterator[Any]:
+def opened(path: str | Path, mend: str = RECORD_AGAIN) -> Iterator[Any]:
     """An av container for reading; FFmpeg's errors, also those inside the block, become FileProblem."""
     import av
 
-    path = check_file(path)
+    path = check_file(path, mend)
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        raise FileProblem(
-            path, f"it can't be read as audio or video ({error.strerror})", RECORD_AGAIN
-        ) from error
+        raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", mend) from error
 
 
 def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
@@ -56,7 +58,7 @@ def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
     import av
 
     path = Path(path)
-    with opened(path) as container:
+    with opened(path, SOUND_AGAIN) as container:
         if not container.streams.audio:
             raise FileProblem(path, "it has no audio track", "give a file with sound, or add a track to it")
         stream = container.streams.audio[0]
@@ -80,7 +82,7 @@ def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
                     rate = frame.sample_rate
                 pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
         if not pieces or bad > max(2, LARGEST_LOSS * packets):
-            raise FileProblem(path, f"{bad} of the {packets} packets of its sound are damaged", RECORD_AGAIN)
+            raise FileProblem(path, f"{bad} of the {packets} packets of its sound are damaged", SOUND_AGAIN)
     samples = np.concatenate(pieces, axis=1).T.astype(np.float32, copy=False)
     if pictures and begin is not None:
         shift = round(float(begin - zero) * rate)

@@ -15,16 +15,56 @@ from typing import Any
 
 from nldf_engine.base.errors import FileProblem
 
+ELSEWHERE = "choose an output path that you may write to"
 
-def _writable_parent(path: Path) -> None:
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made with its parents where it is not there yet.
+
+    Raises:
+        FileProblem: it can't be made.
+    """
+    path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileProblem(
-            path.parent,
-            f"the folder can't be made ({error.strerror})",
-            "choose an output path that you may write to",
-        ) from error
+        raise FileProblem(path, f"the folder can't be made ({error.strerror})", ELSEWHERE) from error
+    return path
+
+
+def check_writable(path: str | Path, folder: bool = False) -> Path:
+    """The path, where a file (or a `folder`) of that name can come to be; makes nothing.
+
+    Called before long work, so that an output that will be refused is refused at once.
+
+    Raises:
+        FileProblem: a folder stands where a file should, or a file where a folder should, or nothing can be
+            made there.
+    """
+    path = Path(path)
+    if not folder and path.is_dir():
+        raise FileProblem(path, "it is a folder, and a file is to be written", "name a file in it")
+    if folder and path.exists() and not path.is_dir():
+        raise FileProblem(path, "it is a file, and a folder is to be written", "choose another output path")
+    above = path.absolute().parent
+    while not os.path.lexists(above) and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise FileProblem(path, f"its folder can't be made ({above} is no folder)", ELSEWHERE)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise FileProblem(path, f"it can't be written (no permission to write into {above})", ELSEWHERE)
+    return path
+
+
+def overlap(a: str | Path, b: str | Path) -> bool:
+    """Whether two paths name the same file or folder, or one lies inside the other.
+
+    Example:
+        >>> overlap("data/speaker", "data/speaker/video.mp4"), overlap("data/a", "data/b")
+        (True, False)
+    """
+    one, other = Path(a).resolve(), Path(b).resolve()
+    return one == other or one in other.parents or other in one.parents
 
 
 @contextlib.contextmanager
@@ -39,16 +79,15 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
             ) from error
         about = error.filename is None or str(error.filename).startswith(str(temporary))
         if about and isinstance(error, FileNotFoundError | PermissionError):
-            raise FileProblem(
-                path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
-            ) from error
+            raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise
 
 
 @contextlib.contextmanager
 def _beside(path: Path, folder: bool) -> Iterator[Path]:
     """A fresh file or folder beside `path`, gone when the block ends."""
-    _writable_parent(path)
+    check_writable(path, folder)
+    make_folder(path.parent)
     prefix = f".{path.name}." if folder else f".{path.stem}."
     try:
         if folder:
@@ -58,9 +97,7 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
             os.close(handle)
             temporary = Path(name)
     except OSError as error:
-        raise FileProblem(
-            path, f"it can't be written ({error.strerror})", "choose an output path that you may write to"
-        ) from error
+        raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
     try:
         with _writing(path, temporary):
             yield temporary

@@ -42,7 +42,11 @@ _CODECS = {
         (".webm",),
     ),
 }
-SOUND_RATE = 48_000  # what every player takes; AAC blocks are short there, so lengths agree with the picture
+# What a sound is brought to where the codec does not take its own rate. Every player takes it, and below
+# 32 kHz a block of AAC is longer than a frame: sound and picture would not end together.
+SOUND_RATE = 48_000
+_KEPT_RATES = {"aac": (32_000, 44_100, 48_000, 64_000, 88_200, 96_000)}
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 class VideoWriter:
@@ -55,7 +59,8 @@ class VideoWriter:
             repeated) where the codec needs it.
         fps: frames a second.
         audio: (samples float [N] or [N, channels], samples a second); cut or padded with silence to the
-            length of the picture.
+            length of the picture. H.264 keeps rates of 32 kHz and more as they are, all else is written at
+            48 kHz; one, two and six (5.1) channels stay, other numbers are averaged to one.
         codec: "h264" (RGB in, yuv420p and AAC out), "ffv1" (gray [H, W], lossless), or "vp9a" (RGBA in,
             VP9 with alpha and Opus out).
         crf: quality, lower is better (H.264: 16 is nearly transparent).
@@ -93,7 +98,10 @@ class VideoWriter:
             raise ValueError(f"VideoWriter: size and rate must be positive, got {width} x {height} at {fps}")
         self.width, self.height, self.fps = width, height, Fraction(fps).limit_denominator(1001)
         self._crf, self._metadata, self.frames = crf, metadata or {}, 0
-        self._sound = None if audio is None else _sound(*audio)
+        self._sound: np.ndarray | None = None
+        self._rate = SOUND_RATE
+        if audio is not None:
+            self._sound, self._rate = _sound(*audio, self._spec.audio)
         self._sent = 0
         self._stack = contextlib.ExitStack()
         self._container: Any = None
@@ -124,8 +132,8 @@ class VideoWriter:
                     setattr(video.codec_context, tag, 1)  # BT.709, studio range
             self._video, self._audio = video, None
             if self._sound is not None:
-                layout = "mono" if self._sound.shape[0] == 1 else "stereo"
-                self._audio = self._container.add_stream(self._spec.audio, rate=SOUND_RATE, layout=layout)
+                layout = _LAYOUTS[self._sound.shape[0]]
+                self._audio = self._container.add_stream(self._spec.audio, rate=self._rate, layout=layout)
         except BaseException as error:
             self._abandon(error)
             raise self._problem(error) from error
@@ -161,7 +169,7 @@ class VideoWriter:
 
         if self._audio is None or self._sound is None:
             return
-        until = round(self.frames / self.fps * SOUND_RATE)
+        until = round(self.frames / self.fps * self._rate)
         block = 8192
         while self._sent < until and (last or until - self._sent >= block):
             count = min(block, until - self._sent)
@@ -169,7 +177,7 @@ class VideoWriter:
             known = self._sound[:, self._sent : self._sent + count]
             piece[:, : known.shape[1]] = known
             frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._audio.layout.name)
-            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._sent, Fraction(1, SOUND_RATE)
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sent, Fraction(1, self._rate)
             self._container.mux(self._audio.encode(frame))
             self._sent += count
 
@@ -214,8 +222,8 @@ class VideoWriter:
         )
 
 
-def _sound(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples as float32 [1 or 2, N] at SOUND_RATE."""
+def _sound(samples: np.ndarray, rate: int, codec: str) -> tuple[np.ndarray, int]:
+    """Samples as float32 [channels, N] of a known layout, and their rate: their own, or SOUND_RATE."""
     import av
 
     samples = np.asarray(samples)
@@ -226,11 +234,13 @@ def _sound(samples: np.ndarray, rate: int) -> np.ndarray:
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"VideoWriter: audio samples must be float in [-1, 1], got {samples.dtype}")
     planes = samples[None] if samples.ndim == 1 else samples.T
-    planes = planes if planes.shape[0] <= 2 else planes.mean(0, keepdims=True)
+    planes = planes if planes.shape[0] in _LAYOUTS else planes.mean(0, keepdims=True)
     planes = np.ascontiguousarray(np.clip(np.nan_to_num(planes), -1, 1), dtype=np.float32)
-    if rate == SOUND_RATE or planes.shape[1] == 0:
-        return planes
-    layout = "mono" if planes.shape[0] == 1 else "stereo"
+    if rate in _KEPT_RATES.get(codec, (SOUND_RATE,)):
+        return planes, int(rate)
+    if planes.shape[1] == 0:
+        return planes, SOUND_RATE
+    layout = _LAYOUTS[planes.shape[0]]
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE)
     pieces = []
     for start in range(0, planes.shape[1], 1 << 16):
@@ -240,4 +250,4 @@ def _sound(samples: np.ndarray, rate: int) -> np.ndarray:
         frame.sample_rate, frame.pts, frame.time_base = int(rate), start, Fraction(1, int(rate))
         pieces += resampler.resample(frame)
     pieces += resampler.resample(None)
-    return np.concatenate([piece.to_ndarray() for piece in pieces], axis=1)
+    return np.concatenate([piece.to_ndarray() for piece in pieces], axis=1), SOUND_RATE

@@ -26,11 +26,22 @@ import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, atomic_path, inside, write_json
+from nldf_engine.base.pictures import read_picture
 from nldf_engine.base.video import VideoWriter, frames_at, labels_of, probe
+from nldf_engine.data.contents import (
+    CHANGED,
+    EDITABLE,
+    NEEDED,
+    UNHASHED_BY_SCHEMA_1,
+    changed_files,
+    check_sizes,
+    describe_files,
+)
 from nldf_engine.data.format import (
     AUDIO_RATE,
     LABELS,
     PREPARE_AGAIN,
+    SCHEMA,
     TRACK,
     VALIDATION,
     DatasetInfo,
@@ -82,14 +93,10 @@ class Dataset:
             missing = "it is no dataset: dataset.json is missing"
             raise FileProblem(path, missing, "make one with: nldf prepare VIDEO -o FOLDER")
         info = read_info(path)
-        for name in ("video.mp4", "audio.wav", "track.safetensors", "parsing.mkv", "background.png"):
-            target = inside(path, name)
-            if not target.is_file():
+        for name in NEEDED:
+            if not inside(path, name).is_file():
                 raise FileProblem(path / name, "it is missing", PREPARE_AGAIN)
-            stated = info.files.get(name)
-            if stated is not None and target.stat().st_size < stated:
-                short = f"it has {target.stat().st_size} bytes of {stated}"
-                raise FileProblem(path / name, short, f"copy the dataset again, or {PREPARE_AGAIN}")
+        check_sizes(path, info.files, PREPARE_AGAIN)
         track = read_track(path / "track.safetensors", info.frames)
         for name in ("video.mp4", "parsing.mkv"):
             video = probe(path / name)
@@ -155,18 +162,13 @@ class Dataset:
         """The clean plate, uint8 [h, w, 3] RGB."""
 
         def load() -> np.ndarray:
-            import cv2
-
-            path = self.path / "background.png"
-            picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-            if picture is None or picture.shape[1::-1] != self.info.size:
-                came = (
-                    "no readable picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
-                )
-                raise FileProblem(
-                    path, f"it must be {self.info.size[0]} x {self.info.size[1]}, and is {came}"
-                )
-            return _shrink(picture[..., ::-1], self.info.size, _scaled(self.info.size, size))
+            path, (width, height) = self.path / "background.png", self.info.size
+            mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
+            picture = read_picture(path, mend)
+            if picture.shape[1::-1] != (width, height):
+                came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
+                raise FileProblem(path, came, mend)
+            return _shrink(picture, self.info.size, _scaled(self.info.size, size))
 
         return self._cached(("background", _scaled(self.info.size, size)), load)
 
@@ -227,13 +229,26 @@ class Dataset:
         return begin + np.flatnonzero(self.valid[begin:end])
 
     def hash(self) -> str:
-        """SHA-256 over dataset.json, the track, the video and the sound: says which data a model saw."""
+        """SHA-256 over dataset.json and every file of the data: says which data a model saw."""
         digest = hashlib.sha256()
-        for name in ("dataset.json", "track.safetensors", "video.mp4", "audio.wav"):
+        left_out = UNHASHED_BY_SCHEMA_1 if self.info.schema == 1 else ()
+        for name in ("dataset.json", *(name for name in NEEDED if name not in left_out)):
             with open(self.path / name, "rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Checks that the data is what `prepare` wrote, byte for byte; an edited background is.
+
+        Costs one reading of the folder. `open` does without: it looks at sizes alone.
+
+        Raises:
+            FileProblem: a file has another content than dataset.json says.
+        """
+        for name in changed_files(self.path, self.info.files):
+            if name not in EDITABLE:
+                raise FileProblem(self.path / name, CHANGED, f"copy the dataset again, or {PREPARE_AGAIN}")
 
     def _cached(self, key: Any, load: Any) -> np.ndarray:
         if key not in self._cache:
@@ -298,10 +313,8 @@ def write_dataset(
             if picture is not None:
                 (folder / name).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
         write_json(folder / "report.json", dict(report or {}))
-        # Not the background: people edit it.
-        fixed = ("video.mp4", "parsing.mkv", "audio.wav", "track.safetensors")
-        sizes = {name: (folder / name).stat().st_size for name in fixed}
-        write_json(folder / "dataset.json", replace(info, files=sizes).to_json())
+        described = replace(info, files=describe_files(folder), schema=SCHEMA)
+        write_json(folder / "dataset.json", described.to_json())
         Dataset.open(folder)
     return Dataset.open(path)
 

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path, inside, read_json
+from nldf_engine.base.face_mesh import LANDMARKS
+from nldf_engine.base.files import atomic_path, check_writable, inside, read_json
 from nldf_engine.base.video_writer import FULL_DISK
+from nldf_engine.data.contents import check_stated
 from nldf_engine.rendering.cameras import Camera
 
-SCHEMA = 1
+SCHEMA = 2
+OLDEST_SCHEMA = 1  # the same but for `files`, which held sizes alone
 LABELS = {"background": 0, "head": 1, "neck": 2, "torso": 3}
-LANDMARKS = 478
 HELD_OUT = 0.2  # share of the frames, at the end, that only `evaluate` reads
 VALIDATION = 0.1  # share of the training part, at its end, that chooses the best checkpoint
 DEPTH_MARGIN = 0.2  # metres before and behind the head's origin that rays look at
@@ -39,7 +41,7 @@ def check_target(path: Path) -> Path:
         raise FileProblem(
             path, "it exists and is no dataset, so it is not replaced", "choose another output path"
         )
-    return path
+    return check_writable(path, folder=True)
 
 
 def training_frames(frames: int) -> int:
@@ -61,7 +63,8 @@ class DatasetInfo:
         source: where the frames came from (file name, SHA-256, crop, ...).
         audio: about the sound (seconds, front-end, ...).
         provenance: tool, version and settings that made the dataset.
-        files: sizes in bytes at writing, to notice a truncated copy.
+        files: bytes and SHA-256 of each file at writing, to notice a copy that was cut short or changed; in
+            schema 1 the bytes alone.
 
     Raises:
         ValueError: a value is out of its range.
@@ -77,7 +80,7 @@ class DatasetInfo:
     source: dict[str, Any] = field(default_factory=dict)
     audio: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -127,6 +130,7 @@ class DatasetInfo:
         for key in ("splits", "source", "audio", "provenance", "files"):
             if not isinstance(value.get(key, {}), dict):
                 raise ValueError(f"{key} must be an object")
+        check_stated(value.get("files", {}))
         size = value["size"]
         if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)):
             raise ValueError(f"size must be [width, height], got {size!r}")
@@ -213,7 +217,7 @@ def read_info(path: Path) -> DatasetInfo:
     if isinstance(schema, int) and schema > SCHEMA:
         newer = f"its schema is {schema}, and this version reads up to {SCHEMA}"
         raise FileProblem(path / "dataset.json", newer, "upgrade nldf_engine")
-    if schema != SCHEMA:
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < OLDEST_SCHEMA:
         raise FileProblem(
             path / "dataset.json", f"its schema is {schema!r}, expected {SCHEMA}", PREPARE_AGAIN
         )

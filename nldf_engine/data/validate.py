@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nldf_engine.base.errors import FileProblem, NldfError
+
+if TYPE_CHECKING:
+    from nldf_engine.data.dataset import Dataset
 
 SEVERITIES = ("note", "warning", "severe", "error")
 
@@ -83,7 +86,7 @@ def _dataset(path: Path) -> list[Problem]:
         dataset = Dataset.open(path)
     except NldfError as error:
         return [_of(error, path)]
-    problems = []
+    problems = _contents(dataset)
     # Each part by itself, so that one damaged file does not hide another.
     width = min(64, dataset.info.size[0])
     for read in (
@@ -96,7 +99,8 @@ def _dataset(path: Path) -> list[Problem]:
             read()
         except NldfError as error:
             problems.append(_of(error, path))
-    seconds, wanted = len(dataset.audio()) / 16000 if not problems else None, len(dataset) / dataset.info.fps
+    heard = all(problem.severity != "error" for problem in problems)
+    seconds, wanted = len(dataset.audio()) / 16000 if heard else None, len(dataset) / dataset.info.fps
     if seconds is not None and seconds < wanted - 0.5:
         what = f"the sound lasts {seconds:.2f} s and the picture {wanted:.2f} s"
         problems.append(Problem("audio.wav", what, "run nldf prepare again", "warning"))
@@ -113,6 +117,23 @@ def _dataset(path: Path) -> list[Problem]:
             Problem("report.json", f"it can't be read ({error})", "run nldf prepare again", "note")
         )
     return problems
+
+
+def _contents(dataset: Dataset) -> list[Problem]:
+    """The bytes of each file against what dataset.json says of them."""
+    from nldf_engine.data.contents import CHANGED, EDITABLE, changed_files
+
+    files, again = dataset.info.files, "copy the dataset again, or run nldf prepare again"
+    if not any(isinstance(stated, dict) for stated in files.values()):
+        what = "it holds no SHA-256 of the files: there is nothing to compare their content with"
+        return [Problem("dataset.json", what, "run nldf prepare again to have them", "note")]
+    edited = f"nothing, if you edited it; otherwise {again}"
+    return [
+        Problem(str(dataset.path / name), CHANGED, edited, "note")
+        if name in EDITABLE
+        else Problem(str(dataset.path / name), CHANGED, again)
+        for name in changed_files(dataset.path, files)
+    ]
 
 
 def _avatar(path: Path) -> list[Problem]:

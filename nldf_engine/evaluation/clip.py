@@ -134,7 +134,7 @@ def check_same_view(path: Path, dataset: Camera, avatar: Camera) -> None:
         raise FileProblem(
             path,
             f"its frames are {dataset.width} pixels wide, too few to compare {avatar.width} with",
-            f"evaluate at a size of at most {dataset.width}",
+            f"evaluate at a size of at most {dataset.width} (--size {dataset.width})",
         )
     scaled = dataset.scaled(avatar.width)
     if scaled.height != avatar.height:

@@ -143,6 +143,7 @@ def evaluate(
     else:
         subject = Avatar.load(avatar)
     data = Dataset.open(dataset)
+    data.check_unchanged()
     camera = subject.camera if config.size is None else subject.camera.scaled(config.size)
     check_same_view(dataset, data.camera, camera)
     clip = real_clip(data, config.split, config.frames, camera.width, subject.frontend)

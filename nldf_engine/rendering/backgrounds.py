@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.pictures import read_picture
 
 COLORS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "gray": (128, 128, 128),
@@ -19,6 +19,8 @@ COLORS = {
     "brown": (165, 42, 42), "beige": (245, 245, 220), "silver": (192, 192, 192), "gold": (255, 215, 0),
 }  # fmt: skip
 TRANSPARENT = "transparent"
+MEND = f"give a picture file, a colour ({', '.join(list(COLORS)[:6])}, ..., #rrggbb) or 'transparent'"
+Background = str | Path | np.ndarray | Tensor | None
 
 
 def parse_color(text: str) -> tuple[int, int, int] | None:
@@ -37,23 +39,17 @@ def parse_color(text: str) -> tuple[int, int, int] | None:
     return None
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of a picture file.
+def open_background(spec: Background) -> Background:
+    """The spec with a picture's path replaced by the picture, uint8 [H, W, 3]; all else as it is.
 
     Raises:
-        FileProblem: the file is missing or no picture.
+        FileProblem: the picture can't be read.
     """
-    import cv2
-
-    path = Path(path)
-    mend = f"give a picture file, a colour ({', '.join(list(COLORS)[:6])}, ..., #rrggbb) or 'transparent'"
-    if not path.is_file():
-        raise FileProblem(path, "there is no such picture", mend)
-    data = np.fromfile(path, dtype=np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if picture is None:
-        raise FileProblem(path, "it is no picture that can be read", mend)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if not isinstance(spec, str | Path):
+        return spec
+    if isinstance(spec, str) and (spec == TRANSPARENT or parse_color(spec) is not None):
+        return spec
+    return read_picture(spec, MEND)
 
 
 def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -71,9 +67,7 @@ def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
 
 
-def resolve_background(
-    spec: str | Path | np.ndarray | Tensor | None, plate: np.ndarray, height: int, width: int
-) -> Tensor | None:
+def resolve_background(spec: Background, plate: np.ndarray, height: int, width: int) -> Tensor | None:
     """[H, W, 3] float32 in [0, 1], or None for a transparent clip.
 
     Args:
@@ -85,14 +79,13 @@ def resolve_background(
         FileProblem: the picture can't be read.
         ValueError: an array of another shape or dtype.
     """
+    spec = open_background(spec)
     if isinstance(spec, str) and spec == TRANSPARENT:
         return None
     if isinstance(spec, str) and (color := parse_color(spec)) is not None:
         return (torch.tensor(color, dtype=torch.float32) / 255).expand(height, width, 3).contiguous()
     if spec is None:
         picture = plate
-    elif isinstance(spec, str | Path):
-        picture = read_picture(spec)
     else:
         picture = np.asarray(spec)
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:

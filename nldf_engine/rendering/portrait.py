@@ -81,7 +81,7 @@ class Portrait(nn.Module):
 
     def behind(self, camera: Camera, motion: Tensor) -> Layer:
         """The torso's layer under `motion` [2, 3]; empty where the avatar has no torso."""
-        if not bool(self.torso.present):
+        if not self.torso.shows():
             empty = motion.new_zeros(camera.height, camera.width)
             return Layer(empty[..., None].expand(-1, -1, 3), empty)
         color, alpha = self.torso.sample(self.pixels(camera)[None] / camera.width, motion[None])

@@ -53,6 +53,14 @@ class TorsoPlate(nn.Module):
         identity[-1] = torch.tensor([1.0, 0, 0, 0, 1, 0])
         self.register_buffer("motion_weights", identity)
         self.register_buffer("present", torch.tensor(False))
+        self._seen: tuple[Tensor, int, bool] | None = None
+
+    def shows(self) -> bool:
+        """Whether there is a torso; read back from the device once, not at every frame."""
+        flag = self.present
+        if self._seen is None or self._seen[0] is not flag or self._seen[1] != flag._version:
+            self._seen = (flag, flag._version, bool(flag))
+        return self._seen[2]
 
     def fit_motion(self, poses: Tensor, motion: Tensor, ridge: float = 1e-3) -> None:
         """Fits the linear prediction of `motion` [T, 2, 3] from `poses` [T, 4, 4] by ridge regression."""

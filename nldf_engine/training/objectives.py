@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nldf_engine.models.adnerf import RadianceField
 from nldf_engine.models.nldf import LightField
+from nldf_engine.nn.audio import neighbour_index
 from nldf_engine.rendering.fields import Conditions, RayColors, Rays
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.pool import ActivePool
@@ -87,17 +88,27 @@ class _Sampler:
             frames, max(1, recipe.rays // recipe.frames), recipe.face_share, recipe.mouth_share
         )
 
-    def conditions(self) -> Conditions:
-        """The clip's conditions, with the recipe's noise on what drives the mouth."""
-        conditions = self.scene.conditions
+    def conditions(self, frames: Tensor, neighbours: int) -> Conditions:
+        """The clip's conditions, with the recipe's noise on what drives the mouth in `frames`.
+
+        Args:
+            frames: [F] frame numbers.
+            neighbours: windows about each frame that its code is made of.
+        """
+        conditions, scale = self.scene.conditions, self.recipe.audio_noise
         if conditions.motion is not None:
-            motion = conditions.motion
-            noise = self.recipe.motion_noise * torch.randn_like(motion)
-            return Conditions(conditions.audio, conditions.eyes, motion + noise)
-        if not self.recipe.audio_noise:
+            noise = self.recipe.motion_noise * torch.randn_like(conditions.motion)
+            return Conditions(conditions.audio, conditions.eyes, conditions.motion + noise)
+        if not scale:
             return conditions
-        noise = self.recipe.audio_noise * torch.randn_like(conditions.audio)
-        return Conditions(conditions.audio + noise, conditions.eyes)
+        audio = conditions.audio
+        if audio.device.type != "cpu":
+            # One kernel draws the whole clip; to learn how many windows differ would wait for the device.
+            return Conditions(audio + scale * torch.randn_like(audio), conditions.eyes)
+        read = neighbour_index(frames.reshape(-1), neighbours, len(audio)).unique()
+        read = read[read < len(audio)]
+        noise = scale * torch.randn(len(read), *audio.shape[1:])
+        return Conditions(audio.index_add(0, read, noise), conditions.eyes)
 
 
 class RadianceObjective:
@@ -110,7 +121,8 @@ class RadianceObjective:
     def step(self) -> StepLoss:
         """See `Objective`."""
         batch = self._sampler.draw()
-        code = self.model.encode_frames(self._sampler.conditions(), batch.frames)
+        conditions = self._sampler.conditions(batch.frames, self.model.config.conditions.attention_frames)
+        code = self.model.encode_frames(conditions, batch.frames)
         fine, coarse = self.model.passes(batch.rays, code, perturb=True)
         pixel = squared(fine.over(batch.behind) - batch.target).mean()
         rough = squared(coarse.over(batch.behind) - batch.target).mean()
@@ -139,7 +151,7 @@ class LightFieldObjective:
     def step(self) -> StepLoss:
         """See `Objective`."""
         batch = self._sampler.draw(None if self.targets is None else self.targets.frames)
-        conditions = self._sampler.conditions()
+        conditions = self._sampler.conditions(batch.frames, self.model.config.conditions.attention_frames)
         code = self.model.encode_frames(conditions, batch.frames)
         seen = self.model(jitter_rays(batch.rays, self.recipe.ray_jitter), code)
         error = squared(seen.over(batch.behind) - batch.target)
@@ -151,7 +163,7 @@ class LightFieldObjective:
             total = total + self.recipe.segment_weight * segments
             figures["segments"] = segments.detach()
         if self.pool is not None:
-            hard = self._pool_loss(conditions, self.pool)
+            hard = self._pool_loss(self.pool)
             if hard is not None:
                 # As one more batch beside the drawn one: every ray of a step weighs the same.
                 share = self.recipe.pool_batch / self.recipe.rays
@@ -177,12 +189,13 @@ class LightFieldObjective:
             count += int(known.sum())
         return losses / max(1, count)
 
-    def _pool_loss(self, conditions: Conditions, pool: ActivePool) -> Tensor | None:
+    def _pool_loss(self, pool: ActivePool) -> Tensor | None:
         """The pool's rays train the light field alone: their codes carry no gradient (nldf 3.5)."""
         slots, frames, pixels = pool.draw(self.recipe.pool_batch)
         if not len(slots):
             return None
         unique, row = frames.unique(return_inverse=True)
+        conditions = self._sampler.conditions(unique, self.model.config.conditions.attention_frames)
         with torch.no_grad():
             codes = self.model.encode_frames(conditions, unique.to(self.scene.device))
         batch = self.scene.batch(frames, pixels[:, None])

@@ -20,7 +20,8 @@ from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar, check_target
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import write_json
+from nldf_engine.base.files import check_writable, make_folder, overlap, write_json
+from nldf_engine.base.seeds import check_seed
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
@@ -30,11 +31,12 @@ from nldf_engine.training.checkpoint import RunState, read_state
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.objectives import make_objective
-from nldf_engine.training.presets import Preset, Recipe, find_preset
+from nldf_engine.training.presets import MOST, Preset, Recipe, find_preset
 from nldf_engine.training.scene import TrainingScene
 from nldf_engine.training.trainer import Budget, Trainer
 
-SMALLEST, LARGEST = 16, 2048
+SMALLEST, LARGEST = 16, MOST["size"]
+LONGEST_MINUTES = 60 * 24 * 365
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class TrainConfig:
         resume: go on from the checkpoint.
         seed: of weights and sampling.
         overrides: fields of the recipe to change, as text.
+
+    Raises:
+        TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
     """
 
     teacher: Path | None = None
@@ -60,6 +65,9 @@ class TrainConfig:
     resume: bool = False
     seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -85,11 +93,20 @@ def _apply(preset: Preset, config: TrainConfig) -> Recipe:
     recipe = dataclasses.replace(preset.recipe, **changes)
     if not SMALLEST <= recipe.size <= LARGEST:
         raise ValueError(f"size: expected {SMALLEST} to {LARGEST} pixels, got {recipe.size}")
-    if recipe.steps < 1 or (config.minutes is not None and config.minutes <= 0):
-        raise ValueError(f"expected a positive budget, got steps={recipe.steps}, minutes={config.minutes}")
+    if config.minutes is not None and not 0 < config.minutes <= LONGEST_MINUTES:
+        raise ValueError(f"minutes: expected a positive budget of at most a year, got {config.minutes}")
     if config.teacher is not None and recipe.system != "nldf":
         raise ValueError(f"teacher: only NLDF presets learn from a teacher, not {recipe.system!r}")
     return recipe
+
+
+def check_settings(preset: str, config: TrainConfig) -> None:
+    """What `train` checks of its settings, without looking at any file.
+
+    Raises:
+        ValueError: an unknown preset or setting, or a value out of range.
+    """
+    _apply(find_preset(preset, config.overrides), config)
 
 
 def _settings(preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
@@ -122,31 +139,56 @@ def _differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") ->
     return out
 
 
-def _open_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
-    """Makes the run's folder; True when there is a state to go on from."""
+def _extends(now: dict[str, Any], then: dict[str, Any]) -> bool:
+    """Whether the settings `now` are those of `then` with a larger budget, of the same kind."""
+    longer = {
+        **then,
+        "minutes": now["minutes"],
+        "recipe": {**then["recipe"], "steps": now["recipe"]["steps"]},
+    }
+    if longer != now or (now["minutes"] is None) != (then["minutes"] is None):
+        return False
+    if now["minutes"] is not None:
+        return bool(now["minutes"] > then["minutes"])
+    return bool(now["recipe"]["steps"] > then["recipe"]["steps"])
+
+
+def _find_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
+    """Whether there is a state to go on from; looks only, so that a refused run leaves nothing behind."""
     checkpoint = folder / "checkpoint.safetensors"
     if not checkpoint.is_file():
         if resume:
             sys.stderr.write(f"{folder} holds no checkpoint yet: the run begins at its first step\n")
-        folder.mkdir(parents=True, exist_ok=True)
         return False
     state = read_state(checkpoint)
-    if resume:
-        if state.settings != settings:
-            differs = "; ".join(_differences(settings, state.settings))
+    if not resume:
+        if not state.finished:
             raise FileProblem(
-                folder, f"its run had other settings ({differs})",
-                "give the same settings again, or train without --resume into another folder",
+                folder, f"it holds an unfinished run ({state.step} steps)",
+                "go on with --resume, or delete the folder",
             )  # fmt: skip
-        return True
-    if not state.finished:
+        return False
+    if state.settings != settings and not _extends(settings, state.settings):
+        differs = "; ".join(_differences(settings, state.settings))
         raise FileProblem(
-            folder, f"it holds an unfinished run ({state.step} steps)",
-            "go on with --resume, or delete the folder",
+            folder, f"its run had other settings ({differs})",
+            "give the same settings again (the budget may grow), or train without --resume into another "
+            "folder",
         )  # fmt: skip
-    shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return False
+    if state.settings != settings:
+        larger = "; ".join(_differences(settings, state.settings))
+        sys.stderr.write(
+            f"{folder}: the run goes on with a larger budget ({larger}): the learning rate rises to where "
+            "the longer schedule has it at this point, and falls from there\n"
+        )
+    return True
+
+
+def _open_run(folder: Path, resuming: bool) -> None:
+    """Makes the run's folder; of a finished run that is not gone on with, nothing is kept."""
+    if not resuming and (folder / "checkpoint.safetensors").is_file():
+        shutil.rmtree(folder)
+    make_folder(folder)
 
 
 def _load_teacher(path: Path, dataset: Dataset) -> Avatar:
@@ -176,7 +218,9 @@ def train(
 
     The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
     No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
-    on the last tenth of the training part, which no step trains on. Programs that train in a loop of
+    on the last tenth of the training part, which no step trains on. With `config.resume` the budget may be
+    larger than the checkpoint's: the learning rate then goes on where the longer run's schedule has it at
+    that step, which is higher than it was, and ends where every run's ends. Programs that train in a loop of
     their own may want `base.memory.keep_freed_memory`, as the command line calls it.
 
     Raises:
@@ -188,15 +232,22 @@ def train(
     recipe = _apply(found, config)
     device = choose_device(config.device)
     avatar = check_target(avatar)
+    folder = check_writable(avatar.with_name(avatar.name + ".training"), folder=True)
+    for given in (dataset, *([] if config.teacher is None else [config.teacher])):
+        if overlap(avatar, given):
+            raise FileProblem(
+                avatar, f"it overlaps with {given}, which is read from", "choose an output path apart from it"
+            )
     data = Dataset.open(dataset)
+    # No cheap look at sizes: the hash below reads every byte of the data anyway.
+    data.check_unchanged()
     teacher = (
         None if config.teacher is None or not recipe.distillation else _load_teacher(config.teacher, data)
     )
     prepared = str(data.info.audio.get("frontend") or "mel")
     frontend = FrontendConfig(name=prepared).resolve() if teacher is None else teacher.frontend
-    folder = avatar.with_name(avatar.name + ".training")
     settings = _settings(preset, recipe, data, config)
-    resuming = _open_run(folder, settings, config.resume)
+    resuming = _find_run(folder, settings, config.resume)
 
     torch.manual_seed(config.seed)
     scene = TrainingScene(data, recipe.size, frontend, device)
@@ -209,6 +260,7 @@ def train(
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
     parts = copy.deepcopy(scene.region), copy.deepcopy(scene.torso)
     portrait = Portrait(model, *parts).to(device)  # type: ignore[arg-type]
+    _open_run(folder, resuming)
     if recipe.motion_codes:
         _learn_motion(model.encoder.motion, scene, recipe, teacher, resuming)  # type: ignore[union-attr, arg-type]
     targets: SegmentTargets | None = None
@@ -222,6 +274,7 @@ def train(
     torch.manual_seed(config.seed + 1)
     if resuming:
         trainer.resume()
+        trainer.state.settings, trainer.state.finished = settings, False
     trainer.run(f"train {preset}")
 
     state = trainer.state

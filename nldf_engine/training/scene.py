@@ -139,7 +139,7 @@ class TrainingScene:
         points = self.pixels[pixels] / width
         color, alpha = self.torso.sample(points, self.motions[frames])
         under = self.background.reshape(height * width, 3)[pixels]
-        behind = under + alpha[..., None] * (color - under) if bool(self.torso.present) else under
+        behind = under + alpha[..., None] * (color - under) if self.torso.shows() else under
         rays = self.rays(frames, pixels)
         to = self.device
         return Batch(

@@ -109,7 +109,9 @@ def test_validate_tells_a_good_avatar_from_a_damaged_one(
     weights.write_bytes(weights.read_bytes()[:-100])
     capsys.readouterr()
     assert cli.main(["validate", str(avatar), "--json", str(tmp_path / "problems.json")]) == 1
-    assert "model.safetensors" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "model.safetensors" in captured.out
+    assert "model.safetensors" in captured.err and captured.err.count("\n") == 1 and "mend" in captured.err
     assert json.loads((tmp_path / "problems.json").read_text(encoding="utf-8"))["errors"] == 1
 
 
@@ -122,3 +124,48 @@ def test_audio_comes_from_a_video_as_well(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     assert cli.main(["render", str(folder / "avatar"), str(tmp_path / "source.mp4"), "-o", str(out)]) == 0
     assert abs(probe(out).frames - 15) <= 1
+
+
+@pytest.mark.parametrize(
+    ("out", "flags", "says"),
+    [
+        ("folder.mp4", (), "it is a folder"),
+        ("clip.avi", (), "can't be written as '.avi'"),
+        ("clip.mp4", ("--background", "transparent"), "no transparency"),
+        ("clip.mp4", ("--background", "absent.png"), "there is no such picture"),
+        ("clip.mp4", ("--background", "text.png"), "no picture that can be read"),
+        ("clip.mp4", ("--background", "cut.png"), "cut short"),
+        ("text.png/clip.mp4", (), "is no folder"),
+    ],
+)
+def test_mistyped_outputs_and_backgrounds_are_told_before_the_avatar_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    out: str, flags: tuple[str, ...], says: str,
+) -> None:  # fmt: skip
+    """Each ends with 1 and one line, without a look at the avatar; libpng and OpenCV add nothing to it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "text.png").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (tmp_path / "cut.png").write_bytes((folder / "avatar" / "background.png").read_bytes()[:400])
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["render", "no-avatar", str(folder / "speech.wav"), "-o", out, *flags]) == 1
+    said = capfd.readouterr().err
+    assert says in said and said.count("\n") == 1 and "To mend it" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"no sound", None])
+def test_mends_for_sound_speak_of_sound(
+    folder: Path, tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty, foreign or silent-less file is mended by another sound, not by another video."""
+    if content is None:
+        (tmp_path / "a.wav").mkdir()
+    else:
+        (tmp_path / "a.wav").write_bytes(content)
+    assert (
+        cli.main(["render", str(folder / "avatar"), str(tmp_path / "a.wav"), "-o", str(tmp_path / "o.mp4")])
+        == 1
+    )
+    mend = capsys.readouterr().err.partition("To mend it")[2]
+    assert mend and "video" not in mend

@@ -151,6 +151,29 @@ def test_sound_ends_with_picture(tmp_path: Path, rate: int, seconds: float, chan
     assert not len(silent) or np.abs(silent).max() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("rate", "channels", "kept", "left"),
+    [
+        *((32000, 1, 32000, 1), (44100, 2, 44100, 2), (48000, 6, 48000, 6), (96000, 2, 96000, 2)),
+        *((48000, 8, 48000, 1), (16000, 2, 48000, 2), (22050, 1, 48000, 1), (48000, 5, 48000, 1)),
+    ],
+)
+def test_sound_keeps_its_rate_and_channels(
+    tmp_path: Path, rate: int, channels: int, kept: int, left: int
+) -> None:
+    """Rates from 32 kHz on and the usual layouts stay; a click in the last channel keeps its time."""
+    sound = np.zeros((2 * rate, channels), np.float32)
+    sound[rate : rate + rate // 200, -1] = 0.9
+    samples, back = read_audio_track(write(tmp_path / "a.mp4", [flat(9)] * 50, audio=(sound, rate)))
+    assert (back, samples.shape[1]) == (kept, left)
+    click = np.flatnonzero(np.abs(samples[:, -1]) > 0.3 * np.abs(samples[:, -1]).max())
+    assert abs((click[0] + click[-1]) / 2 / back - 1.0025) < 0.003
+    assert abs(len(samples) / back - 2) < 1 / 25
+    if left > 1:
+        others, heard = (float(np.square(samples[:, part]).sum()) for part in (slice(0, -1), slice(-1, None)))
+        assert others < 0.05 * heard
+
+
 def test_sound_is_in_step(tmp_path: Path) -> None:
     """A click at one second is heard at one second after encoding and decoding."""
     sound = np.zeros(32000, np.float32)

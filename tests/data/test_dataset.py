@@ -205,9 +205,9 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "other frames": (change_json(frames=41, splits={}, files={}), "41"),
     "no video": (lambda p: (p / "video.mp4").unlink(), "missing"),
     "no wav": (lambda p: (p / "audio.wav").unlink(), "missing"),
-    "cut video": (cut("video.mp4"), "bytes of"),
-    "cut labels": (cut("parsing.mkv"), "bytes of"),
-    "cut track": (cut("track.safetensors"), "bytes of"),
+    "cut video": (cut("video.mp4"), "bytes, and dataset.json says"),
+    "cut labels": (cut("parsing.mkv"), "bytes, and dataset.json says"),
+    "cut track": (cut("track.safetensors"), "bytes, and dataset.json says"),
     "cut track unsized": (lambda p: (change_json(files={})(p), cut("track.safetensors")(p)), "damaged"),
     "cut wav unsized": (lambda p: (change_json(files={})(p), cut("audio.wav")(p)), "cut short"),
     "wav text": (lambda p: (p / "audio.wav").write_text("x" * 10**6), "wav"),
@@ -234,11 +234,19 @@ def test_bad_datasets(copy: Path, kind: str) -> None:
     assert [str(p.where) for p in validate(copy)] == [str(caught.value.path)] or kind == "no json"
 
 
-def test_bad_background(copy: Path) -> None:
-    """A background of another size, or no picture at all, is told when it is read."""
-    (copy / "background.png").write_bytes(b"no picture")
-    with pytest.raises(FileProblem, match="background"):
-        Dataset.open(copy).background()
+def test_bad_background(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A background that is empty, cut short or no picture is told when it is read, and by us alone."""
+    whole = (copy / "background.png").read_bytes()
+    for content, text in (
+        (b"", "empty"),
+        (b"no picture", "no picture"),
+        (whole[: len(whole) // 2], "cut short"),
+    ):
+        (copy / "background.png").write_bytes(content)
+        with pytest.raises(FileProblem, match=text) as caught:
+            Dataset.open(copy).background()
+        assert "background.png" in str(caught.value) and "pixels there" in caught.value.mend
+    assert capfd.readouterr().err == "", "libpng and OpenCV stay silent"
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_dataset import T, make
 
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.data.dataset import Dataset
 from nldf_engine.data.validate import Problem, validate
 
 
@@ -21,7 +25,52 @@ def test_good_dataset(tmp_path: Path) -> None:
     assert validate(dataset.path) == []
     known = Problem("sound", "the sound is quiet", "record it louder", "warning")
     (dataset.path / "report.json").write_text(json.dumps({"problems": [known.to_json()]}))
-    assert validate(dataset.path) == [known]
+    edited, said = validate(dataset.path)
+    assert said == known and edited.severity == "note" and edited.where.endswith("report.json")
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "parsing.mkv", "audio.wav", "track.safetensors"])
+def test_changed_bytes_of_the_same_size(tmp_path: Path, name: str) -> None:
+    """One changed byte is an error that names the file; its size tells nothing."""
+    path = make(tmp_path / "speaker").path
+    before = Dataset.open(path).hash()
+    data = bytearray((path / name).read_bytes())
+    data[-1] ^= 1
+    (path / name).write_bytes(bytes(data))
+    told = [p for p in validate(path) if p.severity == "error" and p.where.endswith(name)]
+    assert told and "changed or damaged" in told[0].what and "copy the dataset again" in told[0].mend
+    with pytest.raises(FileProblem, match="changed or damaged"):
+        Dataset.open(path).check_unchanged()
+    assert Dataset.open(path).hash() != before
+
+
+def test_an_edited_background_is_noted(tmp_path: Path) -> None:
+    """Another picture of the right size is a note, no error; the dataset's hash is another."""
+    path = make(tmp_path / "speaker").path
+    before = Dataset.open(path).hash()
+    dataset = Dataset.open(path)
+    png = cv2.imencode(".png", np.zeros_like(dataset.background()))[1].tobytes()
+    (path / "background.png").write_bytes(png)
+    (problem,) = validate(path)
+    assert problem.severity == "note" and "if you edited it" in problem.mend
+    Dataset.open(path).check_unchanged()
+    assert Dataset.open(path).hash() != before
+
+
+def test_a_dataset_of_schema_1_has_nothing_to_compare(tmp_path: Path) -> None:
+    """Sizes alone, as older versions wrote them, still open; validate says what can't be told."""
+    path = make(tmp_path / "speaker").path
+    info = json.loads((path / "dataset.json").read_text())
+    sizes = {name: stated["bytes"] for name, stated in info["files"].items() if "." in name}
+    (path / "dataset.json").write_text(json.dumps({**info, "schema": 1, "files": sizes}))
+    (problem,) = validate(path)
+    assert problem.severity == "note" and "nothing to compare" in problem.what
+    dataset = Dataset.open(path)
+    dataset.check_unchanged()
+    digest = hashlib.sha256()
+    for name in ("dataset.json", "track.safetensors", "video.mp4", "audio.wav"):
+        digest.update((path / name).read_bytes())
+    assert dataset.hash() == digest.hexdigest(), "avatars of older versions name this hash"
 
 
 def test_damage_inside(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from nldf_engine.data.dataset import Dataset
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
-from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, squared
+from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, _Sampler, squared
+from nldf_engine.training.presets import Recipe
 from nldf_engine.training.scene import TrainingScene, head_and_neck
 
 
@@ -63,7 +64,7 @@ def test_pool_rays_do_not_train_the_audio_net(scene: TrainingScene) -> None:
     objective = light_field(scene)
     objective.step()
     assert objective.pool is not None and len(objective.pool) > 0
-    loss = objective._pool_loss(scene.conditions, objective.pool)
+    loss = objective._pool_loss(objective.pool)
     assert loss is not None
     loss.backward()
     grads = {name: p.grad for name, p in objective.model.named_parameters()}
@@ -120,3 +121,16 @@ def test_the_teacher_is_trained_in_both_passes(scene: TrainingScene) -> None:
 def test_squared_error_sums_over_channels() -> None:
     """Eq. (8): the squared norm of a colour difference."""
     assert squared(torch.tensor([[1.0, 2.0, 2.0]])).tolist() == [9.0]
+
+
+def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: TrainingScene) -> None:
+    """The windows that the drawn frames' codes read carry the recipe's noise, all others carry none."""
+    sampler = _Sampler(scene, Recipe("nldf", size=32, steps=1, audio_noise=0.5))
+    frames = scene.fit[torch.tensor([20, 3, 20])]
+    heard = torch.cat([torch.arange(int(f) - 4, int(f) + 4) for f in frames]).unique()
+    heard = heard[heard >= 0]
+    moved = sampler.conditions(frames, 8).audio - scene.conditions.audio
+    silent = torch.ones(len(moved), dtype=torch.bool)
+    silent[heard] = False
+    assert (moved[silent] == 0).all() and (moved[heard] != 0).any((1, 2)).all()
+    assert float(moved[heard].std()) == pytest.approx(0.5, rel=0.1)

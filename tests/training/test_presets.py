@@ -2,10 +2,11 @@
 
 import pytest
 
+from nldf_engine.data.synthetic import SyntheticConfig
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.nldf import LightField
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.training import PRESETS, find_preset
+from nldf_engine.training import PRESETS, TrainConfig, find_preset
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -43,3 +44,21 @@ def test_overrides_are_parsed_by_type() -> None:
             find_preset("nldf-small", {key: value})
     with pytest.raises(ValueError, match="nldf-88"):
         find_preset("nldf-99")
+
+
+@pytest.mark.parametrize(
+    "key", ["size", "steps", "rays", "frames", "distilled_frames", "pool_capacity", "pool_batch"]
+)
+def test_absurd_counts_are_refused(key: str) -> None:
+    """A number that could only exhaust the memory is refused by name, with the bounds."""
+    with pytest.raises(ValueError, match=f"{key}: expected 1 to "):
+        find_preset("nldf-tiny", {key: "1000000000000"})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_seeds_out_of_range_are_refused(seed: int) -> None:
+    """A seed that some generator can't take is refused at once."""
+    with pytest.raises(ValueError, match="seed: expected 0 to 4294967295"):
+        TrainConfig(seed=seed)
+    with pytest.raises(ValueError, match="seed"):
+        SyntheticConfig(seed=seed)

@@ -73,6 +73,7 @@ def test_the_same_seed_gives_the_same_avatar(synthetic_dataset: Dataset, tmp_pat
         ("nldf-tiny", TrainConfig(size=4), "size"),
         ("nldf-tiny", TrainConfig(steps=0), "steps"),
         ("nldf-tiny", TrainConfig(minutes=-1), "budget"),
+        ("nldf-tiny", TrainConfig(minutes=float("inf")), "budget"),
         ("adnerf-tiny", TrainConfig(teacher=Path("t")), "teacher"),
     ],
 )
@@ -94,3 +95,62 @@ def test_a_damaged_checkpoint_is_refused(synthetic_dataset: Dataset, tmp_path: P
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=5, resume=True))
     shutil.rmtree(tmp_path / "me.training")
     train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=5))
+
+
+def test_a_resumed_run_may_have_a_larger_budget(
+    synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished run goes on to more steps, says what the schedule does, and ends as any run does."""
+    first = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=20))
+    low = first.history[-1]["learning_rate"]
+    capsys.readouterr()
+    config = TrainConfig(steps=40, resume=True)
+    longer = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    assert "larger budget (recipe.steps: 20 -> 40)" in capsys.readouterr().err
+    assert longer.steps == 40 and longer.history[: len(first.history)] == first.history
+    after = longer.history[len(first.history)]["learning_rate"]
+    assert after > low and longer.history[-1]["learning_rate"] == pytest.approx(low)
+    assert Avatar.load(tmp_path / "me").provenance["settings"]["recipe"]["steps"] == 40
+    with pytest.raises(FileProblem, match="the budget may grow"):
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, resume=True))
+    with pytest.raises(FileProblem, match="minutes"):
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(minutes=1, resume=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_failed_run_leaves_nothing(synthetic_dataset: Dataset, tmp_path: Path, content: bytes) -> None:
+    """Where the background is no picture, no folder is left of the run, and the message names it."""
+    data = shutil.copytree(synthetic_dataset.path, tmp_path / "data")
+    (data / "background.png").write_bytes(content)
+    with pytest.raises(FileProblem, match=r"background\.png"):
+        train("nldf-tiny", data, tmp_path / "me", TrainConfig(steps=5))
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_changed_dataset_is_not_trained_on(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """One changed byte of the sound, its size the same, ends the run before it begins."""
+    data = shutil.copytree(synthetic_dataset.path, tmp_path / "data")
+    sound = bytearray((data / "audio.wav").read_bytes())
+    sound[-1] ^= 1
+    (data / "audio.wav").write_bytes(bytes(sound))
+    with pytest.raises(FileProblem, match="changed or damaged"):
+        train("nldf-tiny", data, tmp_path / "me", TrainConfig(steps=5))
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_an_output_among_the_inputs_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """Neither a folder inside the dataset nor the teacher itself is written to, and a file is no folder."""
+    before = sorted(synthetic_dataset.path.iterdir())
+    with pytest.raises(FileProblem, match="overlaps"):
+        train("nldf-tiny", synthetic_dataset.path, synthetic_dataset.path / "me", TrainConfig(steps=5))
+    assert sorted(synthetic_dataset.path.iterdir()) == before
+    with pytest.raises(FileProblem, match="overlaps"):
+        train(
+            "nldf-tiny",
+            synthetic_dataset.path,
+            tmp_path / "me",
+            TrainConfig(steps=5, teacher=tmp_path / "me"),
+        )
+    (tmp_path / "file").touch()
+    with pytest.raises(FileProblem, match=r"no folder.*To mend it: choose an output path"):
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "file" / "me", TrainConfig(steps=5))

@@ -12,6 +12,7 @@ from nldf_engine.apps.command import (
     Device,
     Json,
     check_device,
+    checking_flags,
     optional,
     output,
     positive,
@@ -34,6 +35,8 @@ class Demo(Command):
         "nldf demo --seed 5 --size 128 --json demo.json",
     )
 
+    writes: ClassVar[tuple[str, ...]] = ("out",)
+
     out: Annotated[Path, output("OUT.mp4")] = Path("demo.mp4")
     """video to write"""
     text: Annotated[str | None, optional("TEXT")] = None
@@ -54,12 +57,16 @@ class Demo(Command):
         positive(seconds=self.seconds, size=self.size)
         check_device(self.device)
         from nldf_engine.apps.bundled import bundled_avatar
+        from nldf_engine.base.seeds import check_seed
         from nldf_engine.data.synthetic import synthesise_speech
-        from nldf_engine.engine import Engine
+        from nldf_engine.engine import Engine, check_clip_path, check_size
 
+        check_clip_path(self.out, transparent=False)
         start = time.perf_counter()
+        with checking_flags():
+            check_size(self.size)
+            speech = synthesise_speech(self.text, self.seconds, check_seed(self.seed))
         engine = Engine.load(bundled_avatar(), device=self.device)
-        speech = synthesise_speech(self.text, self.seconds, self.seed)
         loaded = time.perf_counter()
         clip = engine.render((speech.samples, speech.rate), size=self.size)
         clip.save(self.out)

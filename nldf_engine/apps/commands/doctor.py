@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nldf_engine.apps.command import Command, Json, save_figures
+from nldf_engine.base.errors import NldfError
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,16 @@ class Doctor(Command):
     """also write the findings here"""
 
     def run(self) -> int:
-        """Examines the installation and prints the findings; 1 where rendering does not work."""
+        """Examines the installation and prints the findings.
+
+        Raises:
+            NldfError: rendering does not work.
+        """
         from nldf_engine.apps.examination import describe, examine
 
         findings = examine()
         print(describe(findings))
         save_figures(self.json, findings)
-        return 0 if findings["rendering"]["works"] else 1
+        if not findings["rendering"]["works"]:
+            raise NldfError(f"rendering does not work: {findings['rendering']['detail']}")
+        return 0

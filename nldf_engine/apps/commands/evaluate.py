@@ -8,7 +8,18 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.command import Command, Json, optional, output, positive, save_figures, value
+from nldf_engine.apps.command import (
+    Command,
+    Device,
+    Json,
+    check_device,
+    checking_flags,
+    optional,
+    output,
+    positive,
+    save_figures,
+    value,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,9 @@ class Evaluate(Command):
         "nldf evaluate avatars/me data/speaker --frames 100 -o report --json figures.json",
     )
 
+    reads: ClassVar[tuple[str, ...]] = ("avatar", "dataset")
+    fills: ClassVar[tuple[str, ...]] = ("out",)
+
     avatar: Annotated[Path, Positional, value("AVATAR")]
     """folder written by nldf train"""
     dataset: Annotated[Path, Positional, value("DATASET")]
@@ -34,15 +48,21 @@ class Evaluate(Command):
     """at most N frames; by default the whole part"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
     """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
+    size: Annotated[int | None, optional("N")] = None
+    """width to render and compare at, in pixels; by default the avatar's, at most the dataset's"""
+    device: Device = "auto"
+    """where to render"""
     json: Json = None
     """write the figures here, too"""
 
     def run(self) -> int:
         """Measures, and prints the figures one a line."""
-        positive(frames=self.frames)
+        positive(frames=self.frames, size=self.size)
+        check_device(self.device)
         from nldf_engine.evaluation import EvaluateConfig, evaluate
 
-        config = EvaluateConfig(split=self.split, frames=self.frames)
+        with checking_flags():
+            config = EvaluateConfig(self.split, self.frames, self.size, device=self.device)
         figures = evaluate(self.avatar, self.dataset, self.out, config)
         width = max(map(len, figures))
         for name, figure in figures.items():

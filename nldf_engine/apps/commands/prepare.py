@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.command import Command, Json, output, positive, save_figures, value
+from nldf_engine.apps.command import Command, Json, checking_flags, output, positive, save_figures, value
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Prepare(Command):
     )
     when_stopped: ClassVar[str] = "nothing is lost: the same command goes on from the last finished step"
 
+    reads: ClassVar[tuple[str, ...]] = ("video",)
+    writes: ClassVar[tuple[str, ...]] = ("dataset",)
+
     video: Annotated[Path, Positional, value("VIDEO")]
     """the video of the person"""
     dataset: Annotated[Path, output("DATASET")]
@@ -42,7 +45,8 @@ class Prepare(Command):
         positive(size=self.size)
         from nldf_engine.data.prepare import PrepareConfig, prepare
 
-        config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend)
+        with checking_flags():
+            config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend)
         report = prepare(self.video, self.dataset, config)
         print(report.text())
         save_figures(self.json, report.to_json())

@@ -14,6 +14,7 @@ from nldf_engine.apps.command import (
     Device,
     Json,
     check_device,
+    checking_flags,
     optional,
     output,
     positive,
@@ -38,6 +39,9 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
     )
 
+    reads: ClassVar[tuple[str, ...]] = ("avatar", "audio", "poses", "background")
+    writes: ClassVar[tuple[str, ...]] = ("out",)
+
     avatar: Annotated[Path, Positional, value("AVATAR")]
     """folder written by nldf train"""
     audio: Annotated[Path, Positional, value("AUDIO")]
@@ -60,12 +64,22 @@ class Render(Command):
         """Renders and writes the video, and prints how long it took."""
         positive(size=self.size)
         check_device(self.device)
-        from nldf_engine.engine import Engine
+        from nldf_engine.base.containers import SOUND_AGAIN, check_file
+        from nldf_engine.engine import Engine, check_clip_path, check_size
+        from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
+        from nldf_engine.rendering.poses import load_poses
 
+        with checking_flags():
+            check_size(self.size)
+        # What a person may have mistyped comes first: the rest takes its time.
+        check_clip_path(self.out, transparent=self.background == TRANSPARENT)
+        background = open_background(self.background)
+        check_file(self.audio, SOUND_AGAIN)
+        poses = self.poses if self.poses in ("track", "still") else load_poses(self.poses)
         start = time.perf_counter()
         engine = Engine.load(self.avatar, device=self.device)
         loaded = time.perf_counter()
-        clip = engine.render(self.audio, self.poses, background=self.background, size=self.size)
+        clip = engine.render(self.audio, poses, background=background, size=self.size)
         clip.save(self.out)
         seconds = time.perf_counter() - loaded
         figures = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from nldf_engine.apps.command import Command, Json, output, positive, save_figures, value
+from nldf_engine.apps.command import Command, Json, checking_flags, output, positive, save_figures, value
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Synthetic(Command):
         "nldf synthetic -o data/synthetic",
         "nldf synthetic -o speaker.mp4 --seconds 30 --size 512 --seed 7",
     )
+
+    writes: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Annotated[Path, output("DATASET|VIDEO.mp4")]
     """folder or video to write"""
@@ -38,7 +40,8 @@ class Synthetic(Command):
         positive(seconds=self.seconds, size=self.size)
         from nldf_engine.data.synthetic import SyntheticConfig, make_synthetic_dataset, make_synthetic_video
 
-        config = SyntheticConfig(seconds=self.seconds, size=self.size, seed=self.seed)
+        with checking_flags():
+            config = SyntheticConfig(seconds=self.seconds, size=self.size, seed=self.seed)
         if self.out.suffix.lower() == ".mp4":
             make_synthetic_video(self.out, config)
         else:

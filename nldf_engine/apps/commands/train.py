@@ -14,6 +14,7 @@ from nldf_engine.apps.command import (
     Json,
     UsageError,
     check_device,
+    checking_flags,
     optional,
     output,
     positive,
@@ -42,6 +43,9 @@ class Train(Command):
         "nothing is lost: the same command with --resume goes on from the last checkpoint"
     )
 
+    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher")
+    writes: ClassVar[tuple[str, ...]] = ("avatar",)
+
     preset: Annotated[str, Positional, value("PRESET")]
     """what to train: nldf-88 (the paper's light field), adnerf (its teacher), or one of their smaller
     versions for a CPU: nldf-small, adnerf-small; nldf-tiny, adnerf-tiny take seconds, for tests"""
@@ -60,7 +64,8 @@ class Train(Command):
     device: Device = "auto"
     """where to train"""
     resume: bool = False
-    """go on from the last checkpoint of AVATAR"""
+    """go on from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
+    than before: the learning rate then goes on as in a run of the larger budget"""
     seed: Annotated[int, value("N")] = 0
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
@@ -76,7 +81,7 @@ class Train(Command):
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.base.progress import clock
-        from nldf_engine.training import PRESETS, TrainConfig, find_preset, train
+        from nldf_engine.training import PRESETS, TrainConfig, check_settings, find_preset, train
 
         if self.preset not in PRESETS:
             raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(PRESETS)}")
@@ -84,16 +89,18 @@ class Train(Command):
             find_preset(self.preset, overrides)
         except ValueError as error:
             raise UsageError(f"--set {error}") from error
-        config = TrainConfig(
-            teacher=self.teacher,
-            size=self.size,
-            steps=self.steps,
-            minutes=self.minutes,
-            device=self.device,
-            resume=self.resume,
-            seed=self.seed,
-            overrides=overrides,
-        )
+        with checking_flags():
+            config = TrainConfig(
+                teacher=self.teacher,
+                size=self.size,
+                steps=self.steps,
+                minutes=self.minutes,
+                device=self.device,
+                resume=self.resume,
+                seed=self.seed,
+                overrides=overrides,
+            )
+            check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)
         print(
             f"{result.avatar}: {result.steps} steps in {clock(result.seconds)},"

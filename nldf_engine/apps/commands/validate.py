@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional
 
 from nldf_engine.apps.command import Command, Json, save_figures, value
+from nldf_engine.base.errors import FileProblem, NldfError
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,30 @@ class Validate(Command):
         "nldf validate avatars/me --json problems.json",
     )
 
+    reads: ClassVar[tuple[str, ...]] = ("path",)
+
     path: Annotated[Path, Positional, value("PATH")]
     """dataset or avatar"""
     json: Json = None
     """also write the problems here"""
 
     def run(self) -> int:
-        """Prints a line for each problem; 1 where one of them is an error."""
+        """Prints a line for each problem.
+
+        Raises:
+            NldfError: one of them is an error; it tells the first.
+        """
         from nldf_engine.data.validate import validate
 
         problems = validate(self.path)
         for problem in problems:
             print(problem)
-        errors = sum(problem.severity == "error" for problem in problems)
+        errors = [problem for problem in problems if problem.severity == "error"]
         if not problems:
             print(f"{self.path}: nothing is wrong with it")
         found = [problem.to_json() for problem in problems]
-        save_figures(self.json, {"path": str(self.path), "errors": errors, "problems": found})
-        return 1 if errors else 0
+        save_figures(self.json, {"path": str(self.path), "errors": len(errors), "problems": found})
+        if errors:
+            first = FileProblem(errors[0].where, errors[0].what, errors[0].mend)
+            raise NldfError(f"{first}{f' ({len(errors)} errors in all)' if len(errors) > 1 else ''}")
+        return 0

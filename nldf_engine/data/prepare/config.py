@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nldf_engine.audio import FRONTENDS
+
 SMALLEST, LARGEST = 64, 2048
 
 
@@ -39,6 +41,10 @@ class PrepareConfig:
             )
         if self.fps != 25.0:
             raise ValueError(f"PrepareConfig: fps must be 25, which the audio windows assume, got {self.fps}")
+        known = [name for name in FRONTENDS if name != "precomputed"]
+        if self.audio_frontend and self.audio_frontend not in known:
+            came = repr(self.audio_frontend)
+            raise ValueError(f"PrepareConfig: audio_frontend must be one of {', '.join(known)}, got {came}")
         if not 1.3 <= self.margin <= 6:
             raise ValueError(f"PrepareConfig: margin must be in 1.3..6, got {self.margin}")
         if not 0 <= self.smoothing <= 100 or not 0 <= self.crf <= 40:

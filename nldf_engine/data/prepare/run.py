@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
 from nldf_engine.base.progress import track as track_bar
@@ -71,7 +72,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
     Raises:
         FileProblem: the video can't be read, is shorter than 2 s, or shows no face; or the output can't be
             written.
-        MissingBackend: mediapipe is not installed.
+        MissingBackend: mediapipe is not installed, or the audio front-end lacks its library or weights.
     """
     config = config or PrepareConfig()
     path, out = check_file(video), check_target(Path(out))
@@ -79,6 +80,9 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
     if info.seconds < checks.SHORTEST_SECONDS:
         short = f"it lasts {info.seconds:.2f} s, and at least {checks.SHORTEST_SECONDS:.0f} s are needed"
         raise FileProblem(path, short, "record at least a minute of speech")
+    if config.audio_frontend:
+        # Its library and weights are asked for now; they are needed at the very end.
+        FrontendConfig(config.audio_frontend).resolve()
     begin = time.monotonic()
     key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
     with told_plainly(out):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nldf_engine.base.seeds import check_seed
 from nldf_engine.data.synthetic.text import words_of_text
 
 SMALLEST, LARGEST = 32, 1024
@@ -43,6 +44,7 @@ class SyntheticConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"SyntheticConfig: {name} must be an integer, got {value!r}")
+        check_seed(self.seed)
         if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float):
             raise TypeError(f"SyntheticConfig: seconds must be a number, got {self.seconds!r}")
         if not SHORTEST <= self.seconds <= LONGEST:
