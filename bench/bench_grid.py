@@ -60,7 +60,7 @@ def test_forward(race, device, name, points):
     x, table, _ = case(device, spec, points)
     runs = contestants(spec)
     for run in runs.values():
-        torch.testing.assert_close(runs["native"](x, table), run(x, table), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(runs["native"](x, table), run(x, table), rtol=1e-3, atol=1e-3)
     race(
         {key: lambda run=run: run(x, table) for key, run in runs.items()},
         device=device, units=dict.fromkeys(runs, points), unit="points", rounds=15,
@@ -84,7 +84,7 @@ def test_forward_and_backward(race, device, name, points, wanted):
     # Within float32's error at vertices the sides may differ, so a few coordinates may.
     want = steps["native"]()
     for got in (run() for run in steps.values()):
-        torch.testing.assert_close(got[0], want[0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(got[0], want[0], rtol=1e-3, atol=1e-2)
         for ours, theirs in zip(want[1:], got[1:], strict=True):
             assert ((ours - theirs).abs() > 1e-3 * theirs.abs().mean()).double().mean() < 1e-3
     race(

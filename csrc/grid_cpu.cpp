@@ -69,6 +69,10 @@ void run_kernel(int64_t dims, int64_t features, const typename Kernel<T, 2, 0>::
 // in the order of the parts. So the result is the same for the same number of threads.
 template <class T>
 void add_table_gradient(const GridBackwardArgs<T>& args, const GridLevels& levels, int threads) {
+  // Below this much work a second thread costs more than it helps.
+  constexpr int64_t kLeast = 1 << 15;
+  const int64_t work = ((args.points * args.levels) << args.dims) + args.offsets[args.levels];
+  if (work < kLeast) threads = 1;
   int64_t parts[kGridLevels], scratch[kGridLevels], scratch_size = 0, most = 1;
   for (int64_t l = 0; l < args.levels; ++l) {
     // A part costs the clearing and the summing of its entries: worth it only below its additions' cost.

@@ -104,8 +104,7 @@ struct GridLaunch {
 // One thread a point, level and W features; levels along y, so that the blocks that run at one time mostly
 // share a level's entries.
 template <int D, int W>
-__global__ void __launch_bounds__(kThreads)
-    grid_kernel(const __grid_constant__ GridLaunch<GridArgs<float>> a) {
+__global__ void __launch_bounds__(kThreads) grid_kernel(const GridLaunch<GridArgs<float>> a) {
   const GridArgs<float>& args = a.args;
   const GridLevel& level = a.levels.level[blockIdx.y];
   const int features = static_cast<int>(args.features), groups = features / W;
@@ -128,10 +127,20 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+struct Cleared {
+  float* values;
+  int64_t size;
+};
+__global__ void __launch_bounds__(kThreads) grid_clear_kernel(const Cleared cleared) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < cleared.size; i += step) {
+    cleared.values[i] = 0;
+  }
+}
+
 // As above, with one thread for at most two features, which one atomic addition can hold.
 template <int D, int W>
-__global__ void __launch_bounds__(kThreads)
-    grid_table_kernel(const __grid_constant__ GridLaunch<GridBackwardArgs<float>> a) {
+__global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
   const GridLevel& level = a.levels.level[blockIdx.y];
   const int features = static_cast<int>(args.features), groups = features / W;
@@ -159,7 +168,7 @@ __global__ void __launch_bounds__(kThreads)
 // spill.
 template <int D, int W>
 __global__ void __launch_bounds__(kThreads, 2)
-    grid_points_kernel(const __grid_constant__ GridLaunch<GridBackwardArgs<float>> a) {
+    grid_points_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
   const int features = static_cast<int>(args.features), lane = threadIdx.x % kLanes;
   const int64_t row = args.levels * features;
@@ -216,12 +225,11 @@ int access_width(int64_t features, int most, std::initializer_list<const float*>
 template <class Args>
 void launch_levels(const char* name, void (*kernel)(GridLaunch<Args>), const GridLaunch<Args>& launched,
                    int64_t items, int64_t levels, int items_per_block, const Exec& exec) {
+  if (items == 0) return;
   constexpr int64_t kMostBlocks = 1 << 16;
-  const dim3 blocks(
-      static_cast<unsigned>(std::min((items + items_per_block - 1) / items_per_block, kMostBlocks)),
-      static_cast<unsigned>(levels));
-  kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(exec.stream)>>>(launched);
-  check_cuda(cudaGetLastError(), name);
+  const int64_t blocks = std::min((items + items_per_block - 1) / items_per_block, kMostBlocks);
+  launch_shape(name, kernel, {dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(levels)), kThreads},
+               exec, launched);
 }
 
 template <int D>
@@ -240,6 +248,8 @@ void grid_backward_dims(const GridBackwardArgs<float>& args, const Exec& exec) {
   const GridLaunch<GridBackwardArgs<float>> launched{
       args, make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims)};
   if (args.v_table) {
+    const Cleared cleared{args.v_table, args.offsets[args.levels] * args.features};
+    launch("grid_clear", grid_clear_kernel, cleared, cleared.size, kThreads, kThreads, exec);
     const int width = access_width(args.features, 2, {args.v_out, args.v_table});
     const Kernel kernel = width == 2 ? grid_table_kernel<D, 2> : grid_table_kernel<D, 1>;
     launch_levels("grid_backward", kernel, launched, args.points * (args.features / width), args.levels,
@@ -256,21 +266,12 @@ void grid_backward_dims(const GridBackwardArgs<float>& args, const Exec& exec) {
 }  // namespace
 
 void grid_cuda(const GridArgs<float>& args, const Exec& exec) {
-  if (args.points == 0) return;
-  const DeviceGuard guard(exec.device);
   if (args.dims == 2) return grid_dims<2>(args, exec);
   if (args.dims == 3) return grid_dims<3>(args, exec);
   return grid_dims<4>(args, exec);
 }
 
 void grid_backward_cuda(const GridBackwardArgs<float>& args, const Exec& exec) {
-  const DeviceGuard guard(exec.device);
-  if (args.v_table) {
-    const size_t size = static_cast<size_t>(args.offsets[args.levels] * args.features) * sizeof(float);
-    check_cuda(cudaMemsetAsync(args.v_table, 0, size, static_cast<cudaStream_t>(exec.stream)),
-               "grid_backward: cudaMemsetAsync");
-  }
-  if (args.points == 0) return;
   if (args.dims == 2) return grid_backward_dims<2>(args, exec);
   if (args.dims == 3) return grid_backward_dims<3>(args, exec);
   return grid_backward_dims<4>(args, exec);
