@@ -1,4 +1,4 @@
-"""The kernels that run on csrc/simt, and a problem of any size for each. A new kernel is one function here."""
+"""The kernels that run on csrc/simt, and a problem of any size for each. A new one is one function here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,8 @@ class Problem:
         outputs: shapes of what it writes, tensors it updates, or None for a null pointer.
         numbers: the other fields.
         twin: the outputs in plain PyTorch, computed in the dtype it is given.
-        slack: added to the tolerance, relative to the largest value; for kernels in half precision.
+        slack: added to the tolerance, relative to the largest value.
+        dtype: of the outputs that are given as shapes.
     """
 
     inputs: dict[str, Tensor]
@@ -34,6 +36,7 @@ class Problem:
     numbers: dict[str, float]
     twin: Twin
     slack: float = 1e-6
+    dtype: type = np.float32
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def check(library: Library, kernel: str, problem: Problem, seed: int) -> None:
     """
     inputs = {name: tensor.numpy() for name, tensor in problem.inputs.items()}
     outputs = {n: o.numpy() if isinstance(o, Tensor) else o for n, o in problem.outputs.items()}
-    got = library.run(kernel, inputs, outputs, seed=seed, **problem.numbers)
+    got = library.run(kernel, inputs, outputs, seed=seed, dtype=problem.dtype, **problem.numbers)
     single, double = problem.twin(torch.float32), problem.twin(torch.float64)
     for name, want in double.items():
         result = torch.from_numpy(got[name])
@@ -144,7 +147,7 @@ def rays_backward(size: int) -> Problem:
 # --- beams --------------------------------------------------------------------------------------------------
 
 BEAMS = Source("csrc/beams_cuda.cu", "beams.h", ("beams", "beams_backward"))
-_BEAM = {"near": 0.4, "far": 1.3, "points": 5, "frequencies": 4, "scale": 2.0}
+_BEAM = {"near": 0.4, "far": 1.3, "points": 11, "frequencies": 3, "scale": 2.0}
 
 
 def _beams_inputs(rays: int) -> dict[str, Tensor]:
@@ -160,13 +163,13 @@ def beams(size: int) -> Problem:
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM)}
 
-    return Problem(inputs, {"encoded": (size, 15 * 9)}, {"rays": size, **_BEAM}, twin)
+    return Problem(inputs, {"encoded": (size, 33 * 7)}, {"rays": size, **_BEAM}, twin)
 
 
 @case(BEAMS)
 def beams_backward(size: int) -> Problem:
     inputs = _beams_inputs(size)
-    cotangent = torch.randn(size, 15 * 9, generator=torch.Generator().manual_seed(1))
+    cotangent = torch.randn(size, 33 * 7, generator=torch.Generator().manual_seed(1))
 
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         both = leaves(inputs, dtype, "origins", "directions")
@@ -274,3 +277,56 @@ def grid_backward(size: int) -> Problem:
 @case(GRID, "grid_backward")
 def grid_backward_volume(size: int) -> Problem:
     return _grid_problem(_VOLUME, size, True)
+
+
+# --- layers: what the fused network's kernels are made of ---------------------------------------------------
+
+MMA_BLOCK = Source("tests/simt/mma_block.cu", "layers.h", ("mma_block",))
+WGMMA_RING = Source("tests/simt/wgmma_ring.cu", "layers.h", ("wgmma_ring",))
+
+
+def swizzle(weights: Tensor) -> Tensor:
+    """[N, K] to chunks [K / 64, N, 64] whose 16-byte columns j lie at j ^ (n % 8), as wgmma reads them."""
+    rows, width = weights.shape
+    chunks = weights.reshape(rows, width // 64, 8, 8).transpose(0, 1)
+    columns = torch.arange(8)[None] ^ (torch.arange(rows) % 8)[:, None]
+    packed = torch.empty_like(chunks)
+    packed.scatter_(2, columns[None, :, :, None].expand_as(chunks), chunks)
+    return packed.contiguous()
+
+
+@case(MMA_BLOCK)
+def mma_block(size: int) -> Problem:
+    g = torch.Generator().manual_seed(size)
+    given = {
+        "x": torch.randn(size, 64, generator=g).half(),
+        "w1": (0.2 * torch.randn(64, 64, generator=g)).half(),
+        "b1": 0.5 * torch.randn(64, generator=g),
+        "w2": (0.2 * torch.randn(64, 64, generator=g)).half(),
+        "b2": 0.5 * torch.randn(64, generator=g),
+    }
+
+    # In float32 halves are rounded where the kernel rounds them, in float64 nowhere.
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        x, w1, b1, w2, b2 = (value.to(dtype) for value in given.values())
+        hidden = torch.relu(x @ w1.T + b1)
+        if dtype == torch.float32:
+            hidden = hidden.half().float()
+        y = torch.relu(x + hidden @ w2.T + b2)
+        return {"y": y.half() if dtype == torch.float32 else y}
+
+    return Problem(given, {"y": (size, 64)}, {"rows": size}, twin, dtype=np.float16)
+
+
+@case(WGMMA_RING)
+def wgmma_ring(size: int) -> Problem:
+    g = torch.Generator().manual_seed(size)
+    x = torch.randn(size, 256, generator=g).half()
+    weights = (0.1 * torch.randn(128, 256, generator=g)).half()
+    b = 0.5 * torch.randn(128, generator=g)
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        return {"y": torch.relu(x.to(dtype) @ weights.to(dtype).T + b.to(dtype))}
+
+    inputs = {"x": x, "packed": swizzle(weights), "b": b}
+    return Problem(inputs, {"y": (size, 128)}, {"rows": size}, twin)
