@@ -15,6 +15,7 @@
 
 #include "beams.h"
 #include "rays.h"
+#include "samples.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -83,6 +84,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsArgs<double>>(m, "segments_cpu_float64", nldf::segments_cpu);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cpu_float32", nldf::segments_backward_cpu);
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
+  bind<nldf::SamplesArgs<float>>(m, "samples_cpu_float32", nldf::samples_cpu);
+  bind<nldf::SamplesArgs<double>>(m, "samples_cpu_float64", nldf::samples_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
@@ -92,6 +95,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
+  bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

@@ -43,3 +43,18 @@ def segments_reference(
     size = sigma.shape[1] // segments
     colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
     return colors, 1 - through[:, passed.shape[1]], weights
+
+
+def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:
+    """Twin of `ops.resample`: distances and weights [R, S], jitter [R, N] or None to [R, S + N]."""
+    middles = 0.5 * (distances[:, 1:] + distances[:, :-1])
+    mass = weights[:, 1:-1].nan_to_num(0).clamp(0, 1e15) + 1e-5
+    cdf = torch.cumsum(mass / mass.sum(-1, keepdim=True), -1)
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], -1)
+    steps = torch.arange(count, dtype=cdf.dtype, device=cdf.device).expand(len(cdf), count)
+    u = ((steps + (0.5 if jitter is None else jitter)) / count).contiguous()
+    above = torch.searchsorted(cdf.contiguous(), u, right=True).clamp(1, cdf.shape[1] - 1)
+    low, high = middles.gather(1, above - 1), middles.gather(1, above)
+    cdf_low = cdf.gather(1, above - 1)
+    share = ((u - cdf_low) / (cdf.gather(1, above) - cdf_low)).nan_to_num(0).clamp(0, 1)
+    return torch.cat([distances, low + share * (high - low)], 1).sort(1).values

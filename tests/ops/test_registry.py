@@ -25,7 +25,9 @@ CALLS = {
     "segments": lambda **kw: ops.composite_segments(
         torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8), **kw
     ),
+    "samples": lambda **kw: ops.resample(torch.rand(2, 8).sort(1).values, torch.rand(2, 8), 4, **kw),
 }
+WITHOUT_GRADIENT = {"samples"}
 
 
 def test_every_operation_is_in_the_list_of_calls():
@@ -42,7 +44,7 @@ def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
         f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",
     ):  # fmt: skip
         assert (ROOT / path).is_file(), f"{path} is missing"
-    assert f"{noun}_backward" in native.REGISTERED
+    assert (f"{noun}_backward" in native.REGISTERED) == (noun not in WITHOUT_GRADIENT)
     assert hasattr(torch.ops.nldf, noun)
 
 
