@@ -14,6 +14,7 @@
 #endif
 
 #include "beams.h"
+#include "compact.h"
 #include "rays.h"
 #include "samples.h"
 #include "segments.h"
@@ -86,6 +87,9 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
   bind<nldf::SamplesArgs<float>>(m, "samples_cpu_float32", nldf::samples_cpu);
   bind<nldf::SamplesArgs<double>>(m, "samples_cpu_float64", nldf::samples_cpu);
+  bind<nldf::CompactArgs>(m, "compact_cpu_uint8", nldf::compact_cpu);
+  bind<nldf::CompactOverArgs<float>>(m, "compact_over_cpu_float32", nldf::compact_over_cpu);
+  bind<nldf::CompactOverArgs<double>>(m, "compact_over_cpu_float64", nldf::compact_over_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
@@ -96,6 +100,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
   bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);
+  bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
+  bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

@@ -58,3 +58,27 @@ def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Te
     cdf_low = cdf.gather(1, above - 1)
     share = ((u - cdf_low) / (cdf.gather(1, above) - cdf_low)).nan_to_num(0).clamp(0, 1)
     return torch.cat([distances, low + share * (high - low)], 1).sort(1).values
+
+
+def compact_reference(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Twin of `ops.compact_rays`: mask [R] to order [R] and count [1], both int32."""
+    chosen = mask.nonzero()[:, 0]
+    others = (mask == 0).nonzero()[:, 0].flip(0)
+    count = torch.full((1,), len(chosen), dtype=torch.int32, device=mask.device)
+    return torch.cat([chosen, others]).to(torch.int32), count
+
+
+def compact_over_reference(
+    colors: Tensor, opacity: Tensor, order: Tensor,
+    under_color: Tensor | None = None, under_alpha: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Twin of `ops.composite_rays`: colours [N, 3], opacity [N], order [R] to colour [R, 3], alpha [R]."""
+    chosen = order[: len(colors)].long()
+    color, alpha = colors.new_zeros(len(order), 3), colors.new_zeros(len(order))
+    color[chosen], alpha[chosen] = colors, opacity
+    hidden = 1 - alpha
+    if under_color is not None:
+        color = color + hidden[:, None] * under_color
+    if under_alpha is not None:
+        alpha = alpha + hidden * under_alpha
+    return color, alpha

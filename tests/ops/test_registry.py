@@ -18,7 +18,7 @@ from nldf_engine.base.errors import MissingBackend
 from nldf_engine.ops import native, reference
 
 ROOT = Path(__file__).resolve().parents[2]
-NOUNS = sorted({name.removesuffix("_backward") for name in native.REGISTERED})
+NOUNS = sorted({name.split("_")[0] for name in native.REGISTERED})
 CALLS = {
     "rays": lambda **kw: ops.generate_rays(torch.eye(4)[None], torch.ones(1, 4), torch.rand(1, 3, 2), **kw),
     "beams": lambda **kw: ops.encode_beams(torch.rand(2, 3), torch.rand(2, 3), 0.5, 1.0, 4, 2, **kw),
@@ -26,8 +26,9 @@ CALLS = {
         torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8), **kw
     ),
     "samples": lambda **kw: ops.resample(torch.rand(2, 8).sort(1).values, torch.rand(2, 8), 4, **kw),
+    "compact": lambda **kw: ops.compact_rays(torch.rand(9) > 0.5, **kw),
 }
-WITHOUT_GRADIENT = {"samples"}
+WITHOUT_GRADIENT = {"samples", "compact"}
 
 
 def test_every_operation_is_in_the_list_of_calls():
