@@ -36,17 +36,13 @@ def _compact_over(
     colors: Tensor, opacity: Tensor, order: Tensor, under_color: Tensor | None, under_alpha: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     out_color, out_alpha = _compact_over_fake(colors, opacity, order, under_color, under_alpha)
-    given = {"colors": colors, "opacity": opacity, "order": order}
-    absent: dict[str, Tensor | None] = {}
-    for name, value in (("under_color", under_color), ("under_alpha", under_alpha)):
-        if value is None:
-            absent[name] = None
-        else:
-            given[name] = value
     native.launch(
         "compact_over",
-        given,
-        absent | {"out_color": out_color, "out_alpha": out_alpha},
+        {
+            "colors": colors, "opacity": opacity, "order": order,
+            "under_color": under_color, "under_alpha": under_alpha,
+        },
+        {"out_color": out_color, "out_alpha": out_alpha},
         dtypes={"order": torch.int32},
         rays=len(order), chosen=len(colors),
     )  # fmt: skip

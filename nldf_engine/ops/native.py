@@ -89,7 +89,7 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
 
 def launch(
     name: str,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor | None],
     outputs: Mapping[str, Tensor | None],
     dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
     **sizes: float,
@@ -100,13 +100,14 @@ def launch(
         name: the kernel, without device and dtype.
         inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
             ones, so they are made contiguous here; that is free where they already are.
+            None passes a null pointer; the first is a tensor.
         outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
         dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct.
     """
-    like = next(iter(inputs.values()))
+    like = next(value for value in inputs.values() if value is not None)
     kernel = _kernel(name, like)
-    held = {key: value.contiguous() for key, value in inputs.items()}
+    held = {key: None if value is None else value.contiguous() for key, value in inputs.items()}
     addresses = {}
     for key, value in [*held.items(), *outputs.items()]:
         dtype = dtypes.get(key, like.dtype)

@@ -34,15 +34,21 @@ def beams_reference(
 
 
 def segments_reference(
-    sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Twin of `ops.composite_segments`: colours [R, M, 3], opacity [R] and the samples' weights [R, S]."""
+    sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4,
+    background: Tensor | None = None, distances: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Twin of `ops.composite_segments`: colours [R, M, 3], opacity [R], weights [R, S], depth [R]."""
     passed = torch.exp(-sigma * delta)
     through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
     weights = through[:, : passed.shape[1]] * (1 - passed)
     size = sigma.shape[1] // segments
     colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
-    return colors, 1 - through[:, passed.shape[1]], weights
+    left = through[:, passed.shape[1]]
+    if background is not None:
+        last = colors[:, -1:] + (left[:, None] * background)[:, None]
+        colors = torch.cat([colors[:, :-1], last], 1)
+    depth = (weights * (0 if distances is None else distances)).sum(1)
+    return colors, 1 - left, weights, depth
 
 
 def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:

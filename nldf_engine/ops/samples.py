@@ -16,11 +16,12 @@ MOST_ON_CUDA = 1024
 def _samples(distances: Tensor, weights: Tensor, jitter: Tensor | None, count: int) -> Tensor:
     merged = _samples_fake(distances, weights, jitter, count)
     rays, samples = distances.shape
-    inputs = {"distances": distances, "weights": weights}
-    absent: dict[str, Tensor | None] = {"jitter": None}
-    if jitter is not None:
-        inputs, absent = inputs | {"jitter": jitter}, {}
-    native.launch("samples", inputs, absent | {"merged": merged}, rays=rays, samples=samples, count=count)
+    native.launch(
+        "samples",
+        {"distances": distances, "weights": weights, "jitter": jitter},
+        {"merged": merged},
+        rays=rays, samples=samples, count=count,
+    )  # fmt: skip
     return merged
 
 
