@@ -6,6 +6,7 @@ They are what the kernels are tested against, and what `backend="reference"` run
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,15 +23,17 @@ def rays_reference(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Te
 def beams_reference(
     origins: Tensor, directions: Tensor, near: float, far: float,
     points: int = 16, frequencies: int = 10, scale: float = 1.0,
+    pad_to: int = 1, dtype: torch.dtype | None = None,
 ) -> Tensor:  # fmt: skip
-    """Twin of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)]."""
+    """Twin of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)], then padded."""
     distance = torch.linspace(near, far, points, dtype=origins.dtype, device=origins.device)
     x = (origins[:, None] + distance[:, None] * directions[:, None]) * scale
     x = x.reshape(len(origins), 3 * points)
     parts = [x]
     for level in range(frequencies):
         parts += [torch.sin(x * 2**level), torch.cos(x * 2**level)]
-    return torch.cat(parts, -1)
+    encoded = torch.cat(parts, -1)
+    return F.pad(encoded, (0, -encoded.shape[1] % pad_to)).to(dtype or encoded.dtype)
 
 
 def segments_reference(
