@@ -146,8 +146,8 @@ template <class T, class Out>
 void beams_cpu(const BeamsArgs<T, Out>& args, const Exec& exec);
 template <class T>
 void beams_backward_cpu(const BeamsBackwardArgs<T>& args, const Exec& exec);
-template <class Out>
-void beams_cuda(const BeamsArgs<float, Out>& args, const Exec& exec);
+void beams_cuda(const BeamsArgs<float>& args, const Exec& exec);
+void beams_half_cuda(const BeamsArgs<float, Half>& args, const Exec& exec);
 void beams_backward_cuda(const BeamsBackwardArgs<float>& args, const Exec& exec);
 
 }  // namespace nldf

@@ -61,13 +61,13 @@ __global__ void __launch_bounds__(kThreads) beams_backward_kernel(BeamsBackwardA
 }
 }  // namespace
 
-template <class Out>
-void beams_cuda(const BeamsArgs<float, Out>& args, const Exec& exec) {
-  launch("beams", beams_kernel<Out>, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
+void beams_cuda(const BeamsArgs<float>& args, const Exec& exec) {
+  launch("beams", beams_kernel<float>, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
 }
 
-template void beams_cuda(const BeamsArgs<float>&, const Exec&);
-template void beams_cuda(const BeamsArgs<float, Half>&, const Exec&);
+void beams_half_cuda(const BeamsArgs<float, Half>& args, const Exec& exec) {
+  launch("beams_half", beams_kernel<Half>, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
+}
 
 void beams_backward_cuda(const BeamsBackwardArgs<float>& args, const Exec& exec) {
   launch("beams_backward", beams_backward_kernel, args, args.rays, kThreads / kWarp, kThreads, exec);

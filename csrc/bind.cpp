@@ -97,7 +97,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::RaysArgs<float>>(m, "rays_cuda_float32", nldf::rays_cuda);
   bind<nldf::RaysBackwardArgs<float>>(m, "rays_backward_cuda_float32", nldf::rays_backward_cuda);
   bind<nldf::BeamsArgs<float>>(m, "beams_cuda_float32", nldf::beams_cuda);
-  bind<nldf::BeamsArgs<float, nldf::Half>>(m, "beams_half_cuda_float32", nldf::beams_cuda);
+  bind<nldf::BeamsArgs<float, nldf::Half>>(m, "beams_half_cuda_float32", nldf::beams_half_cuda);
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);

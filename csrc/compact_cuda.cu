@@ -1,5 +1,6 @@
 #include "compact.h"
 #include "launch.cuh"
+#include "ptx.cuh"
 
 namespace nldf {
 
@@ -27,7 +28,7 @@ __device__ int sum_block(int value, int* shared) {
 }
 
 __global__ void __launch_bounds__(kThreads) compact_count_kernel(CompactArgs args) {
-  __shared__ int shared[kWarps];
+  NLDF_SHARED(int, shared, kWarps);
   const int64_t tiles = compact_tiles(args);
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     int chosen = 0;
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) compact_count_kernel(CompactArgs arg
 // Each block adds up the tiles before its own by itself: a few hundred numbers from the cache, and no block
 // has to wait for another.
 __global__ void __launch_bounds__(kThreads) compact_order_kernel(CompactArgs args) {
-  __shared__ int shared[kWarps];
+  NLDF_SHARED(int, shared, kWarps);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t tiles = compact_tiles(args);
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {

@@ -1,4 +1,5 @@
 #include "launch.cuh"
+#include "ptx.cuh"
 #include "samples.h"
 
 namespace nldf {
@@ -38,7 +39,8 @@ __device__ int rank_of(const float* sorted, int count, float value) {
 // of the masses up to and with each bin, and the draws. Where each value goes in the merged row is its index
 // among its own plus its rank among the others: coarse ones stand before draws equal to them.
 __global__ void __launch_bounds__(kThreads) samples_kernel(SamplesArgs<float> args) {
-  __shared__ float shared[kWarps][kMostSharedSamples];
+  using Row = float[kMostSharedSamples];
+  NLDF_SHARED(Row, shared, kWarps);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int samples = static_cast<int>(args.samples), count = static_cast<int>(args.count);
   const int bins = samples - 2;

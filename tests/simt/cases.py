@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldf_engine.ops.reference import beams_reference, rays_reference, segments_reference
+from nldf_engine.ops.reference import (
+    beams_reference,
+    compact_over_reference,
+    compact_reference,
+    rays_reference,
+    samples_reference,
+    segments_reference,
+)
 from simt.runner import Library, Source
 
 Twin = Callable[[torch.dtype], dict[str, Tensor]]
@@ -142,7 +149,7 @@ def rays_backward(size: int) -> Problem:
 
 # --- beams --------------------------------------------------------------------------------------------------
 
-BEAMS = Source("csrc/beams_cuda.cu", "beams.h", ("beams", "beams_backward"))
+BEAMS = Source("csrc/beams_cuda.cu", "beams.h", ("beams", "beams_half", "beams_backward"))
 _BEAM = {"near": 0.4, "far": 1.3, "points": 5, "frequencies": 4, "scale": 2.0}
 
 
@@ -159,7 +166,18 @@ def beams(size: int) -> Problem:
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM)}
 
-    return Problem(inputs, {"encoded": (size, 15 * 9)}, {"rays": size, **_BEAM}, twin)
+    return Problem(inputs, {"encoded": (size, 15 * 9)}, {"rays": size, **_BEAM, "columns": 15 * 9}, twin)
+
+
+@case(BEAMS)
+def beams_half(size: int) -> Problem:
+    inputs = _beams_inputs(size)
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM, pad_to=16)}
+
+    encoded = torch.full((size, 144), 7.0, dtype=torch.float16)
+    return Problem(inputs, {"encoded": encoded}, {"rays": size, **_BEAM, "columns": 144}, twin, slack=5e-4)
 
 
 @case(BEAMS)
@@ -196,10 +214,14 @@ def segments(size: int) -> Problem:
 
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         out = segments_reference(*(x.to(dtype) for x in inputs.values()), _SEGMENTS)
-        return dict(zip(("colors", "opacity", "weights"), out, strict=True))
+        return dict(zip(("colors", "opacity", "weights"), out[:3], strict=True))
 
     outputs = {"colors": (size, _SEGMENTS, 3), "opacity": (size,), "weights": (size, _SAMPLES)}
+    outputs |= dict.fromkeys(("background", "distances", "depth"))
     return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, twin)
+
+
+_EXTRAS = ("background", "distances", "v_depth", "v_background", "v_distances")
 
 
 @case(SEGMENTS)
@@ -217,7 +239,113 @@ def segments_backward(size: int) -> Problem:
     shape = (size, _SAMPLES)
     return Problem(
         inputs | {"v_colors": v_colors, "v_opacity": v_opacity},
-        {"v_sigma": shape, "v_rgb": (*shape, 3), "v_delta": shape},
+        {"v_sigma": shape, "v_rgb": (*shape, 3), "v_delta": shape, **dict.fromkeys(_EXTRAS)},
         {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS},
         twin,
     )
+
+
+def _over_inputs(rays: int) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(rays + 1)
+    distances = torch.sort(torch.rand(rays, _SAMPLES, generator=g), 1).values
+    return _segments_inputs(rays) | {"background": torch.rand(rays, 3, generator=g), "distances": distances}
+
+
+@case(SEGMENTS, "segments")
+def segments_over(size: int) -> Problem:
+    inputs = _over_inputs(size)
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        sigma, rgb, delta, background, distances = (x.to(dtype) for x in inputs.values())
+        out = segments_reference(sigma, rgb, delta, _SEGMENTS, background, distances)
+        return {"colors": out[0], "opacity": out[1], "depth": out[3]}
+
+    outputs = {"colors": (size, _SEGMENTS, 3), "opacity": (size,), "weights": None, "depth": (size,)}
+    return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, twin)
+
+
+@case(SEGMENTS, "segments_backward")
+def segments_over_backward(size: int) -> Problem:
+    inputs = _over_inputs(size)
+    g = torch.Generator().manual_seed(1)
+    v = {
+        "v_colors": torch.randn(size, _SEGMENTS, 3, generator=g),
+        "v_opacity": torch.randn(size, generator=g),
+        "v_depth": torch.randn(size, generator=g),
+    }
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        every = leaves(inputs, dtype, *inputs)
+        sigma, rgb, delta, background, distances = every
+        colors, opacity, _, depth = segments_reference(sigma, rgb, delta, _SEGMENTS, background, distances)
+        out = gradients([colors, opacity, depth], list(v.values()), every)
+        return {f"v_{name}": gradient for name, gradient in zip(inputs, out, strict=True)}
+
+    outputs: dict[str, Any] = {f"v_{name}": tuple(tensor.shape) for name, tensor in inputs.items()}
+    numbers = {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}
+    return Problem(inputs | v, outputs, numbers, twin)
+
+
+# --- samples ------------------------------------------------------------------------------------------------
+
+SAMPLES = Source("csrc/samples_cuda.cu", "samples.h", ("samples",))
+
+
+@case(SAMPLES)
+def samples(size: int) -> Problem:
+    g = torch.Generator().manual_seed(size)
+    count = 37
+    inputs = {
+        "distances": torch.sort(torch.rand(size, 35, generator=g), 1).values,
+        "weights": 0.01 + torch.rand(size, 35, generator=g),
+        "jitter": torch.rand(size, count, generator=g),
+    }
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        distances, weights, jitter = (x.to(dtype) for x in inputs.values())
+        return {"merged": samples_reference(distances, weights, count, jitter)}
+
+    numbers = {"rays": size, "samples": 35, "count": count}
+    return Problem(inputs, {"merged": (size, 35 + count)}, numbers, twin)
+
+
+# --- compact ------------------------------------------------------------------------------------------------
+
+COMPACT = Source("csrc/compact_cuda.cu", "compact.h", ("compact", "compact_over"))
+
+
+@case(COMPACT)
+def compact(size: int) -> Problem:
+    rays = 17 * size  # up to three tiles
+    mask = (torch.rand(rays, generator=torch.Generator().manual_seed(size)) > 0.6).to(torch.uint8) * 3
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        return dict(zip(("order", "count"), compact_reference(mask), strict=True))
+
+    outputs = {
+        "order": torch.full((rays,), -7, dtype=torch.int32),
+        "count": torch.zeros(1, dtype=torch.int32),
+        "tiles": torch.full((-(-rays // 2048),), -7, dtype=torch.int32),
+    }
+    return Problem({"mask": mask}, outputs, {"rays": rays}, twin, slack=0)
+
+
+@case(COMPACT)
+def compact_over(size: int) -> Problem:
+    g = torch.Generator().manual_seed(size)
+    order, count = compact_reference((torch.rand(size, generator=g) > 0.4).to(torch.uint8))
+    chosen = int(count)
+    inputs = {
+        "colors": torch.rand(chosen, 3, generator=g),
+        "opacity": torch.rand(chosen, generator=g),
+        "order": order,
+        "under_color": torch.rand(size, 3, generator=g),
+        "under_alpha": torch.rand(size, generator=g),
+    }
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        given = [x if x.dtype == torch.int32 else x.to(dtype) for x in inputs.values()]
+        return dict(zip(("out_color", "out_alpha"), compact_over_reference(*given), strict=True))
+
+    outputs = {"out_color": (size, 3), "out_alpha": (size,)}
+    return Problem(inputs, outputs, {"rays": size, "chosen": chosen}, twin)
