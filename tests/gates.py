@@ -101,7 +101,7 @@ def kernel_name(mangled: str) -> str:
         length = int(digits[0])
         name, rest = rest[digits.end() :][:length], rest[digits.end() + length :]
     templated = re.match(r"I(.*?)EE", rest)
-    return f"{name}<{templated[1]}>" if templated else name
+    return f"{name}<{re.sub(r'NS_[0-9]+', '', templated[1])}>" if templated else name
 
 
 def parse_ptxas(source: str, report: str) -> list[Usage]:
