@@ -20,7 +20,8 @@
 #       iniconfig pluggy packaging pygments safetensors av tyro typing_extensions
 # The compiled module is put into nldf_engine/ of this checkout (git ignores it).
 #
-# Settings: PYTHON, OUT, GPU_ARCH (90a), GPU_SECONDS (540), GPU_NCU ("segments_kernel resmlp").
+# Settings: PYTHON, OUT, GPU_ARCH (90a), GPU_SECONDS (540), GPU_NCU (SUITE:KERNEL ...: the kernel that
+# ncu looks at, as a regular expression, and the bench that launches it).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -40,6 +41,7 @@ mkdir -p "$WORK/state" "$WORK/site"
 STEPS=$WORK/state/steps.jsonl
 LOG=$OUT/log.txt
 : >"$LOG"
+rm -f "$OUT"/results.json "$OUT"/golden.tar.gz "$OUT"/ncu_*.txt
 export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}" PATH="$WORK/site/bin:$PATH"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 SECONDS=0
@@ -80,7 +82,7 @@ if compgen -G "bench/wheels/*.whl" >/dev/null; then
   step "install bench/wheels" 60 "$PYTHON" -m pip install -q --no-index --no-deps --upgrade \
     --target "$WORK/site" bench/wheels/*.whl
 fi
-step "environment" 60 "$PYTHON" bench/gpu.py environment "$WORK/state/environment.json"
+step "environment" 120 "$PYTHON" bench/gpu.py environment "$WORK/state/environment.json"
 NVCC=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 DEVICE=false
 $DRY || { "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null && DEVICE=true; }
@@ -109,14 +111,14 @@ fi
 # --- correctness: one process a file, because a fault on the device ends the process it happens in ---------
 
 TEST=(-m pytest -q -p no:cacheprovider -o addopts=--import-mode=importlib -rs)
+if $BUILT && ! $DEVICE; then
+  step "checks can be collected" 120 "$PYTHON" "${TEST[@]}" --collect-only -k cuda tests/ops
+fi
 for file in tests/ops/test_*.py; do
   grep -q "device" "$file" || continue # no test of it runs on a device
   name="check $(basename "$file" .py | sed s/^test_//)"
   if $DEVICE; then
     step "$name" 90 "$PYTHON" bench/gpu.py pytest-must-run "$PYTHON" "${TEST[@]}" --timeout 60 -k cuda "$file"
-  elif $BUILT; then
-    step "$name (collected)" 60 "$PYTHON" "${TEST[@]}" --collect-only -k cuda "$file"
-    skip "$name" "$NO_DEVICE"
   else
     skip "$name" "$NO_DEVICE"
   fi
@@ -168,12 +170,15 @@ for tool in memcheck racecheck; do
   fi
 done
 NCU=$(command -v ncu || ls /usr/local/cuda/bin/ncu 2>/dev/null)
-for kernel in ${GPU_NCU:-segments_kernel resmlp}; do
-  if ! $DEVICE; then skip "ncu $kernel" "$NO_DEVICE"
+for pair in ${GPU_NCU:-segments:segments_kernel resmlp:resmlp}; do
+  suite=bench/bench_${pair%%:*}.py kernel=${pair#*:}
+  if [ ! -f "$suite" ]; then skip "ncu $kernel" "$suite is not in this checkout"
+  elif ! $DEVICE; then skip "ncu $kernel" "$NO_DEVICE"
   elif [ -z "$NCU" ]; then skip "ncu $kernel" "ncu is not on this machine"
   else
     step "ncu $kernel" 80 "$NCU" --clock-control none -k "regex:$kernel" -c 1 --section SpeedOfLight \
-      --section Occupancy --section MemoryWorkloadAnalysis "$PYTHON" bench/gpu.py small 65536 &&
+      --section Occupancy --section MemoryWorkloadAnalysis "$PYTHON" "${TEST[@]}" --benchmark-disable \
+      -k cuda "$suite" &&
       cp "$WORK/state/output" "$OUT/ncu_$kernel.txt"
   fi
 done

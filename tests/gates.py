@@ -253,8 +253,8 @@ def main() -> int:
         release = (re.search(r"release [\d.]+, V[\d.]+", release) or [""])[0]
         args.output.write_text(
             f"# What nvcc makes of the kernels\n\nWritten by `make gates` with nvcc {release}. "
-            "No kernel spills, uses stack or draws a warning.\n\n"
-            f"{text}\n"
+            + ("\n\n".join(faults) or "No kernel spills, uses stack or draws a warning.")
+            + f"\n\n{text}\n"
         )
     for fault in faults:
         print(f"FAULT: {fault}", file=sys.stderr)

@@ -54,7 +54,7 @@ def test_report_keeps_what_was_measured(tmp_path):
     assert report["suites"]["beams"] == [{"name": "test_forward[cuda-64]", "params": {}, "threads": 2}]
 
 
-def test_small_calls_run_every_operation():
-    """What the sanitiser and the profiler watch calls the operations, here on the CPU."""
+def test_small_calls_run():
+    """What the sanitiser watches runs, here on the CPU, and names the operations it leaves out."""
     done = gpu("small", "9", "cpu")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "not called:" in done.stdout, done.stderr
