@@ -251,8 +251,8 @@ void hook(const void* p, size_t bytes, Access access, bool aligned, void* where)
     simt::hook(p, bytes, simt::Access::write, false, SIMT_HERE); \
   }
 SIMT_HOOKS(1)
-SIMT_HOOKS(2) SIMT_HOOKS(4) SIMT_HOOKS(8)
-    SIMT_HOOKS(16) extern "C" void __tsan_read_range(void* p, size_t bytes) {
+SIMT_HOOKS(2)
+SIMT_HOOKS(4) SIMT_HOOKS(8) SIMT_HOOKS(16) extern "C" void __tsan_read_range(void* p, size_t bytes) {
   simt::hook(p, bytes, simt::Access::read, false, SIMT_HERE);
 }
 extern "C" void __tsan_write_range(void* p, size_t bytes) {

@@ -2,6 +2,7 @@
 // process. The harness runs kernels in a process of their own, so nothing needs to be unwound.
 #include <dlfcn.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cstdarg>
@@ -66,7 +67,7 @@ std::string at_line(const char* label, void* where) {
 }
 
 void on_fault(int signal, siginfo_t* info, void*) {
-  if (signal == SIGALRM) {
+  if (signal == SIGPROF) {
     write_out("the kernel ran out of time: a loop that never ends, or a wait for nothing" + at_thread());
   } else {
     write_out("access outside of every buffer, or misaligned: " + buffer_near(info->si_addr) + at_thread());
@@ -122,11 +123,14 @@ void catch_signals(int report, unsigned seconds) {
   struct sigaction action{};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  for (const int signal : {SIGSEGV, SIGBUS, SIGALRM}) sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGPROF}) sigaction(signal, &action, nullptr);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  alarm(seconds);
+  // Time of this process, not of the clock: the machine may be busy.
+  itimerval limit{};
+  limit.it_value.tv_sec = static_cast<time_t>(seconds);
+  setitimer(ITIMER_PROF, &limit, nullptr);
 }
 
 }  // namespace simt

@@ -1,7 +1,7 @@
 """Builds .cu sources with g++ against csrc/simt and runs their launchers on numpy arrays.
 
-    library = build(Source("csrc/segments_cuda.cu", "segments.h", ("segments",)), race=True)
-    out = library.run("segments", {"sigma": sigma, ...}, {"colors": (rays, 4, 3), ...}, seed=3, rays=rays, ...)
+    library = builder.build(Source("csrc/segments_cuda.cu", "segments.h", ("segments",)), race=True)
+    out = library.run("segments", {"sigma": sigma, ...}, {"colors": (rays, 4, 3), ...}, seed=3, rays=rays)
 
 Compiled files are kept, by the hash of everything that went into them, where `cache` says.
 """
@@ -164,7 +164,7 @@ class Library:
             outputs: shapes of arrays it writes, of `dtype` (poisoned: what it doesn't write is NaN); an
                 array instead is what it updates; None passes a null pointer.
             seed: of the schedule.
-            seconds: after which a run counts as hanging.
+            seconds: of processor time, after which a run counts as hanging.
             numbers: the other fields of its argument struct.
 
         Raises:

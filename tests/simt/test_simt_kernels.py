@@ -10,6 +10,8 @@ from simt.runner import Builder, Library
 PLAIN_SEEDS = (0, 1, 2, 3, 4, 5)
 RACE_SEEDS = (0, 1, 2)
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
+
 
 @pytest.fixture(scope="session")
 def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
