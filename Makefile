@@ -29,7 +29,7 @@ CPP := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -
 # An environment that `make test` has made holds the package as well: `make demo` uses it as it is.
 INSTALLED = $(STAMPS)/$(if $(wildcard $(STAMPS)/develop),develop,package)
 
-.PHONY: help demo test lint format bench cuda clean needs
+.PHONY: help demo test lint format gates bench cuda clean needs
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -50,6 +50,10 @@ format: $(STAMPS)/develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
+
+# Every kernel for every architecture: no spill, no stack, no warning. Needs nvcc, but no GPU.
+gates: $(STAMPS)/develop
+	$(BIN)/python tests/gates.py -o docs/kernels-ptxas.md
 
 bench: $(STAMPS)/develop
 	$(BIN)/nldf bench

@@ -36,6 +36,28 @@ def test_forward(race, device, rays, frequencies):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("rays", [4096, 65536])
+def test_half(race, device, rays):
+    """The twin makes float32, pads it and rounds it; `float32` is the kernel without the rounding."""
+    inputs = case(device, rays)
+    numbers = NUMBERS | {"pad_to": 16, "dtype": torch.float16}
+
+    def run(backend: str) -> torch.Tensor:
+        return ops.encode_beams(*inputs, **numbers, backend=backend)
+
+    torch.testing.assert_close(run("native"), run("reference"), rtol=2e-3, atol=1e-3)
+    count = dict.fromkeys(("native", "reference", "float32"), rays)
+    moved = dict.fromkeys(count, 2 * rays * 1008) | {"float32": 4 * rays * 1008}
+    race(
+        {
+            **{name: lambda b=name: run(b) for name in ("native", "reference")},
+            "float32": lambda: ops.encode_beams(*inputs, **NUMBERS),
+        },
+        device=device, units=count, unit="rays", work=moved,
+        rounds=20 if rays == 4096 else 8,
+    )  # fmt: skip
+
+
 def test_forward_and_backward(race, device):
     rays, frequencies = 4096, 10
     leaves = [x.requires_grad_() for x in case(device, rays)]

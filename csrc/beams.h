@@ -2,35 +2,37 @@
 //
 // K points p_k = o + t_k d from near to far, both included, times `scale`, are the 3K coordinates x of a
 // beam, point by point. The encoding is x, sin x, cos x, sin 2x, cos 2x, ..., sin 2^(L-1) x, cos 2^(L-1) x:
-// 2 L + 1 blocks of 3K.
+// 2 L + 1 blocks of 3K. Rows may be wider than that, as matrix instructions like them: the rest is zero.
 #pragma once
 
 #include <cstdint>
 #include <tuple>
 
 #include "fields.h"
+#include "half.h"
 #include "hd.h"
 #include "maths.h"
 
 namespace nldf {
 
-template <class T>
+template <class T, class Out = T>
 struct BeamsArgs {
   const T* origins;     // [R, 3]
   const T* directions;  // [R, 3]
-  T* encoded;           // [R, 3 K (2 L + 1)]
+  Out* encoded;         // [R, columns]
   int64_t rays;         // R
   int64_t points;       // K
   int64_t frequencies;  // L
   T near_, far_;        // distances of the first and last point
   T scale;              // multiplies the points before they are encoded
+  int64_t columns;      // of a row, at least 3 K (2 L + 1)
 
   static constexpr auto fields() {
     return std::make_tuple(field("origins", &BeamsArgs::origins), field("directions", &BeamsArgs::directions),
                            field("encoded", &BeamsArgs::encoded), field("rays", &BeamsArgs::rays),
                            field("points", &BeamsArgs::points), field("frequencies", &BeamsArgs::frequencies),
                            field("near", &BeamsArgs::near_), field("far", &BeamsArgs::far_),
-                           field("scale", &BeamsArgs::scale));
+                           field("scale", &BeamsArgs::scale), field("columns", &BeamsArgs::columns));
   }
 };
 
@@ -87,19 +89,23 @@ NLDF_HD void beam_coordinates(const Args& args, int64_t ray, int64_t first, T x[
 
 // Writes N neighbouring columns of the encoding; `stride` is 3K. The host takes N lanes at a time so that
 // they fill vector registers, the device one a thread.
-template <int N, class T>
-NLDF_HD void encode_coordinates(const T x[N], int64_t frequencies, int64_t stride, T* out) {
-  for (int i = 0; i < N; ++i) out[i] = x[i];
+template <int N, class T, class Out>
+NLDF_HD void encode_coordinates(const T x[N], int64_t frequencies, int64_t stride, Out* out) {
+  for (int i = 0; i < N; ++i) out[i] = Out(x[i]);
   if (frequencies == 0) return;
   Angle<T> angles[N];
   NLDF_LANES
   for (int i = 0; i < N; ++i) make_angle(x[i], angles[i]);
   T times = 1;
   for (int64_t level = 0; level < frequencies; ++level) {
-    T* sines = out + (2 * level + 1) * stride;
-    T* cosines = sines + stride;
+    Out* sines = out + (2 * level + 1) * stride;
+    Out* cosines = sines + stride;
     NLDF_LANES
-    for (int i = 0; i < N; ++i) sine_cosine(angles[i], times, sines[i], cosines[i]);
+    for (int i = 0; i < N; ++i) {
+      T sine, cosine;
+      sine_cosine(angles[i], times, sine, cosine);
+      sines[i] = Out(sine), cosines[i] = Out(cosine);
+    }
     times *= 2;
   }
 }
@@ -128,11 +134,20 @@ NLDF_HD void encode_coordinates_backward(const T x[N], int64_t frequencies, int6
   }
 }
 
-template <class T>
-void beams_cpu(const BeamsArgs<T>& args, const Exec& exec);
+// Zeros behind the encoding, in steps of `stride` from the given column on.
+template <class T, class Out>
+NLDF_HD void pad_beam(const BeamsArgs<T, Out>& args, int64_t ray, int64_t column, int64_t stride) {
+  const int64_t width = 3 * args.points * (2 * args.frequencies + 1);
+  for (int64_t i = width + column; i < args.columns; i += stride)
+    args.encoded[ray * args.columns + i] = Out(0);
+}
+
+template <class T, class Out>
+void beams_cpu(const BeamsArgs<T, Out>& args, const Exec& exec);
 template <class T>
 void beams_backward_cpu(const BeamsBackwardArgs<T>& args, const Exec& exec);
 void beams_cuda(const BeamsArgs<float>& args, const Exec& exec);
+void beams_half_cuda(const BeamsArgs<float, Half>& args, const Exec& exec);
 void beams_backward_cuda(const BeamsBackwardArgs<float>& args, const Exec& exec);
 
 }  // namespace nldf

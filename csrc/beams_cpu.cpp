@@ -17,17 +17,17 @@ void over_coordinates(int64_t coordinates, const Each& each) {
 }
 }  // namespace
 
-template <class T>
-void beams_cpu(const BeamsArgs<T>& args, const Exec& exec) {
+template <class T, class Out>
+void beams_cpu(const BeamsArgs<T, Out>& args, const Exec& exec) {
   const int64_t stride = 3 * args.points;
-  const int64_t width = stride * (2 * args.frequencies + 1);
   parallel_for(args.rays, kRays, exec.threads, [&](int64_t begin, int64_t end) {
     for (int64_t ray = begin; ray < end; ++ray) {
       over_coordinates(stride, [&](auto lanes, int64_t first) {
         T x[lanes()];
         beam_coordinates<lanes()>(args, ray, first, x);
-        encode_coordinates<lanes()>(x, args.frequencies, stride, args.encoded + ray * width + first);
+        encode_coordinates<lanes()>(x, args.frequencies, stride, args.encoded + ray * args.columns + first);
       });
+      pad_beam(args, ray, 0, 1);
     }
   });
 }
@@ -60,6 +60,7 @@ void beams_backward_cpu(const BeamsBackwardArgs<T>& args, const Exec& exec) {
 
 template void beams_cpu(const BeamsArgs<float>&, const Exec&);
 template void beams_cpu(const BeamsArgs<double>&, const Exec&);
+template void beams_cpu(const BeamsArgs<float, Half>&, const Exec&);
 template void beams_backward_cpu(const BeamsBackwardArgs<float>&, const Exec&);
 template void beams_backward_cpu(const BeamsBackwardArgs<double>&, const Exec&);
 

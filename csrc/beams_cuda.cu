@@ -10,16 +10,17 @@ constexpr int kLanes =
     30;  // lanes of a warp that work in the backward: a multiple of 3, so each keeps its axis
 
 // One thread a coordinate: neighbouring threads write neighbouring columns.
-__global__ void __launch_bounds__(kThreads) beams_kernel(BeamsArgs<float> args) {
+template <class Out>
+__global__ void __launch_bounds__(kThreads) beams_kernel(BeamsArgs<float, Out> args) {
   const int64_t stride = 3 * args.points;
-  const int64_t width = stride * (2 * args.frequencies + 1);
   const int64_t total = args.rays * stride;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < total; i += step) {
     const int64_t ray = i / stride, column = i % stride;
     float x[1];
     beam_coordinates<1>(args, ray, column, x);
-    encode_coordinates<1>(x, args.frequencies, stride, args.encoded + ray * width + column);
+    encode_coordinates<1>(x, args.frequencies, stride, args.encoded + ray * args.columns + column);
+    pad_beam(args, ray, column, stride);
   }
 }
 
@@ -61,7 +62,11 @@ __global__ void __launch_bounds__(kThreads) beams_backward_kernel(BeamsBackwardA
 }  // namespace
 
 void beams_cuda(const BeamsArgs<float>& args, const Exec& exec) {
-  launch("beams", beams_kernel, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
+  launch("beams", beams_kernel<float>, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
+}
+
+void beams_half_cuda(const BeamsArgs<float, Half>& args, const Exec& exec) {
+  launch("beams_half", beams_kernel<Half>, args, args.rays * 3 * args.points, kThreads, kThreads, exec);
 }
 
 void beams_backward_cuda(const BeamsBackwardArgs<float>& args, const Exec& exec) {

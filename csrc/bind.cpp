@@ -15,7 +15,9 @@
 
 #include "beams.h"
 #include "grid.h"
+#include "compact.h"
 #include "rays.h"
+#include "samples.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -78,6 +80,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::RaysBackwardArgs<double>>(m, "rays_backward_cpu_float64", nldf::rays_backward_cpu);
   bind<nldf::BeamsArgs<float>>(m, "beams_cpu_float32", nldf::beams_cpu);
   bind<nldf::BeamsArgs<double>>(m, "beams_cpu_float64", nldf::beams_cpu);
+  bind<nldf::BeamsArgs<float, nldf::Half>>(m, "beams_half_cpu_float32", nldf::beams_cpu);
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cpu_float32", nldf::beams_backward_cpu);
   bind<nldf::BeamsBackwardArgs<double>>(m, "beams_backward_cpu_float64", nldf::beams_backward_cpu);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cpu_float32", nldf::segments_cpu);
@@ -88,17 +91,26 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::GridArgs<double>>(m, "grid_cpu_float64", nldf::grid_cpu);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cpu_float32", nldf::grid_backward_cpu);
   bind<nldf::GridBackwardArgs<double>>(m, "grid_backward_cpu_float64", nldf::grid_backward_cpu);
+  bind<nldf::SamplesArgs<float>>(m, "samples_cpu_float32", nldf::samples_cpu);
+  bind<nldf::SamplesArgs<double>>(m, "samples_cpu_float64", nldf::samples_cpu);
+  bind<nldf::CompactArgs>(m, "compact_cpu_uint8", nldf::compact_cpu);
+  bind<nldf::CompactOverArgs<float>>(m, "compact_over_cpu_float32", nldf::compact_over_cpu);
+  bind<nldf::CompactOverArgs<double>>(m, "compact_over_cpu_float64", nldf::compact_over_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
   bind<nldf::RaysArgs<float>>(m, "rays_cuda_float32", nldf::rays_cuda);
   bind<nldf::RaysBackwardArgs<float>>(m, "rays_backward_cuda_float32", nldf::rays_backward_cuda);
   bind<nldf::BeamsArgs<float>>(m, "beams_cuda_float32", nldf::beams_cuda);
+  bind<nldf::BeamsArgs<float, nldf::Half>>(m, "beams_half_cuda_float32", nldf::beams_half_cuda);
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
   bind<nldf::GridArgs<float>>(m, "grid_cuda_float32", nldf::grid_cuda);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cuda_float32", nldf::grid_backward_cuda);
+  bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);
+  bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
+  bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) segments_kernel(SegmentsArgs<float> 
   for (int64_t base = static_cast<int64_t>(blockIdx.x) * kRaysPerBlock; base < args.rays; base += step) {
     const int64_t ray = base + threadIdx.x / kLanes;
     const bool valid = ray < args.rays;
-    float transmittance = 1;
+    float transmittance = 1, depth = 0;
     for (int64_t segment = 0; segment < args.segments; ++segment) {
       float red = 0, green = 0, blue = 0;
       const int64_t end = (segment + 1) * per_segment;
@@ -59,16 +59,24 @@ __global__ void __launch_bounds__(kThreads) segments_kernel(SegmentsArgs<float> 
           green += weight * args.rgb[3 * i + 1];
           blue += weight * args.rgb[3 * i + 2];
           if (args.weights) args.weights[i] = weight;
+          if (args.distances) depth += weight * args.distances[i];
         }
         transmittance *= __shfl_sync(kAll, product, kLanes - 1, kLanes);
       }
       red = sum_lanes(red), green = sum_lanes(green), blue = sum_lanes(blue);
       if (valid && lane < 3) {
-        args.colors[(ray * args.segments + segment) * 3 + lane] =
-            lane == 0 ? red : (lane == 1 ? green : blue);
+        float color = lane == 0 ? red : (lane == 1 ? green : blue);
+        if (args.background && segment == args.segments - 1) {
+          color += transmittance * args.background[3 * ray + lane];
+        }
+        args.colors[(ray * args.segments + segment) * 3 + lane] = color;
       }
     }
-    if (valid && lane == 0) args.opacity[ray] = 1.0f - transmittance;
+    depth = sum_lanes(depth);
+    if (valid && lane == 0) {
+      args.opacity[ray] = 1.0f - transmittance;
+      if (args.depth) args.depth[ray] = depth;
+    }
   }
 }
 
@@ -92,7 +100,9 @@ __global__ void __launch_bounds__(kThreads, 8) segments_backward_kernel(Segments
       last = __shfl_sync(kAll, next, kLanes - 1, kLanes);
     }
     __syncwarp();  // the way back reads what neighbouring lanes wrote
-    const float v_opacity = valid ? args.v_opacity[ray] : 0.0f;
+    const float v_opacity = valid ? ray_v_opacity(args, ray) : 0.0f;
+    const float v_expected = valid ? ray_v_depth(args, ray) : 0.0f;
+    if (args.v_background && valid && lane < 3) background_gradient(args, ray, last, lane);
     float behind = 0;
     for (int64_t end = args.samples; end > 0; end -= kLanes) {
       const int64_t k = end - kLanes + lane;  // the last piece may reach below 0
@@ -107,6 +117,7 @@ __global__ void __launch_bounds__(kThreads, 8) segments_backward_kernel(Segments
           v_color[c] = v[c];
           g += v_color[c] * args.rgb[3 * (first + k) + c];
         }
+        if (args.distances) g += v_expected * args.distances[first + k];
       }
       const float weight = before - next;
       const float sum = sum_above(weight * g, lane);
@@ -118,6 +129,7 @@ __global__ void __launch_bounds__(kThreads, 8) segments_backward_kernel(Segments
       if (mine) {
         for (int c = 0; c < 3; ++c) args.v_rgb[3 * (first + k) + c] = weight * v_color[c];
         if (args.v_delta) args.v_delta[first + k] = args.sigma[first + k] * v_depth;
+        if (args.v_distances) args.v_distances[first + k] = weight * v_expected;
         args.v_sigma[first + k] = args.delta[first + k] * v_depth;
       }
     }

@@ -17,7 +17,7 @@ from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
-from nldf_engine.rendering.volume import resample_distances, sample_lengths, stratified_distances
+from nldf_engine.rendering.volume import sample_lengths, stratified_distances
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ class RadianceField(nn.Module):
         bounds = config.bounds
         distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, perturb)
         coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
-        extra = resample_distances(distances, weights, config.fine, perturb)
-        merged = torch.cat([distances, extra], 1).sort(1).values
+        jitter = distances.new_empty(count, config.fine).uniform_() if perturb else None
+        merged = ops.resample(distances.contiguous(), weights, config.fine, jitter, backend=self.backend)
         fine, _ = self._pass(self.fine, rays, code, merged, config.segments)
         return fine, coarse
 

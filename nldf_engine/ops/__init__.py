@@ -9,17 +9,22 @@ where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 
 from nldf_engine.ops import reference
 from nldf_engine.ops.beams import encode_beams
+from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import GridSpec, encode_grid
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
 
 __all__ = [
     "GridSpec",
     "backends",
+    "compact_rays",
+    "composite_rays",
     "composite_segments",
     "encode_beams",
     "encode_grid",
     "generate_rays",
     "reference",
+    "resample",
 ]

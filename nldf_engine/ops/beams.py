@@ -13,25 +13,30 @@ from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import beams_reference
 
 MOST_FREQUENCIES = 16
+MOST_PADDING = 1024
 
 
 def _beams(
-    origins: Tensor, directions: Tensor, near: float, far: float, points: int, frequencies: int, scale: float
-) -> Tensor:
-    encoded = _beams_fake(origins, directions, near, far, points, frequencies, scale)
+    origins: Tensor, directions: Tensor, near: float, far: float, points: int, frequencies: int,
+    scale: float, pad_to: int = 1, half: bool = False,
+) -> Tensor:  # fmt: skip
+    encoded = _beams_fake(origins, directions, near, far, points, frequencies, scale, pad_to, half)
     native.launch(
-        "beams",
+        "beams_half" if half else "beams",
         {"origins": origins, "directions": directions},
         {"encoded": encoded},
         rays=len(origins), points=points, frequencies=frequencies, near=near, far=far, scale=scale,
+        columns=encoded.shape[1], dtypes={"encoded": encoded.dtype},
     )  # fmt: skip
     return encoded
 
 
 def _beams_fake(
-    origins: Tensor, directions: Tensor, near: float, far: float, points: int, frequencies: int, scale: float
-) -> Tensor:
-    return origins.new_empty(origins.shape[0], 3 * points * (2 * frequencies + 1))
+    origins: Tensor, directions: Tensor, near: float, far: float, points: int, frequencies: int,
+    scale: float, pad_to: int = 1, half: bool = False,
+) -> Tensor:  # fmt: skip
+    columns = -(-3 * points * (2 * frequencies + 1) // pad_to) * pad_to
+    return origins.new_empty(origins.shape[0], columns, dtype=torch.float16 if half else origins.dtype)
 
 
 def _beams_backward(
@@ -57,7 +62,7 @@ def _beams_backward_fake(
 
 native.register(
     "beams(Tensor origins, Tensor directions, float near, float far, int points, int frequencies,"
-    " float scale) -> Tensor",
+    " float scale, int pad_to=1, bool half=False) -> Tensor",
     _beams,
     _beams_fake,
 )
@@ -71,30 +76,34 @@ native.register(
 
 class _Beams(torch.autograd.Function):
     @staticmethod
-    def forward(origins: Tensor, directions: Tensor, *numbers: float) -> Tensor:
-        return torch.ops.nldf.beams(origins, directions, *numbers)
+    def forward(origins: Tensor, directions: Tensor, pad_to: int, *numbers: float) -> Tensor:
+        return torch.ops.nldf.beams(origins, directions, *numbers, pad_to)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:2])
-        ctx.numbers = inputs[2:]
+        ctx.numbers = inputs[3:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_encoded: Tensor) -> tuple[Any, ...]:
-        gradients = torch.ops.nldf.beams_backward(*ctx.saved_tensors, v_encoded, *ctx.numbers)
-        return *gradients, *(None for _ in ctx.numbers)
+        _, _, points, frequencies, _ = ctx.numbers
+        unpadded = v_encoded[:, : 3 * points * (2 * frequencies + 1)]
+        gradients = torch.ops.nldf.beams_backward(*ctx.saved_tensors, unpadded, *ctx.numbers)
+        return *gradients, None, *(None for _ in ctx.numbers)
 
 
 def encode_beams(
     origins: Tensor, directions: Tensor, near: float, far: float,
-    points: int = 16, frequencies: int = 10, *, scale: float = 1.0, backend: str = "native",
+    points: int = 16, frequencies: int = 10, *, scale: float = 1.0,
+    dtype: torch.dtype | None = None, pad_to: int = 1, backend: str = "native",
 ) -> Tensor:  # fmt: skip
     """Points along rays, frequency-encoded.
 
     K points from near to far, both included and evenly spaced, times `scale`, make the vector
     x = [x_1, y_1, z_1, x_2, ...] of 3K. The encoding is [x, sin x, cos x, sin 2x, cos 2x, ...,
-    sin 2^(L-1) x, cos 2^(L-1) x] in blocks of 3K. Gradients flow to origins and directions.
+    sin 2^(L-1) x, cos 2^(L-1) x] in blocks of 3K. Gradients flow to origins and directions; in
+    float16 there are none.
 
     Args:
         origins, directions: [R, 3].
@@ -103,13 +112,18 @@ def encode_beams(
         frequencies: L in [0, 16]; 0 gives the points alone. Sines are right to 2e-7 up to 4e5
             radians and to 5e-7 up to 6e6; beyond that float32 itself no longer tells angles apart.
         scale: multiplies the points before they are encoded, for example 1 / radius of the scene.
+        dtype: of the result: the inputs' (None), or torch.float16 from float32, rounded once from the
+            float32 result, for networks that run in half precision. The points themselves (coordinates,
+            not the sines) must stay below 65504.
+        pad_to: makes the number of columns a multiple of this by zeros on the right; 16 for matrix
+            instructions.
         backend: "native" or "reference".
 
     Returns:
-        [R, 3 K (2 L + 1)].
+        [R, C], C = 3 K (2 L + 1) rounded up to a multiple of `pad_to`.
 
     Raises:
-        TypeError, ValueError: an argument doesn't fit.
+        TypeError, ValueError: an argument doesn't fit, or a gradient in float16 is asked for.
         MissingBackend: the kernel for this device isn't built.
 
     Example:
@@ -125,11 +139,24 @@ def encode_beams(
     check.number("scale", scale)
     check.integer("points", points, 1)
     check.integer("frequencies", frequencies, 0, MOST_FREQUENCIES)
+    check.integer("pad_to", pad_to, 1, MOST_PADDING)
+    half = dtype == torch.float16
+    if dtype not in (None, origins.dtype, torch.float16) or (half and origins.dtype != torch.float32):
+        raise TypeError(
+            f"encode_beams: dtype must be None, {origins.dtype} or, from torch.float32, torch.float16; "
+            f"got {dtype}"
+        )
+    tracked = torch.is_grad_enabled() and (origins.requires_grad or directions.requires_grad)
+    if half and tracked:
+        raise ValueError(
+            "encode_beams: dtype=torch.float16 has no gradient; ask for torch.float32, or call it under "
+            "torch.no_grad()"
+        )
     if not near < far:
         raise ValueError(f"encode_beams: far must be greater than near={near}, got {far}")
     numbers = (float(near), float(far), points, frequencies, float(scale))
     if not native.use_native("encode_beams", backend):
-        return beams_reference(origins, directions, *numbers)
-    if torch.is_grad_enabled() and (origins.requires_grad or directions.requires_grad):
-        return _Beams.apply(origins, directions, *numbers)
-    return torch.ops.nldf.beams(origins, directions, *numbers)
+        return beams_reference(origins, directions, *numbers, pad_to, dtype)
+    if tracked:
+        return _Beams.apply(origins, directions, pad_to, *numbers)
+    return torch.ops.nldf.beams(origins, directions, *numbers, pad_to, half)

@@ -20,6 +20,7 @@ class Checker:
 
     Args:
         op: name of the operation, as messages give it.
+        dtypes: what the first tensor may be, and how messages say it (`named`).
 
     Example:
         >>> check = Checker("composite_segments")
@@ -30,8 +31,12 @@ class Checker:
         ValueError: composite_segments: rgb must have the shape [R=2, S=8, 3], got [2, 7, 3]
     """
 
-    def __init__(self, op: str) -> None:
+    def __init__(
+        self, op: str, dtypes: Sequence[torch.dtype] = DTYPES, named: str = "torch.float32 (or torch.float64)"
+    ) -> None:
         self.op = op
+        self.dtypes = dtypes
+        self.named = named
         self.sizes: dict[str, int] = {}
         self._first: tuple[str, Tensor] | None = None
 
@@ -45,10 +50,8 @@ class Checker:
         if not isinstance(value, Tensor):
             raise TypeError(f"{self.op}: {name} must be a torch.Tensor, got {type(value).__name__}")
         if self._first is None:
-            if value.dtype not in DTYPES:
-                raise TypeError(
-                    f"{self.op}: {name} must be torch.float32 (or torch.float64), got {value.dtype}"
-                )
+            if value.dtype not in self.dtypes:
+                raise TypeError(f"{self.op}: {name} must be {self.named}, got {value.dtype}")
             if value.device.type not in ("cpu", "cuda"):
                 raise ValueError(f"{self.op}: {name} must be on the CPU or a CUDA device, got {value.device}")
             if value.dtype == torch.float64 and value.device.type == "cuda":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch  # before _C, so that one OpenMP runtime is mapped and torch.set_num_threads governs both
@@ -88,7 +88,11 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
 
 
 def launch(
-    name: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None], **sizes: float
+    name: str,
+    inputs: Mapping[str, Tensor | None],
+    outputs: Mapping[str, Tensor | None],
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
+    **sizes: float,
 ) -> None:
     """Runs a kernel: on the calling thread's OpenMP team, or on torch's current stream of the device.
 
@@ -96,17 +100,20 @@ def launch(
         name: the kernel, without device and dtype.
         inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
             ones, so they are made contiguous here; that is free where they already are.
+            None passes a null pointer; the first is a tensor.
         outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
+        dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct.
     """
-    like = next(iter(inputs.values()))
+    like = next(value for value in inputs.values() if value is not None)
     kernel = _kernel(name, like)
-    held = {key: value.contiguous() for key, value in inputs.items()}
+    held = {key: None if value is None else value.contiguous() for key, value in inputs.items()}
     addresses = {}
     for key, value in [*held.items(), *outputs.items()]:
-        if value is not None and (value.dtype != like.dtype or value.device != like.device):
+        dtype = dtypes.get(key, like.dtype)
+        if value is not None and (value.dtype != dtype or value.device != like.device):
             raise TypeError(
-                f"{name}: {key} must be {like.dtype} on {like.device}, got {value.dtype} on {value.device}"
+                f"{name}: {key} must be {dtype} on {like.device}, got {value.dtype} on {value.device}"
             )
         addresses[key] = 0 if value is None else value.data_ptr()
     if like.device.type == "cuda":

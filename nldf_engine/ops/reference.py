@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -29,27 +30,74 @@ def rays_reference(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Te
 def beams_reference(
     origins: Tensor, directions: Tensor, near: float, far: float,
     points: int = 16, frequencies: int = 10, scale: float = 1.0,
+    pad_to: int = 1, dtype: torch.dtype | None = None,
 ) -> Tensor:  # fmt: skip
-    """Twin of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)]."""
+    """Twin of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)], then padded."""
     distance = torch.linspace(near, far, points, dtype=origins.dtype, device=origins.device)
     x = (origins[:, None] + distance[:, None] * directions[:, None]) * scale
     x = x.reshape(len(origins), 3 * points)
     parts = [x]
     for level in range(frequencies):
         parts += [torch.sin(x * 2**level), torch.cos(x * 2**level)]
-    return torch.cat(parts, -1)
+    encoded = torch.cat(parts, -1)
+    return F.pad(encoded, (0, -encoded.shape[1] % pad_to)).to(dtype or encoded.dtype)
 
 
 def segments_reference(
-    sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Twin of `ops.composite_segments`: colours [R, M, 3], opacity [R] and the samples' weights [R, S]."""
+    sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4,
+    background: Tensor | None = None, distances: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Twin of `ops.composite_segments`: colours [R, M, 3], opacity [R], weights [R, S], depth [R]."""
     passed = torch.exp(-sigma * delta)
     through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
     weights = through[:, : passed.shape[1]] * (1 - passed)
     size = sigma.shape[1] // segments
     colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
-    return colors, 1 - through[:, passed.shape[1]], weights
+    left = through[:, passed.shape[1]]
+    if background is not None:
+        last = colors[:, -1:] + (left[:, None] * background)[:, None]
+        colors = torch.cat([colors[:, :-1], last], 1)
+    depth = (weights * (0 if distances is None else distances)).sum(1)
+    return colors, 1 - left, weights, depth
+
+
+def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:
+    """Twin of `ops.resample`: distances and weights [R, S], jitter [R, N] or None to [R, S + N]."""
+    middles = 0.5 * (distances[:, 1:] + distances[:, :-1])
+    mass = weights[:, 1:-1].nan_to_num(0).clamp(0, 1e15) + 1e-5
+    cdf = torch.cumsum(mass / mass.sum(-1, keepdim=True), -1)
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], -1)
+    steps = torch.arange(count, dtype=cdf.dtype, device=cdf.device).expand(len(cdf), count)
+    u = ((steps + (0.5 if jitter is None else jitter)) / count).contiguous()
+    above = torch.searchsorted(cdf.contiguous(), u, right=True).clamp(1, cdf.shape[1] - 1)
+    low, high = middles.gather(1, above - 1), middles.gather(1, above)
+    cdf_low = cdf.gather(1, above - 1)
+    share = ((u - cdf_low) / (cdf.gather(1, above) - cdf_low)).nan_to_num(0).clamp(0, 1)
+    return torch.cat([distances, low + share * (high - low)], 1).sort(1).values
+
+
+def compact_reference(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Twin of `ops.compact_rays`: mask [R] to order [R] and count [1], both int32."""
+    chosen = mask.nonzero()[:, 0]
+    others = (mask == 0).nonzero()[:, 0].flip(0)
+    count = torch.full((1,), len(chosen), dtype=torch.int32, device=mask.device)
+    return torch.cat([chosen, others]).to(torch.int32), count
+
+
+def compact_over_reference(
+    colors: Tensor, opacity: Tensor, order: Tensor,
+    under_color: Tensor | None = None, under_alpha: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Twin of `ops.composite_rays`: colours [N, 3], opacity [N], order [R] to colour [R, 3], alpha [R]."""
+    chosen = order[: len(colors)].long()
+    color, alpha = colors.new_zeros(len(order), 3), colors.new_zeros(len(order))
+    color[chosen], alpha[chosen] = colors, opacity
+    hidden = 1 - alpha
+    if under_color is not None:
+        color = color + hidden[:, None] * under_color
+    if under_alpha is not None:
+        alpha = alpha + hidden * under_alpha
+    return color, alpha
 
 
 def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:

@@ -64,19 +64,30 @@ class Portrait(nn.Module):
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]
 
-    def head(self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None) -> Layer:
-        """The head's layer of one frame: pose [4, 4], code [C], at most `chunk` rays at a time."""
+    @torch.no_grad()
+    def head(
+        self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None,
+        under: Layer | None = None,
+    ) -> Layer:  # fmt: skip
+        """The head over a layer (over nothing where None): pose [4, 4], code [C], `chunk` rays at a time.
+
+        On CUDA the number of rays that meet the head is waited for.
+        """
         chunk = chunk or chunk_rays(self.field, pose.device)
-        size = camera.height * camera.width
         rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
-        chosen = self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
-        color = pose.new_zeros(size, 3)
-        alpha = pose.new_zeros(size)
+        order, count = ops.compact_rays(
+            self.region.select(rays.origins[0], rays.directions[0]), backend=backend
+        )
+        chosen = order[: int(count)]
+        colors, opacity = pose.new_zeros(0, 3), pose.new_zeros(0)
         if len(chosen):
-            kept = Rays(rays.origins[:, chosen], rays.directions[:, chosen])
+            kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
             seen = RayColors.join([self.field(part, code[None]) for part in kept.chunks(chunk)])
-            color[chosen] = seen.color[0]
-            alpha[chosen] = seen.opacity[0]
+            colors, opacity = seen.color[0].contiguous(), seen.opacity[0].contiguous()
+        behind = None
+        if under is not None:
+            behind = under.color.reshape(-1, 3).contiguous(), under.alpha.reshape(-1).contiguous()
+        color, alpha = ops.composite_rays(colors, opacity, order, behind, backend=backend)
         return Layer(color.view(camera.height, camera.width, 3), alpha.view(camera.height, camera.width))
 
     def behind(self, camera: Camera, motion: Tensor) -> Layer:
@@ -88,15 +99,13 @@ class Portrait(nn.Module):
         shape = (camera.height, camera.width)
         return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
 
+    @torch.no_grad()
     def layer(
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor,
         backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
-        """Head over torso, for any background."""
-        torso = self.behind(camera, motion)
-        head = self.head(camera, pose, code, backend, chunk)
-        hidden = 1 - head.alpha[..., None]
-        return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
+        """Head over torso, for any background; rendering only, no gradient flows."""
+        return self.head(camera, pose, code, backend, chunk, self.behind(camera, motion))
 
 
 def to_uint8(picture: Tensor) -> Tensor:

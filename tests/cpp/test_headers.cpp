@@ -116,8 +116,9 @@ void test_segments() {
   constexpr int kSamples = 111, kSegments = 3;
   std::vector<double> sigma(kSamples, 2.0), delta(kSamples, 0.01), rgb(3 * kSamples, 1.0), weights(kSamples);
   double colors[3 * kSegments], opacity;
-  const nldf::SegmentsArgs<double> args{sigma.data(),   rgb.data(), delta.data(), colors,   &opacity,
-                                        weights.data(), 1,          kSamples,     kSegments};
+  const nldf::SegmentsArgs<double> args{sigma.data(),   rgb.data(), delta.data(), colors,    &opacity,
+                                        weights.data(), 1,          kSamples,     kSegments, nullptr,
+                                        nullptr,        nullptr};
   nldf::composite_ray(args, 0);
   expect(std::fabs(opacity - (1 - std::exp(-2.0 * 0.01 * kSamples))) < 1e-14, "a slab's opacity", opacity);
   double sum = 0;

@@ -53,6 +53,58 @@ def test_any_size(rays, points, frequencies):
         torch.testing.assert_close(got.double(), expected, rtol=2e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("pad_to", [1, 16, 64])
+def test_half_is_the_float_result_rounded(device, pad_to):
+    """In float16 the encoding is the float32 one, rounded by torch's own rule; the padding is zero."""
+    inputs = [x.to(device) for x in case(40)]
+    half = ops.encode_beams(*inputs, **NUMBERS, dtype=torch.float16, pad_to=pad_to)
+    single = ops.encode_beams(*inputs, **NUMBERS, pad_to=pad_to)
+    assert half.dtype == torch.float16 and half.shape[1] % pad_to == 0 and half.shape[1] - 1008 < pad_to
+    assert torch.equal(half, single.half())
+    assert not half[:, 1008:].any() and not single[:, 1008:].any()
+    assert torch.equal(single[:, :1008], ops.encode_beams(*inputs, **NUMBERS))
+
+
+def test_rounding_to_half_is_torchs():
+    """Every kind of float, among them ties, subnormals, infinities and NaN, rounds as torch rounds it."""
+    bits = torch.arange(-(2**31), 2**31, 65537 * 3, dtype=torch.int64).to(torch.int32)
+    halves = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16).float()
+    ties = (halves[:-1].double() + halves[1:].double()).mul(0.5).float()
+    edges = torch.tensor([65504.0, 65519.99, 65520.0, 2.0**-24, 2.0**-25, 1e-45, -0.0, torch.inf])
+    values = torch.cat([bits.view(torch.float32), halves, ties, edges])
+    values = torch.cat([values, values.new_zeros(-len(values) % 3)]).view(-1, 3)
+    # One point at distance 0 of a ray without direction is the origin itself.
+    point = {"near": 0.0, "far": 1.0, "points": 1, "frequencies": 0}
+    got = ops.encode_beams(values, torch.zeros_like(values), **point, dtype=torch.float16)
+    torch.testing.assert_close(got, values.half(), rtol=0, atol=0, equal_nan=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 2, 17]),
+    points=st.integers(1, 18),
+    frequencies=st.integers(0, 3),
+    pad_to=st.sampled_from([1, 8, 16, 100]),
+)
+def test_padding_of_any_size(rays, points, frequencies, pad_to):
+    """Rows of any width are padded with zeros as the twin pads them, and gradients pass by the padding."""
+    numbers = NUMBERS | {"points": points, "frequencies": frequencies, "pad_to": pad_to}
+    inputs = case(rays, torch.float64)
+    for got, want in zip(
+        run(ops.encode_beams, inputs, **numbers), run(beams_reference, inputs, **numbers), strict=True
+    ):
+        torch.testing.assert_close(got, want)
+
+
+def test_half_has_no_gradient():
+    """A gradient through float16 is refused, with the ways out, and never silently missing."""
+    origins, directions = case(3)
+    with pytest.raises(ValueError, match=r"encode_beams: dtype=torch.float16 has no gradient; ask for"):
+        ops.encode_beams(origins.requires_grad_(), directions, **NUMBERS, dtype=torch.float16)
+    with torch.no_grad():
+        ops.encode_beams(origins, directions, **NUMBERS, dtype=torch.float16)
+
+
 def test_gradients_are_derivatives():
     """The gradients of the kernel are its finite differences in float64."""
     inputs = [x.requires_grad_() for x in case(3, torch.float64)]
@@ -69,6 +121,7 @@ def test_opcheck():
     torch.library.opcheck(
         torch.ops.nldf.beams_backward.default, (*inputs, torch.randn(5, 60), 0.4, 1.3, 4, 2, 1.0)
     )
+    torch.library.opcheck(torch.ops.nldf.beams.default, (*inputs, 0.4, 1.3, 4, 2, 1.0, 16, True))
 
 
 def test_points_run_from_near_to_far_inclusive():
@@ -135,6 +188,10 @@ def test_reference_backend_is_the_twin():
 
 
 BAD = {
+    "dtype bf16": ({"dtype": torch.bfloat16}, TypeError, r"dtype must be None, torch.float32 or, .*bfloat16"),
+    "dtype double": ({"dtype": torch.float64}, TypeError, r"dtype must be None, .* got torch.float64"),
+    "pad_to zero": ({"pad_to": 0}, ValueError, r"pad_to must be in \[1, 1024\], got 0"),
+    "pad_to float": ({"pad_to": 16.0}, TypeError, r"pad_to must be an int, got float"),
     "origins no tensor": ({"origins": 1.0}, TypeError, r"origins must be a torch.Tensor, got float"),
     "origins int": (
         {"origins": torch.zeros(5, 3).int()},

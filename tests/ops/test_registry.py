@@ -18,7 +18,7 @@ from nldf_engine.base.errors import MissingBackend
 from nldf_engine.ops import native, reference
 
 ROOT = Path(__file__).resolve().parents[2]
-NOUNS = sorted({name.removesuffix("_backward") for name in native.REGISTERED})
+NOUNS = sorted({name.split("_")[0] for name in native.REGISTERED})
 CALLS = {
     "rays": lambda **kw: ops.generate_rays(torch.eye(4)[None], torch.ones(1, 4), torch.rand(1, 3, 2), **kw),
     "beams": lambda **kw: ops.encode_beams(torch.rand(2, 3), torch.rand(2, 3), 0.5, 1.0, 4, 2, **kw),
@@ -28,7 +28,10 @@ CALLS = {
     "grid": lambda **kw: ops.encode_grid(
         torch.rand(3, 2), torch.rand(16, 2), ops.GridSpec(dims=2, features=2, resolutions=(4,)), **kw
     ),
+    "samples": lambda **kw: ops.resample(torch.rand(2, 8).sort(1).values, torch.rand(2, 8), 4, **kw),
+    "compact": lambda **kw: ops.compact_rays(torch.rand(9) > 0.5, **kw),
 }
+WITHOUT_GRADIENT = {"samples", "compact"}
 
 
 def test_every_operation_is_in_the_list_of_calls():
@@ -45,7 +48,7 @@ def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
         f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",
     ):  # fmt: skip
         assert (ROOT / path).is_file(), f"{path} is missing"
-    assert f"{noun}_backward" in native.REGISTERED
+    assert (f"{noun}_backward" in native.REGISTERED) == (noun not in WITHOUT_GRADIENT)
     assert hasattr(torch.ops.nldf, noun)
 
 

@@ -48,6 +48,78 @@ def test_agrees_with_the_twin(device, compare, samples, segments):
     compare([weights], [segments_reference(*inputs, segments)[2]], [segments_reference(*double, segments)[2]])
 
 
+def extras(rays: int, samples: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """A background and increasing distances."""
+    g = torch.Generator().manual_seed(5)
+    distances = torch.sort(0.4 + torch.rand(rays, samples, generator=g), 1).values
+    return [torch.rand(rays, 3, generator=g).to(dtype), distances.to(dtype)]
+
+
+def run_all(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
+    """Colours, opacity and depth with a background, and the gradients of all five inputs."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    out = op(*leaves[:3], segments=segments, background=leaves[3], distances=leaves[4])
+    out = [out[0], out[1], out[-1]]
+    g = torch.Generator().manual_seed(1)
+    cotangent = [torch.randn(o.shape, generator=g).to(o) for o in out]
+    return [*(o.detach() for o in out), *torch.autograd.grad(out, leaves, cotangent)]
+
+
+@pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4), (60, 5), (7, 7)])
+def test_background_and_depth_agree_with_the_twin(device, compare, samples, segments):
+    """With a background and distances, results and all gradients are as accurate as the twin's."""
+    inputs = [*case(200, samples), *extras(200, samples)]
+    compare(
+        run_all(ops.composite_segments, [x.to(device) for x in inputs], segments),
+        run_all(segments_reference, inputs, segments),
+        run_all(segments_reference, [x.double() for x in inputs], segments),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 7, 8, 65]),
+    segments=st.integers(1, 3),
+    per_segment=st.sampled_from([0, 1, 2, 15, 16, 17, 33]),
+)
+def test_background_and_depth_of_any_size(rays, segments, per_segment):
+    """Every number of rays, segments and samples gives the twin's background and depth."""
+    samples = segments * per_segment
+    inputs = [*case(rays, samples, torch.float64), *extras(rays, samples, torch.float64)]
+    want = run_all(segments_reference, inputs, segments)
+    for got, expected in zip(run_all(ops.composite_segments, inputs, segments), want, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_background_is_a_last_sample_of_infinite_length():
+    """A background gives the colours of a further opaque sample in the last segment; opacity stays."""
+    sigma, rgb, delta = case(20, 16)
+    background = extras(20, 16)[0]
+    got, opacity = ops.composite_segments(sigma, rgb, delta, segments=1, background=background)
+    longer = [torch.cat([x, x[:, :1]], 1) for x in (sigma, rgb, delta)]
+    longer[0][:, -1], longer[1][:, -1], longer[2][:, -1] = 1.0, background, 1e10
+    torch.testing.assert_close(got, ops.composite_segments(*longer, segments=1)[0])
+    assert torch.equal(opacity, ops.composite_segments(sigma, rgb, delta)[1])
+
+
+def test_depth_is_the_expected_distance():
+    """An opaque sample's depth is its distance; of two half ones it is the weighted sum, not divided."""
+    distances = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    sigma = torch.tensor([[0.0, 1e6, 1.0, 1.0]])
+    ones = torch.ones(1, 4)
+    colors, opacity, weights, depth = ops.composite_segments(
+        sigma, torch.ones(1, 4, 3), ones, distances=distances, return_weights=True
+    )
+    assert float(depth) == 2 and float(opacity) == 1 and colors.shape == (1, 4, 3)
+    thin = torch.tensor([[0.0, math.log(2), 0.0, math.log(2)]])
+    *_, weights, depth = ops.composite_segments(
+        thin, torch.ones(1, 4, 3), ones, distances=distances, return_weights=True
+    )
+    assert (
+        float(depth) == pytest.approx(0.5 * 2 + 0.25 * 4) == pytest.approx(float((weights * distances).sum()))
+    )
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     rays=st.sampled_from([0, 1, 7, 8, 63, 64, 65, 129]),
@@ -69,6 +141,10 @@ def test_gradients_are_derivatives():
     torch.autograd.gradcheck(
         lambda s, c, d: ops.composite_segments(s, c, d, segments=3), [x.requires_grad_() for x in inputs]
     )
+    more = [*inputs, *(x.requires_grad_() for x in extras(3, 12, torch.float64))]
+    torch.autograd.gradcheck(
+        lambda s, c, d, b, t: ops.composite_segments(s, c, d, segments=3, background=b, distances=t), more
+    )
 
 
 def test_opcheck():
@@ -80,6 +156,12 @@ def test_opcheck():
             torch.ops.nldf.segments_backward.default,
             (*inputs, torch.randn(5, 4, 3), torch.randn(5), weights),
         )
+    more = extras(5, 8)
+    torch.library.opcheck(torch.ops.nldf.segments.default, (*inputs, 4, True, *more))
+    torch.library.opcheck(
+        torch.ops.nldf.segments_backward.default,
+        (*inputs, torch.randn(5, 4, 3), torch.randn(5), True, *more, torch.randn(5)),
+    )
 
 
 @pytest.mark.parametrize("samples", [4, 64, 256])
@@ -162,7 +244,7 @@ def test_reference_backend_is_the_twin():
     """backend="reference" runs the twin itself."""
     inputs = case(6, 8)
     got = ops.composite_segments(*inputs, return_weights=True, backend="reference")
-    for op, twin in zip(got, segments_reference(*inputs), strict=True):
+    for op, twin in zip(got, segments_reference(*inputs)[:3], strict=True):
         assert torch.equal(op, twin)
 
 
@@ -183,6 +265,16 @@ BAD = {
         r"delta must be torch.float32 as sigma is",
     ),
     "delta shape": ({"delta": torch.ones(8)}, ValueError, r"delta must .* \[R=5, S=8\], got \[8\]"),
+    "background shape": (
+        {"background": torch.ones(5, 4)},
+        ValueError,
+        r"background must .* \[R=5, 3\], got \[5, 4\]",
+    ),
+    "distances dtype": (
+        {"distances": torch.ones(5, 8).half()},
+        TypeError,
+        r"distances must be torch.float32 as sigma is",
+    ),
     "segments zero": ({"segments": 0}, ValueError, r"segments must be at least 1, got 0"),
     "segments bool": ({"segments": True}, TypeError, r"segments must be an int, got bool"),
     "segments divide": ({"segments": 3}, ValueError, r"segments must divide the samples S=8, got 3"),

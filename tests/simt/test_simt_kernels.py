@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simt.cases import CASES, SIZES, check
+import simt.cases  # noqa: F401 - fills CASES
+from simt.problem import CASES, SIZES, check
 from simt.runner import Builder, Library
 
 PLAIN_SEEDS = (0, 1, 2, 3, 4, 5)

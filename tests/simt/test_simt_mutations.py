@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simt.cases import BEAMS, CASES, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING, check
+from simt.cases import BEAMS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
+from simt.problem import CASES, check
 from simt.runner import ROOT, Builder, Fault, Library, Source
 from simt.test_simt_ptx import MICRO, WANT, run_micro
 

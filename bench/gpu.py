@@ -1,0 +1,210 @@
+"""The parts of bench/gpu.sh that are Python: environment, matrix product, small calls, the merged report.
+
+python bench/gpu.py matmul FILE
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SIDE = 8192
+
+
+def output_of(*command: str) -> str:
+    """What a command prints; empty where it isn't there or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def environment(file: str) -> None:
+    """Writes the machine, the versions and the commit."""
+    import torch
+
+    release = re.search(r"release ([\d.]+), (V[\d.]+)", output_of("nvcc", "--version"))
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "nvcc": release[2] if release else None,
+        "cmake": output_of("cmake", "--version").splitlines()[:1],
+        "commit": output_of("git", "rev-parse", "HEAD") or None,
+        "changed": output_of("git", "status", "--short").splitlines()[:50],
+        "smi": output_of(
+            "nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw", "--format=csv"
+        ),
+        "device": None,
+    }
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        found["device"] = {
+            "name": device.name,
+            "capability": f"{device.major}.{device.minor}",
+            "multiprocessors": device.multi_processor_count,
+            "memory_bytes": device.total_memory,
+        }
+    Path(file).write_text(json.dumps(found))
+    print(json.dumps(found, indent=1))
+
+
+def check_import(root: str) -> None:
+    """Fails unless package and compiled module are this checkout's, and the module has CUDA kernels."""
+    import nldf_engine
+    from nldf_engine import ops
+    from nldf_engine.ops import native
+
+    for name, module in (("nldf_engine", nldf_engine), ("nldf_engine._C", native._C)):
+        place = Path(str(getattr(module, "__file__", "?"))).resolve()
+        if Path(root).resolve() not in place.parents:
+            raise SystemExit(
+                f"{name} comes from {place}, not from {root}: another installation is in the way"
+            )
+    if not ops.backends()["cuda"]:
+        raise SystemExit("the compiled module has no CUDA kernels")
+    print(ops.backends())
+
+
+def pytest_must_run(command: list[str]) -> None:
+    """Runs pytest; a run in which nothing passed, or a test was skipped, is a failure too."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout)
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    if done.returncode == 5:
+        print("no test of this file runs on the device")
+        raise SystemExit(0)
+    if done.returncode or " passed" not in last[0] or " skipped" in last[0]:
+        print(last[0])
+        raise SystemExit(done.returncode or 1)
+
+
+def matmul(file: str) -> None:
+    """Writes the rate of the SIDE^3 matrix product, random data, and of a copy on the device."""
+    import torch
+
+    def seconds(work: Callable[[], Any], rounds: int = 20) -> float:
+        for _ in range(5):
+            work()
+        times = []
+        for _ in range(rounds):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            work()
+            end.record()
+            end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3)
+        return statistics.median(times)
+
+    found: dict[str, Any] = {"side": SIDE}
+    for name in ("float16", "bfloat16"):
+        a, b = (torch.randn(SIDE, SIDE, device="cuda", dtype=getattr(torch, name)) for _ in range(2))
+        out = torch.empty_like(a)
+        found[f"{name}_tflops"] = (
+            2 * SIDE**3 / seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out)) / 1e12
+        )
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    found["copy_gb_per_s"] = 2 * source.numel() / seconds(lambda: target.copy_(source)) / 1e9
+    Path(file).write_text(json.dumps(found))
+    print(json.dumps(found, indent=1))
+
+
+def small(rays: int, device: str = "cuda") -> None:
+    """Calls the operations on rays once with their gradients, for the sanitiser; names those left out."""
+    import torch
+
+    from nldf_engine import ops
+
+    def rand(*shape: int, gradient: bool = False) -> torch.Tensor:
+        return torch.rand(*shape, device=device, requires_grad=gradient)
+
+    pose = torch.eye(4, device=device)[None].requires_grad_()
+    camera = torch.tensor([[500.0, 500.0, 128.0, 128.0]], device=device)
+    origins, directions = ops.generate_rays(pose, camera, 256 * rand(1, rays, 2))
+    beams = ops.encode_beams(origins[0], directions[0], 0.4, 1.2)
+    beams.square().mean().backward()
+    with torch.no_grad():
+        ops.encode_beams(origins[0], directions[0], 0.4, 1.2, dtype=torch.float16, pad_to=16)
+    coarse = torch.sort(rand(rays, 64), 1).values
+    merged = ops.resample(coarse, rand(rays, 64), 128, rand(rays, 128))
+    outputs = ops.composite_segments(
+        rand(rays, 192, gradient=True), rand(rays, 192, 3, gradient=True), rand(rays, 192) * 0.02,
+        background=rand(rays, 3, gradient=True), distances=merged, return_weights=True,
+    )  # fmt: skip
+    sum(out.sum() for out in outputs if out.requires_grad).backward()
+    order, count = ops.compact_rays(rand(rays) > 0.4)
+    chosen = int(count)
+    ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))
+    called = {"rays", "beams", "segments", "samples", "compact"}
+    others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
+    print("not called:", ", ".join(others) or "none")
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def merge(state: str, file: str) -> None:
+    """Writes everything that was measured into one file, and says which steps failed or weren't run."""
+    folder = Path(state)
+
+    def read(name: str) -> Any:
+        path = folder / name
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except json.JSONDecodeError:  # the step was stopped while it wrote
+            return None
+
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    suites = {}
+    for path in sorted(folder.glob("bench_*.json")):
+        suite = read(path.name) or {}
+        suites[path.stem.removeprefix("bench_bench_")] = [
+            {"name": bench["name"], "params": bench.get("params"), **bench.get("extra_info", {})}
+            for bench in suite.get("benchmarks", [])
+        ]
+    report = {
+        "environment": read("environment.json"),
+        "steps": steps,
+        "matmul": {"before": read("matmul_before.json"), "after": read("matmul_after.json")},
+        "suites": suites,
+    }
+    part = Path(f"{file}.part")
+    part.write_text(json.dumps(report, indent=1))
+    part.replace(file)
+    for outcome in ("failed", "not run"):
+        chosen = [step for step in steps if step["outcome"] == outcome]
+        print(f"{outcome}: {len(chosen)} of {len(steps)} steps")
+        for step in chosen:
+            print(f"  {step['step']}: {step['detail']}")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one part by name."""
+    name, *rest = arguments
+    if name == "environment":
+        environment(*rest)
+    elif name == "check-import":
+        check_import(*rest)
+    elif name == "pytest-must-run":
+        pytest_must_run(rest)
+    elif name == "matmul":
+        matmul(*rest)
+    elif name == "small":
+        small(int(rest[0]), *rest[1:])
+    elif name == "merge":
+        merge(*rest)
+    else:
+        raise SystemExit(f"no part named {name!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

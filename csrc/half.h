@@ -1,0 +1,40 @@
+// Half precision as an output format: a float rounded to the nearest half, ties to even, as every machine's
+// own conversion does. On the host in plain integer arithmetic without branches, so that it vectorises.
+#pragma once
+
+#include <cstdint>
+
+#include "hd.h"
+#include "maths.h"
+
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#endif
+
+namespace nldf {
+
+NLDF_HD uint16_t half_bits(float value) {
+#ifdef __CUDA_ARCH__
+  return __half_as_ushort(__float2half_rn(value));
+#else
+  const uint32_t bits = bit_cast<uint32_t>(value);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  // Normal halves: the exponent moves by 127 - 15, and 13 bits are rounded away.
+  const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Below 2^-14 halves lie 2^-24 apart, as floats do between 1/2 and 1: adding 1/2 rounds to them.
+  const uint32_t small = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - bit_cast<uint32_t>(0.5f);
+  const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;  // NaN, infinity
+  // From 65520 on, halfway to the next power of two, values round to infinity.
+  const uint32_t finite = magnitude < 0x38800000u ? small : normal;
+  const uint32_t held = magnitude < 0x477ff000u ? finite : large;
+  return static_cast<uint16_t>(held | ((bits >> 16) & 0x8000u));
+#endif
+}
+
+struct Half {
+  uint16_t bits;
+  Half() = default;
+  NLDF_HD explicit Half(float value) : bits(half_bits(value)) {}
+};
+
+}  // namespace nldf

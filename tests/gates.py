@@ -1,0 +1,265 @@
+"""What nvcc makes of the kernels: registers, memory and warnings as ptxas reports them, and SASS counts.
+
+    python tests/gates.py                 # every kernel for every architecture; the table goes to the screen
+    python tests/gates.py -o docs/kernels-ptxas.md
+
+Exit code 1 where a kernel breaks its limits. Needs nvcc, but no GPU. Matrix instructions are counted where
+cuobjdump and nvdisasm are found: on PATH or from the packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
+SOURCES = sorted(path.name for path in CSRC.glob("*_cuda.cu"))
+ARCHITECTURES = ("80", "86", "89", "90a")
+QUICK = ("80", "90a")  # what every test run compiles
+REGISTERS = 64  # 128 threads at 64 registers leave room for 8 blocks a multiprocessor and more
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a kernel may use.
+
+    Args:
+        registers: a thread.
+        sass: instructions that must occur in the kernel's code, by architecture, for example
+            {"90a": "HGMMA"}; checked where cuobjdump is there.
+    """
+
+    registers: int = REGISTERS
+    sass: dict[str, str] = field(default_factory=dict)
+
+
+# By source and by a part of the kernel's name; the first that fits holds. Everything else: Limit().
+LIMITS: tuple[tuple[str, str, Limit], ...] = (
+    ("resmlp_mma_cuda.cu", "", Limit(255)),
+    ("resmlp_wgmma_cuda.cu", "", Limit(255)),
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What ptxas says of one kernel on one architecture; bytes, and registers a thread."""
+
+    source: str
+    kernel: str
+    arch: str
+    registers: int
+    shared: int
+    stack: int
+    spills: int
+    sass: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def limit(self) -> Limit:
+        """The line of LIMITS that holds for this kernel."""
+        for source, part, limit in LIMITS:
+            if source == self.source and part in self.kernel:
+                return limit
+        return Limit()
+
+    def faults(self) -> list[str]:
+        """What breaks the limits, one sentence each."""
+        name = f"{self.source}: {self.kernel} on sm_{self.arch}"
+        found = []
+        if self.spills:
+            found.append(f"{name} spills {self.spills} bytes")
+        if self.stack:
+            found.append(f"{name} uses {self.stack} bytes of stack")
+        if self.registers > self.limit.registers:
+            found.append(f"{name} uses {self.registers} registers, more than {self.limit.registers}")
+        wanted = self.limit.sass.get(self.arch)
+        if wanted and self.sass and not any(op.startswith(wanted) for op, _ in self.sass):
+            found.append(f"{name} has no {wanted} instruction")
+        return found
+
+
+def kernel_name(mangled: str) -> str:
+    """`_ZN4nldf12_GLOBAL__N_112beams_kernelIfEEv...` -> `beams_kernel<f>`: the last name of the nest.
+
+    What can't be read is given back as it is.
+    """
+    if not mangled.startswith("_ZN"):
+        return mangled
+    rest, name = mangled[3:], mangled
+    while digits := re.match(r"\d+", rest):
+        length = int(digits[0])
+        name, rest = rest[digits.end() :][:length], rest[digits.end() + length :]
+    templated = re.match(r"I(.*?)EE", rest)
+    return f"{name}<{re.sub(r'NS_[0-9]+', '', templated[1])}>" if templated else name
+
+
+def parse_ptxas(source: str, report: str) -> list[Usage]:
+    """The kernels in a report of `nvcc -Xptxas=-v`.
+
+    Raises:
+        ValueError: a kernel has no figures, so the format has changed.
+    """
+    found = []
+    for part in re.split(r"(?=ptxas info\s*: Compiling entry function)", report)[1:]:
+        entry = re.match(r"ptxas info\s*: Compiling entry function '(\S+)' for 'sm_(\w+)'", part)
+        memory = re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part
+        )
+        registers = re.search(r"Used (\d+) registers", part)
+        if not entry or not memory or not registers:
+            raise ValueError(f"{source}: ptxas reports this kernel in a form that isn't known:\n{part}")
+        shared = re.search(r"(\d+)(?:\+\d+)? bytes smem", part)
+        stack, stores, loads = (int(figure) for figure in memory.groups())
+        found.append(
+            Usage(
+                source, entry[1], entry[2], int(registers[1]), int(shared[1]) if shared else 0,
+                stack, stores + loads,
+            )
+        )  # fmt: skip
+    return found
+
+
+def complaints(report: str) -> list[str]:
+    """Lines of a compiler's output that no kernel may cause: warnings, and ptxas' C75xx (serialised
+    matrix instructions, which it reports as information)."""
+    return [line for line in report.splitlines() if re.search(r"\bwarning\b|C75\d\d", line, re.I)]
+
+
+def find_tools() -> dict[str, str]:
+    """cuobjdump and nvdisasm by name; empty unless both are there."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    spec = importlib.util.find_spec("nvidia")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folders += [str(path) for path in Path(place).glob("cu*/bin")]
+        folders += [str(path) for path in Path(place).glob("cuda_*/bin")]
+    tools = {}
+    for name in ("cuobjdump", "nvdisasm"):
+        path = shutil.which(name, path=os.pathsep.join(folders))
+        if path is None:
+            return {}
+        tools[name] = path
+    return tools
+
+
+def count_sass(binary: Path, tools: dict[str, str]) -> dict[tuple[str, str], Counter[str]]:
+    """(kernel, architecture) -> how often each instruction, without its suffixes, occurs in its code."""
+    environment = os.environ | {
+        "PATH": f"{Path(tools['nvdisasm']).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    }
+    done = subprocess.run(
+        [tools["cuobjdump"], "--dump-sass", str(binary)],
+        capture_output=True, text=True, check=True, timeout=300, env=environment,
+    )  # fmt: skip
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    arch, current = "", Counter[str]()
+    for line in done.stdout.splitlines():
+        if place := re.search(r"arch = sm_(\w+)", line):
+            arch = place[1]
+        elif place := re.search(r"Function : (\S+)", line):
+            current = counts.setdefault((place[1], arch), Counter())
+        elif place := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_]*)", line):
+            current[place[1]] += 1
+    return counts
+
+
+MATRIX = ("HMMA", "IMMA", "HGMMA", "IGMMA", "LDSM", "UTMALDG", "UBLKCP", "LDGSTS")
+
+
+def compile_kernels(
+    source: str, architectures: Iterable[str], folder: Path, ptx: bool = False
+) -> tuple[list[Usage], list[str]]:
+    """Compiles one source; what its kernels use, and the compiler's complaints.
+
+    Args:
+        source: a name in csrc.
+        architectures: machine code for each of these.
+        folder: for the object file.
+        ptx: also emit PTX for compute_80, as releases do.
+
+    Raises:
+        RuntimeError: it doesn't compile; the message is the compiler's.
+    """
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
+    if ptx:
+        targets.append("-gencode=arch=compute_80,code=compute_80")
+    binary = folder / f"{source}.o"
+    done = subprocess.run(
+        [
+            shutil.which("nvcc") or "nvcc", "-std=c++17", "-O3", "-Xptxas=-v",
+            "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
+            "-c", str(CSRC / source), "-o", str(binary),
+        ],
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    report = done.stdout + done.stderr
+    if done.returncode:
+        raise RuntimeError(f"{source}: nvcc failed\n{report}")
+    usages = parse_ptxas(source, report)
+    tools = find_tools()
+    sass = count_sass(binary, tools) if tools else {}
+    named = [
+        replace(
+            usage,
+            kernel=kernel_name(usage.kernel),
+            sass=tuple(sorted(sass.get((usage.kernel, usage.arch), {}).items())),
+        )
+        for usage in usages
+    ]
+    return named, complaints(report)
+
+
+def table(usages: list[Usage]) -> str:
+    """A row a kernel and architecture, as Markdown."""
+    rows = ["| source | kernel | sm | registers | static shared, bytes | matrix and copy instructions |"]
+    rows.append("| --- | --- | --- | ---: | ---: | --- |")
+    for u in usages:
+        matrix = ", ".join(f"{op} {count}" for op, count in u.sass if op in MATRIX)
+        matrix = matrix or ("-" if u.sass else "not counted: no cuobjdump")
+        rows.append(f"| {u.source} | {u.kernel} | {u.arch} | {u.registers} | {u.shared} | {matrix} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Compiles everything, prints the table; 1 where a kernel breaks its limits."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, help="write the table into this file as well")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    if shutil.which("nvcc") is None:
+        print("gates: no nvcc on PATH", file=sys.stderr)
+        return 1
+    usages, faults = [], []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
+        for named, complained in pool.map(
+            lambda source: compile_kernels(source, ARCHITECTURES, Path(folder), ptx=True), SOURCES
+        ):
+            usages += named
+            faults += complained + [fault for usage in named for fault in usage.faults()]
+    text = table(usages)
+    print(text)
+    if args.output:
+        release = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+        release = (re.search(r"release [\d.]+, V[\d.]+", release) or [""])[0]
+        args.output.write_text(
+            f"# What nvcc makes of the kernels\n\nWritten by `make gates` with nvcc {release}. "
+            + ("\n\n".join(faults) or "No kernel spills, uses stack or draws a warning.")
+            + f"\n\n{text}\n"
+        )
+    for fault in faults:
+        print(f"FAULT: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Problems for the kernels of `grid`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nldf_engine.ops.grid import GridSpec
+from nldf_engine.ops.reference import grid_reference
+from simt.problem import Problem, case, gradients, leaves
+from simt.runner import Source
+
+GRID = Source("csrc/grid_cuda.cu", "grid.h", ("grid", "grid_backward"))
+# Wide accesses in a dense and a hashed level, then single floats and five levels for four lanes.
+_PLANE = GridSpec(2, 4, (5, 40), log2_table=9, interpolation="smoothstep")
+_VOLUME = GridSpec(3, 3, (3, 4, 7, 9, 20), log2_table=8)
+
+
+def _grid_problem(spec: GridSpec, size: int, backward: bool) -> Problem:
+    g = torch.Generator().manual_seed(size)
+    x = 1.2 * torch.rand(size, spec.dims, generator=g) - 0.1
+    inputs = {"x": x, "table": torch.randn(spec.entries, spec.features, generator=g)}
+    v_out = torch.randn(size, spec.out_features, generator=g)
+
+    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+        both = leaves(inputs, dtype, "x", "table")
+        out = grid_reference(*both, spec)
+        if not backward:
+            return {"out": out.detach()}
+        return dict(zip(("v_x", "v_table"), gradients([out], [v_out], both), strict=True))
+
+    held = {"resolutions": torch.tensor(spec.resolutions), "offsets": torch.tensor(spec.offsets)}
+    numbers = {
+        "points": size, "dims": spec.dims, "levels": spec.levels, "features": spec.features,
+        "smooth": int(spec.interpolation == "smoothstep"),
+    }  # fmt: skip
+    if not backward:
+        return Problem(inputs | held, {"out": tuple(v_out.shape)}, numbers, twin)
+    outputs = {"v_x": tuple(x.shape), "v_table": tuple(inputs["table"].shape)}
+    return Problem(inputs | held | {"v_out": v_out}, outputs, numbers, twin)
+
+
+@case(GRID)
+def grid(size: int) -> Problem:
+    return _grid_problem(_PLANE, size, False)
+
+
+@case(GRID, "grid")
+def grid_volume(size: int) -> Problem:
+    return _grid_problem(_VOLUME, size, False)
+
+
+@case(GRID)
+def grid_backward(size: int) -> Problem:
+    return _grid_problem(_PLANE, size, True)
+
+
+@case(GRID, "grid_backward")
+def grid_backward_volume(size: int) -> Problem:
+    return _grid_problem(_VOLUME, size, True)

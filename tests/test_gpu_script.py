@@ -1,0 +1,60 @@
+"""bench/gpu.sh, the command for a machine with a GPU: what of it can be checked without one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def gpu(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "bench/gpu.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def test_script_is_a_script():
+    """bash can read it, and an unknown argument is a usage error."""
+    subprocess.run(["bash", "-n", "bench/gpu.sh"], cwd=ROOT, check=True)
+    done = subprocess.run(["bash", "bench/gpu.sh", "--fast"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "usage:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("assert True", 0), ("assert False", 1), ("import pytest; pytest.skip('nothing here')", 1)],
+)
+def test_skipped_checks_are_failures(tmp_path, body, code):
+    """Where a device is, a test that didn't run counts as failed, and one that passed doesn't."""
+    (tmp_path / "test_it.py").write_text(f"def test_it():\n    {body}\n")
+    pytest_of_it = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "test_it.py")
+    assert gpu("pytest-must-run", *pytest_of_it).returncode == code
+
+
+def test_report_keeps_what_was_measured(tmp_path):
+    """Half a state makes a whole report: steps, benches, and no figure where a file was cut short."""
+    steps = [
+        {"step": "build", "outcome": "passed", "seconds": 3, "detail": ""},
+        {"step": "ncu", "outcome": "not run", "seconds": 0, "detail": "no ncu"},
+    ]
+    (tmp_path / "steps.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    (tmp_path / "matmul_before.json").write_text('{"float16_tflops": 700.0}')
+    (tmp_path / "matmul_after.json").write_text('{"float16_tf')
+    bench = {"benchmarks": [{"name": "test_forward[cuda-64]", "params": {}, "extra_info": {"threads": 2}}]}
+    (tmp_path / "bench_bench_beams.json").write_text(json.dumps(bench))
+    done = gpu("merge", tmp_path, tmp_path / "results.json")
+    assert done.returncode == 0 and "not run: 1 of 2" in done.stdout and "no ncu" in done.stdout
+    report = json.loads((tmp_path / "results.json").read_text())
+    assert report["steps"] == steps and report["environment"] is None
+    assert report["matmul"] == {"before": {"float16_tflops": 700.0}, "after": None}
+    assert report["suites"]["beams"] == [{"name": "test_forward[cuda-64]", "params": {}, "threads": 2}]
+
+
+def test_small_calls_run():
+    """What the sanitiser watches runs, here on the CPU, and names the operations it leaves out."""
+    done = gpu("small", "9", "cpu")
+    assert done.returncode == 0 and "not called:" in done.stdout, done.stderr
