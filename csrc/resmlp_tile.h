@@ -30,6 +30,12 @@ struct Lanes {
 
 enum class Store { plain, relu, add };
 
+// Keeps NaN, as torch does.
+template <class Vector>
+inline Vector relu(Vector x) {
+  return Vector{} > x ? Vector{} : x;
+}
+
 // Features f..f+N of V vectors of rays: bias + weights . x, stored as `How` says.
 template <class L, int V, Store How>
 inline void multiply(const typename L::Scalar* x, const typename L::Scalar* weights, int64_t inputs,
@@ -59,7 +65,7 @@ inline void multiply(const typename L::Scalar* x, const typename L::Scalar* weig
   for (int f = 0; f < N; ++f) {
     NLDF_UNROLL
     for (int v = 0; v < V; ++v) {
-      if (How == Store::relu) sum[f][v] = sum[f][v] > 0 ? sum[f][v] : Vector{};
+      if (How == Store::relu) sum[f][v] = relu(sum[f][v]);
       to[f * V + v] = How == Store::add ? to[f * V + v] + sum[f][v] : sum[f][v];
     }
   }
@@ -165,37 +171,52 @@ inline int64_t padded(int64_t rows) {
   return (rows + L::lanes - 1) / L::lanes * L::lanes;
 }
 
-// Scalars of scratch memory that forward_tile needs, a multiple of a cache line.
+// The blocks in the tile's own type: z += fc2(relu(fc1(z))).
 template <class L>
+struct PlainBody {
+  using T = typename L::Scalar;
+  const ResmlpArgs<T>& args;
+  static int64_t scratch(const ResmlpArgs<T>&, int64_t) { return 0; }
+  void operator()(const Cut<L>& cut, int64_t, T* z, T* h, T*) const {
+    const int64_t width = args.width;
+    for (int64_t l = 0; l < 2 * args.blocks; l += 2) {
+      const T* w = args.body + l * width * width;
+      const T* b = args.body_bias + l * width;
+      layer<L, Store::relu>(cut, z, w, width, b, h, width);
+      layer<L, Store::add>(cut, h, w + width * width, width, b + width, z, width);
+    }
+  }
+};
+
+// Scalars of scratch memory that forward_tile needs.
+template <class L, class Body>
 inline int64_t forward_scratch(const ResmlpArgs<typename L::Scalar>& args, int64_t rows) {
   const int64_t wide = kPanel * panels(args.out_dim);
-  return padded<L>(rows) * (args.in_dim + 3 * args.width + wide) + wide;
+  return padded<L>(rows) * (args.in_dim + 3 * args.width + wide) + Body::scratch(args, rows) + wide;
 }
 
-template <class L>
+template <class L, class Body>
 inline void forward_tile(const ResmlpArgs<typename L::Scalar>& args, const ResmlpTile& tile,
                          typename L::Scalar* scratch) {
   using T = typename L::Scalar;
   const Cut<L> cut(tile.rows);
   const int64_t width = args.width, rays = padded<L>(tile.rows);
   const int64_t wide = kPanel * panels(args.out_dim);
+  // All of these start at whole vectors, for their sizes are multiples of a vector of rays.
   T* const y = scratch;
   T* const z = y + rays * width;
   T* const h = z + rays * width;
   T* const out = h + rays * width;
   T* const x = out + rays * wide;
   T* const tail_bias = x + rays * args.in_dim;
+  T* const more = tail_bias + wide;
   to_tile<L>(cut, args.x + tile.first * args.in_dim, tile.rows, args.in_dim, args.in_dim, x);
   layer<L, Store::relu>(cut, x, args.head, args.in_dim, args.frame_bias + tile.frame * width, y, width);
-  if (args.blocks) memcpy(z, y, sizeof(T) * rays * width);
-  for (int64_t l = 0; l < 2 * args.blocks; l += 2) {
-    const T* w = args.body + l * width * width;
-    const T* b = args.body_bias + l * width;
-    layer<L, Store::relu>(cut, z, w, width, b, h, width);
-    layer<L, Store::add>(cut, h, w + width * width, width, b + width, z, width);
-  }
-  if (args.blocks)
+  if (args.blocks) {
+    memcpy(z, y, sizeof(T) * rays * width);
+    Body{args}(cut, rays, z, h, more);
     for (int64_t i = 0; i < rays * width; ++i) y[i] += z[i];
+  }
   for (int64_t n = 0; n < wide; ++n) tail_bias[n] = n < args.out_dim ? args.tail_bias[n] : T(0);
   layer<L, Store::plain>(cut, y, args.tail, width, tail_bias, out, wide);
   to_rows<L>(cut, out, wide, tile.rows, args.out_dim, args.out_dim, args.out + tile.first * args.out_dim);
@@ -206,9 +227,13 @@ inline void forward_tile(const ResmlpArgs<typename L::Scalar>& args, const Resml
 // What an instruction set offers to resmlp_cpu.cpp.
 template <class T>
 struct ResmlpKernels {
+  struct Forward {
+    int64_t (*scratch)(const ResmlpArgs<T>& args, int64_t rows);
+    void (*tile)(const ResmlpArgs<T>& args, const ResmlpTile& tile, T* scratch);
+  };
   const char* name;
-  int64_t (*forward_scratch)(const ResmlpArgs<T>& args, int64_t rows);
-  void (*forward_tile)(const ResmlpArgs<T>& args, const ResmlpTile& tile, T* scratch);
+  Forward plain;
+  Forward int16;  // null for float64
 };
 
 extern const ResmlpKernels<float> kResmlpPortable;

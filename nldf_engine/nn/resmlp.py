@@ -57,6 +57,8 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
+        # "fp32", or "int16": the body's products in integers, where the fused operation runs.
+        self.precision = "fp32"
         self._packed: tuple[object, ops.PackedResmlp] | None = None
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
@@ -89,10 +91,10 @@ class ResMLP(nn.Module):
         """
         parameters = list(self.parameters())
         if any(p.is_inference() for p in parameters):  # these have no counter
-            return ops.pack_resmlp(self.weights())
-        state = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
+            return ops.pack_resmlp(self.weights(), self.precision)
+        state = [self.precision, *((p.data_ptr(), p._version, p.dtype) for p in parameters)]
         if self._packed is None or self._packed[0] != state:
-            self._packed = (state, ops.pack_resmlp(self.weights()))
+            self._packed = (state, ops.pack_resmlp(self.weights(), self.precision))
         return self._packed[1]
 
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:

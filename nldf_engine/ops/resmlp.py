@@ -110,12 +110,33 @@ def _stack(parts: tuple[Tensor, ...], like: Tensor, *shape: int) -> Tensor:
     return torch.stack(parts) if parts else like.new_empty(0, *shape)
 
 
+def _to_int16(body: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Packed integers, scales [2B, W] and levels of weights [2B, W, W] whose int32 sums can't overflow.
+
+    A row of weights w and activations of at most `levels` sum to at most levels * sum |w|. Half of the 31
+    bits would go to each; activations get 1.1 bits more, as their largest lies farther above the rest.
+    """
+    width = body.shape[-1]
+    largest = 2**31 - 1
+    levels = min(32767, int(2.2 * (largest / width) ** 0.5))
+    size = body.abs()
+    tiny = torch.finfo(body.dtype).tiny
+    # A rounded weight is up to a half larger.
+    bound = (largest // levels - width) / size.sum(2).clamp_min(tiny)
+    scale = torch.minimum(bound, 32767 / size.amax(2).clamp_min(tiny)).clamp_max(1e30)
+    integers = (body * scale[..., None]).round().to(torch.int16)
+    pairs = integers.view(len(body), width // PANEL, PANEL, width // 2, 2).transpose(2, 3).contiguous()
+    return pairs, 1 / scale, levels
+
+
 @torch.no_grad()
-def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
+def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp:
     """Weights in the kernel's order. Costs about as much as copying them: do it once a change of weights.
 
     Args:
         weights: float32 or float64 on one device.
+        precision: "fp32" (the weights' own dtype), or "int16": the body's products in integers of 12 to 16
+            bits with a scale for each output feature and each ray; all else stays in float32.
 
     Returns:
         a copy, which later changes of the weights don't reach.
@@ -123,6 +144,8 @@ def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
     Raises:
         TypeError, ValueError: a weight doesn't fit the others.
     """
+    if precision not in ("fp32", "int16"):
+        raise ValueError(f"pack_resmlp: precision must be 'fp32' or 'int16', got {precision!r}")
     check = Checker("pack_resmlp")
     check.tensor("head", weights.head.contiguous(), ("W", "in"))
     if len(weights.body) % 2 or len(weights.body_bias) != len(weights.body):
@@ -137,13 +160,24 @@ def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
     check.tensor("tail_bias", weights.tail_bias, ("out",))
     width = weights.head.shape[0]
     wide = width + -width % PANEL
+    body = _stack(weights.body, weights.head, width, width)
+    body_scale, levels = weights.head.new_empty(0), 0
+    if precision == "fp32":
+        body = _pack(body, wide)
+    elif body.dtype != torch.float32 or body.device.type != "cpu":
+        raise TypeError(
+            f"pack_resmlp: int16 must be made of torch.float32 on the CPU, got {body.dtype} on {body.device}"
+        )
+    else:
+        body, body_scale, levels = _to_int16(F.pad(body, (0, wide - width, 0, wide - width)))
     return PackedResmlp(
         head=_pack(weights.head),
-        body=_pack(_stack(weights.body, weights.head, width, width), wide),
-        body_scale=weights.head.new_empty(0),
+        body=body,
+        body_scale=body_scale,
         body_bias=F.pad(_stack(weights.body_bias, weights.head, width), (0, wide - width)),
         tail=_pack(weights.tail, wide),
         tail_bias=weights.tail_bias.clone(),
+        levels=levels,
     )
 
 
