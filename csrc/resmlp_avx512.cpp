@@ -2,7 +2,9 @@
 // vectors of rays and a weight of thirty-two registers.
 #include <immintrin.h>
 
+#include "resmlp_backward.h"
 #include "resmlp_int16.h"
+#include "resmlp_kernels.h"
 
 namespace nldf {
 namespace {
@@ -22,6 +24,7 @@ using Integer = Int16Lanes<Lanes<float, 64, 8, 3>, Dot>;
 const ResmlpKernels<float> kResmlpAvx512 = {
     "avx512",
     {forward_scratch<Single, PlainBody<Single>>, forward_tile<Single, PlainBody<Single>>},
-    {forward_scratch<Integer, Int16Body<Integer>>, forward_tile<Integer, Int16Body<Integer>>}};
+    {forward_scratch<Integer, Int16Body<Integer>>, forward_tile<Integer, Int16Body<Integer>>},
+    {backward_scratch<Single>, backward_tile<Single>, panel_gradient<Single>}};
 
 }  // namespace nldf

@@ -3,7 +3,9 @@
 #include <emmintrin.h>
 #endif
 
+#include "resmlp_backward.h"
 #include "resmlp_int16.h"
+#include "resmlp_kernels.h"
 
 namespace nldf {
 namespace {
@@ -28,10 +30,12 @@ using Integer = Int16Lanes<Lanes<float, 16, 4, 3>, Dot>;
 const ResmlpKernels<float> kResmlpPortable = {
     "portable",
     {forward_scratch<Single, PlainBody<Single>>, forward_tile<Single, PlainBody<Single>>},
-    {forward_scratch<Integer, Int16Body<Integer>>, forward_tile<Integer, Int16Body<Integer>>}};
+    {forward_scratch<Integer, Int16Body<Integer>>, forward_tile<Integer, Int16Body<Integer>>},
+    {backward_scratch<Single>, backward_tile<Single>, panel_gradient<Single>}};
 const ResmlpKernels<double> kResmlpPortableDouble = {
     "portable",
     {forward_scratch<Double, PlainBody<Double>>, forward_tile<Double, PlainBody<Double>>},
-    {nullptr, nullptr}};
+    {nullptr, nullptr},
+    {backward_scratch<Double>, backward_tile<Double>, panel_gradient<Double>}};
 
 }  // namespace nldf

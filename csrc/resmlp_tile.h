@@ -1,40 +1,10 @@
-// One tile of rays through the residual MLP on the CPU, for vectors of any size.
-//
-// Lanes are rays: a tile lies in memory as [group][feature][rays of a group], so a layer's output has the
-// layout of the next one's input, a weight is a broadcast scalar, and nothing is shuffled between head and
-// tail. A ray's sums run in one order whatever the tile, so results depend neither on tiles nor threads.
-//
-// Everything is in an unnamed namespace and takes nothing from the standard library: each instruction set
-// compiles this file with its own flags, and the linker must never give one's code to another.
+// One tile of rays through the residual MLP on the CPU; for its layout see resmlp_lanes.h.
 #pragma once
 
-#include <cstring>
-
-#include "resmlp.h"
+#include "resmlp_transpose.h"
 
 namespace nldf {
 namespace {
-
-#define NLDF_UNROLL _Pragma("GCC unroll 16")
-
-// Scalars T in vectors of `Bytes`, blocked in registers as Features x Vectors.
-template <class T, int Bytes, int Features, int Vectors>
-struct Lanes {
-  using Scalar = T;
-  typedef T Vector __attribute__((vector_size(Bytes)));
-  static constexpr int lanes = Bytes / static_cast<int>(sizeof(T));
-  static constexpr int features = Features;
-  static constexpr int vectors = Vectors;
-  static constexpr int group = lanes * vectors;  // rays
-};
-
-enum class Store { plain, relu, add };
-
-// Keeps NaN, as torch does.
-template <class Vector>
-inline Vector relu(Vector x) {
-  return Vector{} > x ? Vector{} : x;
-}
 
 // Features f..f+N of V vectors of rays: bias + weights . x, stored as `How` says.
 template <class L, int V, Store How>
@@ -79,35 +49,6 @@ inline void panel(const typename L::Scalar* x, const typename L::Scalar* weights
     multiply<L, V, How>(x, weights + f, inputs, bias + f, y + f * V * L::lanes);
 }
 
-// How a tile of `rows` rays is cut: full groups, and a last one of fewer vectors.
-template <class L>
-struct Cut {
-  int64_t full;  // groups of L::vectors vectors
-  int rest;      // vectors of the last group, 0 where there is none
-
-  explicit Cut(int64_t rows) {
-    const int64_t vectors = (rows + L::lanes - 1) / L::lanes;
-    full = vectors / L::vectors;
-    rest = static_cast<int>(vectors % L::vectors);
-  }
-  int64_t groups() const { return full + (rest != 0); }
-  int vectors(int64_t group) const { return group < full ? L::vectors : rest; }
-};
-
-// Calls op<V>() with V = vectors, which is 1 .. L::vectors.
-template <class L, class Op>
-inline void with_vectors(int vectors, const Op& op) {
-  static_assert(L::vectors == 3, "one case for each number of vectors");
-  switch (vectors) {
-    case 3:
-      return op.template run<3>();
-    case 2:
-      return op.template run<2>();
-    default:
-      return op.template run<1>();
-  }
-}
-
 template <class L, Store How>
 struct PanelOp {
   const typename L::Scalar *x, *weights;
@@ -133,42 +74,6 @@ inline void layer(const Cut<L>& cut, const typename L::Scalar* x, const typename
                                       y + g * L::group * outputs + n * vectors * L::lanes});
     }
   }
-}
-
-// Rows [rows, features] of stride `stride` to a tile and back; rays behind the last are zeros.
-template <class L>
-inline void to_tile(const Cut<L>& cut, const typename L::Scalar* rows, int64_t count, int64_t features,
-                    int64_t stride, typename L::Scalar* tile) {
-  for (int64_t g = 0; g < cut.groups(); ++g) {
-    const int rays = cut.vectors(g) * L::lanes;
-    const int64_t first = g * L::group;
-    typename L::Scalar* to = tile + first * features;
-    const int known = static_cast<int>(count - first < rays ? count - first : rays);
-    for (int64_t k = 0; k < features; ++k) {
-      for (int r = 0; r < known; ++r) to[k * rays + r] = rows[(first + r) * stride + k];
-      for (int r = known; r < rays; ++r) to[k * rays + r] = 0;
-    }
-  }
-}
-
-// The first `features` of a tile of `held` features to rows.
-template <class L>
-inline void to_rows(const Cut<L>& cut, const typename L::Scalar* tile, int64_t held, int64_t count,
-                    int64_t features, int64_t stride, typename L::Scalar* rows) {
-  for (int64_t g = 0; g < cut.groups(); ++g) {
-    const int rays = cut.vectors(g) * L::lanes;
-    const int64_t first = g * L::group;
-    const typename L::Scalar* from = tile + first * held;
-    const int known = static_cast<int>(count - first < rays ? count - first : rays);
-    for (int r = 0; r < known; ++r)
-      for (int64_t k = 0; k < features; ++k) rows[(first + r) * stride + k] = from[k * rays + r];
-  }
-}
-
-// Rays up to whole vectors.
-template <class L>
-inline int64_t padded(int64_t rows) {
-  return (rows + L::lanes - 1) / L::lanes * L::lanes;
 }
 
 // The blocks in the tile's own type: z += fc2(relu(fc1(z))).
@@ -210,7 +115,7 @@ inline void forward_tile(const ResmlpArgs<typename L::Scalar>& args, const Resml
   T* const x = out + rays * wide;
   T* const tail_bias = x + rays * args.in_dim;
   T* const more = tail_bias + wide;
-  to_tile<L>(cut, args.x + tile.first * args.in_dim, tile.rows, args.in_dim, args.in_dim, x);
+  to_tile<L>(cut, args.x + tile.first * args.in_dim, tile.rows, args.in_dim, x);
   layer<L, Store::relu>(cut, x, args.head, args.in_dim, args.frame_bias + tile.frame * width, y, width);
   if (args.blocks) {
     memcpy(z, y, sizeof(T) * rays * width);
@@ -219,26 +124,9 @@ inline void forward_tile(const ResmlpArgs<typename L::Scalar>& args, const Resml
   }
   for (int64_t n = 0; n < wide; ++n) tail_bias[n] = n < args.out_dim ? args.tail_bias[n] : T(0);
   layer<L, Store::plain>(cut, y, args.tail, width, tail_bias, out, wide);
-  to_rows<L>(cut, out, wide, tile.rows, args.out_dim, args.out_dim, args.out + tile.first * args.out_dim);
+  to_rows<L>(cut, out, wide, tile.rows, args.out_dim, args.out + tile.first * args.out_dim);
 }
 
 }  // namespace
-
-// What an instruction set offers to resmlp_cpu.cpp.
-template <class T>
-struct ResmlpKernels {
-  struct Forward {
-    int64_t (*scratch)(const ResmlpArgs<T>& args, int64_t rows);
-    void (*tile)(const ResmlpArgs<T>& args, const ResmlpTile& tile, T* scratch);
-  };
-  const char* name;
-  Forward plain;
-  Forward int16;  // null for float64
-};
-
-extern const ResmlpKernels<float> kResmlpPortable;
-extern const ResmlpKernels<double> kResmlpPortableDouble;
-extern const ResmlpKernels<float> kResmlpAvx2;
-extern const ResmlpKernels<float> kResmlpAvx512;
 
 }  // namespace nldf

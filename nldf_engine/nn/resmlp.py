@@ -100,16 +100,10 @@ class ResMLP(nn.Module):
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
-        Without a code any leading shape [..., in_dim] is taken. On the CPU, and where no gradient is
-        asked for, "native" is the fused operation; "reference", gradients and CUDA are torch's layers.
+        Without a code any leading shape [..., in_dim] is taken. On the CPU "native" is the fused operation;
+        "reference" and CUDA are torch's layers.
         """
-        gradient = torch.is_grad_enabled() and (
-            x.requires_grad
-            or (code is not None and code.requires_grad)
-            or any(p.requires_grad for p in self.parameters())
-        )
-        native_wanted = native.use_native("ResMLP", backend)
-        if native_wanted and x.device.type == "cpu" and not gradient:
+        if native.use_native("ResMLP", backend) and x.device.type == "cpu":
             return self._fused(x, self.frame_bias(code))
         return self._layers(x, self.frame_bias(code))
 
