@@ -18,7 +18,7 @@ def network(name: str) -> ResMLP:
     """A network as training starts it, with biases that are not zero."""
     torch.manual_seed(0)
     in_dim, width, depth = SIZES[name]
-    return ResMLP(in_dim, OUT, width, depth)
+    return ResMLP(in_dim, OUT, width, depth).eval()
 
 
 def signal_to_error(got: torch.Tensor, want: torch.Tensor) -> float:

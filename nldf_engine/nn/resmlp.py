@@ -84,18 +84,26 @@ class ResMLP(nn.Module):
         )
 
     def packed(self) -> ops.PackedResmlp:
-        """The weights packed for the kernel: once, and again after an optimiser or a load changed them.
+        """The weights packed for the kernel; in eval mode without gradients they are kept between calls.
 
-        Changes are seen by torch's version counters. Writing through `parameter.data` leaves those as
-        they were: write under `torch.no_grad()` instead.
+        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
+        those through `parameter.data`. So what was kept is dropped by every call that records gradients
+        and by every `train()` and `eval()`.
         """
         parameters = list(self.parameters())
-        if any(p.is_inference() for p in parameters):  # these have no counter
+        recording = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self.training or recording or any(p.is_inference() for p in parameters):
+            self._packed = None
             return ops.pack_resmlp(self.weights(), self.precision)
         state = [self.precision, *((p.data_ptr(), p._version, p.dtype) for p in parameters)]
         if self._packed is None or self._packed[0] != state:
             self._packed = (state, ops.pack_resmlp(self.weights(), self.precision))
         return self._packed[1]
+
+    def train(self, mode: bool = True) -> ResMLP:
+        """As `nn.Module.train`; drops the packed weights."""
+        self._packed = None
+        return super().train(mode)
 
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
