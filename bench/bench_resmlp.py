@@ -49,3 +49,24 @@ def test_forward(race, name, rays):
             work={name: work for name, (_, work) in contestants.items()}, work_unit="GFLOP/s",
             rounds=8 if name == "D88W256" else 20,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rays"), [("D88W256", 1024), ("D4W64", 16384)])
+def test_forward_and_backward(race, name, rays):
+    net = network(name)
+    x = torch.randn(1, rays, net.head.in_features)
+    cotangent = torch.randn(1, rays, OUT)
+    leaves = list(net.parameters())
+
+    def run(backend: str) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(net(x, backend=backend), leaves, cotangent)
+
+    for got, want in zip(run("native"), run("reference"), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+    # The work of a pass that keeps its activations: three products a layer. The fused one does four.
+    work = dict.fromkeys(("native", "reference"), 6.0 * net.macs * rays)
+    race(
+        {backend: lambda b=backend: run(b) for backend in work},
+        device=torch.device("cpu"), units=dict.fromkeys(work, rays), unit="rays",
+        work=work, work_unit="GFLOP/s", rounds=6,
+    )  # fmt: skip
