@@ -59,6 +59,8 @@ class ResMLP(nn.Module):
         self.tail = nn.Linear(width, out_dim)
         # "fp32", or "int16": the body's products in integers, where the fused operation runs.
         self.precision = "fp32"
+        # Gradients by the fused operation: it keeps no activations, and computes them a second time.
+        self.recompute = False
         self._packed: tuple[object, ops.PackedResmlp] | None = None
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
@@ -109,9 +111,16 @@ class ResMLP(nn.Module):
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
         Without a code any leading shape [..., in_dim] is taken. On the CPU "native" is the fused operation;
-        "reference" and CUDA are torch's layers.
+        "reference" and CUDA are torch's layers, and so are recorded gradients unless `recompute` is set.
         """
-        if native.use_native("ResMLP", backend) and x.device.type == "cpu":
+        recording = torch.is_grad_enabled() and (
+            any(t is not None and t.requires_grad for t in (x, code))
+            or any(p.requires_grad for p in self.parameters())
+        )
+        if recording:
+            self._packed = None
+        fused = native.use_native("ResMLP", backend) and x.device.type == "cpu"
+        if fused and (self.recompute or not recording):
             return self._fused(x, self.frame_bias(code))
         return self._layers(x, self.frame_bias(code))
 
