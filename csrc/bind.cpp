@@ -18,6 +18,7 @@
 #include "compact.h"
 #include "rays.h"
 #include "samples.h"
+#include "resmlp.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -96,6 +97,11 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::CompactArgs>(m, "compact_cpu_uint8", nldf::compact_cpu);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cpu_float32", nldf::compact_over_cpu);
   bind<nldf::CompactOverArgs<double>>(m, "compact_over_cpu_float64", nldf::compact_over_cpu);
+  bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
+  bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
+  bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
+  bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
+  m.def("cpu_isa", nldf::resmlp_isa);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

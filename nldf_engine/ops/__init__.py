@@ -13,11 +13,14 @@ from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import GridSpec, encode_grid
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
 
 __all__ = [
     "GridSpec",
+    "PackedResmlp",
+    "ResmlpWeights",
     "backends",
     "compact_rays",
     "composite_rays",
@@ -25,6 +28,8 @@ __all__ = [
     "encode_beams",
     "encode_grid",
     "generate_rays",
+    "pack_resmlp",
     "reference",
     "resample",
+    "resmlp",
 ]

@@ -52,6 +52,8 @@ def backends() -> dict[str, Any]:
     Returns:
         cpu: whether the CPU kernels are there; cuda: whether the CUDA kernels are; cuda_archs: the
         architectures they were built for; cuda_device: whether torch sees a device to run them on;
+        cpu_isa: the instruction set of the fused CPU kernels ("avx512", "avx2" or "portable"; the
+        environment variable NLDF_CPU_ISA chooses another one), None without the module;
         openmp: whether the CPU loops use several threads, and threads: how many (as
         `torch.set_num_threads` says); version: of the compiled module; problem: why it could not be
         loaded, empty where it was; mend: the command that would build what is missing, or empty.
@@ -62,6 +64,7 @@ def backends() -> dict[str, Any]:
         "cuda": bool(cuda_archs),
         "cuda_archs": cuda_archs,
         "cuda_device": torch.cuda.is_available(),
+        "cpu_isa": _C.cpu_isa() if _C is not None else None,
         "openmp": bool(_C is not None and _C.openmp),
         "threads": torch.get_num_threads() if _C is not None and _C.openmp else 1,
         "version": _C.version if _C is not None else None,
