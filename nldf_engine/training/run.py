@@ -190,8 +190,10 @@ def train(
     teacher = (
         None if config.teacher is None or not recipe.distillation else _load_teacher(config.teacher, data)
     )
-    prepared = str(data.info.audio.get("frontend") or "mel")
-    frontend = FrontendConfig(name=prepared).resolve() if teacher is None else teacher.frontend
+    prepared = FrontendConfig(
+        str(data.info.audio.get("frontend") or "mel"), dim=int(data.info.audio.get("dim", 0))
+    )
+    frontend = prepared.resolve() if teacher is None else teacher.frontend
     folder = avatar.with_name(avatar.name + ".training")
     settings = _settings(preset, recipe, data, config)
     resuming = _open_run(folder, settings, config.resume)

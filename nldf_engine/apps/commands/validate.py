@@ -13,7 +13,7 @@ from nldf_engine.apps.command import Command, Json, save_figures, value
 
 @dataclass(frozen=True)
 class Validate(Command):
-    """Say what is wrong with a dataset or an avatar, and how to mend it.
+    """Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.
 
     Every file is opened and compared with the others: counts, sizes, shapes, finite numbers. Exit
     code 0 means that it can be used, with or without notes and warnings.
@@ -25,7 +25,7 @@ class Validate(Command):
     )
 
     path: Annotated[Path, Positional, value("PATH")]
-    """dataset or avatar"""
+    """dataset, folder of AD-NeRF, DFRF, RAD-NeRF or ER-NeRF, or avatar"""
     json: Json = None
     """also write the problems here"""
 
