@@ -49,7 +49,9 @@ def random_checkpoint(seed: int = 0, width: int = 24, code: int = 64, extra: int
         sizes |= {f"views_linears__{i}": (half, width + views if i == 0 else half) for i in range(3)}
         sizes |= {"feature_linear": (width, width), "alpha_linear": (1, width), "rgb_linear": (3, half)}
         made = named(**{name: layer(*size) for name, size in sizes.items()})
+        # Dense here and empty there, as in a trained field.
         made["alpha_linear.weight"] *= 8
+        made["alpha_linear.bias"] += 15
         return made
 
     channels = (29, 32, 32, 64, 64)

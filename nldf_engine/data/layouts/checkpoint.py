@@ -61,7 +61,7 @@ class Checkpoint:
     @property
     def smoothed(self) -> bool:
         """Whether its attention has been trained."""
-        return ATTENTION in self.states and self.step >= SMOOTHED
+        return self.step >= SMOOTHED
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -161,10 +161,13 @@ def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
     if bounds.radius != 1:
         raise ValueError(f"import_head: bounds.radius must be 1, got {bounds.radius}")
     path, states = checkpoint.path, checkpoint.states
+    if ATTENTION not in states:
+        # By the sizes alone, 42 numbers more could as well be more frequencies.
+        raise FileProblem(path, f"it holds no {ATTENTION}, so it is a body's and no head's", AS_SAVED)
     try:
         audio = states["network_audnet_state_dict"]
         rows, code = int(audio["encoder_conv.0.weight"].shape[1]), int(audio["encoder_fc1.2.weight"].shape[0])
-        frames = int(states[ATTENTION]["attentionNet.0.weight"].shape[0]) if ATTENTION in states else 8
+        frames = int(states[ATTENTION]["attentionNet.0.weight"].shape[0])
     except (KeyError, IndexError) as error:
         raise FileProblem(path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
     shape = _shape(checkpoint, NETWORKS[0], code)
@@ -227,6 +230,8 @@ def check_body(checkpoint: Checkpoint) -> int:
     Raises:
         FileProblem: it is no body's checkpoint.
     """
+    if ATTENTION in checkpoint.states:
+        raise FileProblem(checkpoint.path, f"it holds {ATTENTION}, so it is a head's and no body's", AS_SAVED)
     try:
         audio = checkpoint.states["network_audnet_state_dict"]
         code = int(audio["encoder_fc1.2.weight"].shape[0]) + POSE_CODE
