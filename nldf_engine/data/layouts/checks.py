@@ -20,7 +20,7 @@ FEW_ROWS = 4  # audio rows that end before the frames do: two windows' worth is 
 SOUND_SLACK = 0.5  # seconds
 SHALLOW, DEEP = 0.2, 4.0  # metres from camera to head that make sense
 BOUND_SLACK = 0.1  # metres
-DERIVED_NOTE = "none for nldf, which makes it from parsing and bc.jpg; {} itself needs it"
+DERIVED_NOTE = "nldf needs nothing done, it works from parsing and bc.jpg; {} itself needs them"
 
 
 def check(found: Scan) -> None:
@@ -96,7 +96,12 @@ def _cameras(found: Scan) -> None:
             what = (
                 f"pictures measure {side}, and {found.kind.title} takes 2 * int({name}) = {2 * int(centre)}"
             )
-            found.add(where, what, "none for nldf; write w and h beside it for the layout's own code", "note")
+            found.add(
+                where,
+                what,
+                "nldf needs nothing done; write w and h beside it for the layout's own code",
+                "note",
+            )
 
 
 def _splits(found: Scan) -> None:
@@ -113,7 +118,7 @@ def _splits(found: Scan) -> None:
         )
         found.add(TRANSFORMS[1], what, "hold out frames in one piece, as the layouts do", "warning")
         found.usable &= ~inside
-    if not (found.usable & ~found.held).any():
+    if not found.errors and not (found.usable & ~found.held).any():
         found.add(TRANSFORMS[0], "no training frame is usable", AGAIN)
 
 
@@ -122,14 +127,17 @@ def _features(found: Scan) -> None:
     if found.features is None:
         found.add(
             names[0], f"no audio features ({' or '.join(names)})",
-            f"none for nldf with aud.wav there; {found.kind.title} itself needs them", "note",
+            f"nldf needs nothing done with aud.wav there; {found.kind.title} itself needs them", "note",
         )  # fmt: skip
         return
     if found.features.name != names[0]:
         what = f"the features are in {found.features.name}, and {found.kind.title} looks for {names[0]}"
         if found.features.name == "aud.npy":
             found.add(
-                found.features.name, what, f"none for nldf; rename it to {names[0]} for the layout", "note"
+                found.features.name,
+                what,
+                f"nldf needs nothing done; rename it to {names[0]} for the layout",
+                "note",
             )
     highest = int(found.audio_ids.max()) + 1
     for name in names:
@@ -213,7 +221,7 @@ def _rects(found: Scan) -> None:
                 f"{name} holds {100 * np.mean(as_is):.0f} % of the landmarks if read as x, y, width, height; "
                 f"{100 * np.mean(swapped):.0f} % if read as y, x, height, width: it is transposed"
             )
-            mend = f"none for nldf, which does not read it; write x, y, width, height for {found.kind.title}"
+            mend = f"nldf needs nothing done; write x, y, width, height for {found.kind.title}"
             found.add(TRANSFORMS[0], what, mend, "warning")
         elif outside.any():
             what = f"{name} leaves the picture in {some(found.ids[outside], len(found.ids))}"
@@ -232,7 +240,7 @@ def _blinks(found: Scan) -> None:
     mend = "run OpenFace's FeatureExtraction on the video and save its csv as au.csv"
     if not path.is_file():
         what = "it is missing: eye openness comes from the landmarks"
-        found.add("au.csv", what, f"none for nldf; for {found.kind.title}: {mend}", "warning")
+        found.add("au.csv", what, f"nldf needs nothing done; for {found.kind.title}: {mend}", "warning")
         return
     try:
         rows = len(read_blinks(path))
@@ -280,7 +288,7 @@ def _decode(found: Scan) -> None:
                 came = f"it is {picture.shape[1]} x {picture.shape[0]}, the pictures {size[1]} x {size[0]}"
                 found.add(where, came, AGAIN, "error" if name in (found.pictures, "parsing") else "warning")
             elif name == "torso_imgs" and path.suffix == ".png" and picture.shape[2:] != (4,):
-                found.add(where, "it has no alpha channel", f"none for nldf; {AGAIN}", "warning")
+                found.add(where, "it has no alpha channel", f"nldf needs nothing done; {AGAIN}", "warning")
             elif name == "parsing":
                 try:
                     labels_from(path)

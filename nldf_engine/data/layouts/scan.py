@@ -98,12 +98,12 @@ def scan(folder: str | Path) -> Scan:
         raise ValueError(f"scan: {folder} is none of {', '.join(k.title for k in KINDS.values())}")
     found = Scan(root_of(folder), kind)
     metas = _read_transforms(found)
-    if found.errors:
+    if not len(found.ids):
         return found
     _list_files(found)
     _true_numbers(found)
     _find_camera(found, metas)
-    if found.errors:
+    if found.camera is None:
         return found
     from nldf_engine.data.layouts.checks import check
 
@@ -119,6 +119,7 @@ def _read_transforms(found: Scan) -> dict[str, dict[str, Any]]:
         found.add(missing, "it is missing, and the other split is there", AGAIN)
     metas: dict[str, dict[str, Any]] = {}
     rows: list[tuple[Any, bool]] = []
+    unreadable = False
     for name in names:
         try:
             value = read_json(folder / name)
@@ -133,17 +134,17 @@ def _read_transforms(found: Scan) -> dict[str, dict[str, Any]]:
         held = name == "transforms_val.json"
         cut = len(frames) if name != single else int(len(frames) * HELD_OUT)
         rows += [(frame, held or place >= cut) for place, frame in enumerate(frames)]
-        _read_frames(found, name, frames)
+        unreadable |= not _readable(found, name, frames)
     if single in metas:
         what = f"all frames are in one file; the last {len(rows) - int(len(rows) * HELD_OUT)} are held out"
         found.add(single, what, "", "note")
-    if not found.errors:
+    if not unreadable and rows:
         _take_frames(found, rows)
     return metas
 
 
-def _read_frames(found: Scan, name: str, frames: list[Any]) -> None:
-    """Notes the frames of one file that can't be read."""
+def _readable(found: Scan, name: str, frames: list[Any]) -> bool:
+    """Whether the frames of one file can all be read; notes the first that can't."""
     for place, frame in enumerate(frames):
         try:
             for key in ("img_id", "aud_id"):
@@ -156,7 +157,8 @@ def _read_frames(found: Scan, name: str, frames: list[Any]) -> None:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             found.add(name, f"frame {place} of its list can't be used: {what}", AGAIN)
-            return
+            return False
+    return True
 
 
 def _take_frames(found: Scan, rows: list[tuple[Any, bool]]) -> None:
@@ -195,7 +197,7 @@ def _take_frames(found: Scan, rows: list[tuple[Any, bool]]) -> None:
             found.rects[name] = np.array(boxes, np.float64)
         else:
             what = f"{some(found.ids[~np.array(good)], len(rows))} have no {name} of four numbers"
-            mend = f"none for nldf; {found.kind.title} itself needs it"
+            mend = f"nldf needs nothing done; {found.kind.title} itself needs it"
             found.add(TRANSFORMS[0], what, mend, "warning")
 
 
@@ -222,7 +224,7 @@ def _true_numbers(found: Scan) -> None:
             f"its img_id counts the frames that have landmarks: {shifted} of {len(ids)} poses, from picture "
             f"{first} on, stand beside the wrong picture; they are read with their true numbers"
         )
-        mend = f"none for nldf; {found.kind.title} itself trains on the shifted poses"
+        mend = f"nldf needs nothing done; {found.kind.title} itself trains on the shifted poses"
         found.add(TRANSFORMS[0], what, mend, "warning")
 
 
@@ -249,8 +251,6 @@ def _find_camera(found: Scan, metas: dict[str, dict[str, Any]]) -> None:
                 found.add(other, f"its focal length or centre differs from that of {name}", AGAIN)
     except ValueError as error:
         found.add(name, str(error), AGAIN)
-        return
-    if found.errors:
         return
     near, far = usual_bounds(found.poses)
     found.near, found.far = _written_bounds(found.folder) or (near, far)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_folders import Weights, random_checkpoint, save_checkpoint
 
+from foreign_folders import Weights, random_checkpoint, save_checkpoint
 from nldf_engine.apps import cli
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
@@ -104,7 +104,7 @@ def samples(count: int = 200) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("part", ["coarse", "fine"])
 def test_networks_agree(part: str, tmp_path: Path) -> None:
-    """Colour and density of the imported networks are theirs, at the mirrored points: to 1e-9 in float64."""
+    """Colour and density of the imported networks are theirs, at the mirrored points."""
     weights = random_checkpoint()
     field = imported(tmp_path, weights)
     points, views = samples()
@@ -217,7 +217,7 @@ def test_hostile_pickles_run_nothing(tmp_path: Path) -> None:
     (tmp_path / "old_head.tar").write_bytes(old.getvalue())
     (tmp_path / "bare_head.tar").write_bytes(bare)
     for name in ("new", "old", "bare"):
-        with pytest.raises(FileProblem, match="refused|can't be read"):
+        with pytest.raises(FileProblem, match=r"refused|can't be read"):
             read_checkpoint(tmp_path / f"{name}_head.tar")
         assert not mark.exists()
     pickle.loads(bare)  # the files were armed
@@ -225,7 +225,7 @@ def test_hostile_pickles_run_nothing(tmp_path: Path) -> None:
 
 
 def test_wrong_files(tmp_path: Path) -> None:
-    """Whatever is no AD-NeRF head is refused with what was found: missing parts, other shapes, NaN, cut short."""
+    """Whatever is no AD-NeRF head is refused with what was found."""
     weights = random_checkpoint()
     path = save_checkpoint(tmp_path / "good_head.tar", weights)
     whole = path.read_bytes()
@@ -247,8 +247,8 @@ def test_wrong_files(tmp_path: Path) -> None:
     broken = random_checkpoint()
     broken["network_fn_state_dict"]["pts_linears.3.weight"] = torch.zeros(24, 30)
     refused(broken, "inputs; one skip was expected")
-    refused({**weights, **{"network_fine_state_dict": random_checkpoint(width=16)["network_fine_state_dict"]}},
-            "differ in size")  # fmt: skip
+    narrow = random_checkpoint(width=16)["network_fine_state_dict"]
+    refused({**weights, "network_fine_state_dict": narrow}, "differ in size")
     broken = random_checkpoint(extra=42)
     del broken["network_audattnet_state_dict"]
     refused(broken, "a body's and no head's")

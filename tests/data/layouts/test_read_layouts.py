@@ -14,6 +14,7 @@ import torch
 
 from foreign_folders import edit
 from nldf_engine import ops
+from nldf_engine.apps import cli
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.data.dataset import Dataset
@@ -43,7 +44,7 @@ def test_opens_as_it_is(layout: str, written: dict[str, Path], synthetic_dataset
 
 @pytest.mark.parametrize("layout", ["adnerf", "radnerf"])
 def test_round_trip(layout: str, written: dict[str, Path], synthetic_dataset: Dataset) -> None:
-    """Ours -> theirs -> ours keeps poses, focal length, splits, features, labels, eyes; pictures to a JPEG's error."""
+    """Ours -> theirs -> ours keeps all but the last bits of the pictures, which are JPEGs."""
     back = Dataset.open(written[layout])
     assert np.abs(back.poses - synthetic_dataset.poses).max() <= 1e-6
     assert back.camera == synthetic_dataset.camera
@@ -94,7 +95,7 @@ PIXELS = np.array([[0, 0], [63, 0], [10, 50], [32, 32], [63, 63]])
 
 
 def test_rays_of_adnerf(written: dict[str, Path]) -> None:
-    """Through each pixel goes the ray that AD-NeRF's sampler makes: whole pixel numbers, y up, looking along -z."""
+    """Through each pixel goes the ray of AD-NeRF's sampler: whole numbers, y up, looking along -z."""
     opened = Dataset.open(written["adnerf"])
     meta, matrix = _frame(written["adnerf"], 7)
     i, j, f = PIXELS[:, 0], PIXELS[:, 1], meta["focal_len"]
@@ -108,7 +109,7 @@ def test_rays_of_adnerf(written: dict[str, Path]) -> None:
 
 
 def test_rays_of_radnerf(written: dict[str, Path]) -> None:
-    """The same for RAD-NeRF: rows cycled, two columns negated, distances times four, pixel centres at +0.5."""
+    """The same for RAD-NeRF: rows cycled, two columns negated, distances times 4, centres at +0.5."""
     opened = Dataset.open(written["radnerf"])
     meta, m = _frame(written["radnerf"], 7)
     scale = 4.0
@@ -124,7 +125,7 @@ def test_rays_of_radnerf(written: dict[str, Path]) -> None:
 
 
 def test_tracked_frames_are_counted(copied: Copied, synthetic_dataset: Dataset) -> None:
-    """RAD-NeRF's img_id counts frames with landmarks: behind a lost face, poses find their own picture again."""
+    """Where img_id counts frames with landmarks, poses behind a lost face find their own picture."""
     folder = copied("radnerf")
     lost = [10, 11, 60]
     for number in lost:
@@ -158,19 +159,19 @@ def test_audio_is_clamped(copied: Copied) -> None:
 
 
 def test_features_of_every_name(copied: Copied) -> None:
-    """ER-NeRF's features are found by their size; DeepSpeech's under the name that its extractor writes too."""
+    """ER-NeRF's features are found by their size; DeepSpeech's under either of their names."""
     folder = copied("ernerf")
     opened = Dataset.open(folder)
     assert opened.audio_features(FrontendConfig("precomputed", dim=1024)).shape == (100, 2, 1024)
     assert opened.audio_features(FrontendConfig("precomputed", dim=29)).shape == (100, 16, 29)
-    with pytest.raises(FileProblem, match="aud_hu.npy has 1024 features.*44 were asked for"):
+    with pytest.raises(FileProblem, match=r"aud_hu.npy has 1024 features.*44 were asked for"):
         opened.audio_features(FrontendConfig("precomputed", dim=44))
     (folder / "aud_ds.npy").rename(folder / "aud.npy")
     assert Dataset.open(folder).audio_features("precomputed").shape == (100, 16, 29)
 
 
 def test_blinks(written: dict[str, Path], copied: Copied, tmp_path: Path) -> None:
-    """AU45 is found behind OpenFace's space, clipped to 2, and closes the eyes; without it the landmarks do."""
+    """AU45 is found behind OpenFace's space and closes the eyes; without it the landmarks do."""
     folder = copied("ernerf")
     edit(folder, lambda meta: [frame.pop("eye_openness") for frame in meta["frames"]])  # type: ignore[arg-type]
     eyes = Dataset.open(folder).eye_openness
@@ -186,12 +187,12 @@ def test_blinks(written: dict[str, Path], copied: Copied, tmp_path: Path) -> Non
 
 
 def test_without_sound(copied: Copied) -> None:
-    """A folder with features and no sound trains on the features; asking for its sound says where to put it."""
+    """A folder with features and no sound trains on them; asking for its sound says where to put it."""
     folder = copied("adnerf")
     (folder / "aud.wav").unlink()
     opened = Dataset.open(folder)
     assert opened.info.audio == {"frontend": "precomputed", "dim": 29}
-    with pytest.raises(FileProblem, match="aud.wav"):
+    with pytest.raises(FileProblem, match=r"aud\.wav"):
         opened.audio()
 
 
@@ -214,7 +215,7 @@ def test_later_start(copied: Copied, synthetic_dataset: Dataset) -> None:
 
 
 def test_other_intrinsics(copied: Copied) -> None:
-    """fl_x and camera_angle_x serve for a focal length, as in RAD-NeRF; one transforms.json is cut at 10/11."""
+    """fl_x and camera_angle_x serve for a focal length; one transforms.json is cut at 10/11."""
     folder = copied("radnerf")
     focal = Dataset.open(folder).camera.fx
 
@@ -244,7 +245,7 @@ def test_without_own_pictures(copied: Copied, synthetic_dataset: Dataset) -> Non
 
 
 def test_mesh_from_marks() -> None:
-    """The 68 marks stand on their places of the mesh, the rest of the lips between them, all else is finite."""
+    """The 68 marks stand on their places of the mesh, and the others near where a face has them."""
     from nldf_engine.data.synthetic.landmarks import rest_landmarks
 
     rest = rest_landmarks()[:, :2] * 400 + 100
@@ -269,7 +270,7 @@ def test_driving_poses(written: dict[str, Path], synthetic_dataset: Dataset, tmp
 
 
 def test_never_replaces(written: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """An export never goes over an existing folder: trained networks lie in AD-NeRF's. Unknown layouts are named."""
+    """An export never goes over an existing folder: trained networks lie in AD-NeRF's."""
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "x").write_text("mine")
     with pytest.raises(FileProblem, match="never replaced"):
@@ -277,3 +278,17 @@ def test_never_replaces(written: dict[str, Path], synthetic_dataset: Dataset, tm
     with pytest.raises(ValueError, match="adnerf, radnerf"):
         export_layout(synthetic_dataset, "dfrf", tmp_path / "other")
     assert not (tmp_path / "other").exists() and (tmp_path / "there" / "x").read_text() == "mine"
+
+
+def test_export_command(
+    synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`nldf export` says what it wrote and what the layout lost; an unknown layout is a usage error."""
+    words = ["export", str(synthetic_dataset.path), "-o", str(tmp_path / "out"), "--layout"]
+    report = tmp_path / "report.json"
+    assert cli.main([*words, "dfrf"]) == 2 and not (tmp_path / "out").exists()
+    assert cli.main([*words, "radnerf", "--json", str(report)]) == 0
+    said = capsys.readouterr().out
+    assert "100 pictures, 80 training and 20 validation frames" in said and "not in it as it was: 410" in said
+    assert json.loads(report.read_text())["listed"] == [80, 20]
+    assert cli.main([*words, "radnerf"]) == 1
