@@ -13,10 +13,10 @@ from nldf_engine.apps.command import Command, Json, UsageError, output, save_fig
 
 @dataclass(frozen=True)
 class Export(Command):
-    """Write a dataset as a folder that AD-NeRF or RAD-NeRF trains on.
+    """Write a dataset as a folder of AD-NeRF or RAD-NeRF.
 
     Poses, focal length, splits, pictures, label maps and sound go over; what the layout has no place
-    for is named. The folder needs no preparation there, and `nldf` reads it back as it is.
+    for is named. The folder needs no preparation there to be trained on, and `nldf` reads it back as it is.
     """
 
     examples: ClassVar[tuple[str, ...]] = (

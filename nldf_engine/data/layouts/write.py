@@ -150,12 +150,15 @@ def _transforms(dataset: Dataset, kind: Kind, target: Path) -> tuple[int, int]:
             # Not of the layouts, whose loaders pass over it: what their landmarks say less exactly.
             row["eye_openness"] = float(np.clip(dataset.eye_openness[k], 0, 1))
             if "face_rect" in kind.rects:
+                row["frame_id"] = k  # AD-NeRF's test of a head asks for it, and for focal_length
                 row["face_rect"] = face_rect(points[k], camera.width, camera.height)
             frames.append(row)
         head: dict[str, Any] = {
             "focal_len": camera.fx, "cx": camera.cx - kind.half_pixel, "cy": camera.cy - kind.half_pixel,
             "w": camera.width, "h": camera.height,
         }  # fmt: skip
+        if "face_rect" in kind.rects:
+            head["focal_length"] = camera.fx
         text = json.dumps({**head, "frames": frames}, indent=2, allow_nan=False) + "\n"
         (target / f"transforms_{name}.json").write_text(text, encoding="utf-8")
         counts.append(len(frames))
