@@ -5,6 +5,7 @@ a `Dataset` like any other.
 
     kinds.py        what sets the four layouts apart, and which of them a folder is
     geometry.py     their camera matrices and intrinsics <-> ours
+    poses.py        poses of a foreign folder or transforms file, to render with
     marks.py        68 landmarks <-> the 478 of a face mesh; eyes
     scan.py         what lies in a folder: frames, camera, splits, files
     checks.py       everything that can be wrong with it, in sentences
