@@ -24,6 +24,7 @@ from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.files import atomic_folder, check_writable
 from nldf_engine.base.progress import track
 from nldf_engine.base.video import VideoWriter
+from nldf_engine.data.layouts import driving_poses
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
@@ -403,7 +404,9 @@ class Engine:
         features, sound = self.features(audio)
         frames = len(features)
         avatar = self.avatar
-        track_poses, track_eyes = resolve_poses(poses, avatar.poses.cpu(), avatar.eye_openness.cpu(), frames)
+        track_poses, track_eyes = resolve_poses(
+            driving_poses(poses), avatar.poses.cpu(), avatar.eye_openness.cpu(), frames
+        )
         if eyes is not None:
             track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
             if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):

@@ -30,10 +30,12 @@ C = TypeVar("C", bound="Command")
 COMMANDS = {
     "prepare": "Turn a video of one person talking into a dataset.",
     "synthetic": "Write a synthetic speaker: a dataset or a video with known ground truth.",
-    "validate": "Say what is wrong with a dataset or an avatar, and how to mend it.",
+    "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
     "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
+    "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
+    "import": "Make an avatar of networks that AD-NeRF trained.",
     "bench": "Time the kernels and models on this machine.",
     "doctor": "Say what this installation can do, what is missing, and how to mend it.",
     "demo": "Render the bundled avatar speaking a fresh sentence.",

@@ -69,7 +69,10 @@ class Command(ABC):
         check_writable(figures)
 
     def _paths(self, names: tuple[str, ...]) -> list[Path]:
-        return [Path(given) for name in names if (given := getattr(self, name)) is not None]
+        given = [getattr(self, name) for name in names]
+        return [
+            Path(path) for item in given for path in (item if isinstance(item, tuple) else [item]) if path
+        ]
 
     @abstractmethod
     def run(self) -> int:

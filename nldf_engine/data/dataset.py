@@ -19,6 +19,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Dataset:
     def open(cls, path: str | Path) -> Dataset:
         """Opens a folder and checks everything that can be checked without decoding it whole.
 
+        Folders of AD-NeRF, DFRF, RAD-NeRF and ER-NeRF open as well, as they are (`data.layouts`).
+
         Raises:
             FileProblem: something is missing, damaged, of the wrong shape, newer, or outside the folder.
         """
@@ -90,6 +93,12 @@ class Dataset:
             what = "it is a file, and a dataset is a folder" if path.exists() else "there is no such folder"
             raise FileProblem(path, what, "make one with: nldf prepare VIDEO -o FOLDER")
         if not (path / "dataset.json").exists():
+            from nldf_engine.data.layouts import detect
+
+            if detect(path) is not None:
+                from nldf_engine.data.layouts.foreign import open_foreign
+
+                return open_foreign(path)
             missing = "it is no dataset: dataset.json is missing"
             raise FileProblem(path, missing, "make one with: nldf prepare VIDEO -o FOLDER")
         info = read_info(path)
@@ -125,6 +134,12 @@ class Dataset:
             )
 
         return self._cached(("frames", scaled), load)
+
+    def read_frames(self, start: int, stop: int, size: int | None = None) -> Iterator[np.ndarray]:
+        """Frames [start, stop) of `frames(size)`, decoded one by one and not kept."""
+        scaled = _scaled(self.info.size, size)
+        for frame in islice(frames_at(self.path / "video.mp4", fps=None), start, stop):
+            yield _shrink(frame, self.info.size, scaled)
 
     def labels(self, size: int | None = None) -> np.ndarray:
         """The label maps, uint8 [T, h, w], values of `LABELS`; scaled by nearest neighbour."""

@@ -53,7 +53,8 @@ class Problem:
 def validate(path: str | Path) -> list[Problem]:
     """Checks a dataset or an avatar folder whole, decoding everything in it once.
 
-    A dataset is known by its dataset.json, an avatar by its avatar.json. A good folder gives an empty
+    A dataset is known by its dataset.json, an avatar by its avatar.json, a folder of AD-NeRF, DFRF,
+    RAD-NeRF or ER-NeRF by its transforms files. A good folder gives an empty
     list, or what its own report.json still warns about.
 
     Args:
@@ -67,6 +68,12 @@ def validate(path: str | Path) -> list[Problem]:
         return _dataset(path)
     if (path / "avatar.json").exists():
         return _avatar(path)
+    from nldf_engine.data.layouts import detect
+
+    if detect(path) is not None:
+        from nldf_engine.data.layouts.checks import examine
+
+        return examine(path)
     held = ", ".join(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
     what = f"looked for dataset.json (a dataset) and avatar.json (an avatar), and found {held}"
     return [Problem(str(path), what, "name the folder that `nldf prepare` or `nldf train` wrote")]

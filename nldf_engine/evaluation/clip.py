@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -180,7 +179,7 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
     features = data.audio_features(frontend)
     rate, fps = SAMPLE_RATE, data.info.fps
     return RealClip(
-        frames=lambda: _decoded(data, start, stop, width),
+        frames=lambda: data.read_frames(start, stop, width),
         labels=data.labels(width)[start:stop],
         landmarks=data.landmarks[start:stop] * np.float32(width / data.camera.width),
         valid=data.valid[start:stop],
@@ -192,22 +191,3 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
         fps=fps,
         start=start,
     )
-
-
-def _decoded(data: Dataset, start: int, stop: int, width: int) -> Iterator[np.ndarray]:
-    """The frames [start, stop) of `data.frames(width)`, decoded on the way.
-
-    A minute at 512 pixels takes over a gigabyte when it is decoded whole; this holds one frame.
-    """
-    import cv2
-
-    from nldf_engine.base.video import frames_at
-
-    whole, size = data.camera, data.camera.scaled(width)
-    for frame in islice(frames_at(data.path / "video.mp4", fps=None), start, stop):
-        upright = np.ascontiguousarray(frame[: whole.height, : whole.width])  # odd sizes are padded
-        yield (
-            upright
-            if width == whole.width
-            else cv2.resize(upright, (size.width, size.height), interpolation=cv2.INTER_AREA)
-        )

@@ -244,8 +244,10 @@ def train(
     teacher = (
         None if config.teacher is None or not recipe.distillation else _load_teacher(config.teacher, data)
     )
-    prepared = str(data.info.audio.get("frontend") or "mel")
-    frontend = FrontendConfig(name=prepared).resolve() if teacher is None else teacher.frontend
+    prepared = FrontendConfig(
+        str(data.info.audio.get("frontend") or "mel"), dim=int(data.info.audio.get("dim", 0))
+    )
+    frontend = prepared.resolve() if teacher is None else teacher.frontend
     settings = _settings(preset, recipe, data, config)
     resuming = _find_run(folder, settings, config.resume)
 

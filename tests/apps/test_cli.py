@@ -31,6 +31,8 @@ FLAGS = {
     },
     "render": {"--output", "--poses", "--background", "--size", "--device", "--json"},
     "evaluate": {"--output", "--split", "--frames", "--size", "--device", "--json"},
+    "export": {"--layout", "--output", "--json"},
+    "import": {"--output", "--size", "--json"},
     "bench": {"--json"},
     "doctor": {"--json"},
     "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json"},

@@ -14,7 +14,7 @@ from nldf_engine.base.errors import FileProblem, NldfError
 
 @dataclass(frozen=True)
 class Validate(Command):
-    """Say what is wrong with a dataset or an avatar, and how to mend it.
+    """Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.
 
     Every file is opened and compared with the others: counts, sizes, shapes, finite numbers. Exit
     code 0 means that it can be used, with or without notes and warnings.
@@ -28,7 +28,7 @@ class Validate(Command):
     reads: ClassVar[tuple[str, ...]] = ("path",)
 
     path: Annotated[Path, Positional, value("PATH")]
-    """dataset or avatar"""
+    """dataset, folder of AD-NeRF, DFRF, RAD-NeRF or ER-NeRF, or avatar"""
     json: Json = None
     """also write the problems here"""
 

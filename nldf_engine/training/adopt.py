@@ -1,0 +1,44 @@
+"""An avatar of a network that another program trained: its region, torso and motion come from a dataset."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nldf_engine import __version__
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.rendering.fields import Field
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.training.run import _default_motion
+from nldf_engine.training.scene import TrainingScene
+
+
+def adopt(
+    field: Field, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any]
+) -> Avatar:
+    """An avatar about `field`, ready to render and to teach students on the same dataset.
+
+    Args:
+        field: the network.
+        dataset: the one it was trained on.
+        frontend: what made its audio features.
+        size: width of the avatar's pictures, pixels.
+        origin: where the network comes from, for the provenance.
+
+    Raises:
+        FileProblem: the dataset has too few frames, or lacks the features.
+    """
+    scene = TrainingScene(dataset, size, frontend, torch.device("cpu"))
+    portrait = Portrait(field, scene.region, scene.torso)
+    provenance = {
+        "package": __version__, "torch": torch.__version__, "python": platform.python_version(),
+        "dataset": dataset.hash(), "source": dataset.info.source, "imported": dict(origin),
+    }  # fmt: skip
+    return Avatar(
+        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance
+    )
