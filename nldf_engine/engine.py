@@ -28,11 +28,14 @@ from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Layer, to_uint8
-from nldf_engine.rendering.poses import resolve_poses
+from nldf_engine.rendering.poses import resolve_poses, resolve_torso
+from nldf_engine.rendering.torso import smooth_motion
 
 FPS = 25.0
 LARGEST_SIDE = 4096
 WIDEST_MOUTH = 3.0
+# Shoulders follow the head with more weight behind them: what is predicted from its pose is smoothed so.
+TORSO_SMOOTHING = 3.0
 # Pictures of a sequence: only a folder of these is ever replaced.
 PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
@@ -220,6 +223,7 @@ class Engine:
         self.avatar, self.device, self.backend = avatar, device, backend
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
+        self._portrait.torso.backend = backend
 
     @classmethod
     def load(
@@ -335,6 +339,7 @@ class Engine:
         eyes: Any = None,
         motion: Any = None,
         mouth: float = 1.0,
+        torso: Any = None,
     ) -> Clip:
         """A clip of the avatar speaking. Nothing is rendered before its frames are read.
 
@@ -347,6 +352,8 @@ class Engine:
             eyes: [T] eye openness; the avatar's own track where None.
             motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
             mouth: how far the mouth moves: 1 as told by the speech, 0 a mouth at rest.
+            torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it is the track's own
+                (the avatar's, or that of the dataset that it was trained on), or else predicted from the poses.
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -380,10 +387,23 @@ class Engine:
             camera,
             track_poses,
             self._portrait.field.encode_frames(conditions),
-            self._portrait.torso.predict_motion(track_poses),
+            self._torso(poses, torso, track_poses),
             self._place(resolve_background(background, avatar.background, camera.height, camera.width)),
         )
         return Clip(Frames(self, scene), sound)
+
+    def _torso(self, spec: Any, given: Any, poses: Tensor) -> Tensor:
+        """[T, 2, 3] torso motion on the device: given, tracked with the poses, or predicted from them."""
+        frames, avatar = len(poses), self.avatar
+        if given is not None:
+            motion = torch.tensor(np.asarray(given, np.float32))
+            if motion.shape != (frames, 2, 3) or not bool(torch.isfinite(motion).all()):
+                raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(motion.shape)}")
+            return motion.to(self.device)
+        tracked = resolve_torso(spec, avatar.poses.cpu(), avatar.torso_motion, frames)
+        if tracked is not None:
+            return tracked.to(self.device)
+        return smooth_motion(self._portrait.torso.predict_motion(poses), TORSO_SMOOTHING)
 
     def _place(self, background: Tensor | None) -> Tensor | None:
         return None if background is None else background.to(self.device)
