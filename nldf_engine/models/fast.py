@@ -159,16 +159,16 @@ class GridLightField(nn.Module):
 
         middle = start + sum(planes) / len(planes) * slope
         seen = torch.cat([self.warp_grid(middle, backend=self.backend), 2 * middle - 1], 1)
-        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs)).flatten(0, 1)
-        warp = self.warp_tail(F.relu(self.warp_body(hidden)))
+        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        warp = self.warp_tail(F.relu(self.warp_body(hidden), inplace=True))
         parts = [
             grid(start + z * slope + WARP_SCALE * warp[:, 2 * i : 2 * i + 2], backend=self.backend)
             for i, (z, grid) in enumerate(zip(planes, self.grids, strict=True))
         ]
         features = torch.cat([*parts, warp[:, 2 * len(planes) :]], 1)
-        hidden = F.relu(self.head(features.view(frames, count, -1), inputs)).flatten(0, 1)
+        hidden = F.relu(self.head(features.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
         for layer in self.body:
-            hidden = F.relu(layer(hidden))
+            hidden = F.relu(layer(hidden), inplace=True)
         out = self.tail(hidden)
         opacity = torch.sigmoid(OPACITY_SLOPE * out[:, -1:])
         colors = (out[:, :-1] + 0.5 / len(planes)) * opacity

@@ -29,7 +29,7 @@ GRID_INIT = 1e-2
 OCCUPANCY = 64
 OCCUPIED = 0.02
 GROWTH = 2
-BOX_MARGIN = 0.08
+BOX_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ class TorsoLayer(TorsoMotion):
             return
         low = torch.stack([columns.min(), rows.min()]) / width
         high = torch.stack([columns.max() + 1, rows.max() + 1]) / width
-        margin = BOX_MARGIN * (high - low)
+        # Wide enough that the box's own border is empty where the frame does not cut the torso off: points
+        # outside of the box count as their nearest cell.
+        margin = BOX_MARGIN * (high - low) + 2 / width
         low, high = low - margin, high + margin
         self.box.copy_(torch.cat([low, high]))
         # What moves in from below the frame belongs to the torso too: the plate's border goes on outside.
@@ -164,8 +166,8 @@ class TorsoLayer(TorsoMotion):
         frames, count, _ = unit.shape
         flat = unit.flatten(0, 1)
         seen = torch.cat([self.warp_grid(flat, backend=self.backend), 2 * flat - 1], 1)
-        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs)).flatten(0, 1)
+        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
         moved = flat + WARP_SCALE * self.warp_tail(hidden)
         features = self.grid(moved, backend=self.backend)
-        hidden = F.relu(self.head(features.view(frames, count, -1), inputs)).flatten(0, 1)
-        return self.tail(F.relu(self.body(hidden)))
+        hidden = F.relu(self.head(features.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        return self.tail(F.relu(self.body(hidden), inplace=True))
