@@ -52,7 +52,7 @@ class GridLightFieldConfig:
 
     bounds: Bounds
     conditions: ConditionConfig = field(default_factory=ConditionConfig)
-    planes: tuple[float, ...] = (0.0,)
+    planes: tuple[float, ...] = (-0.06, 0.03)
     resolutions: tuple[int, ...] = (16, 32, 64, 128, 256)
     warp_resolutions: tuple[int, ...] = (16, 32, 64)
     features: int = 4

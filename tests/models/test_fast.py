@@ -122,6 +122,6 @@ def test_configurations_survive_json_and_wrong_ones_are_refused() -> None:
 
 
 def test_its_cost_is_counted_without_what_a_frame_pays_once() -> None:
-    """14 x 64 + 64 x 64 + 64 x 6 for the warp and 24 x 64 + 2 x 64 x 64 + 64 x 4 for the colours."""
+    """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + 2 x 64 x 64 + 64 x 7 for the colours."""
     model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0)))
-    assert model.macs == 14 * 64 + 64 * 64 + 64 * 6 + 24 * 64 + 2 * 64 * 64 + 64 * 4
+    assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + 2 * 64 * 64 + 64 * 7
