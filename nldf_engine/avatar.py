@@ -1,15 +1,15 @@
 """An avatar on disk: a folder of safetensors, JSON and one picture. Nothing in it is ever unpickled.
 
 avatar.json         schema, system, configuration, camera, audio front-end, provenance, digests
-model.safetensors   the field, the region of its rays and the torso plate
+model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
-track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion
+track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.poses import check_poses
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.rendering.torso import TorsoMotion, TorsoPlate
+from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
 
 SCHEMA = 1
 FORMAT = "nldf-avatar"
@@ -49,6 +50,7 @@ class Avatar:
         poses: [T, 4, 4] float32, the default motion.
         eye_openness: [T] float32 that goes with it.
         provenance: where it comes from: dataset hash, versions, training figures (JSON).
+        torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
     """
 
     portrait: Portrait
@@ -58,6 +60,7 @@ class Avatar:
     poses: Tensor
     eye_openness: Tensor
     provenance: dict[str, Any] = field(default_factory=dict)
+    torso_motion: Tensor | None = None
 
     @property
     def system(self) -> str:
@@ -67,7 +70,6 @@ class Avatar:
     @property
     def info(self) -> dict[str, Any]:
         """What avatar.json says, the files' digests left out."""
-        height, width = self.portrait.torso.alpha.shape
         return {
             "format": FORMAT,
             "schema": SCHEMA,
@@ -75,7 +77,7 @@ class Avatar:
             "config": models.config_json(self.portrait.field),  # type: ignore[arg-type]
             "camera": self.camera.to_json(),
             "audio": self.frontend.to_json(),
-            "torso": {"height": int(height), "width": int(width)},
+            "torso": _torso_json(self.portrait.torso),
             "frames": len(self.poses),
             "provenance": self.provenance,
         }
@@ -100,6 +102,8 @@ class Avatar:
                 "poses": self.poses.cpu().contiguous(),
                 "eye_openness": self.eye_openness.cpu().contiguous(),
             }
+            if self.torso_motion is not None:
+                track["torso"] = self.torso_motion.cpu().contiguous()
             save_file(track, folder / "track.safetensors")
             ok, png = cv2.imencode(".png", cv2.cvtColor(self.background, cv2.COLOR_RGB2BGR))
             if not ok:
@@ -152,10 +156,13 @@ class Avatar:
                 raise ValueError(f"poses: avatar.json says {info['frames']} frames, got {len(poses)}")
             if eyes.shape != poses.shape[:1] or not bool(torch.isfinite(eyes).all()):
                 raise ValueError(f"eye_openness: expected {len(poses)} finite values, got {list(eyes.shape)}")
+            torso = track.get("torso")
+            if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
+                raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
         except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
         background = read_picture(path / "background.png", RETRAIN)
-        return cls(portrait, camera, frontend, background, poses, eyes, info["provenance"])
+        return cls(portrait, camera, frontend, background, poses, eyes, info["provenance"], torso)
 
 
 def check_target(path: str | Path) -> Path:
@@ -210,17 +217,30 @@ def _check_digests(path: Path, info: dict[str, Any]) -> None:
             )
 
 
-def _empty_portrait(info: dict[str, Any]) -> Portrait:
-    """The portrait without memory for its weights: shapes are checked before anything is allocated."""
-    torso = info.get("torso")
+def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
+    if isinstance(torso, TorsoLayer):
+        return {"layer": asdict(torso.config)}
+    assert isinstance(torso, TorsoPlate)
+    height, width = torso.alpha.shape
+    return {"height": int(height), "width": int(width)}
+
+
+def _empty_torso(torso: Any) -> TorsoMotion:
+    if isinstance(torso, dict) and set(torso) == {"layer"}:
+        return TorsoLayer(models.read_config(TorsoLayerConfig, torso["layer"], "torso"))
     if not isinstance(torso, dict) or set(torso) != {"height", "width"}:
         raise ValueError(f"torso: expected height and width, got {torso!r}")
     for side in torso.values():
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_PLATE:
             raise ValueError(f"torso: sides must be 1 to {LARGEST_PLATE} pixels, got {torso}")
+    return TorsoPlate(torso["height"], torso["width"])
+
+
+def _empty_portrait(info: dict[str, Any]) -> Portrait:
+    """The portrait without memory for its weights: shapes are checked before anything is allocated."""
     with torch.device("meta"):
         field_ = models.build(str(info.get("system")), info.get("config"))
-        return Portrait(field_, HeadRegion(), TorsoPlate(torso["height"], torso["width"]))  # type: ignore[arg-type]
+        return Portrait(field_, HeadRegion(), _empty_torso(info.get("torso")))  # type: ignore[arg-type]
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ engine.render("speech.wav").save("out.mp4")
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +17,26 @@ import torch
 from torch import Tensor
 
 from nldf_engine import audio as audio_module
-from nldf_engine import ops
 from nldf_engine.avatar import Avatar
-from nldf_engine.base.errors import FileProblem, MissingBackend
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable
 from nldf_engine.base.progress import track
 from nldf_engine.base.video import VideoWriter
 from nldf_engine.data.layouts import driving_poses
 from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Layer, to_uint8
-from nldf_engine.rendering.poses import resolve_poses
+from nldf_engine.rendering.poses import resolve_poses, resolve_torso
+from nldf_engine.rendering.torso import smooth_motion
 
 FPS = 25.0
 LARGEST_SIDE = 4096
 WIDEST_MOUTH = 3.0
+# Shoulders follow the head with more weight behind them: what is predicted from its pose is smoothed so.
+TORSO_SMOOTHING = 3.0
 # Pictures of a sequence: only a folder of these is ever replaced.
 PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
@@ -196,40 +198,6 @@ def _opaque(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)
 
 
-CUDA_MEND = "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`"
-
-
-def choose_device(device: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        MissingBackend: CUDA was asked for, and torch or the compiled kernels have none.
-        ValueError: no such device name.
-    """
-    if device == "auto":
-        device = "cpu"
-        if torch.cuda.is_available() and ops.backends()["cuda"]:
-            device = "cuda"
-        elif torch.cuda.is_available():
-            sys.stderr.write(f"The kernels lack CUDA, so the GPU here stays unused: {CUDA_MEND}\n")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise MissingBackend("device 'cuda' was asked for, and torch finds no GPU", "use --device cpu")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        have = torch.cuda.device_count()
-        raise MissingBackend(f"device {device!r} was asked for, and GPUs here: {have}", "use --device cuda")
-    if chosen.type == "cuda" and not ops.backends()["cuda"]:
-        raise MissingBackend(
-            "device 'cuda' was asked for, and the kernels were built without CUDA", CUDA_MEND
-        )
-    return chosen
-
-
 class Engine:
     """Renders an avatar. Made with `Engine.load`.
 
@@ -250,6 +218,7 @@ class Engine:
         self.avatar, self.device, self.backend = avatar, device, backend
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
+        self._portrait.torso.backend = backend
         self.precision = "int16" if precision == "int16" else "fp32"
         networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
         if self.precision == "int16" and (not networks or device.type != "cpu" or backend != "native"):
@@ -373,6 +342,7 @@ class Engine:
         eyes: Any = None,
         motion: Any = None,
         mouth: float = 1.0,
+        torso: Any = None,
     ) -> Clip:
         """A clip of the avatar speaking. Nothing is rendered before its frames are read.
 
@@ -385,6 +355,8 @@ class Engine:
             eyes: [T] eye openness; the avatar's own track where None.
             motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
             mouth: how far the mouth moves: 1 as told by the speech, 0 a mouth at rest.
+            torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
+                avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -418,10 +390,23 @@ class Engine:
             camera,
             track_poses,
             self._portrait.field.encode_frames(conditions),
-            self._portrait.torso.predict_motion(track_poses),
+            self._torso(poses, torso, track_poses),
             self._place(resolve_background(background, avatar.background, camera.height, camera.width)),
         )
         return Clip(Frames(self, scene), sound)
+
+    def _torso(self, spec: Any, given: Any, poses: Tensor) -> Tensor:
+        """[T, 2, 3] torso motion on the device: given, tracked with the poses, or predicted from them."""
+        frames, avatar = len(poses), self.avatar
+        if given is not None:
+            motion = torch.tensor(np.asarray(given, np.float32))
+            if motion.shape != (frames, 2, 3) or not bool(torch.isfinite(motion).all()):
+                raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(motion.shape)}")
+            return motion.to(self.device)
+        tracked = resolve_torso(spec, avatar.poses.cpu(), avatar.torso_motion, frames)
+        if tracked is not None:
+            return tracked.to(self.device)
+        return smooth_motion(self._portrait.torso.predict_motion(poses), TORSO_SMOOTHING)
 
     def _place(self, background: Tensor | None) -> Tensor | None:
         return None if background is None else background.to(self.device)

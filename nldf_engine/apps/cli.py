@@ -64,7 +64,7 @@ def overview() -> str:
             "Examples:",
             "    nldf demo",
             "    nldf prepare speaker.mp4 -o data/speaker",
-            "    nldf train nldf-small data/speaker -o avatars/me",
+            "    nldf train nldf-fast data/speaker -o avatars/me",
             "    nldf render avatars/me speech.wav -o out.mp4",
         ]
     )

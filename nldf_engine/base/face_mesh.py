@@ -11,6 +11,8 @@ LIPS = OUTER_LIP + INNER_LIP
 
 UPPER_INNER, LOWER_INNER = 13, 14
 RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
+RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
+"""Outer and inner corner, middle of the upper and of the lower lid."""
 
 CHIN = (152, 148, 377, 176, 400, 149, 378)
 """The lower edge of the jaw, from its middle outwards."""

@@ -187,6 +187,14 @@ class Dataset:
 
         return self._cached(("background", _scaled(self.info.size, size)), load)
 
+    def torso_motion(self) -> np.ndarray | None:
+        """Tracked torso motion, float32 [T, 2, 3] in units of the frame's width; None where it has none."""
+        if "torso" not in self.extra:
+            return None
+        motion = np.array(self.extra["torso"], np.float32)
+        motion[:, :, 2] /= self.info.size[0]
+        return motion
+
     def audio(self) -> np.ndarray:
         """The sound, float32 [N] mono at 16 kHz."""
 

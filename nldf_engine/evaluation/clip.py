@@ -56,6 +56,7 @@ class RealClip:
         rate: samples a second.
         fps: frames a second.
         start: the index of the first frame in its dataset.
+        torso: [T, 2, 3] float32 tracked torso motion in units of the frame's width, or None.
 
     Raises:
         ValueError: lengths that differ, or fewer than two valid frames.
@@ -72,6 +73,7 @@ class RealClip:
     rate: int = 16000
     fps: float = 25.0
     start: int = 0
+    torso: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.valid)
@@ -177,6 +179,7 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
         )
     start, stop = int(indices[0]), int(indices[-1]) + 1
     features = data.audio_features(frontend)
+    torso = data.torso_motion()
     rate, fps = SAMPLE_RATE, data.info.fps
     return RealClip(
         frames=lambda: data.read_frames(start, stop, width),
@@ -190,4 +193,5 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
         rate=rate,
         fps=fps,
         start=start,
+        torso=None if torso is None else torso[start:stop],
     )

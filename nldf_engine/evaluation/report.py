@@ -40,6 +40,8 @@ DEFINITIONS = {
     "lip_correlation": "Pearson correlation over time of the inner lip gap over the outer eye distance",
     "*_shuffled": "the same frames and poses, with the audio of the frame shuffled_shift frames on, going "
     "round within the stretch: lips that follow the audio score worse here",
+    "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction "
+    "from the poses",
     "seconds_per_frame": "rendering alone, mean over the stretch, after one frame to warm up",
 }
 
@@ -53,6 +55,8 @@ class EvaluateConfig:
         frames: only the first that many valid frames of the split; None takes them all. They are
             consecutive, since the lips are scored over time.
         size: width to render and compare at, in pixels; None takes the avatar's.
+        torso: "tracked": the torso's tracked motion in the scored frames goes with their poses as part of
+            what drives them, where the dataset is the avatar's own and holds it; "predicted": from the poses.
         pictures: write the contact sheet, the curves and the side-by-side video, too.
         lpips_weights: AlexNet's weights, a file; None looks in torch's cache.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -66,6 +70,7 @@ class EvaluateConfig:
     split: str = "heldout"
     frames: int | None = None
     size: int | None = None
+    torso: str = "tracked"
     pictures: bool = True
     lpips_weights: Path | None = None
     device: str = "auto"
@@ -75,6 +80,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
             raise ValueError(f"frames: an evaluation needs at least 2, got {self.frames}")
+        if self.torso not in ("tracked", "predicted"):
+            raise ValueError(f"torso: expected 'tracked' or 'predicted', got {self.torso!r}")
         if self.size is not None and self.size < 16:
             raise ValueError(f"size: expected at least 16 pixels, got {self.size}")
 
@@ -85,15 +92,18 @@ class EngineRenderer:
     Args:
         engine: a loaded engine.
         size: width in pixels.
+        torso: [T, 2, 3] tracked torso motion of the clip's frames from its first one on, or None to have it
+            predicted from the poses.
     """
 
-    def __init__(self, engine: Engine, size: int) -> None:
-        self._engine, self._size = engine, size
+    def __init__(self, engine: Engine, size: int, torso: np.ndarray | None = None) -> None:
+        self._engine, self._size, self._torso = engine, size, torso
         self.backend, self.device = engine.backend, str(engine.device)
 
     def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Any:
         """Lazy frames, uint8 [T, H, W, 3]."""
-        return self._engine.render(features, poses, eyes=eyes, size=self._size)
+        torso = None if self._torso is None else self._torso[: len(poses)]
+        return self._engine.render(features, poses, eyes=eyes, size=self._size, torso=torso)
 
 
 def evaluate(
@@ -147,18 +157,23 @@ def evaluate(
     camera = subject.camera if config.size is None else subject.camera.scaled(config.size)
     check_same_view(dataset, data.camera, camera)
     clip = real_clip(data, config.split, config.frames, camera.width, subject.frontend)
+    own = subject.provenance.get("dataset") == data.hash()
+    torso = clip.torso if own and config.torso == "tracked" else None
     header = {
         "split": config.split,
+        "torso": "predicted" if torso is None else "tracked",
         "avatar": avatar.resolve().name,
         "avatar_hash": sha256(avatar / "avatar.json"),
         "system": subject.system,
         "dataset": dataset.resolve().name,
         "dataset_hash": data.hash(),
         "trained_on_hash": subject.provenance.get("dataset"),
-        "trained_on_this_dataset": subject.provenance.get("dataset") == data.hash(),
+        "trained_on_this_dataset": own,
     }
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
-    return report(clip, renderer or EngineRenderer(engine, camera.width), out, header, config, detector)
+    return report(
+        clip, renderer or EngineRenderer(engine, camera.width, torso), out, header, config, detector
+    )
 
 
 def report(

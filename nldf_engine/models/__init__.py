@@ -9,16 +9,36 @@ from torch import nn
 
 from nldf_engine.models.adnerf import RadianceField, RadianceFieldConfig
 from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
 from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
-SYSTEMS: dict[str, type[nn.Module]] = {model.system: model for model in (RadianceField, LightField)}
+SYSTEMS: dict[str, type[nn.Module]] = {
+    model.system: model for model in (RadianceField, LightField, GridLightField)
+}
 # A configuration comes from a file: sizes beyond these are a mistake or an attack, never a model.
 LARGEST = 1 << 16
+LONGEST = 32
 _NESTED = {"bounds": Bounds, "conditions": ConditionConfig}
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
+_WANTED: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+
+
+def _scalar(expected: str, item: Any, where: str) -> Any:
+    if not isinstance(item, _WANTED[expected]) or (isinstance(item, bool) and expected != "bool"):
+        raise ValueError(f"{where}: expected {expected}, got {item!r}")
+    if expected == "int" and not 0 <= item <= LARGEST:
+        raise ValueError(f"{where}: expected 0 to {LARGEST}, got {item}")
+    return item
+
+
+def read_config(kind: Any, value: Any, where: str) -> Any:
+    """The dataclass `kind` from JSON: numbers, words, lists of them, and the nested parts of a system.
+
+    Raises:
+        ValueError: unknown keys, or a value of another type or beyond the limits.
+    """
     fields = {item.name: item for item in dataclasses.fields(kind)}
     if not isinstance(value, dict) or not set(value) <= set(fields):
         known = ", ".join(fields)
@@ -26,15 +46,16 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     arguments: dict[str, Any] = {}
     for name, item in value.items():
         if name in _NESTED:
-            arguments[name] = _read(_NESTED[name], item, f"{where}.{name}")
+            arguments[name] = read_config(_NESTED[name], item, f"{where}.{name}")
             continue
         expected = str(fields[name].type)
-        wanted: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[expected]
-        if not isinstance(item, wanted) or (isinstance(item, bool) and expected != "bool"):
-            raise ValueError(f"{where}.{name}: expected {expected}, got {item!r}")
-        if expected == "int" and not 0 <= item <= LARGEST:
-            raise ValueError(f"{where}.{name}: expected 0 to {LARGEST}, got {item}")
-        arguments[name] = item
+        if expected.startswith("tuple["):
+            if not isinstance(item, list | tuple) or not 1 <= len(item) <= LONGEST:
+                raise ValueError(f"{where}.{name}: expected 1 to {LONGEST} values, got {item!r}")
+            inner = expected[len("tuple[") : -len(", ...]")]
+            arguments[name] = tuple(_scalar(inner, part, f"{where}.{name}") for part in item)
+            continue
+        arguments[name] = _scalar(expected, item, f"{where}.{name}")
     try:
         return kind(**arguments)
     except TypeError as error:
@@ -51,7 +72,7 @@ def build(system: str, config: Any) -> nn.Module:
         raise ValueError(f"system: expected one of {', '.join(SYSTEMS)}, got {system!r}")
     model = SYSTEMS[system]
     kind = model.config_type  # type: ignore[attr-defined]
-    return model(config if isinstance(config, kind) else _read(kind, config, "config"))
+    return model(config if isinstance(config, kind) else read_config(kind, config, "config"))
 
 
 def config_json(model: nn.Module) -> dict[str, Any]:
@@ -61,10 +82,13 @@ def config_json(model: nn.Module) -> dict[str, Any]:
 
 __all__ = [
     "SYSTEMS",
+    "GridLightField",
+    "GridLightFieldConfig",
     "LightField",
     "LightFieldConfig",
     "RadianceField",
     "RadianceFieldConfig",
     "build",
     "config_json",
+    "read_config",
 ]

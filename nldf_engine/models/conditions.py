@@ -79,4 +79,9 @@ class FrameEncoder(nn.Module):
             code = self.audio.encode_clip(conditions.audio, index)
         if not self.config.eyes:
             return code
-        return torch.cat([code, EYES_SCALE * conditions.eyes[index, None]], 1)
+        return torch.cat([code, self.scale_eyes(conditions.eyes[index, None])], 1)
+
+    @staticmethod
+    def scale_eyes(eyes: Tensor) -> Tensor:
+        """Eye openness as the code holds it."""
+        return EYES_SCALE * eyes

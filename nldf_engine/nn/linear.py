@@ -42,6 +42,8 @@ class FrameLinear(nn.Module):
         w_points, w_code, w_hidden = self.weight.split(self.sizes, 1)
         frames = len(points)
         bias = torch.addmm(self.bias, code, w_code.t())
+        if points.shape[1] == 1 and hidden is None:  # rays of mixed frames: one product, not one a ray
+            return torch.addmm(bias, points[:, 0], w_points.t())[:, None]
         out = torch.baddbmm(bias[:, None], points, w_points.t().expand(frames, -1, -1))
         if hidden is not None:
             out = torch.baddbmm(out, hidden, w_hidden.t().expand(frames, -1, -1))

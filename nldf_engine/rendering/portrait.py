@@ -11,7 +11,7 @@ from nldf_engine import ops
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Field, RayColors, Rays
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.rendering.torso import TorsoMotion
 
 # Network evaluations at once: enough for the matrix products, few enough to stay near the cache.
 EVALUATIONS = {"cpu": 8192, "cuda": 1 << 19}
@@ -42,15 +42,15 @@ def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "nat
 
 
 class Portrait(nn.Module):
-    """A head field with its region, on a torso plate.
+    """A head field with its region, on a torso.
 
     Args:
         field: the system's network (see `rendering.fields.Field`).
         region: which rays the field is asked for.
-        torso: the plate behind the head.
+        torso: the plate or layer behind the head.
     """
 
-    def __init__(self, field: Field, region: HeadRegion, torso: TorsoPlate) -> None:
+    def __init__(self, field: Field, region: HeadRegion, torso: TorsoMotion) -> None:
         super().__init__()
         self.field = field
         self.region = region
@@ -90,12 +90,12 @@ class Portrait(nn.Module):
         color, alpha = ops.composite_rays(colors, opacity, order, behind, backend=backend)
         return Layer(color.view(camera.height, camera.width, 3), alpha.view(camera.height, camera.width))
 
-    def behind(self, camera: Camera, motion: Tensor) -> Layer:
-        """The torso's layer under `motion` [2, 3]; empty where the avatar has no torso."""
+    def behind(self, camera: Camera, motion: Tensor, pose: Tensor) -> Layer:
+        """The torso's layer under `motion` [2, 3] and `pose` [4, 4]; empty where the avatar has no torso."""
         if not self.torso.shows():
             empty = motion.new_zeros(camera.height, camera.width)
             return Layer(empty[..., None].expand(-1, -1, 3), empty)
-        color, alpha = self.torso.sample(self.pixels(camera)[None] / camera.width, motion[None])
+        color, alpha = self.torso.sample(self.pixels(camera)[None] / camera.width, motion[None], pose[None])
         shape = (camera.height, camera.width)
         return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
 
@@ -105,7 +105,7 @@ class Portrait(nn.Module):
         backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
         """Head over torso, for any background; rendering only, no gradient flows."""
-        return self.head(camera, pose, code, backend, chunk, self.behind(camera, motion))
+        return self.head(camera, pose, code, backend, chunk, self.behind(camera, motion, pose))
 
 
 def to_uint8(picture: Tensor) -> Tensor:

@@ -95,6 +95,31 @@ def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     return u @ v
 
 
+def _rounds(length: int, frames: int) -> tuple[Tensor, Tensor, int, Tensor]:
+    """Place of every frame in a looped track, whether it lies on a seam, the period, the old end's share."""
+    blend = min(LOOP_BLEND_FRAMES, length // 3)
+    period = length - blend
+    ramp = (torch.arange(blend) + 1) / (blend + 1)
+    index = torch.arange(frames)
+    place = index % period
+    # The first round starts on the track itself: only later rounds come from an end.
+    return place, (index // period > 0) & (place < blend), period, 1 - ramp * ramp * (3 - 2 * ramp)
+
+
+def loop_values(values: Tensor, frames: int) -> Tensor:
+    """[frames, ...]: a track of numbers [T, ...] looped as `loop_track` loops poses."""
+    if frames <= len(values):
+        return values[:frames]
+    if len(values) < 3:
+        return values[:1].expand(frames, *values.shape[1:]).contiguous()
+    place, on_seam, period, share = _rounds(len(values), frames)
+    share = share.view(-1, *[1] * (values.dim() - 1))
+    seam = values[: len(share)] + share * (values[period:] - values[: len(share)])
+    looped = values[place].clone()
+    looped[on_seam] = seam[place[on_seam]]
+    return looped
+
+
 def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """A track repeated to `frames` frames without a jump.
 
@@ -108,35 +133,22 @@ def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor
     Returns:
         poses [frames, 4, 4] and eyes [frames].
     """
-    if frames <= len(poses):
-        return poses[:frames], eyes[:frames]
-    blend = min(LOOP_BLEND_FRAMES, len(poses) // 3)
-    if blend < 1:
-        index = torch.zeros(frames, dtype=torch.long)
-        return poses[index], eyes[index]
-    period = len(poses) - blend
-    ramp = (torch.arange(blend) + 1) / (blend + 1)
-    share = 1 - ramp * ramp * (3 - 2 * ramp)
-    first, last = poses[:blend], poses[period:]
-    seam = first.clone()
-    seam[:, :3, :3] = _rotation_blend(first[:, :3, :3], last[:, :3, :3], share)
-    seam[:, :3, 3] = first[:, :3, 3] + share[:, None] * (last[:, :3, 3] - first[:, :3, 3])
-    eyes_seam = eyes[:blend] + share * (eyes[period:] - eyes[:blend])
-    # The first round starts on the track itself: only later rounds come from an end.
-    index = torch.arange(frames)
-    rounds, place = index // period, index % period
-    looped, looped_eyes = poses[place].clone(), eyes[place].clone()
-    on_seam = (rounds > 0) & (place < blend)
-    looped[on_seam] = seam[place[on_seam]]
-    looped_eyes[on_seam] = eyes_seam[place[on_seam]]
-    return looped, looped_eyes
+    looped = loop_values(poses, frames)
+    if frames > len(poses) >= 3:
+        place, on_seam, period, share = _rounds(len(poses), frames)
+        first, last = poses[: len(share), :3, :3], poses[period:, :3, :3]
+        looped[on_seam, :3, :3] = _rotation_blend(first, last, share)[place[on_seam]]
+    return looped, loop_values(eyes, frames)
+
+
+def _central(poses: Tensor) -> int:
+    place = poses[:, :3, :].flatten(1)
+    return int((place - place.median(0).values).square().sum(1).argmin())
 
 
 def still_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """One pose for all frames, the track's most central one; the eyes go on as in the track."""
-    place = poses[:, :3, :].flatten(1)
-    central = int((place - place.median(0).values).square().sum(1).argmin())
-    return poses[central].expand(frames, 4, 4).contiguous(), loop_track(poses, eyes, frames)[1]
+    return poses[_central(poses)].expand(frames, 4, 4).contiguous(), loop_track(poses, eyes, frames)[1]
 
 
 def resolve_poses(
@@ -165,3 +177,54 @@ def resolve_poses(
         poses = check_poses(torch.as_tensor(spec))
     own_eyes = loop_track(track, eyes, frames)[1]
     return loop_track(poses, torch.zeros(len(poses)), frames)[0], own_eyes
+
+
+def load_torso(path: str | Path) -> Tensor | None:
+    """[T, 2, 3] torso motion of a dataset folder in units of the frame's width; None where it has none.
+
+    Raises:
+        FileProblem: the folder's track or description is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir() or not (path / "dataset.json").is_file():
+        return None
+    try:
+        with safe_open(path / "track.safetensors", "pt") as stream:
+            if "torso" not in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
+                return None
+            motion = stream.get_tensor("torso").float()
+        width = float(read_json(path / "dataset.json", LARGEST_FILE)["size"][0])
+        if motion.dim() != 3 or tuple(motion.shape[1:]) != (2, 3) or not bool(torch.isfinite(motion).all()):
+            raise ValueError(f"torso: expected finite [T, 2, 3], got {list(motion.shape)}")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise FileProblem(path, f"it holds no usable torso track ({error})", "prepare it again") from error
+    motion[:, :, 2] /= width
+    return motion
+
+
+def resolve_torso(spec: object, track: Tensor, torso: Tensor | None, frames: int) -> Tensor | None:
+    """Tracked torso motion [frames, 2, 3] that goes with the poses of `resolve_poses`; None: predict it.
+
+    A torso's motion counts from a frame of its own dataset, so another speaker's means nothing here: a
+    dataset's is taken where its poses begin with the avatar's own.
+
+    Args:
+        spec: as for `resolve_poses`.
+        track: [T, 4, 4], the avatar's own poses.
+        torso: [T, 2, 3], the avatar's own torso motion, or None.
+        frames: length of the clip.
+
+    Raises:
+        FileProblem: a dataset's torso track can't be used.
+    """
+    if torso is None:
+        return None
+    if spec is None or (isinstance(spec, str) and spec == "track"):
+        return loop_values(torso, frames)
+    if isinstance(spec, str) and spec == "still":
+        return torso[_central(track)].expand(frames, 2, 3).contiguous()
+    if isinstance(spec, str | Path) and (moved := load_torso(spec)) is not None:
+        poses = load_poses(spec)
+        own = len(poses) == len(moved) >= len(track) and torch.equal(poses[: len(track)], track)
+        return loop_values(moved, frames) if own else None
+    return None

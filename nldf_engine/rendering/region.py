@@ -45,6 +45,13 @@ class HeadRegion(nn.Module):
         cells, inside = self._cells(plane_points(origins, directions))
         return inside & (self.occupancy.reshape(-1)[cells] > 0)
 
+    def points(self) -> Tensor:
+        """[N, 2] metres: the corners of all marked cells."""
+        rows, columns = self.occupancy.nonzero(as_tuple=True)
+        cells = torch.stack([columns, rows], 1).float()
+        corners = torch.cat([cells, cells + 1])
+        return (corners / RESOLUTION * 2 - 1) * self.half_size
+
     def clear(self) -> None:
         """Empties the map, before `add` fills it."""
         self.occupancy.zero_()

@@ -1,8 +1,8 @@
-"""The torso as a soft-edged plate that moves with the speaker.
+"""The torso: how it moves, and a soft-edged plate of it.
 
-Between the field of the head and the background lies one picture of neck and shoulders with an
-opacity. A frame shows it under an affine motion; where no tracked motion is given (new poses), the
-motion is predicted linearly from the head's pose.
+Between the field of the head and the background lies the layer of neck and shoulders, with an opacity. A
+frame shows it under an affine motion; where no tracked motion is given (new poses), the motion is
+predicted linearly from the head's pose.
 """
 
 from __future__ import annotations
@@ -30,30 +30,38 @@ def pose_features(poses: Tensor) -> Tensor:
     return torch.cat([skew / 2, place, torch.ones_like(skew[:, :1])], 1)
 
 
-class TorsoPlate(nn.Module):
-    """A plate [H, W, 4] and the motion that it follows.
+def smooth_motion(motion: Tensor, frames: float) -> Tensor:
+    """Motions [T, 2, 3] under a Gaussian over time with a standard deviation of `frames`; 0 leaves them."""
+    if frames <= 0 or len(motion) < 2:
+        return motion
+    reach = max(1, round(3 * frames))
+    steps = torch.arange(-reach, reach + 1, dtype=motion.dtype, device=motion.device)
+    weights = torch.exp(-0.5 * (steps / frames).square())
+    track = motion.flatten(1).t()[:, None]
+    padded = F.pad(track, (reach, reach), mode="replicate")
+    smooth = F.conv1d(padded, (weights / weights.sum())[None, None])
+    return smooth[:, 0].t().reshape(motion.shape).contiguous()
+
+
+class TorsoMotion(nn.Module):
+    """How a torso moves: what a plate and a learned layer have in common.
 
     Motions are [T, 2, 3]: plate coordinates -> frame coordinates, both in units of the frame's width
-    (0 left, 1 right; pixel centres at +0.5), so that they hold at every resolution.
-
-    Args:
-        height, width: size of the plate in pixels.
+    (0 left, 1 right; pixel centres at +0.5), so that they hold at every resolution. They come tracked with a
+    clip's poses, or are predicted from the poses.
     """
 
-    color: Tensor
-    alpha: Tensor
     motion_weights: Tensor
     present: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("color", torch.zeros(height, width, 3))
-        self.register_buffer("alpha", torch.zeros(height, width))
         identity = torch.zeros(POSE_FEATURES, 6)
         identity[-1] = torch.tensor([1.0, 0, 0, 0, 1, 0])
         self.register_buffer("motion_weights", identity)
         self.register_buffer("present", torch.tensor(False))
         self._seen: tuple[Tensor, int, bool] | None = None
+        self.backend = "native"
 
     def shows(self) -> bool:
         """Whether there is a torso; read back from the device once, not at every frame."""
@@ -80,16 +88,44 @@ class TorsoPlate(nn.Module):
         """[T, 2, 3] motions for poses [T, 4, 4]."""
         return (pose_features(poses) @ self.motion_weights).reshape(-1, 2, 3)
 
-    def sample(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """The plate where F frames' `points` [F, P, 2] fall under `motion` [F, 2, 3].
+    @staticmethod
+    def on_plate(points: Tensor, motion: Tensor) -> Tensor:
+        """[F, P, 2] plate coordinates of points [F, P, 2] of frames under `motion` [F, 2, 3]."""
+        inverse = torch.linalg.inv(motion[:, :, :2])
+        return (points - motion[:, None, :, 2]) @ inverse.transpose(1, 2)
 
-        Points are in units of the frame's width, as motions are.
+    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """The torso where F frames' `points` [F, P, 2] fall under `motion` [F, 2, 3].
+
+        Args:
+            points: in units of the frame's width, as motions are.
+            motion: of the frames.
+            poses: [F, 4, 4] camera to head; a plate looks the same under every pose.
 
         Returns:
             color [F, P, 3] float32 and alpha [F, P] float32, not premultiplied.
         """
-        inverse = torch.linalg.inv(motion[:, :, :2])
-        plate = (points - motion[:, None, :, 2]) @ inverse.transpose(1, 2)
+        raise NotImplementedError
+
+
+class TorsoPlate(TorsoMotion):
+    """A torso that is one picture [H, W, 4].
+
+    Args:
+        height, width: size of the plate in pixels.
+    """
+
+    color: Tensor
+    alpha: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("color", torch.zeros(height, width, 3))
+        self.register_buffer("alpha", torch.zeros(height, width))
+
+    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TorsoMotion.sample`."""
+        plate = self.on_plate(points, motion)
         height, width = self.alpha.shape
         grid = plate * plate.new_tensor([2.0, 2.0 * width / height]) - 1
         layer = torch.cat([self.color, self.alpha[..., None]], -1).permute(2, 0, 1)[None]

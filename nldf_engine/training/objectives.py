@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from nldf_engine.models.adnerf import RadianceField
+from nldf_engine.models.fast import GridLightField
 from nldf_engine.models.nldf import LightField
 from nldf_engine.nn.audio import neighbour_index
-from nldf_engine.rendering.fields import Conditions, RayColors, Rays
+from nldf_engine.rendering.fields import Conditions, RayColors
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.distill import SegmentTargets
+from nldf_engine.training.look import Look
 from nldf_engine.training.pool import ActivePool
 from nldf_engine.training.presets import Recipe
+from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import Batch, TrainingScene
 
 
@@ -33,6 +38,10 @@ class Objective(Protocol):
         """Draws rays and returns their loss."""
         ...
 
+    def parameters(self) -> list[Tensor]:
+        """What is trained beside the portrait."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Tensors beyond the network's that a resumed run needs."""
         ...
@@ -45,28 +54,6 @@ class Objective(Protocol):
 def squared(error: Tensor) -> Tensor:
     """Sum over the colour channels of the squared error: [..., 3] to [...]; eq. (8) a ray."""
     return error.square().sum(-1)
-
-
-# Where faces are on the average, metres in head space (the face looks towards -z).
-FACE_DEPTH = -0.04
-
-
-def jitter_rays(rays: Rays, metres: float) -> Rays:
-    """The rays seen from a camera that is moved a little, through the same points of the face.
-
-    A frame's rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead
-    of by its speech. Moved by more than what lies between neighbouring poses, they tell it no more;
-    colours stay, since the face is close to the plane about which the rays turn.
-
-    Args:
-        rays: [F, P].
-        metres: standard deviation of the camera's move, one move a frame.
-    """
-    distance = (FACE_DEPTH - rays.origins[..., 2:]) / rays.directions[..., 2:]
-    points = rays.origins + distance * rays.directions
-    move = metres * torch.randn(len(rays.origins), 1, 3, device=rays.origins.device)
-    origins = rays.origins + move
-    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
 
 
 class _Sampler:
@@ -84,9 +71,10 @@ class _Sampler:
             # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
             half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
             frames[:half] = first[torch.randint(len(first), (half,))]
-        return self.scene.sample(
-            frames, max(1, recipe.rays // recipe.frames), recipe.face_share, recipe.mouth_share
+        shares = Shares(
+            recipe.face_share, recipe.mouth_share, recipe.eyes_share, recipe.person_share, recipe.frame_share
         )
+        return self.scene.sample(frames, max(1, recipe.rays // recipe.frames), shares)
 
     def conditions(self, frames: Tensor, neighbours: int) -> Conditions:
         """The clip's conditions, with the recipe's noise on what drives the mouth in `frames`.
@@ -130,6 +118,10 @@ class RadianceObjective:
         total = pixel + rough + self.recipe.opacity_weight * mask
         return StepLoss(total, {"pixel": pixel.detach(), "coarse": rough.detach(), "opacity": mask.detach()})
 
+    def parameters(self) -> list[Tensor]:
+        """Nothing beyond the network."""
+        return []
+
     def state(self) -> dict[str, Tensor]:
         """Nothing beyond the network."""
         return {}
@@ -139,12 +131,22 @@ class RadianceObjective:
 
 
 class LightFieldObjective:
-    """NLDF: eq. (9), loss_r + lambda loss_rs, on drawn rays and on the active pool's."""
+    """NLDF: eq. (9), loss_r + lambda loss_rs, on drawn rays and on the active pool's.
+
+    Args:
+        model: the light field.
+        scene: the training video.
+        recipe: weights and shares.
+        targets: a teacher's segments, or None.
+        torso: the layer that is learned along, or None where the scene's plate stands behind the head.
+    """
 
     def __init__(
-        self, model: LightField, scene: TrainingScene, recipe: Recipe, targets: SegmentTargets | None
-    ) -> None:
+        self, model: LightField | GridLightField, scene: TrainingScene, recipe: Recipe,
+        targets: SegmentTargets | None, torso: TorsoLayer | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.scene, self.recipe, self.targets = model, scene, recipe, targets
+        self.look = Look(model, scene, recipe, torso)
         self._sampler = _Sampler(scene, recipe)
         self.pool = ActivePool(recipe.pool_capacity, recipe.pool_share) if recipe.active_pool else None
 
@@ -153,11 +155,14 @@ class LightFieldObjective:
         batch = self._sampler.draw(None if self.targets is None else self.targets.frames)
         conditions = self._sampler.conditions(batch.frames, self.model.config.conditions.attention_frames)
         code = self.model.encode_frames(conditions, batch.frames)
-        seen = self.model(jitter_rays(batch.rays, self.recipe.ray_jitter), code)
-        error = squared(seen.over(batch.behind) - batch.target)
-        mask = (seen.opacity - batch.mask).square()
-        total = error.mean() + self.recipe.opacity_weight * mask.mean()
-        figures = {"pixel": error.detach().mean(), "opacity": mask.detach().mean()}
+        seen, error, mask = self.look(batch, code)
+        total = self._color_loss(error) + self.recipe.opacity_weight * mask
+        error = squared(error)
+        figures = {"pixel": error.detach().mean(), "opacity": mask.detach()}
+        if self.look.corrections is not None:
+            size = self.look.corrections.size(batch.frames)
+            total = total + self.recipe.correction * size
+            figures["correction"] = size.detach()
         if self.targets is not None:
             segments = self._segment_loss(batch, seen, self.targets)
             total = total + self.recipe.segment_weight * segments
@@ -175,6 +180,13 @@ class LightFieldObjective:
             )
         return StepLoss(total, figures)
 
+    def _color_loss(self, error: Tensor) -> Tensor:
+        """Squared error a ray, and a share of the Charbonnier error, which keeps edges sharp."""
+        loss = squared(error).mean()
+        if self.recipe.charbonnier:
+            loss = loss + 3 * self.recipe.charbonnier * (error.square() + 1e-6).sqrt().mean()
+        return loss
+
     def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
         """Eq. (6) over the rays that the teacher has seen, and the same for the opacity."""
         losses, count = seen.segments.new_zeros(()), 0
@@ -184,6 +196,9 @@ class LightFieldObjective:
             segments, opacity, known = (
                 part.to(seen.segments.device) for part in targets.look_up(frame, batch.pixels[row].cpu())
             )
+            # A student of fewer segments learns the sums of as many of the teacher's.
+            own = seen.segments.shape[2]
+            segments = segments.unflatten(1, (own, -1)).sum(2)
             per_ray = squared(seen.segments[row] - segments).sum(-1) + (seen.opacity[row] - opacity).square()
             losses = losses + (per_ray * known).sum()
             count += int(known.sum())
@@ -199,26 +214,36 @@ class LightFieldObjective:
         with torch.no_grad():
             codes = self.model.encode_frames(conditions, unique.to(self.scene.device))
         batch = self.scene.batch(frames, pixels[:, None])
-        rays = jitter_rays(batch.rays, self.recipe.ray_jitter)
-        seen = self.model(rays, codes[row.to(self.scene.device)])
-        error = squared(seen.over(batch.behind) - batch.target)
-        pool.renew(slots, error.detach()[:, 0].cpu())
-        return error.mean() + self.recipe.opacity_weight * (seen.opacity - batch.mask).square().mean()
+        _, error, mask = self.look(batch, codes[row.to(self.scene.device)])
+        pool.renew(slots, squared(error.detach())[:, 0].cpu())
+        return self._color_loss(error) + self.recipe.opacity_weight * mask
+
+    def parameters(self) -> list[Tensor]:
+        """The frames' corrections."""
+        return [] if self.look.corrections is None else list(self.look.corrections.parameters())
 
     def state(self) -> dict[str, Tensor]:
-        """The active pool."""
-        return {} if self.pool is None else self.pool.state()
+        """The active pool and the frames' corrections."""
+        state = {} if self.pool is None else self.pool.state()
+        if self.look.corrections is not None:
+            state = {**state, "corrections": self.look.corrections.numbers.detach()}
+        return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes the active pool back."""
+        """Takes them back."""
+        if self.look.corrections is not None:
+            with torch.no_grad():
+                self.look.corrections.numbers.copy_(state["corrections"])
         if self.pool is not None:
             self.pool.restore(state)
 
 
 def make_objective(
-    model: Any, scene: TrainingScene, recipe: Recipe, targets: SegmentTargets | None
+    portrait: Portrait, scene: TrainingScene, recipe: Recipe, targets: SegmentTargets | None
 ) -> RadianceObjective | LightFieldObjective:
-    """The objective that goes with a network."""
+    """The objective that goes with a portrait's network and torso."""
+    model: Any = portrait.field
     if isinstance(model, RadianceField):
         return RadianceObjective(model, scene, recipe)
-    return LightFieldObjective(model, scene, recipe, targets)
+    torso = portrait.torso if isinstance(portrait.torso, TorsoLayer) else None
+    return LightFieldObjective(model, scene, recipe, targets, torso)

@@ -10,6 +10,7 @@ from torch import nn
 
 from nldf_engine.models.adnerf import RadianceField, RadianceFieldConfig
 from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
 from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
@@ -26,15 +27,27 @@ class Recipe:
     """How a system is trained.
 
     Args:
-        system: "adnerf" or "nldf".
+        system: "adnerf", "nldf" or "nldf-fast".
         size: width of the training pictures, pixels.
         steps: optimiser steps of a full run.
         rays: rays a step, over `frames` frames (4096 of one frame in the papers).
         frames: frames a step.
         face_share: share of the rays inside the head (nldf 3.5: 0.9).
         mouth_share: share of the rays in a box about the lips, out of `face_share`.
+        eyes_share: share of the rays in boxes about the eyes, out of `face_share`.
+        person_share: share of the rays anywhere on the speaker, torso included.
+        frame_share: share of the rays anywhere in the frame. What the shares leave is drawn from the rays
+            that may meet the head.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
+        grid_learning_rate: of feature grids, decayed by the same factor.
+        charbonnier: weight of sqrt(e^2 + 1e-6) beside the squared error of a colour.
         opacity_weight: of the squared error of the opacity against the head's mask.
+        outside_weight: how much more that counts where the mask is empty.
+        learned_torso: train a torso layer along with the head; its and the head's opacity together follow the
+            speaker's mask.
+        correction: weight of the squared size of the training frames' own corrections (6 numbers a frame that
+            move what a frame sees of the head's plane, for what tracking left); 0 trains none. They are no
+            part of the avatar.
         motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
             network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
             the papers do.
@@ -58,9 +71,17 @@ class Recipe:
     frames: int = 1
     face_share: float = 0.9
     mouth_share: float = 0.0
+    eyes_share: float = 0.0
+    person_share: float = 0.0
+    frame_share: float = 0.0
     learning_rate: float = 5e-4
     final_learning_rate: float = 5e-5
+    grid_learning_rate: float = 1e-2
+    charbonnier: float = 0.0
     opacity_weight: float = 0.1
+    outside_weight: float = 1.0
+    learned_torso: bool = False
+    correction: float = 0.0
     motion_codes: int = 0
     motion_noise: float = 0.1
     speech_steps: int = 600
@@ -79,16 +100,21 @@ class Recipe:
             fewest = 0 if name == "motion_codes" else 1
             if not fewest <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected {fewest} to {most}, got {getattr(self, name)}")
-        for name in ("learning_rate", "final_learning_rate", "pool_share"):
+        for name in ("learning_rate", "final_learning_rate", "grid_learning_rate", "pool_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
-        for name in ("opacity_weight", "motion_noise", "audio_noise", "ray_jitter", "segment_weight"):
+        for name in (
+            "opacity_weight", "outside_weight", "charbonnier", "correction", "motion_noise", "audio_noise",
+            "ray_jitter", "segment_weight",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.mouth_share <= self.face_share <= 1:
+        shares = [getattr(self, f"{name}_share") for name in ("mouth", "eyes", "face", "person", "frame")]
+        mouth, eyes, face, person, frame = shares
+        if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
             raise ValueError(
-                f"mouth_share, face_share: expected 0 <= mouth_share <= face_share <= 1, "
-                f"got {self.mouth_share}, {self.face_share}"
+                f"mouth_share, eyes_share, face_share, person_share, frame_share: expected 0 or more, the "
+                f"first two within face_share and the last three at most 1 together, got {shares}"
             )
 
 
@@ -178,7 +204,37 @@ def nldf_tiny() -> Preset:
     )  # fmt: skip
 
 
+def nldf_fast() -> Preset:
+    """The grid-encoded light field with a learned torso: minutes on a CPU."""
+    return Preset(
+        Recipe(
+            "nldf-fast", size=256, steps=16000, rays=8192, frames=8, face_share=0.42, mouth_share=0.3,
+            eyes_share=0.12, person_share=0.46, frame_share=0.12, learning_rate=2e-3,
+            final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02, outside_weight=2.0,
+            learned_torso=True, correction=3e-5, motion_codes=8, ray_jitter=5e-4, active_pool=False,
+        ),
+        lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
+    )  # fmt: skip
+
+
+def nldf_fast_tiny() -> Preset:
+    """A grid-encoded light field for tests: seconds, not minutes."""
+    return Preset(
+        dataclasses.replace(
+            nldf_fast().recipe, size=32, steps=120, rays=1024, frames=4, motion_codes=4, speech_steps=40,
+            distilled_frames=8,
+        ),
+        lambda bounds, conditions: GridLightField(
+            GridLightFieldConfig(
+                bounds, conditions, resolutions=(8, 16, 32), warp_resolutions=(8, 16), ambient=2, width=32
+            )
+        ),
+    )  # fmt: skip
+
+
 PRESETS: dict[str, Callable[[], Preset]] = {
+    "nldf-fast": nldf_fast,
+    "nldf-fast-tiny": nldf_fast_tiny,
     "nldf-88": nldf_88,
     "nldf-small": nldf_small,
     "nldf-tiny": nldf_tiny,

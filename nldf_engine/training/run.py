@@ -25,8 +25,12 @@ from nldf_engine.base.seeds import check_seed
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.fast import GridLightField
 from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.torso import TorsoMotion
+from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.checkpoint import RunState, read_state
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
@@ -95,7 +99,7 @@ def _apply(preset: Preset, config: TrainConfig) -> Recipe:
         raise ValueError(f"size: expected {SMALLEST} to {LARGEST} pixels, got {recipe.size}")
     if config.minutes is not None and not 0 < config.minutes <= LONGEST_MINUTES:
         raise ValueError(f"minutes: expected a positive budget of at most a year, got {config.minutes}")
-    if config.teacher is not None and recipe.system != "nldf":
+    if config.teacher is not None and not recipe.system.startswith("nldf"):
         raise ValueError(f"teacher: only NLDF presets learn from a teacher, not {recipe.system!r}")
     return recipe
 
@@ -252,7 +256,7 @@ def train(
     resuming = _find_run(folder, settings, config.resume)
 
     torch.manual_seed(config.seed)
-    scene = TrainingScene(data, recipe.size, frontend, device)
+    scene = TrainingScene(data, recipe.size, frontend, device, recipe.learned_torso)
     window, features = scene.conditions.audio.shape[1:]
     bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
     conditions = ConditionConfig(
@@ -260,17 +264,18 @@ def train(
     )
     model = found.model(bounds, conditions)
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-    parts = copy.deepcopy(scene.region), copy.deepcopy(scene.torso)
-    portrait = Portrait(model, *parts).to(device)  # type: ignore[arg-type]
+    portrait = Portrait(model, copy.deepcopy(scene.region), _torso(scene)).to(device)  # type: ignore[arg-type]
     _open_run(folder, resuming)
     if recipe.motion_codes:
         _learn_motion(model.encoder.motion, scene, recipe, teacher, resuming)  # type: ignore[union-attr, arg-type]
+    if isinstance(model, GridLightField):
+        _calibrate(model, scene)
     targets: SegmentTargets | None = None
     if teacher is not None:
         targets = segment_targets(
             teacher, scene, recipe.distilled_frames, folder / "targets" / _targets_key(settings)
         )
-    objective = make_objective(model, scene, recipe, targets)
+    objective = make_objective(portrait, scene, recipe, targets)
     state = RunState(settings)
     trainer = Trainer(portrait, scene, objective, recipe, Budget(recipe.steps, config.minutes), state, folder)
     torch.manual_seed(config.seed + 1)
@@ -282,7 +287,7 @@ def train(
     state = trainer.state
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),
-        *_default_motion(scene), _provenance(data, settings, state),
+        *_default_motion(scene), _provenance(data, settings, state), _default_torso(scene),
     )  # fmt: skip
     result.save(avatar)
     figures = TrainResult(avatar, state.step, state.seconds, float(state.best_psnr or 0.0), state.history)
@@ -313,6 +318,23 @@ def _learn_motion(
     scene.set_motion(codes)
 
 
+def _torso(scene: TrainingScene) -> TorsoMotion:
+    """The scene's plate, or a layer to be learned that moves as the plate does."""
+    if not scene.learned_torso:
+        return copy.deepcopy(scene.torso)
+    layer = TorsoLayer()
+    layer.calibrate(scene.torso, scene.poses[scene.fit], scene.motions[scene.fit])
+    return layer
+
+
+def _calibrate(model: GridLightField, scene: TrainingScene) -> None:
+    """Fits the model's input scales to the frames that are trained on, and its box to the head's region."""
+    fit = scene.fit
+    on = scene.fit.to(scene.device)
+    conditions = Conditions(scene.conditions.audio[on], scene.conditions.eyes[on])
+    model.calibrate(scene.poses[fit].to(scene.device), conditions, scene.region.points().to(scene.device))
+
+
 def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors of a module by name: equal where one's weights fit the other."""
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
@@ -323,3 +345,9 @@ def _default_motion(scene: TrainingScene) -> tuple[torch.Tensor, torch.Tensor]:
     first = scene.dataset.info.splits["train"][0]
     last = int(scene.validation.max()) + 1
     return scene.poses[first:last].contiguous(), scene.conditions.eyes[first:last].cpu().contiguous()
+
+
+def _default_torso(scene: TrainingScene) -> torch.Tensor | None:
+    """The torso's motion that goes with `_default_motion`, where it was tracked."""
+    first, last = scene.dataset.info.splits["train"][0], int(scene.validation.max()) + 1
+    return scene.motions[first:last].contiguous() if scene.torso_tracked else None

@@ -10,18 +10,16 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.face_mesh import OUTER_LIP
 from nldf_engine.data.dataset import LABELS, Dataset
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Conditions, Rays
 from nldf_engine.rendering.portrait import frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.training.sampling import PixelSampler, Shares
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
-MOUTH_MARGIN = 0.03
 FPS = 25.0
-REJECTION_ROUNDS = 20
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
@@ -41,8 +39,10 @@ class Batch:
         pixels: [F, P] pixel numbers, row by row.
         rays: through those pixels.
         target: [F, P, 3] the video's colours.
-        behind: [F, P, 3] what stands behind the head: torso over background.
+        behind: [F, P, 3] what stands behind the head: torso over background, or with a learned torso the
+            background alone.
         mask: [F, P] in [0, 1]: 1 where head or neck are, 0 where they are not.
+        labels: [F, P] uint8, `data.dataset.LABELS`.
     """
 
     frames: Tensor
@@ -51,6 +51,7 @@ class Batch:
     target: Tensor
     behind: Tensor
     mask: Tensor
+    labels: Tensor
 
 
 class TrainingScene:
@@ -61,12 +62,16 @@ class TrainingScene:
         size: width of the pictures, pixels.
         frontend: how audio becomes features.
         device: where batches are made.
+        learned_torso: leave the torso out of what stands behind the head: a layer learns it.
 
     Raises:
         FileProblem: the dataset has no usable training frames, or no audio.
     """
 
-    def __init__(self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
+        learned_torso: bool = False,
+    ) -> None:  # fmt: skip
         if dataset.info.fps != FPS:
             raise FileProblem(
                 Path(dataset.path), f"it has {dataset.info.fps:g} frames a second; training takes {FPS:g}",
@@ -88,11 +93,15 @@ class TrainingScene:
         features = torch.from_numpy(dataset.audio_features(frontend))
         self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
         self.bounds = Bounds(dataset.info.near, dataset.info.far)
+        self.torso_tracked = "torso" in dataset.extra
         self.motions = tracked_motion(dataset)
+        self.learned_torso = learned_torso
         self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.pixels = self.camera.pixels()
         self.region = self._find_region()
-        self._mouths = self._mouth_boxes()
+        self._sampler = PixelSampler(
+            self.labels, torch.from_numpy(dataset.landmarks) * (size / dataset.camera.width), self._in_region
+        )
 
     @property
     def heard(self) -> Conditions:
@@ -113,15 +122,6 @@ class TrainingScene:
         region.grow(REGION_GROWTH)
         return region
 
-    def _mouth_boxes(self) -> Tensor:
-        """[T, 4] x0, y0, x1, y1 about the lips, pixels."""
-        scale = self.camera.width / self.dataset.camera.width
-        lips = torch.from_numpy(self.dataset.landmarks[:, list(OUTER_LIP)]) * scale
-        margin = MOUTH_MARGIN * self.camera.width
-        boxes = torch.cat([lips.amin(1) - margin, lips.amax(1) + margin], 1).nan_to_num(0)
-        limit = torch.tensor([self.camera.width, self.camera.height] * 2) - 1
-        return torch.minimum(boxes.clamp_min(0), limit).long()
-
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
         """Rays through pixel numbers [F, P] of frames [F]."""
         return frame_rays(self.camera, self.poses[frames], self.pixels[pixels])
@@ -136,44 +136,24 @@ class TrainingScene:
         """Everything about pixel numbers [F, P] of frames [F]."""
         height, width = self.camera.height, self.camera.width
         where = frames[:, None], pixels // width, pixels % width
-        points = self.pixels[pixels] / width
-        color, alpha = self.torso.sample(points, self.motions[frames])
-        under = self.background.reshape(height * width, 3)[pixels]
-        behind = under + alpha[..., None] * (color - under) if self.torso.shows() else under
+        behind = self.background.reshape(height * width, 3)[pixels]
+        if self.torso.shows() and not self.learned_torso:
+            points = self.pixels[pixels] / width
+            color, alpha = self.torso.sample(points, self.motions[frames], self.poses[frames])
+            behind = behind + alpha[..., None] * (color - behind)
         rays = self.rays(frames, pixels)
         to = self.device
+        labels = self.labels[where]
         return Batch(
             frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
             (self.frames[where].float() / 255).to(to), behind.to(to),
-            head_and_neck(self.labels[where]).float().to(to),
+            head_and_neck(labels).float().to(to), labels.to(to),
         )  # fmt: skip
 
-    def sample(self, frames: Tensor, rays: int, face_share: float, mouth_share: float) -> Batch:
-        """`rays` rays of each of the frames [F]: in the mouth, in the head, and all over the region."""
-        mouth = int(rays * mouth_share)
-        face = int(rays * face_share) - mouth
-        pixels = torch.stack([self._draw(int(f), mouth, face, rays - mouth - face) for f in frames])
-        return self.batch(frames, pixels)
+    def sample(self, frames: Tensor, rays: int, shares: Shares) -> Batch:
+        """`rays` rays of each of the frames [F], drawn by shares."""
+        return self.batch(frames, self._sampler.draw(frames, rays, shares))
 
-    def _draw(self, frame: int, mouth: int, face: int, anywhere: int) -> Tensor:
-        x0, y0, x1, y1 = self._mouths[frame].tolist()
-        lips = torch.randint(y0, y1 + 1, (mouth,)) * self.camera.width + torch.randint(x0, x1 + 1, (mouth,))
-        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
-        if not len(head):
-            return torch.cat([lips, self._draw_region(frame, face + anywhere)])
-        inside = head[torch.randint(len(head), (face,))]
-        return torch.cat([lips, inside, self._draw_region(frame, anywhere)])
-
-    def _draw_region(self, frame: int, count: int) -> Tensor:
-        """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""
-        kept = torch.empty(0, dtype=torch.long)
-        for _ in range(REJECTION_ROUNDS):
-            if len(kept) >= count:
-                break
-            candidates = torch.randint(len(self.pixels), (4 * (count - len(kept)) + 16,))
-            rays = self.rays(torch.tensor([frame]), candidates[None])
-            accepted = self.region.select(rays.origins[0], rays.directions[0])
-            kept = torch.cat([kept, candidates[accepted]])
-        # A head that fills next to nothing of the frame: the row still has to be full.
-        missing = torch.randint(len(self.pixels), (max(0, count - len(kept)),))
-        return torch.cat([kept[:count], missing])
+    def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
+        rays = self.rays(torch.tensor([frame]), pixels[None])
+        return self.region.select(rays.origins[0], rays.directions[0])

@@ -16,11 +16,8 @@ FILL_STEPS = 64
 
 def tracked_motion(dataset: Dataset) -> Tensor:
     """[T, 2, 3] torso motion in units of the frame's width; identity where the dataset has no track."""
-    motion = torch.eye(2, 3).repeat(len(dataset.poses), 1, 1)
-    if "torso" in dataset.extra:
-        motion = torch.as_tensor(dataset.extra["torso"]).float().clone()
-        motion[:, :, 2] /= dataset.camera.width
-    return motion
+    motion = dataset.torso_motion()
+    return torch.eye(2, 3).repeat(len(dataset.poses), 1, 1) if motion is None else torch.from_numpy(motion)
 
 
 def _spread(color: Tensor, alpha: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:

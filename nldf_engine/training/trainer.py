@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.base.progress import Bar
+from nldf_engine.nn.grid import GridEncoding, grid_parameters
 from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.training.checkpoint import RunState, restore_run, save_run
 from nldf_engine.training.monitor import Monitor, draw_curves
@@ -62,9 +63,10 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.portrait, self.scene, self.objective = portrait, scene, objective
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
-        self.network: nn.Module = portrait.field  # type: ignore[assignment]
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=BETAS, fused=True)
+        self.network: nn.Module = portrait
+        self.optimizer = torch.optim.Adam(
+            parameter_groups(portrait, objective, recipe), lr=recipe.learning_rate, betas=BETAS, fused=True
+        )
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
@@ -97,16 +99,18 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Exponential decay from first to last over the budget."""
+        return self.recipe.learning_rate * self.decay()
+
+    def decay(self) -> float:
+        """What is left of every group's first learning rate."""
         recipe = self.recipe
-        return recipe.learning_rate * (
-            recipe.final_learning_rate / recipe.learning_rate
-        ) ** self.budget.share(self.state)
+        return (recipe.final_learning_rate / recipe.learning_rate) ** self.budget.share(self.state)
 
     def step(self) -> float:
         """One optimiser step; returns the squared error a pixel."""
         self.network.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["first_lr"] * self.decay()
         loss = self.objective.step()
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
@@ -129,7 +133,7 @@ class Trainer:
             pose = scene.poses[number].to(scene.device)
             layer = self.portrait.layer(
                 scene.camera, pose, self.portrait.field.encode_frames(scene.heard, index)[0],
-                self.portrait.torso.predict_motion(pose[None])[0],
+                self._torso_motion(number, pose),
             )  # fmt: skip
             rendered = to_uint8(layer.over(scene.background.to(scene.device))).cpu()
             real = scene.frames[number]
@@ -138,6 +142,12 @@ class Trainer:
             first = first or (real.numpy(), rendered.numpy())
         assert first is not None
         return float(np.mean(figures)), *first
+
+    def _torso_motion(self, number: int, pose: Tensor) -> Tensor:
+        """[2, 3]: tracked, as part of what drives a validation frame, or predicted where that is missing."""
+        if self.scene.torso_tracked:
+            return self.scene.motions[number].to(self.scene.device)
+        return self.portrait.torso.predict_motion(pose[None])[0]
 
     def _validate_and_log(self, monitor: Monitor) -> None:
         psnr, real, rendered = self.validate()
@@ -197,6 +207,18 @@ class Trainer:
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
+
+
+def parameter_groups(portrait: nn.Module, objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
+    """The optimiser's groups: networks, feature grids (`nn.grid` says how), and what the objective brings."""
+    grids: list[dict[str, Any]] = []
+    if any(isinstance(part, GridEncoding) for part in portrait.modules()):
+        grids = [grid_parameters(portrait, recipe.grid_learning_rate)]
+        grids[0]["params"] = [table for table in grids[0]["params"] if table.requires_grad]
+    known = {id(table) for group in grids for table in group["params"]}
+    rest = [p for p in portrait.parameters() if p.requires_grad and id(p) not in known]
+    groups = [{"params": rest + objective.parameters(), "lr": recipe.learning_rate}, *grids]
+    return [{**group, "first_lr": group["lr"]} for group in groups]
 
 
 def psnr_of(error: float) -> float:

@@ -80,12 +80,12 @@ def test_the_plate_under_identity_is_itself_and_moves_with_its_motion() -> None:
     camera = Camera(8, 6, 1, 1, 0, 0)
     points = camera.pixels()[None] / 8
     identity = torch.eye(2, 3)[None]
-    color, alpha = plate.sample(points, identity)
+    color, alpha = plate.sample(points, identity, torch.eye(4)[None])
     torch.testing.assert_close(color.view(6, 8, 3), plate.color, atol=1e-5, rtol=0)
     torch.testing.assert_close(alpha.view(6, 8), plate.alpha, atol=1e-5, rtol=0)
     shifted = identity.clone()
     shifted[0, 0, 2] = 1 / 8
-    color, _ = plate.sample(points, shifted)
+    color, _ = plate.sample(points, shifted, torch.eye(4)[None])
     torch.testing.assert_close(color.view(6, 8, 3)[:, 1:], plate.color[:, :-1], atol=1e-5, rtol=0)
 
 
@@ -126,7 +126,7 @@ def test_only_region_rays_reach_the_field() -> None:
     code = torch.zeros(portrait.field.config.conditions.code_dim)
     motion = torch.eye(2, 3)
     layer = portrait.layer(camera, avatar.poses[0], code, motion)
-    torso = portrait.behind(camera, motion)
+    torso = portrait.behind(camera, motion, avatar.poses[0])
     rays = frame_rays(camera, avatar.poses[:1], camera.pixels()[None])
     outside = ~portrait.region.select(rays.origins[0], rays.directions[0]).view(24, 24)
     assert 0 < int(outside.sum()) < 24 * 24

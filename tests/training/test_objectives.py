@@ -10,6 +10,7 @@ from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, _Sampler, squared
 from nldf_engine.training.presets import Recipe
+from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene, head_and_neck
 
 
@@ -31,7 +32,7 @@ def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
     """Targets are the frame's colours at the drawn pixels; the rays go through those pixels' centres."""
     torch.manual_seed(0)
     frames = scene.fit[:2]
-    batch = scene.sample(frames, 50, 0.8, 0.2)
+    batch = scene.sample(frames, 50, Shares(0.8, 0.2))
     x, y = batch.pixels % 32, batch.pixels // 32
     expected = scene.frames[frames[:, None], y, x].float() / 255
     assert torch.equal(batch.target, expected)
@@ -47,7 +48,7 @@ def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
 def test_most_rays_of_a_batch_are_in_the_head(scene: TrainingScene) -> None:
     """With a face share of 0.9, nine of ten rays hit the head's mask or the box about the lips."""
     torch.manual_seed(0)
-    batch = scene.sample(scene.fit[:8], 200, 0.9, 0.1)
+    batch = scene.sample(scene.fit[:8], 200, Shares(0.9, 0.1))
     assert float(batch.mask.mean()) > 0.85
 
 

@@ -46,6 +46,8 @@ class Evaluate(Command):
     """which part of the dataset; no training learns from heldout; train is fit and validation"""
     frames: Annotated[int | None, optional("N")] = None
     """at most N frames; by default the whole part"""
+    torso: Literal["tracked", "predicted"] = "tracked"
+    """whether the torso's tracked motion in those frames goes with their poses, or is predicted from them"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
     """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
     size: Annotated[int | None, optional("N")] = None
@@ -62,7 +64,7 @@ class Evaluate(Command):
         from nldf_engine.evaluation import EvaluateConfig, evaluate
 
         with checking_flags():
-            config = EvaluateConfig(self.split, self.frames, self.size, device=self.device)
+            config = EvaluateConfig(self.split, self.frames, self.size, device=self.device, torso=self.torso)
         figures = evaluate(self.avatar, self.dataset, self.out, config)
         width = max(map(len, figures))
         for name, figure in figures.items():

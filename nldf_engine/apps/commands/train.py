@@ -27,16 +27,17 @@ from nldf_engine.apps.command import (
 class Train(Command):
     """Train an avatar on a dataset.
 
-    A light field (nldf-...) learns from the frames and, with --teacher, from a trained radiance field
-    (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes: stopped or killed at any
-    moment, the same command with --resume goes on from it. Curves: tensorboard --logdir AVATAR.training.
+    Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
+    trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes:
+    stopped or killed at any moment, the same command with --resume goes on from it. Curves:
+    tensorboard --logdir AVATAR.training.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
-        "nldf train nldf-small data/speaker -o avatars/me",
+        "nldf train nldf-fast data/speaker -o avatars/me",
         "nldf train adnerf-small data/speaker -o avatars/teacher --minutes 20",
         "nldf train nldf-small data/speaker -o avatars/me --teacher avatars/teacher --steps 20000",
-        "nldf train nldf-small data/speaker -o avatars/me --resume",
+        "nldf train nldf-fast data/speaker -o avatars/me --resume",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
@@ -47,8 +48,9 @@ class Train(Command):
     writes: ClassVar[tuple[str, ...]] = ("avatar",)
 
     preset: Annotated[str, Positional, value("PRESET")]
-    """what to train: nldf-88 (the paper's light field), adnerf (its teacher), or one of their smaller
-    versions for a CPU: nldf-small, adnerf-small; nldf-tiny, adnerf-tiny take seconds, for tests"""
+    """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
+    paper's light field), adnerf (its teacher), or one of their smaller versions for a CPU: nldf-small,
+    adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
     dataset: Annotated[Path, Positional, value("DATASET")]
     """folder written by nldf prepare or nldf synthetic"""
     avatar: Annotated[Path, output("AVATAR")]

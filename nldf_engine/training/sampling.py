@@ -1,0 +1,113 @@
+"""Which pixels of a frame a step looks at: by shares of mouth, eyes, head, speaker, frame and region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nldf_engine.base.face_mesh import LEFT_EYE, OUTER_LIP, RIGHT_EYE
+from nldf_engine.data.dataset import LABELS
+
+MOUTH_MARGIN = 0.03
+EYE_MARGIN = 0.02
+REJECTION_ROUNDS = 20
+CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of a frame's rays; what they leave is drawn from the rays that may meet the head.
+
+    Args:
+        face: on the head's mask, of it `mouth` and `eyes` in boxes about the lips and the eyes.
+        mouth, eyes: out of `face`.
+        person: anywhere on the speaker.
+        frame: anywhere.
+    """
+
+    face: float = 0.9
+    mouth: float = 0.0
+    eyes: float = 0.0
+    person: float = 0.0
+    frame: float = 0.0
+
+
+class PixelSampler:
+    """Draws pixel numbers.
+
+    Args:
+        labels: [T, H, W] uint8, `data.dataset.LABELS`.
+        landmarks: [T, 478, 2] pixels of these frames.
+        in_region: frame number and pixels [N] to [N] bool, whether their rays may meet the head.
+    """
+
+    def __init__(self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]) -> None:
+        self.labels, self.in_region = labels, in_region
+        self.height, self.width = labels.shape[1:]
+        self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)
+        self.eyes = [self._boxes(landmarks[:, list(eye)], EYE_MARGIN) for eye in (RIGHT_EYE, LEFT_EYE)]
+
+    def _boxes(self, points: Tensor, margin: float) -> Tensor:
+        """[T, 4] x0, y0, x1, y1 about points [T, N, 2], pixels; the margin is a share of the width."""
+        margin *= self.width
+        boxes = torch.cat([points.amin(1) - margin, points.amax(1) + margin], 1).nan_to_num(0)
+        limit = torch.tensor([self.width, self.height] * 2) - 1
+        return torch.minimum(boxes.clamp_min(0), limit).long()
+
+    def draw(self, frames: Tensor, count: int, shares: Shares) -> Tensor:
+        """[F, count] pixel numbers of frames [F]."""
+        mouth, eyes = int(count * shares.mouth), int(count * shares.eyes)
+        face = int(count * shares.face) - mouth - eyes
+        person, everywhere = int(count * shares.person), int(count * shares.frame)
+        if shares.face + shares.person + shares.frame > 1 - 1e-6:  # rounding leaves none to the region
+            everywhere = count - mouth - eyes - face - person
+        region = count - mouth - eyes - face - person - everywhere
+        parts = [
+            self._in_boxes(self.mouths[frames], mouth),
+            self._in_boxes(self.eyes[0][frames], eyes // 2),
+            self._in_boxes(self.eyes[1][frames], eyes - eyes // 2),
+            self._on_speaker(frames, person),
+            torch.randint(self.height * self.width, (len(frames), everywhere)),
+        ]
+        if face + region:
+            parts.append(torch.stack([self._on_head(int(f), face, region) for f in frames]))
+        return torch.cat(parts, 1)
+
+    def _in_boxes(self, boxes: Tensor, count: int) -> Tensor:
+        """[F, count] pixels drawn evenly from boxes [F, 4]."""
+        size = boxes[:, 2:] - boxes[:, :2] + 1
+        spot = boxes[:, None, :2] + (torch.rand(len(boxes), count, 2) * size[:, None]).long()
+        return spot[..., 1] * self.width + spot[..., 0]
+
+    def _on_speaker(self, frames: Tensor, count: int) -> Tensor:
+        """[F, count] pixels that are not background, by rejection; a small speaker's rows are filled up."""
+        if not count:
+            return torch.empty(len(frames), 0, dtype=torch.long)
+        spots = torch.randint(self.height * self.width, (len(frames), CANDIDATES * count))
+        hit = self.labels.flatten(1)[frames[:, None], spots] != LABELS["background"]
+        # The first hits of every row, and behind them, where there are too few, misses.
+        order = (hit.cumsum(1) * hit).masked_fill(~hit, CANDIDATES * count + 1).argsort(1)[:, :count]
+        return spots.gather(1, order)
+
+    def _on_head(self, frame: int, face: int, region: int) -> Tensor:
+        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
+        if not len(head):
+            return self._in_region(frame, face + region)
+        inside = head[torch.randint(len(head), (face,))]
+        return torch.cat([inside, self._in_region(frame, region)]) if region else inside
+
+    def _in_region(self, frame: int, count: int) -> Tensor:
+        """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""
+        every = self.height * self.width
+        kept = torch.empty(0, dtype=torch.long)
+        for _ in range(REJECTION_ROUNDS):
+            if len(kept) >= count:
+                break
+            candidates = torch.randint(every, (CANDIDATES * (count - len(kept)) + 16,))
+            kept = torch.cat([kept, candidates[self.in_region(frame, candidates)]])
+        # A head that fills next to nothing of the frame: the row still has to be full.
+        missing = torch.randint(every, (max(0, count - len(kept)),))
+        return torch.cat([kept[:count], missing])

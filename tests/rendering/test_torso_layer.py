@@ -1,0 +1,155 @@
+"""The learned torso: the plate's calls, its place and its motion, and how a clip's torso is driven."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from avatars import tiny_avatar
+from nldf_engine.avatar import Avatar
+from nldf_engine.engine import Engine
+from nldf_engine.rendering.poses import loop_values, resolve_torso
+from nldf_engine.rendering.torso import TorsoPlate, smooth_motion
+from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
+
+CONFIG = TorsoLayerConfig(resolutions=(4, 8), warp_resolutions=(4,), width=8)
+
+
+def fitted(size: int = 24) -> tuple[TorsoLayer, TorsoPlate, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    plate = TorsoPlate(size, size)
+    plate.alpha[size // 2 :, size // 4 : -size // 4] = 1
+    plate.present.fill_(True)
+    poses = torch.eye(4).repeat(40, 1, 1)
+    poses[:, :3, 3] = torch.tensor([0, 0, -0.8]) + 0.05 * torch.randn(40, 3)
+    motion = torch.eye(2, 3).repeat(40, 1, 1)
+    motion[:, :, 2] = 0.02 * torch.randn(40, 2)
+    layer = TorsoLayer(CONFIG)
+    layer.calibrate(plate, poses, motion)
+    return layer.eval(), plate, poses, motion
+
+
+def grid(size: int = 24) -> torch.Tensor:
+    steps = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x, y], -1).view(1, -1, 2)
+
+
+def test_a_layer_is_where_the_plate_was() -> None:
+    """Far from the plate's torso the layer is empty to the bit; all over the torso it is not."""
+    layer, plate, poses, _ = fitted()
+    color, alpha = layer.sample(grid(), torch.eye(2, 3)[None], poses[:1])
+    alpha = alpha.view(24, 24)
+    assert color.shape == (1, 576, 3)
+    assert float(alpha[:8].abs().max()) == 0
+    assert float(alpha[plate.alpha > 0].min()) > 0
+
+
+def test_a_layer_moves_with_its_motion() -> None:
+    """A motion by one pixel, its condition apart, moves the picture by one pixel."""
+    layer, _, poses, _ = fitted()
+    layer.frame_scale[-6:] = 1e6
+    shifted = torch.eye(2, 3)[None].clone()
+    shifted[0, 0, 2] = 1 / 24
+    with torch.no_grad():
+        layer.grid.table.mul_(100)
+        still, _ = layer.sample(grid(), torch.eye(2, 3)[None], poses[:1])
+        moved, _ = layer.sample(grid(), shifted, poses[:1])
+    a, b = still.view(24, 24, 3)[:, :-1], moved.view(24, 24, 3)[:, 1:]
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+    assert not torch.allclose(still, moved, atol=1e-2)
+
+
+def test_many_frames_at_once_equal_one_by_one_and_train_every_parameter() -> None:
+    """Mixed frames share one evaluation; gradients reach all grids and layers."""
+    layer, _, poses, motion = fitted()
+    points = grid().expand(3, -1, -1)
+    color, alpha = layer.sample(points, motion[:3], poses[:3])
+    for i in range(3):
+        one, _ = layer.sample(points[i : i + 1], motion[i : i + 1], poses[i : i + 1])
+        torch.testing.assert_close(color[i : i + 1], one, atol=1e-5, rtol=1e-4)
+    (color.sum() + alpha.square().sum()).backward()
+    assert [n for n, p in layer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_noise_on_the_frame_is_for_training_alone() -> None:
+    """Two renderings are equal; two training passes are not."""
+    layer, _, poses, motion = fitted()
+    look = (grid(), motion[:1], poses[:1])
+    assert torch.equal(layer.sample(*look)[0], layer.sample(*look)[0])
+    layer.train()
+    assert not torch.equal(layer.sample(*look)[0], layer.sample(*look)[0])
+
+
+def layered(tmp_path: Path) -> Path:
+    avatar = tiny_avatar()
+    layer, _, _, motion = fitted()
+    avatar.portrait.torso = layer
+    avatar.torso_motion = motion
+    avatar.save(tmp_path / "me")
+    return tmp_path / "me"
+
+
+def test_an_avatar_keeps_its_layer_and_its_torso_track(tmp_path: Path) -> None:
+    """Saved and loaded it renders the same; a layer of absurd size is refused."""
+    path = layered(tmp_path)
+    avatar = Avatar.load(path)
+    assert isinstance(avatar.portrait.torso, TorsoLayer) and avatar.portrait.torso.config == CONFIG
+    assert avatar.torso_motion is not None and avatar.torso_motion.shape == (40, 2, 3)
+    frames = Engine(avatar, torch.device("cpu")).render(torch.zeros(3, 16, 29)).frames[:]
+    assert frames.shape == (3, 24, 24, 3)
+    info = json.loads((path / "avatar.json").read_text())
+    info["torso"]["layer"]["width"] = 10**9
+    (path / "avatar.json").write_text(json.dumps(info))
+    with pytest.raises(Exception, match="width"):
+        Avatar.load(path)
+
+
+def test_the_engine_drives_the_torso_by_its_track_by_hand_or_by_the_poses(tmp_path: Path) -> None:
+    """The avatar's own track brings its torso's; foreign poses predict it; given motion is taken as it is."""
+    engine = Engine.load(layered(tmp_path))
+    avatar, poses = engine.avatar, engine.avatar.poses
+    assert avatar.torso_motion is not None
+    silence = torch.zeros(50, 16, 29)
+    tracked = engine.render(silence).frames._scene.motions
+    torch.testing.assert_close(tracked, loop_values(avatar.torso_motion, 50))
+    predicted = engine.render(silence, poses.clone()).frames._scene.motions
+    expected = smooth_motion(
+        avatar.portrait.torso.predict_motion(engine.render(silence, poses).frames._scene.poses), 3
+    )
+    torch.testing.assert_close(predicted, expected)
+    given = torch.eye(2, 3).repeat(50, 1, 1)
+    assert torch.equal(engine.render(silence, torso=given).frames._scene.motions, given)
+    with pytest.raises(ValueError, match="torso"):
+        engine.render(silence, torso=given[:3])
+
+
+def test_another_speakers_torso_track_is_not_taken(tmp_path: Path) -> None:
+    """A dataset's torso counts from its own first look: it serves where the poses are the avatar's own."""
+    from safetensors.torch import save_file
+
+    avatar = tiny_avatar()
+    motion = torch.eye(2, 3).repeat(40, 1, 1)
+    pixels = motion.clone()
+    pixels[:, 0, 2] = 12.0
+    for name, poses in (("own", avatar.poses), ("other", avatar.poses.flip(0).contiguous())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text('{"size": [24, 24]}')
+        save_file({"poses": poses, "torso": pixels}, tmp_path / name / "track.safetensors")
+    own = resolve_torso(tmp_path / "own", avatar.poses, motion, 30)
+    assert own is not None and own.shape == (30, 2, 3) and float(own[0, 0, 2]) == 0.5
+    assert resolve_torso(tmp_path / "other", avatar.poses, motion, 30) is None
+    assert resolve_torso("still", avatar.poses, motion, 5) is not None
+    assert resolve_torso(None, avatar.poses, None, 5) is None
+
+
+def test_smoothing_keeps_what_is_still_and_calms_what_jumps() -> None:
+    """A constant motion stays; a single jerk is spread out; the length stays."""
+    still = torch.eye(2, 3).repeat(9, 1, 1)
+    torch.testing.assert_close(smooth_motion(still, 2.0), still)
+    jerk = still.clone()
+    jerk[4, 0, 2] = 1.0
+    calm = smooth_motion(jerk, 2.0)
+    assert calm.shape == jerk.shape and 0.1 < float(calm[4, 0, 2]) < 0.3
+    assert torch.equal(smooth_motion(jerk, 0), jerk)

@@ -1,0 +1,121 @@
+"""nldf-fast on the synthetic speaker: it learns fast, resumes, distils, and keeps no frame's correction."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.engine import Engine
+from nldf_engine.rendering.fields import Rays
+from nldf_engine.rendering.region import plane_points
+from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.training import TrainConfig, find_preset, train
+from nldf_engine.training.corrections import FrameCorrections
+from nldf_engine.training.sampling import Shares
+from nldf_engine.training.scene import TrainingScene
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
+    path = tmp_path_factory.mktemp("fast") / "me"
+    return path, train("nldf-fast-tiny", synthetic_dataset.path, path, TrainConfig(steps=STEPS)).history
+
+
+def test_it_learns_and_its_avatar_renders(trained: tuple[Path, list[dict]]) -> None:
+    """Validation gains over a decibel in a few steps; the avatar loads, with a learned torso, and renders."""
+    path, history = trained
+    assert max(row["psnr"] for row in history) > history[0]["psnr"] + 1
+    assert history[-1]["pixel"] < 0.5 * history[0]["pixel"]
+    avatar = Avatar.load(path)
+    assert avatar.system == "nldf-fast" and isinstance(avatar.portrait.torso, TorsoLayer)
+    clip = Engine(avatar, torch.device("cpu")).render(np.zeros((3, 16, 29), np.float32))
+    assert clip.frames[:].shape == (3, 32, 32, 3)
+
+
+def test_no_frames_correction_is_kept(trained: tuple[Path, list[dict]]) -> None:
+    """The corrections moved while training, and nothing in the avatar has a row a frame."""
+    path, history = trained
+    assert history[-1]["correction"] > 0
+    avatar = Avatar.load(path)
+    names = set(avatar.portrait.state_dict())
+    assert not any("correction" in name for name in names)
+    fresh = find_preset("nldf-fast-tiny").recipe
+    assert fresh.correction > 0
+
+
+def test_a_stopped_run_resumes_to_the_same_curve(
+    synthetic_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: tuple[Path, list[dict]],
+) -> None:
+    """Corrections, optimiser state and the grids' groups come back: the history is the undisturbed one."""
+    from nldf_engine.training import trainer as trainer_module
+
+    original = trainer_module.Trainer.step
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0.0)
+
+    def fails(self: trainer_module.Trainer) -> float:
+        if self.state.step == 20:
+            raise OSError("the machine went away")
+        return original(self)
+
+    monkeypatch.setattr(trainer_module.Trainer, "step", fails)
+    with pytest.raises(OSError, match="went away"):
+        train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=STEPS))
+    monkeypatch.undo()
+    config = TrainConfig(steps=STEPS, resume=True)
+    resumed = train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "me", config).history
+    for ours, theirs in zip(resumed, trained[1], strict=True):
+        assert ours["step"] == theirs["step"]
+        for name in ("psnr", "pixel", "correction"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
+def test_it_learns_from_a_teacher_of_more_segments(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """The teacher's four segments are summed to the student's one, and that loss falls."""
+    train("adnerf-tiny", synthetic_dataset.path, tmp_path / "teacher", TrainConfig(steps=20))
+    config = TrainConfig(steps=40, teacher=tmp_path / "teacher")
+    history = train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "me", config).history
+    assert 0 < history[-1]["segments"] < history[0]["segments"]
+
+
+def test_corrections_move_the_plane_and_leave_the_camera() -> None:
+    """A shift moves where rays cross the plane; origins stay; equal corrections of all frames cancel."""
+    corrections = FrameCorrections(4, torch.tensor([0, 1, 2]), radius=0.2)
+    origins = torch.tensor([0.0, 0, -0.8]).expand(2, 5, 3).contiguous()
+    towards = torch.nn.functional.normalize(torch.tensor([0.0, 0, 1]) + 0.1 * torch.randn(2, 5, 3), dim=-1)
+    rays, frames = Rays(origins, towards), torch.tensor([0, 1])
+    with torch.no_grad():
+        corrections.numbers[:, 4] = 7.0
+    same = corrections.move(rays, frames)
+    torch.testing.assert_close(same.directions, rays.directions, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        corrections.numbers[0, 4] += 3.0
+    moved = corrections.move(rays, frames)
+    before, after = (plane_points(r.origins, r.directions) for r in (rays, moved))
+    torch.testing.assert_close(after[0, :, 0] - before[0, :, 0], torch.full((5,), 0.05 * 0.2 * 2.0))
+    assert torch.equal(moved.origins, rays.origins)
+    corrections.size(frames).backward()
+    assert float(corrections.numbers.grad.abs().sum()) > 0
+
+
+def test_shares_are_drawn_where_they_say(synthetic_dataset: Dataset) -> None:
+    """Mouth and eye boxes, the speaker, and the frame get their shares of each frame's pixels."""
+    scene = TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), learned_torso=True)
+    frames, sampler = scene.fit[:3], scene._sampler
+    pixels = sampler.draw(frames, 100, Shares(0.4, 0.3, 0.1, 0.4, 0.2))
+    assert pixels.shape == (3, 100)
+    x, y = pixels % 32, pixels // 32
+    box = sampler.mouths[frames]
+    inside = (x >= box[:, :1]) & (x <= box[:, 2:3]) & (y >= box[:, 1:2]) & (y <= box[:, 3:])
+    assert bool(inside[:, :30].all())
+    on = scene.labels[frames[:, None], y, x] > 0
+    assert bool(on[:, 40:80].all()) and float(on.float().mean()) < 1
+    assert sampler.draw(frames, 64, Shares(0.5)).shape == (3, 64)
