@@ -2,7 +2,7 @@
 // activations, fp32 sums, biases, inputs and outputs.
 //
 //   x_0 = relu(head(input) + bias of the ray's frame)
-//   x_{b+1} = x_b + fc2(relu(fc1(x_b)))                 the residual is kept in fp16
+//   x_{b+1} = x_b + fc2(relu(fc1(x_b)))                 rounded to fp16
 //   out = tail(x_B + x_0), or tail(x_0) without blocks
 //   pixels = (A sum_i c_i, A) with c the first 3M outputs and A = sigmoid(the last one)
 #pragma once
@@ -31,7 +31,7 @@ struct ResmlpCudaArgs {
   int64_t out_dim;
   int64_t width;
   int64_t layers;      // twice the number of residual blocks
-  int64_t dump_layer;  // 0 is the head; 2b + 1 and 2b + 2 are fc1 and fc2 of block b, the last with x_0 added
+  int64_t dump_layer;  // 0 is the head; 2b + 1 and 2b + 2 are fc1 and fc2 of block b
   int64_t rows;        // rays of a thread block
   int64_t blocks;      // thread blocks to launch
 

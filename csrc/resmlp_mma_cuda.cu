@@ -11,6 +11,7 @@
 #include "launch.cuh"
 #include "resmlp_cuda.h"
 #include "resmlp_pack.h"
+#include "resmlp_tail.cuh"
 
 namespace nldf {
 
@@ -187,33 +188,16 @@ __device__ __forceinline__ void tail(const ResmlpCudaArgs& args, int64_t ray0, c
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t ray = ray0 + row0 + fragment_row(at.lane, 2 * half);
-      float red = 0, green = 0, blue = 0, logit = 0;
+      Pixel pixel;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int col = pair * 16 + i / 2 * 8 + fragment_col(at.lane, i % 2);
         if (col >= outputs) continue;
         const float v = sums[i / 2][2 * half + i % 2] + args.tail_bias[col];
         if (args.out && ray < args.rays) args.out[ray * outputs + col] = v;
-        const bool last = col == outputs - 1;
-        red += !last && col % 3 == 0 ? v : 0.0f;
-        green += !last && col % 3 == 1 ? v : 0.0f;
-        blue += !last && col % 3 == 2 ? v : 0.0f;
-        logit += last ? v : 0.0f;
+        pixel.add(col, outputs, v);
       }
-      if (!args.pixels) continue;
-      // The four lanes of a row hold its 16 outputs between them (out_dim <= 16 where pixels are asked for).
-#pragma unroll
-      for (int lanes = 1; lanes < 4; lanes *= 2) {
-        red += __shfl_xor_sync(0xffffffffu, red, lanes);
-        green += __shfl_xor_sync(0xffffffffu, green, lanes);
-        blue += __shfl_xor_sync(0xffffffffu, blue, lanes);
-        logit += __shfl_xor_sync(0xffffffffu, logit, lanes);
-      }
-      const float opacity = 1.0f / (1.0f + expf(-logit));
-      if (at.lane % 4 == 0 && ray < args.rays) {
-        *reinterpret_cast<float4*>(args.pixels + ray * 4) =
-            make_float4(red * opacity, green * opacity, blue * opacity, opacity);
-      }
+      if (args.pixels) pixel.store(args.pixels + ray * 4, ray < args.rays);
     }
   }
 }
@@ -276,20 +260,19 @@ __global__ void __launch_bounds__(S::kThreads, 1) resmlp_mma_kernel(ResmlpCudaAr
         dump<S>(args, ray0, layer + 1, at, sums, h);
         continue;
       }
-      held = 0;
-      const bool last = layer == layers - 1;
       each_pair<S>(at, sums, [&](int row, int col, float a, float b) {
-        float2 v = __half22float2(*pair_at<S>(x, row, col));
-        v.x += a, v.y += b;
-        if (last) {
-          const float2 skip = __half22float2(first[held]);
-          v.x += skip.x, v.y += skip.y;
-          held += S::kThreads;
-        }
-        *pair_at<S>(x, row, col) = __floats2half2_rn(v.x, v.y);
+        const float2 v = __half22float2(*pair_at<S>(x, row, col));
+        *pair_at<S>(x, row, col) = __floats2half2_rn(v.x + a, v.y + b);
       });
       dump<S>(args, ray0, layer + 1, at, sums, x);
     }
+    held = 0;
+    each_pair<S>(at, sums, [&](int row, int col, float, float) {
+      if (!layers) return;
+      const float2 v = __half22float2(*pair_at<S>(x, row, col)), skip = __half22float2(first[held]);
+      *pair_at<S>(x, row, col) = __floats2half2_rn(v.x + skip.x, v.y + skip.y);
+      held += S::kThreads;
+    });
     tail<S>(args, ray0, at, x, ring.take());
   }
 }
