@@ -1,16 +1,47 @@
-// What every CUDA launcher does around its kernel: choose the device, cap the grid, check the launch.
+// What every CUDA launcher does around its kernel: choose the device, cap the grid, check the launch. The
+// only place where a launch becomes <<<>>> or, under NLDF_SIMT, a run on the CPU (csrc/simt).
 #pragma once
 
+#ifdef NLDF_SIMT
+#include "simt/cuda.h"
+#else
 #include <cuda_runtime.h>
+#endif
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
 #include "hd.h"
+#include "ptx.cuh"
 
 namespace nldf {
+
+// What a launch is made of besides the kernel and its arguments.
+struct Shape {
+  dim3 blocks;
+  unsigned threads;      // of a block
+  size_t shared = 0;     // bytes of dynamic shared memory; more than 48 KB is asked for here
+  unsigned cluster = 1;  // blocks of a cluster, [sm_90]; divides blocks.x
+};
+
+#ifdef NLDF_SIMT
+
+// The multiprocessors of the device: few, so that persistent kernels walk several tiles a block.
+inline int multiprocessors(const Exec&) {
+  return 4;
+}
+
+template <class... Params, class... Args>
+void launch_shape(const char* name, void (*kernel)(Params...), const Shape& shape, const Exec&,
+                  const Args&... args) {
+  simt::launch(name, {shape.blocks, dim3(shape.threads), shape.shared, shape.cluster},
+               [&] { kernel(static_cast<Params>(args)...); });
+}
+
+#else
 
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error != cudaSuccess) {
@@ -37,6 +68,41 @@ class DeviceGuard {
   int former_ = 0;
 };
 
+inline int multiprocessors(const Exec& exec) {
+  int count = 0;
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, exec.device),
+             "cudaDeviceGetAttribute");
+  return count;
+}
+
+// Launches kernel(args...) as `shape` says.
+template <class... Params, class... Args>
+void launch_shape(const char* name, void (*kernel)(Params...), const Shape& shape, const Exec& exec,
+                  const Args&... args) {
+  constexpr size_t kUnasked = 48 << 10;
+  const DeviceGuard guard(exec.device);
+  if (shape.shared > kUnasked) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shape.shared)),
+               name);
+  }
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = shape.cluster;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.blocks;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared;
+  config.stream = static_cast<cudaStream_t>(exec.stream);
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), name);
+  check_cuda(cudaGetLastError(), name);
+}
+
+#endif
+
 // Launches kernel(args) over `items` elements, `items_per_block` to a block. Kernels walk a grid-stride loop,
 // so the grid may be capped: enough blocks to fill any device many times over.
 template <class Args>
@@ -45,10 +111,8 @@ void launch(const char* name, void (*kernel)(Args), const Args& args, int64_t it
   if (items == 0) return;
   constexpr int64_t kMostBlocks = 1 << 16;
   const int64_t blocks = std::min((items + items_per_block - 1) / items_per_block, kMostBlocks);
-  const DeviceGuard guard(exec.device);
-  kernel<<<static_cast<unsigned>(blocks), threads_per_block, 0, static_cast<cudaStream_t>(exec.stream)>>>(
-      args);
-  check_cuda(cudaGetLastError(), name);
+  launch_shape(name, kernel, {dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(threads_per_block)},
+               exec, args);
 }
 
 }  // namespace nldf
