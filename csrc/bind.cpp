@@ -15,6 +15,7 @@
 
 #include "beams.h"
 #include "rays.h"
+#include "resmlp.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -83,6 +84,9 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsArgs<double>>(m, "segments_cpu_float64", nldf::segments_cpu);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cpu_float32", nldf::segments_backward_cpu);
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
+  bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
+  bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
+  m.def("cpu_isa", nldf::resmlp_isa);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.ops import native
 
 
 class ResidualBlock(nn.Module):
@@ -52,6 +57,7 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
+        self._packed: tuple[object, ops.PackedResmlp] | None = None
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
             for block in blocks:
@@ -63,13 +69,56 @@ class ResMLP(nn.Module):
             return self.head.bias
         return F.linear(code, self.head.weight[:, -self.code_dim :], self.head.bias)
 
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+    def weights(self) -> ops.ResmlpWeights:
+        """The parameters as `ops.resmlp` takes them; the head's without the code's columns."""
+        blocks = [cast(ResidualBlock, block) for block in self.blocks]
+        layers = [layer for block in blocks for layer in (block.fc1, block.fc2)]
+        return ops.ResmlpWeights(
+            head=self.head.weight[:, : self.head.in_features - self.code_dim],
+            body=tuple(layer.weight for layer in layers),
+            body_bias=tuple(layer.bias for layer in layers),
+            tail=self.tail.weight,
+            tail_bias=self.tail.bias,
+        )
+
+    def packed(self) -> ops.PackedResmlp:
+        """The weights packed for the kernel: once, and again after an optimiser or a load changed them.
+
+        Changes are seen by torch's version counters. Writing through `parameter.data` leaves those as
+        they were: write under `torch.no_grad()` instead.
+        """
+        parameters = list(self.parameters())
+        if any(p.is_inference() for p in parameters):  # these have no counter
+            return ops.pack_resmlp(self.weights())
+        state = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
+        if self._packed is None or self._packed[0] != state:
+            self._packed = (state, ops.pack_resmlp(self.weights()))
+        return self._packed[1]
+
+    def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
-        Without a code any leading shape [..., in_dim] is taken.
+        Without a code any leading shape [..., in_dim] is taken. On the CPU, and where no gradient is
+        asked for, "native" is the fused operation; "reference", gradients and CUDA are torch's layers.
         """
+        gradient = torch.is_grad_enabled() and (
+            x.requires_grad
+            or (code is not None and code.requires_grad)
+            or any(p.requires_grad for p in self.parameters())
+        )
+        native_wanted = native.use_native("ResMLP", backend)
+        if native_wanted and x.device.type == "cpu" and not gradient:
+            return self._fused(x, self.frame_bias(code))
+        return self._layers(x, self.frame_bias(code))
+
+    def _fused(self, x: Tensor, bias: Tensor) -> Tensor:
+        rays = (x if bias.dim() > 1 else x.reshape(1, -1, x.shape[-1])).contiguous()
+        bias = bias.reshape(-1, bias.shape[-1]).contiguous()
+        out = ops.resmlp(rays, bias, self.weights(), packed=self.packed())
+        return out.view(*x.shape[:-1], self.tail.out_features)
+
+    def _layers(self, x: Tensor, bias: Tensor) -> Tensor:
         weight = self.head.weight[:, : self.head.in_features - self.code_dim]
-        bias = self.frame_bias(code)
         shape = x.shape[:-1]
         if bias.dim() == 1:
             first = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)

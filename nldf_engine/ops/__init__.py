@@ -11,6 +11,17 @@ from nldf_engine.ops import reference
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
 from nldf_engine.ops.segments import composite_segments
 
-__all__ = ["backends", "composite_segments", "encode_beams", "generate_rays", "reference"]
+__all__ = [
+    "PackedResmlp",
+    "ResmlpWeights",
+    "backends",
+    "composite_segments",
+    "encode_beams",
+    "generate_rays",
+    "pack_resmlp",
+    "reference",
+    "resmlp",
+]

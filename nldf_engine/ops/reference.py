@@ -5,7 +5,10 @@ They are what the kernels are tested against, and what `backend="reference"` run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -43,3 +46,15 @@ def segments_reference(
     size = sigma.shape[1] // segments
     colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
     return colors, 1 - through[:, passed.shape[1]], weights
+
+
+def resmlp_reference(
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Sequence[Tensor], body_bias: Sequence[Tensor],
+    tail: Tensor, tail_bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """Twin of `ops.resmlp`: x [F, P, in], frame_bias [F, W] to [F, P, out]."""
+    first = F.relu(torch.matmul(x, head.t()) + frame_bias[:, None])
+    z = first
+    for w1, b1, w2, b2 in zip(body[::2], body_bias[::2], body[1::2], body_bias[1::2], strict=True):
+        z = z + F.linear(F.relu(F.linear(z, w1, b1)), w2, b2)
+    return F.linear(z + first if len(body) else first, tail, tail_bias)
