@@ -16,6 +16,8 @@
 #include "beams.h"
 #include "rays.h"
 #include "resmlp.h"
+#include "resmlp_cuda.h"
+#include "resmlp_pack.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -87,6 +89,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
   bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
   m.def("cpu_isa", nldf::resmlp_isa);
+  bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
@@ -96,6 +99,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
+  bind<nldf::ResmlpCudaArgs>(m, "resmlp_mma_cuda_float32", nldf::resmlp_mma_cuda);
+  bind<nldf::ResmlpCudaArgs>(m, "resmlp_wgmma_cuda_float32", nldf::resmlp_wgmma_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

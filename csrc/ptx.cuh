@@ -78,8 +78,8 @@ NLDF_PTX float2 unpack_half2(uint32_t bits) {
   return __half22float2(bits_half2(bits));
 }
 
-// The value, out of the optimiser's sight: what is computed from it is not moved out of a loop, where it would
-// hold registers all the way.
+// The value, out of the optimiser's sight: what is computed from it is not moved out of a loop, where it
+// would hold registers all the way.
 NLDF_PTX int opaque(int value) {
 #ifndef NLDF_SIMT
   asm volatile("" : "+r"(value));

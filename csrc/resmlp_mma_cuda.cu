@@ -23,13 +23,14 @@ struct Mma {
   static constexpr int kWarpsN = Width >= 256 ? 4 : (Width >= 64 ? 2 : 1);
   static constexpr int kWarpsM = Width >= 64 ? 2 : 4;
   static constexpr int kWarps = kWarpsM * kWarpsN, kThreads = 32 * kWarps;
-  static constexpr int kTilesM = Rows / 16 / kWarpsM;     // 16-row tiles of a warp
-  static constexpr int kPairs = Width / 16 / kWarpsN;     // 16-column tiles of a warp
+  static constexpr int kTilesM = Rows / 16 / kWarpsM;  // 16-row tiles of a warp
+  static constexpr int kPairs = Width / 16 / kWarpsN;  // 16-column tiles of a warp
   static constexpr int kStages = 2;
   static constexpr int kChunkBytes = kMmaDepth * Width * 2;
   static constexpr int kTileBytes = Rows * Width * 2;
   static constexpr size_t kShared = size_t{2} * kTileBytes + size_t{kStages} * kChunkBytes;
-  static_assert(Width % 16 == 0 && kTilesM * 16 * kWarpsM == Rows && kPairs * 16 * kWarpsN == Width, "whole tiles");
+  static_assert(Width % 16 == 0 && kTilesM * 16 * kWarpsM == Rows && kPairs * 16 * kWarpsN == Width,
+                "whole tiles");
 };
 static_assert(Mma<256, 64>::kShared <= 99 << 10, "fits sm_86 and sm_89");
 static_assert(Mma<256, 128>::kShared <= 163 << 10, "fits sm_80");
@@ -59,7 +60,8 @@ class Ring {
     if (left_ > 0) {
       const uint16_t* from = stream_ + static_cast<int64_t>(next_) * (S::kChunkBytes / 2);
       const uint32_t to = ptx::shared_address(stages_ + filled_ * S::kChunkBytes);
-      for (int i = threadIdx.x; i < S::kChunkBytes / 16; i += S::kThreads) ptx::cp_async_16(to + 16 * i, from + 8 * i);
+      for (int i = threadIdx.x; i < S::kChunkBytes / 16; i += S::kThreads)
+        ptx::cp_async_16(to + 16 * i, from + 8 * i);
       next_ = next_ + 1 == chunks_ ? 0 : next_ + 1;
       --left_;
     }
@@ -140,7 +142,8 @@ __device__ __forceinline__ void multiply(const Place& at, Sums<S>& sums, const _
 
 // Columns [col, col + cols) of the tile's input to halves in shared memory; zeros outside of the input.
 template <class S>
-__device__ __forceinline__ void load_input(const ResmlpCudaArgs& args, int64_t ray0, int col, int cols, __half* tile) {
+__device__ __forceinline__ void load_input(const ResmlpCudaArgs& args, int64_t ray0, int col, int cols,
+                                           __half* tile) {
   for (int i = threadIdx.x; i < S::kRows * cols / 4; i += S::kThreads) {
     const int row = i / (cols / 4), c = i % (cols / 4) * 4;
     float v[4] = {};
@@ -169,8 +172,8 @@ __device__ __forceinline__ void dump(const ResmlpCudaArgs& args, int64_t ray0, i
 
 // The tail: 16 rays by 16 outputs at a time, the warps in turn.
 template <class S>
-__device__ __forceinline__ void tail(const ResmlpCudaArgs& args, int64_t ray0, const Place& at, const __half* tile,
-                                     const uint4* chunk) {
+__device__ __forceinline__ void tail(const ResmlpCudaArgs& args, int64_t ray0, const Place& at,
+                                     const __half* tile, const uint4* chunk) {
   const int outputs = static_cast<int>(args.out_dim);
   constexpr int kPairs = kMmaOutputs / 16;
   for (int unit = at.warp; unit < S::kRows / 16 * kPairs; unit += S::kWarps) {
@@ -216,14 +219,16 @@ __global__ void __launch_bounds__(S::kThreads, 1) resmlp_mma_kernel(ResmlpCudaAr
   const int64_t mine = (tiles - blockIdx.x + gridDim.x - 1) / gridDim.x;
   Ring<S> ring(shared + 2 * S::kTileBytes, args.weights, chunks, mine * chunks);
   // x_0 as each thread holds it, in this block's part of the scratch; never seen by another thread.
-  __half2* first = reinterpret_cast<__half2*>(args.first) + static_cast<int64_t>(blockIdx.x) * (S::kTileBytes / 4) + threadIdx.x;
+  __half2* first = reinterpret_cast<__half2*>(args.first) +
+                   static_cast<int64_t>(blockIdx.x) * (S::kTileBytes / 4) + threadIdx.x;
 
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int64_t ray0 = tile * S::kRows;
     float sums[S::kTilesM][2 * S::kPairs][4];
     each_pair<S>(at, sums, [&](int row, int col, float& a, float& b) {
       const int64_t ray = ray0 + row < args.rays ? ray0 + row : args.rays - 1;
-      const float2 bias = *reinterpret_cast<const float2*>(args.head_bias + ray / args.rays_per_frame * S::kWidth + col);
+      const float2 bias =
+          *reinterpret_cast<const float2*>(args.head_bias + ray / args.rays_per_frame * S::kWidth + col);
       a = bias.x, b = bias.y;
     });
     for (int c = 0; c < head_chunks; ++c) {
@@ -297,11 +302,17 @@ void choose_rows(const ResmlpCudaArgs& args, const Exec& exec) {
 void resmlp_mma_cuda(const ResmlpCudaArgs& args, const Exec& exec) {
   if (args.rays == 0) return;
   switch (args.width) {
-    case 32: return choose_rows<32>(args, exec);
-    case 64: return choose_rows<64>(args, exec);
-    case 128: return choose_rows<128>(args, exec);
-    case 256: return choose_rows<256>(args, exec);
-    default: throw std::invalid_argument("resmlp_mma: width must be 32, 64, 128 or 256, got " + std::to_string(args.width));
+    case 32:
+      return choose_rows<32>(args, exec);
+    case 64:
+      return choose_rows<64>(args, exec);
+    case 128:
+      return choose_rows<128>(args, exec);
+    case 256:
+      return choose_rows<256>(args, exec);
+    default:
+      throw std::invalid_argument("resmlp_mma: width must be 32, 64, 128 or 256, got " +
+                                  std::to_string(args.width));
   }
 }
 

@@ -21,8 +21,12 @@ namespace nldf {
 // Fragments of m16n8k16, and of each warp of wgmma m64nNk16. Lane l holds accumulators d[0..3] of an n8 tile;
 // d[i] is at row fragment_row(l, i) and column fragment_col(l, i). Packed to halves, tiles 2j and 2j + 1 are
 // the A fragment of the next layer's k16 step j: this is what lets wgmma chain layers in registers.
-NLDF_HD int fragment_row(int lane, int i) { return lane / 4 + 8 * (i / 2); }
-NLDF_HD int fragment_col(int lane, int i) { return 2 * (lane % 4) + i % 2; }
+NLDF_HD int fragment_row(int lane, int i) {
+  return lane / 4 + 8 * (i / 2);
+}
+NLDF_HD int fragment_col(int lane, int i) {
+  return 2 * (lane % 4) + i % 2;
+}
 
 // --- mma.sync ---
 constexpr int kMmaDepth = 32;    // input columns of a chunk
@@ -52,10 +56,14 @@ constexpr int kWgmmaOutputs = 64;
 
 // The network's column that stands at place p of the trunk. Within 16 columns a lane's accumulators of two
 // neighbouring tiles become four consecutive columns, so that biases and inputs are read 16 bytes at a time.
-NLDF_HD int wgmma_column(int p) { return p / 16 * 16 + p % 8 / 2 * 4 + p % 16 / 8 * 2 + p % 2; }
+NLDF_HD int wgmma_column(int p) {
+  return p / 16 * 16 + p % 8 / 2 * 4 + p % 16 / 8 * 2 + p % 2;
+}
 
 // Offset, in halves, of weight [n, k] in a K-major image of 64 columns under the 128-byte swizzle.
-NLDF_HD int wgmma_weight_at(int n, int k) { return n * 64 + ((k / 8) ^ (n & 7)) * 8 + k % 8; }
+NLDF_HD int wgmma_weight_at(int n, int k) {
+  return n * 64 + ((k / 8) ^ (n & 7)) * 8 + k % 8;
+}
 
 enum ResmlpLayout : int64_t { kLayoutMma = 0, kLayoutWgmma = 1 };
 
@@ -71,12 +79,12 @@ struct ResmlpPackArgs {
   int64_t layout;
 
   static constexpr auto fields() {
-    return std::make_tuple(
-        field("head", &ResmlpPackArgs::head), field("body", &ResmlpPackArgs::body),
-        field("tail", &ResmlpPackArgs::tail), field("packed", &ResmlpPackArgs::packed),
-        field("in_dim", &ResmlpPackArgs::in_dim), field("out_dim", &ResmlpPackArgs::out_dim),
-        field("width", &ResmlpPackArgs::width), field("layers", &ResmlpPackArgs::layers),
-        field("layout", &ResmlpPackArgs::layout));
+    return std::make_tuple(field("head", &ResmlpPackArgs::head), field("body", &ResmlpPackArgs::body),
+                           field("tail", &ResmlpPackArgs::tail), field("packed", &ResmlpPackArgs::packed),
+                           field("in_dim", &ResmlpPackArgs::in_dim),
+                           field("out_dim", &ResmlpPackArgs::out_dim), field("width", &ResmlpPackArgs::width),
+                           field("layers", &ResmlpPackArgs::layers),
+                           field("layout", &ResmlpPackArgs::layout));
   }
 };
 
@@ -106,7 +114,8 @@ inline void resmlp_pack(const ResmlpPackArgs& args, const Exec& exec) {
       uint16_t* to = args.packed + c * chunk;
       const bool is_head = c < head, is_tail = c == chunks - 1;
       const int64_t layer = is_head || is_tail ? 0 : (c - head) / per_layer;
-      const uint16_t* from = is_head ? args.head : (is_tail ? args.tail : args.body + layer * args.width * args.width);
+      const uint16_t* from =
+          is_head ? args.head : (is_tail ? args.tail : args.body + layer * args.width * args.width);
       const int64_t columns = is_head ? args.in_dim : args.width;
       const int64_t first = is_tail ? 0 : (is_head ? c : (c - head) % per_layer) * depth;
       const int64_t rows = is_tail ? args.out_dim : args.width;

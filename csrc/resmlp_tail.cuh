@@ -29,7 +29,8 @@ class Pixel {
     }
     const float opacity = 1.0f / (1.0f + expf(-logit_));
     if (threadIdx.x % 4 == 0 && valid) {
-      *reinterpret_cast<float4*>(pixel) = make_float4(red_ * opacity, green_ * opacity, blue_ * opacity, opacity);
+      *reinterpret_cast<float4*>(pixel) =
+          make_float4(red_ * opacity, green_ * opacity, blue_ * opacity, opacity);
     }
   }
 

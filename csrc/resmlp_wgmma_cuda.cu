@@ -18,15 +18,15 @@ namespace nldf {
 
 namespace {
 
-constexpr int kGroups = 2;                          // computing warpgroups
-constexpr int kRows = 64 * kGroups;                 // rays of a block
+constexpr int kGroups = 2;           // computing warpgroups
+constexpr int kRows = 64 * kGroups;  // rays of a block
 constexpr int kThreads = 128 * (kGroups + 1);
 constexpr int kStages = 5;
 constexpr int kStageBytes = kWgmmaWidth * kWgmmaDepth * 2;
 constexpr int kPerLayer = kWgmmaWidth / kWgmmaDepth;
 constexpr int kBiasBytes = kWgmmaWidth * 4;
-constexpr int kVectors = 16;                        // 16-byte pieces of a thread's share of the trunk
-constexpr int kVectorStep = 128 * 16;               // bytes between a thread's pieces
+constexpr int kVectors = 16;           // 16-byte pieces of a thread's share of the trunk
+constexpr int kVectorStep = 128 * 16;  // bytes between a thread's pieces
 constexpr int kGroupBytes = kVectors * kVectorStep;
 // Offsets in shared memory.
 constexpr int kResidualAt = kStages * kStageBytes;
@@ -79,8 +79,8 @@ __device__ __forceinline__ void produce(const ResmlpCudaArgs& args, uint32_t sha
                                  static_cast<uint16_t>((1 << Cluster) - 1));
       }
       if (with_bias) {
-        ptx::bulk_load(shared + kBiasAt + layer % 2 * kBiasBytes, args.body_bias + layer * kWgmmaWidth, kBiasBytes,
-                       barrier);
+        ptx::bulk_load(shared + kBiasAt + layer % 2 * kBiasBytes, args.body_bias + layer * kWgmmaWidth,
+                       kBiasBytes, barrier);
       }
     }
   }
@@ -89,10 +89,10 @@ __device__ __forceinline__ void produce(const ResmlpCudaArgs& args, uint32_t sha
 // What a computing thread knows of its place: rays `ray` and `ray` + 8 of the batch; four columns from
 // 16 j + col on of each.
 struct Consumer {
-  uint32_t shared;    // address of the block's shared memory
+  uint32_t shared;          // address of the block's shared memory
   unsigned char* residual;  // this thread's first piece
-  const float* bias;  // shared; this thread's first four of place 0
-  uint4* first;       // scratch in global memory; this thread's first piece
+  const float* bias;        // shared; this thread's first four of place 0
+  uint4* first;             // scratch in global memory; this thread's first piece
   int64_t ray;
   int col;
   bool elected;  // one lane of the warp
@@ -108,7 +108,8 @@ __device__ __forceinline__ void release(const Consumer& me, uint32_t stage) {
     ptx::mbarrier_arrive(empty);
   } else {
 #pragma unroll
-    for (uint32_t rank = 0; rank < Cluster; ++rank) ptx::mbarrier_arrive_cluster(ptx::map_shared(empty, rank));
+    for (uint32_t rank = 0; rank < Cluster; ++rank)
+      ptx::mbarrier_arrive_cluster(ptx::map_shared(empty, rank));
   }
 }
 
@@ -120,7 +121,8 @@ __device__ __forceinline__ uint64_t wait_full(const Consumer& me, const Turn& tu
 
 // sums = x times a layer's four chunks.
 template <int Cluster>
-__device__ __forceinline__ void multiply(const Consumer& me, Turn& turn, float (&sums)[128], const uint32_t (&x)[64]) {
+__device__ __forceinline__ void multiply(const Consumer& me, Turn& turn, float (&sums)[128],
+                                         const uint32_t (&x)[64]) {
   uint32_t before = 0;
 #pragma unroll
   for (int c = 0; c < kPerLayer; ++c) {
@@ -158,8 +160,8 @@ __device__ __forceinline__ float4 input_at(const ResmlpCudaArgs& args, int64_t r
 
 // x = relu(head(input) + bias of the frame), kept as the residual and for the last skip.
 template <int Cluster>
-__device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer& me, Turn& turn, float (&sums)[128],
-                                     uint32_t (&x)[64]) {
+__device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer& me, Turn& turn,
+                                     float (&sums)[128], uint32_t (&x)[64]) {
   const int chunks = static_cast<int>(resmlp_head_chunks(args.in_dim, kLayoutWgmma));
 #pragma unroll 1
   for (int c = 0; c < chunks; ++c) {
@@ -175,7 +177,8 @@ __device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer&
     ptx::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      ptx::wgmma_rs<256>(sums, a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3], weights + 2 * k, c + k > 0);
+      ptx::wgmma_rs<256>(sums, a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3], weights + 2 * k,
+                         c + k > 0);
     }
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
@@ -183,7 +186,8 @@ __device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer&
     turn.next();
   }
   const auto frame_bias = [&](int64_t ray) {
-    return args.head_bias + (ray < args.rays ? ray : args.rays - 1) / args.rays_per_frame * kWgmmaWidth + me.col;
+    return args.head_bias + (ray < args.rays ? ray : args.rays - 1) / args.rays_per_frame * kWgmmaWidth +
+           me.col;
   };
   const float *upper = frame_bias(me.ray), *lower = frame_bias(me.ray + 8);
 #pragma unroll
@@ -220,7 +224,8 @@ __device__ __forceinline__ void residual(const Consumer& me, const float (&sums)
     const uint4 kept = *place;
     const auto sum = [&](int i, uint32_t old, float low, float high) {
       const float2 r = ptx::unpack_half2(old);
-      x[4 * j + i] = ptx::pack_half2(sums[8 * j + 2 * i] + (r.x + low), sums[8 * j + 2 * i + 1] + (r.y + high));
+      x[4 * j + i] =
+          ptx::pack_half2(sums[8 * j + 2 * i] + (r.x + low), sums[8 * j + 2 * i + 1] + (r.y + high));
     };
     sum(0, kept.x, b.x, b.y), sum(1, kept.y, b.x, b.y), sum(2, kept.z, b.z, b.w), sum(3, kept.w, b.z, b.w);
     *place = make_uint4(x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]);
@@ -241,7 +246,8 @@ __device__ __forceinline__ void skip(const Consumer& me, uint32_t (&x)[64]) {
 }
 
 // Writes the trunk as it stands after `layer`, where that was asked for.
-__device__ __forceinline__ void dump(const ResmlpCudaArgs& args, const Consumer& me, int layer, const uint32_t (&x)[64]) {
+__device__ __forceinline__ void dump(const ResmlpCudaArgs& args, const Consumer& me, int layer,
+                                     const uint32_t (&x)[64]) {
   if (!args.dump || args.dump_layer != layer) return;
 #pragma unroll
   for (int i = 0; i < 64; ++i) {
@@ -253,9 +259,9 @@ __device__ __forceinline__ void dump(const ResmlpCudaArgs& args, const Consumer&
 
 // The network's outputs of this thread's rays, and their pixels.
 template <int Cluster>
-__device__ __forceinline__ void tail(const ResmlpCudaArgs& args, const Consumer& me, Turn& turn, float (&all)[128],
-                                     const uint32_t (&x)[64]) {
-  float(&sums)[kWgmmaOutputs / 2] = reinterpret_cast<float(&)[kWgmmaOutputs / 2]>(all);
+__device__ __forceinline__ void tail(const ResmlpCudaArgs& args, const Consumer& me, Turn& turn,
+                                     float (&all)[128], const uint32_t (&x)[64]) {
+  float (&sums)[kWgmmaOutputs / 2] = reinterpret_cast<float (&)[kWgmmaOutputs / 2]>(all);
   const uint64_t weights = wait_full<Cluster>(me, turn);
   ptx::wgmma_fence();
 #pragma unroll
@@ -293,7 +299,8 @@ __device__ __forceinline__ void consume(const ResmlpCudaArgs& args, unsigned cha
   me.residual = shared + kResidualAt + group * kGroupBytes + thread * 16;
   me.col = lane % 4 * 4;
   me.bias = reinterpret_cast<const float*>(shared + kBiasAt) + me.col;
-  me.first = reinterpret_cast<uint4*>(args.first) + (static_cast<int64_t>(blockIdx.x) * kGroups + group) * (kGroupBytes / 16) + thread;
+  me.first = reinterpret_cast<uint4*>(args.first) +
+             (static_cast<int64_t>(blockIdx.x) * kGroups + group) * (kGroupBytes / 16) + thread;
   me.elected = lane == 0;
   const int layers = static_cast<int>(args.layers);
   const Walk tiles = walk<Cluster>(args);
@@ -358,7 +365,8 @@ template <int Cluster>
 void launch_wgmma(const ResmlpCudaArgs& args, const Exec& exec) {
   const int64_t tiles = (args.rays + kRows * Cluster - 1) / (kRows * Cluster);
   const unsigned blocks = static_cast<unsigned>(std::min(args.blocks / Cluster, tiles)) * Cluster;
-  launch_shape("resmlp_wgmma", resmlp_wgmma_kernel<Cluster>, {dim3(blocks), kThreads, kShared, Cluster}, exec, args);
+  launch_shape("resmlp_wgmma", resmlp_wgmma_kernel<Cluster>, {dim3(blocks), kThreads, kShared, Cluster}, exec,
+               args);
 }
 
 }  // namespace
@@ -366,8 +374,8 @@ void launch_wgmma(const ResmlpCudaArgs& args, const Exec& exec) {
 void resmlp_wgmma_cuda(const ResmlpCudaArgs& args, const Exec& exec) {
   if (args.rays == 0) return;
   if (args.width != kWgmmaWidth || args.rows != kRows) {
-    throw std::invalid_argument("resmlp_wgmma: width must be 256 and rows 128, got " + std::to_string(args.width) +
-                                " and " + std::to_string(args.rows));
+    throw std::invalid_argument("resmlp_wgmma: width must be 256 and rows 128, got " +
+                                std::to_string(args.width) + " and " + std::to_string(args.rows));
   }
   // A cluster needs two blocks; a batch of one tile has work for one.
   if (args.blocks < 2 || args.rays <= kRows) return launch_wgmma<1>(args, exec);
