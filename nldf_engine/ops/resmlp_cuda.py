@@ -246,7 +246,9 @@ class FusedResmlp:
         check.tensor("tail", weights.tail, ("out", "W"))
         out_dim = weights.tail.shape[0]
         if self.kernel != "chain" and x.device.type != "cuda":
-            raise ValueError(f"FusedResmlp: x must be on a CUDA device, got {x.device}; on the CPU call ops.resmlp")
+            raise ValueError(
+                f"FusedResmlp: x must be on a CUDA device, got {x.device}; on the CPU call ops.resmlp"
+            )
         if pixels and (out_dim > _MOST_PIXEL_OUTPUTS or out_dim % 3 != 1):
             raise ValueError(f"FusedResmlp: pixels need 3M + 1 <= 16 outputs, got {out_dim}")
         made = self.packed(weights)

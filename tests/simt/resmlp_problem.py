@@ -90,7 +90,14 @@ class Result:
 
 
 def run(
-    library: Library, kernel: str, net: Network, *, rows: int = 64, blocks: int = 2, dump: int = -1, seed: int = 0
+    library: Library,
+    kernel: str,
+    net: Network,
+    *,
+    rows: int = 64,
+    blocks: int = 2,
+    dump: int = -1,
+    seed: int = 0,
 ) -> Result:
     """One launch of "mma" or "wgmma"; poison (NaN) is what a ray not written shows."""
     packed = pack_resmlp_cuda(net.weights, kernel)

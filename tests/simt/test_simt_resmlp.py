@@ -10,7 +10,12 @@ from simt.runner import Builder, Library
 
 SIZES = (1, 64, 127, 128, 129, 255)
 # Kernel, rows, blocks to launch; wgmma forms clusters where there are two blocks and more than one tile.
-SHAPES = {"mma 64": ("mma", 64, 2), "mma 128": ("mma", 128, 1), "wgmma": ("wgmma", 128, 1), "clusters": ("wgmma", 128, 4)}
+SHAPES = {
+    "mma 64": ("mma", 64, 2),
+    "mma 128": ("mma", 128, 1),
+    "wgmma": ("wgmma", 128, 1),
+    "clusters": ("wgmma", 128, 4),
+}
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +36,9 @@ def test_agrees_with_the_twin(libraries, shape, rays):
     for layers, in_dim, out_dim in [(0, 48, 13), (2, 130, 4), (4, 1008 if width == 256 else 270, 32)]:
         net = network(rays, in_dim, width, layers, out_dim)
         for seed in (0, 1, 2 + rays):
-            assert_agrees(run(libraries[kernel, False], kernel, net, rows=rows, blocks=blocks, seed=seed), net)
+            assert_agrees(
+                run(libraries[kernel, False], kernel, net, rows=rows, blocks=blocks, seed=seed), net
+            )
 
 
 @pytest.mark.parametrize("rows", [64, 128])
@@ -71,7 +78,9 @@ def test_permutations_are_exact(libraries, kernel, place):
     g = torch.Generator().manual_seed(2)
     eye, zero = torch.eye(width), torch.zeros(width, width)
     shuffled = eye[torch.randperm(width, generator=g)]
-    matrices = {"head": [shuffled, zero, zero], "fc1": [eye, shuffled, eye], "fc2": [eye, eye, shuffled]}[place]
+    matrices = {"head": [shuffled, zero, zero], "fc1": [eye, shuffled, eye], "fc2": [eye, eye, shuffled]}[
+        place
+    ]
     net = plain(65, width, 2, matrices)
     for layer, want in enumerate(net.emulate()[1]):
         got = run(libraries[kernel, False], kernel, net, rows=128, dump=layer)
