@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kThreads) rays_kernel(RaysArgs<float> args) {
 
 // One thread block a block of pixels; its 16 sums are reduced through shuffles, then shared memory.
 __global__ void __launch_bounds__(kThreads) rays_backward_kernel(RaysBackwardArgs<float> args) {
-  __shared__ float shared[kThreads / kWarp][kRayGradients];
+  using Sums = float[kRayGradients];
+  NLDF_SHARED(Sums, shared, kThreads / kWarp);
   const int64_t blocks = (args.per_frame + args.block - 1) / args.block;
   for (int64_t piece = blockIdx.x; piece < args.frames * blocks; piece += gridDim.x) {
     const int64_t frame = piece / blocks;
