@@ -1,4 +1,4 @@
-"""A residual MLP for the fused CUDA kernels on the runner: inputs, an emulation of their rounding, a launch."""
+"""A residual MLP for the fused CUDA kernels on the runner: inputs, an emulation of their rounding, runs."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rays", SIZES)
 def test_agrees_with_the_twin(libraries, shape, rays):
-    """Every number of rays, blocks and inputs, under several schedules, gives the twin's outputs and pixels."""
+    """Every number of rays, blocks and inputs, under several schedules, gives the twin's results."""
     kernel, rows, blocks = SHAPES[shape]
     width = 256 if kernel == "wgmma" else 64
     for layers, in_dim, out_dim in [(0, 48, 13), (2, 130, 4), (4, 1008 if width == 256 else 270, 32)]:

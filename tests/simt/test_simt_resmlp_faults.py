@@ -35,11 +35,15 @@ MUTATIONS = {
     ),
     "a row too far": Mutation("mma", "tile_at(row + lane % 16,", "tile_at(row + lane / 16,"),
     "outputs beyond the last ray": Mutation("mma", "if (args.out && ray < args.rays)", "if (args.out)"),
-    "pixels beyond the last ray": Mutation("mma", "args.pixels + ray * 4, ray < args.rays", "args.pixels + ray * 4, true"),
+    "pixels beyond the last ray": Mutation(
+        "mma", "args.pixels + ray * 4, ray < args.rays", "args.pixels + ray * 4, true"
+    ),
     "inputs beyond the last ray": Mutation("mma", "if (ray0 + row < args.rays) {", "if (true) {"),
     "inputs beyond the last column": Mutation("mma", "if (col + c + j < args.in_dim) v[j]", "v[j]"),
     "no skip over the body": Mutation("mma", "v.x + skip.x, v.y + skip.y", "v.x, v.y"),
-    "an activation after the residual": Mutation("mma", "v.x + a, v.y + b", "fmaxf(v.x + a, 0.0f), fmaxf(v.y + b, 0.0f)"),
+    "an activation after the residual": Mutation(
+        "mma", "v.x + a, v.y + b", "fmaxf(v.x + a, 0.0f), fmaxf(v.y + b, 0.0f)"
+    ),
     "a stage released before wgmma read it": Mutation(
         "wgmma",
         "      ptx::wgmma_wait<1>();\n      release<Cluster>(me, before);",
@@ -54,15 +58,17 @@ MUTATIONS = {
         "wgmma", "      ptx::mbarrier_wait<Cluster != 1>(empty + 8 * turn.stage, turn.parity ^ 1);\n", ""
     ),
     "no wait for a stage to be full": Mutation(
-        "wgmma", "  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n", ""
+        "wgmma",
+        "  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
+        "",
     ),
     "the peer not told": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
-    "half of the bytes announced": Mutation("wgmma", "barrier, kStageBytes + ", "barrier, kStageBytes / 2 + "),
+    "half of the bytes announced": Mutation(
+        "wgmma", "barrier, kStageBytes + ", "barrier, kStageBytes / 2 + "
+    ),
     "biases not announced": Mutation("wgmma", "(with_bias ? kBiasBytes : 0)", "0"),
     "one place for all biases": Mutation("wgmma", "kBiasAt + layer % 2 * kBiasBytes", "kBiasAt"),
-    "biases with the first chunk": Mutation(
-        "wgmma", "% kPerLayer == 1;", "% kPerLayer == 0;", race=True
-    ),
+    "biases with the first chunk": Mutation("wgmma", "% kPerLayer == 1;", "% kPerLayer == 0;", race=True),
     "no fence before wgmma": Mutation("wgmma", "    ptx::wgmma_fence();\n", ""),
     "a step along K too long": Mutation("wgmma", "weights + 2 * k, c + k > 0", "weights + 4 * k, c + k > 0"),
     "sums not started anew": Mutation("wgmma", "weights + 2 * k, c + k > 0", "weights + 2 * k, true"),
@@ -75,8 +81,10 @@ MUTATIONS = {
         "",
     ),
     "rays beyond the last": Mutation("wgmma", "if (args.out && ray < args.rays)", "if (args.out)"),
-    "inputs beyond the last": Mutation("wgmma", "if (ray >= args.rays || col >= args.in_dim)", "if (col >= args.in_dim)"),
-}  # fmt: skip
+    "inputs beyond the last": Mutation(
+        "wgmma", "if (ray >= args.rays || col >= args.in_dim)", "if (col >= args.in_dim)"
+    ),
+}
 
 
 def small(kernel: str) -> str:
