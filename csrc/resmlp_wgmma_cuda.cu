@@ -38,6 +38,7 @@ static_assert(kShared <= 227 << 10, "fits sm_90");
 // waits until the first chunk of the layer before has been used, so no warp still reads there.
 static_assert(kStages <= kPerLayer + 1, "two places for biases are enough");
 
+#if NLDF_HOPPER
 // A place in the ring, and the parity of the phase in which it is used.
 struct Turn {
   uint32_t stage = 0, parity = 0;
@@ -325,6 +326,8 @@ __device__ __forceinline__ void consume(const ResmlpCudaArgs& args, unsigned cha
     tail<Cluster>(args, me, turn, sums, x);
   }
 }
+
+#endif
 
 template <int Cluster>
 __global__ void __launch_bounds__(kThreads, 1) resmlp_wgmma_kernel(ResmlpCudaArgs args) {

@@ -141,6 +141,8 @@ def _resmlp_fused(
     width = frame_bias.shape[1]
     out = _resmlp_fused_fake(x, frame_bias, weights, body_bias, tail_bias, kernel, pixels)
     rows, blocks = _grid(x.device, kernel, width, frames * rays)
+    # The kernels read 16 bytes at a time; a view may begin anywhere.
+    x, frame_bias = (t if t.data_ptr() % 16 == 0 else t.clone() for t in (x, frame_bias))
     native.launch(
         f"resmlp_{kernel}",
         {
@@ -189,7 +191,8 @@ torch.library.register_fake("nldf::resmlp_fused", _resmlp_fused_fake, lib=native
 class FusedResmlp:
     """Runs a residual MLP on CUDA and keeps its packed weights until the parameters change.
 
-    Changes are seen by torch's version counters, as `nn.ResMLP.packed` does.
+    Changes are seen by torch's version counters. Fused optimisers, and writing through `parameter.data`,
+    leave those as they were: call `forget()` after such a change.
 
     Args:
         kernel: "wgmma", "mma" or "chain"; None lets `resmlp_kernel` choose.
@@ -218,6 +221,10 @@ class FusedResmlp:
             # The weights are kept too: so their addresses are not given to others.
             self._kept = (state, weights, made)
         return self._kept[2]
+
+    def forget(self) -> None:
+        """Packs anew at the next call, whatever the counters say."""
+        self._kept = None
 
     @torch.no_grad()
     def __call__(

@@ -138,6 +138,8 @@ def test_packing_is_done_again_when_a_weight_changes():
     assert second is not first
     third = run.packed(case(width=32, blocks=2))
     assert third is not second and third.body_bias.shape == (4, 32)
+    run.forget()
+    assert run.packed(weights) is not third
 
 
 CHOICES = {

@@ -1,4 +1,8 @@
-"""What nvcc makes of the fused ResMLP kernels: registers, spills, serialised wgmma, and the instructions."""
+"""What nvcc makes of the fused ResMLP kernels: registers, spills, serialised wgmma, and the instructions.
+
+tests/ops/test_headers.py compiles every kernel for sm_80 and sm_90a; here are the other architectures, the
+limits on registers and the machine code.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,7 @@ TARGETS = {
     ("mma", "80"): 255,
     ("mma", "86"): 255,
     ("mma", "89"): 255,
-    ("mma", "90a"): 255,
     ("wgmma", "90a"): 168,
-    ("wgmma", "80"): 32,
 }
 SERIALISED = re.compile(r"C75\d\d|C76\d\d")
 
@@ -123,14 +125,12 @@ EXPECTED = {
         "HMMA": "none", "F2FP": "some", "USETMAXREG": "some",
     },
 }  # fmt: skip
-EXPECTED |= {("mma", arch): EXPECTED["mma", "80"] for arch in ("86", "89", "90a")}
+EXPECTED |= {("mma", arch): EXPECTED["mma", "80"] for arch in ("86", "89")}
 
 
 def test_instructions(compiled):
     """The machine code holds the matrix instructions and bulk copies it should, and no local memory."""
     kernel, arch, _, cubin = compiled
-    if (kernel, arch) not in EXPECTED:
-        pytest.skip(f"{kernel} is empty on sm_{arch}")
     tool = _tool("cuobjdump")
     if not tool or not _tool("nvdisasm"):
         pytest.skip("no cuobjdump and nvdisasm: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
