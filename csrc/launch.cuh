@@ -104,12 +104,17 @@ void launch_shape(const char* name, void (*kernel)(Params...), const Shape& shap
 #endif
 
 // Launches kernel(args) over `items` elements, `items_per_block` to a block. Kernels walk a grid-stride loop,
-// so the grid may be capped: enough blocks to fill any device many times over.
+// so the grid may be capped: enough blocks to fill any device many times over; under the runner so few that
+// the loops go round.
 template <class Args>
 void launch(const char* name, void (*kernel)(Args), const Args& args, int64_t items, int items_per_block,
             int threads_per_block, const Exec& exec) {
   if (items == 0) return;
+#ifdef NLDF_SIMT
+  constexpr int64_t kMostBlocks = 3;
+#else
   constexpr int64_t kMostBlocks = 1 << 16;
+#endif
   const int64_t blocks = std::min((items + items_per_block - 1) / items_per_block, kMostBlocks);
   launch_shape(name, kernel, {dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(threads_per_block)},
                exec, args);

@@ -6,7 +6,11 @@
 //     SharedPlan plan;
 //     size_t tile = plan.add(64 * 64 * 2, 1024), sums = plan.add(32 * sizeof(float));
 //   };
-//   float* sums = shared_array<float>(bytes, Layout{}.sums, 32, "sums");
+//   in the launcher:  layout_bytes<Layout>()
+//   in the kernel:    constexpr Layout layout;  float* sums = shared_array<float>(bytes, layout.sums, 32,
+//   "sums");
+//
+// Always of a constexpr object, as here: g++ 12 adds up a plain Layout{}.plan.bytes twice.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +35,12 @@ struct SharedPlan {
     return at;
   }
 };
+
+template <class Layout>
+constexpr size_t layout_bytes() {
+  constexpr Layout layout;
+  return layout.plan.bytes;
+}
 
 // The array of `count` elements at `offset` of the kernel's dynamic shared memory.
 template <class T>

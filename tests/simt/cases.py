@@ -146,7 +146,7 @@ def rays_backward(size: int) -> Problem:
 # --- beams --------------------------------------------------------------------------------------------------
 
 BEAMS = Source("csrc/beams_cuda.cu", "beams.h", ("beams", "beams_backward"))
-_BEAM = {"near": 0.4, "far": 1.3, "points": 5, "frequencies": 4, "scale": 2.0}
+_BEAM = {"near": 0.4, "far": 1.3, "points": 11, "frequencies": 3, "scale": 2.0}
 
 
 def _beams_inputs(rays: int) -> dict[str, Tensor]:
@@ -162,13 +162,13 @@ def beams(size: int) -> Problem:
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM)}
 
-    return Problem(inputs, {"encoded": (size, 15 * 9)}, {"rays": size, **_BEAM}, twin)
+    return Problem(inputs, {"encoded": (size, 33 * 7)}, {"rays": size, **_BEAM}, twin)
 
 
 @case(BEAMS)
 def beams_backward(size: int) -> Problem:
     inputs = _beams_inputs(size)
-    cotangent = torch.randn(size, 15 * 9, generator=torch.Generator().manual_seed(1))
+    cotangent = torch.randn(size, 33 * 7, generator=torch.Generator().manual_seed(1))
 
     def twin(dtype: torch.dtype) -> dict[str, Tensor]:
         both = leaves(inputs, dtype, "origins", "directions")

@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) mma_block_kernel(BlockArgs args) {
       *target = pack_half2_relu(sums[n][2 * h] + b0, sums[n][2 * h + 1] + b1);
     }
   }
-  __syncwarp();  // a warp reads only the rows it wrote
+  // A warp reads only the rows it wrote; multiply's first barrier comes before it does.
   multiply(sums, hidden, stages, args.w2);
 #pragma unroll
   for (int n = 0; n < kWidth / 8; ++n) {
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kThreads) mma_block_kernel(BlockArgs args) {
 void mma_block_cuda(const BlockArgs& args, const Exec& exec) {
   if (args.rows == 0) return;
   const auto blocks = static_cast<unsigned>((args.rows + kRows - 1) / kRows);
-  launch_shape("mma_block", mma_block_kernel, {dim3(blocks), kThreads, Layout{}.plan.bytes}, exec, args);
+  launch_shape("mma_block", mma_block_kernel, {dim3(blocks), kThreads, layout_bytes<Layout>()}, exec, args);
 }
 
 }  // namespace nldf

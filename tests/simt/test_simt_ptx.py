@@ -72,7 +72,7 @@ def ldmatrix() -> np.ndarray:
 
 
 def quarter(words: np.ndarray) -> np.ndarray:
-    """[32] words of one register to the 8x8 it holds: lane i has row i / 4, columns 2 (i % 4) and the next."""
+    """[32] words of a register to the 8x8 it holds: lane i has row i / 4, columns 2 (i % 4) and the next."""
     return np.ascontiguousarray(words).view(np.float16).reshape(8, 8).astype(np.float64)
 
 

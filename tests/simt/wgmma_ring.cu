@@ -9,9 +9,9 @@ namespace nldf {
 namespace {
 using namespace ptx;
 
-constexpr int kIn = 256, kOut = 128, kChunks = kIn / 64, kStages = 3;
+[[maybe_unused]] constexpr int kIn = 256, kOut = 128, kChunks = kIn / 64, kStages = 3;
 constexpr int kStageBytes = kOut * 128, kPitch = kIn + 8, kRows = 64, kThreads = 256, kCluster = 2;
-constexpr int kWarps = 4;  // that multiply
+[[maybe_unused]] constexpr int kWarps = 4;  // that multiply
 
 struct Layout {
   SharedPlan plan;
@@ -114,8 +114,8 @@ void wgmma_ring_cuda(const RingArgs& args, const Exec& exec) {
   const int64_t pairs = (args.rows + kCluster * kRows - 1) / (kCluster * kRows);
   // One cluster walks all of the rows, so that the ring goes round more than once.
   const auto blocks = static_cast<unsigned>(kCluster * std::min<int64_t>(pairs, multiprocessors(exec) / 4));
-  launch_shape("wgmma_ring", wgmma_ring_kernel, {dim3(blocks), kThreads, Layout{}.plan.bytes, kCluster}, exec,
-               args);
+  launch_shape("wgmma_ring", wgmma_ring_kernel, {dim3(blocks), kThreads, layout_bytes<Layout>(), kCluster},
+               exec, args);
 }
 
 }  // namespace nldf
