@@ -18,27 +18,56 @@ def network(name: str) -> ResMLP:
     """A network as training starts it, with biases that are not zero."""
     torch.manual_seed(0)
     in_dim, width, depth = SIZES[name]
-    return ResMLP(in_dim, OUT, width, depth)
+    return ResMLP(in_dim, OUT, width, depth).eval()
+
+
+def signal_to_error(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Decibels."""
+    return float(10 * torch.log10(want.square().mean() / (got - want).square().mean()))
 
 
 @pytest.mark.parametrize(("name", "rays"), [("D88W256", 4096), ("D88W256", 1024), ("D4W64", 65536)])
 def test_forward(race, name, rays):
-    net = network(name)
+    net, integer = network(name), network(name)
+    integer.precision = "int16"
     x = torch.randn(1, rays, net.head.in_features)
     square = torch.randn(2048, 2048)
     with torch.no_grad():
-        torch.testing.assert_close(net(x), net(x, backend="reference"), rtol=1e-4, atol=1e-4)
-        work = {
-            "fused fp32": 2.0 * net.macs * rays,
-            "torch eager": 2.0 * net.macs * rays,
-            "torch.mm": 2 * 2048.0**3,
+        want = net(x, backend="reference")
+        torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-4)
+        assert signal_to_error(integer(x), want) > 65
+        flops = 2.0 * net.macs * rays
+        contestants = {
+            "fused fp32": (lambda: net(x), flops),
+            "torch eager": (lambda: net(x, backend="reference"), flops),
+            "fused int16": (lambda: integer(x), flops),
+            "torch.mm 2048": (lambda: torch.mm(square, square), 2 * 2048.0**3),
         }
         race(
-            {
-                "fused fp32": lambda: net(x),
-                "torch eager": lambda: net(x, backend="reference"),
-                "torch.mm": lambda: torch.mm(square, square),
-            },
-            device=torch.device("cpu"), units=dict.fromkeys(work, rays), unit="rays",
-            work=work, work_unit="GFLOP/s", rounds=8 if name == "D88W256" else 20,
+            {name: call for name, (call, _) in contestants.items()},
+            device=torch.device("cpu"), units=dict.fromkeys(contestants, rays), unit="rays",
+            work={name: work for name, (_, work) in contestants.items()}, work_unit="GFLOP/s",
+            rounds=8 if name == "D88W256" else 20,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rays"), [("D88W256", 1024), ("D4W64", 16384)])
+def test_forward_and_backward(race, name, rays):
+    net = network(name)
+    net.recompute = True
+    x = torch.randn(1, rays, net.head.in_features)
+    cotangent = torch.randn(1, rays, OUT)
+    leaves = list(net.parameters())
+
+    def run(backend: str) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(net(x, backend=backend), leaves, cotangent)
+
+    for got, want in zip(run("native"), run("reference"), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+    # The work of a pass that keeps its activations: three products a layer. The fused one does four.
+    work = dict.fromkeys(("native", "reference"), 6.0 * net.macs * rays)
+    race(
+        {backend: lambda b=backend: run(b) for backend in work},
+        device=torch.device("cpu"), units=dict.fromkeys(work, rays), unit="rays",
+        work=work, work_unit="GFLOP/s", rounds=6,
+    )  # fmt: skip

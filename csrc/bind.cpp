@@ -88,6 +88,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
   bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
   bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
+  bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
+  bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
   m.def("cpu_isa", nldf::resmlp_isa);
   bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
 

@@ -57,6 +57,10 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
+        # "fp32", or "int16": the body's products in integers, where the fused operation runs.
+        self.precision = "fp32"
+        # Gradients by the fused operation: it keeps no activations, and computes them a second time.
+        self.recompute = False
         self._packed: tuple[object, ops.PackedResmlp] | None = None
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
@@ -82,32 +86,41 @@ class ResMLP(nn.Module):
         )
 
     def packed(self) -> ops.PackedResmlp:
-        """The weights packed for the kernel: once, and again after an optimiser or a load changed them.
+        """The weights packed for the kernel; in eval mode without gradients they are kept between calls.
 
-        Changes are seen by torch's version counters. Writing through `parameter.data` leaves those as
-        they were: write under `torch.no_grad()` instead.
+        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
+        those through `parameter.data`. So what was kept is dropped by every call that records gradients
+        and by every `train()` and `eval()`.
         """
         parameters = list(self.parameters())
-        if any(p.is_inference() for p in parameters):  # these have no counter
-            return ops.pack_resmlp(self.weights())
-        state = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
+        recording = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self.training or recording or any(p.is_inference() for p in parameters):
+            self._packed = None
+            return ops.pack_resmlp(self.weights(), self.precision)
+        state = [self.precision, *((p.data_ptr(), p._version, p.dtype) for p in parameters)]
         if self._packed is None or self._packed[0] != state:
-            self._packed = (state, ops.pack_resmlp(self.weights()))
+            self._packed = (state, ops.pack_resmlp(self.weights(), self.precision))
         return self._packed[1]
+
+    def train(self, mode: bool = True) -> ResMLP:
+        """As `nn.Module.train`; drops the packed weights."""
+        self._packed = None
+        return super().train(mode)
 
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
-        Without a code any leading shape [..., in_dim] is taken. On the CPU, and where no gradient is
-        asked for, "native" is the fused operation; "reference", gradients and CUDA are torch's layers.
+        Without a code any leading shape [..., in_dim] is taken. On the CPU "native" is the fused operation;
+        "reference" and CUDA are torch's layers, and so are recorded gradients unless `recompute` is set.
         """
-        gradient = torch.is_grad_enabled() and (
-            x.requires_grad
-            or (code is not None and code.requires_grad)
+        recording = torch.is_grad_enabled() and (
+            any(t is not None and t.requires_grad for t in (x, code))
             or any(p.requires_grad for p in self.parameters())
         )
-        native_wanted = native.use_native("ResMLP", backend)
-        if native_wanted and x.device.type == "cpu" and not gradient:
+        if recording:
+            self._packed = None
+        fused = native.use_native("ResMLP", backend) and x.device.type == "cpu"
+        if fused and (self.recompute or not recording):
             return self._fused(x, self.frame_bias(code))
         return self._layers(x, self.frame_bias(code))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import resmlp_reference
 
 PANEL = 16  # output features that are packed together, csrc/resmlp.h
+# Rays whose activations the backward pass holds at once: as many as fit this much memory, in these bounds.
+WORKSPACE_BYTES = 96 << 20
+LEAST_GROUP, MOST_GROUP = 192, 960
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,112 @@ native.register(
 )
 
 
+def _workspace(x: Tensor, width: int, blocks: int, out_dim: int) -> tuple[int, int]:
+    """Rays of a group, and scalars of the workspace that holds their activations (csrc/resmlp.h)."""
+    per_ray = (4 * blocks + 2) * width + sum(n + -n % PANEL for n in (x.shape[2], out_dim))
+    fitting = WORKSPACE_BYTES // (per_ray * x.element_size())
+    group = min(max(fitting, LEAST_GROUP), MOST_GROUP, max(x.shape[0] * x.shape[1], 1))
+    return group, group * per_ray
+
+
+def _resmlp_backward(
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_bias: Tensor,
+    head_transposed: Tensor, body_transposed: Tensor, tail_transposed: Tensor, v_out: Tensor, to_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    width, blocks, out_dim = frame_bias.shape[1], body.shape[0] // 2, v_out.shape[2]
+    fake = _resmlp_backward_fake(
+        x, frame_bias, head, body, body_bias, head_transposed, body_transposed, tail_transposed, v_out, to_x
+    )
+    v_x, *added = fake
+    for gradient in added:
+        gradient.zero_()
+    v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias = added
+    group, scalars = _workspace(x, width, blocks, out_dim)
+    native.launch(
+        "resmlp_backward",
+        {
+            "x": x, "frame_bias": frame_bias, "head": head, "body": body, "body_bias": body_bias,
+            "head_transposed": head_transposed if to_x else None,
+            "body_transposed": body_transposed, "tail_transposed": tail_transposed, "v_out": v_out,
+        },
+        {
+            "workspace": x.new_empty(scalars), "v_x": v_x if to_x else None, "v_frame_bias": v_frame_bias,
+            "v_head": v_head, "v_body": v_body, "v_body_bias": v_body_bias,
+            "v_tail": v_tail, "v_tail_bias": v_tail_bias,
+        },
+        frames=x.shape[0], rays=x.shape[1], in_dim=x.shape[2], width=width, blocks=blocks,
+        out_dim=out_dim, group=group,
+    )  # fmt: skip
+    return v_x, v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias
+
+
+def _resmlp_backward_fake(
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_bias: Tensor,
+    head_transposed: Tensor, body_transposed: Tensor, tail_transposed: Tensor, v_out: Tensor, to_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    width, layers, out_dim = frame_bias.shape[1], body.shape[0], v_out.shape[2]
+    return (
+        x.new_empty(x.shape if to_x else 0),
+        x.new_empty(frame_bias.shape),
+        x.new_empty(width, x.shape[2]),
+        x.new_empty(layers, width, width),
+        x.new_empty(layers, width),
+        x.new_empty(out_dim, width),
+        x.new_empty(out_dim),
+    )
+
+
+native.register(
+    "resmlp_backward(Tensor x, Tensor frame_bias, Tensor head, Tensor body, Tensor body_bias,"
+    " Tensor head_transposed, Tensor body_transposed, Tensor tail_transposed, Tensor v_out, bool to_x)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _resmlp_backward,
+    _resmlp_backward_fake,
+)
+
+
+class _Resmlp(torch.autograd.Function):
+    """Takes x, frame_bias, head, tail, tail_bias, then the body's weights and its biases."""
+
+    @staticmethod
+    def forward(packed: PackedResmlp, x: Tensor, frame_bias: Tensor, *parameters: Tensor) -> Tensor:
+        return _run(x, frame_bias, packed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.packed = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, frame_bias, head, tail, _, *layers = ctx.saved_tensors
+        packed, body = ctx.packed, layers[: len(layers) // 2]
+        width = frame_bias.shape[1]
+        wide = width + -width % PANEL
+        to_x = ctx.needs_input_grad[1]
+        v_x, v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias = torch.ops.nldf.resmlp_backward(
+            x, _widen(frame_bias), packed.head, packed.body, packed.body_bias,
+            _pack(head.t(), wide) if to_x else head.new_empty(0),
+            _pack(_stack(tuple(body), head, width, width).transpose(-1, -2), wide),
+            _pack(tail.t()), v_out.contiguous(), to_x,
+        )  # fmt: skip
+        if wide != width:
+            v_frame_bias, v_head, v_tail = v_frame_bias[:, :width], v_head[:width], v_tail[:, :width]
+            v_body, v_body_bias = v_body[:, :width, :width], v_body_bias[:, :width]
+        gradients = (v_x if to_x else None, v_frame_bias, v_head, v_tail, v_tail_bias)
+        return (None, *gradients, *v_body.unbind(), *v_body_bias.unbind())
+
+
+def _widen(frame_bias: Tensor) -> Tensor:
+    width = frame_bias.shape[1]
+    return F.pad(frame_bias, (0, -width % PANEL)) if width % PANEL else frame_bias
+
+
+def _run(x: Tensor, frame_bias: Tensor, packed: PackedResmlp) -> Tensor:
+    return torch.ops.nldf.resmlp(x, _widen(frame_bias), *packed.arguments)
+
+
 def _pack(weights: Tensor, inputs: int | None = None) -> Tensor:
     """[..., out, in] to [..., ceil(out / 16), in, 16], with inputs filled up to `inputs`."""
     out, known = weights.shape[-2:]
@@ -110,12 +221,33 @@ def _stack(parts: tuple[Tensor, ...], like: Tensor, *shape: int) -> Tensor:
     return torch.stack(parts) if parts else like.new_empty(0, *shape)
 
 
+def _to_int16(body: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Packed integers, scales [2B, W] and levels of weights [2B, W, W] whose int32 sums can't overflow.
+
+    A row of weights w and activations of at most `levels` sum to at most levels * sum |w|. Half of the 31
+    bits would go to each; activations get 1.1 bits more, as their largest lies farther above the rest.
+    """
+    width = body.shape[-1]
+    largest = 2**31 - 1
+    levels = min(32767, int(2.2 * (largest / width) ** 0.5))
+    size = body.abs()
+    tiny = torch.finfo(body.dtype).tiny
+    # A rounded weight is up to a half larger.
+    bound = (largest // levels - width) / size.sum(2).clamp_min(tiny)
+    scale = torch.minimum(bound, 32767 / size.amax(2).clamp_min(tiny)).clamp_max(1e30)
+    integers = (body * scale[..., None]).round().to(torch.int16)
+    pairs = integers.view(len(body), width // PANEL, PANEL, width // 2, 2).transpose(2, 3).contiguous()
+    return pairs, 1 / scale, levels
+
+
 @torch.no_grad()
-def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
+def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp:
     """Weights in the kernel's order. Costs about as much as copying them: do it once a change of weights.
 
     Args:
         weights: float32 or float64 on one device.
+        precision: "fp32" (the weights' own dtype), or "int16": the body's products in integers of 12 to 16
+            bits with a scale for each output feature and each ray; all else stays in float32.
 
     Returns:
         a copy, which later changes of the weights don't reach.
@@ -123,6 +255,8 @@ def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
     Raises:
         TypeError, ValueError: a weight doesn't fit the others.
     """
+    if precision not in ("fp32", "int16"):
+        raise ValueError(f"pack_resmlp: precision must be 'fp32' or 'int16', got {precision!r}")
     check = Checker("pack_resmlp")
     check.tensor("head", weights.head.contiguous(), ("W", "in"))
     if len(weights.body) % 2 or len(weights.body_bias) != len(weights.body):
@@ -137,13 +271,24 @@ def pack_resmlp(weights: ResmlpWeights) -> PackedResmlp:
     check.tensor("tail_bias", weights.tail_bias, ("out",))
     width = weights.head.shape[0]
     wide = width + -width % PANEL
+    body = _stack(weights.body, weights.head, width, width)
+    body_scale, levels = weights.head.new_empty(0), 0
+    if precision == "fp32":
+        body = _pack(body, wide)
+    elif body.dtype != torch.float32 or body.device.type != "cpu":
+        raise TypeError(
+            f"pack_resmlp: int16 must be made of torch.float32 on the CPU, got {body.dtype} on {body.device}"
+        )
+    else:
+        body, body_scale, levels = _to_int16(F.pad(body, (0, wide - width, 0, wide - width)))
     return PackedResmlp(
         head=_pack(weights.head),
-        body=_pack(_stack(weights.body, weights.head, width, width), wide),
-        body_scale=weights.head.new_empty(0),
+        body=body,
+        body_scale=body_scale,
         body_bias=F.pad(_stack(weights.body_bias, weights.head, width), (0, wide - width)),
         tail=_pack(weights.tail, wide),
         tail_bias=weights.tail_bias.clone(),
+        levels=levels,
     )
 
 
@@ -184,7 +329,11 @@ def resmlp(
         return resmlp_reference(
             x, frame_bias, weights.head, weights.body, weights.body_bias, weights.tail, weights.tail_bias
         )
+    parameters = (weights.head, weights.tail, weights.tail_bias, *weights.body, *weights.body_bias)
     packed = packed or pack_resmlp(weights)
-    width = frame_bias.shape[1]
-    wide = F.pad(frame_bias, (0, -width % PANEL)) if width % PANEL else frame_bias
-    return torch.ops.nldf.resmlp(x, wide, *packed.arguments)
+    gradient = any(tensor.requires_grad for tensor in (x, frame_bias, *parameters))
+    if not (torch.is_grad_enabled() and gradient):
+        return _run(x, frame_bias, packed)
+    if packed.levels:
+        raise ValueError("resmlp: packed holds int16 weights, which have no gradient; pack them as 'fp32'")
+    return _Resmlp.apply(packed, x, frame_bias, *parameters)
