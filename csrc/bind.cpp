@@ -14,11 +14,13 @@
 #endif
 
 #include "beams.h"
-#include "grid.h"
 #include "compact.h"
+#include "grid.h"
 #include "rays.h"
-#include "samples.h"
 #include "resmlp.h"
+#include "resmlp_cuda.h"
+#include "resmlp_pack.h"
+#include "samples.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -102,6 +104,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
   bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
   m.def("cpu_isa", nldf::resmlp_isa);
+  bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;
@@ -117,6 +120,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);
   bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
+  bind<nldf::ResmlpCudaArgs>(m, "resmlp_mma_cuda_float32", nldf::resmlp_mma_cuda);
+  bind<nldf::ResmlpCudaArgs>(m, "resmlp_wgmma_cuda_float32", nldf::resmlp_wgmma_cuda);
 #else
   m.attr("cuda_archs") = "";
 #endif

@@ -78,6 +78,15 @@ NLDF_PTX float2 unpack_half2(uint32_t bits) {
   return __half22float2(bits_half2(bits));
 }
 
+// The value, out of the optimiser's sight: what is computed from it is not moved out of a loop, where it
+// would hold registers all the way.
+NLDF_PTX int opaque(int value) {
+#ifndef NLDF_SIMT
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 // --- Warp matrices
 // ------------------------------------------------------------------------------------------
 
@@ -173,10 +182,12 @@ NLDF_PTX void mbarrier_expect_tx(uint32_t barrier, uint32_t bytes) {
               "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
               "r"(bytes) : "memory");
 }
-// Arrives at a barrier of any block of the cluster: `barrier` comes from map_shared.
+// Arrives at a barrier of any block of the cluster: `barrier` comes from map_shared. The instruction's own
+// release is the block's; with release.cluster the compiler puts MEMBAR.ALL.GPU before every arrival. That is
+// enough to hand back a stage that wgmma has read and a bulk copy will fill, not to hand over plain stores.
 NLDF_PTX void mbarrier_arrive_cluster(uint32_t barrier) {
   NLDF_EITHER(simt::mbarrier_arrive(barrier, 0, true, true),
-              "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+              "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 // Whether the phase of this parity has ended; may wait a while first, and may say no too early. `Cluster`
 // where arrivals or bytes come from other blocks, so that their writes before are seen.

@@ -1,0 +1,138 @@
+// Where the tensor cores want a matrix's elements; shared by the packer on the host and both fused kernels.
+//
+// The kernels read the whole network's weights as one stream of equal chunks, in the order of use: the head
+// (its columns padded with zeros to a multiple of the chunk's depth), the blocks' layers, the tail.
+//  - mma layout (any width): a chunk is 32 input columns. Lane l of a warp finds the four registers of two
+//    neighbouring 8-column B fragments in the 16 bytes at index l of a group, so neither ldmatrix nor a
+//    swizzle is needed for weights. The tail, padded to 32 outputs, is one chunk.
+//  - wgmma layout (width 256): a chunk is 64 input columns, the 128-byte-swizzled shared-memory image that a
+//    K-major descriptor names, so that a plain bulk copy brings it in. The tail, padded to 64 outputs, is one
+//    chunk of four such images. Trunk columns are permuted by wgmma_column().
+#pragma once
+
+#include <cstdint>
+#include <tuple>
+
+#include "fields.h"
+#include "hd.h"
+
+namespace nldf {
+
+// Fragments of m16n8k16, and of each warp of wgmma m64nNk16. Lane l holds accumulators d[0..3] of an n8 tile;
+// d[i] is at row fragment_row(l, i) and column fragment_col(l, i). Packed to halves, tiles 2j and 2j + 1 are
+// the A fragment of the next layer's k16 step j: this is what lets wgmma chain layers in registers.
+NLDF_HD int fragment_row(int lane, int i) {
+  return lane / 4 + 8 * (i / 2);
+}
+NLDF_HD int fragment_col(int lane, int i) {
+  return 2 * (lane % 4) + i % 2;
+}
+
+// --- mma.sync ---
+constexpr int kMmaDepth = 32;    // input columns of a chunk
+constexpr int kMmaOutputs = 32;  // most outputs of the network
+
+// Offset, in halves, of weight [n, k] in a chunk with `outputs` rows (a multiple of 16); k counts from the
+// chunk's first column.
+NLDF_HD int mma_weight_at(int n, int k, int outputs) {
+  const int group = k / 16 * (outputs / 16) + n / 16;
+  const int lane = n % 8 * 4 + k % 8 / 2;
+  const int word = n % 16 / 8 * 2 + k % 16 / 8;
+  return (group * 32 + lane) * 8 + word * 2 + k % 2;
+}
+
+// Offset, in halves, of activation [row, col] in a shared tile of `width` columns. Eight rows of one 16-byte
+// column lie in different banks, as ldmatrix and the epilogue want them.
+NLDF_HD int tile_at(int row, int col, int width) {
+  const int columns = width / 8;
+  const int turn = columns >= 8 ? row & 7 : (columns == 4 ? row >> 1 & 3 : row >> 2 & 1);
+  return row * width + ((col / 8) ^ turn) * 8 + col % 8;
+}
+
+// --- wgmma ---
+constexpr int kWgmmaWidth = 256;
+constexpr int kWgmmaDepth = 64;
+constexpr int kWgmmaOutputs = 64;
+
+// The network's column that stands at place p of the trunk. Within 16 columns a lane's accumulators of two
+// neighbouring tiles become four consecutive columns, so that biases and inputs are read 16 bytes at a time.
+NLDF_HD int wgmma_column(int p) {
+  return p / 16 * 16 + p % 8 / 2 * 4 + p % 16 / 8 * 2 + p % 2;
+}
+
+// Offset, in halves, of weight [n, k] in a K-major image of 64 columns under the 128-byte swizzle.
+NLDF_HD int wgmma_weight_at(int n, int k) {
+  return n * 64 + ((k / 8) ^ (n & 7)) * 8 + k % 8;
+}
+
+enum ResmlpLayout : int64_t { kLayoutMma = 0, kLayoutWgmma = 1 };
+
+struct ResmlpPackArgs {
+  const uint16_t* head;  // [width, in_dim] halves
+  const uint16_t* body;  // [layers, width, width] halves: fc1 and fc2 of each block in turn
+  const uint16_t* tail;  // [out_dim, width] halves
+  uint16_t* packed;      // [chunks, chunk]
+  int64_t in_dim;
+  int64_t out_dim;
+  int64_t width;
+  int64_t layers;
+  int64_t layout;
+
+  static constexpr auto fields() {
+    return std::make_tuple(field("head", &ResmlpPackArgs::head), field("body", &ResmlpPackArgs::body),
+                           field("tail", &ResmlpPackArgs::tail), field("packed", &ResmlpPackArgs::packed),
+                           field("in_dim", &ResmlpPackArgs::in_dim),
+                           field("out_dim", &ResmlpPackArgs::out_dim), field("width", &ResmlpPackArgs::width),
+                           field("layers", &ResmlpPackArgs::layers),
+                           field("layout", &ResmlpPackArgs::layout));
+  }
+};
+
+// Halves of a chunk, and the chunks of a network.
+NLDF_HD int64_t resmlp_chunk(int64_t width, int64_t layout) {
+  return width * (layout == kLayoutWgmma ? kWgmmaDepth : kMmaDepth);
+}
+NLDF_HD int64_t resmlp_head_chunks(int64_t in_dim, int64_t layout) {
+  const int64_t depth = layout == kLayoutWgmma ? kWgmmaDepth : kMmaDepth;
+  return (in_dim + depth - 1) / depth;
+}
+NLDF_HD int64_t resmlp_chunks(int64_t in_dim, int64_t width, int64_t layers, int64_t layout) {
+  const int64_t depth = layout == kLayoutWgmma ? kWgmmaDepth : kMmaDepth;
+  return resmlp_head_chunks(in_dim, layout) + layers * (width / depth) + 1;
+}
+
+// Writes the stream; runs on the host only.
+inline void resmlp_pack(const ResmlpPackArgs& args, const Exec& exec) {
+  const bool wgmma = args.layout == kLayoutWgmma;
+  const int64_t chunk = resmlp_chunk(args.width, args.layout), depth = chunk / args.width;
+  const int64_t head = resmlp_head_chunks(args.in_dim, args.layout), per_layer = args.width / depth;
+  const int64_t chunks = resmlp_chunks(args.in_dim, args.width, args.layers, args.layout);
+  // Where the trunk's and the input's columns stand; the tail's outputs stay in order.
+  const auto column = [&](int64_t p) { return wgmma ? wgmma_column(static_cast<int>(p)) : p; };
+  parallel_for(chunks, 8, exec.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      uint16_t* to = args.packed + c * chunk;
+      const bool is_head = c < head, is_tail = c == chunks - 1;
+      const int64_t layer = is_head || is_tail ? 0 : (c - head) / per_layer;
+      const uint16_t* from =
+          is_head ? args.head : (is_tail ? args.tail : args.body + layer * args.width * args.width);
+      const int64_t columns = is_head ? args.in_dim : args.width;
+      const int64_t first = is_tail ? 0 : (is_head ? c : (c - head) % per_layer) * depth;
+      const int64_t rows = is_tail ? args.out_dim : args.width;
+      const int64_t n_end = is_tail ? (wgmma ? kWgmmaOutputs : kMmaOutputs) : args.width;
+      const int64_t k_end = is_tail ? args.width : depth;
+      for (int64_t n = 0; n < n_end; ++n) {
+        const int64_t row = is_tail ? n : column(n);
+        for (int64_t k = 0; k < k_end; ++k) {
+          const int64_t col = column(first + k);
+          const int in = static_cast<int>(n), ik = static_cast<int>(k);
+          const int64_t at = !wgmma ? mma_weight_at(in, ik, static_cast<int>(n_end))
+                                    : ik / 64 * (n_end * 64) + wgmma_weight_at(in, ik % 64);
+          to[at] = row < rows && col < columns ? from[row * columns + col] : uint16_t{0};
+        }
+      }
+    }
+  });
+}
+
+}  // namespace nldf

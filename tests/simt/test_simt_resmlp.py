@@ -1,0 +1,117 @@
+"""The fused ResMLP kernels' own sources, run thread by thread on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from simt.resmlp_problem import assert_agrees, network, only, plain, run, source, text_of
+from simt.runner import Builder, Library
+
+SIZES = (1, 64, 127, 128, 129, 255)
+# Kernel, rows, blocks to launch; wgmma forms clusters where there are two blocks and more than one tile.
+SHAPES = {
+    "mma 64": ("mma", 64, 2),
+    "mma 128": ("mma", 128, 1),
+    "wgmma": ("wgmma", 128, 1),
+    "clusters": ("wgmma", 128, 4),
+}
+
+
+@pytest.fixture(scope="session")
+def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
+    """Both kernels, plain and with the checker; mma for two of its widths."""
+    sources = {"mma": source("mma", only(text_of("mma"), 64, 256)), "wgmma": source("wgmma")}
+    wanted = [(kernel, race) for kernel in sources for race in (False, True)]
+    built = builder.build_all([(sources[kernel], race) for kernel, race in wanted])
+    return dict(zip(wanted, built, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rays", SIZES)
+def test_agrees_with_the_twin(libraries, shape, rays):
+    """Every number of rays, blocks and inputs, under several schedules, gives the twin's results."""
+    kernel, rows, blocks = SHAPES[shape]
+    width = 256 if kernel == "wgmma" else 64
+    for layers, in_dim, out_dim in [(0, 48, 13), (2, 130, 4), (4, 1008 if width == 256 else 270, 32)]:
+        net = network(rays, in_dim, width, layers, out_dim)
+        for seed in (0, 1, 2 + rays):
+            assert_agrees(
+                run(libraries[kernel, False], kernel, net, rows=rows, blocks=blocks, seed=seed), net
+            )
+
+
+@pytest.mark.parametrize("rows", [64, 128])
+def test_mma_at_the_real_width(libraries, rows):
+    """The mma kernel's two-by-four grid of warps gives the twin's results."""
+    net = network(129, 48, 256, 4)
+    assert_agrees(run(libraries["mma", False], "mma", net, rows=rows, seed=3), net)
+
+
+@pytest.mark.parametrize(("kernel", "width"), [("mma", 64), ("wgmma", 256)])
+def test_the_whole_depth(libraries, kernel, width):
+    """After 43 blocks the outputs' relative error is below 2e-3, and pixels are 60 dB from float64's."""
+    net = network(65, 48, width, 86)
+    got = run(libraries[kernel, False], kernel, net, rows=128, blocks=2, seed=5)
+    assert_agrees(got, net)
+    want = net.emulate(torch.float64)[0]
+    assert (got.out.double() - want).norm() / want.norm() < 2e-3
+
+
+@pytest.mark.parametrize("kernel", ["mma", "wgmma"])
+def test_each_layer(libraries, kernel):
+    """What a layer leaves behind is the emulation's, but for sums that round the other way."""
+    net = network(129, 48, 64 if kernel == "mma" else 256, 4)
+    for layer, want in enumerate(net.emulate()[1]):
+        got = run(libraries[kernel, False], kernel, net, rows=128, dump=layer).dump
+        assert got is not None
+        gap = (got.float() - want).abs()
+        assert gap.max() <= 4e-3 * want.abs().max(), f"layer {layer}"
+        assert (gap > 0).float().mean() < 0.05, f"layer {layer}"
+
+
+@pytest.mark.parametrize("kernel", ["mma", "wgmma"])
+@pytest.mark.parametrize("place", ["head", "fc1", "fc2"])
+def test_permutations_are_exact(libraries, kernel, place):
+    """With permutations for weights and integers for inputs every layer holds exactly the permuted inputs."""
+    width = 64 if kernel == "mma" else 256
+    g = torch.Generator().manual_seed(2)
+    eye, zero = torch.eye(width), torch.zeros(width, width)
+    shuffled = eye[torch.randperm(width, generator=g)]
+    matrices = {"head": [shuffled, zero, zero], "fc1": [eye, shuffled, eye], "fc2": [eye, eye, shuffled]}[
+        place
+    ]
+    net = plain(65, width, 2, matrices)
+    for layer, want in enumerate(net.emulate()[1]):
+        got = run(libraries[kernel, False], kernel, net, rows=128, dump=layer)
+        assert got.dump is not None and torch.equal(got.dump.float(), want), f"layer {layer}"
+    assert torch.equal(got.out, net.emulate()[0])
+
+
+@pytest.mark.parametrize("kernel", ["mma", "wgmma"])
+def test_one_hot_weights_are_exact(libraries, kernel):
+    """A single weight of one moves one input to one output, wherever in the fragments it stands."""
+    width = 64 if kernel == "mma" else 256
+    for row, column in [(0, 1), (9, 16), (31, 33), (width - 1, width - 8), (5, width - 1)]:
+        one = torch.zeros(width, width)
+        one[row, column] = 1
+        net = plain(3, width, 2, [torch.eye(width), one, torch.eye(width)])
+        got = run(libraries[kernel, False], kernel, net, rows=128, dump=1)
+        assert got.dump is not None and torch.equal(got.dump.float(), net.emulate()[1][1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_has_no_race(libraries, shape):
+    """No schedule shows a race, an access out of bounds, or a read of what nobody wrote."""
+    kernel, rows, blocks = SHAPES[shape]
+    net = network(300 if shape == "clusters" else 129, 130, 256 if kernel == "wgmma" else 64, 4)
+    for seed in (0, 1, 7):
+        got = run(libraries[kernel, True], kernel, net, rows=rows, blocks=min(blocks, 2), seed=seed)
+        assert_agrees(got, net)
+
+
+def test_shared_memory_has_no_bank_conflicts(libraries):
+    """The swizzle keeps ldmatrix free of bank conflicts."""
+    run(libraries["mma", False], "mma", network(64, 48, 256, 2))
+    assert libraries["mma", False].stats["ldmatrix"] > 0
+    assert libraries["mma", False].stats["bank_conflicts"] == 0

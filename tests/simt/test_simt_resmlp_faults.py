@@ -1,0 +1,125 @@
+"""Faults planted in the fused ResMLP kernels: each must turn the runner or the comparison red."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from simt.resmlp_problem import assert_agrees, network, only, run, source, text_of
+from simt.runner import Builder, Fault
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A piece of a kernel's source and what stands in its place; `race`: seen with the checker alone."""
+
+    kernel: str
+    old: str
+    new: str
+    race: bool = False
+
+
+MUTATIONS = {
+    "a barrier a chunk": Mutation("mma", "    __syncthreads();\n    fetch();", "    fetch();"),
+    "no wait for the copy": Mutation("mma", "    ptx::cp_async_wait<S::kStages - 2>();\n", ""),
+    "a chunk overwritten too early": Mutation(
+        "mma", "    __syncthreads();\n    fetch();", "    fetch();\n    __syncthreads();"
+    ),
+    "no barrier between inputs": Mutation("mma", "if (c) __syncthreads();", ""),
+    "b's registers swapped": Mutation(
+        "mma", "sums[i][2 * p], a[i], b.x, b.y", "sums[i][2 * p], a[i], b.y, b.x"
+    ),
+    "neighbouring tiles swapped": Mutation(
+        "mma", "sums[i][2 * p], a[i], b.x, b.y", "sums[i][2 * p], a[i], b.z, b.w"
+    ),
+    "a row too far": Mutation("mma", "tile_at(row + lane % 16,", "tile_at(row + lane / 16,"),
+    "outputs beyond the last ray": Mutation("mma", "if (args.out && ray < args.rays)", "if (args.out)"),
+    "pixels beyond the last ray": Mutation(
+        "mma", "args.pixels + ray * 4, ray < args.rays", "args.pixels + ray * 4, true"
+    ),
+    "inputs beyond the last ray": Mutation("mma", "if (ray0 + row < args.rays) {", "if (true) {"),
+    "inputs beyond the last column": Mutation("mma", "if (col + c + j < args.in_dim) v[j]", "v[j]"),
+    "no skip over the body": Mutation("mma", "v.x + skip.x, v.y + skip.y", "v.x, v.y"),
+    "an activation after the residual": Mutation(
+        "mma", "v.x + a, v.y + b", "fmaxf(v.x + a, 0.0f), fmaxf(v.y + b, 0.0f)"
+    ),
+    "a stage released before wgmma read it": Mutation(
+        "wgmma",
+        "      ptx::wgmma_wait<1>();\n      release<Cluster>(me, before);",
+        "      release<Cluster>(me, before);\n      ptx::wgmma_wait<1>();",
+    ),
+    "the stage in use released": Mutation(
+        "wgmma",
+        "      ptx::wgmma_wait<1>();\n      release<Cluster>(me, before);",
+        "      ptx::wgmma_wait<1>();\n      release<Cluster>(me, turn.stage);",
+    ),
+    "no wait for a stage to be free": Mutation(
+        "wgmma", "      ptx::mbarrier_wait<Cluster != 1>(empty + 8 * turn.stage, turn.parity ^ 1);\n", ""
+    ),
+    "no wait for a stage to be full": Mutation(
+        "wgmma",
+        "  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
+        "",
+    ),
+    "the peer not told": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
+    "half of the bytes announced": Mutation(
+        "wgmma", "barrier, kStageBytes + ", "barrier, kStageBytes / 2 + "
+    ),
+    "biases not announced": Mutation("wgmma", "(with_bias ? kBiasBytes : 0)", "0"),
+    "one place for all biases": Mutation("wgmma", "kBiasAt + layer % 2 * kBiasBytes", "kBiasAt"),
+    "biases with the first chunk": Mutation("wgmma", "% kPerLayer == 1;", "% kPerLayer == 0;", race=True),
+    "no fence before wgmma": Mutation("wgmma", "    ptx::wgmma_fence();\n", ""),
+    "a step along K too long": Mutation("wgmma", "weights + 2 * k, c + k > 0", "weights + 4 * k, c + k > 0"),
+    "sums not started anew": Mutation("wgmma", "weights + 2 * k, c + k > 0", "weights + 2 * k, true"),
+    "a's registers swapped": Mutation("wgmma", "x[j + 1], x[j + 2]", "x[j + 2], x[j + 1]"),
+    "the other half loaded twice": Mutation("wgmma", "source + rank * (kShare / 2)", "source"),
+    "leaving before the peer": Mutation(
+        "wgmma",
+        "    ptx::cluster_arrive();  // no block leaves while the other may still arrive at its barriers\n"
+        "    ptx::cluster_wait();\n",
+        "",
+    ),
+    "rays beyond the last": Mutation("wgmma", "if (args.out && ray < args.rays)", "if (args.out)"),
+    "inputs beyond the last": Mutation(
+        "wgmma", "if (ray >= args.rays || col >= args.in_dim)", "if (col >= args.in_dim)"
+    ),
+}
+
+
+def small(kernel: str) -> str:
+    """The kernel's source with as few instances as the faults need."""
+    if kernel == "wgmma":
+        return text_of(kernel).replace(
+            "return launch_wgmma<1>(args, exec);", "return launch_wgmma<2>(args, exec);"
+        )
+    return only(text_of(kernel), 64).replace(
+        "if (args.rows == 128) return launch_mma<Width, 128>(args, exec);", ""
+    )
+
+
+def provoke(builder: Builder, kernel: str, text: str, race: bool) -> None:
+    """Runs a problem in which every line of the kernel matters, under several schedules."""
+    library = builder.build(source(kernel, text), race)
+    if kernel == "mma":
+        net, rows, blocks = network(130, 150, 64, 4), 64, 2
+    else:
+        net, rows, blocks = network(300, 70, 256, 6), 128, 2
+    for seed in range(6):
+        assert_agrees(run(library, kernel, net, rows=rows, blocks=blocks, seed=seed), net)
+
+
+@pytest.mark.parametrize("kernel", ["mma", "wgmma"])
+def test_without_a_fault_all_is_well(builder, kernel):
+    """The problem that provokes the faults passes with the kernel as it is."""
+    provoke(builder, kernel, small(kernel), race=False)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_fault_turns_red(builder, name):
+    """Each planted fault is found, by the runner or by the comparison."""
+    mutation = MUTATIONS[name]
+    text = small(mutation.kernel)
+    assert mutation.old in text, "the source has changed: bring the mutation up to date"
+    with pytest.raises((Fault, AssertionError)):
+        provoke(builder, mutation.kernel, text.replace(mutation.old, mutation.new), mutation.race)
