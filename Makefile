@@ -29,7 +29,7 @@ CPP := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -
 # An environment that `make test` has made holds the package as well: `make demo` uses it as it is.
 INSTALLED = $(STAMPS)/$(if $(wildcard $(STAMPS)/develop),develop,package)
 
-.PHONY: help demo test lint format gates bench cuda clean needs
+.PHONY: help demo test thorough lint format gates bench cuda clean needs
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,6 +39,9 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+thorough: $(STAMPS)/develop
+	$(BIN)/pytest -m thorough $(PYTEST_ARGS)
 
 lint: $(STAMPS)/develop
 	$(BIN)/ruff check .

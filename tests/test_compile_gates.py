@@ -61,10 +61,11 @@ def test_gate_fails_where_it_should(changes, said):
 
 def test_missing_matrix_instructions_are_a_fault(monkeypatch):
     """Where SASS was counted, a kernel without the instruction that it is built on is a fault."""
-    monkeypatch.setattr(Usage, "limit", Limit(sass={"90a": "HGMMA"}))
+    monkeypatch.setattr(Usage, "limit", Limit(sass={"90a": {"HGMMA": 2}}))
     usage = Usage("x.cu", "k", "90a", 10, 0, 0, 0, (("HMMA", 3),))
-    assert "no HGMMA" in usage.faults()[0]
+    assert "0 HGMMA instructions, fewer than 2" in usage.faults()[0]
     assert not Usage("x.cu", "k", "90a", 10, 0, 0, 0, (("HGMMA", 3),)).faults()
+    assert Usage("x.cu", "k", "90a", 10, 0, 0, 0, (("HGMMA", 1),)).faults()
     assert not Usage("x.cu", "k", "80", 10, 0, 0, 0, (("HMMA", 3),)).faults()
 
 
