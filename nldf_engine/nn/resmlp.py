@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.ops import native
+from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
 
 
 class ResidualBlock(nn.Module):
@@ -57,11 +58,12 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
-        # "fp32", or "int16": the body's products in integers, where the fused operation runs.
+        # "fp32"; "int16", the body's products in integers, on the CPU; "fp16", the fused kernels, on CUDA.
         self.precision = "fp32"
         # Gradients by the fused operation: it keeps no activations, and computes them a second time.
         self.recompute = False
         self._packed: tuple[object, ops.PackedResmlp] | None = None
+        self._cuda = FusedResmlp()
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
             for block in blocks:
@@ -105,13 +107,15 @@ class ResMLP(nn.Module):
     def train(self, mode: bool = True) -> ResMLP:
         """As `nn.Module.train`; drops the packed weights."""
         self._packed = None
+        self._cuda.forget()
         return super().train(mode)
 
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
-        Without a code any leading shape [..., in_dim] is taken. On the CPU "native" is the fused operation;
-        "reference" and CUDA are torch's layers, and so are recorded gradients unless `recompute` is set.
+        Without a code any leading shape [..., in_dim] is taken. "native" is the fused operation on the CPU,
+        and the fused kernels on CUDA in precision "fp16"; everything else is torch's layers, and so are
+        recorded gradients unless `recompute` is set. `kernel` says which it will be.
         """
         recording = torch.is_grad_enabled() and (
             any(t is not None and t.requires_grad for t in (x, code))
@@ -119,14 +123,32 @@ class ResMLP(nn.Module):
         )
         if recording:
             self._packed = None
-        fused = native.use_native("ResMLP", backend) and x.device.type == "cpu"
-        if fused and (self.recompute or not recording):
-            return self._fused(x, self.frame_bias(code))
-        return self._layers(x, self.frame_bias(code))
+            self._cuda.forget()
+        bias = self.frame_bias(code)
+        if self.kernel(x.device, backend) == "torch" or (
+            recording and (x.device.type != "cpu" or not self.recompute)
+        ):
+            return self._layers(x, bias)
+        return self._fused(x, bias)
+
+    def kernel(self, device: torch.device, backend: str = "native") -> str:
+        """What computes it without gradients: "torch", the CPU's instruction set, or CUDA's kernel.
+
+        "missing" where the compiled module is, which running it says in more words.
+        """
+        if not native.use_native("ResMLP", backend):
+            return "torch"
+        if device.type == "cpu":
+            return native.cpu_isa() or "missing"
+        if device.type != "cuda" or self.precision != "fp16":
+            return "torch"
+        return resmlp_kernel(device, self.head.out_features, self.tail.out_features)
 
     def _fused(self, x: Tensor, bias: Tensor) -> Tensor:
         rays = (x if bias.dim() > 1 else x.reshape(1, -1, x.shape[-1])).contiguous()
         bias = bias.reshape(-1, bias.shape[-1]).contiguous()
+        if x.device.type == "cuda":
+            return self._cuda(rays, bias, self.weights()).view(*x.shape[:-1], self.tail.out_features)
         out = ops.resmlp(rays, bias, self.weights(), packed=self.packed())
         return out.view(*x.shape[:-1], self.tail.out_features)
 

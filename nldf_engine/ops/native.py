@@ -46,6 +46,11 @@ def use_native(op: str, backend: str) -> bool:
     return backend == "native" and wanted == "native"
 
 
+def cpu_isa() -> str:
+    """The fused CPU kernels' instruction set: "avx512", "avx2", "portable"; empty where none is built."""
+    return "" if _C is None else str(_C.cpu_isa())
+
+
 def backends() -> dict[str, Any]:
     """What is built into this installation.
 
@@ -64,7 +69,7 @@ def backends() -> dict[str, Any]:
         "cuda": bool(cuda_archs),
         "cuda_archs": cuda_archs,
         "cuda_device": torch.cuda.is_available(),
-        "cpu_isa": _C.cpu_isa() if _C is not None else None,
+        "cpu_isa": cpu_isa() if _C is not None else None,
         "openmp": bool(_C is not None and _C.openmp),
         "threads": torch.get_num_threads() if _C is not None and _C.openmp else 1,
         "version": _C.version if _C is not None else None,

@@ -115,10 +115,11 @@ def test_without_a_fault_all_is_well(builder, kernel):
     provoke(builder, kernel, small(kernel), race=False)
 
 
-# One of each kind for each kernel in every run: a barrier, a fragment, a tail mask, a stage. Each costs a build
-# of a large kernel, so that the rest waits for `make thorough`.
+# One of each kind for each kernel in every run: a barrier, a fragment, a tail mask, a stage. Each costs the
+# build of a large kernel, so that the rest waits for `make thorough`.
 ALWAYS = {
-    "a barrier a chunk", "a chunk overwritten too early", "b's registers swapped", "outputs beyond the last ray",
+    "a barrier a chunk", "a chunk overwritten too early", "b's registers swapped",
+    "outputs beyond the last ray",
     "a stage released before wgmma read it", "no wait for a stage to be full", "the peer not told",
     "a's registers swapped",
 }  # fmt: skip
