@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, atomic_path, inside, write_json
+from nldf_engine.base.files import atomic_folder, inside, write_json
 from nldf_engine.base.pictures import read_picture
 from nldf_engine.base.video import VideoWriter, frames_at, labels_of, probe
 from nldf_engine.data.contents import (
@@ -38,6 +38,7 @@ from nldf_engine.data.contents import (
     check_sizes,
     describe_files,
 )
+from nldf_engine.data.features import keep_features, kept_features
 from nldf_engine.data.format import (
     AUDIO_RATE,
     LABELS,
@@ -219,11 +220,11 @@ class Dataset:
             name = "features_" + re.sub(r"[^A-Za-z0-9-]+", "-", str(config.name)) + ".safetensors"
             digest = hashlib.sha256((self.path / "audio.wav").read_bytes())
             digest.update(json.dumps(config.to_json(), sort_keys=True).encode())
-            kept = _kept_features(self.path / name, digest.hexdigest(), len(self))
+            kept = kept_features(self.path / name, digest.hexdigest(), len(self))
             if kept is not None:
                 return kept
             made = np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
-            _keep_features(self.path / name, digest.hexdigest(), made)
+            keep_features(self.path / name, digest.hexdigest(), made)
             return made
 
         return self._cached(("features", str(frontend)), load)
@@ -380,28 +381,3 @@ def _shrink(picture: np.ndarray, size: tuple[int, int], scaled: tuple[int, int])
 
     picture = np.ascontiguousarray(picture[: size[1], : size[0]])
     return picture if scaled == size else cv2.resize(picture, scaled, interpolation=cv2.INTER_AREA)
-
-
-def _kept_features(path: Path, key: str, frames: int) -> np.ndarray | None:
-    """Features written earlier for the same sound and front-end; None when there are none to trust."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="np") as stored:
-            if (stored.metadata() or {}).get("key") != key:
-                return None
-            value = stored.get_tensor("features")
-    except (SafetensorError, OSError, ValueError):
-        return None
-    good = value.ndim == 3 and value.shape[0] == frames and value.dtype == np.float32
-    return value if good and bool(np.isfinite(value).all()) else None
-
-
-def _keep_features(path: Path, key: str, value: np.ndarray) -> None:
-    from safetensors.numpy import save
-
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save({"features": np.ascontiguousarray(value)}, {"key": key}))
-    except (FileProblem, OSError):
-        return  # a dataset on a read-only or full disk: they are computed again next time
