@@ -6,6 +6,8 @@ A pose is camera-to-head, [4, 4]: the head stands still and the camera moves (AD
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +97,51 @@ def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     return u @ v
 
 
-def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """A track repeated to `frames` frames without a jump.
+@dataclass(frozen=True)
+class LoopedTrack:
+    """A track without end: what `loop_track` gives, for any frame number.
 
-    The end of every round is blended into its beginning over a second, rotations on the rotation group.
+    Args:
+        poses: [P + P, 4, 4]: the track, then the track as it is played ever after, begun by a seam.
+        eyes: [P + P] eye openness along with them.
+    """
+
+    poses: Tensor
+    eyes: Tensor
+
+    @classmethod
+    def of(cls, poses: Tensor, eyes: Tensor) -> LoopedTrack:
+        """The endless form of poses [P, 4, 4] and eyes [P]."""
+        length = len(poses)
+        blend = min(LOOP_BLEND_FRAMES, length // 3)
+        if blend < 1:
+            later, later_eyes = poses[:1].expand_as(poses), eyes[:1].expand_as(eyes)
+            return cls(torch.cat([poses, later]), torch.cat([eyes, later_eyes]))
+        ramp = (torch.arange(blend) + 1) / (blend + 1)
+        share = 1 - ramp * ramp * (3 - 2 * ramp)
+        # Behind its end the track is thought to go on as its own past turned about its last pose, so that
+        # the head neither stops nor turns back at once. Eyes are mirrored: they can't close beyond closed.
+        past = torch.arange(length - 2, length - 2 - blend, -1)
+        rotation, place = poses[:, :3, :3], poses[:, :3, 3]
+        onward = rotation[-1] @ rotation[past].transpose(1, 2) @ rotation[-1]
+        later, later_eyes = poses.clone(), eyes.clone()
+        later[:blend, :3, :3] = _rotation_blend(rotation[:blend], onward, share)
+        later[:blend, :3, 3] += share[:, None] * (2 * place[-1] - place[past] - place[:blend])
+        later_eyes[:blend] += share * (eyes[past] - eyes[:blend])
+        return cls(torch.cat([poses, later]), torch.cat([eyes, later_eyes]))
+
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses [N, 4, 4] and eyes [N] of the frames numbered `index` [N] int64, from 0 to any number."""
+        length = len(self.poses) // 2
+        place = torch.where(index < length, index, length + index % length)
+        return self.poses[place], self.eyes[place]
+
+
+def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """A track repeated to `frames` frames without a jump; a longer one is cut.
+
+    After its end the track is blended into its beginning over a second, rotations on the rotation group.
+    What frame t shows does not depend on `frames`, so a stream shows the same as a clip of known length.
 
     Args:
         poses: [T, 4, 4].
@@ -108,60 +151,44 @@ def loop_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor
     Returns:
         poses [frames, 4, 4] and eyes [frames].
     """
-    if frames <= len(poses):
-        return poses[:frames], eyes[:frames]
-    blend = min(LOOP_BLEND_FRAMES, len(poses) // 3)
-    if blend < 1:
-        index = torch.zeros(frames, dtype=torch.long)
-        return poses[index], eyes[index]
-    period = len(poses) - blend
-    ramp = (torch.arange(blend) + 1) / (blend + 1)
-    share = 1 - ramp * ramp * (3 - 2 * ramp)
-    first, last = poses[:blend], poses[period:]
-    seam = first.clone()
-    seam[:, :3, :3] = _rotation_blend(first[:, :3, :3], last[:, :3, :3], share)
-    seam[:, :3, 3] = first[:, :3, 3] + share[:, None] * (last[:, :3, 3] - first[:, :3, 3])
-    eyes_seam = eyes[:blend] + share * (eyes[period:] - eyes[:blend])
-    # The first round starts on the track itself: only later rounds come from an end.
-    index = torch.arange(frames)
-    rounds, place = index // period, index % period
-    looped, looped_eyes = poses[place].clone(), eyes[place].clone()
-    on_seam = (rounds > 0) & (place < blend)
-    looped[on_seam] = seam[place[on_seam]]
-    looped_eyes[on_seam] = eyes_seam[place[on_seam]]
-    return looped, looped_eyes
+    return LoopedTrack.of(poses, eyes).at(torch.arange(frames))
 
 
-def still_track(poses: Tensor, eyes: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """One pose for all frames, the track's most central one; the eyes go on as in the track."""
-    place = poses[:, :3, :].flatten(1)
-    central = int((place - place.median(0).values).square().sum(1).argmin())
-    return poses[central].expand(frames, 4, 4).contiguous(), loop_track(poses, eyes, frames)[1]
-
-
-def resolve_poses(
-    spec: str | Path | Tensor | np.ndarray | None, track: Tensor, eyes: Tensor, frames: int
-) -> tuple[Tensor, Tensor]:
-    """Poses and eye openness for a clip of `frames` frames.
+def open_poses(
+    spec: str | Path | Tensor | np.ndarray | None, track: Tensor, eyes: Tensor
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Poses [N, 4, 4] and eye openness [N] of the frames numbered [N], for a clip of any length.
 
     Args:
-        spec: None or "track" (the avatar's own), "still", the path of a pose file or dataset, or [T, 4, 4].
-            A shorter track than the clip is looped; a longer one is cut.
+        spec: None or "track" (the avatar's own), "still" (its most central pose; the eyes go on as in the
+            track), the path of a pose file or dataset, or [T, 4, 4].
         track: [T, 4, 4], the avatar's own poses.
         eyes: [T], the avatar's own eye openness.
-        frames: length of the clip.
 
     Raises:
         FileProblem: the file can't be used.
         ValueError: given poses are no rigid motions.
     """
+    own = LoopedTrack.of(track, eyes)
     if spec is None or (isinstance(spec, str) and spec == "track"):
-        return loop_track(track, eyes, frames)
+        return own.at
     if isinstance(spec, str) and spec == "still":
-        return still_track(track, eyes, frames)
-    if isinstance(spec, str | Path):
+        place = track[:, :3, :].flatten(1)
+        central = int((place - place.median(0).values).square().sum(1).argmin())
+        poses = track[central : central + 1]
+    elif isinstance(spec, str | Path):
         poses = load_poses(spec)
     else:
         poses = check_poses(torch.as_tensor(spec))
-    own_eyes = loop_track(track, eyes, frames)[1]
-    return loop_track(poses, torch.zeros(len(poses)), frames)[0], own_eyes
+    given = LoopedTrack.of(poses, torch.zeros(len(poses)))
+    return lambda index: (given.at(index)[0], own.at(index)[1])
+
+
+def resolve_poses(
+    spec: str | Path | Tensor | np.ndarray | None, track: Tensor, eyes: Tensor, frames: int
+) -> tuple[Tensor, Tensor]:
+    """Poses [frames, 4, 4] and eye openness [frames] of a clip; see `open_poses`.
+
+    A shorter track than the clip is looped; a longer one is cut.
+    """
+    return open_poses(spec, track, eyes)(torch.arange(frames))
