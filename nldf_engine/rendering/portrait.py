@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine import ops
+from nldf_engine.base.timing import stage
 from nldf_engine.rendering.cameras import Camera
-from nldf_engine.rendering.fields import Field, RayColors, Rays
+from nldf_engine.rendering.fields import Field, Rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
 
@@ -64,19 +65,30 @@ class Portrait(nn.Module):
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]
 
+    def _seen(
+        self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Which pixels the field is asked for [n], and its colors [n, 3] and opacities [n] there."""
+        chunk = chunk or chunk_rays(self.field, pose.device)
+        with stage("rays"):
+            rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
+            chosen = self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
+            kept = Rays(rays.origins[:, chosen], rays.directions[:, chosen])
+        if not len(chosen):
+            return chosen, pose.new_zeros(0, 3), pose.new_zeros(0)
+        with stage("network"):
+            parts = [self.field(part, code[None]) for part in kept.chunks(chunk)]
+            color = torch.cat([part.color[0] for part in parts])
+            return chosen, color, torch.cat([part.opacity[0] for part in parts])
+
     def head(self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None) -> Layer:
         """The head's layer of one frame: pose [4, 4], code [C], at most `chunk` rays at a time."""
-        chunk = chunk or chunk_rays(self.field, pose.device)
-        size = camera.height * camera.width
-        rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
-        chosen = self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
-        color = pose.new_zeros(size, 3)
-        alpha = pose.new_zeros(size)
-        if len(chosen):
-            kept = Rays(rays.origins[:, chosen], rays.directions[:, chosen])
-            seen = RayColors.join([self.field(part, code[None]) for part in kept.chunks(chunk)])
-            color[chosen] = seen.color[0]
-            alpha[chosen] = seen.opacity[0]
+        chosen, seen, opacity = self._seen(camera, pose, code, backend, chunk)
+        with stage("composite"):
+            color = pose.new_zeros(camera.height * camera.width, 3)
+            alpha = pose.new_zeros(camera.height * camera.width)
+            color[chosen] = seen
+            alpha[chosen] = opacity
         return Layer(color.view(camera.height, camera.width, 3), alpha.view(camera.height, camera.width))
 
     def behind(self, camera: Camera, motion: Tensor) -> Layer:
@@ -93,12 +105,44 @@ class Portrait(nn.Module):
         backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
         """Head over torso, for any background."""
-        torso = self.behind(camera, motion)
+        with stage("composite"):
+            torso = self.behind(camera, motion)
         head = self.head(camera, pose, code, backend, chunk)
-        hidden = 1 - head.alpha[..., None]
-        return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
+        with stage("composite"):
+            hidden = 1 - head.alpha[..., None]
+            return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
+
+    def picture(
+        self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
+        backend: str = "native", out: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[H, W, 3]: `layer(...).over(background)`, without a layer: only the head's own pixels are blended.
+
+        For use without gradients.
+
+        Args:
+            background: [H, W, 3] float32.
+            out: [H, W, 3] float32 to draw into; the result, where it is given.
+        """
+        chosen, color, opacity = self._seen(camera, pose, code, backend, None)
+        with stage("composite"):
+            picture = torch.empty_like(background) if out is None else out
+            if self.torso.shows():
+                points = self.pixels(camera)[None] / camera.width
+                plate, alpha = self.torso.sample(points, motion[None])
+                flat, shape = background.view(-1, 3), (camera.height * camera.width, 3)
+                torch.lerp(flat, plate[0], alpha[0, :, None].expand(shape), out=picture.view(shape))
+            else:
+                picture.copy_(background)
+            pixels = picture.view(-1, 3)
+            pixels[chosen] = torch.addcmul(color, 1 - opacity[:, None], pixels[chosen])
+            return picture
 
 
-def to_uint8(picture: Tensor) -> Tensor:
-    """Float [0, 1] to uint8, clamped and rounded to the nearest."""
-    return (picture * 255).round_().clamp_(0, 255).to(torch.uint8)
+def to_uint8(picture: Tensor, out: Tensor | None = None) -> Tensor:
+    """Float [0, 1] to uint8, clamped and rounded to the nearest; into `out`, on any device, where given."""
+    levels = (picture * 255).round_().clamp_(0, 255)
+    if out is None:
+        return levels.to(torch.uint8)
+    # Off the device as bytes, a quarter of the floats.
+    return out.copy_(levels if levels.device == out.device else levels.to(torch.uint8))
