@@ -24,7 +24,7 @@ def avatar_with_attention() -> Avatar:
     """The tiny avatar, with louder audio codes: of an untrained net's, a picture shows next to nothing."""
     avatar = tiny_avatar(size=8)
     with torch.no_grad():
-        avatar.portrait.field.encoder.audio.net.encoder_fc1[2].weight.mul_(300)
+        avatar.portrait.field.encoder.audio.net.encoder_fc1[2].weight.mul_(50)
     return avatar
 
 
@@ -37,7 +37,7 @@ def avatar_with_motion() -> Avatar:
         LightFieldConfig(Bounds(0.6, 1.0), conditions, width=16, depth=4, points=4, frequencies=2)
     )
     with torch.no_grad():
-        field.encoder.motion.speech.out[1].weight.mul_(300)
+        field.encoder.motion.speech.out[1].weight.mul_(50)
     portrait = Portrait(field, plain.portrait.region, plain.portrait.torso).eval()
     return Avatar(
         portrait, plain.camera, plain.frontend, plain.background, plain.poses, plain.eye_openness, {}
@@ -87,7 +87,7 @@ def test_the_comparison_can_tell_frames_apart(engine: Engine) -> None:
     sound = speech(1.0)
     want = np.asarray(engine.render((sound, RATE), "still").frames)
     got = np.stack(list(engine.stream([np.zeros(640, np.float32), sound], "still")))
-    assert distance(got[: len(want)], want) > 4 and distance(got[8 : len(want)], want[7:-1]) <= 1
+    assert distance(got[: len(want)], want) > 3 and distance(got[8 : len(want)], want[7:-1]) <= 1
 
 
 @pytest.mark.parametrize("count", [1, 319, 320, 416, 417, 480, 2656, 4000, 4321])
