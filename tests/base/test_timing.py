@@ -8,7 +8,7 @@ from nldf_engine.base.timing import listen, stage
 
 
 def test_stages_add_up_until_they_are_taken() -> None:
-    """A stage that is entered twice counts twice; taking starts anew; the device is waited for at both ends."""
+    """A stage that is entered twice counts twice; taking starts anew; both ends wait for the device."""
     waits = []
     with listen(lambda: waits.append(1)) as stages:
         for _ in range(2):
