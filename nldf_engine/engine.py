@@ -6,196 +6,51 @@ engine.render("speech.wav").save("out.mp4")
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nldf_engine import audio as audio_module
+from nldf_engine import ops
 from nldf_engine.avatar import Avatar
-from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, check_writable
-from nldf_engine.base.progress import track
-from nldf_engine.base.video import VideoWriter
+from nldf_engine.base.timing import stage
+from nldf_engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
 from nldf_engine.data.layouts import driving_poses
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.device import choose_device
+from nldf_engine.profile import Profile, profile
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Layer, to_uint8
-from nldf_engine.rendering.poses import resolve_poses, resolve_torso
 from nldf_engine.rendering.torso import smooth_motion
+from nldf_engine.rendering.tracks import Track, open_track
+from nldf_engine.streaming import FrameStream, Setting, latency, render_stream
 
-FPS = 25.0
-LARGEST_SIDE = 4096
 WIDEST_MOUTH = 3.0
+NO_MOTION = (
+    "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
+    "(--set motion_codes=8)"
+)
+__all__ = [
+    "FPS",
+    "LARGEST_SIDE",
+    "Clip",
+    "Engine",
+    "Frames",
+    "check_clip_path",
+    "check_size",
+    "choose_device",
+]
 # Shoulders follow the head with more weight behind them: what is predicted from its pose is smoothed so.
 TORSO_SMOOTHING = 3.0
-# Pictures of a sequence: only a folder of these is ever replaced.
-PICTURE_NAME = re.compile(r"\d{5,}\.png")
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """All that a frame needs, worked out once a clip."""
-
-    camera: Camera
-    poses: Tensor
-    codes: Tensor
-    motions: Tensor
-    background: Tensor | None
-
-
-class Frames:
-    """Frames of a clip, rendered when they are asked for: uint8 [T, H, W, 3] (4 when transparent).
-
-    Behaves like a read-only array: `len`, indexing by number or slice, iteration, `numpy.asarray`.
-    """
-
-    def __init__(self, engine: Engine, scene: _Scene) -> None:
-        self._engine, self._scene = engine, scene
-        channels = 4 if scene.background is None else 3
-        self.shape = (len(scene.poses), scene.camera.height, scene.camera.width, channels)
-        self.dtype = np.dtype(np.uint8)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> np.ndarray: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        if isinstance(index, slice):
-            chosen = range(*index.indices(len(self)))
-            out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-            for place, number in enumerate(chosen):
-                out[place] = self._engine._frame(self._scene, number)
-            return out
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of a clip of {len(self)} frames")
-        return self._engine._frame(self._scene, index % len(self))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for number in range(len(self)):
-            yield self._engine._frame(self._scene, number)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        out = self[:]
-        return out if dtype is None else out.astype(dtype)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A rendered clip; its frames are made when they are read.
-
-    Args:
-        frames: uint8 [T, H, W, 3], or [T, H, W, 4] with straight alpha for a transparent clip.
-        audio: (samples [N, channels], rate) that belongs to it, as it was given; None when features drove it.
-        fps: frames a second.
-    """
-
-    frames: Frames
-    audio: tuple[np.ndarray, int] | None
-    fps: float = FPS
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.frames)
-
-    @property
-    def transparent(self) -> bool:
-        """Whether the frames carry alpha."""
-        return self.frames.shape[3] == 4
-
-    def save(self, path: str | Path, crf: int = 16) -> Path:
-        """Writes the clip, whole or not at all.
-
-        Args:
-            path: `.mp4` or `.mov` (H.264 + AAC), `.webm` (VP9, with alpha when transparent), or a folder
-                (no ending) for a PNG sequence `00000.png`, ...
-            crf: the encoder's quality, 0 (best) to 51.
-
-        Returns:
-            the path.
-
-        Raises:
-            FileProblem: another ending, a transparent clip as mp4, or an unwritable place.
-        """
-        path = check_clip_path(path, self.transparent)
-        kind = path.suffix.lower()
-        if not kind:
-            return self._save_pictures(path)
-        codec = "vp9a" if kind == ".webm" else "h264"
-        _, height, width, _ = self.frames.shape
-        tags = {"comment": "Synthetic: this person's speech and motion were generated by nldf_engine."}
-        with VideoWriter(
-            path, width, height, fps=self.fps, audio=self.audio, codec=codec, crf=crf, metadata=tags
-        ) as writer:
-            for frame in track(self.frames, f"render {path.name}", unit="frame"):
-                writer.write(frame if self.transparent or codec != "vp9a" else _opaque(frame))
-        return path
-
-    def _save_pictures(self, path: Path) -> Path:
-        import cv2
-
-        order = cv2.COLOR_RGBA2BGRA if self.transparent else cv2.COLOR_RGB2BGR
-        with atomic_folder(path) as folder:
-            for number, frame in enumerate(track(self.frames, f"render {path.name}", unit="frame")):
-                ok, png = cv2.imencode(".png", cv2.cvtColor(frame, order))
-                if not ok:
-                    raise FileProblem(path, f"frame {number} could not be written as PNG")
-                (folder / f"{number:05d}.png").write_bytes(png.tobytes())
-        return path
-
-
-def check_clip_path(path: str | Path, transparent: bool) -> Path:
-    """The path, where a clip can be saved; to be asked before anything is rendered.
-
-    Raises:
-        FileProblem: an ending that is not written, or one without transparency, or a place where nothing
-            can be written or something else would be lost.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in ("", ".mp4", ".mov", ".webm"):
-        raise FileProblem(path, f"a clip can't be written as {kind!r}", "end it in .mp4, .webm or no ending")
-    if transparent and kind in (".mp4", ".mov"):
-        raise FileProblem(
-            path, f"{kind} has no transparency", "write a .webm, or a folder (no ending) for PNG pictures"
-        )
-    if kind:
-        return check_writable(path)
-    if not path.name or (
-        path.exists() and not (path.is_dir() and all(PICTURE_NAME.fullmatch(p.name) for p in path.iterdir()))
-    ):
-        raise FileProblem(path, "it exists and holds something else than pictures", "choose another folder")
-    return check_writable(path, folder=True)
-
-
-def check_size(size: int | None) -> int | None:
-    """The width to render at, where it is one (None: the avatar's own).
-
-    Raises:
-        ValueError: it is no integer of 1 to LARGEST_SIDE.
-    """
-    if size is not None and (
-        isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE
-    ):
-        raise ValueError(f"size: expected a width of 1 to {LARGEST_SIDE} pixels, got {size!r}")
-    return size
-
-
-def _opaque(frame: np.ndarray) -> np.ndarray:
-    return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)
+PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
+# Where each precision beside fp32 is computed.
+WHERE = {"int16": "cpu", "fp16": "cuda"}
 
 
 class Engine:
@@ -205,28 +60,31 @@ class Engine:
         avatar: what to render.
         device: where.
         backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
-        precision: "auto" or "fp32", or "int16" (see `Engine.load`).
+        precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
     """
 
     def __init__(
         self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto"
     ) -> None:
-        if precision not in ("auto", "fp32", "int16"):
-            raise ValueError(f"precision: expected 'auto', 'fp32' or 'int16', got {precision!r}")
+        if precision not in PRECISIONS:
+            known = ", ".join(map(repr, PRECISIONS))
+            raise ValueError(f"precision: expected one of {known}, got {precision!r}")
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
         self._portrait.torso.backend = backend
-        self.precision = "int16" if precision == "int16" else "fp32"
-        networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
-        if self.precision == "int16" and (not networks or device.type != "cpu" or backend != "native"):
+        self.precision = PRECISIONS[precision]
+        self._networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
+        wanted = WHERE.get(self.precision, device.type)
+        fits = self._networks and device.type == wanted and ops.native.use_native("Engine", backend)
+        if self.precision != "fp32" and not fits:
             raise ValueError(
-                "precision: 'int16' needs an avatar with a residual MLP, device 'cpu' and backend 'native', "
-                f"got a {avatar.system} avatar, {device} and {backend!r}"
+                f"precision: {precision!r} needs an avatar with a residual MLP, device {wanted!r} and "
+                f"backend 'native', got a {avatar.system} avatar, {device} and {backend!r}"
             )
-        for network in networks:
+        for network in self._networks:
             network.precision = self.precision
 
     @classmethod
@@ -239,7 +97,8 @@ class Engine:
             path: the folder that `nldf train` wrote.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
             precision: "auto" or "fp32" compute in float32; "int16" multiplies the body of a residual MLP
-                in integers, on the CPU: about twice as fast where it is deep, and over 65 dB close.
+                in integers, on the CPU: about twice as fast where it is deep, and over 65 dB close; "fp16"
+                takes the fused kernels on CUDA, which are not yet measured on a GPU.
             backend: "native" or "reference".
 
         Raises:
@@ -250,7 +109,7 @@ class Engine:
         return cls(Avatar.load(path), choose_device(device), backend, precision)
 
     def describe(self) -> dict[str, Any]:
-        """What renders, and with what: system, size, device, backend, precision, multiply-adds a ray."""
+        """What renders and with what: system, size, device, precision, kernel, multiply-adds a ray."""
         camera = self.avatar.camera
         return {
             "system": self.avatar.system,
@@ -258,6 +117,7 @@ class Engine:
             "device": str(self.device),
             "backend": self.backend,
             "precision": self.precision,
+            "kernel": self._networks[0].kernel(self.device, self.backend) if self._networks else self.backend,
             "macs_per_ray": int(self._portrait.field.macs),  # type: ignore[attr-defined]
             "audio": self.avatar.frontend.to_json(),
         }
@@ -308,17 +168,19 @@ class Engine:
 
     def _speech(self, conditions: Conditions) -> Tensor:
         if not self.motion_codes:
-            raise ValueError(
-                "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
-                "(--set motion_codes=8)"
-            )
+            raise ValueError(NO_MOTION)
         every = torch.arange(len(conditions), device=self.device)
         return self._portrait.field.encoder.motion(conditions, every)  # type: ignore[attr-defined]
 
-    def _moved(self, conditions: Conditions, motion: Any, mouth: float) -> Conditions:
-        """The conditions with motion codes where those are given or scaled."""
+    def _check_mouth(self, mouth: float) -> None:
         if isinstance(mouth, bool) or not isinstance(mouth, int | float) or not 0 <= mouth <= WIDEST_MOUTH:
             raise ValueError(f"mouth: expected a number from 0 to {WIDEST_MOUTH:g}, got {mouth!r}")
+        if mouth != 1 and not self.motion_codes:
+            raise ValueError(NO_MOTION)
+
+    def _moved(self, conditions: Conditions, motion: Any, mouth: float) -> Conditions:
+        """The conditions with motion codes where those are given or scaled."""
+        self._check_mouth(mouth)
         if motion is None and mouth == 1:
             return conditions
         codes = self._speech(conditions)
@@ -370,54 +232,122 @@ class Engine:
             >>> clip = engine.render("speech.wav", background="navy")   # doctest: +SKIP
             >>> clip.save("out.mp4")                                    # doctest: +SKIP
         """
-        camera = self.avatar.camera
-        if check_size(size) is not None:
-            camera = camera.scaled(size)  # type: ignore[arg-type]
+        camera = self._camera(size)
         features, sound = self.features(audio)
-        frames = len(features)
-        avatar = self.avatar
-        track_poses, track_eyes = resolve_poses(
-            driving_poses(poses), avatar.poses.cpu(), avatar.eye_openness.cpu(), frames
-        )
+        frames, avatar = len(features), self.avatar
+        driven = self.open_track(poses)(torch.arange(frames))
+        track_eyes = driven.eyes
         if eyes is not None:
             track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
             if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):
                 raise ValueError(f"eyes: expected {frames} finite values, got {list(track_eyes.shape)}")
+        moved = driven.torso
+        if torso is not None:
+            moved = torch.tensor(np.asarray(torso, np.float32))
+            if moved.shape != (frames, 2, 3) or not bool(torch.isfinite(moved).all()):
+                raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(moved.shape)}")
         conditions = Conditions(torch.tensor(features), track_eyes).to(self.device)
         conditions = self._moved(conditions, motion, mouth)
-        track_poses = track_poses.to(self.device)
-        scene = _Scene(
+        scene = Scene(
             camera,
-            track_poses,
+            driven.poses.to(self.device),
             self._portrait.field.encode_frames(conditions),
-            self._torso(poses, torso, track_poses),
+            moved.to(self.device),
             self._place(resolve_background(background, avatar.background, camera.height, camera.width)),
         )
         return Clip(Frames(self, scene), sound)
 
-    def _torso(self, spec: Any, given: Any, poses: Tensor) -> Tensor:
-        """[T, 2, 3] torso motion on the device: given, tracked with the poses, or predicted from them."""
-        frames, avatar = len(poses), self.avatar
-        if given is not None:
-            motion = torch.tensor(np.asarray(given, np.float32))
-            if motion.shape != (frames, 2, 3) or not bool(torch.isfinite(motion).all()):
-                raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(motion.shape)}")
-            return motion.to(self.device)
-        tracked = resolve_torso(spec, avatar.poses.cpu(), avatar.torso_motion, frames)
-        if tracked is not None:
-            return tracked.to(self.device)
-        return smooth_motion(self._portrait.torso.predict_motion(poses), TORSO_SMOOTHING)
+    @torch.no_grad()
+    def open_track(self, poses: Any) -> Callable[[Tensor], Track]:
+        """How head, eyes and torso move under `poses` (as in `render`), for any frame numbers [N] int64."""
+        avatar = self.avatar
+
+        def predict(of: Tensor) -> Tensor:
+            motion = self._portrait.torso.predict_motion(of.to(self.device))
+            return smooth_motion(motion, TORSO_SMOOTHING).cpu()
+
+        own = avatar.poses.cpu()
+        torso = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
+        return open_track(driving_poses(poses), Track(own, avatar.eye_openness.cpu(), torso), predict)
+
+    @property
+    def latency(self) -> float:
+        """Seconds of sound beyond its moment that a frame needs: what `stream` lags behind by.
+
+        Frame t can be rendered when the sound up to t / 25 + latency has come: the front-end's look-ahead
+        and that of the code's neighbours. Sound of another rate than 16 kHz takes an eighth of a second more.
+
+        Raises:
+            ValueError: the avatar's audio front-end can't stream.
+        """
+        return latency(self)
+
+    def stream(
+        self,
+        chunks: Iterable[Any],
+        poses: Any = None,
+        *,
+        background: Any = None,
+        size: int | None = None,
+        mouth: float = 1.0,
+        ahead: int = 0,
+    ) -> FrameStream:
+        """Frames of a sound that is still arriving, each as soon as it can be known (see `latency`).
+
+        They are the frames that `render` gives for the whole sound. Frame k belongs to k / 25 s of the
+        sound. When the chunks end, silence lies beyond, and the rest follows. It is as lazy as a
+        generator: who takes frames slowly takes chunks slowly.
+
+        Args:
+            chunks: pieces of sound of any length: float32 [N] mono at 16 kHz, or (samples, rate).
+            poses, background, size, mouth: as in `render`; poses are looped for as long as it takes.
+            ahead: how many frames a second thread makes ahead of their use; none where 0.
+
+        Returns:
+            FrameStream, an iterator of uint8 [H, W, 3] (4 when transparent).
+
+        Raises:
+            FileProblem: a file that can't be used.
+            ValueError: a wrong shape, size or value, or the avatar's audio front-end can't stream.
+
+        Example:
+            >>> with engine.stream(microphone(), ahead=2) as frames:    # doctest: +SKIP
+            ...     for frame in frames:
+            ...         show(frame, at=frames.time)
+        """
+        self._check_mouth(mouth)
+        camera = self._camera(size)
+        plate = resolve_background(background, self.avatar.background, camera.height, camera.width)
+        return render_stream(self, chunks, Setting(camera, poses, self._place(plate), mouth), ahead)
+
+    def profile(self, audio: Any, **options: Any) -> Profile:
+        """Where a frame's time goes, stage by stage; see `nldf_engine.profile.profile`."""
+        return profile(self, audio, **options)
+
+    def _camera(self, size: int | None) -> Camera:
+        camera = self.avatar.camera
+        return camera if check_size(size) is None else camera.scaled(size)  # type: ignore[arg-type]
 
     def _place(self, background: Tensor | None) -> Tensor | None:
         return None if background is None else background.to(self.device)
 
+    def _canvas(self, scene: Scene) -> Tensor | None:
+        """Memory to draw one frame of a scene after the other in; the caller's alone."""
+        return None if scene.background is None else torch.empty_like(scene.background)
+
     @torch.no_grad()
-    def _frame(self, scene: _Scene, number: int) -> np.ndarray:
-        layer = self._portrait.layer(
-            scene.camera, scene.poses[number], scene.codes[number], scene.motions[number], self.backend
-        )  # fmt: skip
-        picture = _straight(layer) if scene.background is None else layer.over(scene.background)
-        return to_uint8(picture).cpu().numpy()
+    def _frame(
+        self, scene: Scene, number: int, out: np.ndarray | None = None, canvas: Tensor | None = None
+    ) -> np.ndarray:
+        """Frame `number` of a scene, into `out` uint8 by way of `canvas` float32 where those are given."""
+        drawn = scene.camera, scene.poses[number], scene.codes[number], scene.motions[number]
+        if scene.background is None:
+            picture = _straight(self._portrait.layer(*drawn, self.backend))
+        else:
+            picture = self._portrait.picture(*drawn, scene.background, self.backend, canvas)
+        with stage("pixels"):
+            made = to_uint8(picture, None if out is None else torch.from_numpy(out))
+            return made.cpu().numpy() if out is None else out
 
 
 def _straight(layer: Layer) -> Tensor:

@@ -150,10 +150,10 @@ def test_a_full_disk_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
     clip = engine.render((tone(0.2), RATE))
     original = clip.frames._engine._frame
 
-    def fails(scene: object, number: int) -> np.ndarray:
+    def fails(scene: object, number: int, *buffers: object) -> np.ndarray:
         if number == 3:
             raise OSError(28, "No space left on device")
-        return original(scene, number)
+        return original(scene, number, *buffers)
 
     engine._frame = fails  # type: ignore[method-assign]
     try:
@@ -216,9 +216,9 @@ from avatars import tiny_avatar
 from nldf_engine.engine import Engine
 engine = Engine(tiny_avatar(), torch.device("cpu"))
 original = engine._frame
-def interrupted(scene, number):
+def interrupted(scene, number, *buffers):
     if number == 4: raise KeyboardInterrupt
-    return original(scene, number)
+    return original(scene, number, *buffers)
 engine._frame = interrupted
 engine.render((np.zeros(16000, np.float32), 16000)).save({str(tmp_path / "out.mp4")!r})
 """

@@ -10,6 +10,7 @@ from nldf_engine.audio.frontends import FRONTENDS, Frontend, FrontendConfig, fea
 from nldf_engine.audio.level import SILENT_DB, is_silent, level_db
 from nldf_engine.audio.load import LONGEST_SECONDS, load_audio, read_sound, speech_of
 from nldf_engine.audio.precomputed import load_features
+from nldf_engine.audio.stream import FeatureStream, SoundStream, check_streams, look_ahead_seconds
 from nldf_engine.audio.windows import SAMPLE_RATE, count_frames
 
 __all__ = [
@@ -17,14 +18,18 @@ __all__ = [
     "LONGEST_SECONDS",
     "SAMPLE_RATE",
     "SILENT_DB",
+    "FeatureStream",
     "Frontend",
     "FrontendConfig",
+    "SoundStream",
+    "check_streams",
     "count_frames",
     "features",
     "is_silent",
     "level_db",
     "load_audio",
     "load_features",
+    "look_ahead_seconds",
     "read_sound",
     "speech_of",
 ]

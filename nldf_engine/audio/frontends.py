@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,18 @@ from nldf_engine.audio import mel, precomputed, pretrained
 from nldf_engine.audio.windows import count_frames, windows
 
 LARGEST_DIM = 1 << 16
+
+
+class RowStream(Protocol):
+    """Rows of a sound that is still arriving: those that `Frontend.rows` gives for the whole of it."""
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """The rows [r, D] that these samples [n] float32 complete."""
+        ...
+
+    def finish(self) -> np.ndarray:
+        """The rows that are left when the sound has ended."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,12 +37,16 @@ class Frontend:
         dim: D for a config.
         revision: raised whenever the same sound and config give other features, so that avatars and
             stored features of another revision are refused.
+        stream: makes the rows' stream, and `look_ahead` tells how many samples beyond its moment a frame
+            needs; None where rows depend on the whole sound.
     """
 
     summary: str
     rows: Callable[[np.ndarray, FrontendConfig], np.ndarray]
     dim: Callable[[FrontendConfig], int]
     revision: int = 1
+    stream: Callable[[], RowStream] | None = None
+    look_ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,8 @@ FRONTENDS: dict[str, Frontend] = {
         "29 log-mel bands, no weights, 0.17 s of delay",
         lambda samples, config: mel.mel_rows(samples),
         lambda config: mel.BANDS,
+        stream=mel.MelStream,
+        look_ahead=mel.LOOK_AHEAD,
     ),
     "wav2vec2": Frontend("wav2vec 2.0 through transformers", pretrained.rows, pretrained.dim),
     "hubert": Frontend("HuBERT through transformers", pretrained.rows, pretrained.dim),

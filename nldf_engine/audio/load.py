@@ -20,6 +20,7 @@ MOST_CHANNELS = 64
 LARGEST_SAMPLE = 64.0
 # A stereo mix this far below its channels is two channels in opposite phase.
 CANCELLED_DB = 20.0
+QUALITY = "VHQ"  # of soxr's resampling
 # What a file may be shorter than its header says: encoder delay, rounding to a block.
 MISSING_SECONDS, MISSING_SHARE = 0.25, 0.02
 # Their headers count samples or hold an index; others guess from the bit rate.
@@ -170,7 +171,7 @@ def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
     import soxr
 
     # Constant rate, linear phase, compensated delay: sample n stays at n / rate seconds.
-    made = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
+    made = soxr.resample(samples, rate, SAMPLE_RATE, quality=QUALITY)
     wanted = max(1, round(len(samples) * SAMPLE_RATE / rate))
     return np.pad(made[:wanted], (0, wanted - len(made[:wanted])))
 

@@ -40,6 +40,7 @@ TYPICAL_DB = -36.0  # the level of speech of -26 dBFS, after pre-emphasis
 TYPICAL_ROWS = 25
 RANGE_DB = 50.0
 SCALE = 0.5
+BEFORE_ROW = FFT // 2 - ROW // 2  # samples by which a row's spectrum begins before the row
 
 # What of the sound frame t sees, in samples about its moment 640 t. The last row of the window begins
 # WINDOW - BEFORE - 1 rows later and its spectrum reaches FFT / 2 beyond its middle; the first row's level
@@ -71,15 +72,18 @@ def band_powers(samples: np.ndarray) -> np.ndarray:
     Args:
         samples: [N] float32, mono at 16 kHz.
     """
+    return _powers_of_rows(samples, 0, 0, count_rows(len(samples)))
+
+
+def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> np.ndarray:
+    """`band_powers` of the rows [begun, stop) alone; `samples` begin `offset` samples into the sound."""
     import librosa
 
-    rows = count_rows(len(samples))
-    before = FFT // 2 - ROW // 2
-    powers = np.empty((rows, BANDS), np.float32)
-    with Bar("mel", rows, "row") as bar:
-        for first in range(0, rows, _BLOCK):
-            count = min(_BLOCK, rows - first)
-            begin = first * ROW - before  # of the block's first spectrum
+    powers = np.empty((stop - begun, BANDS), np.float32)
+    with Bar("mel", stop - begun, "row") as bar:
+        for first in range(begun, stop, _BLOCK):
+            count = min(_BLOCK, stop - first)
+            begin = first * ROW - BEFORE_ROW - offset  # of the block's first spectrum, in `samples`
             end = begin + (count - 1) * ROW + FFT
             piece = np.zeros(end - begin + 1, np.float32)
             low, high = max(0, begin - 1), min(len(samples), end)
@@ -87,7 +91,7 @@ def band_powers(samples: np.ndarray) -> np.ndarray:
                 piece[low - begin + 1 : high - begin + 1] = samples[low:high]
             emphasised = piece[1:] - np.float32(PRE_EMPHASIS) * piece[:-1]
             spectra = librosa.stft(emphasised, n_fft=FFT, hop_length=ROW, center=False)
-            powers[first : first + count] = (_filters() @ np.square(np.abs(spectra))).T
+            powers[first - begun : first - begun + count] = (_filters() @ np.square(np.abs(spectra))).T
             bar.step(count)
     return powers
 
@@ -98,11 +102,17 @@ def _exceeded(block: np.ndarray, count: np.ndarray) -> np.ndarray:
     return block[np.arange(len(block)), place]
 
 
-def voice_level(row_db: np.ndarray) -> np.ndarray:
-    """The level of the voice at each row in dB, float32 [R], from the rows' levels [R] in dB (step 3)."""
+def voice_level(row_db: np.ndarray, earlier: np.ndarray | None = None) -> np.ndarray:
+    """The level of the voice at each row in dB, float32 [R] (step 3).
+
+    Args:
+        row_db: [R] the rows' own levels in dB.
+        earlier: those of the rows just before, [any number]; the sound begins with `row_db` where None.
+    """
     rows = len(row_db)
-    before = np.full(LEVEL_ROWS - 1, -np.inf, np.float32)
-    padded = np.concatenate([before, np.where(row_db > ACTIVE_DB, row_db, -np.inf).astype(np.float32)])
+    known = row_db if earlier is None else np.concatenate([earlier[-(LEVEL_ROWS - 1) :], row_db])
+    before = np.full(rows + LEVEL_ROWS - 1 - len(known), -np.inf, np.float32)
+    padded = np.concatenate([before, np.where(known > ACTIVE_DB, known, -np.inf).astype(np.float32)])
     recent = np.lib.stride_tricks.sliding_window_view(padded, LEVEL_ROWS)
     levels = np.empty(rows, np.float32)
     for first in range(0, rows, _BLOCK):
@@ -115,6 +125,15 @@ def voice_level(row_db: np.ndarray) -> np.ndarray:
     return levels
 
 
+def _row_levels(powers: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(powers.sum(1) + np.float32(1e-20))
+
+
+def _compress(powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    gain = 10 ** ((RANGE_DB - levels) / 10)
+    return np.float32(SCALE) * np.log10(1 + powers * gain[:, None]).astype(np.float32)
+
+
 def mel_rows(samples: np.ndarray) -> np.ndarray:
     """Feature rows at 50 Hz, float32 [R, 29], finite for every finite sound and 0 for silence.
 
@@ -122,6 +141,46 @@ def mel_rows(samples: np.ndarray) -> np.ndarray:
         samples: [N] float32, mono at 16 kHz.
     """
     powers = band_powers(samples)
-    row_db = 10 * np.log10(powers.sum(1) + np.float32(1e-20))
-    gain = 10 ** ((RANGE_DB - voice_level(row_db)) / 10)
-    return np.float32(SCALE) * np.log10(1 + powers * gain[:, None]).astype(np.float32)
+    return _compress(powers, voice_level(_row_levels(powers)))
+
+
+class MelStream:
+    """`mel_rows` of a sound that is still arriving: the same rows, each given as soon as it can be known.
+
+    Row r is known from 320 r + 416 samples on. What is kept is the last 32 ms of sound and the levels of
+    the last ten seconds' rows, so that neither memory nor the work for a row grows with the sound.
+    """
+
+    def __init__(self) -> None:
+        _filters()  # loading what makes them takes seconds: now, and not when the first samples are here
+        self._samples = np.zeros(0, np.float32)
+        self._offset = 0  # of the first kept sample in the sound
+        self._rows = 0
+        self._levels = np.zeros(0, np.float32)
+
+    @property
+    def samples(self) -> int:
+        """How many samples have come."""
+        return self._offset + len(self._samples)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """The rows [r, 29] that these samples [n] float32 complete."""
+        self._samples = np.concatenate([self._samples, samples])
+        return self._up_to((self.samples + BEFORE_ROW - FFT) // ROW + 1)
+
+    def finish(self) -> np.ndarray:
+        """The rows that are left when the sound has ended; silence lies beyond. None without any sound."""
+        return self._up_to(count_rows(self.samples) if self.samples else 0)
+
+    def _up_to(self, rows: int) -> np.ndarray:
+        if rows <= self._rows:
+            return np.empty((0, BANDS), np.float32)
+        powers = _powers_of_rows(self._samples, self._offset, self._rows, rows)
+        own = _row_levels(powers)
+        made = _compress(powers, voice_level(own, self._levels))
+        self._levels = np.concatenate([self._levels, own])[-(LEVEL_ROWS - 1) :]
+        self._rows = rows
+        spent = min(len(self._samples), rows * ROW - BEFORE_ROW - 1 - self._offset)
+        if spent > 0:  # a copy, so that a long chunk is not kept for its last samples
+            self._samples, self._offset = self._samples[spent:].copy(), self._offset + spent
+        return made

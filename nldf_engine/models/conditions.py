@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nldf_engine.models.motion import MotionEncoder
 from nldf_engine.nn.audio import AudioEncoder
+from nldf_engine.nn.speech import REACH
 from nldf_engine.rendering.fields import Conditions
 
 # Open eyes have a lid gap of about a quarter of their width; the code holds it on a scale near one.
@@ -58,6 +59,14 @@ class FrameEncoder(nn.Module):
             self.audio = AudioEncoder(
                 config.audio_dim, config.audio_code, config.attention_frames, window=config.audio_window
             )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after a frame its code depends on."""
+        if self.config.motion:
+            return REACH, REACH
+        frames = self.config.attention_frames
+        return frames // 2, frames - frames // 2 - 1
 
     def forward(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, code_dim] for the frames `index` [N] of the clip; all of them where it is None.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine import ops
+from nldf_engine.base.timing import stage
 from nldf_engine.rendering.cameras import Camera
-from nldf_engine.rendering.fields import Field, RayColors, Rays
+from nldf_engine.rendering.fields import Field, Rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoMotion
 
@@ -64,30 +65,40 @@ class Portrait(nn.Module):
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]
 
+    def _seen(
+        self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels in compact order [H W], and colors [n, 3] and opacities [n] of the first n: the field's.
+
+        On CUDA the number of rays that meet the head is waited for.
+        """
+        chunk = chunk or chunk_rays(self.field, pose.device)
+        with stage("rays"):
+            rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
+            order, count = ops.compact_rays(
+                self.region.select(rays.origins[0], rays.directions[0]), backend=backend
+            )
+            chosen = order[: int(count)]
+            kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
+        if not len(chosen):
+            return order, pose.new_zeros(0, 3), pose.new_zeros(0)
+        with stage("network"):
+            parts = [self.field(part, code[None]) for part in kept.chunks(chunk)]
+            color = torch.cat([part.color[0] for part in parts])
+            return order, color, torch.cat([part.opacity[0] for part in parts])
+
     @torch.no_grad()
     def head(
         self, camera: Camera, pose: Tensor, code: Tensor, backend: str, chunk: int | None,
         under: Layer | None = None,
     ) -> Layer:  # fmt: skip
-        """The head over a layer (over nothing where None): pose [4, 4], code [C], `chunk` rays at a time.
-
-        On CUDA the number of rays that meet the head is waited for.
-        """
-        chunk = chunk or chunk_rays(self.field, pose.device)
-        rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
-        order, count = ops.compact_rays(
-            self.region.select(rays.origins[0], rays.directions[0]), backend=backend
-        )
-        chosen = order[: int(count)]
-        colors, opacity = pose.new_zeros(0, 3), pose.new_zeros(0)
-        if len(chosen):
-            kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
-            seen = RayColors.join([self.field(part, code[None]) for part in kept.chunks(chunk)])
-            colors, opacity = seen.color[0].contiguous(), seen.opacity[0].contiguous()
-        behind = None
-        if under is not None:
-            behind = under.color.reshape(-1, 3).contiguous(), under.alpha.reshape(-1).contiguous()
-        color, alpha = ops.composite_rays(colors, opacity, order, behind, backend=backend)
+        """The head over a layer (over nothing where None): pose [4, 4], code [C], `chunk` rays at a time."""
+        order, colors, opacity = self._seen(camera, pose, code, backend, chunk)
+        with stage("composite"):
+            behind = None
+            if under is not None:
+                behind = under.color.reshape(-1, 3).contiguous(), under.alpha.reshape(-1).contiguous()
+            color, alpha = ops.composite_rays(colors, opacity, order, behind, backend=backend)
         return Layer(color.view(camera.height, camera.width, 3), alpha.view(camera.height, camera.width))
 
     def behind(self, camera: Camera, motion: Tensor, pose: Tensor) -> Layer:
@@ -105,9 +116,40 @@ class Portrait(nn.Module):
         backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
         """Head over torso, for any background; rendering only, no gradient flows."""
-        return self.head(camera, pose, code, backend, chunk, self.behind(camera, motion, pose))
+        with stage("composite"):
+            torso = self.behind(camera, motion, pose)
+        return self.head(camera, pose, code, backend, chunk, torso)
+
+    @torch.no_grad()
+    def picture(
+        self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
+        backend: str = "native", out: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[H, W, 3]: `layer(...).over(background)`, without a layer: only the head's own pixels are blended.
+
+        Args:
+            background: [H, W, 3] float32.
+            out: [H, W, 3] float32 to draw into; the result, where it is given.
+        """
+        order, color, opacity = self._seen(camera, pose, code, backend, None)
+        with stage("composite"):
+            picture = torch.empty_like(background) if out is None else out
+            if self.torso.shows():
+                points = self.pixels(camera)[None] / camera.width
+                plate, alpha = self.torso.sample(points, motion[None], pose[None])
+                flat, shape = background.view(-1, 3), (camera.height * camera.width, 3)
+                torch.lerp(flat, plate[0], alpha[0, :, None].expand(shape), out=picture.view(shape))
+            else:
+                picture.copy_(background)
+            pixels, chosen = picture.view(-1, 3), order[: len(opacity)].long()
+            pixels[chosen] = torch.addcmul(color, 1 - opacity[:, None], pixels[chosen])
+            return picture
 
 
-def to_uint8(picture: Tensor) -> Tensor:
-    """Float [0, 1] to uint8, clamped and rounded to the nearest."""
-    return (picture * 255).round_().clamp_(0, 255).to(torch.uint8)
+def to_uint8(picture: Tensor, out: Tensor | None = None) -> Tensor:
+    """Float [0, 1] to uint8, clamped and rounded to the nearest; into `out`, on any device, where given."""
+    levels = (picture * 255).round_().clamp_(0, 255)
+    if out is None:
+        return levels.to(torch.uint8)
+    # Off the device as bytes, a quarter of the floats.
+    return out.copy_(levels if levels.device == out.device else levels.to(torch.uint8))

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.poses import check_poses, load_poses, loop_track, resolve_poses
+from nldf_engine.rendering.poses import check_poses, load_poses
+from nldf_engine.rendering.tracks import LoopedTrack, Track, open_track
 
 
 def swaying(frames: int) -> torch.Tensor:
@@ -19,6 +20,27 @@ def swaying(frames: int) -> torch.Tensor:
     poses[:, 2, 0], poses[:, 2, 2] = -angle.sin(), angle.cos()
     poses[:, 2, 3] = -0.8 + 0.01 * angle
     return poses
+
+
+def still(frames: int) -> torch.Tensor:
+    """A torso that does not move."""
+    return torch.eye(2, 3).repeat(frames, 1, 1)
+
+
+def loop_track(poses: torch.Tensor, eyes: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses and eyes of the first frames of an endless track."""
+    looped = LoopedTrack.of(Track(poses, eyes, still(len(poses)))).at(torch.arange(frames))
+    torch.testing.assert_close(looped.torso, still(frames))
+    return looped.poses, looped.eyes
+
+
+def resolve_poses(
+    spec: object, poses: torch.Tensor, eyes: torch.Tensor, frames: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses and eyes of a clip that `spec` drives."""
+    own = Track(poses, eyes, still(len(poses)))
+    driven = open_track(spec, own, lambda of: still(len(of)))(torch.arange(frames))  # type: ignore[arg-type]
+    return driven.poses, driven.eyes
 
 
 def biggest_step(poses: torch.Tensor) -> float:

@@ -9,9 +9,9 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.avatar import Avatar
 from nldf_engine.engine import Engine
-from nldf_engine.rendering.poses import loop_values, resolve_torso
 from nldf_engine.rendering.torso import TorsoPlate, smooth_motion
 from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
+from nldf_engine.rendering.tracks import LoopedTrack, Track, open_track
 
 CONFIG = TorsoLayerConfig(resolutions=(4, 8), warp_resolutions=(4,), width=8)
 
@@ -113,12 +113,12 @@ def test_the_engine_drives_the_torso_by_its_track_by_hand_or_by_the_poses(tmp_pa
     assert avatar.torso_motion is not None
     silence = torch.zeros(50, 16, 29)
     tracked = engine.render(silence).frames._scene.motions
-    torch.testing.assert_close(tracked, loop_values(avatar.torso_motion, 50))
+    own = LoopedTrack.of(Track(poses, avatar.eye_openness, avatar.torso_motion))
+    torch.testing.assert_close(tracked, own.at(torch.arange(50)).torso)
+    torch.testing.assert_close(tracked[:40], avatar.torso_motion)
     predicted = engine.render(silence, poses.clone()).frames._scene.motions
-    expected = smooth_motion(
-        avatar.portrait.torso.predict_motion(engine.render(silence, poses).frames._scene.poses), 3
-    )
-    torch.testing.assert_close(predicted, expected)
+    expected = smooth_motion(avatar.portrait.torso.predict_motion(poses), 3)
+    torch.testing.assert_close(predicted[:40], expected)
     given = torch.eye(2, 3).repeat(50, 1, 1)
     assert torch.equal(engine.render(silence, torso=given).frames._scene.motions, given)
     with pytest.raises(ValueError, match="torso"):
@@ -137,11 +137,17 @@ def test_another_speakers_torso_track_is_not_taken(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "dataset.json").write_text('{"size": [24, 24]}')
         save_file({"poses": poses, "torso": pixels}, tmp_path / name / "track.safetensors")
-    own = resolve_torso(tmp_path / "own", avatar.poses, motion, 30)
-    assert own is not None and own.shape == (30, 2, 3) and float(own[0, 0, 2]) == 0.5
-    assert resolve_torso(tmp_path / "other", avatar.poses, motion, 30) is None
-    assert resolve_torso("still", avatar.poses, motion, 5) is not None
-    assert resolve_torso(None, avatar.poses, None, 5) is None
+    foreseen = torch.full((2, 3), 7.0)
+    track = Track(avatar.poses, avatar.eye_openness, motion)
+
+    def torso_of(spec: object) -> torch.Tensor:
+        driven = open_track(spec, track, lambda of: foreseen.repeat(len(of), 1, 1))  # type: ignore[arg-type]
+        return driven(torch.arange(30)).torso
+
+    assert float(torso_of(tmp_path / "own")[0, 0, 2]) == 0.5
+    assert torch.equal(torso_of(tmp_path / "other")[3], foreseen)
+    assert torch.equal(torso_of(avatar.poses)[3], foreseen)
+    assert torch.equal(torso_of("still")[3], motion[0])
 
 
 def test_smoothing_keeps_what_is_still_and_calms_what_jumps() -> None:

@@ -1,0 +1,131 @@
+"""How a person moves while speaking: poses, eyes and torso, looped without a jump for clips of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nldf_engine.rendering.poses import check_poses, load_poses, load_torso
+
+LOOP_BLEND_FRAMES = 25
+
+
+@dataclass(frozen=True)
+class Track:
+    """The motion of T frames.
+
+    Args:
+        poses: [T, 4, 4] camera to head.
+        eyes: [T] eye openness.
+        torso: [T, 2, 3] motion of the torso, plate to frame, in units of the frame's width.
+    """
+
+    poses: Tensor
+    eyes: Tensor
+    torso: Tensor
+
+
+def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Rotations [N, 3, 3] between a and b; close ones, so the chord's projection serves for the arc."""
+    mixed = a + share[:, None, None] * (b - a)
+    u, _, v = torch.linalg.svd(mixed)
+    return u @ v
+
+
+@dataclass(frozen=True)
+class LoopedTrack:
+    """A track without end, for any frame number.
+
+    Args:
+        track: of P + P frames: the track, then the track as it is played ever after, begun by a seam.
+    """
+
+    track: Track
+
+    @classmethod
+    def of(cls, track: Track) -> LoopedTrack:
+        """The endless form of a track of P frames.
+
+        After its end it is blended into its beginning over a second, rotations on the rotation group. What
+        frame t shows does not depend on a clip's length, so a stream shows the same as a whole clip.
+        """
+        poses, eyes, torso = track.poses, track.eyes, track.torso
+        length = len(poses)
+        blend = min(LOOP_BLEND_FRAMES, length // 3)
+        if blend < 1:
+            later, later_eyes, later_torso = (v[:1].expand_as(v) for v in (poses, eyes, torso))
+        else:
+            ramp = (torch.arange(blend) + 1) / (blend + 1)
+            share = 1 - ramp * ramp * (3 - 2 * ramp)
+            # Behind its end the track is thought to go on as its own past turned about its last pose, so that
+            # the head neither stops nor turns back at once. Eyes are mirrored: closed is as far as they go.
+            past = torch.arange(length - 2, length - 2 - blend, -1)
+            rotation, place = poses[:, :3, :3], poses[:, :3, 3]
+            onward = rotation[-1] @ rotation[past].transpose(1, 2) @ rotation[-1]
+            later, later_eyes, later_torso = poses.clone(), eyes.clone(), torso.clone()
+            later[:blend, :3, :3] = _rotation_blend(rotation[:blend], onward, share)
+            later[:blend, :3, 3] += share[:, None] * (2 * place[-1] - place[past] - place[:blend])
+            later_eyes[:blend] += share * (eyes[past] - eyes[:blend])
+            later_torso[:blend] += share[:, None, None] * (2 * torso[-1] - torso[past] - torso[:blend])
+        return cls(
+            Track(torch.cat([poses, later]), torch.cat([eyes, later_eyes]), torch.cat([torso, later_torso]))
+        )
+
+    def at(self, index: Tensor) -> Track:
+        """The frames numbered `index` [N] int64, from 0 to any number."""
+        length = len(self.track.poses) // 2
+        place = torch.where(index < length, index, length + index % length)
+        return Track(self.track.poses[place], self.track.eyes[place], self.track.torso[place])
+
+
+def _central(poses: Tensor) -> int:
+    place = poses[:, :3, :].flatten(1)
+    return int((place - place.median(0).values).square().sum(1).argmin())
+
+
+def open_track(
+    spec: str | Path | Tensor | np.ndarray | None,
+    own: Track,
+    predict: Callable[[Tensor], Tensor],
+) -> Callable[[Tensor], Track]:
+    """The motion of the frames numbered [N], for a clip of any length.
+
+    Args:
+        spec: None or "track" (the avatar's own), "still" (its most central pose; the eyes go on as in the
+            track), the path of a pose file or dataset, or [T, 4, 4]. What is shorter than the clip is looped.
+            A torso's motion counts from a frame of its own dataset, so another speaker's means nothing here:
+            a dataset's is taken where its poses begin with the avatar's own.
+        own: the avatar's own.
+        predict: torso motion [T, 2, 3] of poses [T, 4, 4] that come without.
+
+    Raises:
+        FileProblem: the file can't be used.
+        ValueError: given poses are no rigid motions.
+    """
+    looped = LoopedTrack.of(own)
+    torso: Tensor | None = None
+    if spec is None or (isinstance(spec, str) and spec == "track"):
+        return looped.at
+    if isinstance(spec, str) and spec == "still":
+        central = _central(own.poses)
+        poses, torso = own.poses[central : central + 1], own.torso[central : central + 1]
+    elif isinstance(spec, str | Path):
+        poses = load_poses(spec)
+        tracked = load_torso(spec)
+        count = len(own.poses)
+        if tracked is not None and len(tracked) == len(poses) >= count:
+            torso = tracked if torch.equal(poses[:count], own.poses) else None
+    else:
+        poses = check_poses(torch.as_tensor(spec))
+    given = LoopedTrack.of(Track(poses, torch.zeros(len(poses)), predict(poses) if torso is None else torso))
+
+    def at(index: Tensor) -> Track:
+        moved = given.at(index)
+        return Track(moved.poses, looped.at(index).eyes, moved.torso)
+
+    return at
