@@ -26,8 +26,8 @@ from nldf_engine.apps.command import (
 class Train(Command):
     """Train an avatar on a dataset.
 
-    Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a trained radiance field
-    (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes: stopped or killed at any
+    Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
+    trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes: stopped or killed at any
     moment, the same command with --resume goes on from it. Curves: tensorboard --logdir AVATAR.training.
     """
 
