@@ -27,8 +27,9 @@ class Train(Command):
     """Train an avatar on a dataset.
 
     Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
-    trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes: stopped or killed at any
-    moment, the same command with --resume goes on from it. Curves: tensorboard --logdir AVATAR.training.
+    trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes:
+    stopped or killed at any moment, the same command with --resume goes on from it. Curves: tensorboard
+    --logdir AVATAR.training.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
