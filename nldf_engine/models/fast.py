@@ -159,14 +159,18 @@ class GridLightField(nn.Module):
 
         middle = start + sum(planes) / len(planes) * slope
         seen = torch.cat([self.warp_grid(middle, backend=self.backend), 2 * middle - 1], 1)
-        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        hidden = F.relu(
+            self.warp_head(seen.view(frames, count, self.warp_head.sizes[0]), inputs), inplace=True
+        ).flatten(0, 1)
         warp = self.warp_tail(F.relu(self.warp_body(hidden), inplace=True))
         parts = [
             grid(start + z * slope + WARP_SCALE * warp[:, 2 * i : 2 * i + 2], backend=self.backend)
             for i, (z, grid) in enumerate(zip(planes, self.grids, strict=True))
         ]
         features = torch.cat([*parts, warp[:, 2 * len(planes) :]], 1)
-        hidden = F.relu(self.head(features.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        hidden = F.relu(
+            self.head(features.view(frames, count, self.head.sizes[0]), inputs), inplace=True
+        ).flatten(0, 1)
         for layer in self.body:
             hidden = F.relu(layer(hidden), inplace=True)
         out = self.tail(hidden)

@@ -106,7 +106,8 @@ class Portrait(nn.Module):
         if not self.torso.shows():
             empty = motion.new_zeros(camera.height, camera.width)
             return Layer(empty[..., None].expand(-1, -1, 3), empty)
-        color, alpha = self.torso.sample(self.pixels(camera)[None] / camera.width, motion[None], pose[None])
+        points = self.pixels(camera)[None] / camera.width
+        color, alpha = self.torso.sample(points, motion[None], pose[None])
         shape = (camera.height, camera.width)
         return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
 

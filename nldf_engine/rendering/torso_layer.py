@@ -30,6 +30,7 @@ OCCUPANCY = 64
 OCCUPIED = 0.02
 GROWTH = 2
 BOX_MARGIN = 0.1
+PIECE = {"cpu": 4096, "cuda": 1 << 19}
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class TorsoLayer(TorsoMotion):
         cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
         chosen = self.occupancy.view(-1)[cells[:, 1] * OCCUPANCY + cells[:, 0]].nonzero()[:, 0]
         inputs = self._inputs(motion, poses)
-        if frames == 1:
-            inside, rows = unit[chosen][None], inputs
+        if frames == 1:  # in pieces that stay in the cache
+            pieces = unit[chosen].split(PIECE.get(points.device.type, PIECE["cpu"]))
+            out = torch.cat([self._network(piece[None], inputs) for piece in pieces])
         else:
-            inside, rows = unit[chosen][:, None], inputs[chosen // count]
-        out = self._network(inside, rows)
+            out = self._network(unit[chosen][:, None], inputs[chosen // count])
         color = torch.zeros(frames * count, 3, dtype=out.dtype, device=out.device)
         alpha = torch.zeros(frames * count, dtype=out.dtype, device=out.device)
         color = color.index_copy(0, chosen, out[:, :3] + 0.5)
@@ -166,8 +167,12 @@ class TorsoLayer(TorsoMotion):
         frames, count, _ = unit.shape
         flat = unit.flatten(0, 1)
         seen = torch.cat([self.warp_grid(flat, backend=self.backend), 2 * flat - 1], 1)
-        hidden = F.relu(self.warp_head(seen.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        hidden = F.relu(
+            self.warp_head(seen.view(frames, count, self.warp_head.sizes[0]), inputs), inplace=True
+        ).flatten(0, 1)
         moved = flat + WARP_SCALE * self.warp_tail(hidden)
         features = self.grid(moved, backend=self.backend)
-        hidden = F.relu(self.head(features.view(frames, count, -1), inputs), inplace=True).flatten(0, 1)
+        hidden = F.relu(
+            self.head(features.view(frames, count, self.head.sizes[0]), inputs), inplace=True
+        ).flatten(0, 1)
         return self.tail(F.relu(self.body(hidden), inplace=True))

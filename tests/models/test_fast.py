@@ -55,6 +55,12 @@ def test_rays_of_mixed_frames_equal_those_of_whole_frames() -> None:
     torch.testing.assert_close(pieces.segments, whole.segments)
 
 
+def test_no_rays_give_no_colours() -> None:
+    """A culled batch in which no ray may meet the head is empty, and no error."""
+    seen = small()(Rays(torch.zeros(0, 1, 3), torch.ones(0, 1, 3)), torch.zeros(0, 65))
+    assert seen.segments.shape == (0, 1, 2, 3) and seen.opacity.shape == (0, 1)
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     """Grids, warp net, audio net and all layers are reached by the loss."""
     model = small()
