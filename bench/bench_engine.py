@@ -24,7 +24,7 @@ from nldf_engine.base.video import VideoWriter
 from nldf_engine.engine import Engine
 
 RATE = 16000
-FRAMES = {"quick": 12, "normal": 40, "full": 120}
+FRAMES = {"quick": 8, "normal": 40, "full": 120}
 MEMORY = """
 import sys
 import numpy as np, torch

@@ -15,7 +15,7 @@ from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
 from nldf_engine.rendering.portrait import chunk_rays, frame_rays
 
-# The rest of the frame while one parameter varies: small enough for the CPU, the paper's depth for a ray's cost.
+# What the others are while one parameter varies: small enough for a CPU.
 FRAME = {"side": 128, "width": 128, "depth": 18, "segments": 4, "share": 1.0}
 CASES = {
     "side": (128, 256, 512),

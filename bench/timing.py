@@ -96,7 +96,8 @@ class Ceilings:
             source = torch.randint(0, 255, (1 << (30 if cuda else 26),), dtype=torch.uint8, device=device)
             target = source.clone()
             tools = (
-                lambda: torch.mm(a, b, out=out), 2.0 * side**3, lambda: target.copy_(source), 2.0 * len(source)
+                lambda: torch.mm(a, b, out=out), 2.0 * side**3,
+                lambda: target.copy_(source), 2.0 * len(source),
             )  # fmt: skip
             for call in (tools[0], tools[2]):
                 seconds_of(call, device)
@@ -105,6 +106,10 @@ class Ceilings:
 
     def look(self, device: torch.device) -> None:
         """Measures, unless the last measurement is fresh."""
+        with torch.inference_mode(False), torch.no_grad():  # the matrices outlive the caller's mode
+            self._look(device)
+
+    def _look(self, device: torch.device) -> None:
         known = self._best.get(device.type)
         if known and time.monotonic() - self._last[device.type] < self._fresh:
             return

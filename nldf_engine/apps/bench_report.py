@@ -1,4 +1,4 @@
-"""What `nldf bench` shows of its figures: a table for a terminal, and one page of HTML with its charts inside.
+"""What `nldf bench` shows of its figures: a table for a terminal, and one page of HTML with charts.
 
 A row is what `bench/timing.py` makes: a timing, a stage of one, a count of operations, or an absence.
 """
@@ -16,7 +16,7 @@ from nldf_engine.base.files import atomic_path
 Row = Mapping[str, Any]
 BUSY = 0.5  # other processes a core that make a machine busy
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #22262b; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.45 system-ui, sans-serif; color: #22262b; max-width: 72rem; margin: 2rem auto }
 h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; width: 100%; font-size: 13px }
 th, td { text-align: right; padding: .2rem .5rem; white-space: nowrap }
@@ -81,8 +81,9 @@ def table(rows: Sequence[Row]) -> str:
         timed = [row for row in members if row["kind"] == "timing"]
         where = ""
         if timed:
-            kernel = timed[0]["isa"] or "CUDA"
-            where = f"  ({timed[0]['device']}, {kernel}, {timed[0]['threads']} threads, {timed[0]['rounds']} rounds)"
+            first = timed[0]
+            kernel = first["isa"] or "CUDA"
+            where = f"  ({first['device']}, {kernel}, {first['threads']} threads, {first['rounds']} rounds)"
         lines.append(f"{suite}  {case}{where}")
         lines += [_line(row) for row in members]
     return "\n".join(lines)
@@ -95,7 +96,8 @@ def _line(row: Row) -> str:
     if row["kind"] == "count":
         return f"{name}{count(row['flops_per_unit'])}FLOP/{_one(row)}, counted; {row['note']}"
     if row["kind"] == "stage":
-        return f"{name}{seconds(row['p50_s']):>10}  p95 {seconds(row['p95_s']):>8}  {row['share']:5.0%} of the time"
+        times = f"{seconds(row['p50_s']):>10}  p95 {seconds(row['p95_s']):>8}"
+        return f"{name}{times}  {row['share']:5.0%} of the time"
     parts = [f"{seconds(row['median_s']):>10}", f"{count(row['per_second']):>8} {row['unit']}/s"]
     if row["gflops"]:
         parts.append(f"{row['gflops']:8.3g} GFLOP/s {row['ceiling_share']:4.0%} of mm")
@@ -116,8 +118,8 @@ def busy(environment: Row) -> str:
     if waiting is None or not cores or waiting < BUSY * cores:
         return ""
     return (
-        f"The machine was busy when this began ({waiting:.1f} processes on {cores} cores): times and rates are "
-        "too low, ratios hold better, and code that waits for all threads often suffers most."
+        f"The machine was busy when this began ({waiting:.1f} processes on {cores} cores): rates are too "
+        "low. Ratios hold better, yet code that often waits for all of its threads suffers most."
     )
 
 
@@ -180,10 +182,10 @@ def page(figures: Row) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>nldf bench</title>",
         f"<style>{STYLE}</style><h1>nldf bench</h1><p>{escape(_scope(figures))}</p><dl>{facts}</dl>",
         f"<p class=warn>{escape(warning)}</p>" if warning else "",
-        "<p>Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio is "
-        "the median of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the share "
-        "of what torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on a GPU), <b>copy</b> the "
-        "share of what a large copy moved. Operations are those of the formula.</p>",
+        "<p>Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio "
+        "is the median of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the "
+        "share of the best that torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on "
+        "a GPU), <b>copy</b> the share of what a large copy moved. Operations are those of the formula.</p>",
     ]
     for name, suite in suites.items():
         rows = suite["rows"]
@@ -274,7 +276,7 @@ def _chart(suite: str, case: str, rows: Sequence[Row]) -> str:
 
 def _svg(width: int, height: int, title: str, body: str) -> str:
     return (
-        f'<svg width="{width}" height="{height}" role="img" font-size="12" font-family="system-ui, sans-serif">'
+        f'<svg width="{width}" height="{height}" role="img" font-size="12" font-family="sans-serif">'
         f'<title>{escape(title)}</title><text y="14" font-weight="600">{escape(title)}</text>{body}</svg>'
     )
 

@@ -150,8 +150,8 @@ def run_suites(files: Sequence[Path], pace: str = "normal") -> Figures:
                             _failure("import", f"pytest ended with {code}: {said}")
                         )
                 break
-            suite, case = reader.running or ("", "")
-            figures.suites[suite].took(_failure(case, f"its process ended with {code}: {said}"))
+            broken, case = reader.running or ("", "")
+            figures.suites[broken].took(_failure(case, f"its process ended with {code}: {said}"))
             left = left[ended[0] + 1 :]
     figures.seconds = time.monotonic() - start
     for suite in figures.suites.values():  # nothing of it was chosen at this pace, or on this machine
