@@ -46,7 +46,7 @@ SYSTEMS = {
     "adnerf head": System(
         lambda: models.RadianceField(
             models.RadianceFieldConfig(BOUNDS, CONDITIONS, density="softplus")
-        ), 256, 4096,
+        ), 128, 4096,
     ),
 }  # fmt: skip
 

@@ -26,6 +26,12 @@ tr.case td { text-align: left; font-weight: 600; border-top: 1px solid #d9dde2; 
 .bad { color: #c92a2a } .warn { background: #fff3bf; padding: .5rem .8rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem } dd { margin: 0 }
 """
+HOW = """
+Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio is the median
+of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the share of the best that
+torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on a GPU), <b>copy</b> the share of what
+a large copy moved. Operations are those of the formula.
+"""
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#868e96")
 
 
@@ -119,7 +125,8 @@ def busy(environment: Row) -> str:
         return ""
     return (
         f"The machine was busy when this began ({waiting:.1f} processes on {cores} cores): rates are too "
-        "low. Ratios hold better, yet code that often waits for all of its threads suffers most."
+        "low. Ratios hold better, yet code that often waits for all of its threads suffers most: with "
+        "OMP_NUM_THREADS=1 there is nothing to wait for."
     )
 
 
@@ -182,10 +189,7 @@ def page(figures: Row) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>nldf bench</title>",
         f"<style>{STYLE}</style><h1>nldf bench</h1><p>{escape(_scope(figures))}</p><dl>{facts}</dl>",
         f"<p class=warn>{escape(warning)}</p>" if warning else "",
-        "<p>Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio "
-        "is the median of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the "
-        "share of the best that torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on "
-        "a GPU), <b>copy</b> the share of what a large copy moved. Operations are those of the formula.</p>",
+        f"<p>{HOW}</p>",
     ]
     for name, suite in suites.items():
         rows = suite["rows"]
