@@ -149,7 +149,7 @@ fi
 if $DEVICE; then step "matmul" 60 "$PYTHON" bench/gpu.py matmul "$WORK/state/matmul_before.json"; else skip "matmul" "$NO_DEVICE"; fi
 for file in bench/bench_*.py; do
   name="bench $(basename "$file" .py | sed s/^bench_//)"
-  grep -q "device" "$file" || { skip "$name" "it has no device to choose"; continue; }
+  grep -Eq "def test_.*device|cuda" "$file" || { skip "$name" "it has no device to choose"; continue; }
   if $DEVICE; then
     step "$name" 60 "$PYTHON" "${TEST[@]}" --timeout 50 -k cuda "$file" --benchmark-only --benchmark-disable-gc \
       --benchmark-json "$WORK/state/bench_$(basename "$file" .py).json"
