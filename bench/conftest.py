@@ -60,7 +60,9 @@ def case_of(item: Any) -> str:
     called = item.originalname.removeprefix("test_").replace("_", " ")
     given = getattr(item, "callspec", None)
     values = {name: value for name, value in (given.params if given else {}).items() if name != "device"}
-    return ", ".join([called, *(f"{name} {value}" for name, value in values.items())])
+    return ", ".join(
+        [called, *((f"{name} " if name != "name" else "") + str(value) for name, value in values.items())]
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -62,11 +62,11 @@ def count(value: float) -> str:
 
 
 def cases(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
-    """(suite, case, its rows), in order."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """(suite, case, its rows on one device), in order."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["suite"], row["case"]), []).append(row)
-    for (suite, case), members in groups.items():
+        groups.setdefault((row["suite"], row["case"], row.get("device") or ""), []).append(row)
+    for (suite, case, _), members in groups.items():
         yield suite, case, members
 
 

@@ -115,6 +115,15 @@ def test_ratios_come_from_rounds() -> None:
     assert rows[0]["gflops"] == pytest.approx(5e-8) and rows[0]["gb_per_s"] is None
 
 
+def test_devices_are_told_apart() -> None:
+    """A race on two devices makes two groups, whose heads name the device and the kernel."""
+    sizes, one = Sizes(10, "rays", 5.0), (100.0, 10.0)
+    rows = [row_of("forward", "native", [1.0] * 3, sizes, torch.device(d), one) for d in ("cpu", "cuda")]
+    groups = list(bench_report.cases([{"suite": "rays", **row} for row in rows]))
+    assert [members[0]["device"] for _, _, members in groups] == ["cpu", "cuda"]
+    assert "(cuda, CUDA, " in bench_report.table(groups[1][2])
+
+
 def test_counts_are_not_shown_as_timings() -> None:
     """A count of operations has no rate, neither in the table nor on the page."""
     cpu = torch.device("cpu")
