@@ -8,6 +8,12 @@ import torch
 from nldf_engine import ops
 
 NUMBERS = {"near": 0.4, "far": 1.2, "points": 16, "scale": 4.0}
+SIZES = (4096, pytest.param(65536, marks=pytest.mark.thorough))
+
+
+def flops(frequencies: int) -> float:
+    """Of a ray: a point's product, sum and scale (9), then an angle and two functions a frequency."""
+    return 16 * (9 + 3 * 3 * frequencies)
 
 
 def case(device: torch.device, rays: int) -> list[torch.Tensor]:
@@ -18,7 +24,7 @@ def case(device: torch.device, rays: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("frequencies", [0, 10])
-@pytest.mark.parametrize("rays", [4096, 65536])
+@pytest.mark.parametrize("rays", SIZES)
 def test_forward(race, device, rays, frequencies):
     inputs = case(device, rays)
 
@@ -27,16 +33,14 @@ def test_forward(race, device, rays, frequencies):
 
     # Rounding of the points themselves grows with the frequency: 2^9 times half a unit in the last place.
     torch.testing.assert_close(run("native"), run("reference"), rtol=0, atol=5e-4)
-    count = dict.fromkeys(("native", "reference"), rays)
-    moved = dict.fromkeys(count, 4 * rays * (6 + 48 * (2 * frequencies + 1)))
     race(
-        {name: lambda b=name: run(b) for name in count},
-        device=device, units=count, unit="rays", work=moved,
-        rounds=20 if rays == 4096 else 8,
+        {name: lambda b=name: run(b) for name in ("native", "reference")},
+        device=device, units=rays, unit="rays", flops=flops(frequencies),
+        moved=4 * (6 + 48 * (2 * frequencies + 1)),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("rays", [4096, 65536])
+@pytest.mark.parametrize("rays", SIZES)
 def test_half(race, device, rays):
     """The twin makes float32, pads it and rounds it; `float32` is the kernel without the rounding."""
     inputs = case(device, rays)
@@ -46,15 +50,13 @@ def test_half(race, device, rays):
         return ops.encode_beams(*inputs, **numbers, backend=backend)
 
     torch.testing.assert_close(run("native"), run("reference"), rtol=2e-3, atol=1e-3)
-    count = dict.fromkeys(("native", "reference", "float32"), rays)
-    moved = dict.fromkeys(count, 2 * rays * 1008) | {"float32": 4 * rays * 1008}
+    moved = {"native": 2.0 * 1008, "reference": 2.0 * 1008, "float32": 4.0 * 1008}
     race(
         {
             **{name: lambda b=name: run(b) for name in ("native", "reference")},
             "float32": lambda: ops.encode_beams(*inputs, **NUMBERS),
         },
-        device=device, units=count, unit="rays", work=moved,
-        rounds=20 if rays == 4096 else 8,
+        device=device, units=rays, unit="rays", flops=flops(10), moved=moved,
     )  # fmt: skip
 
 
@@ -69,5 +71,7 @@ def test_forward_and_backward(race, device):
 
     for got, want in zip(run("native"), run("reference"), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=5.0)  # gradients are of the order of 2^9 * 16
-    count = dict.fromkeys(("native", "reference"), rays)
-    race({name: lambda b=name: run(b) for name in count}, device=device, units=count, unit="rays")
+    race(
+        {name: lambda b=name: run(b) for name in ("native", "reference")},
+        device=device, units=rays, unit="rays", flops=3 * flops(frequencies), moved=2 * 4 * (6 + 1008),
+    )  # fmt: skip

@@ -23,6 +23,26 @@ SPECS = {
 }
 
 
+NAMES = ("plane", pytest.param("volume", marks=pytest.mark.thorough))
+POINTS = (pytest.param(8192, marks=pytest.mark.thorough), 65536)
+ABSENT = (
+    {}
+    if importlib.util.find_spec("tinycudann")
+    else {"tiny-cuda-nn": "not installed: pip install git+https://github.com/NVlabs/tiny-cuda-nn"}
+)
+
+
+def flops(spec: GridSpec) -> float:
+    """Of a point: on each level its cell (4 a coordinate), 2^D weights, and a product and a sum a feature."""
+    corners = 2**spec.dims
+    return spec.levels * (4 * spec.dims + corners * (spec.dims - 1) + 2 * corners * spec.features)
+
+
+def moved(spec: GridSpec) -> float:
+    """Bytes of a point: its coordinates, the features of the corners, the output."""
+    return 4.0 * (spec.dims + (2**spec.dims + 1) * spec.out_features)
+
+
 def case(device: torch.device, spec: GridSpec, points: int) -> tuple[Tensor, Tensor, Tensor]:
     """Points, table and cotangent."""
     g = torch.Generator().manual_seed(0)
@@ -53,8 +73,8 @@ def contestants(spec: GridSpec) -> dict[str, Callable[[Tensor, Tensor], Tensor]]
     return found
 
 
-@pytest.mark.parametrize("points", [8192, 65536])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward(race, device, name, points):
     spec = SPECS[name]
     x, table, _ = case(device, spec, points)
@@ -63,13 +83,13 @@ def test_forward(race, device, name, points):
         torch.testing.assert_close(runs["native"](x, table), run(x, table), rtol=1e-3, atol=1e-3)
     race(
         {key: lambda run=run: run(x, table) for key, run in runs.items()},
-        device=device, units=dict.fromkeys(runs, points), unit="points", rounds=15,
+        device=device, units=points, unit="points", flops=flops(spec), moved=moved(spec), absent=ABSENT,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", ["table", "table and points"])
-@pytest.mark.parametrize("points", [8192, 65536])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("wanted", ["table", pytest.param("table and points", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_and_backward(race, device, name, points, wanted):
     spec = SPECS[name]
     x, table, v_out = case(device, spec, points)
@@ -88,8 +108,8 @@ def test_forward_and_backward(race, device, name, points, wanted):
         for ours, theirs in zip(want[1:], got[1:], strict=True):
             assert ((ours - theirs).abs() > 1e-3 * theirs.abs().mean()).double().mean() < 1e-3
     race(
-        steps, device=device, units=dict.fromkeys(steps, points), unit="points",
-        rounds=5 if name == "volume" else 11,
+        steps, device=device, units=points, unit="points",
+        flops=(3 if "points" in wanted else 2) * flops(spec), moved=2 * moved(spec), absent=ABSENT,
     )  # fmt: skip
 
 
@@ -132,4 +152,6 @@ def test_against_tiny_cuda_nn(race, name, points):
         "native": lambda: step(ops.encode_grid(x, table, spec), table),
         "tinycudann": lambda: step(peer(x), peer.params),
     }
-    race(runs, device=device, units=dict.fromkeys(runs, points), unit="points")
+    race(
+        runs, device=device, units=points, unit="points", flops=2 * flops(spec), moved=2 * moved(spec)
+    )  # fmt: skip

@@ -1,29 +1,67 @@
-"""NLDF-88 against the AD-NeRF head it was distilled from: whole pipelines, from pixels to composited pixels.
+"""Whole renderers, from pixels to composited pixels: NLDF-88 against the AD-NeRF head it is distilled from.
 
 The light field: 88 layers of 256 over 48 beam coordinates and 64 of audio. The teacher: 64 coarse and 128
-fine samples, resampled, so 256 evaluations of its network a ray. Both come from `nldf_engine.models`, see
+fine samples, resampled, so 256 evaluations of its network a ray. All come from `nldf_engine.models`, see
 the same camera and run in `inference_mode`, each with as many rays a call as suit it best. The audio code
-is one vector a frame: it is made outside, and both networks pay for it once a call, as a bias.
+is one vector a frame: it is made outside, and every network pays for it once a call, as a bias.
+
+Systems that are not here to be timed stand as counts of multiply-adds a ray, of weights alone.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from nldf_engine.models import (
-    ConditionConfig,
-    LightField,
-    LightFieldConfig,
-    RadianceField,
-    RadianceFieldConfig,
-)
+import torch
+
+from bench.timing import count_row
+from nldf_engine import models
+from nldf_engine.models import ConditionConfig
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Field
 from nldf_engine.rendering.portrait import frame_rays
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
-RAYS = {"cpu": {"nldf-88": 4096, "adnerf-head": 256}, "cuda": {"nldf-88": 131072, "adnerf-head": 4096}}
+BOUNDS, CONDITIONS = Bounds(0.6, 1.0), ConditionConfig(eyes=False)
+
+
+@dataclass(frozen=True)
+class System:
+    """A renderer in the race.
+
+    Args:
+        build: makes its field.
+        cpu, cuda: rays a call on each device.
+    """
+
+    build: Callable[[], Field]
+    cpu: int
+    cuda: int
+
+
+# The first is the one that the others are compared with. A new system is one line here.
+SYSTEMS = {
+    "nldf-88": System(lambda: models.LightField(models.LightFieldConfig(BOUNDS, CONDITIONS)), 4096, 131072),
+    "adnerf head": System(
+        lambda: models.RadianceField(
+            models.RadianceFieldConfig(BOUNDS, CONDITIONS, density="softplus")
+        ), 128, 4096,
+    ),
+}  # fmt: skip
+
+# Multiply-adds of one evaluation. AD-NeRF's head: 127 to 256, six of 256 to 256, 383 to 256 (the skip), 283
+# to 128, two of 128 to 128, 128 to 3, 256 to 1. Its torso has 42 more inputs twice, the head's pose.
+HEAD = 127 * 256 + 6 * 256**2 + 383 * 256 + 283 * 128 + 2 * 128**2 + 128 * 3 + 256
+TORSO = HEAD + 2 * 42 * 256
+# DFRF: the head with 256 image features twice, the warp of four references, and slot attention over them.
+DFRF = HEAD + 2 * 256 * 256 + 147_000 + 861_000
+COUNTED = {
+    "adnerf head": 256 * HEAD,
+    "adnerf head + torso": 256 * (HEAD + TORSO),
+    "dfrf 64 + 128 samples": 256 * DFRF,
+    "dfrf 32 + 64 samples": 128 * DFRF,
+}
 
 
 def pixels_of(count: int, device: torch.device) -> torch.Tensor:
@@ -41,40 +79,40 @@ def render(
     return field(frame_rays(CAMERA, pose, pixels, backend), code).over(background)
 
 
-def test_light_field_against_radiance_field(race, device):
-    torch.manual_seed(0)
-    bounds, conditions = Bounds(0.6, 1.0), ConditionConfig(eyes=False)
-    fields = {
-        "nldf-88": LightField(LightFieldConfig(bounds, conditions)),
-        "adnerf-head": RadianceField(RadianceFieldConfig(bounds, conditions, density="softplus")),
-    }
-    macs = {name: field.macs for name, field in fields.items()}
-    assert fields["nldf-88"].network.head.in_features == 112
-    assert sum(isinstance(layer, nn.Linear) for layer in fields["nldf-88"].network.modules()) == 88
+def scene(count: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Pose, pixels, code and background of a call."""
     pose = torch.eye(4, device=device)[None]
     pose[0, :3, 3] = torch.tensor([0.01, -0.02, -0.8])
-    code = torch.randn(1, 64).to(device)
-    rays = RAYS[device.type]
+    g = torch.Generator().manual_seed(1)
+    code, shade = torch.randn(1, 64, generator=g), torch.rand(1, count, 1, generator=g)
+    return pose, pixels_of(count, device), code.to(device), shade.expand(-1, -1, 3).contiguous().to(device)
+
+
+def test_pipelines(race, device):
+    torch.manual_seed(0)
+    fields = {name: system.build() for name, system in SYSTEMS.items()}
+    assert fields["nldf-88"].network.head.in_features == 112
+    assert len(fields["nldf-88"].network.blocks) == 43
+    rays = {name: getattr(system, device.type) for name, system in SYSTEMS.items()}
     with torch.inference_mode():
         scenes = {}
         for name, field in fields.items():
             field.to(device).eval()
-            pixels = pixels_of(rays[name], device)
-            scenes[name] = (pose, pixels, code, torch.rand_like(pixels[..., :1]).expand(-1, -1, 3))
-            few = (pose, pixels[:, :64], code, scenes[name][3][:, :64])
+            scenes[name] = scene(rays[name], device)
+            few = scene(64, device)
             got = render(field, *few)
             field.backend = "reference"
             want = render(field, *few, backend="reference")
             field.backend = "native"
             torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
             assert 0 < float(got.std()) < 10, "the rendered pixels don't vary: nothing is being computed"
-        names = {name: f"{name} {macs[name] / 1e6:.2f} MMAC/ray" for name in fields}
+        nldf = fields["nldf-88"].macs
         race(
-            {names[name]: lambda name=name: render(fields[name], *scenes[name]) for name in fields},
-            device=device,
-            units={names[name]: rays[name] for name in fields},
-            unit="rays",
-            work={names[name]: 2 * macs[name] * rays[name] for name in fields},
-            work_unit="GFLOP/s",
-            rounds=8,
-        )
+            {name: lambda name=name: render(fields[name], *scenes[name]) for name in fields},
+            device=device, units=rays, unit="rays",
+            flops={name: 2.0 * field.macs for name, field in fields.items()},
+            more=[
+                count_row("counts", name, "rays", 2.0 * macs, f"{macs / nldf:.1f} times nldf-88's")
+                for name, macs in COUNTED.items()
+            ],
+        )  # fmt: skip

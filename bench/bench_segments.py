@@ -7,6 +7,10 @@ import torch
 
 from nldf_engine import ops
 
+RAYS = (1024, pytest.param(8192, marks=pytest.mark.thorough))
+# Of a sample: its optical depth, exponential, opacity, transmittance and weight (6), three colours (6).
+FLOPS = 12.0
+
 
 def case(device: torch.device, rays: int, samples: int) -> list[torch.Tensor]:
     """A third of the samples empty, as in a trained field."""
@@ -18,7 +22,7 @@ def case(device: torch.device, rays: int, samples: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4)])
-@pytest.mark.parametrize("rays", [1024, 8192])
+@pytest.mark.parametrize("rays", RAYS)
 def test_forward(race, device, rays, samples, segments):
     inputs = case(device, rays, samples)
 
@@ -27,15 +31,14 @@ def test_forward(race, device, rays, samples, segments):
 
     for got, want in zip(run("native"), run("reference"), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-    count = dict.fromkeys(("native", "reference"), rays)
-    moved = dict.fromkeys(count, 4 * rays * (5 * samples + 3 * segments + 1))
     race(
-        {name: lambda b=name: run(b) for name in count},
-        device=device, units=count, unit="rays", work=moved,
+        {name: lambda b=name: run(b) for name in ("native", "reference")},
+        device=device, units=rays, unit="rays", flops=FLOPS * samples,
+        moved=4 * (5 * samples + 3 * segments + 1),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("rays", [1024, 8192])
+@pytest.mark.parametrize("rays", RAYS)
 def test_forward_and_backward(race, device, rays):
     samples, segments = 192, 4
     sigma, rgb, delta = case(device, rays, samples)
@@ -49,8 +52,8 @@ def test_forward_and_backward(race, device, rays):
 
     for got, want in zip(run("native"), run("reference"), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
-    count = dict.fromkeys(("native", "reference"), rays)
     race(
-        {name: lambda b=name: run(b) for name in count},
-        device=device, units=count, unit="rays", rounds=20 if rays == 1024 else 8,
+        {name: lambda b=name: run(b) for name in ("native", "reference")},
+        device=device, units=rays, unit="rays", flops=3 * FLOPS * samples,
+        moved=4 * (5 + 9) * samples,
     )  # fmt: skip

@@ -1,29 +1,116 @@
-"""What the benches share: devices, and races whose contestants take turns.
+"""What the benches share: devices, paces, and races (bench/timing.py) as a fixture.
 
-A race times its contestants in turns within one run, so that a slow spell of the machine hits all of
-them, and compares medians. The contestant named first is pytest-benchmark's; the others' times, the
-ratios and the work go into its JSON as `extra_info`, and into a table at the end of the run.
+The contestant named first is pytest-benchmark's; every contestant's row goes into its JSON as
+`extra_info["rows"]`, and into a table at the end of the run.
 
-    python -m pytest bench/bench_segments.py --benchmark-json=segments.json
+    python -m pytest bench/bench_segments.py --pace quick --benchmark-json=segments.json
+
+`nldf bench` reads along: where NLDF_BENCH_EVENTS names a file, every event is a line of JSON in it.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+import json
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bench.timing import (
+    PACES,
+    SCALE,
+    Ceilings,
+    Pace,
+    Row,
+    Sizes,
+    absent_row,
+    compare,
+    environment,
+    load,
+    row_of,
+    seconds_of,
+)
 from nldf_engine import ops
 from nldf_engine.base.memory import keep_freed_memory
 
 Race = Callable[..., None]
-_ROWS: list[str] = []
+_TABLE: list[tuple[str, Row]] = []
 # Without it a race times the system's page faults, which on virtual machines can outweigh the arithmetic.
 keep_freed_memory()
+
+
+def event(kind: str, **values: Any) -> None:
+    """Tells `nldf bench` what happened."""
+    file = os.environ.get("NLDF_BENCH_EVENTS")
+    if file:
+        with open(file, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"event": kind, **values}) + "\n")
+
+
+def suite_of(path: str | Path) -> str:
+    """The suite's name, of its file."""
+    return Path(str(path)).stem.removeprefix("bench_")
+
+
+def case_of(item: Any) -> str:
+    """What a test does, in words: its name and its parameters but the device."""
+    called = item.originalname.removeprefix("test_").replace("_", " ")
+    given = getattr(item, "callspec", None)
+    values = {name: value for name, value in (given.params if given else {}).items() if name != "device"}
+    return ", ".join(
+        [called, *((f"{name} " if name != "name" else "") + str(value) for name, value in values.items())]
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pace", choices=sorted(PACES), default="normal", help="how thorough the benches are")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: a case that the quick pace leaves out")
+    config.addinivalue_line("markers", "full: a case that only the full pace takes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    pace = config.getoption("--pace")
+    left_out = {"quick": {"thorough", "full"}, "normal": {"full"}, "full": set()}[pace]
+    chosen = [item for item in items if not any(item.get_closest_marker(name) for name in left_out)]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    event("begin", total=len(session.items), environment=environment())
+
+
+def pytest_runtest_logstart(nodeid: str, location: tuple[str, int | None, str]) -> None:
+    event("start", suite=suite_of(nodeid.partition("::")[0]), case=location[2])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        detail = ""
+        if report.skipped:
+            detail = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        elif report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            detail = (crash.message if crash else str(report.longrepr)).strip().splitlines()[0][:300]
+        suite = suite_of(report.nodeid.partition("::")[0])
+        event("done", suite=suite, case=report.location[2], outcome=report.outcome, detail=detail)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        lines = [line for line in str(report.longrepr).splitlines() if line.strip()]
+        event("done", suite=suite_of(report.nodeid), case="import", outcome="failed", detail=lines[-1][:300])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    event("end", load=load())
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -38,79 +125,115 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture
-def race(benchmark: Any, request: pytest.FixtureRequest) -> Race:
+def pace(request: pytest.FixtureRequest) -> Pace:
+    """How thorough this run is."""
+    return PACES[request.config.getoption("--pace")]
+
+
+@pytest.fixture(scope="session")
+def ceilings(request: pytest.FixtureRequest) -> Ceilings:
+    """What the devices give to a product and to a copy."""
+    return Ceilings(PACES[request.config.getoption("--pace")].fresh)
+
+
+@pytest.fixture
+def record(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[list[Row]], None]:
+    """record(rows): puts rows into the JSON and the table."""
+
+    def keep(rows: list[Row]) -> None:
+        suite = suite_of(request.path)
+        rows = [{"suite": suite, **row} for row in rows]
+        benchmark.extra_info.setdefault("rows", []).extend(rows)
+        _TABLE.extend((suite, row) for row in rows)
+        event("rows", rows=rows)
+
+    return keep
+
+
+@pytest.fixture
+def race(
+    benchmark: Any, request: pytest.FixtureRequest, ceilings: Ceilings, pace: Pace,
+    record: Callable[[list[Row]], None],
+) -> Race:  # fmt: skip
     """race({"native": f, "reference": g}, ...): times all in turns; see `run` below."""
 
     def run(
         contestants: Mapping[str, Callable[[], Any]],
         *,
         device: torch.device,
-        units: Mapping[str, float],
+        units: float | Mapping[str, float],
         unit: str,
+        flops: float | Mapping[str, float] = 0.0,
+        moved: float | Mapping[str, float] = 0.0,
         work: Mapping[str, float] | None = None,
         work_unit: str = "GB/s",
-        rounds: int = 20,
+        rounds: int | None = None,
+        absent: Mapping[str, str] | None = None,
+        more: list[Row] | None = None,
+        case: str | None = None,
     ) -> None:
-        """Times the contestants in turns and prints one row each.
+        """Times the contestants in turns, a row each.
 
         Args:
             contestants: what to call; the first is the one that the others are compared with.
             device: where they run; CUDA is synchronised behind every call.
-            units: how many `unit` (rays, pixels) each call treats.
-            work: bytes or floating-point operations of each call, for the rate in `work_unit`.
-            rounds: how often each is called; two more rounds warm up.
+            units: how many `unit` (rays, points) each call treats.
+            flops, moved: operations and bytes a unit, see `Sizes`.
+            work: in their place: bytes or operations of each whole call, for the rate in `work_unit`.
+            rounds: how often each is called at most; the pace says how long all may take.
+            absent: contestants that can't run here, and why.
+            more: further rows, of what isn't timed.
+            case: what is raced; the test's name where None.
         """
+
+        def of(value: float | Mapping[str, float], name: str) -> float:
+            return float(value[name] if isinstance(value, Mapping) else value)
+
+        where = case or case_of(request.node)
+        sizes = {}
+        for name in contestants:
+            count, each = of(units, name), {"flops": of(flops, name), "moved": of(moved, name)}
+            if work is not None:
+                amount = work[name] * SCALE[work_unit] / count
+                each["moved" if work_unit == "GB/s" else "flops"] = amount
+            sizes[name] = Sizes(count, unit, **each)
+        first, *rivals = contestants
+        if benchmark.disabled:
+            for call in contestants.values():
+                seconds_of(call, device)
+            benchmark(contestants[first])
+            return
+        ceilings.look(device)
+        one = sum(seconds_of(call, device) for call in contestants.values())  # caches, lazily made buffers
+        if one < pace.seconds:
+            one = sum(seconds_of(call, device) for call in contestants.values())
+        turns = min(max(int(pace.seconds / one), pace.least), rounds or pace.most, pace.most)
         times: dict[str, list[float]] = {name: [] for name in contestants}
 
         def timed(name: str) -> None:
-            start = time.perf_counter()
-            contestants[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times[name].append(time.perf_counter() - start)
-
-        first, *rivals = contestants
+            times[name].append(seconds_of(contestants[name], device))
 
         def rivals_turn() -> None:
+            ceilings.look(device)
             for name in rivals:
                 timed(name)
 
-        benchmark.pedantic(timed, args=(first,), setup=rivals_turn, rounds=rounds, warmup_rounds=2)
-        if len(times[first]) < 3:  # --benchmark-disable calls everything once, untimed
-            return
-        medians = {name: statistics.median(values[2:]) for name, values in times.items()}
-        where = f"{request.path.stem} {request.node.name}".removeprefix("bench_")
-        info: dict[str, Any] = {"threads": torch.get_num_threads(), "device": str(device)}
-        _ROWS.append(where)
-        for name, median in medians.items():
-            rate = units[name] / median
-            speedup = rate / (units[first] / medians[first])
-            row = f"  {name:<32} {median * 1e3:10.3f} ms  {rate:12.4g} {unit}/s"
-            info[name] = {"median_s": median, f"{unit}_per_s": rate, "times_s": times[name][2:]}
-            if work is not None:
-                done = work[name] / median / 1e9
-                info[name][work_unit] = done
-                row += f"  {done:8.2f} {work_unit}"
-            if name != first:
-                per_round = sorted(
-                    (b / units[name]) / (a / units[first])
-                    for a, b in zip(times[first][2:], times[name][2:], strict=True)
-                )
-                low, high = per_round[len(per_round) // 4], per_round[-1 - len(per_round) // 4]
-                info[f"{first}_over_{name}"] = {"ratio": 1 / speedup, "quartiles": [low, high]}
-                row += f"  {first} is {1 / speedup:.2f}x as fast [{low:.2f}-{high:.2f}]"
-            _ROWS.append(row)
-        benchmark.extra_info.update(info)
+        benchmark.pedantic(timed, args=(first,), setup=rivals_turn, rounds=turns)
+        ceiling = ceilings.best(device)
+        rows = [row_of(where, name, times[name], sizes[name], device, ceiling) for name in contestants]
+        compare(rows, times)
+        rows += [absent_row(where, name, device, why) for name, why in (absent or {}).items()]
+        record(rows + (more or []))
 
     return run
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints the races' rows."""
-    if _ROWS:
-        terminalreporter.section(
-            f"races: medians of turns in this run, {torch.get_num_threads()} CPU threads; "
-            "ratio of medians [quartiles of the ratio by round]"
-        )
-        for row in _ROWS:
-            terminalreporter.write_line(row)
+    """Prints the rows."""
+    if not _TABLE:
+        return
+    from nldf_engine.apps.bench_report import table
+
+    terminalreporter.section("medians of turns in this run; ratio by round [quartiles]")
+    for line in table([row for _, row in _TABLE]).splitlines():
+        terminalreporter.write_line(line)

@@ -180,11 +180,32 @@ def merge(state: str, file: str) -> None:
     part = Path(f"{file}.part")
     part.write_text(json.dumps(report, indent=1))
     part.replace(file)
+    page(report, Path(file).parent)
     for outcome in ("failed", "not run"):
         chosen = [step for step in steps if step["outcome"] == outcome]
         print(f"{outcome}: {len(chosen)} of {len(steps)} steps")
         for step in chosen:
             print(f"  {step['step']}: {step['detail']}")
+
+
+def page(report: dict[str, Any], folder: Path) -> None:
+    """Writes the benches' rows as the page that `nldf bench --report` makes, bench.html."""
+    try:
+        from nldf_engine.apps.bench_report import write_page
+    except ImportError as error:
+        print(f"no bench.html: {error}")
+        return
+    suites: dict[str, Any] = {}
+    for name, benches in report["suites"].items():
+        rows = [row for bench in benches for row in bench.get("rows", [])]
+        failed = [step for step in report["steps"] if step["step"] == f"bench {name}"]
+        problems = [{"case": "", "detail": step["detail"]} for step in failed if step["outcome"] == "failed"]
+        suites[name] = {"rows": rows, "problems": problems, "skipped": []}
+    seconds = sum(step["seconds"] for step in report["steps"])
+    figures = {
+        "environment": report["environment"] or {}, "pace": "normal", "seconds": seconds, "suites": suites
+    }  # fmt: skip
+    print(f"{write_page(folder, figures)}: the benches as a page")
 
 
 def main(arguments: list[str]) -> None:

@@ -6,7 +6,8 @@
 #     bash bench/gpu.sh --dry-run              # without a GPU: everything up to the first launch
 #
 # Writes $OUT/results.json (every step with its outcome and seconds, the environment, the 8192^3 matrix
-# product and every bench), $OUT/log.txt (what the steps said), $OUT/golden.tar.gz and ncu's tables.
+# product and every bench), $OUT/bench.html (the benches as a page), $OUT/log.txt (what the steps said),
+# $OUT/golden.tar.gz and ncu's tables.
 # Every step has a time limit, and a step that fails or hangs doesn't keep the later ones from running.
 # Exit code: 0 if no step failed, 1 otherwise. Steps that need what isn't here (a device, compute-sanitizer,
 # ncu) are recorded as "not run" with the reason, and are no failures; on a machine with a device a test
@@ -41,7 +42,7 @@ mkdir -p "$WORK/state" "$WORK/site"
 STEPS=$WORK/state/steps.jsonl
 LOG=$OUT/log.txt
 : >"$LOG"
-rm -f "$OUT"/results.json "$OUT"/golden.tar.gz "$OUT"/ncu_*.txt
+rm -f "$OUT"/results.json "$OUT"/bench.html "$OUT"/golden.tar.gz "$OUT"/ncu_*.txt
 export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}" PATH="$WORK/site/bin:$PATH"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 SECONDS=0
@@ -148,7 +149,7 @@ fi
 if $DEVICE; then step "matmul" 60 "$PYTHON" bench/gpu.py matmul "$WORK/state/matmul_before.json"; else skip "matmul" "$NO_DEVICE"; fi
 for file in bench/bench_*.py; do
   name="bench $(basename "$file" .py | sed s/^bench_//)"
-  grep -q "device" "$file" || { skip "$name" "it has no device to choose"; continue; }
+  grep -Eq "def test_.*device|cuda" "$file" || { skip "$name" "it has no device to choose"; continue; }
   if $DEVICE; then
     step "$name" 60 "$PYTHON" "${TEST[@]}" --timeout 50 -k cuda "$file" --benchmark-only --benchmark-disable-gc \
       --benchmark-json "$WORK/state/bench_$(basename "$file" .py).json"

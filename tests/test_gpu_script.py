@@ -44,14 +44,17 @@ def test_report_keeps_what_was_measured(tmp_path):
     (tmp_path / "steps.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
     (tmp_path / "matmul_before.json").write_text('{"float16_tflops": 700.0}')
     (tmp_path / "matmul_after.json").write_text('{"float16_tf')
-    bench = {"benchmarks": [{"name": "test_forward[cuda-64]", "params": {}, "extra_info": {"threads": 2}}]}
+    row = {"suite": "beams", "case": "forward", "name": "peer", "kind": "absent", "note": "not installed"}
+    info = {"threads": 2, "rows": [row]}
+    bench = {"benchmarks": [{"name": "test_forward[cuda-64]", "params": {}, "extra_info": info}]}
     (tmp_path / "bench_bench_beams.json").write_text(json.dumps(bench))
     done = gpu("merge", tmp_path, tmp_path / "results.json")
     assert done.returncode == 0 and "not run: 1 of 2" in done.stdout and "no ncu" in done.stdout
     report = json.loads((tmp_path / "results.json").read_text())
     assert report["steps"] == steps and report["environment"] is None
     assert report["matmul"] == {"before": {"float16_tflops": 700.0}, "after": None}
-    assert report["suites"]["beams"] == [{"name": "test_forward[cuda-64]", "params": {}, "threads": 2}]
+    assert report["suites"]["beams"] == [{"name": "test_forward[cuda-64]", "params": {}, **info}]
+    assert "not run: not installed" in (tmp_path / "bench.html").read_text()
 
 
 def test_small_calls_run():

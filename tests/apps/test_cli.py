@@ -33,7 +33,7 @@ FLAGS = {
     "evaluate": {"--output", "--split", "--frames", "--torso", "--size", "--device", "--json"},
     "export": {"--layout", "--output", "--json"},
     "import": {"--output", "--size", "--json"},
-    "bench": {"--json"},
+    "bench": {"--quick", "--full", "--report", "--json"},
     "doctor": {"--json"},
     "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json"},
 }

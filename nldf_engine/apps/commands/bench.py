@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.command import Command, UsageError, value
-from nldf_engine.base.errors import FileProblem, MissingBackend
+from nldf_engine.apps.command import Command, Json, UsageError, optional, save_figures, value
+from nldf_engine.base.errors import FileProblem, MissingBackend, NldfError
 
 
 @dataclass(frozen=True)
@@ -18,46 +17,67 @@ class Bench(Command):
     """Time the kernels and models on this machine.
 
     Each suite is a file bench/bench_SUITE.py of the source folder; every kernel is checked against its
-    slow twin before it is timed, and speed-ups are ratios within one run.
+    slow twin before it is timed, and speed-ups are ratios within one run. It takes about three minutes on
+    two free cores, and is best run while nothing else is.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf bench",
-        "nldf bench segments resmlp --json figures.json",
+        "nldf bench --quick",
+        "nldf bench segments resmlp --json figures.json --report report",
     )
-    when_stopped: ClassVar[str] = "no figures were written: run the same command again"
+    when_stopped: ClassVar[str] = "no file was written: run the same command again"
+    fills: ClassVar[tuple[str, ...]] = ("report",)
 
     suites: Annotated[tuple[str, ...], Positional, value("SUITE")] = ()
     """which suites; by default all of them"""
-    json: Annotated[Path, value("FILE")] = Path(".benchmarks/latest.json")
-    """where the figures go"""
+    quick: bool = False
+    """half a minute: fewer cases, fewer rounds"""
+    full: bool = False
+    """every case, 512 x 512 frames and torch.compile too; takes a quarter of an hour"""
+    report: Annotated[Path | None, optional("FOLDER")] = None
+    """write a page of tables and charts here, bench.html, which needs no other file"""
+    json: Json = None
+    """write the figures here"""
 
     def run(self) -> int:
-        """Runs the suites in an interpreter of their own, and prints where the figures are."""
+        """Runs the suites, and prints a table.
+
+        Raises:
+            NldfError: a suite failed; the others' figures are printed and written all the same.
+        """
+        if self.quick and self.full:
+            raise UsageError("--quick and --full exclude each other")
         import importlib.util
-        import subprocess
+
+        from nldf_engine.base.files import check_writable
 
         files = suite_files(self.suites)
+        if self.report is not None:
+            check_writable(self.report, folder=True)
         if importlib.util.find_spec("pytest_benchmark") is None:
             from nldf_engine.apps.libraries import mend
 
             raise MissingBackend("pytest-benchmark is not installed", mend("pytest_benchmark"))
-        from nldf_engine.base.files import atomic_path
+        from nldf_engine.apps.bench_report import summary, write_page
+        from nldf_engine.apps.bench_run import run_suites
 
-        with atomic_path(self.json) as figures:
-            done = subprocess.run(
-                [
-                    *(sys.executable, "-m", "pytest", *map(str, files)),
-                    *("--benchmark-only", "--benchmark-disable-gc", f"--benchmark-json={figures}", "-q"),
-                    *("-p", "no:cacheprovider", "-o", "timeout=0"),
-                ],
-                cwd=files[0].parent.parent,
-                check=False,
-            )
-            if done.returncode:
-                raise FileProblem(files[0].parent, "a suite failed; its output stands above")
-        print(f"{self.json}: the figures of {len(files)} suites")
+        found = run_suites(files, "quick" if self.quick else "full" if self.full else "normal")
+        figures = found.to_json()
+        print(summary(figures))
+        save_figures(self.json, figures)
+        if self.report is not None:
+            print(f"{write_page(self.report, figures)}: the report")
+        if found.failed:
+            raise NldfError(f"failed: {', '.join(found.failed)}; why stands above")
         return 0
+
+
+def suites_folder() -> Path:
+    """Where the suites are: beside the package in a source folder."""
+    import nldf_engine
+
+    return Path(str(nldf_engine.__file__)).resolve().parent.parent / "bench"
 
 
 def suite_files(names: tuple[str, ...]) -> list[Path]:
@@ -67,9 +87,7 @@ def suite_files(names: tuple[str, ...]) -> list[Path]:
         FileProblem: the package was not installed from a source folder that is still there.
         UsageError: there is no suite of that name.
     """
-    import nldf_engine
-
-    folder = Path(str(nldf_engine.__file__)).resolve().parent.parent / "bench"
+    folder = suites_folder()
     found = {path.stem.removeprefix("bench_"): path for path in sorted(folder.glob("bench_*.py"))}
     if not found:
         raise FileProblem(
@@ -80,4 +98,4 @@ def suite_files(names: tuple[str, ...]) -> list[Path]:
     for name in names:
         if name not in found:
             raise UsageError(f"there is no suite {name!r}; there are {', '.join(found)}")
-    return [found[name] for name in names] if names else list(found.values())
+    return [found[name] for name in dict.fromkeys(names)] if names else list(found.values())

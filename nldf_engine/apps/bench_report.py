@@ -1,0 +1,334 @@
+"""What `nldf bench` shows of its figures: a table for a terminal, and one page of HTML with charts.
+
+A row is what `bench/timing.py` makes: a timing, a stage of one, a count of operations, or an absence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nldf_engine.base.files import atomic_path
+
+Row = Mapping[str, Any]
+BUSY = 0.5  # other processes a core that make a machine busy
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #22262b; max-width: 72rem; margin: 2rem auto }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
+table { border-collapse: collapse; width: 100%; font-size: 13px }
+th, td { text-align: right; padding: .2rem .5rem; white-space: nowrap }
+th { border-bottom: 1px solid #8a9199; font-weight: 600 }
+td.name, th.name, td.note { text-align: left } td.note { white-space: normal; color: #5c636b }
+tr.case td { text-align: left; font-weight: 600; border-top: 1px solid #d9dde2; padding-top: .5rem }
+.bad { color: #c92a2a } .warn { background: #fff3bf; padding: .5rem .8rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem } dd { margin: 0 }
+"""
+HOW = """
+Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio is the median
+of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the share of the best that
+torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on a GPU), <b>copy</b> the share of what
+a large copy moved. Operations are those of the formula.
+"""
+COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#868e96")
+
+
+def seconds(value: float) -> str:
+    """A time with a unit that fits.
+
+    Example:
+        >>> seconds(0.00123), seconds(2.5)
+        ('1.23 ms', '2.5 s')
+    """
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= 0.9995 * scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def count(value: float) -> str:
+    """A number with a prefix that fits.
+
+    Example:
+        >>> count(11_336_000.0), count(950)
+        ('11.3 M', '950')
+    """
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * scale:
+            return f"{value / scale:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def cases(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """(suite, case, its rows on one device), in order."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["suite"], row["case"], row.get("device") or ""), []).append(row)
+    for (suite, case, _), members in groups.items():
+        yield suite, case, members
+
+
+def versus(row: Row) -> str:
+    """How the row's contestant compares with the first of its race."""
+    if row.get("first_over_this") is None:
+        return ""
+    low, high = row["quartiles"]
+    if row["first_over_this"] < 1:
+        return f"{1 / row['first_over_this']:.2f}x as fast as {row['first']} [{1 / high:.2f}-{1 / low:.2f}]"
+    return f"{row['first']} is {row['first_over_this']:.2f}x as fast [{low:.2f}-{high:.2f}]"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text."""
+    lines = []
+    for suite, case, members in cases(rows):
+        timed = [row for row in members if row["kind"] == "timing"]
+        where = ""
+        if timed:
+            first = timed[0]
+            kernel = first["isa"] or "CUDA"
+            where = f"  ({first['device']}, {kernel}, {first['threads']} threads, {first['rounds']} rounds)"
+        lines.append(f"{suite}  {case}{where}")
+        lines += [_line(row) for row in members]
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    name = f"    {row['name']:<22}"
+    if row["kind"] == "absent":
+        return f"{name}not run: {row['note']}"
+    if row["kind"] == "count":
+        return f"{name}{count(row['flops_per_unit'])}FLOP/{_one(row)}, counted; {row['note']}"
+    if row["kind"] == "stage":
+        times = f"{seconds(row['p50_s']):>10}  p95 {seconds(row['p95_s']):>8}"
+        return f"{name}{times}  {row['share']:5.0%} of the time"
+    parts = [f"{seconds(row['median_s']):>10}", f"{count(row['per_second']):>8} {row['unit']}/s"]
+    if row["gflops"]:
+        parts.append(f"{row['gflops']:8.3g} GFLOP/s {row['ceiling_share']:4.0%} of mm")
+    if row["gb_per_s"]:
+        parts.append(f"{row['gb_per_s']:6.3g} GB/s {row['copy_share']:4.0%} of copy")
+    if row.get("peak_ram_bytes"):
+        parts.append(f"p95 {seconds(row['p95_s'])}  peak memory {row['peak_ram_bytes'] / 2**20:.0f} MiB")
+    return "  ".join([name + parts[0], *parts[1:], *filter(None, [versus(row)])])
+
+
+def _one(row: Row) -> str:
+    return str(row["unit"]).removesuffix("s")
+
+
+def busy(environment: Row) -> str:
+    """A warning where other processes took the machine's time; empty where they didn't."""
+    waiting, cores = environment.get("load"), environment.get("cores")
+    if waiting is None or not cores or waiting < BUSY * cores:
+        return ""
+    return (
+        f"The machine was busy when this began ({waiting:.1f} processes on {cores} cores): rates are too "
+        "low. Ratios hold better, yet code that often waits for all of its threads suffers most: with "
+        "OMP_NUM_THREADS=1 there is nothing to wait for."
+    )
+
+
+def told(environment: Row) -> list[tuple[str, str]]:
+    """The machine and the versions, as (what, value)."""
+    kernels = environment.get("kernels") or {}
+    cores, threads = environment.get("cores"), environment.get("threads")
+    pairs = [
+        ("made", environment.get("made")),
+        (
+            "processor",
+            environment.get("processor") and f"{environment['processor']}, {cores} cores, {threads} threads",
+        ),
+        ("system", environment.get("system")),
+        ("GPU", environment.get("gpu") or (environment.get("device") or {}).get("name")),
+        ("CPU kernels", kernels.get("cpu_isa")),
+        ("CUDA kernels", ", ".join(kernels.get("cuda_archs") or []) or None),
+        ("nldf_engine", environment.get("nldf_engine")),
+        ("torch", environment.get("torch")),
+        ("numpy", environment.get("numpy")),
+        ("python", environment.get("python")),
+    ]
+    return [(name, str(value)) for name, value in pairs if value]
+
+
+def summary(figures: Row) -> str:
+    """Everything a terminal shows: the machine, the rows, what failed."""
+    environment = figures["environment"]
+    suites: Mapping[str, Row] = figures["suites"]
+    rows = [row for suite in suites.values() for row in suite["rows"]]
+    lines = [f"{name:<14}{value}" for name, value in told(environment)]
+    lines += [text for text in (busy(environment),) if text]
+    lines += ["", table(rows), ""]
+    for name, suite in suites.items():
+        lines += [f"{name}  {item['case']}  FAILED: {item['detail']}" for item in suite["problems"]]
+    for reason, number in _skipped(suites).items():
+        lines.append(f"not run: {number} cases: {reason}")
+    lines.append(
+        f"{len(rows)} rows of {len(suites)} suites in {figures['seconds']:.0f} s ({figures['pace']})"
+    )
+    return "\n".join(lines)
+
+
+def _skipped(suites: Mapping[str, Row]) -> dict[str, int]:
+    reasons: dict[str, int] = {}
+    for suite in suites.values():
+        for item in suite["skipped"]:
+            reason = item["detail"].removeprefix("Skipped: ")
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return reasons
+
+
+def page(figures: Row) -> str:
+    """One HTML page, which loads nothing: charts are drawn as SVG inside it."""
+    environment = figures["environment"]
+    suites: Mapping[str, Row] = figures["suites"]
+    facts = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in told(environment))
+    warning = busy(environment)
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>nldf bench</title>",
+        f"<style>{STYLE}</style><h1>nldf bench</h1><p>{escape(_scope(figures))}</p><dl>{facts}</dl>",
+        f"<p class=warn>{escape(warning)}</p>" if warning else "",
+        f"<p>{HOW}</p>",
+    ]
+    for name, suite in suites.items():
+        rows = suite["rows"]
+        if not rows and not suite["problems"]:
+            continue
+        parts.append(f"<h2>{escape(name)}</h2>")
+        parts += [
+            f"<p class=bad>{escape(item['case'])} failed: {escape(item['detail'])}</p>"
+            for item in suite["problems"]
+        ]
+        parts += [
+            chart for _, case, members in cases(rows) for chart in [_chart(name, case, members)] if chart
+        ]
+        if rows:
+            parts.append(_html_table(rows))
+    reasons = _skipped(suites)
+    if reasons:
+        listed = "".join(f"<li>{number} cases: {escape(why)}</li>" for why, number in reasons.items())
+        parts.append(f"<h2>Not run</h2><ul>{listed}</ul>")
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _scope(figures: Row) -> str:
+    rows = sum(len(suite["rows"]) for suite in figures["suites"].values())
+    spent = f" in {figures['seconds']:.0f} s" if figures.get("seconds") else ""
+    return f"{rows} rows of {len(figures['suites'])} suites{spent}, pace {figures['pace']}"
+
+
+def write_page(folder: str | Path, figures: Row) -> Path:
+    """Writes `bench.html` into the folder, whole or not at all; returns its path.
+
+    Raises:
+        FileProblem: it can't be written.
+    """
+    path = Path(folder) / "bench.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(page(figures), encoding="utf-8")
+    return path
+
+
+def _html_table(rows: Sequence[Row]) -> str:
+    head = ("", "time", "p95", "a second", "FLOP a unit", "GFLOP/s", "mm", "GB/s", "copy", "ratio by round")
+    lines = ["<table><tr>" + "".join(f"<th{' class=name' * (not h)}>{h}</th>" for h in head) + "</tr>"]
+    for _, case, members in cases(rows):
+        timed = next((row for row in members if row["kind"] == "timing"), None)
+        where = f" · {timed['device']} {timed['isa'] or ''} · {timed['threads']} threads" if timed else ""
+        lines.append(f"<tr class=case><td colspan={len(head)}>{escape(case + where)}</td></tr>")
+        lines += [_html_row(row, len(head)) for row in members]
+    return "\n".join(lines) + "</table>"
+
+
+def _html_row(row: Row, columns: int) -> str:
+    name = f"<td class=name>{escape(row['name'])}</td>"
+    if row["kind"] == "absent":
+        return f"<tr>{name}<td class=note colspan={columns - 1}>not run: {escape(row['note'])}</td></tr>"
+    if row["kind"] == "count":
+        said = f"{count(row['flops_per_unit'])}FLOP a {_one(row)}, counted: {row['note']}"
+        return f"<tr>{name}<td class=note colspan={columns - 1}>{escape(said)}</td></tr>"
+    shares = [None if row[key] is None else f"{row[key]:.0%}" for key in ("ceiling_share", "copy_share")]
+    last = f"{row['share']:.0%} of the frame" if row["kind"] == "stage" else versus(row)
+    if row.get("peak_ram_bytes"):
+        last = f"{row['note']}; peak memory {row['peak_ram_bytes'] / 2**20:.0f} MiB"
+    cells = [
+        seconds(row["median_s"]), seconds(row["p95_s"]), f"{count(row['per_second'])} {row['unit']}",
+        count(row["flops_per_unit"]) if row["flops_per_unit"] else "",
+        f"{row['gflops']:.3g}" if row["gflops"] else "", shares[0] if row["gflops"] else "",
+        f"{row['gb_per_s']:.3g}" if row["gb_per_s"] else "", shares[1] or "",
+    ]  # fmt: skip
+    if row["kind"] == "stage":
+        cells[2] = ""
+    filled = "".join(f"<td>{escape(cell or '')}</td>" for cell in cells)
+    return f"<tr>{name}{filled}<td class=note>{escape(last)}</td></tr>"
+
+
+def _chart(suite: str, case: str, rows: Sequence[Row]) -> str:
+    """What is easier seen than read: a frame's stages, the cost over a parameter, rates in a race."""
+    stages = [row for row in rows if row["kind"] == "stage"]
+    if stages:
+        return _stack(f"{case}: where a frame's time goes", [(row["name"], row["share"]) for row in stages])
+    timed = [row for row in rows if row["kind"] == "timing"]
+    if suite == "sweep":
+        numbers = [(float(row["name"].split()[-1]), 1e3 * row["median_s"]) for row in timed]
+        return _line_chart(f"ms a frame over {case}", numbers)
+    if suite in ("renderers", "resmlp") and len(timed) > 1:
+        return _bars(f"{case}: {timed[0]['unit']}/s", [(row["name"], row["per_second"]) for row in timed])
+    return ""
+
+
+def _svg(width: int, height: int, title: str, body: str) -> str:
+    return (
+        f'<svg width="{width}" height="{height}" role="img" font-size="12" font-family="sans-serif">'
+        f'<title>{escape(title)}</title><text y="14" font-weight="600">{escape(title)}</text>{body}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#22262b">{escape(text)}</text>'
+
+
+def _stack(title: str, parts: Sequence[tuple[str, float]]) -> str:
+    body, x, width = "", 0.0, 700.0
+    for index, (name, share) in enumerate(parts):
+        colour = COLOURS[index % len(COLOURS)]
+        body += f'<rect x="{x:.1f}" y="24" width="{width * share:.1f}" height="22" fill="{colour}"/>'
+        place = 145 * index
+        body += f'<rect x="{place}" y="56" width="10" height="10" fill="{colour}"/>'
+        body += _text(place + 14, 65, f"{name} {share:.0%}")
+        x += width * share
+    return _svg(740, 76, title, body)
+
+
+def _bars(title: str, parts: Sequence[tuple[str, float]]) -> str:
+    top = max(value for _, value in parts)
+    body = ""
+    for index, (name, value) in enumerate(parts):
+        y = 24 + 22 * index
+        body += _text(130, y + 13, name, "end")
+        body += (
+            f'<rect x="138" y="{y}" width="{480 * value / top:.1f}" height="16" fill="{COLOURS[index > 0]}"/>'
+        )
+        body += _text(144 + 480 * value / top, y + 13, count(value))
+    return _svg(740, 30 + 22 * len(parts), title, body)
+
+
+def _line_chart(title: str, points: Sequence[tuple[float, float]]) -> str:
+    """Points joined by lines, both axes logarithmic: what grows in proportion is a straight slope."""
+    if len(points) < 2 or min(min(point) for point in points) <= 0:
+        return ""
+    logs = [(math.log(x), math.log(y)) for x, y in points]
+    left, right = min(x for x, _ in logs), max(x for x, _ in logs)
+    low, high = min(y for _, y in logs), max(y for _, y in logs)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 50 + 280 * (x - left) / (right - left or 1), 120 - 75 * (y - low) / (high - low or 1)
+
+    placed = [place(x, y) for x, y in logs]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(placed))
+    body = f'<polyline points="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>'
+    for (x, y), (value, cost) in zip(placed, points, strict=True):
+        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[0]}"/>'
+        body += _text(x, y - 8, f"{cost:.3g}", "middle") + _text(x, 145, f"{value:g}", "middle")
+    return _svg(370, 152, title, body)
