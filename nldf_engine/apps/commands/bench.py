@@ -17,8 +17,8 @@ class Bench(Command):
     """Time the kernels and models on this machine.
 
     Each suite is a file bench/bench_SUITE.py of the source folder; every kernel is checked against its
-    slow twin before it is timed, and speed-ups are ratios within one run. It takes about three minutes on
-    two free cores, and is best run while nothing else is.
+    slow twin before it is timed, and speed-ups are ratios within one run. It takes some minutes, and is best
+    run while nothing else is.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -32,9 +32,9 @@ class Bench(Command):
     suites: Annotated[tuple[str, ...], Positional, value("SUITE")] = ()
     """which suites; by default all of them"""
     quick: bool = False
-    """half a minute: fewer cases, fewer rounds"""
+    """fewer cases, fewer rounds"""
     full: bool = False
-    """every case, 512 x 512 frames and torch.compile too; takes a quarter of an hour"""
+    """every case, 512 x 512 frames and torch.compile too; takes far longer"""
     report: Annotated[Path | None, optional("FOLDER")] = None
     """write a page of tables and charts here, bench.html, which needs no other file"""
     json: Json = None
