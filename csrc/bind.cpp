@@ -16,6 +16,7 @@
 #include "beams.h"
 #include "grid.h"
 #include "rays.h"
+#include "resmlp.h"
 #include "segments.h"
 
 namespace py = pybind11;
@@ -88,6 +89,11 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::GridArgs<double>>(m, "grid_cpu_float64", nldf::grid_cpu);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cpu_float32", nldf::grid_backward_cpu);
   bind<nldf::GridBackwardArgs<double>>(m, "grid_backward_cpu_float64", nldf::grid_backward_cpu);
+  bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
+  bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
+  bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
+  bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
+  m.def("cpu_isa", nldf::resmlp_isa);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

@@ -24,6 +24,7 @@ from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.files import atomic_folder
 from nldf_engine.base.progress import track
 from nldf_engine.base.video import VideoWriter
+from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
@@ -215,15 +216,29 @@ class Engine:
         avatar: what to render.
         device: where.
         backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        precision: "auto" or "fp32", or "int16" (see `Engine.load`).
     """
 
-    def __init__(self, avatar: Avatar, device: torch.device, backend: str = "native") -> None:
+    def __init__(
+        self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto"
+    ) -> None:
+        if precision not in ("auto", "fp32", "int16"):
+            raise ValueError(f"precision: expected 'auto', 'fp32' or 'int16', got {precision!r}")
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
         self._portrait.torso.backend = backend
+        self.precision = "int16" if precision == "int16" else "fp32"
+        networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
+        if self.precision == "int16" and (not networks or device.type != "cpu" or backend != "native"):
+            raise ValueError(
+                "precision: 'int16' needs an avatar with a residual MLP, device 'cpu' and backend 'native', "
+                f"got a {avatar.system} avatar, {device} and {backend!r}"
+            )
+        for network in networks:
+            network.precision = self.precision
 
     @classmethod
     def load(
@@ -234,7 +249,8 @@ class Engine:
         Args:
             path: the folder that `nldf train` wrote.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-            precision: "auto" or "fp32"; both compute in float32.
+            precision: "auto" or "fp32" compute in float32; "int16" multiplies the body of a residual MLP
+                in integers, on the CPU: about twice as fast where it is deep, and over 65 dB close.
             backend: "native" or "reference".
 
         Raises:
@@ -242,9 +258,7 @@ class Engine:
             MissingBackend: a device or backend that is not there.
             ValueError: an unknown device, precision or backend.
         """
-        if precision not in ("auto", "fp32"):
-            raise ValueError(f"precision: expected 'auto' or 'fp32', got {precision!r}")
-        return cls(Avatar.load(path), choose_device(device), backend)
+        return cls(Avatar.load(path), choose_device(device), backend, precision)
 
     def describe(self) -> dict[str, Any]:
         """What renders, and with what: system, size, device, backend, precision, multiply-adds a ray."""
@@ -254,7 +268,7 @@ class Engine:
             "size": [camera.width, camera.height],
             "device": str(self.device),
             "backend": self.backend,
-            "precision": "fp32",
+            "precision": self.precision,
             "macs_per_ray": int(self._portrait.field.macs),  # type: ignore[attr-defined]
             "audio": self.avatar.frontend.to_json(),
         }

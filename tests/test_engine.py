@@ -60,6 +60,18 @@ def test_native_and_reference_backends_agree(engine: Engine) -> None:
     assert np.abs(fast.astype(int) - twin.astype(int)).max() <= 1
 
 
+def test_int16_gives_the_same_picture_and_only_where_it_can(engine: Engine) -> None:
+    """The integer body stays within a grey level, says so, and is refused where nothing computes it."""
+    integer = Engine(tiny_avatar(), torch.device("cpu"), precision="int16")
+    assert integer.describe()["precision"] == "int16" and engine.describe()["precision"] == "fp32"
+    got, want = (e.render((tone(0.2), RATE)).frames[:] for e in (integer, engine))
+    assert np.abs(got.astype(int) - want.astype(int)).max() <= 1
+    with pytest.raises(ValueError, match="precision: 'int16' needs"):
+        Engine(tiny_avatar("adnerf"), torch.device("cpu"), precision="int16")
+    with pytest.raises(ValueError, match="precision: 'int16' needs"):
+        Engine(tiny_avatar(), torch.device("cpu"), "reference", "int16")
+
+
 def test_audio_changes_the_picture_and_background_lies_behind(engine: Engine) -> None:
     """Other audio moves the face; another background shows only where neither head nor torso is."""
     a = engine.render((tone(0.4), RATE), poses="still", background="black").frames[5].astype(int)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.ops import native
 
 
 class ResidualBlock(nn.Module):
@@ -52,6 +57,11 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
+        # "fp32", or "int16": the body's products in integers, where the fused operation runs.
+        self.precision = "fp32"
+        # Gradients by the fused operation: it keeps no activations, and computes them a second time.
+        self.recompute = False
+        self._packed: tuple[object, ops.PackedResmlp] | None = None
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
             for block in blocks:
@@ -63,13 +73,65 @@ class ResMLP(nn.Module):
             return self.head.bias
         return F.linear(code, self.head.weight[:, -self.code_dim :], self.head.bias)
 
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+    def weights(self) -> ops.ResmlpWeights:
+        """The parameters as `ops.resmlp` takes them; the head's without the code's columns."""
+        blocks = [cast(ResidualBlock, block) for block in self.blocks]
+        layers = [layer for block in blocks for layer in (block.fc1, block.fc2)]
+        return ops.ResmlpWeights(
+            head=self.head.weight[:, : self.head.in_features - self.code_dim],
+            body=tuple(layer.weight for layer in layers),
+            body_bias=tuple(layer.bias for layer in layers),
+            tail=self.tail.weight,
+            tail_bias=self.tail.bias,
+        )
+
+    def packed(self) -> ops.PackedResmlp:
+        """The weights packed for the kernel; in eval mode without gradients they are kept between calls.
+
+        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
+        those through `parameter.data`. So what was kept is dropped by every call that records gradients
+        and by every `train()` and `eval()`.
+        """
+        parameters = list(self.parameters())
+        recording = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self.training or recording or any(p.is_inference() for p in parameters):
+            self._packed = None
+            return ops.pack_resmlp(self.weights(), self.precision)
+        state = [self.precision, *((p.data_ptr(), p._version, p.dtype) for p in parameters)]
+        if self._packed is None or self._packed[0] != state:
+            self._packed = (state, ops.pack_resmlp(self.weights(), self.precision))
+        return self._packed[1]
+
+    def train(self, mode: bool = True) -> ResMLP:
+        """As `nn.Module.train`; drops the packed weights."""
+        self._packed = None
+        return super().train(mode)
+
+    def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
 
-        Without a code any leading shape [..., in_dim] is taken.
+        Without a code any leading shape [..., in_dim] is taken. On the CPU "native" is the fused operation;
+        "reference" and CUDA are torch's layers, and so are recorded gradients unless `recompute` is set.
         """
+        recording = torch.is_grad_enabled() and (
+            any(t is not None and t.requires_grad for t in (x, code))
+            or any(p.requires_grad for p in self.parameters())
+        )
+        if recording:
+            self._packed = None
+        fused = native.use_native("ResMLP", backend) and x.device.type == "cpu"
+        if fused and (self.recompute or not recording):
+            return self._fused(x, self.frame_bias(code))
+        return self._layers(x, self.frame_bias(code))
+
+    def _fused(self, x: Tensor, bias: Tensor) -> Tensor:
+        rays = (x if bias.dim() > 1 else x.reshape(1, -1, x.shape[-1])).contiguous()
+        bias = bias.reshape(-1, bias.shape[-1]).contiguous()
+        out = ops.resmlp(rays, bias, self.weights(), packed=self.packed())
+        return out.view(*x.shape[:-1], self.tail.out_features)
+
+    def _layers(self, x: Tensor, bias: Tensor) -> Tensor:
         weight = self.head.weight[:, : self.head.in_features - self.code_dim]
-        bias = self.frame_bias(code)
         shape = x.shape[:-1]
         if bias.dim() == 1:
             first = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)

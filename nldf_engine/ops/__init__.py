@@ -12,14 +12,19 @@ from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.grid import GridSpec, encode_grid
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
 from nldf_engine.ops.segments import composite_segments
 
 __all__ = [
     "GridSpec",
+    "PackedResmlp",
+    "ResmlpWeights",
     "backends",
     "composite_segments",
     "encode_beams",
     "encode_grid",
     "generate_rays",
+    "pack_resmlp",
     "reference",
+    "resmlp",
 ]

@@ -52,6 +52,8 @@ def backends() -> dict[str, Any]:
     Returns:
         cpu: whether the CPU kernels are there; cuda: whether the CUDA kernels are; cuda_archs: the
         architectures they were built for; cuda_device: whether torch sees a device to run them on;
+        cpu_isa: the instruction set of the fused CPU kernels ("avx512", "avx2" or "portable"; the
+        environment variable NLDF_CPU_ISA chooses another one), None without the module;
         openmp: whether the CPU loops use several threads, and threads: how many (as
         `torch.set_num_threads` says); version: of the compiled module; problem: why it could not be
         loaded, empty where it was; mend: the command that would build what is missing, or empty.
@@ -62,6 +64,7 @@ def backends() -> dict[str, Any]:
         "cuda": bool(cuda_archs),
         "cuda_archs": cuda_archs,
         "cuda_device": torch.cuda.is_available(),
+        "cpu_isa": _C.cpu_isa() if _C is not None else None,
         "openmp": bool(_C is not None and _C.openmp),
         "threads": torch.get_num_threads() if _C is not None and _C.openmp else 1,
         "version": _C.version if _C is not None else None,
@@ -88,23 +91,25 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
 
 
 def launch(
-    name: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None], **sizes: float
+    name: str, inputs: Mapping[str, Tensor | None], outputs: Mapping[str, Tensor | None], **sizes: float
 ) -> None:
     """Runs a kernel: on the calling thread's OpenMP team, or on torch's current stream of the device.
 
     Args:
         name: the kernel, without device and dtype.
-        inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
-            ones, so they are made contiguous here; that is free where they already are.
+        inputs: tensors of one device and, unless they hold integers, one dtype; the first says which. A
+            compiler may hand over other strides than the checked ones, so they are made contiguous here;
+            that is free where they already are. None passes a null pointer.
         outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
         sizes: the numbers of the kernel's argument struct.
     """
-    like = next(iter(inputs.values()))
+    like = next(value for value in inputs.values() if value is not None)
     kernel = _kernel(name, like)
-    held = {key: value.contiguous() for key, value in inputs.items()}
+    held = {key: None if value is None else value.contiguous() for key, value in inputs.items()}
     addresses = {}
     for key, value in [*held.items(), *outputs.items()]:
-        if value is not None and (value.dtype != like.dtype or value.device != like.device):
+        fits = value is None or value.dtype == like.dtype or not value.is_floating_point()
+        if value is not None and not (fits and value.device == like.device):
             raise TypeError(
                 f"{name}: {key} must be {like.dtype} on {like.device}, got {value.dtype} on {value.device}"
             )

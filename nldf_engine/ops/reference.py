@@ -5,9 +5,11 @@ They are what the kernels are tested against, and what `backend="reference"` run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -79,3 +81,15 @@ def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
             out = out + weight[:, None] * table.index_select(0, offset + index)
         levels.append(out)
     return torch.cat(levels, 1)
+
+
+def resmlp_reference(
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Sequence[Tensor], body_bias: Sequence[Tensor],
+    tail: Tensor, tail_bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """Twin of `ops.resmlp`: x [F, P, in], frame_bias [F, W] to [F, P, out]."""
+    first = F.relu(torch.matmul(x, head.t()) + frame_bias[:, None])
+    z = first
+    for w1, b1, w2, b2 in zip(body[::2], body_bias[::2], body[1::2], body_bias[1::2], strict=True):
+        z = z + F.linear(F.relu(F.linear(z, w1, b1)), w2, b2)
+    return F.linear(z + first if len(body) else first, tail, tail_bias)

@@ -62,6 +62,26 @@ def test_resmlp_refuses_impossible_sizes(depth: int, width: int) -> None:
         ResMLP(8, 3, width=width, depth=depth)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_packed_weights_follow_the_optimiser(fused: bool, recompute: bool) -> None:
+    """Evaluation after a step sees the new weights, also of fused optimisers, which hide their changes."""
+    torch.manual_seed(0)
+    net, x = ResMLP(8, 3, width=16, depth=4), torch.randn(1, 20, 8)
+    net.recompute = recompute
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=fused)
+    for _ in range(2):
+        net.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(net(x), net(x, backend="reference"))
+        net.train()
+        net(x).square().sum().backward()
+        optimizer.step()
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), net(x, backend="reference"))
+
+
 def test_frame_linear_equals_a_linear_over_the_concatenation() -> None:
     """Points, code and hidden activations may be given apart."""
     torch.manual_seed(0)

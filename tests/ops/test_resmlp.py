@@ -1,0 +1,237 @@
+"""ops.resmlp against its twin in float64, on every instruction set of this processor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nldf_engine import ops
+from nldf_engine.ops import native
+from nldf_engine.ops.reference import resmlp_reference
+
+
+def available() -> list[str]:
+    """The instruction sets that this processor and this build have."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("portable", "avx2", "avx512"):
+            patch.setenv("NLDF_CPU_ISA", name)
+            try:
+                native._C.cpu_isa()
+            except ValueError:
+                continue
+            found.append(name)
+    return found
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def isa(request, monkeypatch) -> str:
+    """Every instruction set in turn."""
+    if request.param not in available():
+        pytest.skip(f"this processor or this build has no {request.param}")
+    monkeypatch.setenv("NLDF_CPU_ISA", request.param)
+    return request.param
+
+
+def make(
+    width: int, blocks: int, in_dim: int = 7, out_dim: int = 5, dtype: torch.dtype = torch.float32
+) -> ops.ResmlpWeights:
+    """Weights that keep activations near one, from a fixed seed."""
+    g = torch.Generator().manual_seed(width + blocks)
+
+    def draw(out: int, inputs: int, gain: float) -> Tensor:
+        return (torch.randn(out, inputs, generator=g) * gain * inputs**-0.5).to(dtype)
+
+    body = [draw(width, width, 1.4 if i % 2 == 0 else blocks**-0.5) for i in range(2 * blocks)]
+    return ops.ResmlpWeights(
+        head=draw(width, in_dim, 1.4),
+        body=tuple(body),
+        body_bias=tuple(draw(width, 1, 0.1)[:, 0] for _ in body),
+        tail=draw(out_dim, width, 1.0),
+        tail_bias=draw(out_dim, 1, 0.1)[:, 0],
+    )
+
+
+def double(weights: ops.ResmlpWeights) -> ops.ResmlpWeights:
+    return ops.ResmlpWeights(
+        weights.head.double(),
+        tuple(w.double() for w in weights.body),
+        tuple(b.double() for b in weights.body_bias),
+        weights.tail.double(),
+        weights.tail_bias.double(),
+    )
+
+
+def inputs(frames: int, rays: int, in_dim: int, width: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(rays)
+    return torch.randn(frames, rays, in_dim, generator=g), 0.3 * torch.randn(frames, width, generator=g)
+
+
+def twin(x: Tensor, bias: Tensor, w: ops.ResmlpWeights) -> Tensor:
+    return resmlp_reference(x, bias, w.head, w.body, w.body_bias, w.tail, w.tail_bias)
+
+
+SHAPES = [(16, 0), (16, 1), (48, 2), (64, 5), (16, 43), (256, 2)]
+
+
+@pytest.mark.parametrize("rays", [0, 1, 5, 95, 96, 97, 255])
+@pytest.mark.parametrize(("width", "blocks"), SHAPES)
+def test_agrees_with_the_twin(isa, compare, width, blocks, rays):
+    """Any number of rays, any width and depth: as accurate in float32 as torch's own layers."""
+    w = make(width, blocks)
+    x, bias = inputs(2, rays, 7, width)
+    compare([ops.resmlp(x, bias, w)], [twin(x, bias, w)], [twin(x.double(), bias.double(), double(w))])
+
+
+@pytest.mark.parametrize(("in_dim", "out_dim"), [(1, 1), (39, 13), (112, 16), (1008, 17), (3, 40)])
+def test_any_input_and_output(isa, compare, in_dim, out_dim):
+    """Inputs and outputs need be no multiple of anything."""
+    w = make(32, 1, in_dim, out_dim)
+    x, bias = inputs(1, 50, in_dim, 32)
+    compare([ops.resmlp(x, bias, w)], [twin(x, bias, w)], [twin(x.double(), bias.double(), double(w))])
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(16, 0), (20, 3), (64, 5), (256, 1)])
+def test_gradients_agree_with_the_twin(isa, compare, width, blocks):
+    """Gradients of every input, weight and bias, over several groups of rays and frames."""
+    w = make(width, blocks)
+
+    def run(op, dtype: torch.dtype) -> list[Tensor]:
+        x, bias = (t.to(dtype) for t in inputs(3, 107, 7, width))
+        own = w if dtype == torch.float32 else double(w)
+        leaves = [t.requires_grad_() for t in (x, bias, own.head, *own.body, *own.body_bias)]
+        leaves += [t.requires_grad_() for t in (own.tail, own.tail_bias)]
+        g = torch.Generator().manual_seed(3)
+        v = torch.randn(3, 107, 5, generator=g).to(dtype)
+        return list(torch.autograd.grad(op(x, bias, own), leaves, v))
+
+    exact = run(twin, torch.float64)
+    for got, want in zip(run(ops.resmlp, torch.float64), exact, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+    for got, want in zip(run(ops.resmlp, torch.float32), exact, strict=True):
+        size = float(want.abs().max().clamp_min(1))
+        assert float((got.double() - want).abs().max()) < 2e-5 * size
+
+
+def test_gradients_are_derivatives():
+    """In float64 the kernel's gradients are its finite differences."""
+    w = double(make(16, 1, 3, 2))
+    x, bias = (t.double().requires_grad_() for t in inputs(2, 3, 3, 16))
+    leaves = [t.requires_grad_() for t in (w.head, *w.body, *w.body_bias, w.tail, w.tail_bias)]
+
+    def op(x: Tensor, bias: Tensor, head: Tensor, *rest: Tensor) -> Tensor:
+        return ops.resmlp(x, bias, ops.ResmlpWeights(head, rest[:2], rest[2:4], rest[4], rest[5]))
+
+    torch.autograd.gradcheck(op, (x, bias, *leaves))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int16"])
+def test_results_do_not_depend_on_threads(isa, precision):
+    """One, two and three threads give the same bits; gradients too."""
+    w = make(64, 2)
+    x, bias = inputs(2, 150, 7, 64)
+    before = torch.get_num_threads()
+    seen = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            seen.append([ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, precision))])
+            leaf = w.body[0].clone().requires_grad_()
+            recorded = ops.ResmlpWeights(w.head, (leaf, *w.body[1:]), w.body_bias, w.tail, w.tail_bias)
+            seen[-1] += torch.autograd.grad(ops.resmlp(x, bias, recorded).square().sum(), leaf)
+    finally:
+        torch.set_num_threads(before)
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(16, 1), (64, 5), (20, 2), (256, 43)])
+def test_int16_is_65_db_close(isa, width, blocks):
+    """The body in integers stays 65 dB above its rounding, with no calibration."""
+    w = make(width, blocks)
+    x, bias = inputs(2, 50, 7, width)
+    want = twin(x.double(), bias.double(), double(w))
+    got = ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, "int16"))
+    assert float(10 * torch.log10(want.square().mean() / (got - want).square().mean())) > 65
+
+
+def test_int16_sums_cannot_overflow():
+    """The bound holds for the worst case: equal weights and equal activations, of any size."""
+    for gain in (1e-6, 1.0, 1e6):
+        body = (torch.full((256, 256), gain), torch.full((256, 256), 1 / gain / 65536))
+        w = ops.ResmlpWeights(
+            torch.ones(256, 1), body, (torch.zeros(256),) * 2, torch.eye(256)[:2], torch.zeros(2)
+        )
+        x, bias = torch.ones(1, 20, 1), torch.zeros(1, 256)
+        got = ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, "int16"))
+        torch.testing.assert_close(got, twin(x, bias, w), rtol=1e-3, atol=1e-3)
+
+
+def test_not_a_number_stays_one(isa):
+    """NaN comes out as NaN and only in its own ray, as with torch's layers."""
+    w = make(16, 2)
+    x, bias = inputs(1, 40, 7, 16)
+    x[0, 3, 2] = float("nan")
+    out = ops.resmlp(x, bias, w)
+    assert out[0, 3].isnan().all() and out[0, torch.arange(40) != 3].isfinite().all()
+
+
+def test_opcheck():
+    """Schema, fake tensors and dispatch of both operations hold."""
+    w = make(16, 1)
+    x, bias = inputs(2, 5, 7, 16)
+    for precision in ("fp32", "int16"):
+        torch.library.opcheck(
+            torch.ops.nldf.resmlp.default, (x, bias, *ops.pack_resmlp(w, precision).arguments)
+        )
+    p = ops.pack_resmlp(w)
+    flipped = (p.head[:, :0].reshape(0), p.body, p.tail.new_empty(1, 5, 16).zero_())
+    torch.library.opcheck(
+        torch.ops.nldf.resmlp_backward.default,
+        (x, bias, p.head, p.body, p.body_bias, *flipped, torch.randn(2, 5, 5), False),
+    )
+
+
+BAD = {
+    "x shape": ({"x": torch.ones(5, 7)}, ValueError, r"x must have the shape \[F, P, in\]"),
+    "x dtype": ({"x": torch.ones(2, 5, 7).half()}, TypeError, r"x must be torch.float32"),
+    "bias frames": ({"frame_bias": torch.ones(3, 16)}, ValueError, r"frame_bias must .* \[F=2, W\]"),
+    "bias dtype": (
+        {"frame_bias": torch.ones(2, 16).double()},
+        TypeError,
+        r"frame_bias must be torch.float32",
+    ),
+    "head": ({"weights": make(16, 1, 8)}, ValueError, r"head must have the shape \[W=16, in=7\]"),
+    "width": ({"weights": make(32, 1)}, ValueError, r"head must have the shape"),
+    "backend": ({"backend": "fast"}, ValueError, r"backend must be 'native' or 'reference'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    """Each wrong argument raises the right error, naming the argument and what came."""
+    change, error, message = BAD[name]
+    x, bias = inputs(2, 5, 7, 16)
+    with pytest.raises(error, match="resmlp: " + message):
+        ops.resmlp(**({"x": x, "frame_bias": bias, "weights": make(16, 1)} | change))
+
+
+def test_packing_refuses_what_does_not_fit():
+    """Odd bodies, wrong shapes and unknown precisions are named."""
+    w = make(16, 1)
+    with pytest.raises(ValueError, match="two weights a block"):
+        ops.pack_resmlp(ops.ResmlpWeights(w.head, w.body[:1], w.body_bias[:1], w.tail, w.tail_bias))
+    with pytest.raises(ValueError, match=r"body\[0\] must have the shape"):
+        ops.pack_resmlp(ops.ResmlpWeights(w.head, (w.tail, w.tail), w.body_bias, w.tail, w.tail_bias))
+    with pytest.raises(ValueError, match="precision must be 'fp32' or 'int16', got 'int4'"):
+        ops.pack_resmlp(w, "int4")
+    with pytest.raises(TypeError, match=r"int16 must be made of torch\.float32"):
+        ops.pack_resmlp(double(w), "int16")
+
+
+def test_unknown_instruction_set_is_refused(monkeypatch):
+    """A misspelt NLDF_CPU_ISA is an error, not a silent choice."""
+    monkeypatch.setenv("NLDF_CPU_ISA", "avx1024")
+    with pytest.raises(ValueError, match="NLDF_CPU_ISA is 'avx1024'"):
+        ops.resmlp(*inputs(1, 2, 7, 16), make(16, 0))
