@@ -3,7 +3,7 @@
 avatar.json         schema, system, configuration, camera, audio front-end, provenance, digests
 model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
-track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion, with torso [T, 2, 3] where tracked
+track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked
 """
 
 from __future__ import annotations

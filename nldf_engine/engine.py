@@ -7,7 +7,6 @@ engine.render("speech.wav").save("out.mp4")
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ import torch
 from torch import Tensor
 
 from nldf_engine import audio as audio_module
-from nldf_engine import ops
 from nldf_engine.avatar import Avatar
-from nldf_engine.base.errors import FileProblem, MissingBackend
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder
 from nldf_engine.base.progress import track
 from nldf_engine.base.video import VideoWriter
 from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
@@ -173,40 +172,6 @@ class Clip:
 
 def _opaque(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)
-
-
-CUDA_MEND = "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`"
-
-
-def choose_device(device: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        MissingBackend: CUDA was asked for, and torch or the compiled kernels have none.
-        ValueError: no such device name.
-    """
-    if device == "auto":
-        device = "cpu"
-        if torch.cuda.is_available() and ops.backends()["cuda"]:
-            device = "cuda"
-        elif torch.cuda.is_available():
-            sys.stderr.write(f"The kernels lack CUDA, so the GPU here stays unused: {CUDA_MEND}\n")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise MissingBackend("device 'cuda' was asked for, and torch finds no GPU", "use --device cpu")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        have = torch.cuda.device_count()
-        raise MissingBackend(f"device {device!r} was asked for, and GPUs here: {have}", "use --device cuda")
-    if chosen.type == "cuda" and not ops.backends()["cuda"]:
-        raise MissingBackend(
-            "device 'cuda' was asked for, and the kernels were built without CUDA", CUDA_MEND
-        )
-    return chosen
 
 
 class Engine:
@@ -366,8 +331,8 @@ class Engine:
             eyes: [T] eye openness; the avatar's own track where None.
             motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
             mouth: how far the mouth moves: 1 as told by the speech, 0 a mouth at rest.
-            torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it is the track's own
-                (the avatar's, or that of the dataset that it was trained on), or else predicted from the poses.
+            torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
+                avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
 
         Returns:
             Clip of round(seconds * 25) frames.

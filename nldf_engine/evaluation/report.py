@@ -40,8 +40,8 @@ DEFINITIONS = {
     "lip_correlation": "Pearson correlation over time of the inner lip gap over the outer eye distance",
     "*_shuffled": "the same frames and poses, with the audio of the frame shuffled_shift frames on, going "
     "round within the stretch: lips that follow the audio score worse here",
-    "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction from "
-    "the poses",
+    "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction "
+    "from the poses",
     "seconds_per_frame": "rendering alone, mean over the stretch, after one frame to warm up",
 }
 
@@ -55,8 +55,8 @@ class EvaluateConfig:
         frames: only the first that many valid frames of the split; None takes them all. They are
             consecutive, since the lips are scored over time.
         size: width to render and compare at, in pixels; None takes the avatar's.
-        torso: "tracked": the torso's tracked motion in the scored frames goes with their poses as part of what
-            drives them, where the dataset is the avatar's own and holds it; "predicted": from the poses.
+        torso: "tracked": the torso's tracked motion in the scored frames goes with their poses as part of
+            what drives them, where the dataset is the avatar's own and holds it; "predicted": from the poses.
         pictures: write the contact sheet, the curves and the side-by-side video, too.
         lpips_weights: AlexNet's weights, a file; None looks in torch's cache.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -170,7 +170,9 @@ def evaluate(
         "trained_on_this_dataset": own,
     }
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
-    return report(clip, renderer or EngineRenderer(engine, camera.width, torso), out, header, config, detector)
+    return report(
+        clip, renderer or EngineRenderer(engine, camera.width, torso), out, header, config, detector
+    )
 
 
 def report(

@@ -13,7 +13,9 @@ from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
 from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
 
-SYSTEMS: dict[str, type[nn.Module]] = {model.system: model for model in (RadianceField, LightField, GridLightField)}
+SYSTEMS: dict[str, type[nn.Module]] = {
+    model.system: model for model in (RadianceField, LightField, GridLightField)
+}
 # A configuration comes from a file: sizes beyond these are a mistake or an attack, never a model.
 LARGEST = 1 << 16
 LONGEST = 32

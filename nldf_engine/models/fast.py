@@ -60,7 +60,7 @@ class GridLightFieldConfig:
     width: int = 64
 
     def __post_init__(self) -> None:
-        if not self.planes or not 1 <= self.width or self.ambient < 0:
+        if not self.planes or self.width < 1 or self.ambient < 0:
             raise ValueError(
                 f"GridLightFieldConfig: expected at least one plane, width >= 1 and ambient >= 0, got {self}"
             )
@@ -147,7 +147,7 @@ class GridLightField(nn.Module):
         return inputs.clamp(-FRAME_LIMIT, FRAME_LIMIT)
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
-        """Segment colours and opacity of rays [F, P] under codes [F, C]; the camera stands still in a frame."""
+        """Segment colours and opacity of rays [F, P] under codes [F, C]; a frame has one camera position."""
         frames, count, _ = rays.origins.shape
         planes = self.config.planes
         inputs = self.frame_inputs(rays.origins[:, 0], code)

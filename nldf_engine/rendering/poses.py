@@ -96,7 +96,7 @@ def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 
 
 def _rounds(length: int, frames: int) -> tuple[Tensor, Tensor, int, Tensor]:
-    """Place of every frame in a looped track, which places lie on a seam, its period and the old end's share."""
+    """Place of every frame in a looped track, whether it lies on a seam, the period, the old end's share."""
     blend = min(LOOP_BLEND_FRAMES, length // 3)
     period = length - blend
     ramp = (torch.arange(blend) + 1) / (blend + 1)

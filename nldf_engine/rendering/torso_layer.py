@@ -61,8 +61,8 @@ class TorsoLayer(TorsoMotion):
     Parameters and buffers, all float32 but the occupancy, in the order in which a point meets them (V =
     width, f = features):
 
-        box           [4]        x, y of a corner and of the opposite one, units of the frame's width: unit
-                                 coordinates of a point p of the plate are u = (p - box[:2]) / (box[2:] - box[:2])
+        box           [4]        x, y of a corner and of the opposite one, units of the frame's width: a point
+                                 p of the plate has unit coordinates u = (p - box[:2]) / (box[2:] - box[:2])
         occupancy     [64, 64] uint8 over the box, rows along y: points in empty cells are not evaluated
         frame_mean, frame_scale [12]; a frame's input is ((6 pose features, 6 numbers of the motion, row by
                                  row) - mean) / scale, held within +-FRAME_LIMIT
@@ -123,7 +123,9 @@ class TorsoLayer(TorsoMotion):
         # What moves in from below the frame belongs to the torso too: the plate's border goes on outside.
         fine = 4 * OCCUPANCY
         steps = (torch.arange(fine) + 0.5) / fine
-        y, x = torch.meshgrid(low[1] + steps * (high - low)[1], low[0] + steps * (high - low)[0], indexing="ij")
+        y, x = torch.meshgrid(
+            low[1] + steps * (high - low)[1], low[0] + steps * (high - low)[0], indexing="ij"
+        )
         where = torch.stack([x, y * width / height], -1)[None] * 2 - 1
         alpha = F.grid_sample(plate.alpha[None, None], where, "bilinear", "border", align_corners=False)
         cells = F.max_pool2d((alpha > OCCUPIED).float(), 4)

@@ -102,4 +102,6 @@ class Look:
         scene = self.scene
         frames = batch.frames.cpu()
         points = scene.pixels[batch.pixels.cpu()].to(scene.device) / scene.camera.width
-        return torso.sample(points, scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device))
+        return torso.sample(
+            points, scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
+        )

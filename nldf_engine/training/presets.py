@@ -31,8 +31,8 @@ class Recipe:
         mouth_share: share of the rays in a box about the lips, out of `face_share`.
         eyes_share: share of the rays in boxes about the eyes, out of `face_share`.
         person_share: share of the rays anywhere on the speaker, torso included.
-        frame_share: share of the rays anywhere in the frame. What the shares leave is drawn from the rays that
-            may meet the head.
+        frame_share: share of the rays anywhere in the frame. What the shares leave is drawn from the rays
+            that may meet the head.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         grid_learning_rate: of feature grids, decayed by the same factor.
         charbonnier: weight of sqrt(e^2 + 1e-6) beside the squared error of a colour.
@@ -41,8 +41,8 @@ class Recipe:
         learned_torso: train a torso layer along with the head; its and the head's opacity together follow the
             speaker's mask.
         correction: weight of the squared size of the training frames' own corrections (6 numbers a frame that
-            move what a frame sees of the head's plane, for what tracking left); 0 trains none. They are no part of
-            the avatar.
+            move what a frame sees of the head's plane, for what tracking left); 0 trains none. They are no
+            part of the avatar.
         motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
             network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
             the papers do.
@@ -112,8 +112,8 @@ class Recipe:
         mouth, eyes, face, person, frame = shares
         if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
             raise ValueError(
-                f"mouth_share, eyes_share, face_share, person_share, frame_share: expected 0 or more, the first "
-                f"two within face_share and the last three at most 1 together, got {shares}"
+                f"mouth_share, eyes_share, face_share, person_share, frame_share: expected 0 or more, the "
+                f"first two within face_share and the last three at most 1 together, got {shares}"
             )
 
 

@@ -44,9 +44,7 @@ class PixelSampler:
         in_region: frame number and pixels [N] to [N] bool, whether their rays may meet the head.
     """
 
-    def __init__(
-        self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]) -> None:
         self.labels, self.in_region = labels, in_region
         self.height, self.width = labels.shape[1:]
         self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)

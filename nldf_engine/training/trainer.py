@@ -144,7 +144,7 @@ class Trainer:
         return float(np.mean(figures)), *first
 
     def _torso_motion(self, number: int, pose: Tensor) -> Tensor:
-        """[2, 3]: tracked, as part of what drives a validation frame, or predicted where nothing was tracked."""
+        """[2, 3]: tracked, as part of what drives a validation frame, or predicted where that is missing."""
         if self.scene.torso_tracked:
             return self.scene.motions[number].to(self.scene.device)
         return self.portrait.torso.predict_motion(pose[None])[0]
