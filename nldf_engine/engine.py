@@ -389,10 +389,10 @@ class Engine:
 
     @torch.no_grad()
     def _frame(self, scene: _Scene, number: int) -> np.ndarray:
-        layer = self._portrait.layer(
-            scene.camera, scene.poses[number], scene.codes[number], scene.motions[number], self.backend
-        )  # fmt: skip
-        picture = _straight(layer) if scene.background is None else layer.over(scene.background)
+        what = (scene.camera, scene.poses[number], scene.codes[number], scene.motions[number])
+        if scene.background is not None:
+            return self._portrait.picture(*what, scene.background, self.backend).cpu().numpy()
+        picture = _straight(self._portrait.layer(*what, self.backend))
         return to_uint8(picture).cpu().numpy()
 
 

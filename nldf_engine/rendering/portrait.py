@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine import ops
+from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Field, RayColors, Rays
 from nldf_engine.rendering.region import HeadRegion
@@ -97,6 +98,31 @@ class Portrait(nn.Module):
         head = self.head(camera, pose, code, backend, chunk)
         hidden = 1 - head.alpha[..., None]
         return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
+
+
+    def picture(
+        self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
+        backend: str = "native", out: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[H, W, 3] uint8, into `out` where it is given: the layer before an opaque background [H, W, 3].
+
+        A grid-encoded field with a learned torso, or none, is rendered in one pass on the CPU.
+        """
+        if not self._in_one_pass(backend, pose, code, motion, background):
+            picture = to_uint8(self.layer(camera, pose, code, motion, backend).over(background))
+            return picture if out is None else out.copy_(picture)
+        torso = self.torso.portrait_part(motion, pose) if bool(self.torso.present) else None
+        shift = torch.cat([torch.linalg.inv(motion[:, :2]).flatten(), motion[:, 2]])
+        half_size = float(self.region.half_size)
+        view = ops.PortraitView(pose.contiguous(), camera.intrinsics(), half_size, shift)
+        head = self.field.portrait_part(pose, code, self.region.occupancy)
+        return ops.render_portrait(view, head, torso, background, out)
+
+    def _in_one_pass(self, backend: str, *inputs: Tensor) -> bool:
+        parts = [self.field, self.torso] if bool(self.torso.present) else [self.field]
+        return backend == "native" and all(
+            isinstance(part, PlanesModule) and not part.training and part.fusable(*inputs) for part in parts
+        )
 
 
 def to_uint8(picture: Tensor) -> Tensor:
