@@ -69,15 +69,15 @@ struct PlanesNetwork {
 
 template <class T>
 struct PlanesArgs {
-  const T* origins;           // [F, P, 3]
-  const T* directions;        // [F, P, 3]
-  const T* warp_bias;         // [F, width]
-  const T* bias;              // [F, width]
-  T* segments;                // [F, P, M, 3]
-  T* opacity;                 // [F, P]
+  const T* origins;     // [F, P, 3]
+  const T* directions;  // [F, P, 3]
+  const T* warp_bias;   // [F, width]
+  const T* bias;        // [F, width]
+  T* segments;          // [F, P, M, 3]
+  T* opacity;           // [F, P]
   PlanesNetwork<T> network;
-  int64_t frames;             // F
-  int64_t rays;               // P
+  int64_t frames;  // F
+  int64_t rays;    // P
 
   static constexpr auto fields() {
     return std::make_tuple(field("origins", &PlanesArgs::origins),

@@ -8,6 +8,7 @@ using Single = Lanes<float, 64, 8, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesAvx512 = {"avx512", Single::group, planes_scratch<Single>, planes_run<Single>};
+const PlanesKernels<float> kPlanesAvx512 = {"avx512", Single::group, planes_scratch<Single>,
+                                            planes_run<Single>};
 
 }  // namespace nldf

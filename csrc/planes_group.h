@@ -17,7 +17,7 @@ template <class L, int V, Store How>
 inline void planes_layer(const typename L::Scalar* x, const typename L::Scalar* weights, int64_t inputs,
                          const typename L::Scalar* bias, typename L::Scalar* y, int64_t outputs) {
   using T = typename L::Scalar;
-  using Narrow = Lanes<T, L::lanes * static_cast<int>(sizeof(T)), 4, L::vectors>;
+  using Narrow = Lanes<T, L::lanes* static_cast<int>(sizeof(T)), 4, L::vectors>;
   constexpr int stride = V * L::lanes;
   for (int64_t f = 0; f < outputs;) {
     const T* const from = weights + f / kPanel * kPanel * inputs + f % kPanel;
@@ -233,8 +233,7 @@ struct PlanesOp {
 template <class L>
 inline void planes_run(const PlanesModel<typename L::Scalar>& model,
                        const PlanesRays<typename L::Scalar>& rays, const typename L::Scalar* warp_bias,
-                       const typename L::Scalar* bias, typename L::Scalar* out,
-                       typename L::Scalar* scratch) {
+                       const typename L::Scalar* bias, typename L::Scalar* out, typename L::Scalar* scratch) {
   static_assert(L::group <= kPlanesGroup && kPanel % L::features == 0, "a group must fit");
   with_vectors<L>((rays.rows + L::lanes - 1) / L::lanes,
                   PlanesOp<L>{model, rays, warp_bias, bias, out, scratch});

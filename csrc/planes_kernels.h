@@ -32,7 +32,7 @@ struct PlanesRays {
 template <class T>
 struct PlanesKernels {
   const char* name;
-  int group;  // rays that run best at once
+  int group;                                            // rays that run best at once
   int64_t (*scratch)(const PlanesNetwork<T>& network);  // scalars
   // The segments' colours (3 M rows), then the opacity, into out [3 M + 1][kPlanesGroup].
   void (*run)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,

@@ -37,9 +37,9 @@ struct PortraitPart {
   PortraitMap map;
 
   static constexpr auto fields() {
-    return std::make_tuple(
-        field("network", &PortraitPart::network), field("warp_bias", &PortraitPart::warp_bias),
-        field("bias", &PortraitPart::bias), field("map", &PortraitPart::map));
+    return std::make_tuple(field("network", &PortraitPart::network),
+                           field("warp_bias", &PortraitPart::warp_bias), field("bias", &PortraitPart::bias),
+                           field("map", &PortraitPart::map));
   }
 };
 
@@ -51,7 +51,7 @@ struct PortraitArgs {
   const float* background;  // [H, W, 3]
   uint8_t* out;             // [H, W, 3]
   PortraitPart head;
-  PortraitPart torso;       // not read unless has_torso
+  PortraitPart torso;  // not read unless has_torso
   int64_t has_torso;
   float half_size;  // of the square that the head's map covers, metres
   int64_t width;

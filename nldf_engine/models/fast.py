@@ -158,7 +158,7 @@ class GridLightField(PlanesModule):
         )  # fmt: skip
 
     def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart:
-        """What `ops.render_portrait` needs of this field for a pose [4, 4], a code [C] and a region's cells."""
+        """What `ops.render_portrait` needs for a pose [4, 4], a code [C] and the cells of a region."""
         inputs = self.frame_inputs(pose[None, :3, 3], code[None])
         biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
         return PortraitPart(self.packed(), *biases, cells)

@@ -54,8 +54,7 @@ def _part(name: str, part: PortraitPart, held: list[Any]) -> dict[str, Any]:
     check.tensor(f"{name} bias", part.bias, (1, "W"))
     if part.cells.dtype != torch.uint8 or part.cells.dim() != 2 or part.cells.shape[0] != part.cells.shape[1]:
         raise ValueError(
-            f"portrait: {name} cells must be uint8 [N, N], "
-            f"got {part.cells.dtype} {list(part.cells.shape)}"
+            f"portrait: {name} cells must be uint8 [N, N], got {part.cells.dtype} {list(part.cells.shape)}"
         )
     biases = widen(part.warp_bias).contiguous(), widen(part.bias).contiguous()
     if biases[0].shape[1] != packed.width:

@@ -109,7 +109,9 @@ def planes_reference(
     seen = torch.cat([grid_reference(middle, network.warp_table, network.warp_spec), 2 * middle - 1], 1)
     warp = _layers_reference(seen, warp_bias, network.warp_layers)
     parts = [
-        grid_reference(start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec)
+        grid_reference(
+            start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec
+        )
         for i, (z, table) in enumerate(zip(depths, network.tables, strict=True))
     ]
     out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias, network.layers)

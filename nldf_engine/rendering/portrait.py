@@ -99,7 +99,6 @@ class Portrait(nn.Module):
         hidden = 1 - head.alpha[..., None]
         return Layer(head.color + hidden * torso.color, head.alpha + hidden[..., 0] * torso.alpha)
 
-
     def picture(
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
         backend: str = "native", out: Tensor | None = None,
