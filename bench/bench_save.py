@@ -82,7 +82,7 @@ def test_compositing_without_layers(race, engine: Engine) -> None:
         return to_uint8(layer.over(scene.background))
 
     def picture() -> torch.Tensor:
-        return to_uint8(portrait.picture(*drawn, scene.background, out=canvas), frame)
+        return portrait.picture(*drawn, scene.background, out=frame, canvas=canvas)
 
     with torch.inference_mode():
         assert int((picture().int() - layers().int()).abs().max()) <= 1

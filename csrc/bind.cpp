@@ -16,6 +16,8 @@
 #include "beams.h"
 #include "compact.h"
 #include "grid.h"
+#include "planes.h"
+#include "portrait.h"
 #include "rays.h"
 #include "resmlp.h"
 #include "resmlp_cuda.h"
@@ -39,10 +41,20 @@ std::enable_if_t<std::is_arithmetic_v<T>> assign(T& member, const py::handle& va
   member = static_cast<T>(value.cast<std::conditional_t<std::is_floating_point_v<T>, double, int64_t>>());
 }
 
+// A struct within an argument struct comes as a dictionary.
+template <class T>
+std::enable_if_t<std::is_class_v<T>> assign(T& member, const py::handle& value);
+
 template <class Member>
-void take(const py::kwargs& given, const char* name, Member& member) {
+void take(const py::dict& given, const char* name, Member& member) {
   if (!given.contains(name)) throw py::type_error(std::string("missing argument ") + name);
   assign(member, given[name]);
+}
+template <class T>
+std::enable_if_t<std::is_class_v<T>> assign(T& member, const py::handle& value) {
+  const auto given = value.cast<py::dict>();
+  std::apply([&](const auto&... field) { (take(given, field.name, member.*field.member), ...); },
+             T::fields());
 }
 
 // A kernel as a function of keyword arguments: the fields of its argument struct, then those of Exec.
@@ -105,6 +117,9 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
   m.def("cpu_isa", nldf::resmlp_isa);
   bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
+  bind<nldf::PlanesArgs<float>>(m, "planes_cpu_float32", nldf::planes_cpu);
+  bind<nldf::PlanesArgs<double>>(m, "planes_cpu_float64", nldf::planes_cpu);
+  bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

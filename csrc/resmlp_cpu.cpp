@@ -1,13 +1,12 @@
 // The residual MLP on the CPU: which instruction set, tiles and threads. The arithmetic is in resmlp_tile.h.
 #include <cstdlib>
-#include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "resmlp.h"
 #include "resmlp_kernels.h"
+#include "scratch.h"
 
 namespace nldf {
 
@@ -16,25 +15,6 @@ namespace {
 // Rays of a tile: a multiple of every instruction set's group. At 256 features its activations fill a
 // third of a megabyte, which the second cache holds, and the weights pass by once for 96 rays.
 constexpr int64_t kTileRays = 96;
-constexpr std::size_t kCacheLine = 64;
-
-// A thread's scratch memory, kept between calls: fresh pages can cost more than the arithmetic.
-template <class T>
-T* scratch(int64_t count) {
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t(kCacheLine)); }
-  };
-  thread_local std::unique_ptr<T, Free> memory;
-  thread_local int64_t size = 0;
-  if (count > size) {
-    memory.reset();
-    size = 0;
-    memory.reset(static_cast<T*>(::operator new(sizeof(T) * count, std::align_val_t(kCacheLine))));
-    size = count;
-  }
-  return memory.get();
-}
-
 bool has(const std::string& isa) {
 #ifdef NLDF_X86
   if (isa == "avx512")

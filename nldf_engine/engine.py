@@ -341,13 +341,14 @@ class Engine:
     ) -> np.ndarray:
         """Frame `number` of a scene, into `out` uint8 by way of `canvas` float32 where those are given."""
         drawn = scene.camera, scene.poses[number], scene.codes[number], scene.motions[number]
-        if scene.background is None:
-            picture = _straight(self._portrait.layer(*drawn, self.backend))
+        into = None if out is None else torch.from_numpy(out)
+        if scene.background is not None:
+            made = self._portrait.picture(*drawn, scene.background, self.backend, into, canvas)
         else:
-            picture = self._portrait.picture(*drawn, scene.background, self.backend, canvas)
-        with stage("pixels"):
-            made = to_uint8(picture, None if out is None else torch.from_numpy(out))
-            return made.cpu().numpy() if out is None else out
+            picture = _straight(self._portrait.layer(*drawn, self.backend))
+            with stage("pixels"):
+                made = to_uint8(picture, into)
+        return made.cpu().numpy() if out is None else out
 
 
 def _straight(layer: Layer) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.nn.grid import GridEncoding
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.ops import GridSpec
+from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
+from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, planes
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 
 # How far the warp net moves a point for an output of one, in units of the planes' box.
@@ -66,7 +67,7 @@ class GridLightFieldConfig:
             )
 
 
-class GridLightField(nn.Module):
+class GridLightField(PlanesModule):
     """The grid-encoded light field.
 
     Parameters and buffers, all float32, in the order in which a ray meets them (W = width, M = planes,
@@ -146,11 +147,39 @@ class GridLightField(nn.Module):
         inputs = (torch.cat([origins, code], 1) - self.frame_mean) / self.frame_scale
         return inputs.clamp(-FRAME_LIMIT, FRAME_LIMIT)
 
+    def planes_network(self) -> PlanesNetwork:
+        """The parameters as `ops.planes` takes them."""
+        warp = ((self.warp_head.point_weight, None), *map(weight_and_bias, (self.warp_body, self.warp_tail)))
+        layers = ((self.head.point_weight, None), *map(weight_and_bias, (*self.body, self.tail)))
+        grids = [grid for grid in self.grids if isinstance(grid, GridEncoding)]
+        return PlanesNetwork(
+            self.box, self.config.planes, self.warp_grid.spec, self.warp_grid.table, grids[0].spec,
+            tuple(grid.table for grid in grids), warp, layers, WARP_SCALE, OPACITY_SLOPE,
+        )  # fmt: skip
+
+    def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart:
+        """What `ops.render_portrait` needs for a pose [4, 4], a code [C] and the cells of a region."""
+        inputs = self.frame_inputs(pose[None, :3, 3], code[None])
+        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+        return PortraitPart(self.packed(), *biases, cells)
+
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
-        """Segment colours and opacity of rays [F, P] under codes [F, C]; a frame has one camera position."""
+        """Segment colours and opacity of rays [F, P] under codes [F, C]; a frame has one camera position.
+
+        On the CPU and without gradients this is one operation, `ops.planes`.
+        """
+        inputs = self.frame_inputs(rays.origins[:, 0], code)
+        if rays.origins.shape[1] >= FEWEST_RAYS and self.fusable(rays.origins, rays.directions, code):
+            network = self.planes_network()
+            biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+            out = planes(rays.origins, rays.directions, *biases, network, packed=self.packed(network))
+            return RayColors(*out)
+        return self._layers(rays, inputs)
+
+    def _layers(self, rays: Rays, inputs: Tensor) -> RayColors:
+        """The same by torch's layers, with gradients."""
         frames, count, _ = rays.origins.shape
         planes = self.config.planes
-        inputs = self.frame_inputs(rays.origins[:, 0], code)
         # Unit coordinates of a plane z are start + z * slope: two divisions a ray, whatever M is.
         size = self.box[2:] - self.box[:2]
         slope = rays.directions[..., :2] / rays.directions[..., 2:]
@@ -182,6 +211,13 @@ class GridLightField(nn.Module):
     def macs(self) -> int:
         """Multiply-adds a ray, weights only, without what is paid once a frame."""
         return linear_macs(self, skip="encoder")
+
+
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """The parameters of a linear layer."""
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"layer: expected a Linear, got {type(layer).__name__}")
+    return layer.weight, layer.bias
 
 
 def small_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -37,11 +37,20 @@ class FrameLinear(nn.Module):
         """[out]."""
         return self.linear.bias
 
+    @property
+    def point_weight(self) -> Tensor:
+        """[out, point]: the columns that are not the code's, where there is no hidden activation."""
+        return self.weight[:, : self.sizes[0]]
+
+    def frame_bias(self, code: Tensor) -> Tensor:
+        """[F, out]: the bias with the share of codes [F, code]."""
+        return torch.addmm(self.bias, code, self.weight.split(self.sizes, 1)[1].t())
+
     def forward(self, points: Tensor, code: Tensor, hidden: Tensor | None = None) -> Tensor:
         """[F, N, out] of points [F, N, point], code [F, code] and hidden [F, N, hidden]."""
-        w_points, w_code, w_hidden = self.weight.split(self.sizes, 1)
+        w_points, _, w_hidden = self.weight.split(self.sizes, 1)
         frames = len(points)
-        bias = torch.addmm(self.bias, code, w_code.t())
+        bias = self.frame_bias(code)
         if points.shape[1] == 1 and hidden is None:  # rays of mixed frames: one product, not one a ray
             return torch.addmm(bias, points[:, 0], w_points.t())[:, None]
         out = torch.baddbmm(bias[:, None], points, w_points.t().expand(frames, -1, -1))

@@ -12,6 +12,8 @@ from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import GridSpec, encode_grid
 from nldf_engine.ops.native import backends
+from nldf_engine.ops.planes import PackedPlanes, PlanesNetwork, pack_planes, planes
+from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
 from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
@@ -19,7 +21,11 @@ from nldf_engine.ops.segments import composite_segments
 
 __all__ = [
     "GridSpec",
+    "PackedPlanes",
     "PackedResmlp",
+    "PlanesNetwork",
+    "PortraitPart",
+    "PortraitView",
     "ResmlpWeights",
     "backends",
     "compact_rays",
@@ -28,8 +34,11 @@ __all__ = [
     "encode_beams",
     "encode_grid",
     "generate_rays",
+    "pack_planes",
     "pack_resmlp",
+    "planes",
     "reference",
+    "render_portrait",
     "resample",
     "resmlp",
 ]

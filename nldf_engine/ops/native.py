@@ -100,7 +100,7 @@ def launch(
     inputs: Mapping[str, Tensor | None],
     outputs: Mapping[str, Tensor | None],
     dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
-    **sizes: float,
+    **sizes: Any,
 ) -> None:
     """Runs a kernel: on the calling thread's OpenMP team, or on torch's current stream of the device.
 
@@ -111,7 +111,7 @@ def launch(
             None passes a null pointer; the first is a tensor.
         outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
         dtypes: of those tensors whose dtype is not the first input's.
-        sizes: the numbers of the kernel's argument struct.
+        sizes: the numbers of the kernel's argument struct; a dictionary for a struct inside it.
     """
     like = next(value for value in inputs.values() if value is not None)
     kernel = _kernel(name, like)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from nldf_engine.ops.grid import GridSpec
+    from nldf_engine.ops.planes import Linear, PlanesNetwork
 
 _GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
 
@@ -140,3 +141,36 @@ def resmlp_reference(
     for w1, b1, w2, b2 in zip(body[::2], body_bias[::2], body[1::2], body_bias[1::2], strict=True):
         z = z + F.linear(F.relu(F.linear(z, w1, b1)), w2, b2)
     return F.linear(z + first if len(body) else first, tail, tail_bias)
+
+
+def planes_reference(
+    origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+) -> tuple[Tensor, Tensor]:
+    """Twin of `ops.planes`: origins, directions [F, P, 3] to segments [F, P, M, 3] and opacity [F, P]."""
+    frames, count, _ = origins.shape
+    depths, low, size = network.depths, network.box[:2], network.box[2:] - network.box[:2]
+    slope = directions[..., :2] / directions[..., 2:]
+    start = ((origins[..., :2] - origins[..., 2:] * slope - low) / size).reshape(-1, 2)
+    slope = (slope / size).reshape(-1, 2)
+    middle = start + sum(depths) / len(depths) * slope
+    seen = torch.cat([grid_reference(middle, network.warp_table, network.warp_spec), 2 * middle - 1], 1)
+    warp = _layers_reference(seen, warp_bias, network.warp_layers)
+    parts = [
+        grid_reference(
+            start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec
+        )
+        for i, (z, table) in enumerate(zip(depths, network.tables, strict=True))
+    ]
+    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias, network.layers)
+    opacity = torch.sigmoid(network.opacity_slope * out[:, -1:])
+    segments = (out[:, :-1] + 0.5 / len(depths)) * opacity
+    return segments.view(frames, count, len(depths), 3), opacity.view(frames, count)
+
+
+def _layers_reference(x: Tensor, frame_bias: Tensor, layers: Sequence[Linear]) -> Tensor:
+    """x [F * P, in] through layers; the first one's bias [F, W] is the frame's."""
+    first = (x @ layers[0][0].t()).view(len(frame_bias), -1, frame_bias.shape[1]) + frame_bias[:, None]
+    hidden = F.relu(first).flatten(0, 1)
+    for weight, bias in layers[1:-1]:
+        hidden = F.relu(F.linear(hidden, weight, bias))
+    return F.linear(hidden, *layers[-1])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
+from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Field, Rays
 from nldf_engine.rendering.region import HeadRegion
@@ -124,14 +126,36 @@ class Portrait(nn.Module):
     @torch.no_grad()
     def picture(
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
-        backend: str = "native", out: Tensor | None = None,
+        backend: str = "native", out: Tensor | None = None, canvas: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """[H, W, 3]: `layer(...).over(background)`, without a layer: only the head's own pixels are blended.
+        """[H, W, 3] uint8: the layer before an opaque background [H, W, 3] float32.
+
+        A grid-encoded field with a learned torso, or none, is rendered in one pass on the CPU.
 
         Args:
-            background: [H, W, 3] float32.
-            out: [H, W, 3] float32 to draw into; the result, where it is given.
+            out: uint8 to write into, on the CPU or the portrait's device; the result, where it is given.
+            canvas: [H, W, 3] float32 for what other systems draw on the way.
         """
+        if not self._in_one_pass(backend, pose, code, motion, background):
+            picture = self._blended(camera, pose, code, motion, background, backend, canvas)
+            with stage("pixels"):
+                return to_uint8(picture, out)
+        field: Any = self.field
+        layer: Any = self.torso
+        torso = layer.portrait_part(motion, pose) if self.torso.shows() else None
+        shift = torch.cat([torch.linalg.inv(motion[:, :2]).flatten(), motion[:, 2]])
+        half_size = float(self.region.half_size)
+        view = ops.PortraitView(pose.contiguous(), camera.intrinsics(), half_size, shift)
+        head = field.portrait_part(pose, code, self.region.occupancy)
+        with stage("network"):
+            return ops.render_portrait(view, head, torso, background, out)
+
+    @torch.no_grad()
+    def _blended(
+        self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
+        backend: str, out: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """[H, W, 3] float32, in `out` where given: `layer(...).over(background)`, without making a layer."""
         order, color, opacity = self._seen(camera, pose, code, backend, None)
         with stage("composite"):
             picture = torch.empty_like(background) if out is None else out
@@ -145,6 +169,12 @@ class Portrait(nn.Module):
             pixels, chosen = picture.view(-1, 3), order[: len(opacity)].long()
             pixels[chosen] = torch.addcmul(color, 1 - opacity[:, None], pixels[chosen])
             return picture
+
+    def _in_one_pass(self, backend: str, *inputs: Tensor) -> bool:
+        parts = [self.field, self.torso] if self.torso.shows() else [self.field]
+        return backend == "native" and all(
+            isinstance(part, PlanesModule) and not part.training and part.fusable(*inputs) for part in parts
+        )
 
 
 def to_uint8(picture: Tensor, out: Tensor | None = None) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from nldf_engine.nn.grid import GridEncoding
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.ops import GridSpec
+from nldf_engine.nn.planes import PlanesModule
+from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart
 from nldf_engine.rendering.torso import POSE_FEATURES, TorsoMotion, TorsoPlate, pose_features
 
 MOTION_NUMBERS = 6
@@ -56,7 +57,7 @@ class TorsoLayerConfig:
             raise ValueError(f"TorsoLayerConfig: expected a width of at least 1, got {self.width}")
 
 
-class TorsoLayer(TorsoMotion):
+class TorsoLayer(TorsoMotion, PlanesModule):
     """A learned torso.
 
     Parameters and buffers, all float32 but the occupancy, in the order in which a point meets them (V =
@@ -142,6 +143,21 @@ class TorsoLayer(TorsoMotion):
         if self.training:
             inputs = inputs + FRAME_NOISE * torch.randn_like(inputs)
         return inputs.clamp(-FRAME_LIMIT, FRAME_LIMIT)
+
+    def planes_network(self) -> PlanesNetwork:
+        """The parameters as `ops.planes` takes them: one plane, and points for lines without slope."""
+        warp_tail, body, tail = ((part.weight, part.bias) for part in (self.warp_tail, self.body, self.tail))
+        return PlanesNetwork(
+            self.box, (0.0,), self.warp_grid.spec, self.warp_grid.table, self.grid.spec, (self.grid.table,),
+            ((self.warp_head.point_weight, None), warp_tail), ((self.head.point_weight, None), body, tail),
+            WARP_SCALE, OPACITY_SLOPE,
+        )  # fmt: skip
+
+    def portrait_part(self, motion: Tensor, pose: Tensor) -> PortraitPart:
+        """What `ops.render_portrait` needs of this layer for a motion [2, 3] and a pose [4, 4]."""
+        inputs = self._inputs(motion[None], pose[None])
+        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+        return PortraitPart(self.packed(), *biases, self.occupancy)
 
     def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
         """See `TorsoPlate.sample`. Gradients flow to the parameters."""

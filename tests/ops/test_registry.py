@@ -37,9 +37,20 @@ CALLS = {
         **kw,
     ),
 }
-WITHOUT_GRADIENT = {"samples", "compact"}
+# `planes` renders alone; models train by torch's layers.
+WITHOUT_GRADIENT = {"samples", "compact", "planes"}
+PLANES = ops.PlanesNetwork(
+    torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
+    ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
+    ((torch.rand(8, 6), None), (torch.rand(2, 8), torch.rand(2))),
+    ((torch.rand(8, 4), None), (torch.rand(4, 8), torch.rand(4))),
+    0.05, 3.0,
+)  # fmt: skip
+CALLS["planes"] = lambda **kw: ops.planes(
+    torch.rand(1, 3, 3), torch.ones(1, 3, 3), torch.rand(1, 8), torch.rand(1, 8), PLANES, **kw
+)
 # Operations whose CUDA kernel is still to be written; models run torch's layers there.
-CPU_ONLY = {"resmlp"}
+CPU_ONLY = {"planes", "resmlp"}
 
 
 def test_every_operation_is_in_the_list_of_calls():

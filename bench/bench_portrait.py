@@ -1,0 +1,56 @@
+"""Whole frames of the grid-encoded light field: in one pass, and by torch's layers on the same grids.
+
+The networks have their usual sizes; the head covers about 45 % of the picture and the torso a third.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
+from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.rendering.portrait import Portrait, to_uint8
+from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.rendering.torso_layer import TorsoLayer
+
+
+def portrait() -> Portrait:
+    """Untrained networks of the usual sizes."""
+    torch.manual_seed(0)
+    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=(-0.06, 0.03)))
+    torso = TorsoLayer()
+    torso.box.copy_(torch.tensor([0.0, 0.65, 1.0, 1.1]))
+    torso.occupancy[0] = 0
+    torso.present.fill_(True)
+    region = HeadRegion()
+    region.clear()
+    region.occupancy[25:60, 29:66] = 1
+    return Portrait(field, region, torso).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [256, 512])
+def test_frame(race, size, monkeypatch):
+    part = portrait()
+    camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
+    pose = torch.eye(4)
+    pose[2, 3] = -0.8
+    code = torch.randn(part.field.config.conditions.code_dim)
+    motion, background = torch.eye(3)[:2].contiguous(), torch.rand(size, size, 3)
+    out = torch.empty(size, size, 3, dtype=torch.uint8)
+    view = (camera, pose, code, motion)
+
+    def layers() -> torch.Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(GridLightField, "fusable", lambda *_: False)
+            return to_uint8(part.layer(*view).over(background))
+
+    def one_pass() -> torch.Tensor:
+        return part.picture(*view, background, out=out)
+
+    assert (one_pass().int() - layers().int()).abs().max() <= 1
+    runs = {"one pass": one_pass, "layers": layers}
+    pixels = dict.fromkeys(runs, size * size)
+    race(runs, device=torch.device("cpu"), units=pixels, unit="pixels", rounds=9)

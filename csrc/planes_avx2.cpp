@@ -1,0 +1,13 @@
+// The light field over planes in vectors of 32 bytes, compiled for AVX2 and FMA.
+#include "planes_group.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 32, 4, 3>;
+
+}  // namespace
+
+const PlanesKernels<float> kPlanesAvx2 = {"avx2", Single::group, planes_scratch<Single>, planes_run<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,14 @@
+// The light field over planes in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
+#include "planes_group.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 64, 8, 3>;
+
+}  // namespace
+
+const PlanesKernels<float> kPlanesAvx512 = {"avx512", Single::group, planes_scratch<Single>,
+                                            planes_run<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,51 @@
+// What an instruction set offers to the operations that evaluate a network over planes.
+#pragma once
+
+#include "planes.h"
+
+namespace nldf {
+
+// A network, and what is worked out of it once a call.
+template <class T>
+struct PlanesModel {
+  PlanesNetwork<T> network;
+  GridLevels warp_levels;
+  GridLevels levels;
+
+  explicit PlanesModel(const PlanesNetwork<T>& given)
+      : network(given),
+        warp_levels(make_grid_levels(given.warp_resolutions, given.warp_offsets, given.warp_levels, 2)),
+        levels(make_grid_levels(given.resolutions, given.offsets, given.levels, 2)) {}
+};
+
+// The most rays that any instruction set takes at once.
+constexpr int kPlanesGroup = 48;
+
+// Rays of one frame. Places behind the last ray must hold finite numbers.
+template <class T>
+struct PlanesRays {
+  T start[2][kPlanesGroup];
+  T slope[2][kPlanesGroup];
+  int rows;
+};
+
+template <class T>
+struct PlanesKernels {
+  const char* name;
+  int group;                                            // rays that run best at once
+  int64_t (*scratch)(const PlanesNetwork<T>& network);  // scalars
+  // The segments' colours (3 M rows), then the opacity, into out [3 M + 1][kPlanesGroup].
+  void (*run)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
+              T* out, T* scratch);
+};
+
+extern const PlanesKernels<float> kPlanesPortable;
+extern const PlanesKernels<double> kPlanesPortableDouble;
+extern const PlanesKernels<float> kPlanesAvx2;
+extern const PlanesKernels<float> kPlanesAvx512;
+
+// Those that resmlp_isa() names; float64 has the portable ones.
+const PlanesKernels<float>& planes_kernels(float);
+const PlanesKernels<double>& planes_kernels(double);
+
+}  // namespace nldf

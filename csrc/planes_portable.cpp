@@ -1,0 +1,17 @@
+// The light field over planes in vectors of 16 bytes, which every target has; in float64 too, for checks.
+#include "planes_group.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 16, 4, 3>;
+using Double = Lanes<double, 16, 4, 3>;
+
+}  // namespace
+
+const PlanesKernels<float> kPlanesPortable = {"portable", Single::group, planes_scratch<Single>,
+                                              planes_run<Single>};
+const PlanesKernels<double> kPlanesPortableDouble = {"portable", Double::group, planes_scratch<Double>,
+                                                     planes_run<Double>};
+
+}  // namespace nldf

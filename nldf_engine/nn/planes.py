@@ -1,0 +1,55 @@
+"""Modules that are evaluated by the fused operation over planes, and their packed weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.ops import native
+
+# Below this many rays a frame, groups of rays would be mostly empty.
+FEWEST_RAYS = 16
+
+
+class PlanesModule(nn.Module):
+    """A module whose arithmetic `planes_network` describes; subclasses say which."""
+
+    backend: str
+    _packed: tuple[object, ops.PackedPlanes] | None = None
+
+    def planes_network(self) -> ops.PlanesNetwork:
+        """The parameters as `ops.planes` takes them."""
+        raise NotImplementedError
+
+    def fusable(self, *inputs: Tensor) -> bool:
+        """Whether the fused operation can stand in for the layers: on the CPU, and without gradients."""
+        parameters = list(self.parameters())
+        recording = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
+        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *parameters))
+        return fits and not recording and native.use_native("planes", self.backend)
+
+    def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
+        """The network packed for the kernel; in eval mode without gradients it is kept between calls.
+
+        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
+        those through `parameter.data`. So what was kept is dropped by every call that records gradients
+        and by every `train()` and `eval()`.
+        """
+        network = network or self.planes_network()
+        layers = (*network.warp_layers, *network.layers)
+        tensors = [network.box, network.warp_table, *network.tables]
+        tensors += [t for layer in layers for t in layer if t is not None]
+        recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        if self.training or recording or any(t.is_inference() for t in tensors):
+            self._packed = None
+            return ops.pack_planes(network)
+        state = [(t.data_ptr(), t._version, t.dtype) for t in tensors]
+        if self._packed is None or self._packed[0] != state:
+            self._packed = (state, ops.pack_planes(network))
+        return self._packed[1]
+
+    def train(self, mode: bool = True) -> PlanesModule:
+        """As `nn.Module.train`; drops the packed network."""
+        self._packed = None
+        return super().train(mode)

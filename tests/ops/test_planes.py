@@ -1,0 +1,187 @@
+"""ops.planes: the grid-encoded light field of rays in one operation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from nldf_engine import ops
+from nldf_engine.ops import GridSpec, PlanesNetwork
+from nldf_engine.ops.reference import planes_reference
+
+SHAPES = {  # depths, features, ambient, width, layers of the warp net and of the second network
+    "usual": ((0.0,), 4, 4, 64, 3, 4),
+    "four planes": ((-0.05, 0.0, 0.04, 0.1), 4, 3, 48, 3, 4),
+    "three features": ((0.0, 0.02), 3, 0, 128, 2, 3),
+    "eight features": ((0.0,), 8, 5, 40, 3, 4),
+    "least": ((0.1,), 1, 0, 1, 2, 2),
+}
+
+
+def network(shape: str, dtype: torch.dtype = torch.float32, **changes: object) -> PlanesNetwork:
+    """Random parameters whose warp and opacity vary over the picture."""
+    depths, features, ambient, width, warp_count, count = SHAPES[shape]
+    g = torch.Generator().manual_seed(0)
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(*size, generator=g, dtype=torch.float64).to(dtype)
+
+    warp_spec, spec = GridSpec(2, features, (4, 9)), GridSpec(2, features, (5, 16, 40))
+
+    def layers(inputs: int, hidden: int, outputs: int) -> tuple[tuple[Tensor, Tensor | None], ...]:
+        sizes = [inputs, *[width] * hidden, outputs]
+        return tuple(
+            (draw(b, a) / a**0.5, None if i == 0 else draw(b) * 0.1)
+            for i, (a, b) in enumerate(pairwise(sizes))
+        )
+
+    made = PlanesNetwork(
+        box=torch.tensor([-0.2, -0.25, 0.22, 0.2], dtype=dtype),
+        depths=depths,
+        warp_spec=warp_spec,
+        warp_table=draw(warp_spec.entries, features),
+        spec=spec,
+        tables=tuple(draw(spec.entries, features) for _ in depths),
+        warp_layers=layers(warp_spec.out_features + 2, warp_count - 1, 2 * len(depths) + ambient),
+        layers=layers(len(depths) * spec.out_features + ambient, count - 1, 3 * len(depths) + 1),
+        warp_scale=0.05,
+        opacity_slope=3.0,
+    )
+    return replace(made, **changes)
+
+
+def rays(net: PlanesNetwork, frames: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rays towards the planes, some beside the box, and the frames' biases."""
+    g = torch.Generator().manual_seed(1)
+    dtype, width = net.box.dtype, net.layers[0][0].shape[0]
+    origins = torch.tensor([0.01, 0.02, -0.8]).repeat(frames, count, 1)
+    directions = 0.2 * torch.randn(frames, count, 3, generator=g)
+    directions[..., 2] = 1
+    biases = [torch.randn(frames, width, generator=g).to(dtype) for _ in range(2)]
+    return origins.to(dtype), directions.to(dtype), *biases
+
+
+def double(net: PlanesNetwork) -> PlanesNetwork:
+    """The same parameters in float64."""
+
+    def wide(layers: tuple) -> tuple:
+        return tuple((w.double(), None if b is None else b.double()) for w, b in layers)
+
+    return replace(
+        net, box=net.box.double(), warp_table=net.warp_table.double(), layers=wide(net.layers),
+        tables=tuple(t.double() for t in net.tables), warp_layers=wide(net.warp_layers),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 47, 48, 200])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agrees_with_its_twin(shape, count, compare):
+    """Segments and opacity are those of the twin, whatever the numbers of planes, features and rays."""
+    net = network(shape)
+    given = rays(net, 2, count)
+    exact = planes_reference(*(t.double() for t in given), double(net))
+    compare(ops.planes(*given, net), planes_reference(*given, net), exact)
+
+
+def test_float64_is_exact():
+    """In float64 the kernel and the twin agree to rounding."""
+    net = double(network("four planes"))
+    given = rays(net, 2, 50)
+    for got, want in zip(ops.planes(*given, net), planes_reference(*given, net), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
+
+
+def test_hashed_levels(compare):
+    """Levels that share entries by the hash are read where the twin reads them."""
+    net = network("usual")
+    spec = GridSpec(2, 4, (5, 40), log2_table=8)
+    table = torch.randn(spec.entries, 4, generator=torch.Generator().manual_seed(2))
+    head = torch.randn(64, 2 * 4 + 4, generator=torch.Generator().manual_seed(3))
+    net = replace(net, spec=spec, tables=(table,), layers=((head, None), *net.layers[1:]))
+    given = rays(net, 1, 100)
+    exact = planes_reference(*(t.double() for t in given), double(net))
+    compare(ops.planes(*given, net), planes_reference(*given, net), exact)
+
+
+def test_threads_and_pieces_change_nothing():
+    """A ray's colours don't depend on the number of threads, nor on the rays beside it."""
+    net = network("usual")
+    given = rays(net, 1, 500)
+    whole = ops.planes(*given, net)
+    part = ops.planes(given[0][:, 100:333].contiguous(), given[1][:, 100:333].contiguous(), *given[2:], net)
+    former = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        threaded = ops.planes(*given, net)
+    finally:
+        torch.set_num_threads(former)
+    for first, second, cut in zip(whole, threaded, part, strict=True):
+        assert torch.equal(first, second) and torch.equal(first[:, 100:333], cut)
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_instruction_sets_agree(isa):
+    """Every instruction set that the processor has gives the same colours, to float32's rounding."""
+    program = f"""
+import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+import torch, test_planes as t
+from nldf_engine import ops
+net = t.network("four planes"); given = t.rays(net, 1, 70)
+for got, want in zip(ops.planes(*given, net), t.planes_reference(*given, net)):
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+"""
+    environment = os.environ | {"NLDF_CPU_ISA": isa}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    if "one that this processor has" in done.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_packed_once_serves_many_calls():
+    """Packed parameters give the result of packing in the call; they hold copies of the weights."""
+    net = network("usual")
+    given = rays(net, 1, 20)
+    packed = ops.pack_planes(net)
+    want = ops.planes(*given, net)
+    net.layers[1][0].zero_()
+    for got, before in zip(ops.planes(*given, net, packed=packed), want, strict=True):
+        assert torch.equal(got, before)
+
+
+def test_a_gradient_is_refused():
+    """The kernel has no gradient: asking for one is an error, and the twin gives it."""
+    net = network("usual")
+    origins, directions, warp_bias, bias = rays(net, 1, 20)
+    bias.requires_grad_()
+    with pytest.raises(ValueError, match="planes: the kernel has no gradient"):
+        ops.planes(origins, directions, warp_bias, bias, net)
+    ops.planes(origins, directions, warp_bias, bias, net, backend="reference")[0].sum().backward()
+    assert bias.grad.abs().sum() > 0
+
+
+BAD = {
+    "tables": ({"tables": ()}, ValueError, "tables must be 1 as depths are, got 0"),
+    "table": ({"warp_table": torch.ones(3, 4)}, ValueError, r"warp_table must have the shape \[97, 4\]"),
+    "spec": ({"spec": GridSpec(3, 4, (4,))}, ValueError, "spec must be two-dimensional and linear"),
+    "depths": ({"depths": ()}, ValueError, r"the number of planes must be in \[1, 16\], got 0"),
+    "layers": ({"layers": ()}, ValueError, "layers must be a layer without bias, and at least one more"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_networks_are_named(name):
+    """Each wrong parameter raises the right error, naming it and what came."""
+    change, error, message = BAD[name]
+    net = network("usual")
+    given = rays(net, 1, 3)
+    with pytest.raises(error, match="planes: " + message):
+        ops.planes(*given, replace(net, **change))
