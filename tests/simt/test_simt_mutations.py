@@ -125,7 +125,7 @@ MUTATIONS = {
         SEGMENTS, "segments", "const bool mine = valid && begin", "const bool mine = begin", OUTSIDE,
     ),
     "segments: stores without a mask": Mutation(
-        SEGMENTS, "segments", "if (valid && lane == 0) args.opacity", "if (lane == 0) args.opacity", OUTSIDE,
+        SEGMENTS, "segments", "if (valid && lane == 0) {", "if (lane == 0) {", OUTSIDE,
     ),
     "segments: the way back without a mask": Mutation(
         SEGMENTS, "segments_backward", "const bool mine = valid && k >= 0", "const bool mine = valid", OUTSIDE + "|race in v_",
