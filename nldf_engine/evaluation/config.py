@@ -68,7 +68,8 @@ DEFINITIONS = {
     "psnr_foreground": "the same over the pixels whose label is not background",
     "psnr_mouth": "the same over the box around the real lips, widened by 2 % and 3 % of the frame",
     "psnr_head": "the same over the pixels labelled head; without labels over the face's hull, grown",
-    "psnr_neck": "the same over the band where head and body meet: both within 4 % of the frame's height",
+    "psnr_neck": "the same over the band about the borders of head, neck and torso, 3 % of the frame's width "
+    "to either side; without labels, below the jaw",
     "ssim": "Gaussian window 11, sigma 1.5, K1 0.01, K2 0.03, data range 1, mean over colours, pixels and "
     "frames; ssim_foreground, _head, _mouth, _neck over the same regions",
     "lpips": "LPIPS 0.1, AlexNet, mean over the frames; lpips_vgg: VGG16",
@@ -81,8 +82,8 @@ DEFINITIONS = {
     "lip_correlation": "Pearson correlation over time of the inner lip gap over the outer eye distance",
     "lip_velocity_correlation": "the same of the lip points' velocities about the mouth's centre",
     "lip_lag_ms": "shift of the rendered lip gap that correlates best with the real one; positive: late",
-    "lip_peak": "the correlation at that shift; lip_chance: what 95 % of the peaks around wrong shifts "
-    "stay below",
+    "lip_peak": "the correlation at that shift; lip_chance: what 95 % of such peaks stay "
+    "below when the rendered lips run backwards in time, at any shift",
     "au_lower": "mean absolute error of distances that action units of the lower face change, in outer eye "
     "distances (au_upper: brows and lids; action_units: each); no FACS coder",
     "au_openface": "mean absolute error of OpenFace's intensities (0..5) over the lower face's units",
@@ -90,6 +91,8 @@ DEFINITIONS = {
     "sync_distance: its confidence and least distance; sync_*_real: those of the real frames",
     "jitter": "RMS second difference over time of the rigid landmarks about where the poses put them, pixels "
     "at 512; jitter_ratio: over the real frames'; jitter_mouth: of the lips about their centre",
+    "flicker": "RMS second difference over time of what is background in every frame, of 255; "
+    "flicker_real: of the real frames",
     "*_shuffled": "the same frames and poses, with the audio of the frame shuffled_shift frames on, going "
     "round within the stretch: lips that follow the audio score worse here",
     "*_foreign": "the same with somebody else's speech",

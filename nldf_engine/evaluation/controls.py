@@ -38,6 +38,7 @@ SHOWN = (
     ("lpips", 4), ("fid", 2), ("lmd", 2), ("lmd_centred", 2), ("lmd_aligned", 2), ("face_lmd", 2),
     ("face_lmd_aligned", 2), ("lip_correlation", 3), ("lip_velocity_correlation", 3), ("lip_lag_ms", 0),
     ("lip_peak", 3), ("lip_chance", 3), ("au_lower", 4), ("au_upper", 4), ("jitter_ratio", 2),
+    ("jitter_mouth", 2), ("flicker", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
 )  # fmt: skip
 
@@ -152,6 +153,10 @@ def claims(fps: float) -> list[Claim]:
         Claim("lip_lag_ms", "identical", "~", 0.0, 1.0),
         Claim("lip_peak", "late", ">", 0.9), Claim("lip_peak", "foreign", "<", "blurred"),
         Claim("sync_confidence", "foreign", "<", "identical"),
+    ]  # fmt: skip
+    made += [
+        Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
+        Claim("flicker", "blurred", "<", "identical"), Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
     ]  # fmt: skip
     if fps >= 25:
         made.append(Claim("lip_lag_ms", "late", "~", 1000 * LATE / fps, 500 / fps))

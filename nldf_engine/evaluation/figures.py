@@ -14,6 +14,7 @@ from nldf_engine.evaluation.clip import RealClip
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.fid import frechet_distance
 from nldf_engine.evaluation.inception import InceptionFeatures
+from nldf_engine.evaluation.jitter import jitter_scores, mouth_jitter
 from nldf_engine.evaluation.landmarks import Detector
 from nldf_engine.evaluation.lips import lip_gap, lip_scores
 from nldf_engine.evaluation.lipsync import lip_sync
@@ -30,7 +31,7 @@ NO_REGION = {
     "foreground": "no frame has a foreground label",
     "head": "no frame shows a head",
     "mouth": "no frame has its lips inside the picture",
-    "neck": "no frame shows where head and body meet",
+    "neck": "no frame's labels have head, neck and torso meet",
 }
 
 
@@ -129,7 +130,8 @@ def figures_of(clip: RealClip, scores: FrameScores, kit: Kit, takes: list[str], 
     rate = clip.fps / every
     for name in takes:
         _put_lips(figures, scores, name, kit.reasons["lips"], rate)
-    _put_face(figures, clip, scores, kit, every)
+    _put_face(figures, scores, kit)
+    _put_jitter(figures, clip, scores, kit)
     _put_sync(figures, clip, scores, kit)
     figures["seconds_per_frame"] = scores.seconds_per_frame if np.isfinite(scores.seconds_per_frame) else None
     figures |= {"first_frame": clip.start, "last_frame": clip.start + len(clip) - 1, "every": every}
@@ -162,7 +164,7 @@ def _put_lips(figures: _Figures, scores: FrameScores, take: str, lips_reason: st
         figures.put(key + ending, values.get(key), values["reason"])
 
 
-def _put_face(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit, every: int) -> None:
+def _put_face(figures: _Figures, scores: FrameScores, kit: Kit) -> None:
     errors: dict[str, float | None] = {}
     reason = kit.reasons["lips"] or "no frame had a face found in both the real and the rendered picture"
     if "rendered" in scores.faces and "real" in scores.faces:
@@ -171,6 +173,24 @@ def _put_face(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit, 
     figures.put("au_upper", errors.pop("au_upper", None), reason)
     if errors:
         figures["action_units"] = errors
+
+
+def _put_jitter(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit) -> None:
+    """Trembling about the poses, where there are any; of the lips about their centre in any case."""
+    values: dict[str, Any] = {"reason": kit.reasons["lips"] or "two plain videos have no poses"}
+    real, ours = scores.faces.get("real"), scores.faces.get("rendered")
+    if real is not None and ours is not None:
+        if clip.camera is not None:
+            _, poses, _ = clip.conditions()
+            values = asdict(jitter_scores(ours, real, poses[scores.index], clip.camera))
+        else:
+            values |= {"jitter_mouth": mouth_jitter(ours), "jitter_mouth_real": mouth_jitter(real)}
+    for key in ("jitter", "jitter_real", "jitter_ratio", "jitter_mouth", "jitter_mouth_real"):
+        figures.put(key, values.get(key), values["reason"] or "too few frames in a row have a face")
+    flicker = scores.flicker
+    for name in ("rendered", "real"):
+        value = None if flicker is None else flicker[name]
+        figures.put(f"flicker{'_real' * (name == 'real')}", value, "no pixel is background in every frame")
 
 
 def _put_sync(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit) -> None:

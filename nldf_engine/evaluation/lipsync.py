@@ -1,8 +1,9 @@
 """How late are the lips, and how surely? Cross-correlation of the mouth's opening, without any weights.
 
 The rendered clip's lip gap is shifted against the real one's: where both agree best is the lag. What a
-clip of this length would reach by chance is measured on the clip itself: the best agreement around every
-wrong shift, of the same two curves moved against each other, going round, by more than a second.
+clip of this length would reach by chance is measured on the clip itself: the best agreement around any
+shift, going round, of the real lips with the rendered ones played backwards. Those open and close as often
+and as wide, and follow nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import numpy as np
 from nldf_engine.evaluation.lips import FEWEST_FRAMES, correlation
 
 LONGEST_LAG = 0.6  # seconds
-BEYOND = 1.0  # seconds from which on a shift counts as chance
-CHANCE = 95.0  # per cent of the chance shifts that stay below the figure
+CHANCE = 95.0  # per cent of the chance peaks that stay below the figure
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LipSync:
     Args:
         lag_ms: of the rendered lips behind the real ones, milliseconds; below zero they come early.
         peak: the correlation at that lag.
-        chance: what 95 % of the peaks around wrong shifts stay below: a peak under it says nothing.
+        chance: what 95 % of the peaks of lips that run backwards stay below: a peak under it says nothing.
         reason: why a figure is None; empty otherwise.
     """
 
@@ -88,18 +88,17 @@ def lip_sync(real: np.ndarray, rendered: np.ndarray, fps: float) -> LipSync:
         before, here, after = values[best - 1 : best + 2]
         bend = before - 2 * here + after
         offset = float(0.5 * (before - after) / bend) if bend < 0 else 0.0
-    return LipSync(
-        1000 * (best - most + offset) / fps, float(values[best]), _chance(real, rendered, fps, most)
-    )
+    return LipSync(1000 * (best - most + offset) / fps, float(values[best]), _chance(real, rendered, most))
 
 
-def _chance(real: np.ndarray, rendered: np.ndarray, fps: float, most: int) -> float | None:
-    """The peaks within `most` frames of every shift that keeps wholly clear of the true one."""
-    clear = round(BEYOND * fps) + most
-    shifts = range(clear - most, len(real) - clear + most + 1)
-    found = [correlation(real, np.roll(rendered, -k))[0] for k in shifts]
-    values = np.array([np.nan if value is None else value for value in found])
-    if len(values) < 2 * most + 2 or not np.isfinite(values).all():
+def _chance(real: np.ndarray, rendered: np.ndarray, most: int) -> float | None:
+    """The peaks within `most` frames of every shift of the rendered lips, backwards."""
+    if len(real) < 2 * most + 2:
         return None
-    peaks = np.lib.stride_tricks.sliding_window_view(values, 2 * most + 1).max(1)
+    found = [correlation(real, np.roll(rendered[::-1], k))[0] for k in range(len(real))]
+    values = np.array([np.nan if value is None else value for value in found])
+    if not np.isfinite(values).all():
+        return None
+    around = np.concatenate([values[-most:], values, values[:most]]) if most else values
+    peaks = np.lib.stride_tricks.sliding_window_view(around, 2 * most + 1).max(1)
     return float(np.percentile(peaks, CHANCE))

@@ -20,16 +20,19 @@ import numpy as np
 from nldf_engine.base.progress import Bar
 from nldf_engine.evaluation.chunks import Chunk, Store, cut, packed, track, unpacked
 from nldf_engine.evaluation.clip import RealClip
+from nldf_engine.evaluation.frame_figures import flicker, image_figures
+from nldf_engine.evaluation.jitter import still_region
 from nldf_engine.evaluation.landmarks import Detector, landmark_scale
 from nldf_engine.evaluation.lips import LANDMARKS, lip_gap, mouth_distance
-from nldf_engine.evaluation.metrics import psnr_of_error, squared_error, ssim_map, ssim_of_map
-from nldf_engine.evaluation.regions import REGIONS, region_masks
+from nldf_engine.evaluation.regions import REGIONS
 from nldf_engine.evaluation.source import Source
 
 FrameMetric = Callable[[np.ndarray, np.ndarray], float]
 Embedding = Callable[[np.ndarray], np.ndarray]
 Onlooker = Callable[[int, np.ndarray, np.ndarray, bool, float], None]
 MOST_WORKERS = 8
+STILL_MARGIN = 0.03
+"""How far from the person background counts as still, as a share of the frame's width."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class FrameScores:
     `index` holds the frames' numbers in the clip, [S] int. `image` holds [S] float64 under `psnr`, `ssim`,
     each with `_foreground`, `_head`, `_mouth`, `_neck`, and LPIPS's columns. `faces` holds landmarks
     [S, 478, 2] in pixels at 512 of "real" and of every take, and is empty where nothing could be detected.
+    `flicker` is that of the background in "rendered" and "real", None where there is none.
     """
 
     index: np.ndarray
@@ -78,6 +82,7 @@ class FrameScores:
     faces: dict[str, np.ndarray] = field(default_factory=dict)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     crops: dict[str, np.ndarray] = field(default_factory=dict)
+    flicker: dict[str, float] | None = None
     seconds_per_frame: float = math.nan
     kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -120,7 +125,9 @@ class _Measurement:
         pool: ThreadPoolExecutor,
         pictures: bool,
         known: dict[tuple[int, int], np.ndarray],
+        still: np.ndarray | None,
     ) -> None:
+        self._still = still
         self.clip, self.take, self.index, self.tools, self.store = clip, take, index, tools, store
         self._pool, self._pictures, self._known = pool, pictures, known
         shape = (clip.height, clip.width, 3)
@@ -149,6 +156,11 @@ class _Measurement:
                 parts["real_faces"] = self._pool.submit(track, real, chunk.warm, self.tools.detector)
             elif self.scored:
                 values["real_faces"] = self._known[place]
+        if self.scored and self._still is not None:
+            before = min(chunk.warm, 2)
+            parts["flicker"] = self._pool.submit(
+                flicker, self._still, rendered[chunk.warm - before :], real[chunk.warm - before :]
+            )
         real, rendered = real[chunk.warm :], rendered[chunk.warm :]
         if self.scored:
             faces = parts.get("real_faces"), values.get("real_faces")
@@ -208,25 +220,6 @@ class _Measurement:
         return job.values
 
 
-def image_figures(
-    rendered: np.ndarray, real: np.ndarray, labels: np.ndarray | None, landmarks: np.ndarray
-) -> dict[str, float]:
-    """PSNR and SSIM of a frame, and of each of its regions; NaN where a region is empty.
-
-    Args:
-        rendered: [H, W, 3] uint8.
-        real: [H, W, 3] uint8.
-        labels: [H, W] uint8 or None.
-        landmarks: [478, 2] of the real frame, in its pixels; NaN where unknown.
-    """
-    error, similarity = squared_error(rendered, real), ssim_map(rendered, real)
-    figures = {"psnr": psnr_of_error(error), "ssim": ssim_of_map(similarity)}
-    for name, mask in region_masks(labels, landmarks, (error.shape[0], error.shape[1])).items():
-        figures[f"psnr_{name}"] = psnr_of_error(error, mask)
-        figures[f"ssim_{name}"] = ssim_of_map(similarity, mask)
-    return figures
-
-
 def _crops(job: _Job, scale: float) -> dict[str, np.ndarray]:
     from nldf_engine.evaluation.syncnet import face_boxes, face_crop
 
@@ -277,6 +270,9 @@ def measure(
     known = {} if known is None else known
     takes = takes if tools.detector is not None else takes[:1]
     workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    margin = round(STILL_MARGIN * clip.width)
+    still = None if clip.labels is None else still_region(clip.labels, margin)
+    still = None if still is None or not still.any() else still
     session = getattr(tools.detector, "session", contextlib.nullcontext)
     pieces: dict[str, list[dict[str, np.ndarray]]] = {take.name: [] for take in takes}
     with (
@@ -290,7 +286,9 @@ def measure(
                 for _ in take.warm_up():
                     pass
             pictures = onlooker is not None
-            run = _Measurement(clip, take, index, tools, store or Store(None, None), pool, pictures, known)
+            run = _Measurement(
+                clip, take, index, tools, store or Store(None, None), pool, pictures, known, still
+            )
             for job, values in _in_order(run, cut(len(index)), workers):
                 pieces[take.name].append(values)
                 chunk = job.chunk
@@ -368,5 +366,10 @@ def _gather(scores: FrameScores, pieces: dict[str, list[dict[str, np.ndarray]]])
         features = joined("rendered", f"features_{name}")
         if features is not None:
             scores.features[name] = features
+    shaken = [values["flicker"] for values in pieces["rendered"] if "flicker" in values]
+    triples = sum(one[2] for one in shaken)
+    if triples:
+        squares = [sum(one[k] * one[2] for one in shaken) / triples for k in (0, 1)]
+        scores.flicker = dict(zip(("rendered", "real"), map(math.sqrt, squares), strict=True))
     spent = np.sum([values["seconds"] for values in pieces["rendered"]], axis=0)
     scores.seconds_per_frame = float(spent[0] / spent[1]) if spent[1] else math.nan

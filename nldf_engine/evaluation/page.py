@@ -121,14 +121,20 @@ def _rest_table(figures: Mapping[str, Any]) -> str:
     ]
     if "au_openface" in figures:
         rows.append(("lower face (OpenFace), 0..5", number(figures["au_openface"], 3)))
-    jitter = [(key.replace("_", " "), number(figures[key], 3)) for key in figures if key.startswith("jitter")
-              and not key.endswith("reason")]  # fmt: skip
+    shaking = [
+        (name, number(figures.get(key), 3), number(figures.get(f"{key}_real"), 3))
+        for key, name in (
+            ("jitter", "head about its poses, px at 512"), ("jitter_mouth", "lips, px at 512"),
+            ("flicker", "background, of 255"),
+        )
+        if figures.get(key) is not None
+    ]  # fmt: skip
     table = grid("Action units, mean absolute error", ("", "error"), rows)
     each = [(name, number(value, 4)) for name, value in (figures.get("action_units") or {}).items()]
     each += [(f"{n}, OpenFace", number(v, 3)) for n, v in (figures.get("au_openface_units") or {}).items()]
     if each:
         table += f"<details><summary>each unit</summary>{grid('Units', ('', 'error'), each)}</details>"
-    return table + (grid("Trembling", ("", "px at 512"), jitter) if jitter else "")
+    return table + (grid("Trembling over time", ("", "rendered", "real"), shaking) if shaking else "")
 
 
 def _reasons(figures: Mapping[str, Any]) -> str:

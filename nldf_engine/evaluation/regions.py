@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from nldf_engine.base.face_mesh import LIPS
+from nldf_engine.data.dataset import LABELS
 from nldf_engine.evaluation.metrics import mouth_box
+from nldf_engine.evaluation.neck import neck_band
 
 REGIONS = ("foreground", "head", "mouth", "neck")
-HEAD, NECK, TORSO = 1, 2, 3  # as data.format.LABELS
-BAND = 0.04
-"""Half the height of the neck's band, as a share of the frame's height."""
+BAND = 0.08
+"""How far the neck's band reaches below the jaw, without labels, as a share of the frame's height."""
 JAW = (172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397)
 """The lower jaw from its right to its left angle."""
 FOREHEAD, CHIN = 10, 152
@@ -27,22 +28,6 @@ def _kernel(radius: float) -> np.ndarray:
 
     size = 2 * max(1, round(radius)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-
-
-def neck_band(labels: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels near both the head and the body: where the layers of a portrait are joined.
-
-    A pixel counts whose distance to the head, and to neck or torso, is at most `BAND` of the height.
-
-    Args:
-        labels: [H, W] uint8, 0 background, 1 head, 2 neck, 3 torso.
-    """
-    import cv2
-
-    kernel = _kernel(BAND * labels.shape[0])
-    head = cv2.dilate((labels == HEAD).astype(np.uint8), kernel)
-    body = cv2.dilate(((labels == NECK) | (labels == TORSO)).astype(np.uint8), kernel)
-    return np.logical_and(head > 0, body > 0)
 
 
 def _drawn(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -60,7 +45,7 @@ def _from_landmarks(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndar
     head = cv2.dilate(_drawn(points, shape), _kernel(GROW * height))
     down = (points[CHIN] - points[FOREHEAD]) / max(height, 1e-6)
     jaw = points[list(JAW)]
-    reach = 2 * BAND * shape[0]
+    reach = BAND * shape[0]
     band = _drawn(np.concatenate([jaw - 0.25 * reach * down, jaw + reach * down]), shape)
     above = _drawn(np.concatenate([jaw - 0.25 * reach * down, points[[FOREHEAD]]]), shape)
     return head > 0, (band > 0) & (above == 0)
@@ -84,7 +69,11 @@ def region_masks(
     masks = {name: np.zeros(shape, bool) for name in REGIONS}
     masks["mouth"][mouth_box(landmarks[list(LIPS)], shape[1], shape[0])] = True
     if labels is not None:
-        masks["foreground"], masks["head"], masks["neck"] = labels > 0, labels == HEAD, neck_band(labels)
+        masks["foreground"], masks["head"], masks["neck"] = (
+            labels > 0,
+            labels == LABELS["head"],
+            neck_band(labels),
+        )
     elif np.isfinite(landmarks).all():
         masks["head"], masks["neck"] = _from_landmarks(landmarks, shape)
     return masks
