@@ -156,7 +156,7 @@ def claims(fps: float) -> list[Claim]:
     ]  # fmt: skip
     made += [
         Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
-        Claim("flicker", "blurred", "<", "identical"), Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
+        Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
     ]  # fmt: skip
     if fps >= 25:
         made.append(Claim("lip_lag_ms", "late", "~", 1000 * LATE / fps, 500 / fps))

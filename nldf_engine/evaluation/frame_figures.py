@@ -11,14 +11,30 @@ from nldf_engine.evaluation.metrics import psnr_of_error, squared_error, ssim_ma
 from nldf_engine.evaluation.regions import region_masks
 
 
-def flicker(still: np.ndarray, rendered: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> np.ndarray:
-    """[3] mean squared second difference of the still pixels, rendered and real, and over how many frames."""
-    meters = Flicker(still), Flicker(still)
-    for meter, frames in zip(meters, (rendered, real), strict=True):
-        for frame in frames:
-            meter.add(frame)
-    squares = [0.0 if meter.value is None else meter.value**2 for meter in meters]
-    return np.array([*squares, max(0, len(rendered) - 2)], float)
+def flicker(still: np.ndarray, frames: Sequence[Sequence[np.ndarray]], valid: np.ndarray) -> np.ndarray:
+    """Mean squared second difference over time of the still pixels, of several sequences side by side.
+
+    Args:
+        still: [H, W] bool.
+        frames: sequences of the same number of uint8 [H, W, 3] frames.
+        valid: [T] bool; three frames in a row count where all of them are.
+
+    Returns:
+        [len(frames) + 1] float64: one figure a sequence, in squared grey levels, and last how many threes
+        they are the mean of.
+    """
+    known = np.flatnonzero(valid)
+    total, threes = np.zeros(len(frames)), 0
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+        if len(run) < 3:
+            continue
+        meters = [Flicker(still) for _ in frames]
+        for index in run:
+            for meter, sequence in zip(meters, frames, strict=True):
+                meter.add(sequence[index])
+        total += [(len(run) - 2) * (meter.value or 0.0) ** 2 for meter in meters]
+        threes += len(run) - 2
+    return np.array([*total / max(1, threes), threes], float)
 
 
 def image_figures(

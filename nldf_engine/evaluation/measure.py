@@ -157,10 +157,9 @@ class _Measurement:
             elif self.scored:
                 values["real_faces"] = self._known[place]
         if self.scored and self._still is not None:
-            before = min(chunk.warm, 2)
-            parts["flicker"] = self._pool.submit(
-                flicker, self._still, rendered[chunk.warm - before :], real[chunk.warm - before :]
-            )
+            seen = slice(chunk.warm - min(chunk.warm, 2), None)
+            valid = self.clip.valid[looked[seen]]
+            parts["flicker"] = self._pool.submit(flicker, self._still, (rendered[seen], real[seen]), valid)
         real, rendered = real[chunk.warm :], rendered[chunk.warm :]
         if self.scored:
             faces = parts.get("real_faces"), values.get("real_faces")

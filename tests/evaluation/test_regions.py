@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.evaluation import regions
-from nldf_engine.evaluation.frame_figures import image_figures
+from nldf_engine.evaluation.frame_figures import flicker, image_figures
 from nldf_engine.evaluation.metrics import ssim, ssim_map
 from nldf_engine.evaluation.neck import neck_band
 from nldf_engine.evaluation.regions import region_masks
@@ -83,3 +83,13 @@ def test_labels_of_another_size_are_refused() -> None:
     """A label map that is not the frame's names both sizes."""
     with pytest.raises(ValueError, match=r"labels: expected the frame's size \[100, 120\]"):
         region_masks(np.zeros((10, 10), np.uint8), NOBODY, SHAPE)
+
+
+def test_flicker_counts_where_three_valid_frames_meet() -> None:
+    """Frames that switch by 4 have a second difference of 8; what touches an invalid frame does not count."""
+    frames = [np.full((2, 2, 3), 50 + 4 * (k % 2), np.uint8) for k in range(9)]
+    calm = [np.full((2, 2, 3), 50, np.uint8)] * 9
+    frames[4] = np.full((2, 2, 3), 255, np.uint8)
+    found = flicker(np.ones((2, 2), bool), (frames, calm), np.arange(9) != 4)
+    assert found.tolist() == [64.0, 0.0, 4.0]
+    assert flicker(np.ones((2, 2), bool), (frames, calm), np.arange(9) % 3 != 0).tolist() == [0.0, 0.0, 0.0]
