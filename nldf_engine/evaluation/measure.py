@@ -19,6 +19,7 @@ from nldf_engine.evaluation.clip import RealClip, Renderer
 from nldf_engine.evaluation.landmarks import Detector
 from nldf_engine.evaluation.lips import LANDMARKS, LIPS, lip_gap, mouth_distance
 from nldf_engine.evaluation.metrics import mouth_box, psnr_of_error, squared_error, ssim
+from nldf_engine.evaluation.neck import neck_band
 
 FrameMetric = Callable[[np.ndarray, np.ndarray], float]
 Onlooker = Callable[[int, np.ndarray, np.ndarray, bool, float], None]
@@ -28,8 +29,8 @@ Onlooker = Callable[[int, np.ndarray, np.ndarray, bool, float], None]
 class FrameScores:
     """Figures of every frame of a clip, in its order; NaN where a frame has none.
 
-    The keys of `image` are `psnr`, `psnr_foreground`, `psnr_mouth`, `ssim` and, with its weights,
-    `lpips`; each holds [T] float64. `real`, `rendered` and `shuffled` are landmarks [T, 478, 2] in
+    The keys of `image` are `psnr`, `psnr_foreground`, `psnr_mouth`, `psnr_neck`, `ssim` and, with
+    its weights, `lpips`; each holds [T] float64. `real`, `rendered` and `shuffled` are landmarks [T, 478, 2] in
     pixels at 512, or None where nothing could be detected.
     """
 
@@ -98,6 +99,7 @@ def _image_scores(
         "psnr": psnr_of_error(error),
         "psnr_foreground": psnr_of_error(error, clip.labels[index] > 0),
         "psnr_mouth": psnr_of_error(error[rows, columns]),
+        "psnr_neck": psnr_of_error(error, neck_band(clip.labels[index])),
         "ssim": ssim(rendered, real),
     }
     if lpips is not None:
@@ -136,7 +138,7 @@ def measure(
     count = len(clip)
     features, poses, eyes = clip.conditions()
     scores = FrameScores({})
-    names = ["psnr", "psnr_foreground", "psnr_mouth", "ssim"] + (["lpips"] if lpips else [])
+    names = ["psnr", "psnr_foreground", "psnr_mouth", "psnr_neck", "ssim"] + (["lpips"] if lpips else [])
     scores.image = {name: np.full(count, np.nan) for name in names}
     for _ in renderer(features[:1], poses[:1], eyes[:1]):
         pass

@@ -33,6 +33,8 @@ DEFINITIONS = {
     "psnr": f"dB, mean over the frames of each frame's PSNR on uint8 colours; equal frames: {PSNR_CAP:g}",
     "psnr_foreground": "the same over the pixels whose label is not background",
     "psnr_mouth": "the same over the box around the real lips, widened by 2 % and 3 % of the frame",
+    "psnr_neck": "the same over the band about the borders of head, neck and torso, 3 % of the frame's width "
+    "to either side",
     "ssim": "Gaussian window 11, sigma 1.5, mean over colours and frames",
     "lpips": "LPIPS 0.1, AlexNet, mean over the frames",
     "lmd": "mean distance of the 40 lip landmarks, pixels where the frame's longer side is 512",
@@ -273,6 +275,7 @@ def _figures(clip: RealClip, scores: FrameScores, lpips_reason: str, lips_reason
     put("psnr", mean(scores.image["psnr"]), "")
     put("psnr_foreground", mean(scores.image["psnr_foreground"]), "no frame has a foreground label")
     put("psnr_mouth", mean(scores.image["psnr_mouth"]), "no frame has its lips inside the picture")
+    put("psnr_neck", mean(scores.image["psnr_neck"]), "no frame's labels have head, neck and torso meet")
     put("ssim", mean(scores.image["ssim"]), "")
     put("lpips", mean(scores.image["lpips"]) if "lpips" in scores.image else None, lpips_reason)
     for ending, landmarks in (("", scores.rendered), ("_shuffled", scores.shuffled)):

@@ -11,7 +11,8 @@ from nldf_engine.evaluation import EvaluateConfig, RealClip, report
 
 NO_PICTURES = EvaluateConfig(pictures=False)
 DESIGN_KEYS = {
-    "frames", "size", "psnr", "psnr_foreground", "psnr_mouth", "ssim", "lpips", "lmd", "lmd_centred",
+    "frames", "size", "psnr", "psnr_foreground", "psnr_mouth", "psnr_neck", "ssim", "lpips", "lmd",
+    "lmd_centred",
     "lip_correlation", "lmd_shuffled", "lmd_centred_shuffled", "lip_correlation_shuffled",
     "seconds_per_frame", "backend", "device",
 }  # fmt: skip
