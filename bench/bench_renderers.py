@@ -20,7 +20,7 @@ from nldf_engine import models
 from nldf_engine.models import ConditionConfig
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Field
-from nldf_engine.rendering.portrait import frame_rays
+from nldf_engine.rendering.layer import frame_rays
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
 BOUNDS, CONDITIONS = Bounds(0.6, 1.0), ConditionConfig(eyes=False)

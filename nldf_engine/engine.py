@@ -26,7 +26,8 @@ from nldf_engine.profile import Profile, profile
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.rendering.portrait import Layer, to_uint8
+from nldf_engine.rendering.layer import Layer
+from nldf_engine.rendering.portrait import to_uint8
 from nldf_engine.rendering.torso import smooth_motion
 from nldf_engine.rendering.tracks import Track, open_track
 from nldf_engine.streaming import FrameStream, Setting, latency, render_stream

@@ -30,8 +30,8 @@ class FrameScores:
     """Figures of every frame of a clip, in its order; NaN where a frame has none.
 
     The keys of `image` are `psnr`, `psnr_foreground`, `psnr_mouth`, `psnr_neck`, `ssim` and, with
-    its weights, `lpips`; each holds [T] float64. `real`, `rendered` and `shuffled` are landmarks [T, 478, 2] in
-    pixels at 512, or None where nothing could be detected.
+    its weights, `lpips`; each holds [T] float64. `real`, `rendered` and `shuffled` are landmarks
+    [T, 478, 2] in pixels at 512, or None where nothing could be detected.
     """
 
     image: dict[str, np.ndarray]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine import ops
-from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
+from nldf_engine.models.conditions import ConditionConfig, encode_frames, make_encoder
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
@@ -139,7 +139,7 @@ class RadianceField(nn.Module):
     def __init__(self, config: RadianceFieldConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = FrameEncoder(config.conditions)
+        self.encoder = make_encoder(config.conditions)
         self.coarse = RadianceMLP(config)
         self.fine = RadianceMLP(config)
         self.backend = "native"
@@ -151,7 +151,7 @@ class RadianceField(nn.Module):
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` of a clip (all where None)."""
-        return self.encoder(conditions, index)
+        return encode_frames(self.encoder, conditions, index)
 
     def _pass(
         self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int
