@@ -206,7 +206,7 @@ def test_pixels_agree(tmp_path: Path, written: dict[str, Path]) -> None:
 
 
 def their_pose(matrix: Array) -> Array:
-    """[42]: angles and place of the head as AD-NeRF reads them from its own matrices, three frequencies each."""
+    """[42]: angles and place of the head as AD-NeRF reads them from its own matrices, encoded."""
     e = [
         np.arctan2(matrix[2, 2], matrix[1, 2]),
         np.arcsin(-matrix[0, 2]),
@@ -233,7 +233,7 @@ def turned(angles: tuple[float, float, float], place: tuple[float, float, float]
 
 @pytest.mark.parametrize("part", ["coarse", "fine"])
 def test_body_networks_agree(part: str, tmp_path: Path) -> None:
-    """Colour and density of the imported body are theirs under their reading of the head's pose, in float64."""
+    """Colour and density of the imported body are theirs, under their reading of the head's pose."""
     head = imported(tmp_path, random_checkpoint())
     weights = random_body()
     field = import_body(read_checkpoint(save_checkpoint(tmp_path / "x_body.tar", weights)), head).double()
@@ -378,7 +378,7 @@ def test_wrong_files(tmp_path: Path) -> None:
 
 
 def test_import_command(written: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`nldf import adnerf` makes an avatar of both fields that renders from features, and says what came of them."""
+    """`nldf import adnerf` makes an avatar of both fields that renders, and says what came of each file."""
     head = save_checkpoint(tmp_path / "300000_head.tar", random_checkpoint())
     body_file = save_checkpoint(tmp_path / "600000_body.tar", random_body(), 600_000)
     avatar, report = tmp_path / "avatar", tmp_path / "report.json"
