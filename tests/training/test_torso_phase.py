@@ -23,13 +23,13 @@ from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene
 from nldf_engine.training.torso_phase import make_torso
 
-STEPS = {"torso_steps": "40"}
+STEPS = {"torso_steps": "30", "speech_steps": "4"}
 
 
 @pytest.fixture(scope="module")
 def teacher(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher"
-    train("adnerf-tiny", synthetic_dataset.path, path, TrainConfig(steps=40, overrides=STEPS))
+    train("adnerf-tiny", synthetic_dataset.path, path, TrainConfig(steps=30, overrides=STEPS))
     return path
 
 
@@ -97,21 +97,21 @@ def test_both_fields_are_learned_from_video_and_teacher(
     taught = Avatar.load(teacher)
     assert isinstance(taught.portrait.torso, TorsoField)
     assert isinstance(taught.portrait.torso.field, RadianceField)
-    assert taught.provenance["torso"]["steps"] == 40
-    config = TrainConfig(teacher=teacher, steps=40, overrides={"torso_steps": "60"})
+    assert taught.provenance["torso"]["steps"] == 30
+    config = TrainConfig(teacher=teacher, steps=10, overrides={"torso_steps": "60"})
     result = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     first, last = result.torso_history[0], result.torso_history[-1]
-    assert result.steps == 100 and last["pixel"] < 0.5 * first["pixel"]
+    assert result.steps == 70 and last["pixel"] < 0.5 * first["pixel"]
     assert last["segments"] < first["segments"]
     mine = Avatar.load(tmp_path / "me").portrait
     assert isinstance(mine.torso, TorsoField) and isinstance(mine.torso.field, LightField)
     assert torch.equal(mine.torso.pose, taught.portrait.torso.pose)
-    config = TrainConfig(teacher=teacher, steps=10, overrides={"torso": "plate"})
+    config = TrainConfig(teacher=teacher, steps=5, overrides={"torso": "plate"})
     train("nldf-tiny", synthetic_dataset.path, tmp_path / "plate", config)
     assert isinstance(Avatar.load(tmp_path / "plate").portrait.torso, TorsoPlate)
 
 
-@pytest.mark.parametrize("stop", [15, 55])
+@pytest.mark.parametrize("stop", [12, 45])
 def test_a_run_resumes_in_either_step(
     synthetic_dataset: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
@@ -127,11 +127,11 @@ def test_a_run_resumes_in_either_step(
     monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(trainer_module.Trainer, "step", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=40, overrides=STEPS))
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, overrides=STEPS))
     monkeypatch.undo()
     with pytest.raises(FileProblem, match="unfinished"):
-        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=40, overrides=STEPS))
-    config = TrainConfig(steps=40, overrides=STEPS, resume=True)
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, overrides=STEPS))
+    config = TrainConfig(steps=30, overrides=STEPS, resume=True)
     train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     a, b = (Avatar.load(path).portrait.state_dict() for path in (tmp_path / "me", teacher))
     for key, value in a.items():
