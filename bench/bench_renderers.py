@@ -3,8 +3,9 @@
 The light field: 88 layers of 256 over 48 beam coordinates and 64 of audio. The teacher: 64 coarse and 128
 fine samples, resampled, so 256 evaluations of its network a ray. Each also with a second field of its kind
 behind it, the torso (ad_nerf 3.4), whose code has the head's pose as well. All come from
-`nldf_engine.models`, see the same camera and run in `inference_mode`, each with as many rays a call as suit it best. The audio code
-is one vector a frame: it is made outside, and every network pays for it once a call, as a bias.
+`nldf_engine.models`, see the same camera and run in `inference_mode`, each with as many rays a call as suit
+it best. The audio code is one vector a frame: it is made outside, and every network pays for it once a
+call, as a bias.
 
 Systems that are not here to be timed stand as counts of multiply-adds a ray, of weights alone.
 """
