@@ -27,6 +27,7 @@ from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.fast import GridLightField
 from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.provenance import Consent
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso import TorsoMotion
@@ -56,6 +57,7 @@ class TrainConfig:
         resume: go on from the checkpoint.
         seed: of weights and sampling.
         overrides: fields of the recipe to change, as text.
+        consent: who agreed to the avatar; the teacher's record, or none, where None.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
@@ -69,6 +71,7 @@ class TrainConfig:
     resume: bool = False
     seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -288,11 +291,24 @@ def train(
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),
         *_default_motion(scene), _provenance(data, settings, state), _default_torso(scene),
+        consent_for(data, config.consent or (teacher.consent if teacher else None)),
     )  # fmt: skip
     result.save(avatar)
     figures = TrainResult(avatar, state.step, state.seconds, float(state.best_psnr or 0.0), state.history)
     write_json(folder / "history.json", state.history)
     return figures
+
+
+def consent_for(dataset: Dataset, given: Consent | None) -> Consent:
+    """What was given; "no-person" where the speaker is synthetic; else "unrecorded", with a word about it."""
+    if given is not None and given.kind != "unrecorded":
+        return given
+    if dataset.info.source.get("kind") == "synthetic":
+        return Consent("no-person")
+    sys.stderr.write(
+        'the avatar records no consent of the person it shows; --consent "NAME, YYYY-MM-DD, STATEMENT" does\n'
+    )
+    return Consent()
 
 
 def _learn_motion(
