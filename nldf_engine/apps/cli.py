@@ -35,7 +35,7 @@ COMMANDS = {
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
     "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
-    "verify": "Say where a video comes from, who signed that, and whether it was changed since.",
+    "verify": "Say where a video comes from, and whether it was changed since.",
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
     "import": "Make an avatar of networks that AD-NeRF trained.",
     "bench": "Time the kernels and models on this machine.",

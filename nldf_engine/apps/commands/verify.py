@@ -19,7 +19,7 @@ SIGNER_REFUSED = 6
 
 @dataclass(frozen=True)
 class Verify(Command):
-    """Say where a video comes from, who signed that, and whether it was changed since.
+    """Say where a video comes from, and whether it was changed since.
 
     Reads the C2PA manifest that nldf render signs into its videos; nothing is asked of the network.
     Exit codes: 0 made by nldf_engine and unchanged since it was signed; 3 changed since; 4 there is no
