@@ -13,12 +13,14 @@ from nldf_engine.apps.command import (
     Command,
     Device,
     Json,
+    SignFile,
     check_device,
     checking_flags,
     optional,
     output,
     positive,
     save_figures,
+    signing,
     value,
 )
 
@@ -28,7 +30,7 @@ class Render(Command):
     """Render an avatar speaking an audio file, as a video with sound.
 
     The output is H.264 with AAC in .mp4. With --background transparent it is a .webm with alpha, or,
-    where OUT ends in a slash, a folder of PNG images with alpha.
+    where OUT ends in a slash, a folder of PNG images with alpha. Videos are signed: see nldf verify.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -37,9 +39,10 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --poses data/other --background office.jpg",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
+        "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
 
-    reads: ClassVar[tuple[str, ...]] = ("avatar", "audio", "poses", "background")
+    reads: ClassVar[tuple[str, ...]] = ("avatar", "audio", "poses", "background", "sign_cert", "sign_key")
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
     avatar: Annotated[Path, Positional, value("AVATAR")]
@@ -55,6 +58,12 @@ class Render(Command):
     """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
+    no_provenance: bool = False
+    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    sign_cert: SignFile = None
+    """PEM file of the certificate that signs, followed by those above it; by default a local one"""
+    sign_key: SignFile = None
+    """PEM file of its private key"""
     device: Device = "auto"
     """where to render"""
     json: Json = None
@@ -64,6 +73,7 @@ class Render(Command):
         """Renders and writes the video, and prints how long it took."""
         positive(size=self.size)
         check_device(self.device)
+        credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
         from nldf_engine.base.containers import SOUND_AGAIN, check_file
         from nldf_engine.engine import Engine, check_clip_path, check_size
         from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
@@ -80,7 +90,7 @@ class Render(Command):
         engine = Engine.load(self.avatar, device=self.device)
         loaded = time.perf_counter()
         clip = engine.render(self.audio, poses, background=background, size=self.size)
-        clip.save(self.out)
+        clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded
         figures = {
             "path": self.out,
