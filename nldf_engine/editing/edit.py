@@ -111,7 +111,7 @@ class Editor:
             self._engine.open_track(poses)
         )  # fmt: skip
         if head is not None:
-            base = self._moved_head(base, head)
+            base = self._moved_head(base, head, poses)
         eyes, under = Eyes(edit.eyes or EyesEdit(), avatar.eye_openness.cpu()), base
 
         def blinking(index: Tensor) -> Track:
@@ -120,7 +120,7 @@ class Editor:
 
         return blinking
 
-    def _moved_head(self, base: Callable[[Tensor], Track], head: HeadEdit) -> EditedTrack:
+    def _moved_head(self, base: Callable[[Tensor], Track], head: HeadEdit, poses: Any) -> EditedTrack:
         engine, avatar = self._engine, self._engine.avatar
 
         @torch.no_grad()
@@ -130,13 +130,15 @@ class Editor:
         own = avatar.poses.cpu()
         trained = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
         places = HeadRange.of(own, RARE).shrunk()
-        return EditedTrack(base, head, HeadRange.of(own), places, avatar.camera, predict, trained)
+        is_own = poses is None or (isinstance(poses, str) and poses in ("track", "still"))
+        return EditedTrack(base, head, HeadRange.of(own), places, avatar.camera, predict, trained, is_own)
 
     def warn(self, poses: Any, frames: int = LOOKED_AT) -> None:
         """Says once where the head of the first frames leads beyond the training video."""
         if self._edit.head is not None:
             head = self._edit.head
-            self._moved_head(self._engine.open_track(poses, head.smooth, head.centred), head).warn(frames)
+            base = self._engine.open_track(poses, head.smooth, head.centred)
+            self._moved_head(base, head, poses).warn(frames)
 
     def free(self, windows: np.ndarray, sound: Any = None) -> Tensor | None:
         """[T] where the gate leaves the mouth free in the next T frames; None where there is no gate.

@@ -87,7 +87,7 @@ class NaturalBlinks:
         self.lasts: list[float] = []
 
     def _extend(self, until: float) -> None:
-        while self._time <= until:
+        while not self.begins or self._time <= until:
             for _ in range(2 if self._random.random() < DOUBLE else 1):
                 lasts = USUAL * math.exp(SPREAD * self._random.standard_normal())
                 lasts = min(LONGEST, max(SHORTEST, lasts))

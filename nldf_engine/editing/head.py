@@ -125,10 +125,17 @@ class HeadRange:
         knee = KNEE / (1 + 2 * KNEE) * (self.high - self.low)
         return HeadRange(self.low + knee, self.high - knee)
 
-    def beyond(self, numbers: Tensor) -> str:
-        """What of numbers [T, 6] lies beyond, in one line; empty where next to nothing does."""
+    def beyond(self, numbers: Tensor, asked: Tensor) -> str:
+        """What of numbers [T, 6] lies beyond, in one line; empty where next to nothing does.
+
+        Args:
+            numbers: of the head.
+            asked: [6] bool, which of them to look at.
+        """
         said = []
         for place, name in enumerate(HEAD_NUMBERS):
+            if not asked[place]:
+                continue
             low, high, values = float(self.low[place]), float(self.high[place]), numbers[:, place]
             share = float(((values < low) | (values > high)).double().mean())
             if share <= SAID_FROM:
@@ -227,6 +234,7 @@ class EditedTrack:
         camera: the avatar's.
         predict: torso motion [T, 2, 3] of poses [T, 4, 4], frame by frame, without smoothing.
         trained: [N, 2, 3], the torso's motion in the training track.
+        own: whether the track is the training track itself, which only an edit leads beyond its range.
     """
 
     base: Callable[[Tensor], Track]
@@ -236,6 +244,7 @@ class EditedTrack:
     camera: Camera
     predict: Callable[[Tensor], Tensor]
     trained: Tensor
+    own: bool = False
 
     def _numbers(self, poses: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What is asked for [N, 6], and of that what the field is asked for [N, 6]."""
@@ -275,8 +284,9 @@ class EditedTrack:
         if self.edit.limit == "off":
             return
         index = torch.arange(frames)
-        asked = head_numbers(self.base(index).poses) + self.edit.offsets(index)
-        said = self.range.beyond(asked)
+        offsets = self.edit.offsets(index)
+        asked = head_numbers(self.base(index).poses) + offsets
+        said = self.range.beyond(asked, (offsets != 0).any(0) | (not self.own))
         if said:
             if self.edit.limit == "clamp":
                 end = "; held there"
