@@ -216,7 +216,8 @@ def page(out: Path, title: str, figures: Mapping[str, Any], per_frame: Mapping[s
         f'<label for="frame"><output id="where" aria-live="off">frame</output></label>'
         f'<input type="range" id="frame" min="0" max="{len(per_frame["frame"]) - 1}" value="0"></div>',
         '<p class="dim">Real, rendered, their difference. Click a curve to see that frame.</p>',
-        *(f'<div class="wide">{chart}</div>' for chart in drawn), f'<h2>Where it is worst</h2><ul class="worst">{buttons}</ul>',
+        *(f'<div class="wide">{chart}</div>' for chart in drawn),
+        f'<h2>Where it is worst</h2><ul class="worst">{buttons}</ul>',
         f'<h2>Samples</h2><img src="{embedded(out / "contact_sheet.png", "image/png")}" '
         'alt="frames of the clip in columns: real, rendered, their difference, and both mouths enlarged">',
         _reasons(figures),

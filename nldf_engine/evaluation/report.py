@@ -14,7 +14,7 @@ import numpy as np
 from nldf_engine import __version__
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json, write_json
-from nldf_engine.evaluation.chunks import Store, digest
+from nldf_engine.evaluation.chunks import Store, digest, installation_hash
 from nldf_engine.evaluation.clip import RealClip, Renderer
 from nldf_engine.evaluation.config import DEFINITIONS, EvaluateConfig
 from nldf_engine.evaluation.figures import Kit, figures_of, gather_kit
@@ -145,7 +145,7 @@ def _key(
     parts = (identity, renderer.backend, renderer.device, clip.identity, clip.start, len(clip), config.every)
     return digest(
         *parts, [clip.width, clip.height], *clip.conditions(), clip.valid, clip.foreign, header, weights,
-        has_faces, __version__,
+        has_faces, installation_hash(),
     )[:32]  # fmt: skip
 
 
