@@ -93,6 +93,8 @@ def report(
     figures = figures_of(clip, scores, kit, names, config.every)
     figures |= {"shuffled_shift": shift, **header, "backend": renderer.backend, "device": renderer.device}
     figures |= {"version": __version__, "inputs": key}
+    if getattr(renderer, "recorded", False):
+        figures |= {"seconds_per_frame": None, "seconds_per_frame_reason": "it was rendered elsewhere"}
     per_frame: dict[str, Any] = {
         "fps": clip.fps,
         "frame": [clip.start + int(index) for index in scores.index],
