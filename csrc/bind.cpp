@@ -18,6 +18,7 @@
 #include "compact.h"
 #include "grid.h"
 #include "planes.h"
+#include "lines.h"
 #include "portrait.h"
 #include "rays.h"
 #include "resmlp.h"
@@ -139,6 +140,12 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
   bind<nldf::PlanesArgs<float>>(m, "planes_cpu_float32", nldf::planes_cpu);
   bind<nldf::PlanesArgs<double>>(m, "planes_cpu_float64", nldf::planes_cpu);
+  bind<nldf::LinesArgs<float>>(m, "lines_cpu_float32", nldf::lines_cpu);
+  bind<nldf::LinesArgs<double>>(m, "lines_cpu_float64", nldf::lines_cpu);
+  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32",
+                                             nldf::lines_backward_cpu);
+  bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64",
+                                              nldf::lines_backward_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
 
 #ifdef NLDF_WITH_CUDA

@@ -90,12 +90,16 @@ class Look:
         frames, count, _ = rays.origins.shape
         with torch.no_grad():
             chosen = self.scene.region.select(rays.origins, rays.directions).view(-1).nonzero()[:, 0]
-        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
-        seen = self.model(kept, code[chosen // count])
-        segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[2:])
+        if isinstance(self.model, GridLightField):
+            seen = self.model.of_chosen(rays, code, chosen)
+        else:
+            kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
+            seen = self.model(kept, code[chosen // count])
+            seen = RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+        segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[1:])
         opacity = seen.opacity.new_zeros(frames * count)
-        segments = segments.index_copy(0, chosen, seen.segments[:, 0])
-        opacity = opacity.index_copy(0, chosen, seen.opacity[:, 0])
+        segments = segments.index_copy(0, chosen, seen.segments)
+        opacity = opacity.index_copy(0, chosen, seen.opacity)
         return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
 
     def _torso(self, batch: Batch, torso: TorsoLayer) -> tuple[Tensor, Tensor]:
