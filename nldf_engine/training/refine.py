@@ -31,6 +31,7 @@ from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training.align import Compared, HeadSurface, align_head, align_torso
 from nldf_engine.training.motion import MOUTH_DEPTH, fit_basis
 from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import nldf_fast
 from nldf_engine.training.run import _calibrate, _torso
 from nldf_engine.training.scene import TrainingScene
@@ -130,7 +131,7 @@ class _Refinement:
         fit_basis(field.encoder.motion.basis, dataset, self.scene.fit)
         self.scene.set_motion(_shape_codes(field.encoder.motion.basis, dataset, self.scene.fit))
         _calibrate(field, self.scene)
-        self.objective = make_objective(self.portrait, self.scene, self.recipe, None)
+        self.objective = make_objective(HeadPart(self.portrait, self.scene), self.portrait, self.recipe, None)
         groups = parameter_groups(self.portrait, self.objective, self.recipe)
         self.optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
         self.surface = HeadSurface(_shape_of(dataset))
@@ -183,7 +184,7 @@ class _Refinement:
 
     def _picture(self, number: int, code: Tensor, pose: Tensor, motion: Tensor) -> Tensor:
         scene = self.scene
-        return self.portrait.picture(scene.camera, pose, code, motion, scene.background).float() / 255
+        return self.portrait.picture(scene.camera, pose, code, motion, scene.backdrop(number)).float() / 255
 
     def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
         """Numbers of the pixels well inside the head without the mouth, and well inside the torso."""
