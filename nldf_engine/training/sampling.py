@@ -47,6 +47,7 @@ class PixelSampler:
     def __init__(self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]) -> None:
         self.labels, self.in_region = labels, in_region
         self.height, self.width = labels.shape[1:]
+        self._heads: dict[int, Tensor] = {}
         self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)
         self.eyes = [self._boxes(landmarks[:, list(eye)], EYE_MARGIN) for eye in (RIGHT_EYE, LEFT_EYE)]
 
@@ -89,15 +90,24 @@ class PixelSampler:
         spots = torch.randint(self.height * self.width, (len(frames), CANDIDATES * count))
         hit = self.labels.flatten(1)[frames[:, None], spots] != LABELS["background"]
         # The first hits of every row, and behind them, where there are too few, misses.
-        order = (hit.cumsum(1) * hit).masked_fill(~hit, CANDIDATES * count + 1).argsort(1)[:, :count]
-        return spots.gather(1, order)
+        hits = hit.cumsum(1)
+        misses = torch.arange(1, CANDIDATES * count + 1) - hits + hits[:, -1:]
+        place = torch.where(hit, hits, misses) - 1
+        return torch.empty_like(spots).scatter_(1, place, spots)[:, :count]
 
     def _on_head(self, frame: int, face: int, region: int) -> Tensor:
-        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
+        head = self._head(frame)
         if not len(head):
             return self._in_region(frame, face + region)
-        inside = head[torch.randint(len(head), (face,))]
+        inside = head[torch.randint(len(head), (face,))].long()
         return torch.cat([inside, self._in_region(frame, region)]) if region else inside
+
+    def _head(self, frame: int) -> Tensor:
+        """[N] int32 numbers of the head's pixels: found once a frame, because a mask has far more of them."""
+        if frame not in self._heads:
+            on = (self.labels[frame] == LABELS["head"]).reshape(-1)
+            self._heads[frame] = on.nonzero()[:, 0].int()
+        return self._heads[frame]
 
     def _in_region(self, frame: int, count: int) -> Tensor:
         """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""
