@@ -52,7 +52,7 @@ class PixelSampler:
         own: tuple[str, ...] = ("head",),
     ) -> None:  # fmt: skip
         self.labels, self.in_region = labels, in_region
-        self.own = torch.tensor([LABELS[name] for name in own], dtype=labels.dtype)
+        self.own = [LABELS[name] for name in own]
         self.height, self.width = labels.shape[1:]
         self._kept: dict[int, Tensor] = {}
         self._room = MOST_KEPT
@@ -96,7 +96,8 @@ class PixelSampler:
         if not count:
             return torch.empty(len(frames), 0, dtype=torch.long)
         spots = torch.randint(self.height * self.width, (len(frames), CANDIDATES * count))
-        hit = self.labels.flatten(1)[frames[:, None], spots] != LABELS["background"]
+        flat = frames[:, None] * (self.height * self.width) + spots
+        hit = self.labels.view(-1).take(flat) != LABELS["background"]
         # The first hits of every row, and behind them, where there are too few, misses.
         hits = hit.cumsum(1)
         misses = torch.arange(1, CANDIDATES * count + 1) - hits + hits[:, -1:]
@@ -114,7 +115,10 @@ class PixelSampler:
         """[N] int32 numbers of the pixels that are drawn from; kept, because a mask has far more of them."""
         if frame in self._kept:
             return self._kept[frame]
-        found = torch.isin(self.labels[frame], self.own).reshape(-1).nonzero()[:, 0].int()
+        on = torch.zeros(self.height, self.width, dtype=torch.bool)
+        for label in self.own:  # several times as fast as torch.isin
+            on |= self.labels[frame] == label
+        found = on.reshape(-1).nonzero()[:, 0].int()
         if self._room >= len(found):
             self._room -= len(found)
             self._kept[frame] = found
