@@ -49,8 +49,8 @@ PLANES = ops.PlanesNetwork(
 CALLS["planes"] = lambda **kw: ops.planes(
     torch.rand(1, 3, 3), torch.ones(1, 3, 3), torch.rand(1, 8), torch.rand(1, 8), PLANES, **kw
 )
-# Operations whose CUDA kernel is still to be written; models run torch's layers there.
-CPU_ONLY = {"planes", "resmlp"}
+# Operations whose CUDA kernels have names of their own.
+CUDA_SOURCES = {"resmlp": ("csrc/resmlp_mma_cuda.cu", "csrc/resmlp_wgmma_cuda.cu")}
 
 
 def test_every_operation_is_in_the_list_of_calls():
@@ -62,7 +62,7 @@ def test_every_operation_is_in_the_list_of_calls():
 def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
     """One noun an operation, everywhere: header, CPU and CUDA sources, module, twin, test, bench."""
     assert callable(getattr(reference, f"{noun}_reference"))
-    cuda = () if noun in CPU_ONLY else (f"csrc/{noun}_cuda.cu",)
+    cuda = CUDA_SOURCES.get(noun, (f"csrc/{noun}_cuda.cu",))
     for path in (
         f"csrc/{noun}.h", f"csrc/{noun}_cpu.cpp", *cuda,
         f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",
