@@ -1,6 +1,6 @@
 """An avatar on disk: a folder of safetensors, JSON and one picture. Nothing in it is ever unpickled.
 
-avatar.json         schema, system, configuration, camera, audio front-end, provenance, digests
+avatar.json         schema, system, configuration, camera, audio front-end, provenance, consent, digests
 model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
 track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked
@@ -8,6 +8,7 @@ track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; to
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
 from nldf_engine.base.pictures import read_picture
 from nldf_engine.nn.pose import PoseEncoder
+from nldf_engine.provenance import Consent, Origin
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.poses import check_poses
@@ -55,6 +57,8 @@ class Avatar:
         eye_openness: [T] float32 that goes with it.
         provenance: where it comes from: dataset hash, versions, training figures (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
+        consent: who agreed to it.
+        name, digest: the folder's name, and SHA-256 over its files' digests; set by `load`.
     """
 
     portrait: Portrait
@@ -65,6 +69,9 @@ class Avatar:
     eye_openness: Tensor
     provenance: dict[str, Any] = field(default_factory=dict)
     torso_motion: Tensor | None = None
+    consent: Consent = field(default_factory=Consent)
+    name: str = "unsaved"
+    digest: str = ""
 
     @property
     def system(self) -> str:
@@ -84,7 +91,13 @@ class Avatar:
             "torso": _torso_json(self.portrait.torso),
             "frames": len(self.poses),
             "provenance": self.provenance,
+            "consent": self.consent.to_json(),
         }
+
+    @property
+    def origin(self) -> Origin:
+        """What a video of it says of where it comes from."""
+        return Origin(self.name, self.digest, self.system, self.consent)
 
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
@@ -138,6 +151,7 @@ class Avatar:
                     f"camera: sides must be at most {LARGEST_PLATE} pixels, got {info['camera']}"
                 )
             frontend = FrontendConfig.from_json(info["audio"])
+            consent = Consent.from_json(info.get("consent"))
             portrait = _empty_portrait(info)
         except (ValueError, TypeError, KeyError) as error:
             raise FileProblem(path / "avatar.json", f"it can't be used ({error})", RETRAIN) from error
@@ -164,7 +178,11 @@ class Avatar:
         except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
         background = read_picture(path / "background.png", RETRAIN)
-        return cls(portrait, camera, frontend, background, poses, eyes, info["provenance"], torso)
+        digest = hashlib.sha256("".join(info["files"][name] for name in FILES).encode()).hexdigest()
+        return cls(
+            portrait, camera, frontend, background, poses, eyes, info["provenance"], torso, consent,
+            path.resolve().name, digest,
+        )  # fmt: skip
 
 
 def _stored(name: str, value: Tensor) -> Tensor:

@@ -31,11 +31,11 @@ class Portrait(nn.Module):
         self.field = field
         self.region = region
         self.torso = torso
-        self._grids: dict[tuple[Camera, str], Tensor] = {}
+        self._grids: dict[tuple[int, int, str], Tensor] = {}
 
     def pixels(self, camera: Camera) -> Tensor:
-        """[H*W, 2] pixel centres, made once for a camera."""
-        key = (camera, str(self.region.occupancy.device))
+        """[H*W, 2] pixel centres, made once for a size."""
+        key = (camera.width, camera.height, str(self.region.occupancy.device))
         if key not in self._grids:
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]

@@ -16,7 +16,7 @@ from nldf_engine.rendering.fields import Field
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso_field import TorsoField
 from nldf_engine.training.parts import TorsoPart
-from nldf_engine.training.run import _default_motion
+from nldf_engine.training.run import _default_motion, consent_for
 from nldf_engine.training.scene import TrainingScene
 
 
@@ -49,5 +49,6 @@ def adopt(
         "dataset": dataset.hash(), "source": dataset.info.source, "imported": dict(origin),
     }  # fmt: skip
     return Avatar(
-        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance
-    )
+        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance,
+        consent=consent_for(dataset, None),
+    )  # fmt: skip

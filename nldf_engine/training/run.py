@@ -25,6 +25,7 @@ from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.fast import GridLightField
 from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.provenance import Consent
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso import TorsoMotion
@@ -58,6 +59,7 @@ class TrainConfig:
         resume: go on from the checkpoint.
         seed: of weights and sampling.
         overrides: fields of the recipe to change, as text.
+        consent: who agreed to the avatar; the teacher's record, or none, where None.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
@@ -72,6 +74,7 @@ class TrainConfig:
     resume: bool = False
     seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -244,6 +247,7 @@ def train(
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),
         *_default_motion(scene), _provenance(data, settings, state, after), _default_torso(scene),
+        consent_for(data, config.consent or (source.consent if source else None)),
     )  # fmt: skip
     result.save(avatar)
     last, later = after or state, [] if after is None else after.history
@@ -291,6 +295,18 @@ def _shares(recipe: Recipe, minutes: float | None, phases: list[str]) -> tuple[f
         return minutes, minutes
     head = recipe.steps / (recipe.steps + recipe.torso_steps)
     return minutes * head, minutes * (1 - head)
+
+
+def consent_for(dataset: Dataset, given: Consent | None) -> Consent:
+    """What was given; "no-person" where the speaker is synthetic; else "unrecorded", with a word about it."""
+    if given is not None and given.kind != "unrecorded":
+        return given
+    if dataset.info.source.get("kind") == "synthetic":
+        return Consent("no-person")
+    sys.stderr.write(
+        'the avatar records no consent of the person it shows; --consent "NAME, YYYY-MM-DD, STATEMENT" does\n'
+    )
+    return Consent()
 
 
 def _learn_motion(

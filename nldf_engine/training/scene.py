@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.sampling import PixelSampler, Shares
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
@@ -107,6 +109,9 @@ class TrainingScene:
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
         self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
+        self.moving: MovingBackdrop | None = None
+        if int(np.max(dataset.extra.get("backdrop_moves", 0))):
+            self.moving = MovingBackdrop(self.frames, self.labels)
         self.bounds = Bounds(dataset.info.near, dataset.info.far)
         self.torso_tracked = "torso" in dataset.extra
         self.motions = tracked_motion(dataset)
@@ -150,6 +155,13 @@ class TrainingScene:
         scale = self.camera.width / self.dataset.camera.width
         return PixelSampler(self.labels, torch.from_numpy(self.dataset.landmarks) * scale, in_region, own)
 
+    def backdrop(self, frame: int) -> Tensor:
+        """[H, W, 3] what stands behind the speaker in a frame: the plate, or a moving backdrop as it was."""
+        if self.moving is None:
+            return self.background
+        every = torch.arange(len(self.pixels))[None]
+        return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
+
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
         """Rays through pixel numbers [F, P] of frames [F]."""
         return frame_rays(self.camera, self.poses[frames], self.pixels[pixels])
@@ -164,7 +176,10 @@ class TrainingScene:
         plate = not self.learned_torso if plate is None else plate
         height, width = self.camera.height, self.camera.width
         where = frames[:, None], pixels // width, pixels % width
-        behind = self.background.reshape(height * width, 3)[pixels]
+        if self.moving is None:
+            behind = self.background.reshape(height * width, 3)[pixels]
+        else:
+            behind = self.moving.behind(frames, pixels)
         if self.torso.shows() and plate:
             points = self.pixels[pixels] / width
             color, alpha = self.torso.sample(points, self.motions[frames], self.poses[frames])

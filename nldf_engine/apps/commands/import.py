@@ -39,7 +39,7 @@ class Import(Command):
 
     system: Annotated[str, Positional, value("adnerf")]
     """whose networks: adnerf"""
-    paths: Annotated[tuple[Path, ...], Positional, value("HEAD.tar [BODY.tar] DATASET")]
+    paths: Annotated[tuple[Path, ...], Positional, optional("HEAD.tar [BODY.tar] DATASET")]
     """checkpoint of the head, checkpoint of the body where there is one, and the dataset's folder"""
     avatar: Annotated[Path, output("AVATAR")]
     """folder to write"""

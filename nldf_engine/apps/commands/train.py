@@ -35,6 +35,7 @@ class Train(Command):
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf train nldf-fast data/speaker -o avatars/me",
+        "nldf train nldf-fast data/ada -o avatars/ada --consent 'Ada Lovelace, 2026-01-31, for lectures'",
         "nldf train adnerf-small data/speaker -o avatars/teacher --minutes 20",
         "nldf train nldf-small data/speaker -o avatars/me --teacher avatars/teacher --steps 20000",
         "nldf train nldf-fast data/speaker -o avatars/me --resume",
@@ -76,6 +77,9 @@ class Train(Command):
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
     """override a field of the preset"""
+    consent: Annotated[str | None, optional("'NAME, YYYY-MM-DD, STATEMENT'")] = None
+    """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
+    every video of it, where anyone can read it"""
     json: Json = None
     """also write the figures here"""
 
@@ -87,6 +91,7 @@ class Train(Command):
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.base.progress import clock
+        from nldf_engine.provenance import Consent
         from nldf_engine.training import PRESETS, TrainConfig, check_settings, find_preset, train
 
         if self.preset not in PRESETS:
@@ -106,6 +111,7 @@ class Train(Command):
                 resume=self.resume,
                 seed=self.seed,
                 overrides=overrides,
+                consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)
