@@ -1,6 +1,6 @@
 """Avatars side by side: quality on held-out frames, and how fast they render.
 
-    python examples/compare.py data/speaker avatars/adnerf avatars/nldf [--frames N] [--json table.json]
+    python examples/compare.py data/speaker avatars/adnerf avatars/nldf [--every N] [--json table.json]
 
 Quality is `nldf evaluate`'s. Speed is of a race: the avatars take turns frame by frame, so that a slow spell
 of the machine hits all alike. Radiance fields run once more without the rays and samples that their coarse
@@ -23,7 +23,7 @@ from nldf_engine.data.dataset import Dataset
 from nldf_engine.evaluation import EvaluateConfig, evaluate
 from nldf_engine.models import RadianceField
 
-QUALITY = ("psnr", "psnr_foreground", "psnr_neck", "psnr_mouth", "ssim", "lmd", "lmd_centred")
+QUALITY = ("frames", "psnr", "psnr_foreground", "psnr_neck", "psnr_mouth", "ssim", "lmd", "lmd_centred")
 RACED_FRAMES = 12
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("avatars", type=Path, nargs="+")
-    parser.add_argument("--frames", type=int, help="held-out frames to evaluate; all of them by default")
+    parser.add_argument("--every", type=int, default=1, help="evaluate every Nth held-out frame")
     parser.add_argument("--json", type=Path, help="also write the table here")
     given = parser.parse_args()
     data = Dataset.open(given.dataset)
@@ -69,7 +69,7 @@ def main() -> None:
     rows: dict[str, dict[str, float | str | None]] = {}
     for path in given.avatars:
         with tempfile.TemporaryDirectory() as out:
-            config = EvaluateConfig(frames=given.frames, pictures=False)
+            config = EvaluateConfig(every=given.every, pictures=False)
             figures = evaluate(path, given.dataset, out, config)
         engines[path.name] = Engine.load(path)
         torso = engines[path.name].avatar.info["torso"]
