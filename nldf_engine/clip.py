@@ -43,6 +43,7 @@ class Scene:
         background: [H, W, 3] float32, or None for transparent frames.
         views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
             the camera's in every frame.
+        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
     """
 
     camera: Camera
@@ -51,6 +52,7 @@ class Scene:
     motions: Tensor
     background: Tensor | None
     views: Tensor | None = None
+    plate: Tensor | None = None
 
     def view(self, number: int) -> Camera:
         """The camera that frame `number` shows the head with."""

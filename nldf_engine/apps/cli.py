@@ -34,6 +34,7 @@ COMMANDS = {
     "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
+    "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",
     "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
     "import": "Make an avatar of networks that AD-NeRF trained.",

@@ -32,8 +32,9 @@ FLAGS = {
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json"),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
-        *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate"),
+        *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate", "--edges"),
     },
+    "sheet": {"--output", "--pose-limit", "--size", "--device"},
     "evaluate": {"--output", "--split", "--frames", "--torso", "--size", "--device", "--json"},
     "export": {"--layout", "--output", "--json"},
     "import": {"--output", "--size", "--json"},
