@@ -20,6 +20,7 @@ NATIVE = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {"
 # A module may import its own part, parts of a lower rank, and its neighbours of the same rank.
 RANKS = {
     "base": 0,
+    "provenance": 1,
     "_C": 1,
     "ops": 2,
     "nn": 3,
@@ -47,6 +48,7 @@ HEAVY = {
         "skimage",
         "soundfile",
     ),
+    *("c2pa", "cryptography"),
     *("tensorboard", "lpips", "torchvision", "numba", "sklearn", "tyro"),
 }
 LONGEST_FILE = 400

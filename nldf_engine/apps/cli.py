@@ -1,6 +1,7 @@
 """The command `nldf`: finds the command, hands it its flags, and turns what happens into an exit code.
 
-Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C.
+Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C;
+`nldf verify` has a few of its own.
 `NLDF_DEBUG=1` shows the traceback of a failure.
 """
 
@@ -35,7 +36,8 @@ COMMANDS = {
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
     "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",
-    "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
+    "evaluate": "Measure avatars, or any video, against real frames.",
+    "verify": "Say where a video comes from, and whether it was changed since.",
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
     "import": "Make an avatar of networks that AD-NeRF trained.",
     "bench": "Time the kernels and models on this machine.",

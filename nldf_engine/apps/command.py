@@ -8,14 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
 from nldf_engine.base.errors import NldfError
 
+if TYPE_CHECKING:
+    from nldf_engine.provenance import Credentials
+
 Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+
+SignFile = Annotated[Path | None, arg(metavar="FILE.pem", help_behavior_hint="")]
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -136,6 +141,23 @@ def check_device(device: str) -> None:
     """
     if not _DEVICE.fullmatch(device):
         raise UsageError(f"--device is auto, cpu, cuda or cuda:N; it is {device!r}")
+
+
+def signing(provenance: bool, cert: Path | None, key: Path | None) -> Credentials | None:
+    """The credentials that --sign-cert and --sign-key name; None where they are not given.
+
+    Raises:
+        UsageError: one without the other, or either of them with --no-provenance.
+        FileProblem: they can't be used.
+    """
+    if cert is None and key is None:
+        return None
+    if not provenance:
+        raise UsageError("--sign-cert and --sign-key do not go with --no-provenance")
+    from nldf_engine.provenance import find_credentials
+
+    with checking_flags():
+        return find_credentials(cert, key)
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:

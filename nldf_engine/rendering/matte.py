@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.rendering.portrait import Layer
+from nldf_engine.rendering.layer import Layer
 
 # Opacities below and above count as none and whole.
 EMPTY, SOLID = 0.02, 0.90

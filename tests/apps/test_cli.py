@@ -21,26 +21,48 @@ from nldf_engine.apps.libraries import LIBRARIES
 from nldf_engine.base.errors import FileProblem, MissingBackend
 
 # The flags are a promise to scripts: a change here is a change for everybody who wrote one.
+SIGNING = {"--no-provenance", "--sign-cert", "--sign-key"}
 FLAGS = {
     "prepare": {"--output", "--size", "--audio-frontend", "--json"},
     "synthetic": {"--output", "--seconds", "--size", "--seed", "--json"},
     "validate": {"--json"},
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
-        *("--set", "--json"),
+        *("--set", "--consent", "--json"),
     },
     "render": {
-        *("--output", "--poses", "--background", "--size", "--device", "--json"),
+        *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
         *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate", "--edges"),
     },
     "sheet": {"--output", "--pose-limit", "--size", "--device"},
-    "evaluate": {"--output", "--split", "--frames", "--torso", "--size", "--device", "--json"},
+    "verify": {"--trust", "--json"},
+    "evaluate": {
+        "--rendered",
+        "--reference",
+        "--controls",
+        "--split",
+        "--frames",
+        "--every",
+        "--torso",
+        "--foreign-audio",
+        "--weights",
+        "--output",
+        "--size",
+        "--fps",
+        "--skip",
+        "--openface-rendered",
+        "--openface-reference",
+        "--workers",
+        "--fresh",
+        "--device",
+        "--json",
+    },
     "export": {"--layout", "--output", "--json"},
     "import": {"--output", "--size", "--json"},
     "bench": {"--quick", "--full", "--report", "--json"},
     "doctor": {"--json"},
-    "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json"},
+    "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json", *SIGNING},
 }
 
 
@@ -124,6 +146,9 @@ def test_help_of_the_commands_imports_no_torch() -> None:
         ),
         (["train", "nldf-tiny", "d", "-o", "a", "--device", "tpu"], "--device is auto, cpu, cuda"),
         (["render", "a", "b.wav", "-o", "c.mp4", "--size", "0"], "--size must be above 0"),
+        (["render", "a", "b.wav", "-o", "c.mp4", "--sign-cert", "x.pem"], "belong together"),
+        (["demo", "--no-provenance", "--sign-cert", "x.pem", "--sign-key", "k"], "do not go with"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--consent", "Ada"], 'expected "NAME, YYYY-MM-DD'),
         (["synthetic", "-o", "d", "--seconds", "nan"], "--seconds must be above 0"),
         (["bench", "no-such-suite"], "there is no suite"),
     ],
@@ -249,6 +274,7 @@ def test_no_command_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ["prepare", "missing.mp4", "-o", "data"],
         ["validate", "missing"],
+        ["verify", "missing.mp4"],
         ["render", "missing", "missing.wav", "-o", "out.mp4"],
         ["evaluate", "missing", "missing"],
         ["train", "nldf-tiny", "missing", "-o", "avatar"],

@@ -188,7 +188,7 @@ def test_edits_are_flags_and_beyond_is_one_line(
     """A turned head renders with one warning line; what can't be is refused before anything is loaded."""
     out = str(tmp_path / "out.mp4")
     (tmp_path / "moves.csv").write_text("time,yaw,eyes\n0,0,1\n1,40,0\n", encoding="utf-8")
-    flags = ["--curves", str(tmp_path / "moves.csv"), "--shift", "0.1h,0,0", "--smooth", "1"]
+    flags = ["--curves", str(tmp_path / "moves.csv"), "--shift=-0.3h,0,0", "--smooth", "1"]
     assert cli.main(["render", str(folder / "avatar"), str(folder / "speech.wav"), "-o", out, *flags]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(said) == 1 and said[0].startswith("nldf render: warning: head poses lead beyond"), said

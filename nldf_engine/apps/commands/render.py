@@ -13,6 +13,7 @@ from nldf_engine.apps.command import (
     Command,
     Device,
     Json,
+    SignFile,
     UsageError,
     check_device,
     checking_flags,
@@ -20,6 +21,7 @@ from nldf_engine.apps.command import (
     output,
     positive,
     save_figures,
+    signing,
     value,
     warning_lines,
 )
@@ -31,7 +33,7 @@ class Render(Command):
     """Render an avatar speaking an audio file, as a video with sound.
 
     The output is H.264 with AAC in .mp4. With --background transparent it is a .webm with alpha, or,
-    where OUT ends in a slash, a folder of PNG images with alpha.
+    where OUT ends in a slash, a folder of PNG images with alpha. Videos are signed: see nldf verify.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -43,9 +45,12 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --curves moves.csv --background office.jpg",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
+        "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
 
-    reads: ClassVar[tuple[str, ...]] = ("avatar", "audio", "poses", "background", "curves", "blink")
+    reads: ClassVar[tuple[str, ...]] = (
+        *("avatar", "audio", "poses", "background", "curves", "blink", "sign_cert", "sign_key"),
+    )
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
     avatar: Annotated[Path, Positional, value("AVATAR")]
@@ -64,6 +69,12 @@ class Render(Command):
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
+    no_provenance: bool = False
+    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    sign_cert: SignFile = None
+    """PEM file of the certificate that signs, followed by those above it; by default a local one"""
+    sign_key: SignFile = None
+    """PEM file of its private key"""
     device: Device = "auto"
     """where to render"""
     json: Json = None
@@ -86,6 +97,7 @@ class Render(Command):
         if self.edges not in ("clean", "fast"):
             raise UsageError(f"--edges is clean or fast; it is {self.edges!r}")
         check_device(self.device)
+        credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
         from nldf_engine.base.containers import SOUND_AGAIN, check_file
         from nldf_engine.engine import Engine, check_clip_path, check_size
         from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
@@ -106,7 +118,7 @@ class Render(Command):
             clip = engine.render(
                 self.audio, poses, background=background, size=self.size, edit=edit, edges=self.edges
             )
-        clip.save(self.out)
+        clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded
         figures = {
             "path": self.out,
