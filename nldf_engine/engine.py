@@ -29,7 +29,7 @@ from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.layer import Layer
 from nldf_engine.rendering.matte import clean_layer
-from nldf_engine.rendering.portrait import to_uint8
+from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.rendering.torso import smooth_motion
 from nldf_engine.rendering.tracks import Track, open_track
 from nldf_engine.streaming import FrameStream, Setting, latency, render_stream
@@ -72,6 +72,7 @@ class Engine:
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
+        self._edited_portrait: Portrait | None = None  # see editing.unseen
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
         self._portrait.torso.backend = backend
@@ -265,6 +266,7 @@ class Engine:
             behind,
             driven.views,
             plate,
+            editor.portrait,
         )
         return Clip(Frames(self, scene), sound)
 
@@ -370,10 +372,11 @@ class Engine:
         """Frame `number` of a scene, into `out` uint8 by way of `canvas` float32 where those are given."""
         drawn = scene.view(number), scene.poses[number], scene.codes[number], scene.motions[number]
         into = None if out is None else torch.from_numpy(out)
+        portrait = self._portrait if scene.portrait is None else scene.portrait
         if scene.background is not None and scene.plate is None:
-            made = self._portrait.picture(*drawn, scene.background, self.backend, into, canvas)
+            made = portrait.picture(*drawn, scene.background, self.backend, into, canvas)
         else:
-            layer = self._portrait.layer(*drawn, self.backend)
+            layer = portrait.layer(*drawn, self.backend)
             with stage("composite"):
                 layer = layer if scene.plate is None else clean_layer(layer, scene.plate)
                 picture = _straight(layer) if scene.background is None else layer.over(scene.background)

@@ -133,6 +133,7 @@ class CodeStream:
                 setting.background,
                 driven.views,
                 setting.plate,
+                setting.editor.portrait,
             )
             self._done = ready
         spent = max(0, self._done - self._before - self._first)
