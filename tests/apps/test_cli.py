@@ -34,8 +34,9 @@ FLAGS = {
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
-        *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate"),
+        *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate", "--edges"),
     },
+    "sheet": {"--output", "--pose-limit", "--size", "--device"},
     "verify": {"--trust", "--json"},
     "evaluate": {
         "--rendered",
