@@ -43,7 +43,7 @@ test: lint
 
 # Strict: a broken link or a page that stands nowhere is an error.
 docs: $(STAMPS)/develop
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 thorough: $(STAMPS)/develop
