@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
 from nldf_engine.base.pictures import read_picture
+from nldf_engine.nn.pose import PoseEncoder
 from nldf_engine.provenance import Consent, Origin
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.poses import check_poses
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoMotion, TorsoPlate
+from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
 
 SCHEMA = 1
@@ -245,6 +247,9 @@ def _check_digests(path: Path, info: dict[str, Any]) -> None:
 def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
     if isinstance(torso, TorsoLayer):
         return {"layer": asdict(torso.config)}
+    if isinstance(torso, TorsoField):
+        network = {"system": torso.field.system, "config": models.config_json(torso.field)}
+        return {"field": {**network, "stands": asdict(torso.config)}}
     assert isinstance(torso, TorsoPlate)
     height, width = torso.alpha.shape
     return {"height": int(height), "width": int(width)}
@@ -253,6 +258,8 @@ def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
 def _empty_torso(torso: Any) -> TorsoMotion:
     if isinstance(torso, dict) and set(torso) == {"layer"}:
         return TorsoLayer(models.read_config(TorsoLayerConfig, torso["layer"], "torso"))
+    if isinstance(torso, dict) and set(torso) == {"field"}:
+        return _empty_torso_field(torso["field"])
     if not isinstance(torso, dict) or set(torso) != {"height", "width"}:
         raise ValueError(f"torso: expected height and width, got {torso!r}")
     for side in torso.values():
@@ -261,11 +268,27 @@ def _empty_torso(torso: Any) -> TorsoMotion:
     return TorsoPlate(torso["height"], torso["width"])
 
 
+def _empty_torso_field(info: Any) -> TorsoField:
+    if not isinstance(info, dict) or set(info) != {"system", "config", "stands"}:
+        raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
+    network = models.build(str(info["system"]), info["config"])
+    if not isinstance(network.encoder, PoseEncoder):
+        raise ValueError("torso.field: its conditions hold no head_pose, so it is a head's network")
+    return TorsoField(network, models.read_config(TorsoFieldConfig, info["stands"], "torso.field.stands"))
+
+
 def _empty_portrait(info: dict[str, Any]) -> Portrait:
     """The portrait without memory for its weights: shapes are checked before anything is allocated."""
     with torch.device("meta"):
-        field_ = models.build(str(info.get("system")), info.get("config"))
-        return Portrait(field_, HeadRegion(), _empty_torso(info.get("torso")))  # type: ignore[arg-type]
+        head: Any = models.build(str(info.get("system")), info.get("config"))
+        torso = _empty_torso(info.get("torso"))
+        if isinstance(head.encoder, PoseEncoder):
+            raise ValueError("config: its conditions hold a head_pose, so it is a torso's network")
+        if isinstance(torso, TorsoField):
+            own = replace(torso.field.config.conditions, head_pose=0)
+            if own != head.config.conditions:
+                raise ValueError(f"torso.field: expected the head's conditions beside head_pose, got {own}")
+        return Portrait(head, HeadRegion(), torso)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

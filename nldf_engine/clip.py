@@ -45,6 +45,8 @@ class Scene:
         codes: [T, C] of the field.
         motions: [T, 2, 3] of the torso.
         background: [H, W, 3] float32, or None for transparent frames.
+        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
+            the camera's in every frame.
     """
 
     camera: Camera
@@ -52,6 +54,14 @@ class Scene:
     codes: Tensor
     motions: Tensor
     background: Tensor | None
+    views: Tensor | None = None
+
+    def view(self, number: int) -> Camera:
+        """The camera that frame `number` shows the head with."""
+        if self.views is None:
+            return self.camera
+        width, height = self.camera.width, self.camera.height
+        return Camera(width, height, *(width * self.views[number]).tolist())
 
 
 class Frames:

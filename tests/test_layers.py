@@ -27,6 +27,7 @@ RANKS = {
     **dict.fromkeys(["models", "rendering", "audio"], 4),
     "avatar": 5,
     "clip": 5,
+    "editing": 5,
     "streaming": 5,
     "profile": 5,
     **dict.fromkeys(["engine", "training", "evaluation", "data"], 6),

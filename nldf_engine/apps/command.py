@@ -120,6 +120,19 @@ def checking_flags() -> Iterator[None]:
         raise UsageError(re.sub(r"^[A-Za-z]*Config[:.] ?", "", str(error))) from error
 
 
+@contextlib.contextmanager
+def warning_lines(label: str) -> Iterator[None]:
+    """Warnings of the package inside the block become one line each on stderr."""
+    import sys
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for item in caught:
+        print(f"{label}: warning: {item.message}", file=sys.stderr, flush=True)
+
+
 def check_device(device: str) -> None:
     """Checks the spelling of `--device`; whether it exists is for the engine to say.
 
