@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.data.dataset import LABELS
+from nldf_engine.models.fast import GridLightField
 from nldf_engine.rendering.fields import Conditions, Field, RayColors, Rays
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
@@ -186,12 +187,16 @@ def ask(field: Field, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors
     frames, count, _ = rays.origins.shape
     with torch.no_grad():
         chosen = region.select(rays.origins, rays.directions).view(-1).nonzero()[:, 0]
-    kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
-    seen = field(kept, code[chosen // count])
-    segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[2:])
+    if isinstance(field, GridLightField):
+        seen = field.of_chosen(rays, code, chosen)
+    else:
+        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
+        seen = field(kept, code[chosen // count])
+        seen = RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+    segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[1:])
     opacity = seen.opacity.new_zeros(frames * count)
-    segments = segments.index_copy(0, chosen, seen.segments[:, 0])
-    opacity = opacity.index_copy(0, chosen, seen.opacity[:, 0])
+    segments = segments.index_copy(0, chosen, seen.segments)
+    opacity = opacity.index_copy(0, chosen, seen.opacity)
     return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
 
 

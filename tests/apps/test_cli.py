@@ -28,7 +28,7 @@ FLAGS = {
     "validate": {"--json"},
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
-        *("--set", "--consent", "--json"),
+        *("--set", "--head", "--consent", "--json"),
     },
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
