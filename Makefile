@@ -1,5 +1,6 @@
 # make demo   renders the bundled avatar to demo.mp4
 # make test   checks style and types, and runs the tests
+# make docs   builds the documentation into site/
 # Both set everything up on a fresh machine: a virtual environment in .venv, torch, the package.
 #
 # Settings:  make test PYTHON=python3.12 TORCH=torch==2.9.0 VENV=/tmp/venv CUDAARCHS=native
@@ -29,7 +30,7 @@ CPP := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -
 # An environment that `make test` has made holds the package as well: `make demo` uses it as it is.
 INSTALLED = $(STAMPS)/$(if $(wildcard $(STAMPS)/develop),develop,package)
 
-.PHONY: help demo test thorough lint format gates bench cuda clean needs
+.PHONY: help demo test docs thorough lint format gates bench cuda clean needs
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,11 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# Strict: a broken link or a page that stands nowhere is an error.
+docs: $(STAMPS)/develop
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 thorough: $(STAMPS)/develop
 	$(BIN)/pytest -m thorough $(PYTEST_ARGS)
@@ -67,7 +73,7 @@ cuda: $(STAMPS)/develop
 	$(BIN)/nldf doctor
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # What pip can't install. In CI, as root on Debian, it is installed; elsewhere the line says how.
 needs:
@@ -114,5 +120,5 @@ $(STAMPS)/package: $(VENV)/constraints.txt $(KERNELS) $(SOURCES)
 
 # Editable, so that the tests and the tools see one and the same source; only kernels need building again.
 $(STAMPS)/develop: $(VENV)/constraints.txt $(KERNELS)
-	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev]'
+	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev,docs]'
 	touch $@

@@ -24,10 +24,14 @@ class PlanesModule(nn.Module):
 
     def fusable(self, *inputs: Tensor) -> bool:
         """Whether the fused operation can stand in for the layers: on the CPU, and without gradients."""
-        parameters = list(self.parameters())
-        recording = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
-        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *parameters))
-        return fits and not recording and native.use_native("planes", self.backend)
+        tensors = (*inputs, *self.parameters())
+        recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        return not recording and self.on_cpu(*inputs)
+
+    def on_cpu(self, *inputs: Tensor) -> bool:
+        """Whether everything is where the fused operations run, and these are not switched off."""
+        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *self.parameters()))
+        return fits and native.use_native("planes", self.backend)
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
         """The network packed for the kernel; in eval mode without gradients it is kept between calls.

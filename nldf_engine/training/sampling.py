@@ -41,11 +41,16 @@ class PixelSampler:
     Args:
         labels: [T, H, W] uint8, `data.dataset.LABELS`.
         landmarks: [T, 478, 2] pixels of these frames.
-        in_region: frame number and pixels [N] to [N] bool, whether their rays may meet the head.
+        in_region: frame number and pixels [N] to [N] bool, whether their rays may meet what is trained.
+        own: labels of what is trained, of which the share of the face is drawn.
     """
 
-    def __init__(self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(
+        self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor],
+        own: tuple[str, ...] = ("head",),
+    ) -> None:  # fmt: skip
         self.labels, self.in_region = labels, in_region
+        self.own = torch.tensor([LABELS[name] for name in own], dtype=labels.dtype)
         self.height, self.width = labels.shape[1:]
         self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)
         self.eyes = [self._boxes(landmarks[:, list(eye)], EYE_MARGIN) for eye in (RIGHT_EYE, LEFT_EYE)]
@@ -73,7 +78,7 @@ class PixelSampler:
             torch.randint(self.height * self.width, (len(frames), everywhere)),
         ]
         if face + region:
-            parts.append(torch.stack([self._on_head(int(f), face, region) for f in frames]))
+            parts.append(torch.stack([self._on_own(int(f), face, region) for f in frames]))
         return torch.cat(parts, 1)
 
     def _in_boxes(self, boxes: Tensor, count: int) -> Tensor:
@@ -92,11 +97,11 @@ class PixelSampler:
         order = (hit.cumsum(1) * hit).masked_fill(~hit, CANDIDATES * count + 1).argsort(1)[:, :count]
         return spots.gather(1, order)
 
-    def _on_head(self, frame: int, face: int, region: int) -> Tensor:
-        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
-        if not len(head):
+    def _on_own(self, frame: int, face: int, region: int) -> Tensor:
+        own = torch.isin(self.labels[frame], self.own).reshape(-1).nonzero()[:, 0]
+        if not len(own):
             return self._in_region(frame, face + region)
-        inside = head[torch.randint(len(head), (face,))]
+        inside = own[torch.randint(len(own), (face,))]
         return torch.cat([inside, self._in_region(frame, region)]) if region else inside
 
     def _in_region(self, frame: int, count: int) -> Tensor:

@@ -37,7 +37,7 @@ CALLS = {
         **kw,
     ),
 }
-# `planes` renders alone; models train by torch's layers.
+# `planes` renders alone; models train by `lines`.
 WITHOUT_GRADIENT = {"samples", "compact", "planes"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
@@ -49,8 +49,11 @@ PLANES = ops.PlanesNetwork(
 CALLS["planes"] = lambda **kw: ops.planes(
     torch.rand(1, 3, 3), torch.ones(1, 3, 3), torch.rand(1, 8), torch.rand(1, 8), PLANES, **kw
 )
+CALLS["lines"] = lambda **kw: ops.shade_lines(
+    torch.rand(3, 4), (0, 1, 3), torch.rand(2, 8), torch.rand(2, 8), PLANES, **kw
+)
 # Operations whose CUDA kernel is still to be written; models run torch's layers there.
-CPU_ONLY = {"planes", "resmlp"}
+CPU_ONLY = {"lines", "planes", "resmlp"}
 
 
 def test_every_operation_is_in_the_list_of_calls():
