@@ -17,8 +17,8 @@
 #include "beams.h"
 #include "compact.h"
 #include "grid.h"
-#include "planes.h"
 #include "lines.h"
+#include "planes.h"
 #include "portrait.h"
 #include "rays.h"
 #include "resmlp.h"
@@ -142,10 +142,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::PlanesArgs<double>>(m, "planes_cpu_float64", nldf::planes_cpu);
   bind<nldf::LinesArgs<float>>(m, "lines_cpu_float32", nldf::lines_cpu);
   bind<nldf::LinesArgs<double>>(m, "lines_cpu_float64", nldf::lines_cpu);
-  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32",
-                                             nldf::lines_backward_cpu);
-  bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64",
-                                              nldf::lines_backward_cpu);
+  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32", nldf::lines_backward_cpu);
+  bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64", nldf::lines_backward_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
 
 #ifdef NLDF_WITH_CUDA

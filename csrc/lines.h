@@ -1,9 +1,10 @@
 // The light field over planes with its gradients, for rays of any number to a frame: what planes.h computes,
-// from lines in unit coordinates of the box, and the gradients of all that it is computed from but the tables.
+// from lines in unit coordinates of the box, and the gradients of all that it is computed from but the
+// tables.
 //
-// A line crosses the plane z at start + z * slope (`planes_line` makes it of a ray). Nothing is kept from the
-// forward pass: activations are computed again, a group of rays at a time, in scratch memory. The gradients of
-// the tables are those of ops.encode_grid at the places and for the gradients of features that are given back.
+// A line crosses the plane z at start + z * slope (`planes_line` makes it of a ray). Activations are kept for
+// the way back where it is to come. The gradients of the tables are those of ops.encode_grid at the places
+// and for the gradients of features that are given back.
 #pragma once
 
 #include <cstdint>
@@ -22,21 +23,23 @@ struct LinesArgs {
   const T* bias;          // [F, width]
   T* segments;            // [N, M, 3]
   T* opacity;             // [N]
+  T* kept;                // [N + kLinesRoom F, lines_kept()], or null where no way back comes
   PlanesNetwork<T> network;
   int64_t frames;  // F
 
   static constexpr auto fields() {
     using A = LinesArgs;
-    return std::make_tuple(field("lines", &A::lines), field("starts", &A::starts),
-                           field("warp_bias", &A::warp_bias), field("bias", &A::bias),
-                           field("segments", &A::segments), field("opacity", &A::opacity),
-                           field("network", &A::network), field("frames", &A::frames));
+    return std::make_tuple(
+        field("lines", &A::lines), field("starts", &A::starts), field("warp_bias", &A::warp_bias),
+        field("bias", &A::bias), field("segments", &A::segments), field("opacity", &A::opacity),
+        field("kept", &A::kept), field("network", &A::network), field("frames", &A::frames));
   }
 };
 
-// Gradients of weights lie as rows of outputs, [outputs][inputs], both filled up to multiples of 16, one layer
-// behind the other as in PlanesNetwork; those of biases as the biases do. `parts` ranges of rays have sums of
-// their own, which are added up in order at the end: results depend on that number, not on the threads' luck.
+// Gradients of weights lie as rows of outputs, [outputs][inputs], both filled up to multiples of 16, one
+// layer behind the other as in PlanesNetwork; those of biases as the biases do. `parts` ranges of rays have
+// sums of their own, which are added up in order at the end: results depend on that number, not on the
+// threads' luck.
 template <class T>
 struct LinesBackwardArgs {
   const T* lines;
@@ -46,6 +49,7 @@ struct LinesBackwardArgs {
   const T* transposed;  // packed transposes of the weights, of the same layers in the same order
   const T* v_segments;  // [N, M, 3]
   const T* v_opacity;   // [N]
+  T* kept;              // as the forward pass left it
   T* v_lines;           // [N, 4]
   T* v_warp_bias;       // [parts, F, width]; this and the next three are added to: pass zeros
   T* v_bias;            // [parts, F, width]
@@ -64,7 +68,7 @@ struct LinesBackwardArgs {
     return std::make_tuple(
         field("lines", &A::lines), field("starts", &A::starts), field("warp_bias", &A::warp_bias),
         field("bias", &A::bias), field("transposed", &A::transposed), field("v_segments", &A::v_segments),
-        field("v_opacity", &A::v_opacity), field("v_lines", &A::v_lines),
+        field("v_opacity", &A::v_opacity), field("kept", &A::kept), field("v_lines", &A::v_lines),
         field("v_warp_bias", &A::v_warp_bias), field("v_bias", &A::v_bias), field("v_weights", &A::v_weights),
         field("v_biases", &A::v_biases), field("warp_places", &A::warp_places),
         field("v_warp_features", &A::v_warp_features), field("places", &A::places),
@@ -79,6 +83,14 @@ constexpr int kPlanesLayers = 32;
 // Numbers filled up to whole panels.
 NLDF_HD int64_t planes_wide(int64_t count) {
   return (count + kPanel - 1) / kPanel * kPanel;
+}
+// Rays that a frame's last group is filled up by, at most.
+constexpr int64_t kLinesRoom = 16;
+// Scalars that are kept of a ray: places, and all layers' inputs and outputs, up to whole panels.
+template <class T>
+NLDF_HD int64_t lines_kept(const PlanesNetwork<T>& net) {
+  return 2 * (net.planes + 1) + planes_wide(net.warp_inputs()) + planes_wide(net.warp_outputs()) +
+         planes_wide(net.inputs()) + planes_wide(net.outputs()) + (net.warp_hidden + net.hidden) * net.width;
 }
 // Scalars of the gradients of all weights, and of all biases.
 template <class T>

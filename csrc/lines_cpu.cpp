@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "planes_kernels.h"
 #include "lines.h"
+#include "planes_kernels.h"
 #include "scratch.h"
 
 namespace nldf {
@@ -15,13 +15,23 @@ namespace {
 struct Group {
   int64_t frame, first;
   int rows;
+  int64_t place;  // of its first ray, counted with those that fill up vectors
 };
 
-std::vector<Group> make_groups(const int64_t* starts, int64_t frames, int most) {
+int64_t up_to(int64_t count, int64_t multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
+
+std::vector<Group> make_groups(const int64_t* starts, int64_t frames, int most, int lanes) {
   std::vector<Group> groups;
-  for (int64_t f = 0; f < frames; ++f)
-    for (int64_t first = starts[f]; first < starts[f + 1]; first += most)
-      groups.push_back({f, first, static_cast<int>(std::min<int64_t>(most, starts[f + 1] - first))});
+  int64_t place = 0;
+  for (int64_t f = 0; f < frames; ++f) {
+    for (int64_t first = starts[f]; first < starts[f + 1]; first += most) {
+      const int rows = static_cast<int>(std::min<int64_t>(most, starts[f + 1] - first));
+      groups.push_back({f, first, rows, place});
+      place += up_to(rows, lanes);
+    }
+  }
   return groups;
 }
 
@@ -54,15 +64,21 @@ template <class T>
 void lines_cpu(const LinesArgs<T>& args, const Exec& exec) {
   const PlanesKernels<T>& isa = planes_kernels(T());
   const PlanesModel<T> model(args.network);
-  const std::vector<Group> groups = make_groups(args.starts, args.frames, isa.group);
+  const std::vector<Group> groups = make_groups(args.starts, args.frames, isa.group, isa.lanes);
   const int64_t width = args.network.width, colors = 3 * args.network.planes;
-  const int64_t results = (colors + 1) * kPlanesGroup, size = isa.scratch(args.network);
+  const int64_t results = (colors + 1) * kPlanesGroup, each = lines_kept(args.network);
+  if (args.kept) {  // what no group fills
+    const int64_t end = groups.empty() ? 0 : groups.back().place + up_to(groups.back().rows, isa.lanes);
+    const int64_t all = args.starts[args.frames] + kLinesRoom * args.frames;
+    std::fill(args.kept + end * each, args.kept + all * each, T(0));
+  }
   parallel_for(static_cast<int64_t>(groups.size()), 4, exec.threads, [&](int64_t begin, int64_t end) {
-    T* const out = scratch<T>(results + size);
+    T* const out = scratch<T>(results + each * isa.group);
     for (int64_t g = begin; g < end; ++g) {
       const Group& group = groups[static_cast<size_t>(g)];
-      isa.run(model, load_rays(args.lines, group), args.warp_bias + group.frame * width,
-              args.bias + group.frame * width, out, out + results);
+      isa.forward(model, load_rays(args.lines, group), args.warp_bias + group.frame * width,
+                  args.bias + group.frame * width, out,
+                  args.kept ? args.kept + group.place * each : out + results);
       for (int i = 0; i < group.rows; ++i) {
         for (int64_t c = 0; c < colors; ++c)
           args.segments[(group.first + i) * colors + c] = out[c * kPlanesGroup + i];
@@ -77,10 +93,11 @@ void lines_backward_cpu(const LinesBackwardArgs<T>& args, const Exec& exec) {
   const PlanesKernels<T>& isa = planes_kernels(T());
   const PlanesNetwork<T>& net = args.network;
   const PlanesModel<T> model(net);
-  const std::vector<Group> groups = make_groups(args.starts, args.frames, isa.group);
+  const std::vector<Group> groups = make_groups(args.starts, args.frames, isa.group, isa.lanes);
   const int64_t count = static_cast<int64_t>(groups.size()), size = isa.backward_scratch(net);
   const int64_t lines = args.starts[args.frames], colors = 3 * net.planes;
   const int64_t each = net.levels * net.features, warp_each = net.warp_levels * net.features;
+  const int64_t kept = lines_kept(net);
   const int64_t frame_size = args.frames * net.width;
   const int64_t weights = planes_weights(net), biases = planes_biases(net);
   parallel_for(args.parts, 1, exec.threads, [&](int64_t part, int64_t) {
@@ -104,7 +121,7 @@ void lines_backward_cpu(const LinesBackwardArgs<T>& args, const Exec& exec) {
       to.v_features = args.v_features + each * first;
       to.transposed = args.transposed;
       to.lines = lines;
-      isa.backward(model, load_rays(args.lines, group), to, memory);
+      isa.backward(model, load_rays(args.lines, group), to, args.kept + group.place * kept, memory);
     }
   });
   add_parts(args.v_warp_bias, args.parts, frame_size);

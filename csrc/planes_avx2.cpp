@@ -8,6 +8,13 @@ using Single = Lanes<float, 32, 4, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesAvx2 = {"avx2", Single::group, planes_scratch<Single>, planes_run<Single>, planes_backward_scratch<Single>, planes_backward_run<Single>};
+const PlanesKernels<float> kPlanesAvx2 = {"avx2",
+                                          Single::group,
+                                          planes_scratch<Single>,
+                                          planes_run<Single>,
+                                          planes_forward_run<Single>,
+                                          Single::lanes,
+                                          planes_backward_scratch<Single>,
+                                          planes_backward_run<Single>};
 
 }  // namespace nldf

@@ -8,7 +8,13 @@ using Single = Lanes<float, 64, 8, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesAvx512 = {"avx512", Single::group, planes_scratch<Single>,
-                                            planes_run<Single>, planes_backward_scratch<Single>, planes_backward_run<Single>};
+const PlanesKernels<float> kPlanesAvx512 = {"avx512",
+                                            Single::group,
+                                            planes_scratch<Single>,
+                                            planes_run<Single>,
+                                            planes_forward_run<Single>,
+                                            Single::lanes,
+                                            planes_backward_scratch<Single>,
+                                            planes_backward_run<Single>};
 
 }  // namespace nldf

@@ -60,9 +60,13 @@ struct PlanesKernels {
   // The segments' colours (3 M rows), then the opacity, into out [3 M + 1][kPlanesGroup].
   void (*run)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
               T* out, T* scratch);
+  // The same, with lines_kept() scalars a ray, up to whole vectors, left for the way back.
+  void (*forward)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
+                  T* out, T* kept);
+  int lanes;  // rays of a vector
   int64_t (*backward_scratch)(const PlanesNetwork<T>& network);
   void (*backward)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const PlanesGradients<T>& to,
-                   T* scratch);
+                   T* kept, T* scratch);
 };
 
 extern const PlanesKernels<float> kPlanesPortable;

@@ -187,14 +187,14 @@ class GridLightField(PlanesModule):
             chosen: [N] numbers of rays out of F * P, increasing.
         """
         frames, count, _ = rays.origins.shape
-        origins, directions = (x.flatten(0, 1)[chosen] for x in (rays.origins, rays.directions))
+        origins, directions = rays.origins.flatten(0, 1), rays.directions.flatten(0, 1)
         if not self.on_cpu(origins, code) or len(chosen) < FEWEST_RAYS * frames:
-            seen = self(Rays(origins[:, None], directions[:, None]), code[chosen // count])
+            seen = self(Rays(origins[chosen, None], directions[chosen, None]), code[chosen // count])
             return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
         inputs = self.frame_inputs(rays.origins[:, 0], code)
         biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
         starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
-        lines = torch.cat(self._lines(origins, directions), 1)
+        lines = torch.cat(self._lines(origins, directions), 1).index_select(0, chosen)
         return RayColors(*shade_lines(lines, starts, *biases, self.planes_network()))
 
     def _lines(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ class LightField(nn.Module):
             points=config.points, frequencies=config.frequencies,
             scale=1 / config.bounds.radius, backend=self.backend,
         )  # fmt: skip
-        out = self.network(beams.view(frames, count, -1), code, self.backend)
+        out = self.network(beams.view(frames, count, beams.shape[1]), code, self.backend)
         opacity = torch.sigmoid(out[..., -1])
         # Colours come weighted by opacity: a ray beside the head adds nothing, not a little noise.
         colors = out[..., :-1] * opacity[..., None]

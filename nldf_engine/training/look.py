@@ -68,7 +68,7 @@ class Look:
         if self.torso is None:
             return seen, batch.error(seen), self._weighted(batch.mask_error(seen.opacity), batch.mask)
         color, alpha = self._torso(batch, self.torso)
-        behind = batch.behind + alpha[..., None] * (color - batch.behind)
+        behind = color + (1 - alpha)[..., None] * batch.behind
         both = 1 - (1 - seen.opacity) * (1 - alpha)
         speaker = (batch.labels != LABELS["background"]).float()
         apart = (batch.labels == LABELS["head"]) | (batch.labels == LABELS["torso"])
@@ -88,9 +88,10 @@ class Look:
         return ask(self.model, self.part.region, rays, code)
 
     def _torso(self, batch: Batch, torso: TorsoLayer) -> tuple[Tensor, Tensor]:
+        """The torso's colours, times their opacity, and the opacity."""
         scene = self.scene
         frames = batch.frames.cpu()
-        points = scene.pixels[batch.pixels.cpu()].to(scene.device) / scene.camera.width
-        return torso.sample(
+        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        return torso.premultiplied(
             points, scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         )

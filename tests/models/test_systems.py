@@ -156,6 +156,14 @@ def test_configurations_survive_json() -> None:
         build("nerf", {})
 
 
+def test_no_rays_of_a_light_field_have_no_colours() -> None:
+    """A culled batch in which no ray meets the head is empty, and no error."""
+    seen = LightField(LightFieldConfig(BOUNDS, width=16, depth=4))(
+        Rays(torch.zeros(0, 1, 3), torch.ones(0, 1, 3)), torch.zeros(0, 65)
+    )
+    assert seen.segments.shape[:2] == (0, 1) and seen.opacity.shape == (0, 1)
+
+
 def test_chunks_join_to_the_whole() -> None:
     """Rendering rays in pieces changes nothing."""
     model = LightField(LightFieldConfig(BOUNDS, width=16, depth=4))

@@ -88,7 +88,7 @@ def run(op, net: PlanesNetwork, inputs: list[Tensor], starts: tuple[int, ...]) -
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agrees_with_its_twin(isa, shape):
-    """Colours and all gradients are as accurate as the twin's in the mean square, by every instruction set."""
+    """Colours and all gradients are as accurate as the twin's in the mean square, on every processor."""
     net, double = network(shape), network(shape, torch.float64)
     inputs = case(net, STARTS)
     got = run(ops.shade_lines, net, inputs, STARTS)
@@ -140,11 +140,16 @@ def test_opcheck():
     net = network("usual")
     lines, *biases = case(net, (0, 3, 5))
     packed = ops.pack_planes(net)
-    torch.library.opcheck(torch.ops.nldf.lines.default, (lines, (0, 3, 5), *biases, *packed.arguments))
+    for keep in (False, True):
+        torch.library.opcheck(
+            torch.ops.nldf.lines.default, (lines, (0, 3, 5), keep, *biases, *packed.arguments)
+        )
+    kept = torch.ops.nldf.lines(lines, (0, 3, 5), True, *biases, *packed.arguments)[2]
     transposed = torch.rand(len(packed.weights) + 4096)
+    v_out = torch.rand(5, 2, 3), torch.rand(5)
     torch.library.opcheck(
         torch.ops.nldf.lines_backward.default,
-        (lines, (0, 3, 5), *biases, transposed, torch.rand(5, 2, 3), torch.rand(5), 2, *packed.arguments),
+        (lines, (0, 3, 5), *biases, transposed, *v_out, kept, 2, *packed.arguments),
     )
 
 
