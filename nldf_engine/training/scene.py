@@ -80,6 +80,7 @@ class TrainingScene:
         frontend: how audio becomes features.
         device: where batches are made.
         learned_torso: leave the torso out of what stands behind the head: a layer learns it.
+        fit: the split whose frames are trained on.
 
     Raises:
         FileProblem: the dataset has no usable training frames, or no audio.
@@ -87,7 +88,7 @@ class TrainingScene:
 
     def __init__(
         self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
-        learned_torso: bool = False,
+        learned_torso: bool = False, fit: str = "fit",
     ) -> None:  # fmt: skip
         if dataset.info.fps != FPS:
             raise FileProblem(
@@ -96,7 +97,7 @@ class TrainingScene:
             )  # fmt: skip
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
-        self.fit = torch.from_numpy(dataset.indices("fit"))
+        self.fit = torch.from_numpy(dataset.indices(fit))
         self.validation = torch.from_numpy(dataset.indices("validation"))
         if len(self.fit) < 2 or not len(self.validation):
             raise FileProblem(
