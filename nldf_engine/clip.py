@@ -23,6 +23,7 @@ from nldf_engine.provenance import Credentials, Origin, can_seal, find_credentia
 from nldf_engine.provenance.origin import COMMENT
 from nldf_engine.provenance.sealing import FORMATS, check_credentials
 from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.portrait import Portrait
 
 if TYPE_CHECKING:
     from nldf_engine.engine import Engine
@@ -47,6 +48,8 @@ class Scene:
         background: [H, W, 3] float32, or None for transparent frames.
         views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
             the camera's in every frame.
+        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
+        portrait: what is rendered, where it is not the engine's own.
     """
 
     camera: Camera
@@ -55,6 +58,8 @@ class Scene:
     motions: Tensor
     background: Tensor | None
     views: Tensor | None = None
+    plate: Tensor | None = None
+    portrait: Portrait | None = None
 
     def view(self, number: int) -> Camera:
         """The camera that frame `number` shows the head with."""

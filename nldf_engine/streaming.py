@@ -39,12 +39,14 @@ class Setting:
         poses: as `Engine.open_track` takes them.
         background: [H, W, 3] float32, or None for transparent frames.
         editor: what is changed of the motion; of this stream alone.
+        plate: as in `clip.Scene`.
     """
 
     camera: Camera
     poses: Any
     background: Tensor | None
     editor: Editor
+    plate: Tensor | None = None
 
 
 class FrameStream(Iterator[np.ndarray]):
@@ -130,6 +132,8 @@ class CodeStream:
                 driven.torso.to(engine.device),
                 setting.background,
                 driven.views,
+                setting.plate,
+                setting.editor.portrait,
             )
             self._done = ready
         spent = max(0, self._done - self._before - self._first)

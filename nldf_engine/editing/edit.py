@@ -16,6 +16,7 @@ from nldf_engine.editing.curves import Curve
 from nldf_engine.editing.eyes import Eyes, EyesEdit
 from nldf_engine.editing.head import RARE, EditedTrack, HeadEdit, HeadRange
 from nldf_engine.editing.mouth import GateState, Mouth, MouthEdit, MouthShape
+from nldf_engine.editing.unseen import without_unseen
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.rigid import HEAD_NUMBERS
 from nldf_engine.rendering.tracks import Track
@@ -81,12 +82,16 @@ class Editor:
         edit: what is changed; None for nothing.
         mouth: gain of the mouth, in the place of `edit.mouth`.
 
+    Attributes:
+        portrait: what to render with, once `track` was called.
+
     Raises:
         ValueError: a mouth is edited that has no motion codes, or twice.
     """
 
     def __init__(self, engine: Engine, edit: Edit | None, mouth: float = 1.0) -> None:
         self._engine, self._edit = engine, edit or Edit()
+        self.portrait = engine._portrait
         wanted = self._edit.mouth
         if wanted is None or mouth != 1:
             if wanted is not None:
@@ -129,6 +134,7 @@ class Editor:
 
         own = avatar.poses.cpu()
         trained = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
+        self.portrait = without_unseen(engine, trained)
         places = HeadRange.of(own, RARE).shrunk()
         is_own = poses is None or (isinstance(poses, str) and poses in ("track", "still"))
         return EditedTrack(base, head, HeadRange.of(own), places, avatar.camera, predict, trained, is_own)

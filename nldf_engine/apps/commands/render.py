@@ -14,6 +14,7 @@ from nldf_engine.apps.command import (
     Device,
     Json,
     SignFile,
+    UsageError,
     check_device,
     checking_flags,
     optional,
@@ -63,6 +64,8 @@ class Render(Command):
     [T,4,4] camera-to-head matrices (.npy, .json or .safetensors)"""
     background: Annotated[str | None, optional("FILE|COLOUR|transparent")] = None
     """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
+    edges: Annotated[str, value("clean|fast")] = "clean"
+    """before another background: take the old one's light from hair and rim, or render three times as fast"""
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
@@ -91,6 +94,8 @@ class Render(Command):
     def run(self) -> int:
         """Renders and writes the video, and prints how long it took."""
         positive(size=self.size)
+        if self.edges not in ("clean", "fast"):
+            raise UsageError(f"--edges is clean or fast; it is {self.edges!r}")
         check_device(self.device)
         credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
         from nldf_engine.base.containers import SOUND_AGAIN, check_file
@@ -110,7 +115,9 @@ class Render(Command):
         engine = Engine.load(self.avatar, device=self.device)
         loaded = time.perf_counter()
         with warning_lines("nldf render"):
-            clip = engine.render(self.audio, poses, background=background, size=self.size, edit=edit)
+            clip = engine.render(
+                self.audio, poses, background=background, size=self.size, edit=edit, edges=self.edges
+            )
         clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded
         figures = {
