@@ -14,28 +14,33 @@
 
 #include "fields.h"
 #include "grid.h"
+#include "half.h"
 #include "hd.h"
+#include "maths.h"
 #include "resmlp.h"
 
 namespace nldf {
 
 constexpr int kPlanesMost = 16;
 
+// `Stored` is what tables and weights are kept in. On CUDA that is Half, and weights are in the order of
+// mma.sync's fragments (planes_mma.cuh) instead of this one:
+//
 // Weights are packed as those of the residual MLP: panels of 16 outputs, [ceil(out / 16)][in][16], one layer
 // behind the other: the warp net's hidden layers and tail, then the second network's. Biases, filled up to
 // whole panels, follow in the same order, without those of the two first layers. Grids are two-dimensional,
 // linearly interpolated, and all of the same number of features.
-template <class T>
+template <class T, class Stored = T>
 struct PlanesNetwork {
-  const T* box;           // [4] x, y of the corner at (0, 0) of unit coordinates, then of the one at (1, 1)
-  const T* depths;        // [M + 1] z of every plane, then of the middle one
-  const T* warp_table;    // [warp_offsets[warp_levels], features]
-  const int64_t* tables;  // [M] addresses of tables [offsets[levels], features], on the host
+  const T* box;     // [4] x, y of the corner at (0, 0) of unit coordinates, then of the one at (1, 1)
+  const T* depths;  // [M + 1] z of every plane, then of the middle one
+  const Stored* warp_table;         // [warp_offsets[warp_levels], features]
+  const int64_t* tables;            // [M] addresses of tables [offsets[levels], features], on the host
   const int64_t* warp_resolutions;  // [warp_levels], on the host
   const int64_t* warp_offsets;      // [warp_levels + 1], on the host
   const int64_t* resolutions;       // [levels], on the host
   const int64_t* offsets;           // [levels + 1], on the host
-  const T* weights;
+  const Stored* weights;
   const T* biases;
   int64_t warp_levels;
   int64_t levels;
@@ -67,7 +72,7 @@ struct PlanesNetwork {
   NLDF_HD int64_t outputs() const { return 3 * planes + 1; }
 };
 
-template <class T>
+template <class T, class Stored = T>
 struct PlanesArgs {
   const T* origins;     // [F, P, 3]
   const T* directions;  // [F, P, 3]
@@ -75,7 +80,7 @@ struct PlanesArgs {
   const T* bias;        // [F, width]
   T* segments;          // [F, P, M, 3]
   T* opacity;           // [F, P]
-  PlanesNetwork<T> network;
+  PlanesNetwork<T, Stored> network;
   int64_t frames;  // F
   int64_t rays;    // P
 
@@ -88,6 +93,12 @@ struct PlanesArgs {
                            field("rays", &PlanesArgs::rays));
   }
 };
+
+// What the second network's last output says of the opacity.
+template <class T>
+NLDF_HD T planes_opacity(T slope, T output) {
+  return T(1) / (T(1) + exponential(-slope * output));
+}
 
 // A ray in unit coordinates of the box: two divisions by the direction, whatever M is.
 template <class T>
@@ -102,5 +113,6 @@ NLDF_HD void planes_line(const T* origin, const T* direction, const T* box, T* s
 
 template <class T>
 void planes_cpu(const PlanesArgs<T>& args, const Exec& exec);
+void planes_cuda(const PlanesArgs<float, Half>& args, const Exec& exec);
 
 }  // namespace nldf

@@ -174,8 +174,7 @@ inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) 
   const T half = T(0.5) / static_cast<T>(net.planes);
   T* const opacity = result + colors * kPlanesGroup;
   NLDF_LANES
-  for (int i = 0; i < n; ++i)
-    opacity[i] = T(1) / (T(1) + exponential(-net.opacity_slope * out[colors * n + i]));
+  for (int i = 0; i < n; ++i) opacity[i] = planes_opacity(net.opacity_slope, out[colors * n + i]);
   for (int64_t c = 0; c < colors; ++c) {
     NLDF_LANES
     for (int i = 0; i < n; ++i) result[c * kPlanesGroup + i] = (out[c * n + i] + half) * opacity[i];

@@ -29,36 +29,39 @@ struct PortraitMap {
   }
 };
 
-// A network, the biases of this frame, and where it is needed.
-struct PortraitPart {
-  PlanesNetwork<float> network;
+// A network, the biases of this frame, and where it is needed. Tables and weights are `Stored`, as planes.h
+// says.
+template <class Stored>
+struct PortraitPartOf {
+  PlanesNetwork<float, Stored> network;
   const float* warp_bias;  // [width]
   const float* bias;       // [width]
   PortraitMap map;
 
   static constexpr auto fields() {
-    return std::make_tuple(field("network", &PortraitPart::network),
-                           field("warp_bias", &PortraitPart::warp_bias), field("bias", &PortraitPart::bias),
-                           field("map", &PortraitPart::map));
+    using A = PortraitPartOf;
+    return std::make_tuple(field("network", &A::network), field("warp_bias", &A::warp_bias),
+                           field("bias", &A::bias), field("map", &A::map));
   }
 };
 
-struct PortraitArgs {
+template <class Stored>
+struct PortraitArgsOf {
   const float* pose;        // [4, 4] camera to head
   const float* intrinsics;  // [4] fx, fy, cx, cy in pixels
   const float* motion;      // [6] of a frame's point p to the torso's: inverse (p - shift), inverse row by
                             // row, then shift; in units of the frame's width
   const float* background;  // [H, W, 3]
   uint8_t* out;             // [H, W, 3]
-  PortraitPart head;
-  PortraitPart torso;  // not read unless has_torso
+  PortraitPartOf<Stored> head;
+  PortraitPartOf<Stored> torso;  // not read unless has_torso
   int64_t has_torso;
   float half_size;  // of the square that the head's map covers, metres
   int64_t width;
   int64_t height;
 
   static constexpr auto fields() {
-    using A = PortraitArgs;
+    using A = PortraitArgsOf;
     return std::make_tuple(field("pose", &A::pose), field("intrinsics", &A::intrinsics),
                            field("motion", &A::motion), field("background", &A::background),
                            field("out", &A::out), field("head", &A::head), field("torso", &A::torso),
@@ -66,6 +69,13 @@ struct PortraitArgs {
                            field("width", &A::width), field("height", &A::height));
   }
 };
+
+using PortraitPart = PortraitPartOf<float>;
+using PortraitArgs = PortraitArgsOf<float>;
+using PortraitHalfArgs = PortraitArgsOf<Half>;
+
+// A torso that shows less than this behind the head is not asked for: a sixteenth of a byte's step.
+constexpr float kPortraitHidden = 1.0f / 4096;
 
 // Unit coordinates to a map's cell; those outside go to the border. NaN gives cell 0.
 NLDF_HD int32_t portrait_cell(float x, float y, int32_t resolution) {
@@ -77,5 +87,6 @@ NLDF_HD int32_t portrait_cell(float x, float y, int32_t resolution) {
 }
 
 void portrait_cpu(const PortraitArgs& args, const Exec& exec);
+void portrait_cuda(const PortraitHalfArgs& args, const Exec& exec);
 
 }  // namespace nldf

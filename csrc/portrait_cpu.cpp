@@ -23,8 +23,6 @@ namespace nldf {
 namespace {
 
 constexpr int64_t kPiece = 1024;
-// A torso that shows less than this behind the head is not asked for: a sixteenth of a byte's step.
-constexpr float kHidden = 1.0f / 4096;
 
 // What a network says of a piece's pixels.
 struct Seen {
@@ -82,7 +80,7 @@ NLDF_STAGE void find_torso(const PortraitArgs& args, Piece& piece) {
     piece.start[0][i] = unit_x, piece.start[1][i] = unit_y;
     piece.slope[0][i] = 0.0f, piece.slope[1][i] = 0.0f;
     const int32_t cell = portrait_cell(unit_x, unit_y, resolution);
-    piece.cell[i] = 1.0f - piece.head.alpha[i] > kHidden ? cell : -1;
+    piece.cell[i] = 1.0f - piece.head.alpha[i] > kPortraitHidden ? cell : -1;
   }
 }
 

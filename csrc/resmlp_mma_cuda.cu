@@ -10,6 +10,7 @@
 // written again.
 #include "launch.cuh"
 #include "resmlp_cuda.h"
+#include "resmlp_input.cuh"
 #include "resmlp_pack.h"
 #include "resmlp_tail.cuh"
 
@@ -26,7 +27,8 @@ struct Mma {
   static constexpr int kTilesM = Rows / 16 / kWarpsM;  // 16-row tiles of a warp
   static constexpr int kPairs = Width / 16 / kWarpsN;  // 16-column tiles of a warp
   static constexpr int kStages = 2;
-  static constexpr int kChunkBytes = kMmaDepth * Width * 2;
+  static constexpr int kDepth = mma_depth(Width), kPerLayer = Width / kDepth;
+  static constexpr int kChunkBytes = kDepth * Width * 2;
   static constexpr int kTileBytes = Rows * Width * 2;
   static constexpr size_t kShared = size_t{2} * kTileBytes + size_t{kStages} * kChunkBytes;
   static_assert(Width % 16 == 0 && kTilesM * 16 * kWarpsM == Rows && kPairs * 16 * kWarpsN == Width,
@@ -116,13 +118,13 @@ __device__ __forceinline__ uint32_t piece_at(const __half* tile, int row, int co
   return ptx::shared_address(tile + tile_at(row + lane % 16, col + lane / 16 * 8, S::kWidth));
 }
 
-// sums += tile[:, col : col + 32] times the chunk.
+// sums += tile[:, col : col + kDepth] times the chunk.
 template <class S>
 __device__ __forceinline__ void multiply(const Place& at, Sums<S>& sums, const __half* tile, int col,
                                          const uint4* chunk) {
   const int row0 = at.warp / S::kWarpsN * (16 * S::kTilesM), pair0 = at.warp % S::kWarpsN * S::kPairs;
 #pragma unroll
-  for (int step = 0; step < kMmaDepth / 16; ++step) {
+  for (int step = 0; step < S::kDepth / 16; ++step) {
     uint32_t a[S::kTilesM][4];
 #pragma unroll
     for (int i = 0; i < S::kTilesM; ++i) {
@@ -147,7 +149,10 @@ __device__ __forceinline__ void load_input(const ResmlpCudaArgs& args, int64_t r
   for (int i = threadIdx.x; i < S::kRows * cols / 4; i += S::kThreads) {
     const int row = i / (cols / 4), c = i % (cols / 4) * 4;
     float v[4] = {};
-    if (ray0 + row < args.rays) {
+    if (ray0 + row < args.rays && !args.input) {
+      const float4 made = resmlp_beam(args, ray0 + row, col + c);
+      v[0] = made.x, v[1] = made.y, v[2] = made.z, v[3] = made.w;
+    } else if (ray0 + row < args.rays) {
       const float* from = args.input + (ray0 + row) * args.in_dim + col + c;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -175,7 +180,7 @@ template <class S>
 __device__ __forceinline__ void tail(const ResmlpCudaArgs& args, int64_t ray0, const Place& at,
                                      const __half* tile, const uint4* chunk) {
   const int outputs = static_cast<int>(args.out_dim);
-  constexpr int kPairs = kMmaOutputs / 16;
+  constexpr int kPairs = S::kDepth / 16;
   for (int unit = at.warp; unit < S::kRows / 16 * kPairs; unit += S::kWarps) {
     const int row0 = unit / kPairs * 16, pair = unit % kPairs;
     if (pair * 16 >= outputs) continue;
@@ -212,9 +217,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) resmlp_mma_kernel(ResmlpCudaAr
   __half* h = x + S::kRows * S::kWidth;
   const Place at = place<S>();
   const int layers = static_cast<int>(args.layers);
-  const int head_chunks = static_cast<int>(resmlp_head_chunks(args.in_dim, kLayoutMma));
+  const int head_chunks = static_cast<int>(resmlp_head_chunks(args.in_dim, S::kWidth, kLayoutMma));
   const int chunks = static_cast<int>(resmlp_chunks(args.in_dim, S::kWidth, args.layers, kLayoutMma));
-  constexpr int kPerLayer = S::kWidth / kMmaDepth > 0 ? S::kWidth / kMmaDepth : 1;
   const int64_t tiles = (args.rays + S::kRows - 1) / S::kRows;
   const int64_t mine = (tiles - blockIdx.x + gridDim.x - 1) / gridDim.x;
   Ring<S> ring(shared + 2 * S::kTileBytes, args.weights, chunks, mine * chunks);
@@ -232,13 +236,13 @@ __global__ void __launch_bounds__(S::kThreads, 1) resmlp_mma_kernel(ResmlpCudaAr
       a = bias.x, b = bias.y;
     });
     for (int c = 0; c < head_chunks; ++c) {
-      const int within = c % kPerLayer;
+      const int within = c % S::kPerLayer;
       if (within == 0) {
         if (c) __syncthreads();  // the input columns before these have been read
         const int left = head_chunks - c;
-        load_input<S>(args, ray0, c * kMmaDepth, kMmaDepth * (left < kPerLayer ? left : kPerLayer), h);
+        load_input<S>(args, ray0, c * S::kDepth, S::kDepth * (left < S::kPerLayer ? left : S::kPerLayer), h);
       }
-      multiply<S>(at, sums, h, within * kMmaDepth, ring.take());
+      multiply<S>(at, sums, h, within * S::kDepth, ring.take());
     }
     int64_t held = 0;
     each_pair<S>(at, sums, [&](int row, int col, float a, float b) {
@@ -257,7 +261,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) resmlp_mma_kernel(ResmlpCudaAr
       });
       __half* from = layer % 2 ? h : x;
 #pragma unroll 1
-      for (int c = 0; c < kPerLayer; ++c) multiply<S>(at, sums, from, c * kMmaDepth, ring.take());
+      for (int c = 0; c < S::kPerLayer; ++c) multiply<S>(at, sums, from, c * S::kDepth, ring.take());
       if (layer % 2 == 0) {
         each_pair<S>(at, sums, [&](int row, int col, float a, float b) {
           *pair_at<S>(h, row, col) = __floats2half2_rn(fmaxf(a, 0.0f), fmaxf(b, 0.0f));
@@ -302,6 +306,8 @@ void choose_rows(const ResmlpCudaArgs& args, const Exec& exec) {
 void resmlp_mma_cuda(const ResmlpCudaArgs& args, const Exec& exec) {
   if (args.rays == 0) return;
   switch (args.width) {
+    case 16:
+      return choose_rows<16>(args, exec);
     case 32:
       return choose_rows<32>(args, exec);
     case 64:
@@ -311,7 +317,7 @@ void resmlp_mma_cuda(const ResmlpCudaArgs& args, const Exec& exec) {
     case 256:
       return choose_rows<256>(args, exec);
     default:
-      throw std::invalid_argument("resmlp_mma: width must be 32, 64, 128 or 256, got " +
+      throw std::invalid_argument("resmlp_mma: width must be 16, 32, 64, 128 or 256, got " +
                                   std::to_string(args.width));
   }
 }

@@ -11,6 +11,7 @@
 // residual come after; chunk c is waited for only when chunk c + 1 has been issued.
 #include "launch.cuh"
 #include "resmlp_cuda.h"
+#include "resmlp_input.cuh"
 #include "resmlp_pack.h"
 #include "resmlp_tail.cuh"
 
@@ -60,7 +61,7 @@ __device__ __forceinline__ Walk walk(const ResmlpCudaArgs& args) {
 template <int Cluster>
 __device__ __forceinline__ void produce(const ResmlpCudaArgs& args, uint32_t shared, uint32_t rank) {
   const uint32_t full = shared + kBarriersAt, empty = full + 8 * kStages;
-  const int head = static_cast<int>(resmlp_head_chunks(args.in_dim, kLayoutWgmma));
+  const int head = static_cast<int>(resmlp_head_chunks(args.in_dim, kWgmmaWidth, kLayoutWgmma));
   const int body = static_cast<int>(args.layers) * kPerLayer;
   const Walk tiles = walk<Cluster>(args);
   Turn turn;
@@ -96,7 +97,9 @@ struct Consumer {
   uint4* first;             // scratch in global memory; this thread's first piece
   int64_t ray;
   int col;
+  int group;     // number of the warpgroup
   bool elected;  // one lane of the warp
+  bool turns;    // the warpgroups take turns at the tensor cores
 };
 
 // Says to the producers of the cluster that this warp is through with a stage.
@@ -120,11 +123,22 @@ __device__ __forceinline__ uint64_t wait_full(const Consumer& me, const Turn& tu
   return ptx::matrix_descriptor_128(me.shared + turn.stage * kStageBytes);
 }
 
+// Where the warpgroups take turns, one multiplies while the other adds biases and rounds. A warpgroup begins
+// a layer when the other has handed in all products of its own, at the named barrier 1 + its number.
+constexpr int kTurnThreads = 128 * kGroups;
+__device__ __forceinline__ void await_turn(const Consumer& me) {
+  if (me.turns) ptx::barrier_sync(1 + me.group, kTurnThreads);
+}
+__device__ __forceinline__ void pass_turn(const Consumer& me) {
+  if (me.turns) ptx::barrier_arrive(2 - me.group, kTurnThreads);
+}
+
 // sums = x times a layer's four chunks.
 template <int Cluster>
 __device__ __forceinline__ void multiply(const Consumer& me, Turn& turn, float (&sums)[128],
                                          const uint32_t (&x)[64]) {
   uint32_t before = 0;
+  await_turn(me);
 #pragma unroll
   for (int c = 0; c < kPerLayer; ++c) {
     const uint64_t weights = wait_full<Cluster>(me, turn);
@@ -142,38 +156,32 @@ __device__ __forceinline__ void multiply(const Consumer& me, Turn& turn, float (
     before = turn.stage;
     turn.next();
   }
+  pass_turn(me);
   ptx::wgmma_wait<0>();
   release<Cluster>(me, before);
 }
 
-__device__ __forceinline__ float4 four(const float* p) {
-  return *reinterpret_cast<const float4*>(p);
-}
-
-// Four columns of one ray's input; zeros outside of it.
-__device__ __forceinline__ float4 input_at(const ResmlpCudaArgs& args, int64_t ray, int64_t col) {
-  if (ray >= args.rays || col >= args.in_dim) return make_float4(0, 0, 0, 0);
-  const float* from = args.input + ray * args.in_dim + col;
-  if (args.in_dim % 4 == 0) return four(from);
-  const int64_t left = args.in_dim - col;
-  return make_float4(from[0], left > 1 ? from[1] : 0, left > 2 ? from[2] : 0, left > 3 ? from[3] : 0);
+// A fragments of 64 columns of the input.
+__device__ __forceinline__ void input_fragments(const ResmlpCudaArgs& args, const Consumer& me, int chunk,
+                                                uint32_t (&a)[16]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const int64_t col = chunk * kWgmmaDepth + 16 * k + me.col;
+    const float4 u = resmlp_input(args, me.ray, col), v = resmlp_input(args, me.ray + 8, col);
+    a[4 * k] = ptx::pack_half2(u.x, u.y), a[4 * k + 1] = ptx::pack_half2(v.x, v.y);
+    a[4 * k + 2] = ptx::pack_half2(u.z, u.w), a[4 * k + 3] = ptx::pack_half2(v.z, v.w);
+  }
 }
 
 // x = relu(head(input) + bias of the frame), kept as the residual and for the last skip.
 template <int Cluster>
 __device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer& me, Turn& turn,
                                      float (&sums)[128], uint32_t (&x)[64]) {
-  const int chunks = static_cast<int>(resmlp_head_chunks(args.in_dim, kLayoutWgmma));
+  const int chunks = static_cast<int>(resmlp_head_chunks(args.in_dim, kWgmmaWidth, kLayoutWgmma));
 #pragma unroll 1
   for (int c = 0; c < chunks; ++c) {
     uint32_t a[16];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int64_t col = c * kWgmmaDepth + 16 * k + me.col;
-      const float4 u = input_at(args, me.ray, col), v = input_at(args, me.ray + 8, col);
-      a[4 * k] = ptx::pack_half2(u.x, u.y), a[4 * k + 1] = ptx::pack_half2(v.x, v.y);
-      a[4 * k + 2] = ptx::pack_half2(u.z, u.w), a[4 * k + 3] = ptx::pack_half2(v.z, v.w);
-    }
+    input_fragments(args, me, c, a);
     const uint64_t weights = wait_full<Cluster>(me, turn);
     ptx::wgmma_fence();
 #pragma unroll
@@ -296,6 +304,8 @@ template <int Cluster>
 __device__ __forceinline__ void consume(const ResmlpCudaArgs& args, unsigned char* shared, uint32_t rank) {
   const int group = threadIdx.x / 128, thread = threadIdx.x % 128, lane = thread % 32;
   Consumer me;
+  me.group = group;
+  me.turns = args.turns != 0;
   me.shared = ptx::shared_address(shared);
   me.residual = shared + kResidualAt + group * kGroupBytes + thread * 16;
   me.col = lane % 4 * 4;
@@ -306,6 +316,7 @@ __device__ __forceinline__ void consume(const ResmlpCudaArgs& args, unsigned cha
   const int layers = static_cast<int>(args.layers);
   const Walk tiles = walk<Cluster>(args);
   Turn turn;
+  if (group == 1) pass_turn(me);  // the first layer is group 0's
 #pragma unroll 1
   for (int64_t tile = tiles.first; tile < tiles.end; tile += tiles.step) {
     float sums[128];
@@ -325,6 +336,7 @@ __device__ __forceinline__ void consume(const ResmlpCudaArgs& args, unsigned cha
     if (layers) skip(me, x);
     tail<Cluster>(args, me, turn, sums, x);
   }
+  if (group == 0) await_turn(me);  // the last one that group 1 passes
 }
 
 #endif

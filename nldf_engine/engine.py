@@ -21,6 +21,7 @@ from nldf_engine.base.timing import stage
 from nldf_engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
 from nldf_engine.data.layouts import driving_poses
 from nldf_engine.editing.edit import NO_MOTION, Edit, Editor
+from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.device import choose_device
 from nldf_engine.profile import Profile, profile
@@ -79,13 +80,15 @@ class Engine:
         self.precision = PRECISIONS[precision]
         self._networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
         wanted = WHERE.get(self.precision, device.type)
-        fits = self._networks and device.type == wanted and ops.native.use_native("Engine", backend)
+        planes = [m for m in self._portrait.modules() if isinstance(m, PlanesModule)]
+        chosen: list[ResMLP | PlanesModule] = [*self._networks, *(planes if self.precision == "fp16" else [])]
+        fits = chosen and device.type == wanted and ops.native.use_native("Engine", backend)
         if self.precision != "fp32" and not fits:
             raise ValueError(
-                f"precision: {precision!r} needs an avatar with a residual MLP, device {wanted!r} and "
-                f"backend 'native', got a {avatar.system} avatar, {device} and {backend!r}"
+                f"precision: {precision!r} needs an avatar with a residual MLP (fp16: or grids), device "
+                f"{wanted!r} and backend 'native', got a {avatar.system} avatar, {device} and {backend!r}"
             )
-        for network in self._networks:
+        for network in chosen:
             network.precision = self.precision
         marched: list[Any] = [m for m in self._portrait.modules() if hasattr(m, "sparse")]
         if sparse and not marched:

@@ -26,7 +26,7 @@ table { border-collapse: collapse; width: 100%; font-size: 13px }
 caption { text-align: left; font-weight: 600; padding: .3rem .5rem }
 th, td { text-align: right; padding: .2rem .5rem; white-space: nowrap }
 th { border-bottom: 1px solid var(--line); font-weight: 600 }
-tbody th { border-bottom: 0; text-align: left; font-weight: 400 }
+th[scope=row] { border-bottom: 0; text-align: left; font-weight: 400 }
 td.name, th.name, td.note { text-align: left } td.note { white-space: normal; color: var(--dim) }
 tr.case td { text-align: left; font-weight: 600; border-top: 1px solid var(--faint); padding-top: .5rem }
 .bad { color: var(--bad) } .warn { background: var(--warn); padding: .5rem .8rem }

@@ -11,18 +11,17 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nldf_engine.base.files import atomic_path, make_folder
+from nldf_engine.base.files import atomic_path, make_folder, sha256
 from nldf_engine.evaluation.landmarks import Detector
 from nldf_engine.evaluation.lips import LANDMARKS
 
 LENGTH, WARM_UP = 100, 8
-VERSION = 1
-"""Counted up when a figure changes its meaning, so that nothing kept from before is taken."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,16 @@ def digest(*parts: Any) -> str:
     return made.hexdigest()
 
 
+@cache
+def installation_hash() -> str:
+    """SHA-256 over the package's own code and kernels: what other code measured is not taken again."""
+    import nldf_engine
+
+    root = Path(nldf_engine.__file__).parent
+    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".so", ".pyd"))
+    return digest([(str(path.relative_to(root)), sha256(path)) for path in files])
+
+
 class Store:
     """Results of chunks beside the report, so that an evaluation that was stopped goes on where it was.
 
@@ -87,7 +96,7 @@ class Store:
 
     def __init__(self, folder: Path | None, key: str | None) -> None:
         self._folder = folder if key is not None else None
-        self._key = digest(VERSION, LENGTH, WARM_UP, key)[:24]
+        self._key = digest(LENGTH, WARM_UP, key)[:24]
 
     def _path(self, sequence: str, chunk: Chunk) -> Path | None:
         if self._folder is None:

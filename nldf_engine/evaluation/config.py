@@ -98,5 +98,6 @@ DEFINITIONS = {
     "*_foreign": "the same with somebody else's speech",
     "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction "
     "from the poses",
-    "seconds_per_frame": "rendering alone, mean over the stretch, after one frame to warm up",
+    "seconds_per_frame": "rendering alone, while nothing is scored: mean over the first frames, at most "
+    "100, after one to warm up",
 }  # fmt: skip

@@ -190,7 +190,9 @@ def _put_jitter(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit
     flicker = scores.flicker
     for name in ("rendered", "real"):
         value = None if flicker is None else flicker[name]
-        figures.put(f"flicker{'_real' * (name == 'real')}", value, "no pixel is background in every frame")
+        figures.put(
+            f"flicker{'_real' * (name == 'real')}", value, "no pixel is known to be background in every frame"
+        )
 
 
 def _put_sync(figures: _Figures, clip: RealClip, scores: FrameScores, kit: Kit) -> None:

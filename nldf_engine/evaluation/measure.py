@@ -370,5 +370,6 @@ def _gather(scores: FrameScores, pieces: dict[str, list[dict[str, np.ndarray]]])
     if triples:
         squares = [sum(one[k] * one[2] for one in shaken) / triples for k in (0, 1)]
         scores.flicker = dict(zip(("rendered", "real"), map(math.sqrt, squares), strict=True))
-    spent = np.sum([values["seconds"] for values in pieces["rendered"]], axis=0)
+    # While the first chunk is rendered nothing is scored beside it: its time is the renderer's own.
+    spent = pieces["rendered"][0]["seconds"] if pieces["rendered"] else np.zeros(2)
     scores.seconds_per_frame = float(spent[0] / spent[1]) if spent[1] else math.nan

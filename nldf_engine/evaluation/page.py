@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from nldf_engine.base.html import document, embedded, facts, grid, write_document
 from nldf_engine.evaluation.config import DEFINITIONS
@@ -22,7 +23,7 @@ MISSING = "–"
 STYLE = """
 .view { position: sticky; top: 0; background: var(--paper); padding: .4rem 0; z-index: 1 }
 video { width: 100%; max-height: 45vh; display: block; background: #121212 }
-.plot { display: block; width: 100%; height: auto; cursor: crosshair; margin-top: .6rem }
+.plot { display: block; width: 100%; min-width: 40rem; height: auto; cursor: crosshair; margin-top: .6rem }
 .plot polyline { fill: none; stroke-width: 1.4; vector-effect: non-scaling-stroke }
 .plot .grid { stroke: var(--faint) } .plot .now { stroke: var(--ink); stroke-dasharray: 3 3 }
 button { font: inherit; color: inherit; background: var(--hover); border: 1px solid var(--line);
@@ -75,12 +76,14 @@ def number(value: Any, digits: int = 2) -> str:
     """A figure as a table shows it.
 
     Example:
-        >>> number(3.14159), number(None), number(7)
-        ('3.14', '–', '7')
+        >>> number(3.14159), number(None), number(7), number(-0.001)
+        ('3.14', '–', '7', '0.00')
     """
     if value is None:
         return MISSING
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def _image_table(figures: Mapping[str, Any]) -> str:
@@ -213,7 +216,8 @@ def page(out: Path, title: str, figures: Mapping[str, Any], per_frame: Mapping[s
         f'<label for="frame"><output id="where" aria-live="off">frame</output></label>'
         f'<input type="range" id="frame" min="0" max="{len(per_frame["frame"]) - 1}" value="0"></div>',
         '<p class="dim">Real, rendered, their difference. Click a curve to see that frame.</p>',
-        *drawn, f'<h2>Where it is worst</h2><ul class="worst">{buttons}</ul>',
+        *(f'<div class="wide">{chart}</div>' for chart in drawn),
+        f'<h2>Where it is worst</h2><ul class="worst">{buttons}</ul>',
         f'<h2>Samples</h2><img src="{embedded(out / "contact_sheet.png", "image/png")}" '
         'alt="frames of the clip in columns: real, rendered, their difference, and both mouths enlarged">',
         _reasons(figures),
@@ -235,9 +239,11 @@ def write_page(out: Path, title: str, figures: Mapping[str, Any], per_frame: Map
 INDEX = (
     ("psnr", "PSNR", 2), ("psnr_foreground", "foreground", 2), ("psnr_head", "head", 2),
     ("psnr_mouth", "mouth", 2), ("psnr_neck", "neck", 2), ("ssim", "SSIM", 3), ("lpips", "LPIPS", 4),
-    ("lmd_centred", "lips, centred", 2), ("lmd_centred_shuffled", "wrong audio", 2),
-    ("lip_correlation", "lip corr.", 3), ("lip_correlation_shuffled", "wrong audio", 3),
-    ("lip_lag_ms", "lag, ms", 0), ("au_lower", "AU lower", 4),
+    ("fid", "FID", 1), ("lmd_centred", "lips off, px", 2), ("lmd_centred_shuffled", "shifted audio", 2),
+    ("lmd_centred_foreign", "foreign audio", 2), ("lip_correlation", "lips corr.", 3),
+    ("lip_correlation_shuffled", "shifted audio", 3), ("lip_correlation_foreign", "foreign audio", 3),
+    ("lip_lag_ms", "lag, ms", 0), ("sync_confidence", "SyncNet conf.", 2), ("au_lower", "AU lower", 4),
+    ("jitter_ratio", "jitter ratio", 2),
 )  # fmt: skip
 
 
@@ -257,8 +263,8 @@ def write_index(out: Path, found: Mapping[str, Mapping[str, Any]]) -> Path:
     body = [
         "<h1>Several avatars on the same frames</h1>",
         grid("Figures", ("avatar", *(title for _, title, _ in columns), "ms a frame"), rows),
-        '<p class="dim">Each has its own page: '
-        + ", ".join(f"{escape(name)}/report.html" for name in found)
+        '<p class="dim">Each has a page of its own: '
+        + ", ".join(f'<a href="{escape(quote(name))}/report.html">{escape(name)}</a>' for name in found)
         + ".</p>",
     ]
     return write_document(out / "index.html", document("nldf evaluate", body))

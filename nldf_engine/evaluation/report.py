@@ -14,7 +14,7 @@ import numpy as np
 from nldf_engine import __version__
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json, write_json
-from nldf_engine.evaluation.chunks import Store, digest
+from nldf_engine.evaluation.chunks import Store, digest, installation_hash
 from nldf_engine.evaluation.clip import RealClip, Renderer
 from nldf_engine.evaluation.config import DEFINITIONS, EvaluateConfig
 from nldf_engine.evaluation.figures import Kit, figures_of, gather_kit
@@ -93,6 +93,8 @@ def report(
     figures = figures_of(clip, scores, kit, names, config.every)
     figures |= {"shuffled_shift": shift, **header, "backend": renderer.backend, "device": renderer.device}
     figures |= {"version": __version__, "inputs": key}
+    if getattr(renderer, "recorded", False):
+        figures |= {"seconds_per_frame": None, "seconds_per_frame_reason": "it was rendered elsewhere"}
     per_frame: dict[str, Any] = {
         "fps": clip.fps,
         "frame": [clip.start + int(index) for index in scores.index],
@@ -145,7 +147,7 @@ def _key(
     parts = (identity, renderer.backend, renderer.device, clip.identity, clip.start, len(clip), config.every)
     return digest(
         *parts, [clip.width, clip.height], *clip.conditions(), clip.valid, clip.foreign, header, weights,
-        has_faces, __version__,
+        has_faces, installation_hash(),
     )[:32]  # fmt: skip
 
 

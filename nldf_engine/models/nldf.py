@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nldf_engine import ops
 from nldf_engine.models.conditions import ConditionConfig, encode_frames, make_encoder
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 
 
@@ -68,13 +68,10 @@ class LightField(nn.Module):
         """Segment colours and opacity of rays [F, P] under codes [F, C]."""
         config = self.config
         frames, count, _ = rays.origins.shape
-        beams = ops.encode_beams(
-            rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3),
-            config.bounds.near, config.bounds.far,
-            points=config.points, frequencies=config.frequencies,
-            scale=1 / config.bounds.radius, backend=self.backend,
-        )  # fmt: skip
-        out = self.network(beams.view(frames, count, beams.shape[1]), code, self.backend)
+        encoding = BeamEncoding(
+            config.bounds.near, config.bounds.far, config.points, config.frequencies, 1 / config.bounds.radius
+        )
+        out = self.network.forward_beams(rays.origins, rays.directions, encoding, code, self.backend)
         opacity = torch.sigmoid(out[..., -1])
         # Colours come weighted by opacity: a ray beside the head adds nothing, not a little noise.
         colors = out[..., :-1] * opacity[..., None]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.ops import native
+from nldf_engine.ops.planes_half import fits_planes_half
 
 # Below this many rays a frame, groups of rays would be mostly empty.
 FEWEST_RAYS = 16
@@ -16,6 +17,8 @@ class PlanesModule(nn.Module):
     """A module whose arithmetic `planes_network` describes; subclasses say which."""
 
     backend: str
+    # "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
+    precision: str = "fp32"
     _packed: tuple[object, ops.PackedPlanes] | None = None
 
     def planes_network(self) -> ops.PlanesNetwork:
@@ -23,15 +26,28 @@ class PlanesModule(nn.Module):
         raise NotImplementedError
 
     def fusable(self, *inputs: Tensor) -> bool:
-        """Whether the fused operation can stand in for the layers: on the CPU, and without gradients."""
+        """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
+        where `precision` is "fp16" and the kernels are there and take the sizes."""
         tensors = (*inputs, *self.parameters())
-        recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        return not recording and self.on_cpu(*inputs)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            return False
+        return self.on_cpu(*inputs) or self._on_cuda(*inputs)
 
     def on_cpu(self, *inputs: Tensor) -> bool:
         """Whether everything is where the fused operations run, and these are not switched off."""
         fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *self.parameters()))
         return fits and native.use_native("planes", self.backend)
+
+    def _on_cuda(self, *inputs: Tensor) -> bool:
+        tensors = (*inputs, *self.parameters())
+        device = tensors[-1].device
+        if device.type != "cuda" or self.precision != "fp16" or not native.use_native("planes", self.backend):
+            return False
+        if any(t.device != device or t.dtype != torch.float32 for t in tensors):
+            return False
+        if not native.backends()["cuda"] or fits_planes_half(self.planes_network()):
+            return False
+        return torch.cuda.get_device_capability(device) >= (8, 0)
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
         """The network packed for the kernel; in eval mode without gradients it is kept between calls.

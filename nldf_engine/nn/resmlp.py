@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.ops import native
+from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
 
 
@@ -117,19 +118,37 @@ class ResMLP(nn.Module):
         and the fused kernels on CUDA in precision "fp16"; everything else is torch's layers, and so are
         recorded gradients unless `recompute` is set. `kernel` says which it will be.
         """
-        recording = torch.is_grad_enabled() and (
-            any(t is not None and t.requires_grad for t in (x, code))
-            or any(p.requires_grad for p in self.parameters())
-        )
-        if recording:
-            self._packed = None
-            self._cuda.forget()
+        recording = self._recording(x, code)
         bias = self.frame_bias(code)
         if self.kernel(x.device, backend) == "torch" or (
             recording and (x.device.type != "cpu" or not self.recompute)
         ):
             return self._layers(x, bias)
         return self._fused(x, bias)
+
+    def forward_beams(
+        self, origins: Tensor, directions: Tensor, encoding: BeamEncoding, code: Tensor | None = None,
+        backend: str = "native",
+    ) -> Tensor:  # fmt: skip
+        """[F, P, out_dim] of the encoded beams of rays [F, P, 3] under codes [F, code_dim].
+
+        The fused kernels on CUDA encode beams as they go; everything else is given `ops.encode_beams`'.
+        """
+        recording = self._recording(origins, directions, code)
+        if origins.device.type != "cuda" or recording or self.kernel(origins.device, backend) == "torch":
+            return self(encoding.encode(origins, directions, backend), code, backend)
+        bias = self.frame_bias(code).expand(len(origins), -1).contiguous()
+        return self._cuda.beams(origins, directions, encoding, bias, self.weights())
+
+    def _recording(self, *inputs: Tensor | None) -> bool:
+        """Whether gradients are recorded; then packed weights are dropped, for they are about to change."""
+        recording = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (*inputs, *self.parameters())
+        )
+        if recording:
+            self._packed = None
+            self._cuda.forget()
+        return recording
 
     def kernel(self, device: torch.device, backend: str = "native") -> str:
         """What computes it without gradients: "torch", the CPU's instruction set, or CUDA's kernel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -157,3 +158,39 @@ def encode_beams(
     if tracked:
         return _Beams.apply(origins, directions, pad_to, *numbers)
     return torch.ops.nldf.beams(origins, directions, *numbers, pad_to, half)
+
+
+@dataclass(frozen=True)
+class BeamEncoding:
+    """How rays become a network's input, as `ops.encode_beams` says.
+
+    Args:
+        near, far: distances of the first and last point.
+        points: K.
+        frequencies: L.
+        scale: multiplies the points.
+    """
+
+    near: float
+    far: float
+    points: int = 16
+    frequencies: int = 10
+    scale: float = 1.0
+
+    @property
+    def columns(self) -> int:
+        """3 K (2 L + 1), the columns of the encoding."""
+        return 3 * self.points * (2 * self.frequencies + 1)
+
+    @property
+    def places(self) -> int:
+        """Inputs as the kernels order them (csrc/resmlp_pack.h): the coordinates are filled up to fours."""
+        return self.columns + -3 * self.points % 4
+
+    def encode(self, origins: Tensor, directions: Tensor, backend: str = "native") -> Tensor:
+        """[F, P, columns] of rays [F, P, 3]."""
+        beams = encode_beams(
+            origins.reshape(-1, 3), directions.reshape(-1, 3), self.near, self.far, self.points,
+            self.frequencies, scale=self.scale, backend=backend,
+        )  # fmt: skip
+        return beams.view(*origins.shape[:2], self.columns)

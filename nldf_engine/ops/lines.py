@@ -182,7 +182,12 @@ class _Lines(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         ctx.network, ctx.packed, ctx.starts = network, packed, starts
         segments, opacity, kept = torch.ops.nldf.lines(
-            lines, starts, True, widen(warp_bias), widen(bias), *packed.arguments
+            lines,
+            starts,
+            True,
+            widen(warp_bias, packed.width),
+            widen(bias, packed.width),
+            *packed.arguments,
         )
         ctx.save_for_backward(lines, warp_bias, bias, kept, *parameters)
         return segments, opacity
@@ -197,7 +202,7 @@ class _Lines(torch.autograd.Function):
         tables, weights = parameters[: planes + 1], parameters[planes + 1 : planes + 1 + layers]
         firsts, tails, width = {0, first}, {first - 1, layers - 1}, packed.width
         out = torch.ops.nldf.lines_backward(
-            lines, ctx.starts, widen(warp_bias), widen(bias), _transposes(weights, tails, width),
+            lines, ctx.starts, widen(warp_bias, width), widen(bias, width), _transposes(weights, tails, width),
             v_segments.contiguous(), v_opacity.contiguous(), kept, torch.get_num_threads(), *packed.arguments,
         )  # fmt: skip
         v_lines, v_warp_bias, v_bias, v_weights, v_biases, *grids = out
@@ -258,6 +263,6 @@ def shade_lines(
     packed, parameters = pack_planes(network), _parameters(network)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (lines, warp_bias, bias, *parameters)):
         return _Lines.apply(network, packed, starts, lines, warp_bias, bias, *parameters)
-    wide = widen(warp_bias), widen(bias)
+    wide = widen(warp_bias, packed.width), widen(bias, packed.width)
     segments, opacity, _ = torch.ops.nldf.lines(lines, starts, False, *wide, *packed.arguments)
     return segments, opacity

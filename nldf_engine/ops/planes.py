@@ -57,9 +57,10 @@ class PlanesNetwork:
 
 @dataclass(frozen=True)
 class PackedPlanes:
-    """A network in the order in which the kernel reads it; made by `pack_planes`.
+    """A network in the order in which the kernel of its device reads it; made by `pack_planes`.
 
-    Tables and the box are the parameters themselves. `numbers` are the struct's fields without tensors.
+    On the CPU tables and the box are the parameters themselves. On CUDA tables are float16 copies, and
+    weights the bits of fp16 in an int16 tensor. `numbers` are the struct's fields without tensors.
     """
 
     box: Tensor
@@ -74,7 +75,7 @@ class PackedPlanes:
 
     @property
     def width(self) -> int:
-        """Of the hidden layers, as packed: a multiple of 16."""
+        """Of the hidden layers, as packed: a multiple of 16; on CUDA 32, 64 or 128."""
         return self.numbers[1]
 
     @property
@@ -95,6 +96,9 @@ class HostNetwork:
         resolutions: Sequence[int], offsets: Sequence[int], ambient: int, width: int, warp_hidden: int,
         hidden: int, warp_scale: float, opacity_slope: float,
     ) -> None:  # fmt: skip
+        stored = torch.float16 if box.device.type == "cuda" else box.dtype
+        if any(t.dtype != stored or t.device != box.device for t in (warp_table, *tables)):
+            raise TypeError(f"planes: tables must be {stored} on {box.device}; pack the network there")
         if warp_table.shape[0] != warp_offsets[-1] or any(t.shape[0] != offsets[-1] for t in tables):
             raise ValueError("planes: a table has another number of rows than its offsets say")
         planes, features = len(tables), warp_table.shape[1]
@@ -194,12 +198,18 @@ def _check_layers(
 
 @torch.no_grad()
 def pack_planes(network: PlanesNetwork) -> PackedPlanes:
-    """A network in the kernel's order: weights are copied, tables are not. Do it once a change of weights.
+    """A network in the kernel's order: weights are copied, on the CPU tables are not. Do it once a change.
+
+    On CUDA tables and weights are rounded to fp16 (see `planes_half.pack_planes_half`).
 
     Raises:
-        TypeError, ValueError: a parameter doesn't fit the others.
+        TypeError, ValueError: a parameter doesn't fit the others, or on CUDA the kernel.
     """
     check_network(Checker("pack_planes"), network)
+    if network.box.device.type == "cuda":
+        from nldf_engine.ops.planes_half import pack_planes_half
+
+        return pack_planes_half(network)
     width = network.layers[0][0].shape[0]
     wide = width + -width % PANEL
     weights, biases = [], []
@@ -211,27 +221,35 @@ def pack_planes(network: PlanesNetwork) -> PackedPlanes:
             weights.append(_pack(weight, wide if i else None).flatten())
             if bias is not None:
                 biases.append(F.pad(bias, (0, outputs + -outputs % PANEL - len(bias))))
+    tables = (network.warp_table.detach(), *(table.detach() for table in network.tables))
+    return collect(network, wide, tables, torch.cat(weights), torch.cat(biases))
+
+
+def collect(
+    network: PlanesNetwork, width: int, tables: tuple[Tensor, ...], weights: Tensor, biases: Tensor
+) -> PackedPlanes:
+    """Packed `weights`, `biases` and `tables` (the warp's first) of a network with what it says besides."""
     middle = sum(network.depths) / len(network.depths)
     return PackedPlanes(
         box=network.box,
         depths=network.box.new_tensor([*network.depths, middle]),
-        warp_table=network.warp_table.detach(),
-        tables=tuple(table.detach() for table in network.tables),
-        weights=torch.cat(weights),
-        biases=torch.cat(biases),
+        warp_table=tables[0],
+        tables=tables[1:],
+        weights=weights,
+        biases=biases,
         warp_levels=(network.warp_spec.resolutions, network.warp_spec.offsets),
         levels=(network.spec.resolutions, network.spec.offsets),
         numbers=(
-            network.ambient, wide, len(network.warp_layers) - 1, len(network.layers) - 1,
+            network.ambient, width, len(network.warp_layers) - 1, len(network.layers) - 1,
             network.warp_scale, network.opacity_slope,
         ),
     )  # fmt: skip
 
 
-def widen(bias: Tensor) -> Tensor:
-    """[F, W'] of biases [F, W], filled up to a multiple of 16 as packed weights are."""
-    rest = -bias.shape[1] % PANEL
-    return F.pad(bias, (0, rest)) if rest else bias
+def widen(bias: Tensor, width: int) -> Tensor:
+    """[F, width] of biases [F, W], filled up with zeros as packed weights are."""
+    rest = width - bias.shape[1]
+    return F.pad(bias, (0, rest)) if rest > 0 else bias
 
 
 def planes(
@@ -244,6 +262,9 @@ def planes(
     where the ray crosses the middle plane, every plane's grid is read at its crossing moved by warp_scale
     times its warp, and the second network gives c_i and o from these features and the ambient numbers:
     opacity = sigmoid(opacity_slope * o), and segment i is (c_i + 1 / (2 M)) * opacity. No gradients.
+
+    On CUDA tables, weights and activations are rounded to fp16, and sums are fp32; widths up to 128 and eight
+    features a level are taken there.
 
     Args:
         origins, directions: [F, P, 3], not parallel to the planes.
@@ -270,4 +291,5 @@ def planes(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (origins, directions, warp_bias, bias)):
         raise ValueError("planes: the kernel has no gradient; use torch.no_grad() or backend='reference'")
     packed = packed or pack_planes(network)
-    return torch.ops.nldf.planes(origins, directions, widen(warp_bias), widen(bias), *packed.arguments)
+    biases = widen(warp_bias, packed.width), widen(bias, packed.width)
+    return torch.ops.nldf.planes(origins, directions, *biases, *packed.arguments)

@@ -56,7 +56,7 @@ def _part(name: str, part: PortraitPart, held: list[Any]) -> dict[str, Any]:
         raise ValueError(
             f"portrait: {name} cells must be uint8 [N, N], got {part.cells.dtype} {list(part.cells.shape)}"
         )
-    biases = widen(part.warp_bias).contiguous(), widen(part.bias).contiguous()
+    biases = tuple(widen(bias, packed.width).contiguous() for bias in (part.warp_bias, part.bias))
     if biases[0].shape[1] != packed.width:
         raise ValueError(f"portrait: {name} biases must be [1, {packed.width}], got {list(biases[0].shape)}")
     cells = part.cells.contiguous()
@@ -78,7 +78,7 @@ def render_portrait(
     view: PortraitView, head: PortraitPart, torso: PortraitPart | None, background: Tensor,
     out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """One frame, from rays to bytes, on the CPU.
+    """One frame, from rays to bytes, on the CPU or, with fp16 networks (see `ops.planes`), on CUDA.
 
     picture = head + (1 - alpha_head) torso + (1 - alpha) background, rounded as `torch.round` does. The head
     is evaluated where its map is marked, the torso where its own is and the head leaves something to see.
@@ -87,9 +87,9 @@ def render_portrait(
         view: camera, pose and the torso's motion.
         head: over M planes.
         torso: with one plane at z = 0, or None for none.
-        background: [H, W, 3] float32.
-        out: [H, W, 3] uint8 to write to; made where None. Besides it nothing is allocated that depends on
-            the picture's size.
+        background: [H, W, 3] float32, on the device of everything else.
+        out: [H, W, 3] uint8 to write to, on that device; made where None. Besides it nothing is allocated
+            that depends on the picture's size.
 
     Returns:
         `out`.
@@ -103,13 +103,10 @@ def render_portrait(
     check.tensor("pose", view.pose, (4, 4))
     check.tensor("intrinsics", view.intrinsics, (4,))
     check.tensor("motion", view.motion, (6,))
-    if background.dtype != torch.float32 or background.device.type != "cpu":
-        raise TypeError(
-            f"portrait: background must be torch.float32 on the CPU, "
-            f"got {background.dtype} on {background.device}"
-        )
+    if background.dtype != torch.float32:
+        raise TypeError(f"portrait: background must be torch.float32, got {background.dtype}")
     if out is None:
-        out = torch.empty(background.shape, dtype=torch.uint8)
+        out = torch.empty(background.shape, dtype=torch.uint8, device=background.device)
     if out.dtype != torch.uint8 or out.shape != background.shape or not out.is_contiguous():
         raise ValueError(
             f"portrait: out must be contiguous uint8 {list(background.shape)}, "

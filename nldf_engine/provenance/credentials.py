@@ -84,6 +84,22 @@ def local_authority() -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
+def check_anchors(pem: bytes) -> bytes:
+    """Certificates of authorities, as they were given.
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(pem)
+        pem.decode("ascii")
+    except ValueError as error:
+        raise ValueError(f"trusted: expected certificates in PEM form ({error})") from error
+    return pem
+
+
 def _make_local(folder: Path) -> Credentials:
     files = _new_credentials()
     try:

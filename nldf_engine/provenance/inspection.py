@@ -11,7 +11,7 @@ from typing import Any
 
 from nldf_engine.base.containers import check_file, opened
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.provenance.credentials import local_authority
+from nldf_engine.provenance.credentials import check_anchors, local_authority
 from nldf_engine.provenance.origin import ASSERTION, GENERATOR, SOURCE_TYPE, Origin
 from nldf_engine.provenance.sealing import SETTINGS
 
@@ -70,15 +70,15 @@ def inspect(path: str | Path, trusted: Iterable[bytes] = ()) -> Inspection:
 
     Raises:
         FileProblem: the file is missing, or can be read neither as media nor as a manifest.
+        ValueError: what is trusted is no certificate.
         ModuleNotFoundError: the library c2pa-python is not installed.
     """
     import c2pa
 
     path = check_file(path)
-    anchors = b"\n".join(trusted) or local_authority() or b""
     settings = dict(SETTINGS)
-    if anchors:
-        settings["trust"] = {"user_anchors": anchors.decode("ascii", "replace")}
+    if anchors := b"\n".join(trusted) or local_authority():
+        settings["trust"] = {"user_anchors": check_anchors(anchors).decode("ascii")}
     try:
         with c2pa.Context.from_dict(settings) as context:
             reader = c2pa.Reader.try_create(str(path), context=context)

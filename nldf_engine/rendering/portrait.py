@@ -32,6 +32,7 @@ class Portrait(nn.Module):
         self.region = region
         self.torso = torso
         self._grids: dict[tuple[int, int, str], Tensor] = {}
+        self._half_size: tuple[object, float] | None = None
 
     def pixels(self, camera: Camera) -> Tensor:
         """[H*W, 2] pixel centres, made once for a size."""
@@ -96,7 +97,8 @@ class Portrait(nn.Module):
     ) -> Tensor:  # fmt: skip
         """[H, W, 3] uint8: the layer before an opaque background [H, W, 3] float32.
 
-        A grid-encoded field with a learned torso, or none, is rendered in one pass on the CPU.
+        A grid-encoded field with a learned torso, or none, is rendered in one pass: on the CPU, and on CUDA
+        in precision "fp16".
 
         Args:
             out: uint8 to write into, on the CPU or the portrait's device; the result, where it is given.
@@ -109,12 +111,25 @@ class Portrait(nn.Module):
         field: Any = self.field
         layer: Any = self.torso
         torso = layer.portrait_part(motion, pose) if self.torso.shows() else None
-        shift = torch.cat([torch.linalg.inv(motion[:, :2]).flatten(), motion[:, 2]])
-        half_size = float(self.region.half_size)
-        view = ops.PortraitView(pose.contiguous(), camera.intrinsics(), half_size, shift)
+        # Without the check of the inverse, which would wait for the device.
+        inverse = torch.linalg.inv_ex(motion[:, :2]).inverse
+        shift = torch.cat([inverse.flatten(), motion[:, 2]])
+        view = ops.PortraitView(pose.contiguous(), camera.intrinsics(pose.device), self._half(), shift)
         head = field.portrait_part(pose, code, self.region.occupancy)
         with stage("network"):
-            return ops.render_portrait(view, head, torso, background, out)
+            if out is None or out.device == background.device:
+                return ops.render_portrait(view, head, torso, background, out)
+            return out.copy_(ops.render_portrait(view, head, torso, background))
+
+    def _half(self) -> float:
+        """The region's half size, read off its device once a change."""
+        size = self.region.half_size
+        if size.device.type == "cpu" or size.is_inference():
+            return float(size)
+        state = (size.data_ptr(), size._version)
+        if self._half_size is None or self._half_size[0] != state:
+            self._half_size = (state, float(size))
+        return self._half_size[1]
 
     @torch.no_grad()
     def _blended(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar, check_target
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import check_writable, make_folder, overlap, write_json
+from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.seeds import check_seed
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
@@ -32,18 +30,18 @@ from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso import TorsoMotion
 from nldf_engine.rendering.torso_layer import TorsoLayer
-from nldf_engine.training.checkpoint import RunState, read_state
+from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.distill import segment_targets
 from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import MOST, Preset, Recipe, find_preset
+from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import TrainingScene
 from nldf_engine.training.torso_phase import TorsoRun, make_torso, train_torso, wants_field
 from nldf_engine.training.trainer import Budget, Trainer
 
 SMALLEST, LARGEST = 16, MOST["size"]
-STEPS = ("steps", "torso_steps")
 LONGEST_MINUTES = 60 * 24 * 365
 
 
@@ -140,85 +138,6 @@ def _settings(
     }  # fmt: skip
 
 
-def _targets_key(settings: dict[str, Any]) -> str:
-    """Names what a teacher's targets depend on, so that those of another run are never taken."""
-    on = [settings["teacher"], settings["dataset"], settings["recipe"]["size"]]
-    return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:16]
-
-
-def _differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> list[str]:
-    """`name: then -> now` of all settings that differ."""
-    out = []
-    for key in sorted({*now, *then}):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            out += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            out.append(f"{prefix}{key}: {b} -> {a}")
-    return out
-
-
-def _extends(now: dict[str, Any], then: dict[str, Any]) -> bool:
-    """Whether the settings `now` are those of `then` with a larger budget, of the same kind."""
-    budget = {name: now["recipe"][name] for name in STEPS}
-    longer = {**then, "minutes": now["minutes"], "recipe": {**then["recipe"], **budget}}
-    if longer != now or (now["minutes"] is None) != (then["minutes"] is None):
-        return False
-    if now["minutes"] is not None:
-        return bool(now["minutes"] > then["minutes"])
-    more = [now["recipe"][name] - then["recipe"][name] for name in STEPS]
-    return min(more) >= 0 and max(more) > 0
-
-
-def _checkpoint(folder: Path, phase: str) -> Path:
-    """The state of the head's run, or of the torso's."""
-    return (folder if phase == "head" else folder / phase) / "checkpoint.safetensors"
-
-
-def _find_run(folder: Path, settings: dict[str, Any], resume: bool) -> list[str]:
-    """The phases that there is a state of to go on from; looks only, so that a refused run leaves nothing."""
-    begun = [phase for phase in ("head", "torso") if _checkpoint(folder, phase).is_file()]
-    if not begun:
-        if resume:
-            sys.stderr.write(f"{folder} holds no checkpoint yet: the run begins at its first step\n")
-        return []
-    states = [read_state(_checkpoint(folder, phase)) for phase in begun]
-    state = states[0]
-    if not resume:
-        planned = state.settings.get("phases", ["head"])
-        if not states[-1].finished or begun[-1] != planned[-1]:
-            raise FileProblem(
-                folder, f"it holds an unfinished run ({sum(part.step for part in states)} steps)",
-                "go on with --resume, or delete the folder",
-            )  # fmt: skip
-        return []
-    if state.settings != settings and not _extends(settings, state.settings):
-        differs = "; ".join(_differences(settings, state.settings))
-        raise FileProblem(
-            folder, f"its run had other settings ({differs})",
-            "give the same settings again (the budget may grow), or train without --resume into another "
-            "folder",
-        )  # fmt: skip
-    if state.settings != settings:
-        larger = "; ".join(_differences(settings, state.settings))
-        sys.stderr.write(
-            f"{folder}: the run goes on with a larger budget ({larger}): the learning rate rises to where "
-            "the longer schedule has it at this point, and falls from there\n"
-        )
-    head_grows = settings["recipe"]["steps"] != state.settings["recipe"]["steps"]
-    if begun == ["head", "torso"] and (head_grows or settings["minutes"] != state.settings["minutes"]):
-        sys.stderr.write(f"{folder}: the head goes on, so the torso begins anew\n")
-        return ["head"]
-    return begun
-
-
-def _open_run(folder: Path, resuming: list[str]) -> None:
-    """Makes the run's folder; of a finished run that is not gone on with, nothing is kept."""
-    if not resuming and any(_checkpoint(folder, phase).is_file() for phase in ("head", "torso")):
-        shutil.rmtree(folder)
-    make_folder(folder)
-
-
 def _load_given(path: Path | None, dataset: Dataset, what: str) -> Avatar | None:
     """A teacher, or whose head is taken; refused where it may have seen what the evaluation holds out."""
     if path is None:
@@ -285,28 +204,22 @@ def train(
         str(data.info.audio.get("frontend") or "mel"), dim=int(data.info.audio.get("dim", 0))
     )
     frontend = prepared.resolve() if source is None else source.frontend
-    phases = [*([] if given else ["head"]), *(["torso"] if wants_field(recipe, teacher) else [])]
-    if not phases:
-        raise FileProblem(
-            Path(str(config.teacher)), "its torso is no field, so the given head gets none either",
-            "train the torso from the video alone (--set torso=field)",
-        )  # fmt: skip
-    settings = _settings(preset, recipe, data, config, phases)
-    begun = _find_run(folder, settings, config.resume)
-
     torch.manual_seed(config.seed)
     scene = TrainingScene(data, recipe.size, frontend, device, recipe.torso == "layer")
+    phases = _phases(recipe, scene, teacher, given)
+    settings = _settings(preset, recipe, data, config, phases)
+    begun = find_run(folder, settings, config.resume)
     model = _model(found, recipe, scene, teacher, given)
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
     portrait = Portrait(model, copy.deepcopy(scene.region), _torso(scene)).to(device)
     # Made here whatever the phase, so that a run that is gone on with draws the same weights.
     torso = make_torso(found, recipe, portrait, scene, teacher) if "torso" in phases else None
-    _open_run(folder, begun)
+    open_run(folder, begun)
     if model.config.conditions.motion:
         _learn_motion(model.encoder.motion, scene, recipe, source, "head" in begun)
     if isinstance(model, GridLightField):
         _calibrate(model, scene)
-    targets = folder / "targets" / _targets_key(settings)
+    targets = folder / "targets" / targets_key(settings)
     shares = _shares(recipe, config.minutes, phases)
     state = RunState(settings)
     if "head" in phases:
@@ -324,7 +237,7 @@ def train(
         trainer.run(f"train {preset}")
         state = trainer.state
     after: RunState | None = None
-    if torso is not None and scene.torso.shows():
+    if torso is not None:
         run = TorsoRun(
             folder / "torso", targets / "torso", Budget(recipe.torso_steps, shares[1]), settings,
             config.seed + 2, "torso" in begun, teacher, f"train {preset}'s torso",
@@ -344,6 +257,20 @@ def train(
     )  # fmt: skip
     write_json(folder / "history.json", state.history)
     return figures
+
+
+def _phases(recipe: Recipe, scene: TrainingScene, teacher: Avatar | None, given: Avatar | None) -> list[str]:
+    """What is trained, in turn: the head where none is given, and the torso's field where one is wanted."""
+    wanted = wants_field(recipe, teacher)
+    if wanted and not scene.torso.shows():
+        sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
+        wanted = False
+    if given is not None and not wanted:
+        raise FileProblem(
+            Path(scene.dataset.path), "there is no torso's field to learn about the given head",
+            "use a video that shows a torso, and a teacher whose torso is a field or --set torso=field",
+        )  # fmt: skip
+    return [*([] if given else ["head"]), *(["torso"] if wanted else [])]
 
 
 def _model(

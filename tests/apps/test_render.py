@@ -54,6 +54,16 @@ def test_it_writes_a_video_with_sound_and_the_figures(
     assert capsys.readouterr().out.startswith(f"{out}: {FRAMES} frames in ")
 
 
+def test_the_demo_tells_what_it_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nldf demo --size` says in print and JSON the size and frames that are in its video."""
+    out, figures = tmp_path / "demo.mp4", tmp_path / "figures.json"
+    flags = ["--seconds", "0.4", "--size", "48", "--json", str(figures)]
+    assert cli.main(["demo", "-o", str(out), *flags]) == 0
+    info, written = probe(out), json.loads(figures.read_text(encoding="utf-8"))
+    assert written["size"] == [info.width, info.height] == [48, 48] and written["frames"] == info.frames
+    assert f"{info.frames} frames of 48x48" in capsys.readouterr().out
+
+
 def test_poses_and_background_reach_the_picture(folder: Path, tmp_path: Path) -> None:
     """`--poses FILE` moves the head; `--background` colours the corner of the picture."""
     blue = ("--background", "#0000ff")

@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     """Ctrl-C in the middle keeps what is finished; the second run renders the rest alone, and agrees."""
     clip = without(painted, identity="a clip")
     config = EvaluateConfig(pictures=pictures, workers=1)
-    whole = report(clip, identified(painter, change=noisy), tmp_path / "whole", {}, config, pixel_detector)
+    whole = report(clip, identified(painter, change=noisy), tmp_path / "whole", {}, PLAIN, pixel_detector)
     made = []
 
     def stopping(frame: np.ndarray) -> np.ndarray:

@@ -68,6 +68,18 @@ def rays(net: PlanesNetwork, frames: int, count: int) -> tuple[Tensor, Tensor, T
     return origins.to(dtype), directions.to(dtype), *biases
 
 
+def on(net: PlanesNetwork, device: torch.device) -> PlanesNetwork:
+    """The same parameters on a device."""
+
+    def layers(made: tuple) -> tuple:
+        return tuple((w.to(device), None if b is None else b.to(device)) for w, b in made)
+
+    return replace(
+        net, box=net.box.to(device), warp_table=net.warp_table.to(device), layers=layers(net.layers),
+        tables=tuple(t.to(device) for t in net.tables), warp_layers=layers(net.warp_layers),
+    )  # fmt: skip
+
+
 def double(net: PlanesNetwork) -> PlanesNetwork:
     """The same parameters in float64."""
 
@@ -88,6 +100,21 @@ def test_agrees_with_its_twin(shape, count, compare):
     given = rays(net, 2, count)
     exact = planes_reference(*(t.double() for t in given), double(net))
     compare(ops.planes(*given, net), planes_reference(*given, net), exact)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_devices_agree(shape, device):
+    """Every device gives the twin's colours; CUDA to the rounding of fp16."""
+    net = network(shape)
+    given = rays(net, 2, 333)
+    want = planes_reference(*(t.double() for t in given), double(net))
+    moved = on(net, device)
+    got = ops.planes(*(t.to(device) for t in given), moved)
+    again = ops.planes(*(t.to(device) for t in given), moved, packed=ops.pack_planes(moved))
+    for op, same, exact in zip(got, again, want, strict=True):
+        assert torch.equal(op, same)
+        error = (op.cpu().double() - exact).norm() / exact.norm()
+        assert error < (1e-5 if device.type == "cpu" else 2e-2)
 
 
 def test_float64_is_exact():

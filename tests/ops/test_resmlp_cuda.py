@@ -10,15 +10,12 @@ from torch import Tensor
 
 from nldf_engine import ops
 from nldf_engine.base.errors import MissingBackend
+from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops import native, resmlp_cuda
+from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.ops.reference import resmlp_reference
-from nldf_engine.ops.resmlp_cuda import (
-    FusedResmlp,
-    ResmlpChain,
-    pack_resmlp_cuda,
-    resmlp_kernel,
-    sum_segments,
-)
+from nldf_engine.ops.resmlp_chain import ResmlpChain, sum_segments
+from nldf_engine.ops.resmlp_cuda import FusedResmlp, pack_resmlp_cuda, resmlp_kernel
 
 
 def case(width: int = 64, blocks: int = 3, in_dim: int = 20, out_dim: int = 13) -> ops.ResmlpWeights:
@@ -151,6 +148,8 @@ CHOICES = {
     "rtx 4090": ((8, 9), ["80-real", "89-real", "90a-real"], 256, 13, "mma"),
     "b200": ((10, 0), ["80-real", "80-virtual", "90a-real"], 256, 13, "mma"),
     "v100": ((7, 0), ["80-real"], 256, 13, "chain"),
+    "rtx 3090, the least width": ((8, 6), ["86-real"], 16, 16, "mma"),
+    "more outputs than the least width takes": ((8, 6), ["86-real"], 16, 17, "chain"),
     "an odd width": ((8, 6), ["86-real"], 200, 13, "chain"),
     "built without cuda": ((8, 6), [], 256, 13, "chain"),
 }
@@ -171,7 +170,7 @@ def test_choice_by_name(monkeypatch):
     monkeypatch.setenv("NLDF_RESMLP", "chain")
     assert resmlp_kernel("cuda") == "chain"
     monkeypatch.setenv("NLDF_RESMLP", "fast")
-    with pytest.raises(ValueError, match="NLDF_RESMLP must be one of wgmma, mma, chain, got 'fast'"):
+    with pytest.raises(ValueError, match="NLDF_RESMLP must be one of wgmma, turns, mma, chain, got 'fast'"):
         resmlp_kernel("cuda")
     with pytest.raises(ValueError, match="device must be a CUDA device, got cpu"):
         resmlp_kernel("cpu")
@@ -200,12 +199,18 @@ def test_bad_input_is_named():
     """Each wrong argument raises the right error, naming what was expected and what came."""
     weights = case()
     x, bias = rays(1, 4, weights)
-    with pytest.raises(ValueError, match=r"FusedResmlp: kernel must be one of wgmma, mma, chain, got 'cpu'"):
+    with pytest.raises(
+        ValueError, match=r"FusedResmlp: kernel must be one of wgmma, turns, mma, chain, got 'cpu'"
+    ):
         FusedResmlp("cpu")
-    with pytest.raises(ValueError, match=r"pack_resmlp_cuda: kernel must be 'wgmma' or 'mma', got 'chain'"):
+    with pytest.raises(
+        ValueError, match=r"pack_resmlp_cuda: kernel must be 'wgmma', 'turns' or 'mma', got 'chain'"
+    ):
         pack_resmlp_cuda(weights, "chain")
     with pytest.raises(ValueError, match=r"wgmma takes widths \(256,\) .* got width 64 and 13 outputs"):
         pack_resmlp_cuda(weights, "wgmma")
+    with pytest.raises(ValueError, match=r"20 inputs are no encoding of points=2"):
+        pack_resmlp_cuda(weights, "mma", 2)
     with pytest.raises(TypeError, match=r"weights must be torch.float32, got torch.float64"):
         pack_resmlp_cuda(
             ops.ResmlpWeights(weights.head.double(), (), (), weights.tail, weights.tail_bias), "mma"
@@ -215,12 +220,47 @@ def test_bad_input_is_named():
     )
     with pytest.raises(ValueError, match=r"head has values that fp16 can't hold"):
         pack_resmlp_cuda(huge, "mma")
-    with pytest.raises(ValueError, match=r"x must be on a CUDA device, got cpu; on the CPU call ops.resmlp"):
+    with pytest.raises(
+        ValueError, match=r"rays must be on a CUDA device, got cpu; on the CPU call ops.resmlp"
+    ):
         FusedResmlp("mma")(x, bias, weights)
     with pytest.raises(ValueError, match=r"x must have the shape"):
         FusedResmlp("chain")(x[0], bias, weights)
     with pytest.raises(ValueError, match=r"pixels need 3M \+ 1 <= 16 outputs, got 32"):
         FusedResmlp("chain")(x, bias, case(out_dim=32), pixels=True)
+
+
+def lines(count: int) -> tuple[Tensor, Tensor]:
+    """Origins and directions [2, count, 3] of rays through a head's space."""
+    g = torch.Generator().manual_seed(count)
+    origins = torch.tensor([0.0, 0.02, -0.8]) + 0.01 * torch.randn(2, count, 3, generator=g)
+    return origins, torch.tensor([0.0, 0.0, 1.0]) + 0.1 * torch.randn(2, count, 3, generator=g)
+
+
+def test_packing_for_beams_moves_columns_alone():
+    """Weights packed for a kernel that encodes beams are the same ones, with a column of zeros per filler."""
+    encoding = BeamEncoding(0.5, 1.1, points=3, frequencies=2)
+    weights = case(blocks=0, in_dim=encoding.columns)
+    given, made = (pack_resmlp_cuda(weights, "mma", points).weights for points in (0, 3))
+    assert encoding.places == encoding.columns + 3 and given.shape == made.shape
+    assert not torch.equal(given, made)
+    assert torch.equal(given.flatten().sort().values, made.flatten().sort().values)
+
+
+def test_beams_are_what_their_encoding_gives():
+    """Rays through the chain, and through ResMLP on the CPU, give what the encoded beams give."""
+    encoding = BeamEncoding(0.5, 1.1, points=4, frequencies=3, scale=4.0)
+    weights = case(in_dim=encoding.columns)
+    origins, directions = lines(7)
+    x, bias = encoding.encode(origins, directions), rays(2, 7, weights)[1]
+    run = FusedResmlp("chain")
+    for pixels in (False, True):
+        want = run(x, bias, weights, pixels=pixels)
+        assert torch.equal(run.beams(origins, directions, encoding, bias, weights, pixels=pixels), want)
+    net, code = ResMLP(encoding.columns + 5, 4, 32, 4, 5), torch.randn(2, 5)
+    assert torch.equal(net.forward_beams(origins, directions, encoding, code), net(x, code))
+    with pytest.raises(ValueError, match=r"head must have the shape \[W=64, in=12"):
+        run.beams(origins, directions, BeamEncoding(0.5, 1.1, 4, 0), bias, weights)
 
 
 def test_chain_by_name_runs_anywhere():
@@ -243,16 +283,18 @@ def test_without_the_kernel_the_error_says_what_to_do(monkeypatch):
         native._kernel("resmlp_mma", tensor)
 
 
-@pytest.mark.parametrize("kernel", ["wgmma", "mma", "chain"])
+@pytest.mark.parametrize("kernel", ["wgmma", "turns", "mma", "chain"])
 @pytest.mark.parametrize("count", [1, 127, 4096])
 def test_on_the_gpu(kernel, count):
     """On a CUDA device each way agrees with the twin's rounding to fp16."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine: the CUDA kernels aren't run")
-    if kernel == "wgmma" and torch.cuda.get_device_capability() != (9, 0):
+    if kernel in ("wgmma", "turns") and torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("the wgmma kernel needs compute capability 9.0")
-    weights = case(width=256, blocks=4)
-    x, bias = rays(2, count, weights)
+    encoding = BeamEncoding(0.5, 1.1, scale=4.0)
+    weights = case(width=256, blocks=4, in_dim=encoding.columns)
+    origins, directions = lines(count)
+    x, bias = encoding.encode(origins, directions), rays(2, count, weights)[1]
     want = twin(x, bias, weights, torch.float64)
     moved = ops.ResmlpWeights(
         weights.head.cuda(),
@@ -265,5 +307,7 @@ def test_on_the_gpu(kernel, count):
     for _ in range(3):  # a chain replays its graph
         out = run(x.cuda(), bias.cuda(), moved)
     assert (out.cpu().double() - want).norm() / want.norm() < 5e-3
+    beams = run.beams(origins.cuda(), directions.cuda(), encoding, bias.cuda(), moved)
+    assert (beams.cpu().double() - want).norm() / want.norm() < 5e-3
     pixels = run(x.cuda(), bias.cuda(), moved, pixels=True)
     assert (pixels.cpu().double() - sum_segments(want)).norm() / sum_segments(want).norm() < 5e-3

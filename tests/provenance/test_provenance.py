@@ -262,6 +262,14 @@ def test_verify_answers_by_exit_code(
         assert cli.main(["verify", *arguments, "--json", str(figures)]) == code
         assert says in capsys.readouterr().out
         assert json.loads(figures.read_text())["exit_code"] == code
+    assert cli.main(["verify", str(signed), "--trust", str(tmp_path / "text.mp4")]) == 1
+    assert "no certificate" in capsys.readouterr().err
+    hostile = tmp_path / "hostile.mp4"
+    with VideoWriter(hostile, 32, 32, metadata={"comment": "\x1b[2J" + "x" * 9000}) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    assert cli.main(["verify", str(hostile)]) == 4
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "xxx" in said and len(said) < 2000
     assert cli.main(["verify", str(tmp_path / "text.mp4")]) == 1
     assert "can't be read" in capsys.readouterr().err
 

@@ -141,6 +141,16 @@ def test_an_avatar_keeps_both_fields(tmp_path: Path) -> None:
     Avatar.load(tmp_path / "plate")
 
 
+def test_sparse_is_for_radiance_fields() -> None:
+    """An engine sets head and torso to sparse, and refuses to where nothing is marched."""
+    engine = Engine(with_field(), torch.device("cpu"), sparse=True)
+    assert engine.avatar.portrait.field.sparse and engine.avatar.portrait.torso.field.sparse
+    clip = engine.render(np.zeros((1, 16, 29), np.float32))
+    assert clip.frames[:].shape == (1, 24, 24, 3)
+    with pytest.raises(ValueError, match="sparse: only radiance fields"):
+        Engine(tiny_avatar("nldf"), torch.device("cpu"), sparse=True)
+
+
 @pytest.mark.parametrize(
     ("where", "value", "word"),
     [

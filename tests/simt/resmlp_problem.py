@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldf_engine.ops.beams import BeamEncoding
+from nldf_engine.ops.reference import beams_reference
 from nldf_engine.ops.resmlp import ResmlpWeights
-from nldf_engine.ops.resmlp_cuda import pack_resmlp_cuda, sum_segments
+from nldf_engine.ops.resmlp_chain import sum_segments
+from nldf_engine.ops.resmlp_cuda import pack_resmlp_cuda
 from simt.runner import ROOT, Library, Source
 
 RAYS_PER_FRAME = 100
@@ -18,11 +21,16 @@ RAYS_PER_FRAME = 100
 
 @dataclass(frozen=True)
 class Network:
-    """Weights that fp16 holds exactly, inputs [R, in], and the frames' biases [F, W]."""
+    """Weights that fp16 holds exactly, inputs [R, in], and the frames' biases [F, W].
+
+    Where there are rays, origins and directions [R, 3], the inputs are their encoding in float64.
+    """
 
     input: Tensor
     head_bias: Tensor
     weights: ResmlpWeights
+    rays: tuple[Tensor, Tensor] | None = None
+    encoding: BeamEncoding | None = None
 
     @property
     def layers(self) -> int:
@@ -72,6 +80,22 @@ def network(rays: int, in_dim: int = 48, width: int = 64, layers: int = 2, out_d
     )
 
 
+def beams(
+    rays: int, points: int, frequencies: int, width: int = 64, layers: int = 2, out_dim: int = 13
+) -> Network:
+    """A network whose input the kernel makes of rays that pass by the origin."""
+    encoding = BeamEncoding(0.5, 1.1, points, frequencies, 4.0)
+    net = network(rays, encoding.columns, width, layers, out_dim)
+    g = torch.Generator().manual_seed(rays + points)
+    origins = torch.tensor([0.02, -0.01, -0.8]) + 0.01 * torch.randn(rays, 3, generator=g)
+    directions = torch.nn.functional.normalize(
+        torch.tensor([0.0, 0.0, 1.0]) + 0.2 * torch.randn(rays, 3, generator=g), dim=-1
+    )
+    numbers = (encoding.near, encoding.far, points, frequencies, encoding.scale)
+    exact = beams_reference(origins.double(), directions.double(), *numbers, 1, None)
+    return replace(net, input=exact, rays=(origins, directions), encoding=encoding)
+
+
 def plain(rays: int, width: int, layers: int, matrices: list[Tensor]) -> Network:
     """Weights of zeros and ones and small integers as inputs: every kernel's result is exact."""
     base = network(rays, width, width, layers)
@@ -99,24 +123,32 @@ def run(
     dump: int = -1,
     seed: int = 0,
 ) -> Result:
-    """One launch of "mma" or "wgmma"; poison (NaN) is what a ray not written shows."""
-    packed = pack_resmlp_cuda(net.weights, kernel)
+    """One launch of "mma", "wgmma" or "turns"; poison (NaN) is what a ray not written shows."""
+    encoding = net.encoding
+    packed = pack_resmlp_cuda(net.weights, kernel, encoding.points if encoding else 0)
+    origins, directions = net.rays or (None, None)
+    given = {"input": None if net.rays else net.input, "origins": origins, "directions": directions}
+    present = {name: tensor.numpy() for name, tensor in given.items() if tensor is not None}
+    absent = {name: None for name, tensor in given.items() if tensor is None}
     rays, width = len(net.input), net.head_bias.shape[1]
     dumped = np.full((rays, width), np.nan, np.float16) if dump >= 0 else None
     got = library.run(
-        f"resmlp_{kernel}",
-        {
-            "input": net.input.numpy(), "weights": packed.weights.numpy(),
+        "resmlp_wgmma" if kernel == "turns" else f"resmlp_{kernel}",
+        present | {
+            "weights": packed.weights.numpy(),
             "head_bias": net.head_bias.numpy(), "body_bias": packed.body_bias.numpy(),
             "tail_bias": packed.tail_bias.numpy(),
         },
         {
             "first": np.full(blocks * rows * width, -1, np.int16), "out": (rays, net.weights.tail.shape[0]),
-            "pixels": (rays, 4), "dump": dumped,
+            "pixels": (rays, 4), "dump": dumped, **absent,
         },
-        seed=seed, rays=rays, rays_per_frame=RAYS_PER_FRAME, in_dim=net.input.shape[1],
+        seed=seed, rays=rays, rays_per_frame=RAYS_PER_FRAME,
+        in_dim=encoding.places if encoding else net.input.shape[1],
         out_dim=net.weights.tail.shape[0], width=width, layers=net.layers, dump_layer=dump, rows=rows,
-        blocks=blocks,
+        blocks=blocks, turns=int(kernel == "turns"), points=encoding.points if encoding else 0,
+        near=encoding.near if encoding else 0, far=encoding.far if encoding else 0,
+        scale=encoding.scale if encoding else 1,
     )  # fmt: skip
     return Result(
         torch.from_numpy(got["out"]), torch.from_numpy(got["pixels"]),
@@ -138,6 +170,7 @@ def assert_agrees(got: Result, net: Network) -> None:
 
 def source(kernel: str, text: str | None = None) -> Source:
     """The kernel's file, or a text in its place."""
+    kernel = "wgmma" if kernel == "turns" else kernel
     return Source(f"csrc/resmlp_{kernel}_cuda.cu", "resmlp_cuda.h", (f"resmlp_{kernel}",), text)
 
 

@@ -148,7 +148,7 @@ class Library:
     def run(
         self,
         kernel: str,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, np.ndarray | list[np.ndarray]],
         outputs: Mapping[str, tuple[int, ...] | np.ndarray | None],
         *,
         seed: int = 0,
@@ -160,7 +160,8 @@ class Library:
 
         Args:
             kernel: its name.
-            inputs: arrays it may read and must not write.
+            inputs: arrays it may read and must not write; a list is an array of their addresses. Fields of
+                structs within its argument struct are named "struct.field".
             outputs: shapes of arrays it writes, of `dtype` (poisoned: what it doesn't write is NaN); an
                 array instead is what it updates; None passes a null pointer.
             seed: of the schedule.
@@ -174,11 +175,16 @@ class Library:
         fields = self._c.simt_fields(kernel.encode())
         if fields is None:
             raise TypeError(f"{kernel}: no such kernel in this library")
-        given = {*inputs, *outputs, *numbers}
-        if (wanted := set(fields.decode().split(",")[:-1])) != given:
-            raise TypeError(f"{kernel}: fields missing or unknown: {sorted(wanted ^ given)}")
+        named = {*inputs, *outputs, *numbers}
+        if (wanted := set(fields.decode().split(",")[:-1])) != named:
+            raise TypeError(f"{kernel}: fields missing or unknown: {sorted(wanted ^ named)}")
         try:
-            views = {name: self._buffer(name, array, 0) for name, array in inputs.items()}
+            views = {}
+            for name, given in inputs.items():
+                if isinstance(given, list):
+                    parts = [self._buffer(f"{name}[{i}]", array, 0) for i, array in enumerate(given)]
+                    given = np.array([part.ctypes.data for part in parts], np.int64)
+                views[name] = self._buffer(name, given, 0)
             results = {}
             for name, what in outputs.items():
                 if isinstance(what, np.ndarray):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simt.resmlp_problem import assert_agrees, network, only, plain, run, source, text_of
+from simt.resmlp_problem import assert_agrees, beams, network, only, plain, run, source, text_of
 from simt.runner import Builder, Library
 
 SIZES = (1, 64, 127, 128, 129, 255)
@@ -15,16 +15,18 @@ SHAPES = {
     "mma 128": ("mma", 128, 1),
     "wgmma": ("wgmma", 128, 1),
     "clusters": ("wgmma", 128, 4),
+    "turns": ("turns", 128, 4),
 }
 
 
 @pytest.fixture(scope="session")
 def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
-    """Both kernels, plain and with the checker; mma for two of its widths."""
-    sources = {"mma": source("mma", only(text_of("mma"), 64, 256)), "wgmma": source("wgmma")}
+    """Both kernels, plain and with the checker; mma for three of its widths."""
+    sources = {"mma": source("mma", only(text_of("mma"), 16, 64, 256)), "wgmma": source("wgmma")}
     wanted = [(kernel, race) for kernel in sources for race in (False, True)]
     built = builder.build_all([(sources[kernel], race) for kernel, race in wanted])
-    return dict(zip(wanted, built, strict=True))
+    made = dict(zip(wanted, built, strict=True))
+    return made | {("turns", race): made["wgmma", race] for race in (False, True)}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -32,13 +34,48 @@ def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
 def test_agrees_with_the_twin(libraries, shape, rays):
     """Every number of rays, blocks and inputs, under several schedules, gives the twin's results."""
     kernel, rows, blocks = SHAPES[shape]
-    width = 256 if kernel == "wgmma" else 64
+    width = 64 if kernel == "mma" else 256
     for layers, in_dim, out_dim in [(0, 48, 13), (2, 130, 4), (4, 1008 if width == 256 else 270, 32)]:
         net = network(rays, in_dim, width, layers, out_dim)
         for seed in (0, 1, 2 + rays):
             assert_agrees(
                 run(libraries[kernel, False], kernel, net, rows=rows, blocks=blocks, seed=seed), net
             )
+
+
+# Points, frequencies: whole fours, an odd number of coordinates and of pairs, the points alone.
+BEAMS = [(16, 10), (3, 3), (5, 0)]
+
+
+@pytest.mark.parametrize(("points", "frequencies"), BEAMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_beams_are_encoded_on_the_way(libraries, shape, points, frequencies):
+    """A network given rays gives what the twin makes of their encoding, whatever the encoding's size."""
+    kernel, rows, blocks = SHAPES[shape]
+    net = beams(129, points, frequencies, 64 if kernel == "mma" else 256)
+    for seed in (0, 1, 5):
+        assert_agrees(run(libraries[kernel, False], kernel, net, rows=rows, blocks=blocks, seed=seed), net)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_beams_have_no_race(libraries, shape):
+    """Rays beyond the last are not read, and no schedule shows a race."""
+    kernel, rows, blocks = SHAPES[shape]
+    net = beams(130, 3, 3, 64 if kernel == "mma" else 256)
+    for seed in (0, 3):
+        assert_agrees(run(libraries[kernel, True], kernel, net, rows=rows, blocks=blocks, seed=seed), net)
+
+
+@pytest.mark.parametrize("rows", [64, 128])
+def test_mma_at_the_least_width(libraries, rows):
+    """At width 16 a chunk is 16 columns: inputs, rays and up to 16 outputs agree with the twin."""
+    for net in (network(129, 50, 16, 4, 16), network(65, 16, 16, 0, 4), beams(70, 5, 4, 16)):
+        for seed in (0, 1, 4):
+            assert_agrees(run(libraries["mma", False], "mma", net, rows=rows, seed=seed), net)
+    assert_agrees(
+        run(libraries["mma", True], "mma", network(129, 50, 16, 4), rows=rows, seed=2),
+        network(129, 50, 16, 4),
+    )
 
 
 @pytest.mark.parametrize("rows", [64, 128])
@@ -104,7 +141,7 @@ def test_one_hot_weights_are_exact(libraries, kernel):
 def test_has_no_race(libraries, shape):
     """No schedule shows a race, an access out of bounds, or a read of what nobody wrote."""
     kernel, rows, blocks = SHAPES[shape]
-    net = network(300 if shape == "clusters" else 129, 130, 256 if kernel == "wgmma" else 64, 4)
+    net = network(300 if blocks == 4 else 129, 130, 64 if kernel == "mma" else 256, 4)
     for seed in (0, 1, 7):
         got = run(libraries[kernel, True], kernel, net, rows=rows, blocks=min(blocks, 2), seed=seed)
         assert_agrees(got, net)

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from simt.resmlp_problem import assert_agrees, network, only, run, source, text_of
-from simt.runner import Builder, Fault
+from simt.resmlp_problem import assert_agrees, beams, network, only, run, source, text_of
+from simt.runner import ROOT, Builder, Fault
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A piece of a kernel's source and what stands in its place; `race`: seen with the checker alone."""
+    """A piece of a kernel's source and what stands in its place; `race`: seen with the checker alone.
+
+    "turns" is wgmma with its warpgroups taking turns, "beam" is mma where it encodes beams.
+    """
 
     kernel: str
     old: str
@@ -38,7 +41,9 @@ MUTATIONS = {
     "pixels beyond the last ray": Mutation(
         "mma", "args.pixels + ray * 4, ray < args.rays", "args.pixels + ray * 4, true"
     ),
-    "inputs beyond the last ray": Mutation("mma", "if (ray0 + row < args.rays) {", "if (true) {"),
+    "inputs beyond the last ray": Mutation(
+        "mma", "} else if (ray0 + row < args.rays) {", "} else if (true) {"
+    ),
     "inputs beyond the last column": Mutation("mma", "if (col + c + j < args.in_dim) v[j]", "v[j]"),
     "no skip over the body": Mutation("mma", "v.x + skip.x, v.y + skip.y", "v.x, v.y"),
     "an activation after the residual": Mutation(
@@ -74,6 +79,16 @@ MUTATIONS = {
     "sums not started anew": Mutation("wgmma", "weights + 2 * k, c + k > 0", "weights + 2 * k, true"),
     "a's registers swapped": Mutation("wgmma", "x[j + 1], x[j + 2]", "x[j + 2], x[j + 1]"),
     "the other half loaded twice": Mutation("wgmma", "source + rank * (kShare / 2)", "source"),
+    "a turn not passed": Mutation("turns", "  pass_turn(me);\n  ptx::wgmma_wait<0>", "  ptx::wgmma_wait<0>"),
+    "nobody begins": Mutation("turns", "if (group == 1) pass_turn(me);", ""),
+    "a turn passed to oneself": Mutation(
+        "turns", "barrier_arrive(2 - me.group", "barrier_arrive(1 + me.group"
+    ),
+    "sine and cosine swapped": Mutation("beam", "v[i], v[i + 1]);", "v[i + 1], v[i]);"),
+    "levels not doubled": Mutation("beam", "c = 0, ++level", "c = 0"),
+    "rays beyond the last encoded": Mutation(
+        "beam", "if (ray0 + row < args.rays && !args.input)", "if (!args.input)"
+    ),
     "leaving before the peer": Mutation(
         "wgmma",
         "    ptx::cluster_arrive();  // no block leaves while the other may still arrive at its barriers\n"
@@ -89,27 +104,30 @@ MUTATIONS = {
 
 def small(kernel: str) -> str:
     """The kernel's source with as few instances as the faults need."""
-    if kernel == "wgmma":
+    if kernel in ("wgmma", "turns"):
         return text_of(kernel).replace(
             "return launch_wgmma<1>(args, exec);", "return launch_wgmma<2>(args, exec);"
         )
-    return only(text_of(kernel), 64).replace(
-        "if (args.rows == 128) return launch_mma<Width, 128>(args, exec);", ""
-    )
+    header = (ROOT / "csrc/resmlp_input.cuh").read_text().replace("#pragma once", "")
+    text = text_of("mma").replace('#include "resmlp_input.cuh"', header)
+    return only(text, 64).replace("if (args.rows == 128) return launch_mma<Width, 128>(args, exec);", "")
 
 
 def provoke(builder: Builder, kernel: str, text: str, race: bool) -> None:
     """Runs a problem in which every line of the kernel matters, under several schedules."""
-    library = builder.build(source(kernel, text), race)
-    if kernel == "mma":
+    base = "mma" if kernel == "beam" else kernel
+    library = builder.build(source(base, text), race)
+    if kernel == "beam":
+        net, rows, blocks = beams(130, 3, 3), 64, 2
+    elif kernel == "mma":
         net, rows, blocks = network(130, 150, 64, 4), 64, 2
     else:
         net, rows, blocks = network(300, 70, 256, 6), 128, 2
     for seed in range(6):
-        assert_agrees(run(library, kernel, net, rows=rows, blocks=blocks, seed=seed), net)
+        assert_agrees(run(library, base, net, rows=rows, blocks=blocks, seed=seed), net)
 
 
-@pytest.mark.parametrize("kernel", ["mma", "wgmma"])
+@pytest.mark.parametrize("kernel", ["mma", "beam", "wgmma", "turns"])
 def test_without_a_fault_all_is_well(builder, kernel):
     """The problem that provokes the faults passes with the kernel as it is."""
     provoke(builder, kernel, small(kernel), race=False)
@@ -121,7 +139,7 @@ ALWAYS = {
     "a barrier a chunk", "a chunk overwritten too early", "b's registers swapped",
     "outputs beyond the last ray",
     "a stage released before wgmma read it", "no wait for a stage to be full", "the peer not told",
-    "a's registers swapped",
+    "a's registers swapped", "a turn not passed", "levels not doubled",
 }  # fmt: skip
 
 

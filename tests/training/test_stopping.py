@@ -81,11 +81,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 
 def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tmp_path: Path) -> None:
     """The cache of segment colours is named after teacher, dataset and size."""
-    from nldf_engine.training.run import _targets_key
+    from nldf_engine.training.resume import targets_key
 
     settings = {"teacher": "a", "dataset": "d", "recipe": {"size": 32}}
     others = [settings | {"teacher": "b"}, settings | {"dataset": "e"}, settings | {"recipe": {"size": 24}}]
-    assert len({_targets_key(value) for value in [settings, *others]}) == 4
+    assert len({targets_key(value) for value in [settings, *others]}) == 4
 
 
 def test_a_teacher_of_another_dataset_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Head, then torso: what the second step sees and learns, how it resumes, and students of both layers."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
@@ -19,6 +21,7 @@ from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.parts import TorsoPart
 from nldf_engine.training.presets import torso_recipe
+from nldf_engine.training.resume import checkpoint_of, find_run
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene
 from nldf_engine.training.torso_phase import make_torso
@@ -136,6 +139,36 @@ def test_a_run_resumes_in_either_step(
     a, b = (Avatar.load(path).portrait.state_dict() for path in (tmp_path / "me", teacher))
     for key, value in a.items():
         torch.testing.assert_close(value, b[key], rtol=1e-4, atol=1e-6)
+
+
+def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
+    """The torso goes on about the head that it was begun with, and begins anew about one that trained on."""
+    settings = {"recipe": {"steps": 10, "torso_steps": 5}, "minutes": None, "phases": ["head", "torso"]}
+
+    def longer(**steps: int) -> dict[str, object]:
+        return {**settings, "recipe": {**settings["recipe"], **steps}}  # type: ignore[dict-item]
+
+    def leave(phase: str, then: dict[str, object], finished: bool = True) -> None:
+        path = checkpoint_of(tmp_path, phase)
+        path.parent.mkdir(exist_ok=True)
+        run = {"settings": then, "step": 3, "finished": finished}
+        save_file({"x": torch.zeros(1)}, path, metadata={"run": json.dumps(run)})
+
+    assert find_run(tmp_path, settings, True) == []
+    leave("head", settings)
+    assert find_run(tmp_path, settings, True) == ["head"]
+    with pytest.raises(FileProblem, match="unfinished"):
+        find_run(tmp_path, settings, False)
+    leave("torso", settings, finished=False)
+    assert find_run(tmp_path, settings, True) == ["head", "torso"]
+    leave("torso", settings)
+    assert find_run(tmp_path, settings, False) == []
+    assert find_run(tmp_path, longer(torso_steps=9), True) == ["head", "torso"]
+    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    leave("head", longer(steps=20), finished=False)
+    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    with pytest.raises(FileProblem, match="the budget may grow"):
+        find_run(tmp_path, longer(steps=20, torso_steps=4), True)
 
 
 def test_a_given_head_is_kept(synthetic_dataset: Dataset, teacher: Path, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ class Demo(Command):
             "seconds": seconds,
             "frames_per_second": len(clip) / seconds,
             **engine.describe(),
+            "size": [clip.frames.shape[2], clip.frames.shape[1]],
         }
         width, height = figures["size"]
         print(

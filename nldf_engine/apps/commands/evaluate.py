@@ -159,12 +159,12 @@ class Evaluate(Command):
 
         assert self.out is not None
         found = evaluate_many(avatars, dataset, self.out, config)
-        width = max(map(len, found))
-        for key, title, digits in INDEX:
-            cells = "  ".join(f"{number(figures.get(key), digits):>{width}}" for figures in found.values())
+        width = max(8, *map(len, found))
+        print(f"{'':<26}" + "".join(f"  {name:>{width}}" for name in found))
+        for key, _, digits in INDEX:
             if any(figures.get(key) is not None for figures in found.values()):
-                print(f"{key:<26}{cells}  {title}")
-        print(f"{'':<26}" + "  ".join(f"{name:>{width}}" for name in found))
+                cells = (f"  {number(figures.get(key), digits):>{width}}" for figures in found.values())
+                print(f"{key:<26}" + "".join(cells))
         save_figures(self.json, found)
         return 0
 

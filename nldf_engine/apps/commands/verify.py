@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CODES = {"intact": 0, "tampered": 3, "none": 4, "foreign": 5}
 SIGNER_REFUSED = 6
+AUTHORITY = "give the PEM file of an authority's certificate"
+LONGEST_LINE = 600
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,17 @@ class Verify(Command):
     def run(self) -> int:
         """Prints what was found; returns the exit code that goes with it."""
         from nldf_engine.base.containers import check_file
+        from nldf_engine.base.errors import FileProblem
         from nldf_engine.provenance import inspect
+        from nldf_engine.provenance.credentials import check_anchors
 
-        authorities = [
-            check_file(path, "give the PEM file of an authority's certificate").read_bytes()
-            for path in self.trust
-        ]
+        authorities = []
+        for path in self.trust:
+            authorities.append(check_file(path, AUTHORITY).read_bytes())
+            try:
+                check_anchors(authorities[-1])
+            except ValueError as error:
+                raise FileProblem(path, "it holds no certificate in PEM form", AUTHORITY) from error
         found = inspect(self.video, authorities)
         print(describe(found, demanded=bool(self.trust)))
         refused = found.signer_problem or (self.trust and not found.signer_known)
@@ -95,7 +102,8 @@ def describe(found: Inspection, demanded: bool = False) -> str:
     lines += [f"    problem    {text}" for text in found.problems]
     if found.status in ("none", "tampered"):
         lines += [f"    its tags say, unprotected: {key} = {text}" for key, text in found.tags.items()]
-    return "\n".join(lines)
+    # A stranger's file wrote some of this: no control character reaches the terminal, and no endless line.
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line[:LONGEST_LINE]) for line in lines)
 
 
 def _consent(record: dict[str, str]) -> str:

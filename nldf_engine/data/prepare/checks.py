@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.video import VideoInfo
+from nldf_engine.data.format import LABELS
 from nldf_engine.data.prepare.align import Aligner, Prior, small_gray
+from nldf_engine.data.prepare.background import CLEARANCE
 from nldf_engine.data.prepare.torso import STEP_SPREAD, WHOLE_SPREAD, WORK
 from nldf_engine.data.validate import Problem
 
@@ -24,6 +26,8 @@ CUT_LEVELS = 14.0  # gray levels between two thumbnails
 CUT_TIMES = 8.0  # times the usual change
 PAN = 0.012  # of the frame's side that the background may move
 ZOOM = 0.015
+SCENE_FRAMES = 40
+SCENE_SIZE = 512  # pixels at most, for looking at camera and backdrop
 FEWEST_POINTS = 12  # background points below which the whole background is aligned instead
 CERTAIN_ALIGNMENT = 0.9  # how far the background must decide that alignment
 MATCHING = 0.8  # correlation below which a frame shows another scene
@@ -59,6 +63,42 @@ def find_cuts(thumbs: np.ndarray) -> list[int]:
     around = np.array([np.median(change[max(0, k - 6) : k + 7]) for k in range(len(change))])
     cut = (change > CUT_LEVELS) & (change > CUT_TIMES * max(usual, 0.2)) & (change > 3 * around)
     return (np.flatnonzero(cut) + 1).tolist()
+
+
+def look_at_scene(
+    frames: Iterable[np.ndarray],
+    labels: Iterable[np.ndarray],
+    plate: np.ndarray,
+    filled: np.ndarray,
+    total: int,
+) -> dict[str, Any]:
+    """`measure_scene` of some frames of a video, and how often the head leaves the picture.
+
+    Args:
+        frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, `total` of them.
+        plate: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
+
+    Returns:
+        `measure_scene`'s figures, and head_cut_off: share of the frames.
+    """
+    import cv2
+
+    side = min(SCENE_SIZE, len(plate))
+    chosen = spread(total, SCENE_FRAMES)
+    reach = max(2, round(2 * CLEARANCE * side))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    kept, clear, cut_off = [], [], []
+    unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
+    for index, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        head = label == LABELS["head"]
+        cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
+        if index in chosen:
+            person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
+            kept.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
+            clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
+    figures = measure_scene(kept, clear, cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA))
+    figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
+    return figures
 
 
 def measure_scene(
@@ -301,7 +341,7 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
     if shift is None and not scene.get("camera_told"):
         what = "the background is too plain to tell whether the camera moves"
         problems.append(Problem("camera", what, "", "note"))
-    if scene["exposure_range"] > EXPOSURE:
+    if scene["exposure_range"] > EXPOSURE and not scene.get("backdrop_goes_its_own_way"):
         what = f"the brightness changes by {scene['exposure_range']:.0%} over the video"
         problems.append(Problem("exposure", what, "lock exposure and white balance", "warning"))
     return problems

@@ -26,9 +26,9 @@ from nldf_engine.base.video import (
     read_audio_track,
 )
 from nldf_engine.data.dataset import DatasetInfo, write_dataset
-from nldf_engine.data.format import LABELS, check_target, near_far, told_plainly, training_frames
+from nldf_engine.data.format import check_target, near_far, told_plainly, training_frames
 from nldf_engine.data.prepare import checks
-from nldf_engine.data.prepare.background import CLEARANCE, background_plate
+from nldf_engine.data.prepare.background import background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
 from nldf_engine.data.prepare.eyes import eye_openness, mouth_opening
 from nldf_engine.data.prepare.faces import (
@@ -42,6 +42,7 @@ from nldf_engine.data.prepare.faces import (
 )
 from nldf_engine.data.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.data.prepare.pose import solve_poses
+from nldf_engine.data.prepare.refine import refine_poses
 from nldf_engine.data.prepare.report import Page, Report, draw
 from nldf_engine.data.prepare.rotation import degrees
 from nldf_engine.data.prepare.stabilise import Source, hold_steady
@@ -53,8 +54,6 @@ from nldf_engine.rendering.torso import pose_features
 
 VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
 SHOWN = 5  # frames on the contact sheet
-SCENE_FRAMES = 40
-SCENE_SIZE = 512  # pixels at most, for looking at camera and backdrop
 PROFILE = "film a face, from the front, filling at least a fifth of the picture's height"
 
 
@@ -136,17 +135,21 @@ class _Preparation:
         total = len(tracked["valid"])
         figures.update(frames=total, seconds=total / fps, size=size)
         posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
-        landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
+        landmarks, valid = posed["landmarks"], posed["valid"]
+        refined, refine_figures = steps.run("refine", lambda: self._refine(posed, pose_figures))
+        poses = refined["poses"]
         plate, _ = steps.run("background", lambda: self._background(total))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
         torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
-        _, scene = steps.run("scene", lambda: self._scene(plate["plate"], plate["filled"], total))
+        _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
         focal = pose_figures["focal"]
         eyes = eye_openness(landmarks, poses, posed["shape"], focal)
         mouth = mouth_opening(landmarks, poses, posed["shape"], focal)
         cuts = checks.find_cuts(tracked["thumbs"])
         angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
-        figures.update(pose_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures())
+        figures.update(
+            pose_figures, **refine_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures()
+        )
         figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
         figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
         figures["eye_openness_percentiles"] = [
@@ -261,6 +264,13 @@ class _Preparation:
         }
         return arrays, figures
 
+    def _refine(self, posed: dict[str, np.ndarray], figures: dict[str, Any]) -> Result:
+        poses, valid, size = posed["poses"], posed["valid"], self.config.size
+        camera = tuple(c / size for c in (figures["focal"], *figures["principal_point"]))
+        part = training_frames(len(valid))
+        found = refine_poses(self._frames(), poses, posed["shape"], valid, camera, part)
+        return {"poses": found.poses.astype(np.float32)}, found.figures(valid)
+
     def _frames(self) -> Iterator[np.ndarray]:
         return frames_at(self.steps.path(self.steady.video), fps=None)
 
@@ -311,26 +321,8 @@ class _Preparation:
         }
         return arrays, figures
 
-    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> Result:
-        import cv2
-
-        side = min(SCENE_SIZE, self.config.size)
-        chosen = checks.spread(total, SCENE_FRAMES)
-        reach = max(2, round(2 * CLEARANCE * side))
-        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-        frames, clear, cut_off = [], [], []
-        unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
-        for index, (frame, label) in enumerate(zip(self._frames(), self._labels(), strict=True)):
-            head = label == LABELS["head"]
-            cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
-            if index in chosen:
-                person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
-                frames.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
-                clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
-        small = cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA)
-        figures = checks.measure_scene(frames, clear, small)
-        figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
-        return {}, figures
+    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
+        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
 
     def _judge(self, samples: np.ndarray | None, mouth: np.ndarray, cuts: list[int], total: int) -> None:
         """Adds the figures of the sound, and every problem that the figures show."""
