@@ -1,6 +1,7 @@
-"""Whole renderers, from pixels to composited pixels: NLDF-88 against the AD-NeRF head it is distilled from.
+"""Whole renderers, from pixels to composited pixels: NLDF-88, nldf-fast, and the AD-NeRF head.
 
-The light field: 88 layers of 256 over 48 beam coordinates and 64 of audio. The teacher: 64 coarse and 128
+NLDF-88: 88 layers of 256 over 48 beam coordinates and 64 of audio. nldf-fast: grids of features on two planes and two small
+networks. The teacher: 64 coarse and 128
 fine samples, resampled, so 256 evaluations of its network a ray. All come from `nldf_engine.models`, see
 the same camera and run in `inference_mode`, each with as many rays a call as suit it best. The audio code
 is one vector a frame: it is made outside, and every network pays for it once a call, as a bias.
@@ -43,6 +44,9 @@ class System:
 # The first is the one that the others are compared with. A new system is one line here.
 SYSTEMS = {
     "nldf-88": System(lambda: models.LightField(models.LightFieldConfig(BOUNDS, CONDITIONS)), 4096, 131072),
+    "nldf-fast": System(
+        lambda: models.GridLightField(models.GridLightFieldConfig(BOUNDS, CONDITIONS)), 65536, 262144
+    ),
     "adnerf head": System(
         lambda: models.RadianceField(
             models.RadianceFieldConfig(BOUNDS, CONDITIONS, density="softplus")
