@@ -1,6 +1,7 @@
 """Whole frames of the grid-encoded light field: in one pass, and by torch's layers on the same grids.
 
-On CUDA the pass computes in fp16. The networks have their usual sizes; the head covers about 45 % of the picture and the torso a third.
+On CUDA the pass computes in fp16. The networks have their usual sizes; the head covers about 45 % of the
+picture and the torso a third.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Whole renderers, from pixels to composited pixels: NLDF-88, nldf-fast, and the AD-NeRF head.
 
-NLDF-88: 88 layers of 256 over 48 beam coordinates and 64 of audio. nldf-fast: grids of features on two planes and two small
-networks. The teacher: 64 coarse and 128
-fine samples, resampled, so 256 evaluations of its network a ray. All come from `nldf_engine.models`, see
+NLDF-88: 88 layers of 256 over 48 beam coordinates and 64 of audio. nldf-fast: grids of features on two planes
+and two small networks. The teacher: 64 coarse and 128 fine samples, resampled, so 256 evaluations of its network a ray. All come from `nldf_engine.models`, see
 the same camera and run in `inference_mode`, each with as many rays a call as suit it best. The audio code
 is one vector a frame: it is made outside, and every network pays for it once a call, as a bias.
 
