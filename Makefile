@@ -1,6 +1,8 @@
-# make demo   renders the bundled avatar to demo.mp4
-# make test   checks style and types, and runs the tests
-# Both set everything up on a fresh machine: a virtual environment in .venv, torch, the package.
+# make demo     renders the bundled avatar to demo.mp4
+# make install  adds what nldf needs beside rendering, to train avatars of one's own
+# make test     checks style and types, and runs the tests
+# make docs     builds the documentation into site/
+# All set everything up on a fresh machine: a virtual environment in .venv, torch, the package.
 #
 # Settings:  make test PYTHON=python3.12 TORCH=torch==2.9.0 VENV=/tmp/venv CUDAARCHS=native
 
@@ -29,7 +31,7 @@ CPP := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -
 # An environment that `make test` has made holds the package as well: `make demo` uses it as it is.
 INSTALLED = $(STAMPS)/$(if $(wildcard $(STAMPS)/develop),develop,package)
 
-.PHONY: help demo test thorough lint format gates bench cuda clean needs
+.PHONY: help demo install test docs thorough lint format gates bench cuda clean needs
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -37,8 +39,18 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/nldf demo
 
+# The package is there and stays as it is: pip adds what its extra names, and no kernel is built again.
+install: $(INSTALLED)
+	$(PIP) -c $(VENV)/constraints.txt 'nldf_engine[all]'
+	@echo "source $(BIN)/activate    # then: nldf doctor"
+
 test: lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# Strict: a broken link or a page that stands nowhere is an error.
+docs: $(STAMPS)/develop
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 thorough: $(STAMPS)/develop
 	$(BIN)/pytest -m thorough $(PYTEST_ARGS)
@@ -67,7 +79,7 @@ cuda: $(STAMPS)/develop
 	$(BIN)/nldf doctor
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # What pip can't install. In CI, as root on Debian, it is installed; elsewhere the line says how.
 needs:
@@ -114,5 +126,5 @@ $(STAMPS)/package: $(VENV)/constraints.txt $(KERNELS) $(SOURCES)
 
 # Editable, so that the tests and the tools see one and the same source; only kernels need building again.
 $(STAMPS)/develop: $(VENV)/constraints.txt $(KERNELS)
-	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev]'
+	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev,docs]'
 	touch $@

@@ -20,7 +20,8 @@ from nldf_engine.clip import Clip
 from nldf_engine.engine import Engine
 from nldf_engine.models import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.rendering.portrait import Layer, Portrait, to_uint8
+from nldf_engine.rendering.layer import Layer
+from nldf_engine.rendering.portrait import Portrait, to_uint8
 
 FRAMES = 12
 

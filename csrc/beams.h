@@ -91,21 +91,18 @@ NLDF_HD void beam_coordinates(const Args& args, int64_t ray, int64_t first, T x[
 // they fill vector registers, the device one a thread.
 template <int N, class T, class Out>
 NLDF_HD void encode_coordinates(const T x[N], int64_t frequencies, int64_t stride, Out* out) {
-  for (int i = 0; i < N; ++i) out[i] = Out(x[i]);
+  convert<N>(x, out);
   if (frequencies == 0) return;
-  Angle<T> angles[N];
+  Angles<T, N> angles;
   NLDF_LANES
-  for (int i = 0; i < N; ++i) make_angle(x[i], angles[i]);
+  for (int i = 0; i < N; ++i) angles.set(i, x[i]);
   T times = 1;
   for (int64_t level = 0; level < frequencies; ++level) {
-    Out* sines = out + (2 * level + 1) * stride;
-    Out* cosines = sines + stride;
+    T sines[N], cosines[N];
     NLDF_LANES
-    for (int i = 0; i < N; ++i) {
-      T sine, cosine;
-      sine_cosine(angles[i], times, sine, cosine);
-      sines[i] = Out(sine), cosines[i] = Out(cosine);
-    }
+    for (int i = 0; i < N; ++i) angles.get(i, times, sines[i], cosines[i]);
+    convert<N>(sines, out + (2 * level + 1) * stride);
+    convert<N>(cosines, out + (2 * level + 2) * stride);
     times *= 2;
   }
 }
@@ -117,9 +114,9 @@ NLDF_HD void encode_coordinates_backward(const T x[N], int64_t frequencies, int6
                                          T v_x[N]) {
   for (int i = 0; i < N; ++i) v_x[i] = v_out[i];
   if (frequencies == 0) return;
-  Angle<T> angles[N];
+  Angles<T, N> angles;
   NLDF_LANES
-  for (int i = 0; i < N; ++i) make_angle(x[i], angles[i]);
+  for (int i = 0; i < N; ++i) angles.set(i, x[i]);
   T times = 1;
   for (int64_t level = 0; level < frequencies; ++level) {
     const T* v_sines = v_out + (2 * level + 1) * stride;
@@ -127,7 +124,7 @@ NLDF_HD void encode_coordinates_backward(const T x[N], int64_t frequencies, int6
     NLDF_LANES
     for (int i = 0; i < N; ++i) {
       T sine, cosine;
-      sine_cosine(angles[i], times, sine, cosine);
+      angles.get(i, times, sine, cosine);
       v_x[i] += times * (cosine * v_sines[i] - sine * v_cosines[i]);
     }
     times *= 2;

@@ -4,6 +4,7 @@
 // integers (Tensor.data_ptr()); everything about them was checked in Python.
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <tuple>
@@ -16,6 +17,7 @@
 #include "beams.h"
 #include "compact.h"
 #include "grid.h"
+#include "lines.h"
 #include "planes.h"
 #include "portrait.h"
 #include "rays.h"
@@ -45,30 +47,49 @@ std::enable_if_t<std::is_arithmetic_v<T>> assign(T& member, const py::handle& va
 template <class T>
 std::enable_if_t<std::is_class_v<T>> assign(T& member, const py::handle& value);
 
+// A name that lives for ever, with its hash: looking it up in a dictionary makes no new string.
+PyObject* interned(const char* name) {
+  return PyUnicode_InternFromString(name);
+}
+
 template <class Member>
-void take(const py::dict& given, const char* name, Member& member) {
-  if (!given.contains(name)) throw py::type_error(std::string("missing argument ") + name);
-  assign(member, given[name]);
+void take(const py::dict& given, PyObject* name, Member& member) {
+  PyObject* const value = PyDict_GetItemWithError(given.ptr(), name);
+  if (!value) throw py::type_error("missing argument " + py::handle(name).cast<std::string>());
+  assign(member, value);
+}
+
+// All fields of a struct.
+template <class T>
+void take_all(const py::dict& given, T& args) {
+  constexpr auto fields = T::fields();
+  static const auto names =
+      std::apply([](const auto&... field) { return std::array{interned(field.name)...}; }, fields);
+  std::apply(
+      [&](const auto&... field) {
+        auto name = names.begin();
+        (take(given, *name++, args.*field.member), ...);
+      },
+      fields);
 }
 template <class T>
 std::enable_if_t<std::is_class_v<T>> assign(T& member, const py::handle& value) {
-  const auto given = value.cast<py::dict>();
-  std::apply([&](const auto&... field) { (take(given, field.name, member.*field.member), ...); },
-             T::fields());
+  take_all(value.cast<py::dict>(), member);
 }
 
 // A kernel as a function of keyword arguments: the fields of its argument struct, then those of Exec.
 template <class Args>
 void bind(py::module_& m, const char* name, void (*launcher)(const Args&, const nldf::Exec&)) {
   m.def(name, [launcher](const py::kwargs& given) {
+    static PyObject *const threads = interned("threads"), *const device = interned("device"),
+                           *const stream = interned("stream");
     Args args{};
     nldf::Exec exec{};
-    constexpr auto fields = Args::fields();
-    std::apply([&](const auto&... field) { (take(given, field.name, args.*field.member), ...); }, fields);
-    take(given, "threads", exec.threads);
-    take(given, "device", exec.device);
-    take(given, "stream", exec.stream);
-    constexpr std::size_t expected = std::tuple_size_v<decltype(fields)> + 3;
+    take_all(given, args);
+    take(given, threads, exec.threads);
+    take(given, device, exec.device);
+    take(given, stream, exec.stream);
+    constexpr std::size_t expected = std::tuple_size_v<decltype(Args::fields())> + 3;
     if (given.size() != expected) {
       throw py::type_error("expected " + std::to_string(expected) + " arguments, got " +
                            std::to_string(given.size()));
@@ -119,6 +140,10 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
   bind<nldf::PlanesArgs<float>>(m, "planes_cpu_float32", nldf::planes_cpu);
   bind<nldf::PlanesArgs<double>>(m, "planes_cpu_float64", nldf::planes_cpu);
+  bind<nldf::LinesArgs<float>>(m, "lines_cpu_float32", nldf::lines_cpu);
+  bind<nldf::LinesArgs<double>>(m, "lines_cpu_float64", nldf::lines_cpu);
+  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32", nldf::lines_backward_cpu);
+  bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64", nldf::lines_backward_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
 
 #ifdef NLDF_WITH_CUDA

@@ -101,20 +101,29 @@ struct GridLaunch {
   GridLevels levels;
 };
 
-// One thread a point, level and W features; levels along y, so that the blocks that run at one time mostly
-// share a level's entries.
-template <int D, int W>
-__global__ void __launch_bounds__(kThreads) grid_kernel(const GridLaunch<GridArgs<float>> a) {
-  const GridArgs<float>& args = a.args;
+// Calls each(cell, level, feature, place) with one thread a point, level and W features: those from `feature`
+// on, which lie at `place` of the points' rows. Levels go along y, so that the blocks that run at one time
+// mostly share a level's entries.
+template <int D, int W, class Args, class Each>
+__device__ void over_items(const GridLaunch<Args>& a, const Each& each) {
   const GridLevel& level = a.levels.level[blockIdx.y];
-  const int features = static_cast<int>(args.features), groups = features / W;
-  const int64_t row = args.levels * features, items = args.points * groups;
+  const int features = static_cast<int>(a.args.features), groups = features / W;
+  const int64_t row = a.args.levels * features, items = a.args.points * groups;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < items; i += step) {
     const int64_t point = i / groups;
     const int feature = static_cast<int>(i % groups) * W;
     Cell<D> cell;
-    find_cell(args.x + point * D, level, args.smooth != 0, cell);
+    find_cell(a.args.x + point * D, level, a.args.smooth != 0, cell);
+    each(cell, level, feature, point * row + blockIdx.y * features + feature);
+  }
+}
+
+template <int D, int W>
+__global__ void __launch_bounds__(kThreads) grid_kernel(const GridLaunch<GridArgs<float>> a) {
+  const GridArgs<float>& args = a.args;
+  const int features = static_cast<int>(args.features);
+  over_items<D, W>(a, [&](const Cell<D>& cell, const GridLevel& level, int feature, int64_t place) {
     Floats<W> sum{};
 #pragma unroll
     for (int c = 0; c < (1 << D); ++c) {
@@ -123,8 +132,8 @@ __global__ void __launch_bounds__(kThreads) grid_kernel(const GridLaunch<GridArg
 #pragma unroll
       for (int f = 0; f < W; ++f) sum.value[f] += weight * entry.value[f];
     }
-    store(args.out + point * row + blockIdx.y * features + feature, sum);
-  }
+    store(args.out + place, sum);
+  });
 }
 
 struct Cleared {
@@ -138,20 +147,13 @@ __global__ void __launch_bounds__(kThreads) grid_clear_kernel(const Cleared clea
   }
 }
 
-// As above, with one thread for at most two features, which one atomic addition can hold.
+// W is at most 2, which one atomic addition can hold.
 template <int D, int W>
 __global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
-  const GridLevel& level = a.levels.level[blockIdx.y];
-  const int features = static_cast<int>(args.features), groups = features / W;
-  const int64_t row = args.levels * features, items = args.points * groups;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < items; i += step) {
-    const int64_t point = i / groups;
-    const int feature = static_cast<int>(i % groups) * W;
-    Cell<D> cell;
-    find_cell(args.x + point * D, level, args.smooth != 0, cell);
-    const Floats<W> v = load<W>(args.v_out + point * row + blockIdx.y * features + feature);
+  const int features = static_cast<int>(args.features);
+  over_items<D, W>(a, [&](const Cell<D>& cell, const GridLevel& level, int feature, int64_t place) {
+    const Floats<W> v = load<W>(args.v_out + place);
 #pragma unroll
     for (int c = 0; c < (1 << D); ++c) {
       const float weight = corner_weight(cell, c, -1);
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<G
       for (int f = 0; f < W; ++f) added.value[f] = weight * v.value[f];
       add_atomically(args.v_table + corner_entry(cell, level, c) * features + feature, added);
     }
-  }
+  });
 }
 
 // kLanes threads a point. Every thread walks the same loops, because shuffles need the whole warp; `valid`

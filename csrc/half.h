@@ -9,6 +9,8 @@
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
+#elif defined(__F16C__)
+#include <immintrin.h>
 #endif
 
 namespace nldf {
@@ -36,5 +38,26 @@ struct Half {
   Half() = default;
   NLDF_HD explicit Half(float value) : bits(half_bits(value)) {}
 };
+
+// N numbers as Out: by the processor's own conversion where a file is compiled for one that has it.
+template <int N, class T>
+NLDF_HD void convert(const T* values, T* out) {
+  for (int i = 0; i < N; ++i) out[i] = values[i];
+}
+template <int N>
+NLDF_HD void convert(const float* values, Half* out) {
+  int i = 0;
+#if defined(__AVX512F__) && !defined(__CUDACC__)
+  for (; i + 16 <= N; i += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i),
+                        _mm512_cvtps_ph(_mm512_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+#if defined(__F16C__) && !defined(__CUDACC__)
+  for (; i + 8 <= N; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+  for (; i < N; ++i) out[i] = Half(values[i]);
+}
 
 }  // namespace nldf

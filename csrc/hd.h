@@ -6,6 +6,9 @@
 
 #ifdef __CUDACC__
 #define NLDF_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+// Always: a copy that one instruction set's file compiled must never be linked into another's.
+#define NLDF_HD inline __attribute__((always_inline))
 #else
 #define NLDF_HD inline
 #endif

@@ -30,11 +30,10 @@ NLDF_HD float exponential(float x) {
 #ifdef __CUDA_ARCH__
   return expf(x);
 #else
-  const float held = x < -87.33f ? -87.33f : (x > 88.72f ? 88.72f : x);
-  const float shifted = held * 1.44269504f + kRound;
+  const float shifted = x * 1.44269504f + kRound;
   const float n = shifted - kRound;
   // ln 2 in two parts; the first has few enough bits that n times it is exact.
-  const float r = (held - n * 0.693115234375f) - n * 3.1946183e-05f;
+  const float r = (x - n * 0.693115234375f) - n * 3.1946183e-05f;
   float p = 0.00139337f;
   p = p * r + 0.00836318f;
   p = p * r + 0.04166646f;
@@ -46,7 +45,10 @@ NLDF_HD float exponential(float x) {
   const uint32_t power = bit_cast<uint32_t>(shifted) - bit_cast<uint32_t>(kRound);
   const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(power) >> 1);
   const float value = p * bit_cast<float>((half + 127u) << 23) * bit_cast<float>((power - half + 127u) << 23);
-  return x < -87.33f ? 0.0f : (x > 88.72f ? INFINITY : value);
+  // Beyond its range `value` is anything. Chosen by bits: branches would keep lanes from being vectors.
+  const uint32_t within = 0u - static_cast<uint32_t>(!(x < -87.33f) & !(x > 88.72f));
+  const uint32_t over = 0u - static_cast<uint32_t>(x > 88.72f);
+  return bit_cast<float>((bit_cast<uint32_t>(value) & within) | (over & 0x7f800000u));
 #endif
 }
 NLDF_HD double exponential(double x) {
@@ -102,18 +104,42 @@ NLDF_HD void sine_cosine(const Angle<float>& angle, float times, float& sine, fl
   c = c * z - 1.23370055e+00f;
   c = c * z + 1.0f;
   const int32_t quadrant = bit_cast<int32_t>(shifted);
-  const bool odd = quadrant & 1;
-  const float first = odd ? c : s;
-  const float second = odd ? s : c;
+  // In odd quadrants they change places; by bits, because a branch would keep lanes from being vectors.
+  const uint32_t odd = 0u - (static_cast<uint32_t>(quadrant) & 1u);
+  const uint32_t swap = (bit_cast<uint32_t>(s) ^ bit_cast<uint32_t>(c)) & odd;
   // Signs: the sine turns in quadrants 2 and 3, the cosine in 1 and 2.
   const uint32_t sine_sign = (static_cast<uint32_t>(quadrant) & 2u) << 30;
   const uint32_t cosine_sign = ((static_cast<uint32_t>(quadrant) + 1u) & 2u) << 30;
-  sine = bit_cast<float>(bit_cast<uint32_t>(first) ^ sine_sign);
-  cosine = bit_cast<float>(bit_cast<uint32_t>(second) ^ cosine_sign);
+  sine = bit_cast<float>(bit_cast<uint32_t>(s) ^ swap ^ sine_sign);
+  cosine = bit_cast<float>(bit_cast<uint32_t>(c) ^ swap ^ cosine_sign);
 }
 NLDF_HD void sine_cosine(const Angle<double>& angle, double times, double& sine, double& cosine) {
   sine = sin(angle.radians * times);
   cosine = cos(angle.radians * times);
 }
+
+// Angles of N lanes, their parts apart, so that vectors load them whole.
+template <class T, int N>
+struct Angles;
+template <int N>
+struct Angles<float, N> {
+  float hi[N], lo[N];
+  NLDF_HD void set(int i, float radians) {
+    Angle<float> angle;
+    make_angle(radians, angle);
+    hi[i] = angle.hi, lo[i] = angle.lo;
+  }
+  NLDF_HD void get(int i, float times, float& sine, float& cosine) const {
+    sine_cosine(Angle<float>{hi[i], lo[i]}, times, sine, cosine);
+  }
+};
+template <int N>
+struct Angles<double, N> {
+  double radians[N];
+  NLDF_HD void set(int i, double value) { radians[i] = value; }
+  NLDF_HD void get(int i, double times, double& sine, double& cosine) const {
+    sine_cosine(Angle<double>{radians[i]}, times, sine, cosine);
+  }
+};
 
 }  // namespace nldf

@@ -167,6 +167,20 @@ inline void run_network(const typename L::Scalar* x, int64_t inputs, const typen
   at.biases += kPanel * panels(outputs);
 }
 
+// Segments and opacity of n rays from the second network's outputs [3 M + 1][n], in rows of kPlanesGroup.
+template <class T, int n>
+inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) {
+  const int64_t colors = 3 * net.planes;
+  const T half = T(0.5) / static_cast<T>(net.planes);
+  T* const opacity = result + colors * kPlanesGroup;
+  NLDF_LANES
+  for (int i = 0; i < n; ++i) opacity[i] = planes_opacity(net.opacity_slope, out[colors * n + i]);
+  for (int64_t c = 0; c < colors; ++c) {
+    NLDF_LANES
+    for (int i = 0; i < n; ++i) result[c * kPlanesGroup + i] = (out[c * n + i] + half) * opacity[i];
+  }
+}
+
 template <class L>
 struct PlanesOp {
   using T = typename L::Scalar;
@@ -217,15 +231,7 @@ struct PlanesOp {
     memcpy(x + net.planes * each, warp + 2 * net.planes * n, sizeof(T) * net.ambient * n);
     run_network<L, V>(x, net.inputs(), bias, net.width, net.hidden, net.outputs(), at, a, b, out);
 
-    const int64_t colors = 3 * net.planes;
-    const T half = T(0.5) / static_cast<T>(net.planes);
-    T* const opacity = result + colors * kPlanesGroup;
-    NLDF_LANES
-    for (int i = 0; i < n; ++i) opacity[i] = planes_opacity(net.opacity_slope, out[colors * n + i]);
-    for (int64_t c = 0; c < colors; ++c) {
-      NLDF_LANES
-      for (int i = 0; i < n; ++i) result[c * kPlanesGroup + i] = (out[c * n + i] + half) * opacity[i];
-    }
+    planes_colors<T, n>(net, out, result);
   }
 };
 

@@ -1,7 +1,7 @@
 // What an instruction set offers to the operations that evaluate a network over planes.
 #pragma once
 
-#include "planes.h"
+#include "lines.h"
 
 namespace nldf {
 
@@ -29,6 +29,29 @@ struct PlanesRays {
   int rows;
 };
 
+// Where the gradients of a group of rays go; for the layouts see LinesBackwardArgs.
+template <class T>
+struct PlanesGradients {
+  // Of the rays' frame.
+  const T* warp_bias;
+  const T* bias;
+  T* v_warp_bias;
+  T* v_bias;
+  // Of the part that the rays belong to.
+  T* v_weights;
+  T* v_biases;
+  // The group's first rays'.
+  const T* v_segments;
+  const T* v_opacity;
+  T* v_lines;
+  T* warp_places;
+  T* v_warp_features;
+  T* places;
+  T* v_features;
+  const T* transposed;
+  int64_t lines;  // N, rows from one plane's places and features to the next one's
+};
+
 template <class T>
 struct PlanesKernels {
   const char* name;
@@ -37,6 +60,13 @@ struct PlanesKernels {
   // The segments' colours (3 M rows), then the opacity, into out [3 M + 1][kPlanesGroup].
   void (*run)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
               T* out, T* scratch);
+  // The same, with lines_kept() scalars a ray, up to whole vectors, left for the way back.
+  void (*forward)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
+                  T* out, T* kept);
+  int lanes;  // rays of a vector
+  int64_t (*backward_scratch)(const PlanesNetwork<T>& network);
+  void (*backward)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const PlanesGradients<T>& to,
+                   T* kept, T* scratch);
 };
 
 extern const PlanesKernels<float> kPlanesPortable;

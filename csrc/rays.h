@@ -97,10 +97,11 @@ NLDF_HD void make_ray(const RayCamera<T>& camera, const T* pixel, T* origin, T* 
   }
 }
 
-// Adds one pixel's share to `sums` [16]. Sum may be wider than T: a frame has many pixels.
+// Adds one pixel's share to the 16 `sums`, which lie `stride` apart. Sum may be wider than T: a frame has
+// many pixels.
 template <class T, class Sum>
 NLDF_HD void make_ray_backward(const RayCamera<T>& camera, const T* pixel, const T* v_origin,
-                               const T* v_direction, Sum* sums) {
+                               const T* v_direction, Sum* sums, int stride = 1) {
   const T u = (pixel[0] - camera.cx) / camera.fx;
   const T v = (pixel[1] - camera.cy) / camera.fy;
   T w[3];
@@ -114,15 +115,15 @@ NLDF_HD void make_ray_backward(const RayCamera<T>& camera, const T* pixel, const
     const T v_w = (v_direction[row] - w[row] * inverse * along) * inverse;
     v_u += camera.rotation[3 * row] * v_w;
     v_v += camera.rotation[3 * row + 1] * v_w;
-    sums[4 * row] += v_w * u;
-    sums[4 * row + 1] += v_w * v;
-    sums[4 * row + 2] += v_w;
-    sums[4 * row + 3] += v_origin[row];
+    sums[(4 * row) * stride] += v_w * u;
+    sums[(4 * row + 1) * stride] += v_w * v;
+    sums[(4 * row + 2) * stride] += v_w;
+    sums[(4 * row + 3) * stride] += v_origin[row];
   }
-  sums[12] -= v_u * u / camera.fx;
-  sums[13] -= v_v * v / camera.fy;
-  sums[14] -= v_u / camera.fx;
-  sums[15] -= v_v / camera.fy;
+  sums[12 * stride] -= v_u * u / camera.fx;
+  sums[13 * stride] -= v_v * v / camera.fy;
+  sums[14 * stride] -= v_u / camera.fx;
+  sums[15 * stride] -= v_v / camera.fy;
 }
 
 template <class T>

@@ -1,18 +1,35 @@
 #include "segments.h"
 
+#include <type_traits>
+
+#include "elementwise_kernels.h"
+#include "scratch.h"
+
 namespace nldf {
+
+namespace {
+constexpr int64_t kRays = 64;  // in a piece of work
+}
 
 template <class T>
 void segments_cpu(const SegmentsArgs<T>& args, const Exec& exec) {
-  parallel_for(args.rays, 64, exec.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t ray = begin; ray < end; ++ray) composite_ray(args, ray);
+  const ElementwiseKernels& isa = elementwise_kernels();
+  parallel_for(args.rays, kRays, exec.threads, [&](int64_t begin, int64_t end) {
+    if constexpr (std::is_same_v<T, float>)
+      isa.segments(args, begin, end, scratch<T>(segments_scratch(args.samples)));
+    else
+      for (int64_t ray = begin; ray < end; ++ray) composite_ray(args, ray);
   });
 }
 
 template <class T>
 void segments_backward_cpu(const SegmentsBackwardArgs<T>& args, const Exec& exec) {
-  parallel_for(args.rays, 64, exec.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t ray = begin; ray < end; ++ray) composite_ray_backward(args, ray);
+  const ElementwiseKernels& isa = elementwise_kernels();
+  parallel_for(args.rays, kRays, exec.threads, [&](int64_t begin, int64_t end) {
+    if constexpr (std::is_same_v<T, float>)
+      isa.segments_backward(args, begin, end, scratch<T>(segments_scratch(args.samples)));
+    else
+      for (int64_t ray = begin; ray < end; ++ray) composite_ray_backward(args, ray);
   });
 }
 

@@ -1,6 +1,6 @@
 """An avatar on disk: a folder of safetensors, JSON and one picture. Nothing in it is ever unpickled.
 
-avatar.json         schema, system, configuration, camera, audio front-end, provenance, digests
+avatar.json         schema, system, configuration, camera, audio front-end, provenance, consent, digests
 model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
 track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked
@@ -8,8 +8,9 @@ track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; to
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
 from nldf_engine.base.pictures import read_picture
+from nldf_engine.nn.pose import PoseEncoder
+from nldf_engine.provenance import Consent, Origin
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.poses import check_poses
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoMotion, TorsoPlate
+from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
 
 SCHEMA = 1
@@ -53,6 +57,8 @@ class Avatar:
         eye_openness: [T] float32 that goes with it.
         provenance: where it comes from: dataset hash, versions, training figures (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
+        consent: who agreed to it.
+        name, digest: the folder's name, and SHA-256 over its files' digests; set by `load`.
     """
 
     portrait: Portrait
@@ -63,6 +69,9 @@ class Avatar:
     eye_openness: Tensor
     provenance: dict[str, Any] = field(default_factory=dict)
     torso_motion: Tensor | None = None
+    consent: Consent = field(default_factory=Consent)
+    name: str = "unsaved"
+    digest: str = ""
 
     @property
     def system(self) -> str:
@@ -82,7 +91,13 @@ class Avatar:
             "torso": _torso_json(self.portrait.torso),
             "frames": len(self.poses),
             "provenance": self.provenance,
+            "consent": self.consent.to_json(),
         }
+
+    @property
+    def origin(self) -> Origin:
+        """What a video of it says of where it comes from."""
+        return Origin(self.name, self.digest, self.system, self.consent)
 
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
@@ -136,6 +151,7 @@ class Avatar:
                     f"camera: sides must be at most {LARGEST_PLATE} pixels, got {info['camera']}"
                 )
             frontend = FrontendConfig.from_json(info["audio"])
+            consent = Consent.from_json(info.get("consent"))
             portrait = _empty_portrait(info)
         except (ValueError, TypeError, KeyError) as error:
             raise FileProblem(path / "avatar.json", f"it can't be used ({error})", RETRAIN) from error
@@ -162,7 +178,11 @@ class Avatar:
         except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
         background = read_picture(path / "background.png", RETRAIN)
-        return cls(portrait, camera, frontend, background, poses, eyes, info["provenance"], torso)
+        digest = hashlib.sha256("".join(info["files"][name] for name in FILES).encode()).hexdigest()
+        return cls(
+            portrait, camera, frontend, background, poses, eyes, info["provenance"], torso, consent,
+            path.resolve().name, digest,
+        )  # fmt: skip
 
 
 def _stored(name: str, value: Tensor) -> Tensor:
@@ -227,6 +247,9 @@ def _check_digests(path: Path, info: dict[str, Any]) -> None:
 def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
     if isinstance(torso, TorsoLayer):
         return {"layer": asdict(torso.config)}
+    if isinstance(torso, TorsoField):
+        network = {"system": torso.field.system, "config": models.config_json(torso.field)}
+        return {"field": {**network, "stands": asdict(torso.config)}}
     assert isinstance(torso, TorsoPlate)
     height, width = torso.alpha.shape
     return {"height": int(height), "width": int(width)}
@@ -235,6 +258,8 @@ def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
 def _empty_torso(torso: Any) -> TorsoMotion:
     if isinstance(torso, dict) and set(torso) == {"layer"}:
         return TorsoLayer(models.read_config(TorsoLayerConfig, torso["layer"], "torso"))
+    if isinstance(torso, dict) and set(torso) == {"field"}:
+        return _empty_torso_field(torso["field"])
     if not isinstance(torso, dict) or set(torso) != {"height", "width"}:
         raise ValueError(f"torso: expected height and width, got {torso!r}")
     for side in torso.values():
@@ -243,11 +268,27 @@ def _empty_torso(torso: Any) -> TorsoMotion:
     return TorsoPlate(torso["height"], torso["width"])
 
 
+def _empty_torso_field(info: Any) -> TorsoField:
+    if not isinstance(info, dict) or set(info) != {"system", "config", "stands"}:
+        raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
+    network = models.build(str(info["system"]), info["config"])
+    if not isinstance(network.encoder, PoseEncoder):
+        raise ValueError("torso.field: its conditions hold no head_pose, so it is a head's network")
+    return TorsoField(network, models.read_config(TorsoFieldConfig, info["stands"], "torso.field.stands"))
+
+
 def _empty_portrait(info: dict[str, Any]) -> Portrait:
     """The portrait without memory for its weights: shapes are checked before anything is allocated."""
     with torch.device("meta"):
-        field_ = models.build(str(info.get("system")), info.get("config"))
-        return Portrait(field_, HeadRegion(), _empty_torso(info.get("torso")))  # type: ignore[arg-type]
+        head: Any = models.build(str(info.get("system")), info.get("config"))
+        torso = _empty_torso(info.get("torso"))
+        if isinstance(head.encoder, PoseEncoder):
+            raise ValueError("config: its conditions hold a head_pose, so it is a torso's network")
+        if isinstance(torso, TorsoField):
+            own = replace(torso.field.config.conditions, head_pose=0)
+            if own != head.config.conditions:
+                raise ValueError(f"torso.field: expected the head's conditions beside head_pose, got {own}")
+        return Portrait(head, HeadRegion(), torso)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

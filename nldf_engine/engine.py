@@ -20,6 +20,7 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.timing import stage
 from nldf_engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
 from nldf_engine.data.layouts import driving_poses
+from nldf_engine.editing.edit import NO_MOTION, Edit, Editor
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.device import choose_device
@@ -27,16 +28,13 @@ from nldf_engine.profile import Profile, profile
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.rendering.portrait import Layer, to_uint8
+from nldf_engine.rendering.layer import Layer
+from nldf_engine.rendering.matte import clean_layer
+from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.rendering.torso import smooth_motion
 from nldf_engine.rendering.tracks import Track, open_track
 from nldf_engine.streaming import FrameStream, Setting, latency, render_stream
 
-WIDEST_MOUTH = 3.0
-NO_MOTION = (
-    "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
-    "(--set motion_codes=8)"
-)
 __all__ = [
     "FPS",
     "LARGEST_SIDE",
@@ -62,17 +60,20 @@ class Engine:
         device: where.
         backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
+        sparse: see `Engine.load`.
     """
 
     def __init__(
-        self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto"
-    ) -> None:
+        self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto",
+        sparse: bool = False,
+    ) -> None:  # fmt: skip
         if precision not in PRECISIONS:
             known = ", ".join(map(repr, PRECISIONS))
             raise ValueError(f"precision: expected one of {known}, got {precision!r}")
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
+        self._edited_portrait: Portrait | None = None  # see editing.unseen
         self._portrait = avatar.portrait.to(device).eval()
         self._portrait.field.backend = backend  # type: ignore[attr-defined]
         self._portrait.torso.backend = backend
@@ -89,11 +90,17 @@ class Engine:
             )
         for network in chosen:
             network.precision = self.precision
+        marched: list[Any] = [m for m in self._portrait.modules() if hasattr(m, "sparse")]
+        if sparse and not marched:
+            raise ValueError(f"sparse: only radiance fields have samples to leave out, not {avatar.system}")
+        for field in marched:
+            field.sparse = sparse
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "native"
-    ) -> Engine:
+        cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "native",
+        sparse: bool = False,
+    ) -> Engine:  # fmt: skip
         """Loads an avatar folder.
 
         Args:
@@ -103,13 +110,15 @@ class Engine:
                 in integers, on the CPU: about twice as fast where it is deep, and over 65 dB close; "fp16"
                 takes the fused kernels on CUDA, which are not yet measured on a GPU.
             backend: "native" or "reference".
+            sparse: radiance fields leave out the rays and samples that their coarse pass finds empty or
+                hidden; as fast again, and over 60 dB close on a trained head.
 
         Raises:
             FileProblem: the folder is no usable avatar.
             MissingBackend: a device or backend that is not there.
             ValueError: an unknown device, precision or backend.
         """
-        return cls(Avatar.load(path), choose_device(device), backend, precision)
+        return cls(Avatar.load(path), choose_device(device), backend, precision, sparse)
 
     def describe(self) -> dict[str, Any]:
         """What renders and with what: system, size, device, precision, kernel, multiply-adds a ray."""
@@ -175,26 +184,16 @@ class Engine:
         every = torch.arange(len(conditions), device=self.device)
         return self._portrait.field.encoder.motion(conditions, every)  # type: ignore[attr-defined]
 
-    def _check_mouth(self, mouth: float) -> None:
-        if isinstance(mouth, bool) or not isinstance(mouth, int | float) or not 0 <= mouth <= WIDEST_MOUTH:
-            raise ValueError(f"mouth: expected a number from 0 to {WIDEST_MOUTH:g}, got {mouth!r}")
-        if mouth != 1 and not self.motion_codes:
+    def _given_motion(self, motion: Any, frames: int) -> Tensor | None:
+        if motion is None:
+            return None
+        if not self.motion_codes:
             raise ValueError(NO_MOTION)
-
-    def _moved(self, conditions: Conditions, motion: Any, mouth: float) -> Conditions:
-        """The conditions with motion codes where those are given or scaled."""
-        self._check_mouth(mouth)
-        if motion is None and mouth == 1:
-            return conditions
-        codes = self._speech(conditions)
-        if motion is not None:
-            given = torch.tensor(np.asarray(motion, np.float32), device=self.device)
-            if given.shape != codes.shape or not bool(torch.isfinite(given).all()):
-                raise ValueError(
-                    f"motion: expected finite values {list(codes.shape)}, got {list(given.shape)}"
-                )
-            codes = given
-        return Conditions(conditions.audio, conditions.eyes, mouth * codes)
+        given = torch.tensor(np.ascontiguousarray(motion, np.float32), device=self.device)
+        expected = [frames, self.motion_codes]
+        if list(given.shape) != expected or not bool(torch.isfinite(given).all()):
+            raise ValueError(f"motion: expected finite values {expected}, got {list(given.shape)}")
+        return given
 
     @torch.no_grad()
     def render(
@@ -208,6 +207,8 @@ class Engine:
         motion: Any = None,
         mouth: float = 1.0,
         torso: Any = None,
+        edit: Edit | None = None,
+        edges: str = "clean",
     ) -> Clip:
         """A clip of the avatar speaking. Nothing is rendered before its frames are read.
 
@@ -217,11 +218,15 @@ class Engine:
             poses: None or "track", "still", a path (pose file or dataset), or [T, 4, 4] camera-to-head.
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
             size: width in pixels; the avatar's own where None.
-            eyes: [T] eye openness; the avatar's own track where None.
+            eyes: [T] eye openness; the avatar's own track, or `edit.eyes`, where None.
             motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
-            mouth: how far the mouth moves: 1 as told by the speech, 0 a mouth at rest.
+            mouth: how far the mouth moves: 1 as told by the speech, 0 closed lips at rest.
             torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
                 avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
+            edit: changes to how the head moves, the eyes blink and the mouth travels (see
+                `nldf_engine.editing`). Poses beyond the training video's are then warned of.
+            edges: before another background than the avatar's own, "clean" takes the own one's light from
+                hair and rim (`rendering.matte`); "fast" leaves it there, in a third of the time.
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -236,9 +241,13 @@ class Engine:
             >>> clip.save("out.mp4")                                    # doctest: +SKIP
         """
         camera = self._camera(size)
+        behind, plate = self._plates(background, edges, camera)
+        editor = Editor(self, edit, mouth)
         features, sound = self.features(audio)
-        frames, avatar = len(features), self.avatar
-        driven = self.open_track(poses)(torch.arange(frames))
+        frames = len(features)
+        every = torch.arange(frames)
+        editor.warn(poses, frames)
+        driven = editor.track(poses)(every)
         track_eyes = driven.eyes
         if eyes is not None:
             track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
@@ -250,19 +259,28 @@ class Engine:
             if moved.shape != (frames, 2, 3) or not bool(torch.isfinite(moved).all()):
                 raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(moved.shape)}")
         conditions = Conditions(torch.tensor(features), track_eyes).to(self.device)
-        conditions = self._moved(conditions, motion, mouth)
+        free = editor.free(features, sound)
+        conditions = editor.conditions(conditions, self._given_motion(motion, frames), every, free)
         scene = Scene(
             camera,
             driven.poses.to(self.device),
             self._portrait.field.encode_frames(conditions),
             moved.to(self.device),
-            self._place(resolve_background(background, avatar.background, camera.height, camera.width)),
+            behind,
+            driven.views,
+            plate,
+            editor.portrait,
         )
         return Clip(Frames(self, scene), sound)
 
     @torch.no_grad()
-    def open_track(self, poses: Any) -> Callable[[Tensor], Track]:
-        """How head, eyes and torso move under `poses` (as in `render`), for any frame numbers [N] int64."""
+    def open_track(self, poses: Any, smooth: float = 0.0, centred: bool = False) -> Callable[[Tensor], Track]:
+        """How head, eyes and torso move under `poses` (as in `render`), for any frame numbers [N] int64.
+
+        Args:
+            poses: as in `render`.
+            smooth, centred: see `editing.HeadEdit`.
+        """
         avatar = self.avatar
 
         def predict(of: Tensor) -> Tensor:
@@ -271,7 +289,8 @@ class Engine:
 
         own = avatar.poses.cpu()
         torso = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
-        return open_track(driving_poses(poses), Track(own, avatar.eye_openness.cpu(), torso), predict)
+        own_track = Track(own, avatar.eye_openness.cpu(), torso)
+        return open_track(driving_poses(poses), own_track, predict, smooth, centred)
 
     @property
     def latency(self) -> float:
@@ -293,6 +312,8 @@ class Engine:
         background: Any = None,
         size: int | None = None,
         mouth: float = 1.0,
+        edit: Edit | None = None,
+        edges: str = "clean",
         ahead: int = 0,
     ) -> FrameStream:
         """Frames of a sound that is still arriving, each as soon as it can be known (see `latency`).
@@ -303,7 +324,8 @@ class Engine:
 
         Args:
             chunks: pieces of sound of any length: float32 [N] mono at 16 kHz, or (samples, rate).
-            poses, background, size, mouth: as in `render`; poses are looped for as long as it takes.
+            poses, background, size, mouth, edit, edges: as in `render`; poses are looped for as long as it
+                takes.
             ahead: how many frames a second thread makes ahead of their use; none where 0.
 
         Returns:
@@ -318,10 +340,11 @@ class Engine:
             ...     for frame in frames:
             ...         show(frame, at=frames.time)
         """
-        self._check_mouth(mouth)
+        editor = Editor(self, edit, mouth)
         camera = self._camera(size)
-        plate = resolve_background(background, self.avatar.background, camera.height, camera.width)
-        return render_stream(self, chunks, Setting(camera, poses, self._place(plate), mouth), ahead)
+        behind, plate = self._plates(background, edges, camera)
+        editor.warn(poses)
+        return render_stream(self, chunks, Setting(camera, poses, behind, editor, plate), ahead)
 
     def profile(self, audio: Any, **options: Any) -> Profile:
         """Where a frame's time goes, stage by stage; see `nldf_engine.profile.profile`."""
@@ -331,8 +354,15 @@ class Engine:
         camera = self.avatar.camera
         return camera if check_size(size) is None else camera.scaled(size)  # type: ignore[arg-type]
 
-    def _place(self, background: Tensor | None) -> Tensor | None:
-        return None if background is None else background.to(self.device)
+    def _plates(self, background: Any, edges: str, camera: Camera) -> tuple[Tensor | None, Tensor | None]:
+        """What lies behind (None: transparent), and the own plate where edges are to be cleaned of it."""
+        if edges not in ("clean", "fast"):
+            raise ValueError(f"edges: expected 'clean' or 'fast', got {edges!r}")
+        own, size = self.avatar.background, (camera.height, camera.width)
+        behind = resolve_background(background, own, *size)
+        plate = resolve_background(None, own, *size) if edges == "clean" and background is not None else None
+        placed = [None if picture is None else picture.to(self.device) for picture in (behind, plate)]
+        return placed[0], placed[1]
 
     def _canvas(self, scene: Scene) -> Tensor | None:
         """Memory to draw one frame of a scene after the other in; the caller's alone."""
@@ -343,12 +373,16 @@ class Engine:
         self, scene: Scene, number: int, out: np.ndarray | None = None, canvas: Tensor | None = None
     ) -> np.ndarray:
         """Frame `number` of a scene, into `out` uint8 by way of `canvas` float32 where those are given."""
-        drawn = scene.camera, scene.poses[number], scene.codes[number], scene.motions[number]
+        drawn = scene.view(number), scene.poses[number], scene.codes[number], scene.motions[number]
         into = None if out is None else torch.from_numpy(out)
-        if scene.background is not None:
-            made = self._portrait.picture(*drawn, scene.background, self.backend, into, canvas)
+        portrait = self._portrait if scene.portrait is None else scene.portrait
+        if scene.background is not None and scene.plate is None:
+            made = portrait.picture(*drawn, scene.background, self.backend, into, canvas)
         else:
-            picture = _straight(self._portrait.layer(*drawn, self.backend))
+            layer = portrait.layer(*drawn, self.backend)
+            with stage("composite"):
+                layer = layer if scene.plate is None else clean_layer(layer, scene.plate)
+                picture = _straight(layer) if scene.background is None else layer.over(scene.background)
             with stage("pixels"):
                 made = to_uint8(picture, into)
         return made.cpu().numpy() if out is None else out

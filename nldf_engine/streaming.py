@@ -23,6 +23,7 @@ from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
 
 if TYPE_CHECKING:
+    from nldf_engine.editing.edit import Editor
     from nldf_engine.engine import Engine
 
 # Samples at 16 kHz that are treated at once: a long chunk's first frame need not wait for its last.
@@ -37,13 +38,15 @@ class Setting:
         camera: the view.
         poses: as `Engine.open_track` takes them.
         background: [H, W, 3] float32, or None for transparent frames.
-        mouth: how far the mouth moves, 1 as told by the speech.
+        editor: what is changed of the motion; of this stream alone.
+        plate: as in `clip.Scene`.
     """
 
     camera: Camera
     poses: Any
     background: Tensor | None
-    mouth: float
+    editor: Editor
+    plate: Tensor | None = None
 
 
 class FrameStream(Iterator[np.ndarray]):
@@ -98,24 +101,28 @@ class CodeStream:
 
     def __init__(self, engine: Engine, setting: Setting) -> None:
         self._engine, self._setting = engine, setting
-        self._track = engine.open_track(setting.poses)
+        self._track = setting.editor.track(setting.poses)
         self._before, self._after = reach(engine)
         self._windows: np.ndarray | None = None  # of the frames from `_first` on
+        self._free: Tensor | None = None  # likewise
         self._first = self._done = 0
 
     @torch.no_grad()
     def push(self, windows: np.ndarray, last: bool = False) -> Scene | None:
         """The scene of the frames that these windows [n, W, D] complete; None where there is none."""
         known = windows if self._windows is None else np.concatenate([self._windows, windows])
+        free = self._setting.editor.free(windows)
+        if free is not None and self._free is not None:
+            free = torch.cat([self._free, free])
         end = self._first + len(known)
         ready = end if last else max(self._done, end - self._after)
         scene = None
         if ready > self._done:
             engine, setting = self._engine, self._setting
             # The frames known so far are a small clip: its ends are the sound's own, or out of reach.
-            eyes = self._track(torch.arange(self._first, end)).eyes
-            conditions = Conditions(torch.from_numpy(known), eyes).to(engine.device)
-            conditions = engine._moved(conditions, None, setting.mouth)
+            every = torch.arange(self._first, end)
+            conditions = Conditions(torch.from_numpy(known), self._track(every).eyes).to(engine.device)
+            conditions = setting.editor.conditions(conditions, None, every, free)
             place = torch.arange(self._done - self._first, ready - self._first, device=engine.device)
             driven = self._track(torch.arange(self._done, ready))
             scene = Scene(
@@ -124,10 +131,14 @@ class CodeStream:
                 engine._portrait.field.encode_frames(conditions, place),
                 driven.torso.to(engine.device),
                 setting.background,
+                driven.views,
+                setting.plate,
+                setting.editor.portrait,
             )
             self._done = ready
         spent = max(0, self._done - self._before - self._first)
         self._windows, self._first = known[spent:].copy(), self._first + spent
+        self._free = None if free is None else free[spent:].clone()
         return scene
 
 

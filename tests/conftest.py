@@ -24,6 +24,14 @@ def fixed_seeds() -> None:
     torch.manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's own configuration; programs that tests start inherit this."""
+    os.environ["NLDF_CONFIG"] = str(tmp_path_factory.mktemp("configuration"))
+    for name in ("NLDF_SIGN_CERT", "NLDF_SIGN_KEY", "NLDF_SIGN_PASSWORD"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A speaker of 64 pixels and 4 seconds with known ground truth; not to be written to."""

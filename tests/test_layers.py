@@ -20,12 +20,14 @@ NATIVE = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {"
 # A module may import its own part, parts of a lower rank, and its neighbours of the same rank.
 RANKS = {
     "base": 0,
+    "provenance": 1,
     "_C": 1,
     "ops": 2,
     "nn": 3,
     **dict.fromkeys(["models", "rendering", "audio"], 4),
     "avatar": 5,
     "clip": 5,
+    "editing": 5,
     "streaming": 5,
     "profile": 5,
     **dict.fromkeys(["engine", "training", "evaluation", "data"], 6),
@@ -46,6 +48,7 @@ HEAVY = {
         "skimage",
         "soundfile",
     ),
+    *("c2pa", "cryptography"),
     *("tensorboard", "lpips", "torchvision", "numba", "sklearn", "tyro"),
 }
 LONGEST_FILE = 400

@@ -12,6 +12,7 @@ from avatars import tiny_avatar
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.editing import Editor
 from nldf_engine.engine import Engine
 from nldf_engine.models import ConditionConfig, LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
@@ -175,7 +176,7 @@ def test_memory_and_work_do_not_grow_with_the_sound(engine: Engine) -> None:
     from nldf_engine.streaming import CodeStream, Setting
 
     features = FeatureStream(FrontendConfig())
-    codes = CodeStream(engine, Setting(engine.avatar.camera, None, None, 1.0))
+    codes = CodeStream(engine, Setting(engine.avatar.camera, None, None, Editor(engine, None)))
     sizes = []
     for chunk in cut(np.tile(speech(10.0), 6), 4000):
         codes.push(features.push(chunk))

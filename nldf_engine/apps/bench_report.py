@@ -11,28 +11,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nldf_engine.base.files import atomic_path
+from nldf_engine.base.html import COLOURS, document, facts, rect, svg, text, write_document
 
 Row = Mapping[str, Any]
 BUSY = 0.5  # other processes a core that make a machine busy
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #22262b; max-width: 72rem; margin: 2rem auto }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-table { border-collapse: collapse; width: 100%; font-size: 13px }
-th, td { text-align: right; padding: .2rem .5rem; white-space: nowrap }
-th { border-bottom: 1px solid #8a9199; font-weight: 600 }
-td.name, th.name, td.note { text-align: left } td.note { white-space: normal; color: #5c636b }
-tr.case td { text-align: left; font-weight: 600; border-top: 1px solid #d9dde2; padding-top: .5rem }
-.bad { color: #c92a2a } .warn { background: #fff3bf; padding: .5rem .8rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem } dd { margin: 0 }
-"""
 HOW = """
 Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio is the median
 of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the share of the best that
 torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on a GPU), <b>copy</b> the share of what
 a large copy moved. Operations are those of the formula.
 """
-COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#868e96")
 
 
 def seconds(value: float) -> str:
@@ -183,11 +171,9 @@ def page(figures: Row) -> str:
     """One HTML page, which loads nothing: charts are drawn as SVG inside it."""
     environment = figures["environment"]
     suites: Mapping[str, Row] = figures["suites"]
-    facts = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in told(environment))
     warning = busy(environment)
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>nldf bench</title>",
-        f"<style>{STYLE}</style><h1>nldf bench</h1><p>{escape(_scope(figures))}</p><dl>{facts}</dl>",
+        f"<h1>nldf bench</h1><p>{escape(_scope(figures))}</p>{facts(told(environment))}",
         f"<p class=warn>{escape(warning)}</p>" if warning else "",
         f"<p>{HOW}</p>",
     ]
@@ -209,7 +195,7 @@ def page(figures: Row) -> str:
     if reasons:
         listed = "".join(f"<li>{number} cases: {escape(why)}</li>" for why, number in reasons.items())
         parts.append(f"<h2>Not run</h2><ul>{listed}</ul>")
-    return "\n".join(part for part in parts if part) + "\n"
+    return document("nldf bench", parts)
 
 
 def _scope(figures: Row) -> str:
@@ -224,10 +210,7 @@ def write_page(folder: str | Path, figures: Row) -> Path:
     Raises:
         FileProblem: it can't be written.
     """
-    path = Path(folder) / "bench.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(page(figures), encoding="utf-8")
-    return path
+    return write_document(Path(folder) / "bench.html", page(figures))
 
 
 def _html_table(rows: Sequence[Row]) -> str:
@@ -278,27 +261,16 @@ def _chart(suite: str, case: str, rows: Sequence[Row]) -> str:
     return ""
 
 
-def _svg(width: int, height: int, title: str, body: str) -> str:
-    return (
-        f'<svg width="{width}" height="{height}" role="img" font-size="12" font-family="sans-serif">'
-        f'<title>{escape(title)}</title><text y="14" font-weight="600">{escape(title)}</text>{body}</svg>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#22262b">{escape(text)}</text>'
-
-
 def _stack(title: str, parts: Sequence[tuple[str, float]]) -> str:
     body, x, width = "", 0.0, 700.0
     for index, (name, share) in enumerate(parts):
         colour = COLOURS[index % len(COLOURS)]
-        body += f'<rect x="{x:.1f}" y="24" width="{width * share:.1f}" height="22" fill="{colour}"/>'
+        body += rect(x, 24, width * share, 22, colour)
         place = 145 * index
-        body += f'<rect x="{place}" y="56" width="10" height="10" fill="{colour}"/>'
-        body += _text(place + 14, 65, f"{name} {share:.0%}")
+        body += rect(place, 56, 10, 10, colour)
+        body += text(place + 14, 65, f"{name} {share:.0%}")
         x += width * share
-    return _svg(740, 76, title, body)
+    return svg(740, 76, title, body)
 
 
 def _bars(title: str, parts: Sequence[tuple[str, float]]) -> str:
@@ -306,12 +278,10 @@ def _bars(title: str, parts: Sequence[tuple[str, float]]) -> str:
     body = ""
     for index, (name, value) in enumerate(parts):
         y = 24 + 22 * index
-        body += _text(130, y + 13, name, "end")
-        body += (
-            f'<rect x="138" y="{y}" width="{480 * value / top:.1f}" height="16" fill="{COLOURS[index > 0]}"/>'
-        )
-        body += _text(144 + 480 * value / top, y + 13, count(value))
-    return _svg(740, 30 + 22 * len(parts), title, body)
+        body += text(130, y + 13, name, "end")
+        body += rect(138, y, 480 * value / top, 16, COLOURS[index > 0])
+        body += text(144 + 480 * value / top, y + 13, count(value))
+    return svg(740, 30 + 22 * len(parts), title, body)
 
 
 def _line_chart(title: str, points: Sequence[tuple[float, float]]) -> str:
@@ -327,8 +297,8 @@ def _line_chart(title: str, points: Sequence[tuple[float, float]]) -> str:
 
     placed = [place(x, y) for x, y in logs]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(placed))
-    body = f'<polyline points="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>'
+    body = f'<polyline points="{path}" style="fill:none;stroke:{COLOURS[0]};stroke-width:2"/>'
     for (x, y), (value, cost) in zip(placed, points, strict=True):
-        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[0]}"/>'
-        body += _text(x, y - 8, f"{cost:.3g}", "middle") + _text(x, 145, f"{value:g}", "middle")
-    return _svg(370, 152, title, body)
+        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{COLOURS[0]}"/>'
+        body += text(x, y - 8, f"{cost:.3g}", "middle") + text(x, 145, f"{value:g}", "middle")
+    return svg(370, 152, title, body)

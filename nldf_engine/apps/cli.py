@@ -1,11 +1,13 @@
 """The command `nldf`: finds the command, hands it its flags, and turns what happens into an exit code.
 
-Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C.
+Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C;
+`nldf verify` has a few of its own.
 `NLDF_DEBUG=1` shows the traceback of a failure.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
 import importlib
@@ -29,11 +31,14 @@ C = TypeVar("C", bound="Command")
 
 COMMANDS = {
     "prepare": "Turn a video of one person talking into a dataset.",
+    "refine": "Make a dataset's poses exact by its pictures, as prepare does.",
     "synthetic": "Write a synthetic speaker: a dataset or a video with known ground truth.",
     "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
-    "evaluate": "Measure an avatar against the frames of a dataset that it has not seen.",
+    "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",
+    "evaluate": "Measure avatars, or any video, against real frames.",
+    "verify": "Say where a video comes from, and whether it was changed since.",
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
     "import": "Make an avatar of networks that AD-NeRF trained.",
     "bench": "Time the kernels and models on this machine.",
@@ -68,6 +73,35 @@ def overview() -> str:
             "    nldf render avatars/me speech.wav -o out.mp4",
         ]
     )
+
+
+def entry() -> NoReturn:
+    """The command `nldf`, as a process: runs it with the process' arguments and ends with its exit code."""
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before the command began, or while its failure was being told
+        _complain("nldf", "stopped; nothing was lost or half-written: run the same command again")
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _leave_interrupted()
+    sys.exit(code)
+
+
+def _leave_interrupted() -> NoReturn:
+    """Ends with 130 after all that an exit does.
+
+    Where Ctrl-C came while a module that was being imported ran `exec` on a text (a dataclass does), CPython
+    remembers it though it was handled, and `sys.exit` would end in the signal itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,14 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
 from nldf_engine.base.errors import NldfError
 
+if TYPE_CHECKING:
+    from nldf_engine.provenance import Credentials
+
 Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+
+SignFile = Annotated[Path | None, arg(metavar="FILE.pem", help_behavior_hint="")]
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -115,6 +120,19 @@ def checking_flags() -> Iterator[None]:
         raise UsageError(re.sub(r"^[A-Za-z]*Config[:.] ?", "", str(error))) from error
 
 
+@contextlib.contextmanager
+def warning_lines(label: str) -> Iterator[None]:
+    """Warnings of the package inside the block become one line each on stderr."""
+    import sys
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for item in caught:
+        print(f"{label}: warning: {item.message}", file=sys.stderr, flush=True)
+
+
 def check_device(device: str) -> None:
     """Checks the spelling of `--device`; whether it exists is for the engine to say.
 
@@ -123,6 +141,23 @@ def check_device(device: str) -> None:
     """
     if not _DEVICE.fullmatch(device):
         raise UsageError(f"--device is auto, cpu, cuda or cuda:N; it is {device!r}")
+
+
+def signing(provenance: bool, cert: Path | None, key: Path | None) -> Credentials | None:
+    """The credentials that --sign-cert and --sign-key name; None where they are not given.
+
+    Raises:
+        UsageError: one without the other, or either of them with --no-provenance.
+        FileProblem: they can't be used.
+    """
+    if cert is None and key is None:
+        return None
+    if not provenance:
+        raise UsageError("--sign-cert and --sign-key do not go with --no-provenance")
+    from nldf_engine.provenance import find_credentials
+
+    with checking_flags():
+        return find_credentials(cert, key)
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ LIBRARIES = (
     Library("soxr", "soxr", "audio of any sampling rate", required=True),
     Library("scipy", "scipy", "audio and tracking", required=True),
     Library("tyro", "tyro", "the command line", required=True),
+    Library("c2pa", "c2pa-python", "signed manifests in videos, and nldf verify"),
     Library("mediapipe", "mediapipe", "nldf prepare, and mouth distances in nldf evaluate"),
     Library("tensorboard", "tensorboard", "curves and pictures of nldf train"),
     Library("matplotlib", "matplotlib", "pictures in nldf train and nldf evaluate"),

@@ -80,7 +80,7 @@ def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> 
     import librosa
 
     powers = np.empty((stop - begun, BANDS), np.float32)
-    with Bar("mel", stop - begun, "row") as bar:
+    with Bar("audio features", stop - begun, "row") as bar:
         for first in range(begun, stop, _BLOCK):
             count = min(_BLOCK, stop - first)
             begin = first * ROW - BEFORE_ROW - offset  # of the block's first spectrum, in `samples`

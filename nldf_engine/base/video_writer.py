@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,6 +66,7 @@ class VideoWriter:
             VP9 with alpha and Opus out).
         crf: quality, lower is better (H.264: 16 is nearly transparent).
         metadata: container tags.
+        finish: called with the finished file before it takes its place; what it raises leaves nothing.
 
     Raises:
         ValueError: an unknown codec, a wrong ending, or a frame of the wrong shape or dtype.
@@ -86,6 +88,7 @@ class VideoWriter:
         codec: str = "h264",
         crf: int = 16,
         metadata: dict[str, str] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         if codec not in _CODECS:
             raise ValueError(f"VideoWriter: codec must be one of {', '.join(_CODECS)}, got {codec!r}")
@@ -98,6 +101,7 @@ class VideoWriter:
             raise ValueError(f"VideoWriter: size and rate must be positive, got {width} x {height} at {fps}")
         self.width, self.height, self.fps = width, height, Fraction(fps).limit_denominator(1001)
         self._crf, self._metadata, self.frames = crf, metadata or {}, 0
+        self._finish, self._temporary = finish, self.path
         self._sound: np.ndarray | None = None
         self._rate = SOUND_RATE
         if audio is not None:
@@ -112,7 +116,7 @@ class VideoWriter:
         from av.video.reformatter import VideoReformatter
 
         self._converter = VideoReformatter()
-        temporary = self._stack.enter_context(atomic_path(self.path))
+        temporary = self._temporary = self._stack.enter_context(atomic_path(self.path))
         try:
             options = {"movflags": "+faststart+use_metadata_tags"} if self.path.suffix != ".webm" else {}
             self._container = av.open(
@@ -193,6 +197,8 @@ class VideoWriter:
                 if self._audio is not None:
                     self._container.mux(self._audio.encode(None))
                 self._container.close()
+                if self._finish is not None:
+                    self._finish(self._temporary)
                 self._stack.close()
             except BaseException as error:
                 self._abandon(error)

@@ -1,6 +1,18 @@
 """How good is an avatar? Metrics against held-out frames, and a report that a person can look at."""
 
 from nldf_engine.evaluation.clip import RealClip, Renderer
-from nldf_engine.evaluation.report import EvaluateConfig, evaluate, report
+from nldf_engine.evaluation.config import EvaluateConfig
+from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation.subjects import evaluate, evaluate_many
+from nldf_engine.evaluation.videos import VideoPair, evaluate_videos
 
-__all__ = ["EvaluateConfig", "RealClip", "Renderer", "evaluate", "report"]
+__all__ = [
+    "EvaluateConfig",
+    "RealClip",
+    "Renderer",
+    "VideoPair",
+    "evaluate",
+    "evaluate_many",
+    "evaluate_videos",
+    "report",
+]

@@ -46,8 +46,9 @@ class RealClip:
 
     Args:
         frames: makes an iterator over the T real frames, uint8 [H, W, 3].
-        labels: [T, H, W] uint8; 0 is background.
-        landmarks: [T, 478, 2] float32, pixels of these frames.
+        labels: [T, H, W] uint8; 0 is background. None where nothing is labelled: regions then follow the
+            landmarks that are found in the real frames.
+        landmarks: [T, 478, 2] float32, pixels of these frames; None together with `labels`.
         valid: [T] bool; frames that are not valid are rendered, so that time runs on, but not scored.
         features: [T, 16, D] float32.
         poses: [T, 4, 4] float32 camera-to-head.
@@ -57,14 +58,18 @@ class RealClip:
         fps: frames a second.
         start: the index of the first frame in its dataset.
         torso: [T, 2, 3] float32 tracked torso motion in units of the frame's width, or None.
+        size: (width, height) of the frames; None takes that of the labels.
+        foreign: [T, 16, D] float32, features of somebody else's speech, or None.
+        camera: the view, for what needs poses and pixels together; or None.
+        identity: a hash of the real frames, so that what was found in them can be kept; or None.
 
     Raises:
-        ValueError: lengths that differ, or fewer than two valid frames.
+        ValueError: lengths that differ, fewer than two valid frames, or no size.
     """
 
     frames: Callable[[], Iterator[np.ndarray]]
-    labels: np.ndarray
-    landmarks: np.ndarray
+    labels: np.ndarray | None
+    landmarks: np.ndarray | None
     valid: np.ndarray
     features: np.ndarray
     poses: np.ndarray
@@ -74,14 +79,22 @@ class RealClip:
     fps: float = 25.0
     start: int = 0
     torso: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    foreign: np.ndarray | None = None
+    camera: Camera | None = None
+    identity: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.valid)
-        for name in ("labels", "landmarks", "features", "poses", "eyes"):
-            got = len(getattr(self, name))
-            if got != count:
-                raise ValueError(f"{name}: expected {count} frames, as many as `valid` has, got {got}")
-        if self.landmarks.shape[1:] != (LANDMARKS, 2):
+        for name in ("labels", "landmarks", "features", "poses", "eyes", "foreign"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise ValueError(
+                    f"{name}: expected {count} frames, as many as `valid` has, got {len(values)}"
+                )
+        if self.labels is None and self.size is None:
+            raise ValueError("size: expected a width and height where there are no labels, got None")
+        if self.landmarks is not None and self.landmarks.shape[1:] != (LANDMARKS, 2):
             raise ValueError(f"landmarks: expected [{count},{LANDMARKS},2], got {list(self.landmarks.shape)}")
         if int(self.valid.sum()) < 2:
             raise ValueError(
@@ -95,12 +108,19 @@ class RealClip:
     @property
     def width(self) -> int:
         """The frames' width in pixels."""
-        return int(self.labels.shape[2])
+        return self._shape[1]
 
     @property
     def height(self) -> int:
         """The frames' height in pixels."""
-        return int(self.labels.shape[1])
+        return self._shape[0]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        if self.labels is None:
+            assert self.size is not None  # __post_init__ saw to it
+            return self.size[1], self.size[0]
+        return int(self.labels.shape[1]), int(self.labels.shape[2])
 
     def conditions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features, poses and eyes to render with; an invalid frame takes its nearest valid one's pose.
@@ -155,7 +175,9 @@ def check_same_view(path: Path, dataset: Camera, avatar: Camera) -> None:
             )
 
 
-def real_clip(data: Dataset, split: str, frames: int | None, width: int, frontend: Any) -> RealClip:
+def real_clip(
+    data: Dataset, split: str, frames: int | None, width: int, frontend: Any, foreign: Path | None = None
+) -> RealClip:
     """The stretch of a dataset that a split and a number of frames name.
 
     Args:
@@ -164,6 +186,7 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
         frames: at most that many valid frames, from the split's start.
         width: the frames' width in pixels.
         frontend: what turns its audio into features.
+        foreign: a file of somebody else's speech; it starts again where it is shorter than the clip.
 
     Raises:
         FileProblem: the split holds fewer than two valid frames.
@@ -194,4 +217,15 @@ def real_clip(data: Dataset, split: str, frames: int | None, width: int, fronten
         fps=fps,
         start=start,
         torso=None if torso is None else torso[start:stop],
+        foreign=None if foreign is None else _foreign_features(foreign, frontend, stop - start),
+        camera=data.camera.scaled(width),
+        identity=data.hash(),
     )
+
+
+def _foreign_features(path: Path, frontend: Any, count: int) -> np.ndarray:
+    from nldf_engine.audio import FrontendConfig, features, load_audio
+
+    config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
+    made = np.asarray(features(load_audio(path), config), np.float32)
+    return made[np.arange(count) % len(made)]

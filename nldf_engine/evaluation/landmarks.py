@@ -11,8 +11,9 @@ frames were blurred or given noise (lips, centred: 0.32 against 0.43 px under no
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -53,11 +54,41 @@ class FaceMesh:
         MissingBackend: mediapipe is not installed.
     """
 
-    def __init__(self) -> None:
+    _inside_session = False
+
+    @staticmethod
+    @contextmanager
+    def session() -> Iterator[None]:
+        """Holds back the chatter of every detector inside the block, on whichever thread it is made and used.
+
+        Without it each detector sees to itself, by moving the process's stderr for a moment: threads may
+        not do that beside each other.
+
+        Raises:
+            MissingBackend: mediapipe is not installed.
+        """
         from nldf_engine.data.prepare.faces import mediapipe_solutions
 
         try:
-            with mediapipe_solutions() as solutions:
+            with mediapipe_solutions():
+                FaceMesh._inside_session = True
+                try:
+                    yield
+                finally:
+                    FaceMesh._inside_session = False
+        except MissingBackend as error:
+            raise MissingBackend("mediapipe is not installed", MEND_MEDIAPIPE) from error
+
+    def __init__(self) -> None:
+        from nldf_engine.data.prepare.faces import mediapipe_solutions
+
+        quiet: Callable[[], AbstractContextManager[Any]] = mediapipe_solutions
+        if FaceMesh._inside_session:
+            import mediapipe
+
+            quiet = partial(nullcontext, mediapipe.solutions)
+        try:
+            with quiet() as solutions:
                 self._mesh = solutions.face_mesh.FaceMesh(
                     static_image_mode=False, max_num_faces=1, refine_landmarks=True
                 )
@@ -65,7 +96,7 @@ class FaceMesh:
                 self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         except MissingBackend as error:
             raise MissingBackend("mediapipe is not installed", MEND_MEDIAPIPE) from error
-        self._quiet: Callable[[], AbstractContextManager[Any]] = mediapipe_solutions
+        self._quiet = quiet
 
     def __enter__(self) -> FaceMesh:
         return self

@@ -187,7 +187,13 @@ def _mouth_views(samples: Sequence[Sample]) -> list[tuple[slice, slice] | None]:
 
 
 def curves(
-    path: Path, values: Mapping[str, np.ndarray], title: str, subtitle: str, start: int = 0, fps: float = 25.0
+    path: Path,
+    values: Mapping[str, np.ndarray],
+    title: str,
+    subtitle: str,
+    start: int = 0,
+    fps: float = 25.0,
+    every: int = 1,
 ) -> None:
     """Draws PSNR over time, and under it the lip gap of the real and of the rendered frames.
 
@@ -199,11 +205,12 @@ def curves(
         subtitle: second line.
         start: index of the first frame in its dataset.
         fps: frames a second.
+        every: which frames the values are of.
 
     Raises:
         FileProblem: the file can't be written.
     """
-    seconds = (start + np.arange(len(values["psnr"]))) / fps
+    seconds = (start + every * np.arange(len(values["psnr"]))) / fps
     lips = "lip_gap_real" in values
     figure = _figure(12, 6.6 if lips else 4.0)
     inches = figure.get_figheight()
@@ -229,6 +236,8 @@ def curves(
             ("lip_gap_real", "real", {"color": REAL, "lw": 1.5}),
         )
         for name, label, style in styles:
+            if name not in values:
+                continue
             below.plot(seconds, values[name], label=label, **style)
         below.set_ylabel("lip gap / eye distance", color=INK)
         below.set_ylim(bottom=0)
@@ -265,11 +274,11 @@ class Comparison:
         width: a frame's width in pixels; frames under 256 are enlarged by a whole factor.
         height: a frame's height in pixels.
         fps: frames a second.
-        audio: (samples, rate).
+        audio: (samples, rate), or None.
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, fps: float, audio: tuple[np.ndarray, int]
+        self, path: Path, width: int, height: int, fps: float, audio: tuple[np.ndarray, int] | None
     ) -> None:
         import cv2
 

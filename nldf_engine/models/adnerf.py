@@ -13,11 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine import ops
-from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
+from nldf_engine.models.conditions import ConditionConfig, encode_frames, make_encoder
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.rendering.volume import sample_lengths, stratified_distances
+
+# What a sparse rendering leaves out: rays of which the coarse pass sees less than half a step of a byte, and
+# samples where it gives no weight worth mentioning.
+UNSEEN_RAY = 0.5 / 255
+UNSEEN_SAMPLE = 2e-4
 
 
 @dataclass(frozen=True)
@@ -88,26 +93,33 @@ class RadianceMLP(nn.Module):
         self.rgb_linear = nn.Linear(half, 3)
         self.alpha_linear = nn.Linear(width, 1)
 
-    def forward(self, points: Tensor, views: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Colour and density of samples.
 
         Args:
             points: [F, N, S, 3], in units of the bounds' radius.
             views: [F, N, 3] unit directions.
             code: [F, C].
+            chosen: [n] numbers among the N S samples of one frame that are evaluated; the others are empty.
 
         Returns:
             rgb [F, N, S, 3] in [0, 1], density [F, N, S] per metre.
         """
         config = self.config
         frames, rays, samples, _ = points.shape
-        encoded = encode_frequencies(points.reshape(frames, rays * samples, 3), config.position_frequencies)
+        points = points.reshape(frames, rays * samples, 3)
+        if chosen is not None:
+            points = points[:, chosen]
+        count = frames * points.shape[1]
+        encoded = encode_frequencies(points, config.position_frequencies)
         hidden = encoded
         for i, layer in enumerate(self.pts_linears):
             if isinstance(layer, FrameLinear):
-                skip = hidden.view(frames, rays * samples, -1) if i else None
+                skip = hidden.view(frames, count // frames, -1) if i else None
                 hidden = layer(encoded, code, skip)
-                hidden = F.relu(hidden, inplace=True).view(frames * rays * samples, -1)
+                hidden = F.relu(hidden, inplace=True).view(count, -1)
             else:
                 hidden = F.relu(layer(hidden), inplace=True)
         raw = self.alpha_linear(hidden)[..., 0]
@@ -117,12 +129,20 @@ class RadianceMLP(nn.Module):
         bias: Tensor = self.views_linears[0].bias  # type: ignore[assignment]
         w_hidden, w_views = weight[:, : config.width], weight[:, config.width :]
         seen = F.linear(encode_frequencies(views, config.direction_frequencies), w_views, bias)
-        branch = F.linear(hidden, w_hidden).view(frames, rays, samples, -1) + seen[:, :, None]
-        branch = F.relu(branch, inplace=True).view(frames * rays * samples, -1)
+        branch = F.linear(hidden, w_hidden)
+        if chosen is None:
+            branch = (branch.view(frames, rays, samples, -1) + seen[:, :, None]).view(count, -1)
+        else:
+            branch = branch + seen[0].index_select(0, chosen // samples)
+        branch = F.relu(branch, inplace=True)
         for layer in self.views_linears[1:]:
             branch = F.relu(layer(branch), inplace=True)
         rgb = torch.sigmoid(self.rgb_linear(branch))
-        return rgb.view(frames, rays, samples, 3), config.density_scale * density.view(frames, rays, samples)
+        density = config.density_scale * density
+        if chosen is not None:
+            rgb = rgb.new_zeros(rays * samples, 3).index_copy_(0, chosen, rgb)
+            density = density.new_zeros(rays * samples).index_copy_(0, chosen, density)
+        return rgb.view(frames, rays, samples, 3), density.view(frames, rays, samples)
 
 
 class RadianceField(nn.Module):
@@ -131,6 +151,9 @@ class RadianceField(nn.Module):
     The paper puts the background's pixel into a last sample of infinite length. That sample receives
     what transmittance is left, so here it is the opacity that is returned: any background can stand
     behind it afterwards.
+
+    Where `sparse` is set, the fine pass of a frame leaves out what its coarse pass has found empty or hidden:
+    whole rays, and samples of others. Off, every sample of every ray is evaluated, as in the paper.
     """
 
     system = "adnerf"
@@ -139,10 +162,11 @@ class RadianceField(nn.Module):
     def __init__(self, config: RadianceFieldConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = FrameEncoder(config.conditions)
+        self.encoder = make_encoder(config.conditions)
         self.coarse = RadianceMLP(config)
         self.fine = RadianceMLP(config)
         self.backend = "native"
+        self.sparse = False
 
     @property
     def samples_per_ray(self) -> int:
@@ -151,15 +175,16 @@ class RadianceField(nn.Module):
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` of a clip (all where None)."""
-        return self.encoder(conditions, index)
+        return encode_frames(self.encoder, conditions, index)
 
     def _pass(
-        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int
-    ) -> tuple[RayColors, Tensor]:
+        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int,
+        chosen: Tensor | None = None,
+    ) -> tuple[RayColors, Tensor]:  # fmt: skip
         frames, count, _ = rays.origins.shape
         t = distances.view(frames, count, -1, 1)
         points = (rays.origins[:, :, None] + t * rays.directions[:, :, None]) / self.config.bounds.radius
-        rgb, sigma = network(points, rays.directions, code)
+        rgb, sigma = network(points, rays.directions, code, chosen)
         samples = distances.shape[1]
         colors, opacity, weights = ops.composite_segments(
             sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
@@ -182,7 +207,37 @@ class RadianceField(nn.Module):
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
         """The fine pass, without random sampling."""
+        if self.sparse and len(rays.origins) == 1 and not torch.is_grad_enabled():
+            return self._sparse(rays, code)
         return self.passes(rays, code)[0]
+
+    def _sparse(self, rays: Rays, code: Tensor) -> RayColors:
+        """The fine pass of one frame's rays, of those samples alone that may be seen."""
+        config, bounds, count = self.config, self.config.bounds, rays.origins.shape[1]
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, False)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        colors = coarse.segments.new_zeros(count, config.segments, 3)
+        opacity = coarse.opacity.new_zeros(count)
+        hit = self._chosen(coarse.opacity[0] > UNSEEN_RAY)
+        if len(hit):
+            kept = Rays(rays.origins.index_select(1, hit), rays.directions.index_select(1, hit))
+            weights = weights.index_select(0, hit)
+            merged = ops.resample(
+                distances.index_select(0, hit), weights, config.fine, None, backend=self.backend
+            )
+            # What a sample may weigh, by the coarse samples of its stratum and of those beside it.
+            near = F.max_pool1d(weights[None], 3, 1, 1)[0]
+            stratum = (merged - bounds.near) * (config.coarse / (bounds.far - bounds.near))
+            seen = near.gather(1, stratum.long().clamp_(0, config.coarse - 1)) > UNSEEN_SAMPLE
+            fine, _ = self._pass(self.fine, kept, code, merged, config.segments, self._chosen(seen.view(-1)))
+            colors.index_copy_(0, hit, fine.segments[0])
+            opacity.index_copy_(0, hit, fine.opacity[0])
+        return RayColors(colors[None], opacity[None])
+
+    def _chosen(self, mask: Tensor) -> Tensor:
+        """[n] int64 places where a mask [N] holds; on CUDA their number is waited for."""
+        order, count = ops.compact_rays(mask, backend=self.backend)
+        return order[: int(count)].long()
 
     @property
     def macs(self) -> int:

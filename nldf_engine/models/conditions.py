@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nldf_engine.models.motion import MotionEncoder
 from nldf_engine.nn.audio import AudioEncoder
+from nldf_engine.nn.pose import PoseEncoder, pose_dim
 from nldf_engine.nn.speech import REACH
 from nldf_engine.rendering.fields import Conditions
 
@@ -28,6 +29,8 @@ class ConditionConfig:
         eyes: condition on eye openness as well.
         motion: K, motion codes that drive the mouth in the audio code's place (`models.motion`); 0 for
             the papers' audio net and attention.
+        head_pose: for a field that does not move with the head (AD-NeRF 3.4): L of the encoded pose that
+            stands behind the head's code. 0 for the head's own field.
     """
 
     audio_dim: int = 29
@@ -36,11 +39,13 @@ class ConditionConfig:
     attention_frames: int = 8
     eyes: bool = True
     motion: int = 0
+    head_pose: int = 0
 
     @property
     def code_dim(self) -> int:
         """Size of the whole code."""
-        return (self.motion or self.audio_code) + int(self.eyes)
+        pose = pose_dim(self.head_pose) if self.head_pose else 0
+        return (self.motion or self.audio_code) + int(self.eyes) + pose
 
 
 class FrameEncoder(nn.Module):
@@ -94,3 +99,21 @@ class FrameEncoder(nn.Module):
     def scale_eyes(eyes: Tensor) -> Tensor:
         """Eye openness as the code holds it."""
         return EYES_SCALE * eyes
+
+
+def make_encoder(config: ConditionConfig) -> FrameEncoder | PoseEncoder:
+    """What makes a field's codes: of speech and eyes, or for a torso of the head's code and pose."""
+    return PoseEncoder(config.head_pose) if config.head_pose else FrameEncoder(config)
+
+
+def encode_frames(
+    encoder: FrameEncoder | PoseEncoder, conditions: Conditions, index: Tensor | None
+) -> Tensor:
+    """[N, C] codes of the frames `index` of a clip (all where None).
+
+    Raises:
+        TypeError: the field is no head's: its codes are made of the head's.
+    """
+    if isinstance(encoder, PoseEncoder):
+        raise TypeError("encode_frames: this field takes the head's code and pose, by `encoder(code, poses)`")
+    return encoder(conditions, index)

@@ -18,7 +18,7 @@ from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.nn.grid import GridEncoding
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
-from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, planes
+from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, planes, shade_lines
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 
 # How far the warp net moves a point for an output of one, in units of the planes' box.
@@ -176,16 +176,38 @@ class GridLightField(PlanesModule):
             return RayColors(*out)
         return self._layers(rays, inputs)
 
+    def of_chosen(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
+        """Segment colours [N, M, 3] and opacity [N] of some of the rays [F, P] under codes [F, C].
+
+        On the CPU this is one operation with gradients, `ops.shade_lines`, where frames have rays enough.
+
+        Args:
+            rays: a frame has one camera position.
+            code: of the frames.
+            chosen: [N] numbers of rays out of F * P, increasing.
+        """
+        frames, count, _ = rays.origins.shape
+        origins, directions = rays.origins.flatten(0, 1), rays.directions.flatten(0, 1)
+        if not self.on_cpu(origins, code) or len(chosen) < FEWEST_RAYS * frames:
+            seen = self(Rays(origins[chosen, None], directions[chosen, None]), code[chosen // count])
+            return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+        inputs = self.frame_inputs(rays.origins[:, 0], code)
+        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+        starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
+        lines = torch.cat(self._lines(origins, directions), 1).index_select(0, chosen)
+        return RayColors(*shade_lines(lines, starts, *biases, self.planes_network()))
+
+    def _lines(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Rays [N, 3] as start and slope [N, 2]: unit coordinates of a plane z are start + z * slope."""
+        size = self.box[2:] - self.box[:2]
+        slope = directions[:, :2] / directions[:, 2:]
+        return (origins[:, :2] - origins[:, 2:] * slope - self.box[:2]) / size, slope / size
+
     def _layers(self, rays: Rays, inputs: Tensor) -> RayColors:
         """The same by torch's layers, with gradients."""
         frames, count, _ = rays.origins.shape
         planes = self.config.planes
-        # Unit coordinates of a plane z are start + z * slope: two divisions a ray, whatever M is.
-        size = self.box[2:] - self.box[:2]
-        slope = rays.directions[..., :2] / rays.directions[..., 2:]
-        start = (rays.origins[..., :2] - rays.origins[..., 2:] * slope - self.box[:2]) / size
-        start, slope = start.reshape(-1, 2), (slope / size).reshape(-1, 2)
-
+        start, slope = self._lines(rays.origins.flatten(0, 1), rays.directions.flatten(0, 1))
         middle = start + sum(planes) / len(planes) * slope
         seen = torch.cat([self.warp_grid(middle, backend=self.backend), 2 * middle - 1], 1)
         hidden = F.relu(

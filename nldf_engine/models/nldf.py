@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nldf_engine.models.conditions import ConditionConfig, FrameEncoder
+from nldf_engine.models.conditions import ConditionConfig, encode_frames, make_encoder
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.beams import BeamEncoding
@@ -54,7 +54,7 @@ class LightField(nn.Module):
     def __init__(self, config: LightFieldConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = FrameEncoder(config.conditions)
+        self.encoder = make_encoder(config.conditions)
         code = config.conditions.code_dim
         beam = frequency_dim(3 * config.points, config.frequencies)
         self.network = ResMLP(beam + code, 3 * config.segments + 1, config.width, config.depth, code)
@@ -62,7 +62,7 @@ class LightField(nn.Module):
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` of a clip (all where None)."""
-        return self.encoder(conditions, index)
+        return encode_frames(self.encoder, conditions, index)
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
         """Segment colours and opacity of rays [F, P] under codes [F, C]."""

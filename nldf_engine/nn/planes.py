@@ -28,17 +28,24 @@ class PlanesModule(nn.Module):
     def fusable(self, *inputs: Tensor) -> bool:
         """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
         where `precision` is "fp16" and the kernels are there and take the sizes."""
-        parameters = list(self.parameters())
-        recording = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
-        if recording or not native.use_native("planes", self.backend):
+        tensors = (*inputs, *self.parameters())
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return False
-        device = parameters[0].device
-        if any(t.device != device or t.dtype != torch.float32 for t in (*inputs, *parameters)):
-            return False
-        return device.type == "cpu" or (self.precision == "fp16" and self._on_cuda(device))
+        return self.on_cpu(*inputs) or self._on_cuda(*inputs)
 
-    def _on_cuda(self, device: torch.device) -> bool:
-        if device.type != "cuda" or not native.backends()["cuda"] or fits_planes_half(self.planes_network()):
+    def on_cpu(self, *inputs: Tensor) -> bool:
+        """Whether everything is where the fused operations run, and these are not switched off."""
+        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *self.parameters()))
+        return fits and native.use_native("planes", self.backend)
+
+    def _on_cuda(self, *inputs: Tensor) -> bool:
+        tensors = (*inputs, *self.parameters())
+        device = tensors[-1].device
+        if device.type != "cuda" or self.precision != "fp16" or not native.use_native("planes", self.backend):
+            return False
+        if any(t.device != device or t.dtype != torch.float32 for t in tensors):
+            return False
+        if not native.backends()["cuda"] or fits_planes_half(self.planes_network()):
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
 

@@ -11,6 +11,7 @@ from nldf_engine.ops import reference
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import GridSpec, encode_grid
+from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.planes import PackedPlanes, PlanesNetwork, pack_planes, planes
 from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
@@ -41,4 +42,5 @@ __all__ = [
     "render_portrait",
     "resample",
     "resmlp",
+    "shade_lines",
 ]

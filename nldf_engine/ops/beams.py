@@ -77,13 +77,10 @@ native.register(
 
 class _Beams(torch.autograd.Function):
     @staticmethod
-    def forward(origins: Tensor, directions: Tensor, pad_to: int, *numbers: float) -> Tensor:
+    def forward(ctx: Any, origins: Tensor, directions: Tensor, pad_to: int, *numbers: float) -> Tensor:
+        ctx.save_for_backward(origins, directions)
+        ctx.numbers = numbers
         return torch.ops.nldf.beams(origins, directions, *numbers, pad_to)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.numbers = inputs[3:]
 
     @staticmethod
     @once_differentiable

@@ -198,14 +198,11 @@ native.register(
 class _Grid(torch.autograd.Function):
     @staticmethod
     def forward(
-        x: Tensor, table: Tensor, resolutions: Sequence[int], log2_table: int, smooth: bool
+        ctx: Any, x: Tensor, table: Tensor, resolutions: Sequence[int], log2_table: int, smooth: bool
     ) -> Tensor:
+        ctx.save_for_backward(x, table)
+        ctx.spec = (resolutions, log2_table, smooth)
         return torch.ops.nldf.grid(x, table, resolutions, log2_table, smooth)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.spec = inputs[2:]
 
     @staticmethod
     @once_differentiable

@@ -115,21 +115,26 @@ def launch(
     """
     like = next(value for value in inputs.values() if value is not None)
     kernel = _kernel(name, like)
-    held = {key: None if value is None else value.contiguous() for key, value in inputs.items()}
-    addresses = {}
-    for key, value in [*held.items(), *outputs.items()]:
-        dtype = dtypes.get(key, like.dtype)
-        if value is not None and (value.dtype != dtype or value.device != like.device):
-            raise TypeError(
-                f"{name}: {key} must be {dtype} on {like.device}, got {value.dtype} on {value.device}"
-            )
-        addresses[key] = 0 if value is None else value.data_ptr()
-    if like.device.type == "cuda":
-        device = like.device.index
-        stream = torch.cuda.current_stream(like.device).cuda_stream
-    else:
-        device, stream = 0, 0
-    kernel(**addresses, **sizes, threads=torch.get_num_threads(), device=device, stream=stream)
+    usual, device = like.dtype, like.device
+    held = []  # copies live until the kernel has been launched
+    for tensors in (inputs, outputs):
+        for key, value in tensors.items():
+            if value is None:
+                sizes[key] = 0
+                continue
+            dtype = dtypes.get(key, usual)
+            if value.dtype is not dtype or value.device != device:
+                raise TypeError(
+                    f"{name}: {key} must be {dtype} on {device}, got {value.dtype} on {value.device}"
+                )
+            if tensors is inputs and not value.is_contiguous():
+                value = value.contiguous()
+                held.append(value)
+            sizes[key] = value.data_ptr()
+    index, stream = 0, 0
+    if like.is_cuda:
+        index, stream = device.index, torch.cuda.current_stream(device).cuda_stream
+    kernel(**sizes, threads=torch.get_num_threads(), device=index, stream=stream)
 
 
 def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:

@@ -69,12 +69,9 @@ native.register(
 
 class _Rays(torch.autograd.Function):
     @staticmethod
-    def forward(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(pose, intrinsics, pixels)
         return torch.ops.nldf.rays(pose, intrinsics, pixels)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable

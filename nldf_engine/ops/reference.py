@@ -148,29 +148,40 @@ def planes_reference(
 ) -> tuple[Tensor, Tensor]:
     """Twin of `ops.planes`: origins, directions [F, P, 3] to segments [F, P, M, 3] and opacity [F, P]."""
     frames, count, _ = origins.shape
-    depths, low, size = network.depths, network.box[:2], network.box[2:] - network.box[:2]
+    low, size = network.box[:2], network.box[2:] - network.box[:2]
     slope = directions[..., :2] / directions[..., 2:]
-    start = ((origins[..., :2] - origins[..., 2:] * slope - low) / size).reshape(-1, 2)
-    slope = (slope / size).reshape(-1, 2)
+    start = (origins[..., :2] - origins[..., 2:] * slope - low) / size
+    lines = torch.cat([start, slope / size], -1).reshape(-1, 4)
+    starts = [count * frame for frame in range(frames + 1)]
+    segments, opacity = lines_reference(lines, starts, warp_bias, bias, network)
+    return segments.view(frames, count, len(network.depths), 3), opacity.view(frames, count)
+
+
+def lines_reference(
+    lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+) -> tuple[Tensor, Tensor]:
+    """Twin of `ops.shade_lines`: lines [N, 4] to segments [N, M, 3] and opacity [N]."""
+    depths, start, slope = network.depths, lines[:, :2], lines[:, 2:]
+    counts = torch.tensor(starts, device=lines.device).diff()
+    frame = torch.arange(len(bias), device=lines.device).repeat_interleave(counts)
     middle = start + sum(depths) / len(depths) * slope
     seen = torch.cat([grid_reference(middle, network.warp_table, network.warp_spec), 2 * middle - 1], 1)
-    warp = _layers_reference(seen, warp_bias, network.warp_layers)
+    warp = _layers_reference(seen, warp_bias[frame], network.warp_layers)
     parts = [
         grid_reference(
             start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec
         )
         for i, (z, table) in enumerate(zip(depths, network.tables, strict=True))
     ]
-    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias, network.layers)
+    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias[frame], network.layers)
     opacity = torch.sigmoid(network.opacity_slope * out[:, -1:])
     segments = (out[:, :-1] + 0.5 / len(depths)) * opacity
-    return segments.view(frames, count, len(depths), 3), opacity.view(frames, count)
+    return segments.view(len(lines), len(depths), 3), opacity[:, 0]
 
 
-def _layers_reference(x: Tensor, frame_bias: Tensor, layers: Sequence[Linear]) -> Tensor:
-    """x [F * P, in] through layers; the first one's bias [F, W] is the frame's."""
-    first = (x @ layers[0][0].t()).view(len(frame_bias), -1, frame_bias.shape[1]) + frame_bias[:, None]
-    hidden = F.relu(first).flatten(0, 1)
+def _layers_reference(x: Tensor, first_bias: Tensor, layers: Sequence[Linear]) -> Tensor:
+    """x [N, in] through layers; the first one's bias [N, W] is the line's."""
+    hidden = F.relu(x @ layers[0][0].t() + first_bias)
     for weight, bias in layers[1:-1]:
         hidden = F.relu(F.linear(hidden, weight, bias))
     return F.linear(hidden, *layers[-1])

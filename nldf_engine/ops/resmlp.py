@@ -173,13 +173,10 @@ class _Resmlp(torch.autograd.Function):
     """Takes x, frame_bias, head, tail, tail_bias, then the body's weights and its biases."""
 
     @staticmethod
-    def forward(packed: PackedResmlp, x: Tensor, frame_bias: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, packed: PackedResmlp, x: Tensor, frame_bias: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.packed = packed
+        ctx.save_for_backward(x, frame_bias, *parameters)
         return _run(x, frame_bias, packed)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.packed = inputs[0]
-        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     @once_differentiable

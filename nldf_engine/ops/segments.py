@@ -97,15 +97,13 @@ native.register(
 class _Segments(torch.autograd.Function):
     @staticmethod
     def forward(
-        sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
+        ctx: Any, sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
         background: Tensor | None, distances: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        return torch.ops.nldf.segments(sigma, rgb, delta, segments, weights, background, distances)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:3], *inputs[5:])
+        output = torch.ops.nldf.segments(sigma, rgb, delta, segments, weights, background, distances)
+        ctx.save_for_backward(sigma, rgb, delta, background, distances)
         ctx.mark_non_differentiable(output[2])
+        return output
 
     @staticmethod
     @once_differentiable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,36 +11,10 @@ from nldf_engine import ops
 from nldf_engine.base.timing import stage
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.rendering.cameras import Camera
-from nldf_engine.rendering.fields import Field, Rays
+from nldf_engine.rendering.fields import Field
+from nldf_engine.rendering.layer import Layer, ask_field, frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoMotion
-
-# Network evaluations at once: enough for the matrix products, few enough to stay near the cache.
-EVALUATIONS = {"cpu": 8192, "cuda": 1 << 19}
-FEWEST_RAYS = 64
-
-
-def chunk_rays(field: Field, device: torch.device) -> int:
-    """How many rays to give a field at once on a device."""
-    return max(FEWEST_RAYS, EVALUATIONS.get(device.type, 8192) // field.samples_per_ray)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A picture with opacity: premultiplied color [H, W, 3] and alpha [H, W], float32 in [0, 1]."""
-
-    color: Tensor
-    alpha: Tensor
-
-    def over(self, under: Tensor) -> Tensor:
-        """[H, W, 3]: this layer before an opaque picture."""
-        return self.color + (1 - self.alpha[..., None]) * under
-
-
-def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "native") -> Rays:
-    """Rays through `pixels` [F, P, 2] (x, y in pixels) of frames with `pose` [F, 4, 4]."""
-    intrinsics = camera.intrinsics(pose.device).expand(len(pose), 4).contiguous()
-    return Rays(*ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend))
 
 
 class Portrait(nn.Module):
@@ -58,12 +31,12 @@ class Portrait(nn.Module):
         self.field = field
         self.region = region
         self.torso = torso
-        self._grids: dict[tuple[Camera, str], Tensor] = {}
+        self._grids: dict[tuple[int, int, str], Tensor] = {}
         self._half_size: tuple[object, float] | None = None
 
     def pixels(self, camera: Camera) -> Tensor:
-        """[H*W, 2] pixel centres, made once for a camera."""
-        key = (camera, str(self.region.occupancy.device))
+        """[H*W, 2] pixel centres, made once for a size."""
+        key = (camera.width, camera.height, str(self.region.occupancy.device))
         if key not in self._grids:
             self._grids = {key: camera.pixels(self.region.occupancy.device)}
         return self._grids[key]
@@ -75,20 +48,9 @@ class Portrait(nn.Module):
 
         On CUDA the number of rays that meet the head is waited for.
         """
-        chunk = chunk or chunk_rays(self.field, pose.device)
         with stage("rays"):
             rays = frame_rays(camera, pose[None], self.pixels(camera)[None], backend)
-            order, count = ops.compact_rays(
-                self.region.select(rays.origins[0], rays.directions[0]), backend=backend
-            )
-            chosen = order[: int(count)]
-            kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
-        if not len(chosen):
-            return order, pose.new_zeros(0, 3), pose.new_zeros(0)
-        with stage("network"):
-            parts = [self.field(part, code[None]) for part in kept.chunks(chunk)]
-            color = torch.cat([part.color[0] for part in parts])
-            return order, color, torch.cat([part.opacity[0] for part in parts])
+        return ask_field(self.field, self.region, rays, code, backend, chunk)
 
     @torch.no_grad()
     def head(
@@ -104,25 +66,29 @@ class Portrait(nn.Module):
             color, alpha = ops.composite_rays(colors, opacity, order, behind, backend=backend)
         return Layer(color.view(camera.height, camera.width, 3), alpha.view(camera.height, camera.width))
 
-    def behind(self, camera: Camera, motion: Tensor, pose: Tensor) -> Layer:
-        """The torso's layer under `motion` [2, 3] and `pose` [4, 4]; empty where the avatar has no torso."""
+    def behind(self, camera: Camera, motion: Tensor, pose: Tensor, code: Tensor | None = None) -> Layer:
+        """The torso's layer under `motion` [2, 3] and `pose` [4, 4]; empty where the avatar has no torso.
+
+        `code` [C] is the head's; only a torso that is a field asks for it.
+        """
         if not self.torso.shows():
             empty = motion.new_zeros(camera.height, camera.width)
             return Layer(empty[..., None].expand(-1, -1, 3), empty)
-        points = self.pixels(camera)[None] / camera.width
-        color, alpha = self.torso.sample(points, motion[None], pose[None])
+        color, alpha = self.torso.draw(self.pixels(camera) / camera.width, motion, pose, code)
         shape = (camera.height, camera.width)
-        return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
+        return Layer(color.view(*shape, 3), alpha.view(shape))
 
     @torch.no_grad()
     def layer(
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor,
         backend: str = "native", chunk: int | None = None,
     ) -> Layer:  # fmt: skip
-        """Head over torso, for any background; rendering only, no gradient flows."""
-        with stage("composite"):
-            torso = self.behind(camera, motion, pose)
-        return self.head(camera, pose, code, backend, chunk, torso)
+        """Head over torso, or torso over head where it asks for that; rendering only, no gradient flows."""
+        torso = self.behind(camera, motion, pose, code)
+        if not self.torso.in_front:
+            return self.head(camera, pose, code, backend, chunk, torso)
+        head = self.head(camera, pose, code, backend, chunk)
+        return Layer(torso.over(head.color), torso.alpha + (1 - torso.alpha) * head.alpha)
 
     @torch.no_grad()
     def picture(
@@ -170,7 +136,13 @@ class Portrait(nn.Module):
         self, camera: Camera, pose: Tensor, code: Tensor, motion: Tensor, background: Tensor,
         backend: str, out: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """[H, W, 3] float32, in `out` where given: `layer(...).over(background)`, without making a layer."""
+        """[H, W, 3] float32, in `out` where given: `layer(...).over(background)`.
+
+        Before a plate, a layer of its own is not made on the way.
+        """
+        if not self.torso.sampled:
+            picture = self.layer(camera, pose, code, motion, backend).over(background)
+            return picture if out is None else out.copy_(picture)
         order, color, opacity = self._seen(camera, pose, code, backend, None)
         with stage("composite"):
             picture = torch.empty_like(background) if out is None else out

@@ -43,7 +43,7 @@ class HeadRegion(nn.Module):
     def select(self, origins: Tensor, directions: Tensor) -> Tensor:
         """[...] bool: which rays may meet the head. Takes [..., 3] origins and directions."""
         cells, inside = self._cells(plane_points(origins, directions))
-        return inside & (self.occupancy.reshape(-1)[cells] > 0)
+        return inside & (self.occupancy.view(-1).take(cells) > 0)
 
     def points(self) -> Tensor:
         """[N, 2] metres: the corners of all marked cells."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine.base.timing import stage
+
 POSE_FEATURES = 7
 
 
@@ -63,6 +65,16 @@ class TorsoMotion(nn.Module):
         self._seen: tuple[Tensor, int, bool] | None = None
         self.backend = "native"
 
+    @property
+    def in_front(self) -> bool:
+        """Whether the torso stands before the head; else the head stands before it."""
+        return False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether `sample` gives its colours at any points; a field is drawn by `draw` alone."""
+        return True
+
     def shows(self) -> bool:
         """Whether there is a torso; read back from the device once, not at every frame."""
         flag = self.present
@@ -106,6 +118,24 @@ class TorsoMotion(nn.Module):
             color [F, P, 3] float32 and alpha [F, P] float32, not premultiplied.
         """
         raise NotImplementedError
+
+    def draw(
+        self, points: Tensor, motion: Tensor, pose: Tensor, code: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One frame's torso at `points` [P, 2], for rendering.
+
+        Args:
+            points: in units of the frame's width.
+            motion: [2, 3].
+            pose: [4, 4] camera to head.
+            code: [C], the head's; None where it is not a field.
+
+        Returns:
+            color [P, 3] float32 premultiplied, and alpha [P].
+        """
+        with stage("composite"):
+            color, alpha = self.sample(points[None], motion[None], pose[None])
+            return color[0] * alpha[0, :, None], alpha[0]
 
 
 class TorsoPlate(TorsoMotion):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nldf_engine.nn.grid import GridEncoding
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.nn.planes import PlanesModule
-from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart
+from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
+from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
 from nldf_engine.rendering.torso import POSE_FEATURES, TorsoMotion, TorsoPlate, pose_features
 
 MOTION_NUMBERS = 6
@@ -159,13 +159,33 @@ class TorsoLayer(TorsoMotion, PlanesModule):
         biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
         return PortraitPart(self.packed(), *biases, self.occupancy)
 
-    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """See `TorsoPlate.sample`. Gradients flow to the parameters."""
-        frames, count, _ = points.shape
+    def _occupied(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """[F * N, 2] unit coordinates of points [F, N, 2], and the numbers of those in occupied cells."""
         size = self.box[2:] - self.box[:2]
         unit = ((self.on_plate(points, motion) - self.box[:2]) / size).flatten(0, 1)
         cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
-        chosen = self.occupancy.view(-1)[cells[:, 1] * OCCUPANCY + cells[:, 0]].nonzero()[:, 0]
+        return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]).nonzero()[:, 0]
+
+    def premultiplied(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sample`, but colours times opacity: on the CPU one operation with gradients."""
+        frames, count, _ = points.shape
+        unit, chosen = self._occupied(points, motion)
+        if not self.on_cpu(points, motion, poses) or len(chosen) < FEWEST_RAYS * frames:
+            color, alpha = self.sample(points, motion, poses)
+            return color * alpha[..., None], alpha
+        inputs = self._inputs(motion, poses)
+        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+        starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
+        lines = F.pad(unit.index_select(0, chosen), (0, 2))  # a point is a line without slope
+        segments, opacity = shade_lines(lines, starts, *biases, self.planes_network())
+        color = unit.new_zeros(frames * count, 3).index_copy(0, chosen, segments[:, 0])
+        alpha = unit.new_zeros(frames * count).index_copy(0, chosen, opacity)
+        return color.view(frames, count, 3), alpha.view(frames, count)
+
+    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TorsoPlate.sample`. Gradients flow to the parameters."""
+        frames, count, _ = points.shape
+        unit, chosen = self._occupied(points, motion)
         inputs = self._inputs(motion, poses)
         if frames == 1:  # in pieces that stay in the cache
             pieces = unit[chosen].split(PIECE.get(points.device.type, PIECE["cpu"]))

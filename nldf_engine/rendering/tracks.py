@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from nldf_engine.rendering.poses import check_poses, load_poses, load_torso
+from nldf_engine.rendering.rigid import head_numbers, poses_of, smooth_poses
+from nldf_engine.rendering.torso import smooth_motion
 
 LOOP_BLEND_FRAMES = 25
 
@@ -23,11 +25,14 @@ class Track:
         poses: [T, 4, 4] camera to head.
         eyes: [T] eye openness.
         torso: [T, 2, 3] motion of the torso, plate to frame, in units of the frame's width.
+        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where it is not seen
+            with the avatar's camera.
     """
 
     poses: Tensor
     eyes: Tensor
     torso: Tensor
+    views: Tensor | None = None
 
 
 def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
@@ -88,10 +93,21 @@ def _central(poses: Tensor) -> int:
     return int((place - place.median(0).values).square().sum(1).argmin())
 
 
+def recentred(poses: Tensor, onto: Tensor) -> Tensor:
+    """Poses [T, 4, 4] whose six head numbers (`rendering.rigid`) have the medians of `onto`'s [N, 4, 4].
+
+    Another camera's focal length is not known, so the distances' spread is kept and not their scale.
+    """
+    numbers = head_numbers(poses)
+    return poses_of(numbers + head_numbers(onto).median(0).values - numbers.median(0).values)
+
+
 def open_track(
     spec: str | Path | Tensor | np.ndarray | None,
     own: Track,
     predict: Callable[[Tensor], Tensor],
+    smooth: float = 0.0,
+    centred: bool = False,
 ) -> Callable[[Tensor], Track]:
     """The motion of the frames numbered [N], for a clip of any length.
 
@@ -102,12 +118,15 @@ def open_track(
             a dataset's is taken where its poses begin with the avatar's own.
         own: the avatar's own.
         predict: torso motion [T, 2, 3] of poses [T, 4, 4] that come without.
+        smooth: strength of `rendering.rigid.smooth_poses`, in frames; a tracked torso is smoothed alike.
+        centred: move poses that are not the avatar's own so that their median is that of its own.
 
     Raises:
         FileProblem: the file can't be used.
         ValueError: given poses are no rigid motions.
     """
-    looped = LoopedTrack.of(own)
+    calm = Track(smooth_poses(own.poses, smooth), own.eyes, smooth_motion(own.torso, smooth))
+    looped = LoopedTrack.of(calm)
     torso: Tensor | None = None
     if spec is None or (isinstance(spec, str) and spec == "track"):
         return looped.at
@@ -122,6 +141,11 @@ def open_track(
             torso = tracked if torch.equal(poses[:count], own.poses) else None
     else:
         poses = check_poses(torch.as_tensor(spec))
+    if centred and torso is None:
+        poses = recentred(poses, own.poses)
+    if smooth > 0:
+        poses = smooth_poses(poses, smooth)
+        torso = None if torso is None else smooth_motion(torso, smooth)
     given = LoopedTrack.of(Track(poses, torch.zeros(len(poses)), predict(poses) if torso is None else torso))
 
     def at(index: Tensor) -> Track:

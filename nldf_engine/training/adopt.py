@@ -14,13 +14,16 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.rendering.fields import Field
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.training.run import _default_motion
+from nldf_engine.rendering.torso_field import TorsoField
+from nldf_engine.training.parts import TorsoPart
+from nldf_engine.training.run import _default_motion, consent_for
 from nldf_engine.training.scene import TrainingScene
 
 
 def adopt(
-    field: Field, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any]
-) -> Avatar:
+    field: Field, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any],
+    torso: TorsoField | None = None,
+) -> Avatar:  # fmt: skip
     """An avatar about `field`, ready to render and to teach students on the same dataset.
 
     Args:
@@ -29,16 +32,23 @@ def adopt(
         frontend: what made its audio features.
         size: width of the avatar's pictures, pixels.
         origin: where the network comes from, for the provenance.
+        torso: a field of the torso that was trained from the view of the dataset's first training frame; the
+            plate of the dataset where None.
 
     Raises:
         FileProblem: the dataset has too few frames, or lacks the features.
     """
     scene = TrainingScene(dataset, size, frontend, torch.device("cpu"))
     portrait = Portrait(field, scene.region, scene.torso)
+    if torso is not None:
+        torso.place(scene.camera, scene.poses[dataset.info.splits["train"][0]], scene.torso)
+        portrait.torso = torso.eval()
+        TorsoPart(portrait, scene).mark_region()
     provenance = {
         "package": __version__, "torch": torch.__version__, "python": platform.python_version(),
         "dataset": dataset.hash(), "source": dataset.info.source, "imported": dict(origin),
     }  # fmt: skip
     return Avatar(
-        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance
-    )
+        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance,
+        consent=consent_for(dataset, None),
+    )  # fmt: skip

@@ -13,12 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nldf_engine.avatar import Avatar
 from nldf_engine.base.files import atomic_path
 from nldf_engine.base.progress import Bar
 from nldf_engine.rendering.fields import RayColors, Rays
-from nldf_engine.rendering.portrait import chunk_rays
-from nldf_engine.training.scene import TrainingScene
+from nldf_engine.rendering.layer import chunk_rays
+from nldf_engine.training.parts import Part, region_pixels
 
 
 class SegmentTargets:
@@ -51,24 +50,25 @@ class SegmentTargets:
 
 
 @torch.no_grad()
-def _teach(teacher: Avatar, scene: TrainingScene, frame: int, pixels: Tensor) -> RayColors:
-    rays = scene.rays(torch.tensor([frame]), pixels[None])
+def _teach(teacher: Part, frame: int, pixels: Tensor) -> RayColors:
+    scene, field = teacher.scene, teacher.field
+    rays = teacher.rays(torch.tensor([frame]), pixels[None])
     to = scene.device
     rays = Rays(rays.origins.to(to), rays.directions.to(to))
-    code = teacher.portrait.field.encode_frames(scene.conditions, torch.tensor([frame], device=to))
-    field = teacher.portrait.field
+    code = teacher.codes(scene.conditions, torch.tensor([frame], device=to))
     return RayColors.join([field(part, code) for part in rays.chunks(chunk_rays(field, to))])
 
 
-def segment_targets(teacher: Avatar, scene: TrainingScene, count: int, cache: Path) -> SegmentTargets:
-    """The teacher's targets for `count` frames evenly spread over the training part.
+def segment_targets(teacher: Part, count: int, cache: Path) -> SegmentTargets:
+    """The targets of a teacher's head or torso for `count` frames evenly spread over the training part.
 
     Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run goes
-    on where it was. What is found there is taken as it is: a folder belongs to one teacher, dataset and
-    size.
+    on where it was. What is found there is taken as it is: a folder belongs to one part of one teacher, and
+    to one dataset and size.
     """
+    scene = teacher.scene
     chosen = scene.fit[torch.linspace(0, len(scene.fit) - 1, min(count, len(scene.fit))).long()].unique()
-    teacher.portrait.to(scene.device).eval()
+    teacher.field.to(scene.device).eval()
     pixels, segments, opacity = [], [], []
     cache.mkdir(parents=True, exist_ok=True)
     with Bar("teach: segment colours", len(chosen), "frame") as bar:
@@ -76,8 +76,8 @@ def segment_targets(teacher: Avatar, scene: TrainingScene, count: int, cache: Pa
             path = cache / f"{frame:06d}.safetensors"
             entry = _cached(path)
             if entry is None:
-                where = scene.region_pixels(frame)
-                seen = _teach(teacher, scene, frame, where)
+                where = region_pixels(teacher, frame)
+                seen = _teach(teacher, frame, where)
                 entry = {
                     "pixels": where,
                     "segments": seen.segments[0].half().cpu().contiguous(),

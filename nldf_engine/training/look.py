@@ -11,8 +11,9 @@ from nldf_engine.models.nldf import LightField
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.corrections import FrameCorrections
+from nldf_engine.training.parts import Part, ask
 from nldf_engine.training.presets import Recipe
-from nldf_engine.training.scene import Batch, TrainingScene
+from nldf_engine.training.scene import Batch
 
 # Beside the whole speaker's mask, head and torso are told apart by this share of its weight; the neck, which
 # lies between them, may be in either.
@@ -44,41 +45,38 @@ class Look:
     """A batch's colours as the portrait gives them, and how they and the opacity differ from the video.
 
     Args:
-        model: the light field.
-        scene: the training video.
+        part: the light field and what it sees.
         recipe: its noise, shares and weights.
         torso: the layer that is learned along, or None.
     """
 
-    def __init__(
-        self, model: LightField | GridLightField, scene: TrainingScene, recipe: Recipe,
-        torso: TorsoLayer | None,
-    ) -> None:  # fmt: skip
-        self.model, self.scene, self.recipe, self.torso = model, scene, recipe, torso
+    def __init__(self, part: Part, recipe: Recipe, torso: TorsoLayer | None) -> None:
+        self.part, self.scene, self.recipe, self.torso = part, part.scene, recipe, torso
+        self.model: LightField | GridLightField = part.field
+        scene = part.scene
         self.corrections: FrameCorrections | None = None
         if recipe.correction:
-            radius = model.config.bounds.radius
+            radius = self.model.config.bounds.radius
             self.corrections = FrameCorrections(len(scene.poses), scene.fit, radius).to(scene.device)
 
     def __call__(self, batch: Batch, code: Tensor) -> tuple[RayColors, Tensor, Tensor]:
-        """The head's colours, the error [F, P, 3] of the pixel, and the opacity's mean weighted error."""
+        """The field's colours, the error [F, P, 3] of the pixel, and the opacity's mean weighted error."""
         rays = jitter_rays(batch.rays, self.recipe.ray_jitter) if self.recipe.ray_jitter else batch.rays
         if self.corrections is not None:
             rays = self.corrections.move(rays, batch.frames)
         seen = self._culled(rays, code)
         if self.torso is None:
-            return seen, seen.over(batch.behind) - batch.target, self._weighted(seen.opacity, batch.mask)
+            return seen, batch.error(seen), self._weighted(batch.mask_error(seen.opacity), batch.mask)
         color, alpha = self._torso(batch, self.torso)
-        behind = batch.behind + alpha[..., None] * (color - batch.behind)
+        behind = color + (1 - alpha)[..., None] * batch.behind
         both = 1 - (1 - seen.opacity) * (1 - alpha)
         speaker = (batch.labels != LABELS["background"]).float()
         apart = (batch.labels == LABELS["head"]) | (batch.labels == LABELS["torso"])
         parts = ((seen.opacity - batch.mask).square() * apart).mean()
-        opacity = self._weighted(both, speaker) + PARTS_WEIGHT * parts
+        opacity = self._weighted((both - speaker).square(), speaker) + PARTS_WEIGHT * parts
         return seen, seen.over(behind) - batch.target, opacity
 
-    def _weighted(self, opacity: Tensor, mask: Tensor) -> Tensor:
-        error = (opacity - mask).square()
+    def _weighted(self, error: Tensor, mask: Tensor) -> Tensor:
         if self.recipe.outside_weight != 1:
             error = error * torch.where(mask > 0, 1.0, self.recipe.outside_weight)
         return error.mean()
@@ -87,21 +85,13 @@ class Look:
         """The field where rays may meet the head; nothing elsewhere. Batches of head rays are taken whole."""
         if not self.recipe.person_share and not self.recipe.frame_share:
             return self.model(rays, code)
-        frames, count, _ = rays.origins.shape
-        with torch.no_grad():
-            chosen = self.scene.region.select(rays.origins, rays.directions).view(-1).nonzero()[:, 0]
-        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
-        seen = self.model(kept, code[chosen // count])
-        segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[2:])
-        opacity = seen.opacity.new_zeros(frames * count)
-        segments = segments.index_copy(0, chosen, seen.segments[:, 0])
-        opacity = opacity.index_copy(0, chosen, seen.opacity[:, 0])
-        return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
+        return ask(self.model, self.part.region, rays, code)
 
     def _torso(self, batch: Batch, torso: TorsoLayer) -> tuple[Tensor, Tensor]:
+        """The torso's colours, times their opacity, and the opacity."""
         scene = self.scene
         frames = batch.frames.cpu()
-        points = scene.pixels[batch.pixels.cpu()].to(scene.device) / scene.camera.width
-        return torso.sample(
+        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        return torso.premultiplied(
             points, scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.look import Look
+from nldf_engine.training.parts import HeadPart, Part, TorsoPart
 from nldf_engine.training.pool import ActivePool
 from nldf_engine.training.presets import Recipe
 from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import Batch, TrainingScene
+from nldf_engine.training.scene import Batch
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,14 @@ def squared(error: Tensor) -> Tensor:
 class _Sampler:
     """Draws a step's frames and rays, and the codes that go with them."""
 
-    def __init__(self, scene: TrainingScene, recipe: Recipe) -> None:
-        self.scene, self.recipe = scene, recipe
+    def __init__(self, part: Part, recipe: Recipe) -> None:
+        self.part, self.scene, self.recipe = part, part.scene, recipe
 
-    def draw(self, first: Tensor | None = None) -> Batch:
-        """A batch of `recipe.frames` frames; `first` is a set of which half of them are taken."""
+    def draw(self, first: Tensor | None = None) -> tuple[Batch, Tensor]:
+        """A batch of `recipe.frames` frames and their codes [F, C].
+
+        `first` is a set of which half of the frames are taken.
+        """
         recipe = self.recipe
         fit = self.scene.fit
         frames = fit[torch.randint(len(fit), (recipe.frames,))]
@@ -74,7 +78,14 @@ class _Sampler:
         shares = Shares(
             recipe.face_share, recipe.mouth_share, recipe.eyes_share, recipe.person_share, recipe.frame_share
         )
-        return self.scene.sample(frames, max(1, recipe.rays // recipe.frames), shares)
+        pixels = self.part.draw(frames, max(1, recipe.rays // recipe.frames), shares)
+        code = self.codes(frames)
+        return self.part.batch(frames, pixels, code), code
+
+    def codes(self, frames: Tensor) -> Tensor:
+        """[F, C] codes of frames [F], with the recipe's noise."""
+        neighbours = self.part.field.config.conditions.attention_frames
+        return self.part.codes(self.conditions(frames, neighbours), frames.to(self.scene.device))
 
     def conditions(self, frames: Tensor, neighbours: int) -> Conditions:
         """The clip's conditions, with the recipe's noise on what drives the mouth in `frames`.
@@ -100,21 +111,24 @@ class _Sampler:
 
 
 class RadianceObjective:
-    """AD-NeRF: squared error of both passes before the background (ad_nerf eq. 4), and the opacity's."""
+    """AD-NeRF: squared error of both passes before what stands behind (ad_nerf eq. 4), and the opacity's.
 
-    def __init__(self, model: RadianceField, scene: TrainingScene, recipe: Recipe) -> None:
-        self.model, self.recipe = model, recipe
-        self._sampler = _Sampler(scene, recipe)
+    Args:
+        part: the radiance field, head's or torso's, and what it sees.
+        recipe: weights and shares.
+    """
+
+    def __init__(self, part: Part, recipe: Recipe) -> None:
+        self.model: RadianceField = part.field
+        self.recipe = recipe
+        self._sampler = _Sampler(part, recipe)
 
     def step(self) -> StepLoss:
         """See `Objective`."""
-        batch = self._sampler.draw()
-        conditions = self._sampler.conditions(batch.frames, self.model.config.conditions.attention_frames)
-        code = self.model.encode_frames(conditions, batch.frames)
+        batch, code = self._sampler.draw()
         fine, coarse = self.model.passes(batch.rays, code, perturb=True)
-        pixel = squared(fine.over(batch.behind) - batch.target).mean()
-        rough = squared(coarse.over(batch.behind) - batch.target).mean()
-        mask = (fine.opacity - batch.mask).square().mean() + (coarse.opacity - batch.mask).square().mean()
+        pixel, rough = (squared(batch.error(seen)).mean() for seen in (fine, coarse))
+        mask = batch.mask_error(fine.opacity).mean() + batch.mask_error(coarse.opacity).mean()
         total = pixel + rough + self.recipe.opacity_weight * mask
         return StepLoss(total, {"pixel": pixel.detach(), "coarse": rough.detach(), "opacity": mask.detach()})
 
@@ -134,27 +148,24 @@ class LightFieldObjective:
     """NLDF: eq. (9), loss_r + lambda loss_rs, on drawn rays and on the active pool's.
 
     Args:
-        model: the light field.
-        scene: the training video.
+        part: the light field, head's or torso's, and what it sees.
         recipe: weights and shares.
-        targets: a teacher's segments, or None.
-        torso: the layer that is learned along, or None where the scene's plate stands behind the head.
+        targets: a teacher's segments of the same part, or None.
+        torso: the layer that is learned along with a head, or None.
     """
 
     def __init__(
-        self, model: LightField | GridLightField, scene: TrainingScene, recipe: Recipe,
-        targets: SegmentTargets | None, torso: TorsoLayer | None = None,
-    ) -> None:  # fmt: skip
-        self.model, self.scene, self.recipe, self.targets = model, scene, recipe, targets
-        self.look = Look(model, scene, recipe, torso)
-        self._sampler = _Sampler(scene, recipe)
+        self, part: Part, recipe: Recipe, targets: SegmentTargets | None, torso: TorsoLayer | None = None
+    ) -> None:
+        self.part, self.scene, self.recipe, self.targets = part, part.scene, recipe, targets
+        self.model: LightField | GridLightField = part.field
+        self.look = Look(part, recipe, torso)
+        self._sampler = _Sampler(part, recipe)
         self.pool = ActivePool(recipe.pool_capacity, recipe.pool_share) if recipe.active_pool else None
 
     def step(self) -> StepLoss:
         """See `Objective`."""
-        batch = self._sampler.draw(None if self.targets is None else self.targets.frames)
-        conditions = self._sampler.conditions(batch.frames, self.model.config.conditions.attention_frames)
-        code = self.model.encode_frames(conditions, batch.frames)
+        batch, code = self._sampler.draw(None if self.targets is None else self.targets.frames)
         seen, error, mask = self.look(batch, code)
         total = self._color_loss(error) + self.recipe.opacity_weight * mask
         error = squared(error)
@@ -210,11 +221,10 @@ class LightFieldObjective:
         if not len(slots):
             return None
         unique, row = frames.unique(return_inverse=True)
-        conditions = self._sampler.conditions(unique, self.model.config.conditions.attention_frames)
         with torch.no_grad():
-            codes = self.model.encode_frames(conditions, unique.to(self.scene.device))
-        batch = self.scene.batch(frames, pixels[:, None])
-        _, error, mask = self.look(batch, codes[row.to(self.scene.device)])
+            codes = self._sampler.codes(unique)[row.to(self.scene.device)]
+        batch = self.part.batch(frames, pixels[:, None], codes)
+        _, error, mask = self.look(batch, codes)
         pool.renew(slots, squared(error.detach())[:, 0].cpu())
         return self._color_loss(error) + self.recipe.opacity_weight * mask
 
@@ -239,11 +249,10 @@ class LightFieldObjective:
 
 
 def make_objective(
-    portrait: Portrait, scene: TrainingScene, recipe: Recipe, targets: SegmentTargets | None
+    part: HeadPart | TorsoPart, portrait: Portrait, recipe: Recipe, targets: SegmentTargets | None
 ) -> RadianceObjective | LightFieldObjective:
-    """The objective that goes with a portrait's network and torso."""
-    model: Any = portrait.field
-    if isinstance(model, RadianceField):
-        return RadianceObjective(model, scene, recipe)
+    """The objective that goes with a part's network; a portrait's torso layer is learned with its head."""
+    if isinstance(part.field, RadianceField):
+        return RadianceObjective(part, recipe)
     torso = portrait.torso if isinstance(portrait.torso, TorsoLayer) else None
-    return LightFieldObjective(model, scene, recipe, targets, torso)
+    return LightFieldObjective(part, recipe, targets, torso)

@@ -18,8 +18,15 @@ from nldf_engine.rendering.fields import Bounds
 MOST = {
     "size": 2048, "steps": 10**9, "rays": 1 << 20, "frames": 1024, "distilled_frames": 10**6,
     "pool_capacity": 1 << 24, "pool_batch": 1 << 20,
-    "motion_codes": 64, "speech_steps": 10**6,
+    "motion_codes": 64, "speech_steps": 10**6, "torso_steps": 10**9,
 }  # fmt: skip
+
+
+TORSOS = ("plate", "layer", "field", "taught")
+# Noise, shares and weights that mean something for a head alone.
+OF_A_HEAD = ("mouth_share", "eyes_share", "person_share", "frame_share", "correction", "ray_jitter")
+# Half of the rays on neck and torso, half about them: the outline is what takes longest to learn.
+TORSO_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,13 @@ class Recipe:
         charbonnier: weight of sqrt(e^2 + 1e-6) beside the squared error of a colour.
         opacity_weight: of the squared error of the opacity against the head's mask.
         outside_weight: how much more that counts where the mask is empty.
-        learned_torso: train a torso layer along with the head; its and the head's opacity together follow the
-            speaker's mask.
+        torso: "plate": one picture that moves; "layer": a torso layer, trained along with the head (its and
+            the head's opacity together follow the speaker's mask); "field": a field in canonical space,
+            trained after the head; "taught": a field where a teacher's torso is one, else the plate.
+        torso_steps: optimiser steps of a torso's field.
+        torso_in_front: draw that field before the head, as ad_nerf 3.4 does, and the neck with it.
+        torso_follows: let that field's rays follow the torso's tracked motion; else, as in ad_nerf 3.4, it is
+            told no more than the head's pose and code.
         correction: weight of the squared size of the training frames' own corrections (6 numbers a frame that
             move what a frame sees of the head's plane, for what tracking left); 0 trains none. They are no
             part of the avatar.
@@ -80,7 +92,10 @@ class Recipe:
     charbonnier: float = 0.0
     opacity_weight: float = 0.1
     outside_weight: float = 1.0
-    learned_torso: bool = False
+    torso: str = "plate"
+    torso_steps: int = 4000
+    torso_in_front: bool = False
+    torso_follows: bool = False
     correction: float = 0.0
     motion_codes: int = 0
     motion_noise: float = 0.1
@@ -100,6 +115,12 @@ class Recipe:
             fewest = 0 if name == "motion_codes" else 1
             if not fewest <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected {fewest} to {most}, got {getattr(self, name)}")
+        if self.torso not in TORSOS:
+            raise ValueError(f"torso: expected one of {', '.join(TORSOS)}, got {self.torso!r}")
+        if self.torso == "layer" and not self.system.startswith("nldf"):
+            raise ValueError(f"torso: a layer is trained along with a light field, not with {self.system!r}")
+        if self.torso in ("field", "taught") and self.system == "nldf-fast":
+            raise ValueError(f"torso: nldf-fast has a plate or a layer, got {self.torso!r}")
         for name in ("learning_rate", "final_learning_rate", "grid_learning_rate", "pool_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
@@ -118,31 +139,44 @@ class Recipe:
             )
 
 
+def torso_recipe(recipe: Recipe) -> Recipe:
+    """The recipe by which the torso's field is trained, after a head by `recipe`."""
+    off = dict.fromkeys(OF_A_HEAD, 0.0)
+    return dataclasses.replace(recipe, **off, face_share=TORSO_SHARE, steps=recipe.torso_steps)  # type: ignore[arg-type]
+
+
 ModelFactory = Callable[[Bounds, ConditionConfig], nn.Module]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A network and its recipe."""
+    """A network and its recipe.
+
+    Args:
+        recipe: how it is trained.
+        model: makes it; the torso's too, of the same kind, for conditions with the head's pose.
+    """
 
     recipe: Recipe
     model: ModelFactory
+    pose_frequencies: int = 3
 
 
 def adnerf() -> Preset:
-    """AD-NeRF's head as in the paper: 8 x 256, 64 coarse and 128 fine samples."""
+    """AD-NeRF as in the paper, head and torso: 8 x 256 each, 64 coarse and 128 fine samples."""
     return Preset(
-        Recipe("adnerf", size=450, steps=400_000, rays=2048),
+        Recipe("adnerf", size=450, steps=400_000, torso_steps=400_000, rays=2048, torso="field"),
         lambda bounds, conditions: RadianceField(RadianceFieldConfig(bounds, conditions)),
     )
 
 
 def adnerf_small() -> Preset:
-    """AD-NeRF's head for a CPU: 5 x 64, 24 coarse and 24 fine samples."""
+    """AD-NeRF for a CPU, head and torso: 5 x 64 each, 24 coarse and 24 fine samples."""
     return Preset(
         Recipe(
             "adnerf", size=128, steps=4000, rays=1024, frames=4, face_share=0.8, mouth_share=0.15,
-            learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2, motion_codes=8,
+            learning_rate=2e-3, final_learning_rate=1e-4, audio_noise=0.2, motion_codes=8, torso="field",
+            torso_steps=1500,
         ),
         lambda bounds, conditions: RadianceField(
             RadianceFieldConfig(
@@ -158,7 +192,7 @@ def adnerf_tiny() -> Preset:
     return Preset(
         Recipe(
             "adnerf", size=32, steps=60, rays=512, frames=2, learning_rate=4e-3, mouth_share=0.15,
-            motion_codes=4, speech_steps=40,
+            motion_codes=4, speech_steps=40, torso="field", torso_steps=40,
         ),
         lambda bounds, conditions: RadianceField(
             RadianceFieldConfig(
@@ -172,7 +206,15 @@ def adnerf_tiny() -> Preset:
 def nldf_88() -> Preset:
     """NLDF as in the paper: 88 layers of 256, 16 beam points, 4 segments."""
     return Preset(
-        Recipe("nldf", size=512, steps=600_000, rays=4096, distilled_frames=2000),
+        Recipe(
+            "nldf",
+            size=512,
+            steps=600_000,
+            torso_steps=300_000,
+            rays=4096,
+            distilled_frames=2000,
+            torso="taught",
+        ),
         lambda bounds, conditions: LightField(LightFieldConfig(bounds, conditions)),
     )
 
@@ -183,7 +225,7 @@ def nldf_small() -> Preset:
         Recipe(
             "nldf", size=128, steps=8000, rays=2048, frames=4, face_share=0.8, mouth_share=0.15,
             learning_rate=1e-3, final_learning_rate=3e-5, audio_noise=0.2, motion_codes=8,
-            distilled_frames=120, pool_batch=512,
+            distilled_frames=120, pool_batch=512, torso="taught", torso_steps=2500,
         ),
         lambda bounds, conditions: LightField(
             LightFieldConfig(bounds, conditions, width=128, depth=18, points=6, frequencies=8)
@@ -197,6 +239,7 @@ def nldf_tiny() -> Preset:
         Recipe(
             "nldf", size=32, steps=120, rays=512, frames=2, mouth_share=0.15, learning_rate=3e-3,
             distilled_frames=8, pool_capacity=2048, pool_batch=128, motion_codes=4, speech_steps=40,
+            torso="taught", torso_steps=40,
         ),
         lambda bounds, conditions: LightField(
             LightFieldConfig(bounds, conditions, width=32, depth=6, points=4, frequencies=4)
@@ -211,7 +254,7 @@ def nldf_fast() -> Preset:
             "nldf-fast", size=256, steps=8000, rays=8192, frames=8, face_share=0.42, mouth_share=0.3,
             eyes_share=0.12, person_share=0.46, frame_share=0.12, learning_rate=2e-3,
             final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02, outside_weight=2.0,
-            learned_torso=True, correction=3e-5, motion_codes=8, ray_jitter=5e-4, active_pool=False,
+            torso="layer", correction=3e-5, motion_codes=8, ray_jitter=5e-4, active_pool=False,
         ),
         lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
     )  # fmt: skip
@@ -280,4 +323,6 @@ def _parse(text: str, kind: str) -> object:
         if text.lower() not in words:
             raise ValueError(text)
         return words[text.lower()]
+    if kind == "str":
+        return text
     return int(text) if kind == "int" else float(text)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,23 +18,27 @@ from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar, check_target
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import check_writable, make_folder, overlap, write_json
+from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.seeds import check_seed
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.fast import GridLightField
 from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.provenance import Consent
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso import TorsoMotion
 from nldf_engine.rendering.torso_layer import TorsoLayer
-from nldf_engine.training.checkpoint import RunState, read_state
-from nldf_engine.training.distill import SegmentTargets, segment_targets
+from nldf_engine.training.checkpoint import RunState
+from nldf_engine.training.distill import segment_targets
 from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import MOST, Preset, Recipe, find_preset
+from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.torso_phase import TorsoRun, make_torso, train_torso, wants_field
 from nldf_engine.training.trainer import Budget, Trainer
 
 SMALLEST, LARGEST = 16, MOST["size"]
@@ -48,20 +50,23 @@ class TrainConfig:
     """What a run may be told beside its preset.
 
     Args:
-        teacher: an avatar whose field teaches (NLDF only).
+        teacher: an avatar whose fields teach (NLDF only).
+        head: an avatar whose trained head is taken as it is; only the torso's field is trained.
         size: width of the training pictures; the preset's where None.
-        steps: optimiser steps; the preset's where None.
-        minutes: a time budget instead of steps.
+        steps: optimiser steps of the head; the preset's where None.
+        minutes: a time budget instead of steps; head and torso share it as they share the steps.
         device: "auto", "cpu" or "cuda".
         resume: go on from the checkpoint.
         seed: of weights and sampling.
         overrides: fields of the recipe to change, as text.
+        consent: who agreed to the avatar; the teacher's record, or none, where None.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
     """
 
     teacher: Path | None = None
+    head: Path | None = None
     size: int | None = None
     steps: int | None = None
     minutes: float | None = None
@@ -69,6 +74,7 @@ class TrainConfig:
     resume: bool = False
     seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -80,9 +86,10 @@ class TrainResult:
 
     Args:
         avatar: the folder.
-        steps, seconds: spent training (validation and preparation left out).
+        steps, seconds: spent training head and torso (validation and preparation left out).
         validation_psnr: the kept weights' figure on the validation cut, dB, full frame.
-        history: one row a validation.
+        history: one row a validation of the head.
+        torso_history: the same of the torso's field; empty where there is none.
     """
 
     avatar: Path
@@ -90,6 +97,7 @@ class TrainResult:
     seconds: float
     validation_psnr: float
     history: list[dict[str, float]]
+    torso_history: list[dict[str, float]] = field(default_factory=list)
 
 
 def _apply(preset: Preset, config: TrainConfig) -> Recipe:
@@ -101,6 +109,8 @@ def _apply(preset: Preset, config: TrainConfig) -> Recipe:
         raise ValueError(f"minutes: expected a positive budget of at most a year, got {config.minutes}")
     if config.teacher is not None and not recipe.system.startswith("nldf"):
         raise ValueError(f"teacher: only NLDF presets learn from a teacher, not {recipe.system!r}")
+    if config.head is not None and recipe.torso not in ("field", "taught"):
+        raise ValueError(f"head: only a torso's field is trained about a given head, not a {recipe.torso}")
     return recipe
 
 
@@ -113,106 +123,48 @@ def check_settings(preset: str, config: TrainConfig) -> None:
     _apply(find_preset(preset, config.overrides), config)
 
 
-def _settings(preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
+def _settings(
+    preset: str, recipe: Recipe, dataset: Dataset, config: TrainConfig, phases: list[str]
+) -> dict[str, Any]:
     """All that a run's curve depends on."""
-    teacher = None
-    if config.teacher is not None:
-        text = (Path(config.teacher) / "avatar.json").read_bytes()
-        teacher = hashlib.sha256(text).hexdigest()
+
+    def digest(path: Path | None) -> str | None:
+        return None if path is None else hashlib.sha256((Path(path) / "avatar.json").read_bytes()).hexdigest()
+
     return {
-        "preset": preset, "recipe": dataclasses.asdict(recipe), "dataset": dataset.hash(), "teacher": teacher,
+        "preset": preset, "recipe": dataclasses.asdict(recipe), "dataset": dataset.hash(),
+        "teacher": digest(config.teacher), "head": digest(config.head), "phases": phases,
         "seed": config.seed, "minutes": config.minutes,
     }  # fmt: skip
 
 
-def _targets_key(settings: dict[str, Any]) -> str:
-    """Names what a teacher's targets depend on, so that those of another run are never taken."""
-    on = [settings["teacher"], settings["dataset"], settings["recipe"]["size"]]
-    return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:16]
-
-
-def _differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> list[str]:
-    """`name: then -> now` of all settings that differ."""
-    out = []
-    for key in sorted({*now, *then}):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            out += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            out.append(f"{prefix}{key}: {b} -> {a}")
-    return out
-
-
-def _extends(now: dict[str, Any], then: dict[str, Any]) -> bool:
-    """Whether the settings `now` are those of `then` with a larger budget, of the same kind."""
-    longer = {
-        **then,
-        "minutes": now["minutes"],
-        "recipe": {**then["recipe"], "steps": now["recipe"]["steps"]},
-    }
-    if longer != now or (now["minutes"] is None) != (then["minutes"] is None):
-        return False
-    if now["minutes"] is not None:
-        return bool(now["minutes"] > then["minutes"])
-    return bool(now["recipe"]["steps"] > then["recipe"]["steps"])
-
-
-def _find_run(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
-    """Whether there is a state to go on from; looks only, so that a refused run leaves nothing behind."""
-    checkpoint = folder / "checkpoint.safetensors"
-    if not checkpoint.is_file():
-        if resume:
-            sys.stderr.write(f"{folder} holds no checkpoint yet: the run begins at its first step\n")
-        return False
-    state = read_state(checkpoint)
-    if not resume:
-        if not state.finished:
-            raise FileProblem(
-                folder, f"it holds an unfinished run ({state.step} steps)",
-                "go on with --resume, or delete the folder",
-            )  # fmt: skip
-        return False
-    if state.settings != settings and not _extends(settings, state.settings):
-        differs = "; ".join(_differences(settings, state.settings))
+def _load_given(path: Path | None, dataset: Dataset, what: str) -> Avatar | None:
+    """A teacher, or whose head is taken; refused where it may have seen what the evaluation holds out."""
+    if path is None:
+        return None
+    given = Avatar.load(path)
+    if given.provenance.get("dataset") != dataset.hash():
         raise FileProblem(
-            folder, f"its run had other settings ({differs})",
-            "give the same settings again (the budget may grow), or train without --resume into another "
-            "folder",
+            Path(path), f"it was trained on another dataset than this one, so it can't be the {what}",
+            f"train the {what} on the same dataset",
         )  # fmt: skip
-    if state.settings != settings:
-        larger = "; ".join(_differences(settings, state.settings))
-        sys.stderr.write(
-            f"{folder}: the run goes on with a larger budget ({larger}): the learning rate rises to where "
-            "the longer schedule has it at this point, and falls from there\n"
-        )
-    return True
+    return given
 
 
-def _open_run(folder: Path, resuming: bool) -> None:
-    """Makes the run's folder; of a finished run that is not gone on with, nothing is kept."""
-    if not resuming and (folder / "checkpoint.safetensors").is_file():
-        shutil.rmtree(folder)
-    make_folder(folder)
-
-
-def _load_teacher(path: Path, dataset: Dataset) -> Avatar:
-    """The teacher, refused where it may have seen what the student's evaluation holds out."""
-    teacher = Avatar.load(path)
-    if teacher.provenance.get("dataset") != dataset.hash():
-        raise FileProblem(
-            Path(path), "it was trained on another dataset than the student's",
-            "train the teacher on the same dataset",
-        )  # fmt: skip
-    return teacher
-
-
-def _provenance(dataset: Dataset, settings: dict[str, Any], state: RunState) -> dict[str, Any]:
+def _provenance(
+    dataset: Dataset, settings: dict[str, Any], state: RunState, torso: RunState | None
+) -> dict[str, Any]:
+    after = {} if torso is None else {"torso": _spent(torso)}
     return {
         "package": __version__, "torch": torch.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "threads": torch.get_num_threads(),
         "dataset": settings["dataset"], "source": dataset.info.source, "settings": settings,
-        "steps": state.step, "seconds": round(state.seconds, 1), "validation_psnr": state.best_psnr,
+        **_spent(state), **after,
     }  # fmt: skip
+
+
+def _spent(state: RunState) -> dict[str, Any]:
+    return {"steps": state.step, "seconds": round(state.seconds, 1), "validation_psnr": state.best_psnr}
 
 
 def train(
@@ -237,62 +189,124 @@ def train(
     device = choose_device(config.device)
     avatar = check_target(avatar)
     folder = check_writable(avatar.with_name(avatar.name + ".training"), folder=True)
-    for given in (dataset, *([] if config.teacher is None else [config.teacher])):
-        if overlap(avatar, given):
+    for read in (dataset, config.teacher, config.head):
+        if read is not None and overlap(avatar, read):
             raise FileProblem(
-                avatar, f"it overlaps with {given}, which is read from", "choose an output path apart from it"
+                avatar, f"it overlaps with {read}, which is read from", "choose an output path apart from it"
             )
     data = Dataset.open(dataset)
     # No cheap look at sizes: the hash below reads every byte of the data anyway.
     data.check_unchanged()
-    teacher = (
-        None if config.teacher is None or not recipe.distillation else _load_teacher(config.teacher, data)
-    )
+    teacher = _load_given(config.teacher if recipe.distillation else None, data, "teacher")
+    given = _load_given(config.head, data, "head")
+    source = given or teacher
     prepared = FrontendConfig(
         str(data.info.audio.get("frontend") or "mel"), dim=int(data.info.audio.get("dim", 0))
     )
-    frontend = prepared.resolve() if teacher is None else teacher.frontend
-    settings = _settings(preset, recipe, data, config)
-    resuming = _find_run(folder, settings, config.resume)
-
+    frontend = prepared.resolve() if source is None else source.frontend
     torch.manual_seed(config.seed)
-    scene = TrainingScene(data, recipe.size, frontend, device, recipe.learned_torso)
-    window, features = scene.conditions.audio.shape[1:]
-    bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
-    conditions = ConditionConfig(
-        audio_dim=int(features), audio_window=int(window), motion=recipe.motion_codes
-    )
-    model = found.model(bounds, conditions)
+    scene = TrainingScene(data, recipe.size, frontend, device, recipe.torso == "layer")
+    phases = _phases(recipe, scene, teacher, given)
+    settings = _settings(preset, recipe, data, config, phases)
+    begun = find_run(folder, settings, config.resume)
+    model = _model(found, recipe, scene, teacher, given)
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-    portrait = Portrait(model, copy.deepcopy(scene.region), _torso(scene)).to(device)  # type: ignore[arg-type]
-    _open_run(folder, resuming)
-    if recipe.motion_codes:
-        _learn_motion(model.encoder.motion, scene, recipe, teacher, resuming)  # type: ignore[union-attr, arg-type]
+    portrait = Portrait(model, copy.deepcopy(scene.region), _torso(scene)).to(device)
+    # Made here whatever the phase, so that a run that is gone on with draws the same weights.
+    torso = make_torso(found, recipe, portrait, scene, teacher) if "torso" in phases else None
+    open_run(folder, begun)
+    if model.config.conditions.motion:
+        _learn_motion(model.encoder.motion, scene, recipe, source, "head" in begun)
     if isinstance(model, GridLightField):
         _calibrate(model, scene)
-    targets: SegmentTargets | None = None
-    if teacher is not None:
-        targets = segment_targets(
-            teacher, scene, recipe.distilled_frames, folder / "targets" / _targets_key(settings)
-        )
-    objective = make_objective(portrait, scene, recipe, targets)
+    targets = folder / "targets" / targets_key(settings)
+    shares = _shares(recipe, config.minutes, phases)
     state = RunState(settings)
-    trainer = Trainer(portrait, scene, objective, recipe, Budget(recipe.steps, config.minutes), state, folder)
-    torch.manual_seed(config.seed + 1)
-    if resuming:
-        trainer.resume()
-        trainer.state.settings, trainer.state.finished = settings, False
-    trainer.run(f"train {preset}")
+    if "head" in phases:
+        taught = None
+        if teacher is not None:
+            pupil = HeadPart(teacher.portrait.to(device), scene)
+            taught = segment_targets(pupil, recipe.distilled_frames, targets)
+        part = HeadPart(portrait, scene, torso is not None and torso.in_front)
+        objective = make_objective(part, portrait, recipe, taught)
+        trainer = Trainer(portrait, scene, objective, recipe, Budget(recipe.steps, shares[0]), state, folder)
+        torch.manual_seed(config.seed + 1)
+        if "head" in begun:
+            trainer.resume()
+            trainer.state.settings, trainer.state.finished = settings, False
+        trainer.run(f"train {preset}")
+        state = trainer.state
+    after: RunState | None = None
+    if torso is not None:
+        run = TorsoRun(
+            folder / "torso", targets / "torso", Budget(recipe.torso_steps, shares[1]), settings,
+            config.seed + 2, "torso" in begun, teacher, f"train {preset}'s torso",
+        )  # fmt: skip
+        portrait, after = train_torso(torso, portrait, scene, recipe, run)
 
-    state = trainer.state
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),
-        *_default_motion(scene), _provenance(data, settings, state), _default_torso(scene),
+        *_default_motion(scene), _provenance(data, settings, state, after), _default_torso(scene),
+        consent_for(data, config.consent or (source.consent if source else None)),
     )  # fmt: skip
     result.save(avatar)
-    figures = TrainResult(avatar, state.step, state.seconds, float(state.best_psnr or 0.0), state.history)
+    last, later = after or state, [] if after is None else after.history
+    figures = TrainResult(
+        avatar, state.step + (after.step if after else 0), state.seconds + (after.seconds if after else 0),
+        float(last.best_psnr or 0.0), state.history, later,
+    )  # fmt: skip
     write_json(folder / "history.json", state.history)
     return figures
+
+
+def _phases(recipe: Recipe, scene: TrainingScene, teacher: Avatar | None, given: Avatar | None) -> list[str]:
+    """What is trained, in turn: the head where none is given, and the torso's field where one is wanted."""
+    wanted = wants_field(recipe, teacher)
+    if wanted and not scene.torso.shows():
+        sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
+        wanted = False
+    if given is not None and not wanted:
+        raise FileProblem(
+            Path(scene.dataset.path), "there is no torso's field to learn about the given head",
+            "use a video that shows a torso, and a teacher whose torso is a field or --set torso=field",
+        )  # fmt: skip
+    return [*([] if given else ["head"]), *(["torso"] if wanted else [])]
+
+
+def _model(
+    preset: Preset, recipe: Recipe, scene: TrainingScene, teacher: Avatar | None, given: Avatar | None
+) -> Any:
+    """The head's network: a given avatar's, or a new one."""
+    if given is not None:
+        if given.system != recipe.system:
+            raise ValueError(f"head: expected an avatar of system {recipe.system!r}, got {given.system!r}")
+        return given.portrait.field
+    window, features = scene.conditions.audio.shape[1:]
+    bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
+    return preset.model(
+        bounds,
+        ConditionConfig(audio_dim=int(features), audio_window=int(window), motion=recipe.motion_codes),
+    )
+
+
+def _shares(recipe: Recipe, minutes: float | None, phases: list[str]) -> tuple[float | None, float | None]:
+    """The minutes of head and torso: as their steps are to each other, where both are trained."""
+    if minutes is None or len(phases) == 1:
+        return minutes, minutes
+    head = recipe.steps / (recipe.steps + recipe.torso_steps)
+    return minutes * head, minutes * (1 - head)
+
+
+def consent_for(dataset: Dataset, given: Consent | None) -> Consent:
+    """What was given; "no-person" where the speaker is synthetic; else "unrecorded", with a word about it."""
+    if given is not None and given.kind != "unrecorded":
+        return given
+    if dataset.info.source.get("kind") == "synthetic":
+        return Consent("no-person")
+    sys.stderr.write(
+        'the avatar records no consent of the person it shows; --consent "NAME, YYYY-MM-DD, STATEMENT" does\n'
+    )
+    return Consent()
 
 
 def _learn_motion(

@@ -15,6 +15,8 @@ MOUTH_MARGIN = 0.03
 EYE_MARGIN = 0.02
 REJECTION_ROUNDS = 20
 CANDIDATES = 4
+# Pixel numbers that are kept of all frames together: 256 MB.
+MOST_KEPT = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,19 @@ class PixelSampler:
     Args:
         labels: [T, H, W] uint8, `data.dataset.LABELS`.
         landmarks: [T, 478, 2] pixels of these frames.
-        in_region: frame number and pixels [N] to [N] bool, whether their rays may meet the head.
+        in_region: frame number and pixels [N] to [N] bool, whether their rays may meet what is trained.
+        own: labels of what is trained, of which the share of the face is drawn.
     """
 
-    def __init__(self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(
+        self, labels: Tensor, landmarks: Tensor, in_region: Callable[[int, Tensor], Tensor],
+        own: tuple[str, ...] = ("head",),
+    ) -> None:  # fmt: skip
         self.labels, self.in_region = labels, in_region
+        self.own = [LABELS[name] for name in own]
         self.height, self.width = labels.shape[1:]
+        self._kept: dict[int, Tensor] = {}
+        self._room = MOST_KEPT
         self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)
         self.eyes = [self._boxes(landmarks[:, list(eye)], EYE_MARGIN) for eye in (RIGHT_EYE, LEFT_EYE)]
 
@@ -73,7 +82,7 @@ class PixelSampler:
             torch.randint(self.height * self.width, (len(frames), everywhere)),
         ]
         if face + region:
-            parts.append(torch.stack([self._on_head(int(f), face, region) for f in frames]))
+            parts.append(torch.stack([self._on_own(int(f), face, region) for f in frames]))
         return torch.cat(parts, 1)
 
     def _in_boxes(self, boxes: Tensor, count: int) -> Tensor:
@@ -87,17 +96,33 @@ class PixelSampler:
         if not count:
             return torch.empty(len(frames), 0, dtype=torch.long)
         spots = torch.randint(self.height * self.width, (len(frames), CANDIDATES * count))
-        hit = self.labels.flatten(1)[frames[:, None], spots] != LABELS["background"]
+        flat = frames[:, None] * (self.height * self.width) + spots
+        hit = self.labels.view(-1).take(flat) != LABELS["background"]
         # The first hits of every row, and behind them, where there are too few, misses.
-        order = (hit.cumsum(1) * hit).masked_fill(~hit, CANDIDATES * count + 1).argsort(1)[:, :count]
-        return spots.gather(1, order)
+        hits = hit.cumsum(1)
+        misses = torch.arange(1, CANDIDATES * count + 1) - hits + hits[:, -1:]
+        place = torch.where(hit, hits, misses) - 1
+        return torch.empty_like(spots).scatter_(1, place, spots)[:, :count]
 
-    def _on_head(self, frame: int, face: int, region: int) -> Tensor:
-        head = (self.labels[frame] == LABELS["head"]).reshape(-1).nonzero()[:, 0]
-        if not len(head):
+    def _on_own(self, frame: int, face: int, region: int) -> Tensor:
+        own = self._own(frame)
+        if not len(own):
             return self._in_region(frame, face + region)
-        inside = head[torch.randint(len(head), (face,))]
+        inside = own[torch.randint(len(own), (face,))].long()
         return torch.cat([inside, self._in_region(frame, region)]) if region else inside
+
+    def _own(self, frame: int) -> Tensor:
+        """[N] int32 numbers of the pixels that are drawn from; kept, because a mask has far more of them."""
+        if frame in self._kept:
+            return self._kept[frame]
+        on = torch.zeros(self.height, self.width, dtype=torch.bool)
+        for label in self.own:  # several times as fast as torch.isin
+            on |= self.labels[frame] == label
+        found = on.reshape(-1).nonzero()[:, 0].int()
+        if self._room >= len(found):
+            self._room -= len(found)
+            self._kept[frame] = found
+        return found
 
     def _in_region(self, frame: int, count: int) -> Tensor:
         """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""

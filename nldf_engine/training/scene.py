@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,10 +14,11 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.data.dataset import LABELS, Dataset
 from nldf_engine.rendering.cameras import Camera
-from nldf_engine.rendering.fields import Bounds, Conditions, Rays
-from nldf_engine.rendering.portrait import frame_rays
+from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
+from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.sampling import PixelSampler, Shares
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
@@ -39,10 +42,12 @@ class Batch:
         pixels: [F, P] pixel numbers, row by row.
         rays: through those pixels.
         target: [F, P, 3] the video's colours.
-        behind: [F, P, 3] what stands behind the head: torso over background, or with a learned torso the
-            background alone.
-        mask: [F, P] in [0, 1]: 1 where head or neck are, 0 where they are not.
+        behind: [F, P, 3] what stands behind what is trained. Behind the head: torso over background, or with
+            a learned torso the background alone.
+        mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
         labels: [F, P] uint8, `data.dataset.LABELS`.
+        front: what stands before what is trained; None for nothing.
+        counted: [F, P], weights of the opacity's error; None for ones.
     """
 
     frames: Tensor
@@ -52,6 +57,18 @@ class Batch:
     behind: Tensor
     mask: Tensor
     labels: Tensor
+    front: RayColors | None = None
+    counted: Tensor | None = None
+
+    def error(self, seen: RayColors) -> Tensor:
+        """[F, P, 3]: what a field's colours, with what is behind and before them, lack to the video."""
+        pixel = seen.over(self.behind)
+        return (pixel if self.front is None else self.front.over(pixel)) - self.target
+
+    def mask_error(self, opacity: Tensor) -> Tensor:
+        """[F, P] weighted squared error of an opacity [F, P]."""
+        error = (opacity - self.mask).square()
+        return error if self.counted is None else error * self.counted
 
 
 class TrainingScene:
@@ -63,6 +80,7 @@ class TrainingScene:
         frontend: how audio becomes features.
         device: where batches are made.
         learned_torso: leave the torso out of what stands behind the head: a layer learns it.
+        fit: the split whose frames are trained on.
 
     Raises:
         FileProblem: the dataset has no usable training frames, or no audio.
@@ -70,7 +88,7 @@ class TrainingScene:
 
     def __init__(
         self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
-        learned_torso: bool = False,
+        learned_torso: bool = False, fit: str = "fit",
     ) -> None:  # fmt: skip
         if dataset.info.fps != FPS:
             raise FileProblem(
@@ -79,7 +97,7 @@ class TrainingScene:
             )  # fmt: skip
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
-        self.fit = torch.from_numpy(dataset.indices("fit"))
+        self.fit = torch.from_numpy(dataset.indices(fit))
         self.validation = torch.from_numpy(dataset.indices("validation"))
         if len(self.fit) < 2 or not len(self.validation):
             raise FileProblem(
@@ -92,16 +110,18 @@ class TrainingScene:
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
         self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
+        self.moving: MovingBackdrop | None = None
+        if int(np.max(dataset.extra.get("backdrop_moves", 0))):
+            self.moving = MovingBackdrop(self.frames, self.labels)
         self.bounds = Bounds(dataset.info.near, dataset.info.far)
         self.torso_tracked = "torso" in dataset.extra
         self.motions = tracked_motion(dataset)
         self.learned_torso = learned_torso
         self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.pixels = self.camera.pixels()
-        self.region = self._find_region()
-        self._sampler = PixelSampler(
-            self.labels, torch.from_numpy(dataset.landmarks) * (size / dataset.camera.width), self._in_region
-        )
+        self.region = HeadRegion(REGION_HALF_SIZE)
+        self.mark(self.region, head_and_neck, self.rays)
+        self._sampler = self.sampler(self._in_region)
 
     @property
     def heard(self) -> Conditions:
@@ -112,47 +132,82 @@ class TrainingScene:
         """Puts tracked motion codes [T, K] into the conditions."""
         self.conditions = Conditions(self.conditions.audio, self.conditions.eyes, codes.to(self.device))
 
-    def _find_region(self) -> HeadRegion:
-        region = HeadRegion(REGION_HALF_SIZE)
+    def mark(
+        self, region: HeadRegion, where: Callable[[Tensor], Tensor], rays: Callable[[Tensor, Tensor], Rays]
+    ) -> None:
+        """Fills a region's map with what the training frames show.
+
+        Args:
+            region: to be filled.
+            where: labels [H, W] to the pixels [H, W] bool that belong to it.
+            rays: frames [1] and pixel numbers [1, P] to their rays.
+        """
         region.clear()
         for number in self.fit[::REGION_EVERY].tolist():
-            inside = head_and_neck(self.labels[number]).reshape(-1).nonzero()[:, 0]
-            rays = self.rays(torch.tensor([number]), inside[None])
-            region.add(rays.origins[0], rays.directions[0])
+            inside = where(self.labels[number]).reshape(-1).nonzero()[:, 0]
+            seen = rays(torch.tensor([number]), inside[None])
+            region.add(seen.origins[0], seen.directions[0])
         region.grow(REGION_GROWTH)
-        return region
+
+    def sampler(
+        self, in_region: Callable[[int, Tensor], Tensor], own: tuple[str, ...] = ("head",)
+    ) -> PixelSampler:
+        """What draws the pixels for a field that draws the labels `own` within a region."""
+        scale = self.camera.width / self.dataset.camera.width
+        return PixelSampler(self.labels, torch.from_numpy(self.dataset.landmarks) * scale, in_region, own)
+
+    def backdrop(self, frame: int) -> Tensor:
+        """[H, W, 3] what stands behind the speaker in a frame: the plate, or a moving backdrop as it was."""
+        if self.moving is None:
+            return self.background
+        every = torch.arange(len(self.pixels))[None]
+        return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
 
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
         """Rays through pixel numbers [F, P] of frames [F]."""
-        return frame_rays(self.camera, self.poses[frames], self.pixels[pixels])
+        return frame_rays(self.camera, self.poses[frames], self.points(pixels))
 
-    def region_pixels(self, frame: int) -> Tensor:
-        """[N] sorted numbers of the pixels whose rays may meet the head."""
-        every = torch.arange(len(self.pixels))[None]
-        rays = self.rays(torch.tensor([frame]), every)
-        return self.region.select(rays.origins[0], rays.directions[0]).nonzero()[:, 0]
+    def points(self, pixels: Tensor) -> Tensor:
+        """[F, P, 2] centres of pixel numbers [F, P]."""
+        return self.pixels.index_select(0, pixels.flatten()).view(*pixels.shape, 2)
 
-    def batch(self, frames: Tensor, pixels: Tensor) -> Batch:
-        """Everything about pixel numbers [F, P] of frames [F]."""
+    def batch(self, frames: Tensor, pixels: Tensor, plate: bool | None = None) -> Batch:
+        """Everything about pixel numbers [F, P] of frames [F], as the head's field needs it.
+
+        Args:
+            frames, pixels: which.
+            plate: put the torso's plate before the background; as the scene was made where None.
+        """
+        plate = not self.learned_torso if plate is None else plate
         height, width = self.camera.height, self.camera.width
-        where = frames[:, None], pixels // width, pixels % width
-        behind = self.background.reshape(height * width, 3)[pixels]
-        if self.torso.shows() and not self.learned_torso:
-            points = self.pixels[pixels] / width
+        # Rows of one list are read several times as fast as by three indices.
+        where = (frames[:, None] * (height * width) + pixels).flatten()
+        if self.moving is None:
+            behind = self.background.view(height * width, 3).index_select(0, pixels.flatten())
+            behind = behind.view(*pixels.shape, 3)
+        else:
+            behind = self.moving.behind(frames, pixels)
+        if self.torso.shows() and plate:
+            points = self.points(pixels) / width
             color, alpha = self.torso.sample(points, self.motions[frames], self.poses[frames])
             behind = behind + alpha[..., None] * (color - behind)
         rays = self.rays(frames, pixels)
         to = self.device
-        labels = self.labels[where]
+        labels = self.labels.view(-1).index_select(0, where).view(pixels.shape)
+        colors = self.frames.view(-1, 3).index_select(0, where).view(*pixels.shape, 3)
         return Batch(
             frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
-            (self.frames[where].float() / 255).to(to), behind.to(to),
+            (colors.float() / 255).to(to), behind.to(to),
             head_and_neck(labels).float().to(to), labels.to(to),
         )  # fmt: skip
 
+    def draw(self, frames: Tensor, rays: int, shares: Shares) -> Tensor:
+        """[F, rays] pixel numbers of the frames [F], drawn by shares."""
+        return self._sampler.draw(frames, rays, shares)
+
     def sample(self, frames: Tensor, rays: int, shares: Shares) -> Batch:
         """`rays` rays of each of the frames [F], drawn by shares."""
-        return self.batch(frames, self._sampler.draw(frames, rays, shares))
+        return self.batch(frames, self.draw(frames, rays, shares))
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])

@@ -135,7 +135,7 @@ class Trainer:
                 scene.camera, pose, self.portrait.field.encode_frames(scene.heard, index)[0],
                 self._torso_motion(number, pose),
             )  # fmt: skip
-            rendered = to_uint8(layer.over(scene.background.to(scene.device))).cpu()
+            rendered = to_uint8(layer.over(scene.backdrop(number).to(scene.device))).cpu()
             real = scene.frames[number]
             error = (rendered.double() - real.double()).square().mean() / 255**2
             figures.append(psnr_of(float(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -51,6 +52,16 @@ def test_it_writes_a_video_with_sound_and_the_figures(
     assert written["frames"] == FRAMES and written["path"] == str(out)
     assert written["frames_per_second"] == pytest.approx(FRAMES / written["seconds"])
     assert capsys.readouterr().out.startswith(f"{out}: {FRAMES} frames in ")
+
+
+def test_the_demo_tells_what_it_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nldf demo --size` says in print and JSON the size and frames that are in its video."""
+    out, figures = tmp_path / "demo.mp4", tmp_path / "figures.json"
+    flags = ["--seconds", "0.4", "--size", "48", "--json", str(figures)]
+    assert cli.main(["demo", "-o", str(out), *flags]) == 0
+    info, written = probe(out), json.loads(figures.read_text(encoding="utf-8"))
+    assert written["size"] == [info.width, info.height] == [48, 48] and written["frames"] == info.frames
+    assert f"{info.frames} frames of 48x48" in capsys.readouterr().out
 
 
 def test_poses_and_background_reach_the_picture(folder: Path, tmp_path: Path) -> None:
@@ -169,3 +180,42 @@ def test_mends_for_sound_speak_of_sound(
     )
     mend = capsys.readouterr().err.partition("To mend it")[2]
     assert mend and "video" not in mend
+
+
+def test_the_sheet_is_one_picture_of_every_edit(folder: Path, tmp_path: Path) -> None:
+    """`nldf sheet` writes rows of seven pictures: six of the head, blinks, backgrounds and hair."""
+    out = tmp_path / "sheet.png"
+    assert cli.main(["sheet", str(folder / "avatar"), "-o", str(out), "--size", "32"]) == 0
+    picture = cv2.imread(str(out))
+    assert picture.shape == (9 * (32 + 18), 7 * 32, 3) and len(np.unique(picture)) > 50
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    assert cli.main(["sheet", str(folder / "avatar"), "-o", str(tmp_path / "sheet.jpg")]) == 2
+
+
+def test_edits_are_flags_and_beyond_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A turned head renders with one warning line; what can't be is refused before anything is loaded."""
+    out = str(tmp_path / "out.mp4")
+    (tmp_path / "moves.csv").write_text("time,yaw,eyes\n0,0,1\n1,40,0\n", encoding="utf-8")
+    flags = ["--curves", str(tmp_path / "moves.csv"), "--shift=-0.3h,0,0", "--smooth", "1"]
+    assert cli.main(["render", str(folder / "avatar"), str(folder / "speech.wav"), "-o", out, *flags]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1 and said[0].startswith("nldf render: warning: head poses lead beyond"), said
+    assert "yaw reaches" in said[0] and "x reaches" in said[0] and "% of the frames" in said[0]
+    for wrong, code, word in (
+        (["--shift", "1,2"], 2, "--shift is X,Y,Z"),
+        (["--shift", "a,0,0"], 2, "--shift is X,Y,Z"),
+        (["--pose-limit", "hold"], 2, "warn, clamp, off"),
+        (["--blink", "absent.csv"], 1, "absent.csv: there is no such file"),
+        (["--sliders", "jaw"], 2, "--sliders is NAME=NUMBER"),
+        (["--mouth", "9"], 2, "0 to 3"),
+        (["--edges", "soft"], 2, "--edges is clean or fast"),
+        (["--mouth", "0.5"], 1, "without motion codes"),
+    ):
+        assert (
+            cli.main(["render", str(folder / "avatar"), str(folder / "speech.wav"), "-o", out, *wrong])
+            == code
+        )
+        err = capsys.readouterr().err
+        assert word in err and err.count("\n") == 1, err

@@ -11,7 +11,8 @@ from nldf_engine.evaluation import EvaluateConfig, RealClip, report
 
 NO_PICTURES = EvaluateConfig(pictures=False)
 DESIGN_KEYS = {
-    "frames", "size", "psnr", "psnr_foreground", "psnr_mouth", "ssim", "lpips", "lmd", "lmd_centred",
+    "frames", "size", "psnr", "psnr_foreground", "psnr_mouth", "psnr_neck", "ssim", "lpips", "lmd",
+    "lmd_centred",
     "lip_correlation", "lmd_shuffled", "lmd_centred_shuffled", "lip_correlation_shuffled",
     "seconds_per_frame", "backend", "device",
 }  # fmt: skip
@@ -167,7 +168,14 @@ def test_pictures_are_written_and_hold_the_clip(
 
     report(painted, painter(blurred), tmp_path / "new" / "report", {}, EvaluateConfig(), pixel_detector)
     folder = tmp_path / "new" / "report"
-    names = {"metrics.json", "frames.json", "contact_sheet.png", "curves.png", "comparison.mp4"}
+    names = {
+        "metrics.json",
+        "frames.json",
+        "contact_sheet.png",
+        "curves.png",
+        "comparison.mp4",
+        "report.html",
+    }
     assert {path.name for path in folder.iterdir()} == names
     video = probe(folder / "comparison.mp4")
     assert (video.frames, video.width, video.height) == (40, 3 * 288, 288 + 32)
@@ -200,7 +208,8 @@ def test_a_renderer_that_fails_leaves_nothing_behind(
     ("renderer", "message"),
     [
         (lambda f, p, e: np.zeros((len(f) - 1 or 1, 48, 48, 3), np.uint8), "expected 40 frames.*got 39"),
-        (lambda f, p, e: np.zeros((len(f) + 1, 48, 48, 3), np.uint8), "expected 40 frames.*got more"),
+        (lambda f, p, e: np.zeros((len(f) + 1, 48, 48, 3), np.uint8), "expected 40 frames.*got 41"),
+        (lambda f, p, e: iter(np.zeros((len(f) + 1, 48, 48, 3), np.uint8)), "expected 40 frames.*got more"),
         (lambda f, p, e: np.zeros((len(f), 48, 40, 3), np.uint8), r"uint8 frames \[48, 48, 3\]"),
         (lambda f, p, e: np.zeros((len(f), 48, 48, 3)), "expected uint8 frames.*got float64"),
     ],

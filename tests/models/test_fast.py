@@ -55,6 +55,28 @@ def test_rays_of_mixed_frames_equal_those_of_whole_frames() -> None:
     torch.testing.assert_close(pieces.segments, whole.segments)
 
 
+def test_chosen_rays_in_one_operation_equal_the_layers() -> None:
+    """Some rays of some frames, by the fused operation, have the layers' colours and gradients."""
+    model, rays, chosen = small(), some_rays(3, 60), torch.arange(0, 180, 2)
+    with torch.no_grad():
+        model.grids[0].table.normal_()
+    code = torch.randn(3, 65)
+    results = []
+    for backend in ("native", "reference"):
+        model.backend = backend
+        directions, leaf = rays.directions.clone().requires_grad_(), code.clone().requires_grad_()
+        seen = model.of_chosen(Rays(rays.origins, directions), leaf, chosen)
+        learned = [p for name, p in model.named_parameters() if not name.startswith("encoder")]
+        loss = seen.segments.square().sum() + seen.opacity.sum()
+        results.append(
+            [seen.segments, seen.opacity, *torch.autograd.grad(loss, [directions, leaf, *learned])]
+        )
+    for ours, layers in zip(*results, strict=True):
+        torch.testing.assert_close(
+            ours, layers, rtol=1e-4, atol=2e-5 * float(layers.detach().abs().max().clamp_min(1))
+        )
+
+
 def test_no_rays_give_no_colours() -> None:
     """A culled batch in which no ray may meet the head is empty, and no error."""
     seen = small()(Rays(torch.zeros(0, 1, 3), torch.ones(0, 1, 3)), torch.zeros(0, 65))

@@ -66,6 +66,49 @@ def test_segments_of_the_teacher_sum_to_its_pixel() -> None:
     torch.testing.assert_close(a.opacity, b.opacity)
 
 
+def mostly_empty(rays: Rays, code: torch.Tensor) -> RadianceField:
+    """A field whose networks agree, and which is dense at a twentieth of the coarse samples."""
+    field = small_field(coarse=32, fine=32, width=32, density_scale=20.0, position_frequencies=2)
+    alpha, seen = field.coarse.alpha_linear, []
+    alpha.weight.data.mul_(400)
+    hook = alpha.register_forward_hook(lambda _, __, out: seen.append(out))
+    field.passes(rays, code)
+    hook.remove()
+    alpha.bias.data.sub_(seen[0].quantile(0.95))
+    field.fine.load_state_dict(field.coarse.state_dict())
+    return field.eval()
+
+
+@torch.no_grad()
+def test_sparse_rendering_leaves_out_what_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer samples give the same picture; with nothing left out the dense one, with all an empty one."""
+    rays, code = some_rays(1, 300), torch.randn(1, 65)
+    field = mostly_empty(rays, code)
+    dense = field(rays, code)
+    assert 0.05 < float((dense.opacity > 0.5).float().mean()) < 0.95, "some of it must be empty"
+    asked: list[int] = []
+    forward = RadianceMLP.forward
+
+    def counted(self, points, views, code, chosen=None):  # type: ignore[no-untyped-def]
+        asked.append(points.shape[:3].numel() if chosen is None else len(chosen))
+        return forward(self, points, views, code, chosen)
+
+    monkeypatch.setattr(RadianceMLP, "forward", counted)
+    field.sparse = True
+    sparse = field(rays, code)
+    assert asked[0] == 300 * 32 and 0 < asked[1] < 0.5 * 300 * 64
+    assert float((sparse.segments - dense.segments).abs().max()) < 0.02
+    assert float((sparse.opacity - dense.opacity).abs().max()) < 0.02
+    monkeypatch.setattr("nldf_engine.models.adnerf.UNSEEN_RAY", -1.0)
+    monkeypatch.setattr("nldf_engine.models.adnerf.UNSEEN_SAMPLE", -1.0)
+    every = field(rays, code)
+    torch.testing.assert_close(every.segments, dense.segments, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(every.opacity, dense.opacity, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr("nldf_engine.models.adnerf.UNSEEN_RAY", 2.0)
+    nothing = field(rays, code)
+    assert nothing.segments.shape == dense.segments.shape and not nothing.segments.any()
+
+
 def test_a_background_of_infinite_depth_equals_the_papers_last_sample() -> None:
     """color + (1 - opacity) background is what a last, infinitely long sample of that colour gives."""
     from nldf_engine import ops
@@ -111,6 +154,14 @@ def test_configurations_survive_json() -> None:
             build("adnerf", config)
     with pytest.raises(ValueError, match="system"):
         build("nerf", {})
+
+
+def test_no_rays_of_a_light_field_have_no_colours() -> None:
+    """A culled batch in which no ray meets the head is empty, and no error."""
+    seen = LightField(LightFieldConfig(BOUNDS, width=16, depth=4))(
+        Rays(torch.zeros(0, 1, 3), torch.ones(0, 1, 3)), torch.zeros(0, 65)
+    )
+    assert seen.segments.shape[:2] == (0, 1) and seen.opacity.shape == (0, 1)
 
 
 def test_chunks_join_to_the_whole() -> None:

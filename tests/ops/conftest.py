@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine import ops
+from nldf_engine.ops import native
 
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], None]
 
@@ -41,3 +42,26 @@ def compare() -> Compare:
             assert error <= allowed, f"output {i}: error {error:.3e}, allowed {allowed:.3e}"
 
     return assert_close
+
+
+def available() -> list[str]:
+    """The instruction sets that this processor and this build have."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("portable", "avx2", "avx512"):
+            patch.setenv("NLDF_CPU_ISA", name)
+            try:
+                native._C.cpu_isa()
+            except ValueError:
+                continue
+            found.append(name)
+    return found
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def isa(request, monkeypatch) -> str:
+    """Every instruction set in turn."""
+    if request.param not in available():
+        pytest.skip(f"this processor or this build has no {request.param}")
+    monkeypatch.setenv("NLDF_CPU_ISA", request.param)
+    return request.param

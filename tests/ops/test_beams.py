@@ -40,6 +40,16 @@ def test_agrees_with_the_twin(device, compare):
     compare(got, single, double)
 
 
+@pytest.mark.parametrize("points", [1, 15, 16, 23])
+def test_every_instruction_set_agrees(isa, compare, points):
+    """With vectors of any width: the encoding and its gradients as accurate as the twin's, halves rounded."""
+    inputs, numbers = case(40), NUMBERS | {"points": points}
+    got = run(ops.encode_beams, inputs, **numbers)
+    double = run(beams_reference, [x.double() for x in inputs], **numbers)
+    compare(got, run(beams_reference, inputs, **numbers), double)
+    assert torch.equal(ops.encode_beams(*inputs, **numbers, dtype=torch.float16), got[0].half())
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     rays=st.sampled_from([0, 1, 2, 15, 16, 17, 33]), points=st.integers(1, 18), frequencies=st.integers(0, 4)

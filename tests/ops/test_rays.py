@@ -45,6 +45,14 @@ def test_agrees_with_the_twin(device, compare):
     compare(got, single, double)
 
 
+@pytest.mark.parametrize("per_frame", [15, 16, 17, 1100])
+def test_every_instruction_set_agrees(isa, compare, per_frame):
+    """With vectors of any width, rays and gradients are as accurate as the twin's."""
+    inputs, cotangent = case(2, per_frame), cotangents(2, per_frame)
+    double = run(rays_reference, [x.double() for x in inputs], cotangent)
+    compare(run(ops.generate_rays, inputs, cotangent), run(rays_reference, inputs, cotangent), double)
+
+
 @settings(max_examples=25, deadline=None)
 @given(frames=st.integers(0, 3), per_frame=st.sampled_from([0, 1, 2, 3, 31, 1023, 1024, 1025, 4097]))
 def test_any_size(frames, per_frame):

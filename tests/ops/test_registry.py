@@ -37,7 +37,7 @@ CALLS = {
         **kw,
     ),
 }
-# `planes` renders alone; models train by torch's layers.
+# `planes` renders alone; models train by `lines`.
 WITHOUT_GRADIENT = {"samples", "compact", "planes"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
@@ -49,6 +49,11 @@ PLANES = ops.PlanesNetwork(
 CALLS["planes"] = lambda **kw: ops.planes(
     torch.rand(1, 3, 3), torch.ones(1, 3, 3), torch.rand(1, 8), torch.rand(1, 8), PLANES, **kw
 )
+CALLS["lines"] = lambda **kw: ops.shade_lines(
+    torch.rand(3, 4), (0, 1, 3), torch.rand(2, 8), torch.rand(2, 8), PLANES, **kw
+)
+# Operations without a CUDA kernel: `lines` trains on the CPU; on CUDA torch's layers do.
+CPU_ONLY = {"lines"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/resmlp_mma_cuda.cu", "csrc/resmlp_wgmma_cuda.cu")}
 
@@ -62,7 +67,7 @@ def test_every_operation_is_in_the_list_of_calls():
 def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
     """One noun an operation, everywhere: header, CPU and CUDA sources, module, twin, test, bench."""
     assert callable(getattr(reference, f"{noun}_reference"))
-    cuda = CUDA_SOURCES.get(noun, (f"csrc/{noun}_cuda.cu",))
+    cuda = () if noun in CPU_ONLY else CUDA_SOURCES.get(noun, (f"csrc/{noun}_cuda.cu",))
     for path in (
         f"csrc/{noun}.h", f"csrc/{noun}_cpu.cpp", *cuda,
         f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",

@@ -76,6 +76,17 @@ def test_background_and_depth_agree_with_the_twin(device, compare, samples, segm
     )
 
 
+@pytest.mark.parametrize(("samples", "segments"), [(192, 4), (1100, 2), (51, 3), (5, 5)])
+def test_every_instruction_set_agrees(isa, compare, samples, segments):
+    """With vectors of any width, results and all gradients are as accurate as the twin's."""
+    inputs = [*case(70, samples), *extras(70, samples)]
+    compare(
+        run_all(ops.composite_segments, inputs, segments),
+        run_all(segments_reference, inputs, segments),
+        run_all(segments_reference, [x.double() for x in inputs], segments),
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     rays=st.sampled_from([0, 1, 7, 8, 65]),

@@ -10,7 +10,8 @@ import torch
 from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
-from nldf_engine.rendering.portrait import Portrait, frame_rays, to_uint8
+from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso_layer import TorsoLayer
 

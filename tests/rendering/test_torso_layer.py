@@ -73,6 +73,23 @@ def test_many_frames_at_once_equal_one_by_one_and_train_every_parameter() -> Non
     assert [n for n, p in layer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
+def test_premultiplied_colours_are_the_samples_times_their_opacity() -> None:
+    """In one operation or by the layers, frames at once have the colours and gradients of `sample`."""
+    layer, _, poses, motion = fitted()
+    given = grid().expand(3, -1, 2).contiguous(), motion[:3], poses[:3]
+    color, alpha = layer.sample(*given)
+    wanted = [color * alpha[..., None], alpha]
+    learned = [p for p in layer.parameters() if p.requires_grad]
+    want = torch.autograd.grad(wanted[0].square().sum() + alpha.sum(), learned, allow_unused=True)
+    for backend in ("native", "reference"):
+        layer.backend = backend
+        got = layer.premultiplied(*given)
+        loss = got[0].square().sum() + got[1].sum()
+        gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+        for ours, expected in zip((*got, *gradients), (*wanted, *want), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_torso_out_of_sight_is_empty() -> None:
     """A motion that carries the torso out of the frame leaves it transparent, in one frame or in many."""
     layer, _, poses, _ = fitted()

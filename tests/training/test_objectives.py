@@ -6,10 +6,12 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, _Sampler, squared
-from nldf_engine.training.presets import Recipe
+from nldf_engine.training.parts import HeadPart, region_pixels
+from nldf_engine.training.presets import Preset, Recipe
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene, head_and_neck
 
@@ -20,12 +22,21 @@ def scene(synthetic_dataset: Dataset) -> TrainingScene:
     return TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
 
 
+def head(scene: TrainingScene, preset: Preset) -> HeadPart:
+    model = preset.model(scene.bounds, ConditionConfig())
+    return HeadPart(Portrait(model, scene.region, scene.torso), scene)
+
+
+def tiny(scene: TrainingScene) -> HeadPart:
+    return head(scene, find_preset("nldf-tiny"))
+
+
 def light_field(
     scene: TrainingScene, targets: SegmentTargets | None = None, **settings: str
 ) -> LightFieldObjective:
     torch.manual_seed(0)
     preset = find_preset("nldf-tiny", settings)
-    return LightFieldObjective(preset.model(scene.bounds, ConditionConfig()), scene, preset.recipe, targets)
+    return LightFieldObjective(head(scene, preset), preset.recipe, targets)
 
 
 def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
@@ -55,8 +66,8 @@ def test_most_rays_of_a_batch_are_in_the_head(scene: TrainingScene) -> None:
 def test_the_region_covers_every_head_pixel(scene: TrainingScene) -> None:
     """No pixel of a head in the training part lies outside of the rays that are rendered."""
     for frame in scene.fit[::7].tolist():
-        head = head_and_neck(scene.labels[frame]).reshape(-1).nonzero()[:, 0]
-        inside = torch.isin(head, scene.region_pixels(frame))
+        shown = head_and_neck(scene.labels[frame]).reshape(-1).nonzero()[:, 0]
+        inside = torch.isin(shown, region_pixels(tiny(scene), frame))
         assert float(inside.float().mean()) > 0.995
 
 
@@ -84,7 +95,7 @@ def test_segment_loss_is_zero_for_a_perfect_student(scene: TrainingScene) -> Non
     """Targets made by the network itself cost nothing; others cost their squared distance (eq. 6)."""
     objective = light_field(scene, active_pool="off")
     frame = int(scene.fit[3])
-    pixels = scene.region_pixels(frame)
+    pixels = region_pixels(tiny(scene), frame)
     with torch.no_grad():
         code = objective.model.encode_frames(scene.conditions, torch.tensor([frame]))
         own = objective.model(scene.rays(torch.tensor([frame]), pixels[None]), code)
@@ -112,7 +123,7 @@ def test_the_teacher_is_trained_in_both_passes(scene: TrainingScene) -> None:
     """Coarse and fine networks both get gradients from one step."""
     torch.manual_seed(0)
     preset = find_preset("adnerf-tiny")
-    objective = RadianceObjective(preset.model(scene.bounds, ConditionConfig()), scene, preset.recipe)
+    objective = RadianceObjective(head(scene, preset), preset.recipe)
     loss = objective.step()
     loss.total.backward()
     assert all(p.grad is not None for p in objective.model.parameters())
@@ -126,7 +137,7 @@ def test_squared_error_sums_over_channels() -> None:
 
 def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: TrainingScene) -> None:
     """The windows that the drawn frames' codes read carry the recipe's noise, all others carry none."""
-    sampler = _Sampler(scene, Recipe("nldf", size=32, steps=1, audio_noise=0.5))
+    sampler = _Sampler(tiny(scene), Recipe("nldf", size=32, steps=1, audio_noise=0.5))
     frames = scene.fit[torch.tensor([20, 3, 20])]
     heard = torch.cat([torch.arange(int(f) - 4, int(f) + 4) for f in frames]).unique()
     heard = heard[heard >= 0]

@@ -1,5 +1,6 @@
 """Whole runs on the synthetic speaker: they learn, distil, resume to the same curve, refuse what is wrong."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import Engine
+from nldf_engine.provenance import Consent
 from nldf_engine.training import TrainConfig, train
+from nldf_engine.training.run import consent_for
+
+CONSENT = Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
 
 
 @pytest.fixture(scope="module")
 def teacher(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher"
-    train("adnerf-tiny", synthetic_dataset.path, path, TrainConfig(steps=40))
+    train("adnerf-tiny", synthetic_dataset.path, path, TrainConfig(steps=40, consent=CONSENT))
     return path
 
 
@@ -38,6 +43,20 @@ def test_a_student_learns_from_video_and_teacher(
     clip = Engine(avatar, torch.device("cpu")).render(np.zeros((3, 16, 29), np.float32))
     assert clip.frames[:].shape == (3, 32, 32, 3)
     assert (tmp_path / "me.training" / "curves.png").is_file()
+    assert avatar.consent == CONSENT, "a student takes its teacher's record"
+
+
+def test_who_consented_is_recorded_or_missed_aloud(
+    synthetic_dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A given record stays, a synthetic speaker is no person, and of a person without one a line says so."""
+    assert consent_for(synthetic_dataset, CONSENT) == CONSENT
+    assert consent_for(synthetic_dataset, None) == Consent("no-person")
+    assert capsys.readouterr().err == ""
+    filmed = Dataset.open(synthetic_dataset.path)
+    filmed.info = dataclasses.replace(filmed.info, source={"file": "speaker.mp4"})
+    assert consent_for(filmed, None) == consent_for(filmed, Consent()) == Consent()
+    assert capsys.readouterr().err.count("records no consent") == 2
 
 
 def test_switched_off_parts_are_off(synthetic_dataset: Dataset, teacher: Path, tmp_path: Path) -> None:

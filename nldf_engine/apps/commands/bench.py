@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.command import Command, Json, UsageError, optional, save_figures, value
+from nldf_engine.apps.command import Command, Json, UsageError, optional, save_figures
 from nldf_engine.base.errors import FileProblem, MissingBackend, NldfError
 
 
@@ -29,7 +29,7 @@ class Bench(Command):
     when_stopped: ClassVar[str] = "no file was written: run the same command again"
     fills: ClassVar[tuple[str, ...]] = ("report",)
 
-    suites: Annotated[tuple[str, ...], Positional, value("SUITE")] = ()
+    suites: Annotated[tuple[str, ...], Positional, optional("[SUITE ...]")] = ()
     """which suites; by default all of them"""
     quick: bool = False
     """fewer cases, fewer rounds"""

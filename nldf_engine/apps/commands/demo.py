@@ -11,12 +11,14 @@ from nldf_engine.apps.command import (
     Command,
     Device,
     Json,
+    SignFile,
     check_device,
     checking_flags,
     optional,
     output,
     positive,
     save_figures,
+    signing,
     value,
 )
 
@@ -35,6 +37,7 @@ class Demo(Command):
         "nldf demo --seed 5 --size 128 --json demo.json",
     )
 
+    reads: ClassVar[tuple[str, ...]] = ("sign_cert", "sign_key")
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Annotated[Path, output("OUT.mp4")] = Path("demo.mp4")
@@ -47,6 +50,12 @@ class Demo(Command):
     """width and height, in pixels; by default those the avatar was trained at"""
     seed: Annotated[int, value("N")] = 1
     """chooses the sentence"""
+    no_provenance: bool = False
+    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    sign_cert: SignFile = None
+    """PEM file of the certificate that signs, followed by those above it; by default a local one"""
+    sign_key: SignFile = None
+    """PEM file of its private key"""
     device: Device = "auto"
     """where to render"""
     json: Json = None
@@ -56,6 +65,7 @@ class Demo(Command):
         """Synthesises, renders and writes; prints how long it took and where the video is."""
         positive(seconds=self.seconds, size=self.size)
         check_device(self.device)
+        credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
         from nldf_engine.apps.bundled import bundled_avatar
         from nldf_engine.base.seeds import check_seed
         from nldf_engine.data.synthetic import synthesise_speech
@@ -69,7 +79,7 @@ class Demo(Command):
         engine = Engine.load(bundled_avatar(), device=self.device)
         loaded = time.perf_counter()
         clip = engine.render((speech.samples, speech.rate), size=self.size)
-        clip.save(self.out)
+        clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded
         figures = {
             "path": str(self.out),
@@ -79,6 +89,7 @@ class Demo(Command):
             "seconds": seconds,
             "frames_per_second": len(clip) / seconds,
             **engine.describe(),
+            "size": [clip.frames.shape[2], clip.frames.shape[1]],
         }
         width, height = figures["size"]
         print(

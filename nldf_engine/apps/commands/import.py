@@ -25,8 +25,9 @@ class Import(Command):
     """Make an avatar of networks that AD-NeRF trained.
 
     HEAD.tar is its {step}_head.tar, DATASET the folder it was trained on, which gives camera, poses,
-    audio features, background and torso. The avatar can teach: nldf train ... --teacher AVATAR. It is
-    driven by features files like aud.npy, since it has never heard anything else.
+    audio features and background. BODY.tar, its {step}_body.tar, becomes the avatar's torso; without one that
+    is a plate from the dataset. The avatar can teach: nldf train ... --teacher AVATAR. It is driven by
+    features files like aud.npy, since it has never heard anything else.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -38,7 +39,7 @@ class Import(Command):
 
     system: Annotated[str, Positional, value("adnerf")]
     """whose networks: adnerf"""
-    paths: Annotated[tuple[Path, ...], Positional, value("HEAD.tar [BODY.tar] DATASET")]
+    paths: Annotated[tuple[Path, ...], Positional, optional("HEAD.tar [BODY.tar] DATASET")]
     """checkpoint of the head, checkpoint of the body where there is one, and the dataset's folder"""
     avatar: Annotated[Path, output("AVATAR")]
     """folder to write"""
@@ -59,19 +60,19 @@ class Import(Command):
         from nldf_engine.base.errors import FileProblem
         from nldf_engine.data.dataset import Dataset
         from nldf_engine.data.layouts.checkpoint import (
-            check_body,
             describe,
             head_bounds,
+            import_body,
             import_head,
             read_checkpoint,
         )
         from nldf_engine.data.layouts.foreign import ForeignDataset
+        from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
         from nldf_engine.training.adopt import adopt
 
         check_target(self.avatar)
         head = read_checkpoint(self.paths[0])
         body = read_checkpoint(self.paths[1]) if len(self.paths) == 3 else None
-        condition = None if body is None else check_body(body)
         dataset = Dataset.open(self.paths[-1])
         if not isinstance(dataset, ForeignDataset):
             raise FileProblem(
@@ -81,17 +82,19 @@ class Import(Command):
             )
         field = import_head(head, head_bounds(dataset.info.near, dataset.info.far, dataset.camera))
         origin = {"from": "AD-NeRF", "head": describe(head), "attention": head.smoothed}
+        torso = None
+        if body is not None:
+            torso = TorsoField(import_body(body, field), TorsoFieldConfig(in_front=True))
+            origin["body"] = describe(body)
         frontend = FrontendConfig("precomputed", dim=field.config.conditions.audio_dim)
-        adopt(field, dataset, frontend, self.size or dataset.camera.width, origin).save(self.avatar)
+        adopt(field, dataset, frontend, self.size or dataset.camera.width, origin, torso).save(self.avatar)
         print(f"{self.avatar}: the head of {head.path.name} (step {head.step}): coarse, fine, audio nets")
         if not head.smoothed:
             print("its attention over neighbours was not trained yet: each frame hears itself alone")
         if body is not None:
             print(
-                f"{body.path.name}: not imported. It is a body of step {body.step} ({condition} numbers "
-                "drive it); the avatar's torso is the dataset's own, a plate that moves with the head"
+                f"{body.path.name}: the torso (step {body.step}): coarse, fine; the head's code and pose "
+                "drive it, as in AD-NeRF, which never asks the audio net in that file"
             )
-        save_figures(
-            self.json, {"avatar": str(self.avatar), **origin, "body": "not imported" if body else None}
-        )
+        save_figures(self.json, {"avatar": str(self.avatar), **origin})
         return 0

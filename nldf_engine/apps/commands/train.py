@@ -35,34 +35,39 @@ class Train(Command):
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf train nldf-fast data/speaker -o avatars/me",
+        "nldf train nldf-fast data/ada -o avatars/ada --consent 'Ada Lovelace, 2026-01-31, for lectures'",
         "nldf train adnerf-small data/speaker -o avatars/teacher --minutes 20",
         "nldf train nldf-small data/speaker -o avatars/me --teacher avatars/teacher --steps 20000",
         "nldf train nldf-fast data/speaker -o avatars/me --resume",
+        "nldf train adnerf-small data/speaker -o avatars/whole --head avatars/teacher",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
         "nothing is lost: the same command with --resume goes on from the last checkpoint"
     )
 
-    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher")
+    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head")
     writes: ClassVar[tuple[str, ...]] = ("avatar",)
 
     preset: Annotated[str, Positional, value("PRESET")]
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
-    paper's light field), adnerf (its teacher), or one of their smaller versions for a CPU: nldf-small,
-    adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
+    paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
+    nldf-small, adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
     dataset: Annotated[Path, Positional, value("DATASET")]
     """folder written by nldf prepare or nldf synthetic"""
     avatar: Annotated[Path, output("AVATAR")]
     """folder to write"""
     teacher: Annotated[Path | None, optional("AVATAR")] = None
     """trained avatar to distil from"""
+    head: Annotated[Path | None, optional("AVATAR")] = None
+    """trained avatar whose head to keep: only a field for the torso is trained about it"""
     size: Annotated[int | None, optional("N")] = None
     """width to train at, in pixels; by default the preset's"""
     steps: Annotated[int | None, optional("N")] = None
-    """stop after N steps; by default the preset's own number"""
+    """stop after N steps; by default the preset's own number. A torso's field has its own:
+    --set torso_steps=N"""
     minutes: Annotated[float | None, optional("M")] = None
-    """stop after M minutes instead"""
+    """stop after M minutes instead, torso included"""
     device: Device = "auto"
     """where to train"""
     resume: bool = False
@@ -72,6 +77,9 @@ class Train(Command):
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
     """override a field of the preset"""
+    consent: Annotated[str | None, optional("'NAME, YYYY-MM-DD, STATEMENT'")] = None
+    """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
+    every video of it, where anyone can read it"""
     json: Json = None
     """also write the figures here"""
 
@@ -83,6 +91,7 @@ class Train(Command):
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.base.progress import clock
+        from nldf_engine.provenance import Consent
         from nldf_engine.training import PRESETS, TrainConfig, check_settings, find_preset, train
 
         if self.preset not in PRESETS:
@@ -94,6 +103,7 @@ class Train(Command):
         with checking_flags():
             config = TrainConfig(
                 teacher=self.teacher,
+                head=self.head,
                 size=self.size,
                 steps=self.steps,
                 minutes=self.minutes,
@@ -101,6 +111,7 @@ class Train(Command):
                 resume=self.resume,
                 seed=self.seed,
                 overrides=overrides,
+                consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)

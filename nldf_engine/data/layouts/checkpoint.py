@@ -1,4 +1,4 @@
-"""AD-NeRF's trained networks (`{step}_head.tar`, `{step}_body.tar`) as our `RadianceField`.
+"""AD-NeRF's trained networks (`{step}_head.tar`, `{step}_body.tar`) as two of our `RadianceField`s.
 
 The two classes have the same layers; what differs is settled here, exactly:
 
@@ -9,7 +9,11 @@ The two classes have the same layers; what differs is settled here, exactly:
 - their `feature_linear` is stored and never used: it is left out;
 - their code is the audio code alone: no eyes;
 - before `SMOOTHED` steps their attention over neighbouring frames has not been trained, and frames were
-  rendered from their own audio code: then an attention goes in that picks just that.
+  rendered from their own audio code: then an attention goes in that picks just that;
+- a body is driven by the head's audio code and the head's pose. Its file holds an audio network too, which
+  AD-NeRF makes, saves and never asks: that one is checked and left out. Of the pose it sees other angles
+  than ours: e = (pi / 2 + a, b, pi / 2 + c) where ours are a, b, c, and positions in their head space. An
+  encoding of e is a linear map of ours, of signs and exchanges of sine and cosine, and goes into the weights.
 
 Their sampling differs by what the papers leave open: depths along z in place of distances along the
 ray, and 1e-6 on the density.
@@ -21,7 +25,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,10 @@ from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.models.adnerf import RadianceField, RadianceFieldConfig
-from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.models.conditions import ConditionConfig, make_encoder
 from nldf_engine.nn.audio import AudioEncoder, prefix_checkpoint
 from nldf_engine.nn.frequency import frequency_dim
+from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
 
@@ -40,7 +45,8 @@ NETWORKS = ("network_fn_state_dict", "network_fine_state_dict", "network_audnet_
 ATTENTION = "network_audattnet_state_dict"
 SMOOTHED = 200_000  # steps before which AD-NeRF trains without the attention
 UNUSED = ("feature_linear.weight", "feature_linear.bias")
-POSE_CODE = 2 * frequency_dim(3, 3)  # a body's condition besides the audio: encoded angles and translation
+POSE_FREQUENCIES = 3
+POSE_CODE = pose_dim(POSE_FREQUENCIES)  # a body's condition besides the audio: encoded angles and translation
 PICKED = 100.0  # logit of the frame itself: the others' share is exp(-100)
 AS_SAVED = "give a {step}_head.tar or {step}_body.tar as AD-NeRF saves it"
 
@@ -173,14 +179,47 @@ def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
         frames = int(states[ATTENTION]["attentionNet.0.weight"].shape[0])
     except (KeyError, IndexError) as error:
         raise FileProblem(path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
-    shape = _shape(checkpoint, NETWORKS[0], code)
-    if shape != _shape(checkpoint, NETWORKS[1], code):
-        raise FileProblem(path, "its coarse and fine networks differ in size, which is not supported", "")
     conditions = ConditionConfig(rows, 16, code, frames, eyes=False)
-    field = RadianceField(RadianceFieldConfig(bounds, conditions, **shape))
     encoder = AudioEncoder(rows, code, frames)
     attention = states[ATTENTION] if checkpoint.smoothed else _pick_own(encoder)
     state = {f"encoder.audio.{key}": v for key, v in prefix_checkpoint(audio, attention).items()}
+    return _field(checkpoint, bounds, conditions, state)
+
+
+def import_body(checkpoint: Checkpoint, head: RadianceField) -> RadianceField:
+    """The body's networks, coarse and fine, as a `RadianceField` that takes the head's code and pose.
+
+    It stands in the head space of AD-NeRF's first training frame, before the head (`TorsoField`, in_front).
+
+    Args:
+        checkpoint: a `{step}_body.tar`.
+        head: the imported head that drives it.
+
+    Raises:
+        FileProblem: it holds other networks, or was driven by a code of another size than the head's.
+    """
+    code, given = check_body(checkpoint) - POSE_CODE, head.config.conditions
+    if code != given.audio_code:
+        raise FileProblem(
+            checkpoint.path, f"{code} numbers of audio drive it, and the head's code has {given.audio_code}",
+            "give the head and the body of one training",
+        )  # fmt: skip
+    conditions = replace(given, head_pose=POSE_FREQUENCIES)
+    encoder = make_encoder(conditions)
+    state = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    return _field(checkpoint, head.config.bounds, conditions, state)
+
+
+def _field(
+    checkpoint: Checkpoint, bounds: Bounds, conditions: ConditionConfig, encoder: dict[str, Tensor]
+) -> RadianceField:
+    """Coarse and fine networks of a checkpoint behind an encoder's parameters."""
+    path, states = checkpoint.path, checkpoint.states
+    shape = _shape(checkpoint, NETWORKS[0], conditions.code_dim)
+    if shape != _shape(checkpoint, NETWORKS[1], conditions.code_dim):
+        raise FileProblem(path, "its coarse and fine networks differ in size, which is not supported", "")
+    field = RadianceField(RadianceFieldConfig(bounds, conditions, **shape))
+    state = dict(encoder)
     for part, name in (("coarse", NETWORKS[0]), ("fine", NETWORKS[1])):
         state |= {f"{part}.{key}": v for key, v in _network(states[name], field.config).items()}
     wanted = field.state_dict()
@@ -208,6 +247,14 @@ def _network(state: Mapping[str, Tensor], config: RadianceFieldConfig) -> dict[s
             name = f"{layer}.linear.{part}"
             if part == "weight":
                 value[:, : len(points)] *= points
+                if config.conditions.head_pose:
+                    first = len(points) + config.conditions.code_dim - POSE_CODE
+                    pose = value[:, first : first + POSE_CODE].double()
+                    value[:, first : first + POSE_CODE] = (pose @ _POSE_MAP).to(value.dtype)
+            elif config.conditions.head_pose:
+                first = len(points) + config.conditions.code_dim - POSE_CODE
+                pose = state[f"{layer}.weight"][:, first : first + POSE_CODE].double()
+                value = (value.double() + pose @ _POSE_SHIFT).to(value.dtype)
         elif key == "views_linears.0.weight":
             value[:, config.width :] *= views
         out[name] = value
@@ -218,6 +265,28 @@ def _signs(frequencies: int) -> Tensor:
     """[3 (2 L + 1)] by what a half turn about x multiplies an encoded vector: y and z change their sign."""
     odd, even = torch.tensor([1.0, -1.0, -1.0]), torch.ones(3)
     return torch.cat([odd, *([odd, even] * frequencies)])
+
+
+def _encoded_map(sign: Tensor, quarter_turns: Tensor) -> tuple[Tensor, Tensor]:
+    """(A, b) float64 with encode(sign x + quarter_turns pi / 2) = A encode(x) + b, for 3 numbers x."""
+    size = frequency_dim(3, POSE_FREQUENCIES)
+    a, b = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    for k in range(3):
+        s, turns = float(sign[k]), int(quarter_turns[k])
+        a[k, k], b[k] = s, turns * math.pi / 2
+        for level in range(POSE_FREQUENCIES):
+            sine, cosine = 3 + 6 * level + k, 6 + 6 * level + k
+            sin, cos = ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[(turns << level) % 4]
+            a[sine, sine], a[sine, cosine] = s * cos, sin
+            a[cosine, cosine], a[cosine, sine] = cos, -s * sin
+    return a, b
+
+
+# Their encoded angles and place of the head, from ours.
+_ANGLES = _encoded_map(torch.ones(3), torch.tensor([1, 0, 1]))
+_PLACE = _encoded_map(torch.tensor([1.0, -1.0, -1.0]), torch.zeros(3, dtype=torch.long))
+_POSE_MAP = torch.block_diag(_ANGLES[0], _PLACE[0])
+_POSE_SHIFT = torch.cat([_ANGLES[1], _PLACE[1]])
 
 
 def _pick_own(encoder: AudioEncoder) -> dict[str, Tensor]:

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.video import VideoInfo
-from nldf_engine.data.prepare.torso import WORK, Aligner
+from nldf_engine.data.format import LABELS
+from nldf_engine.data.prepare.align import Aligner, Prior, small_gray
+from nldf_engine.data.prepare.background import CLEARANCE
+from nldf_engine.data.prepare.torso import STEP_SPREAD, WHOLE_SPREAD, WORK
 from nldf_engine.data.validate import Problem
 
 SHORTEST_SECONDS = 2.0  # below: refused
@@ -23,12 +26,17 @@ CUT_LEVELS = 14.0  # gray levels between two thumbnails
 CUT_TIMES = 8.0  # times the usual change
 PAN = 0.012  # of the frame's side that the background may move
 ZOOM = 0.015
+SCENE_FRAMES = 40
+SCENE_SIZE = 512  # pixels at most, for looking at camera and backdrop
 FEWEST_POINTS = 12  # background points below which the whole background is aligned instead
 CERTAIN_ALIGNMENT = 0.9  # how far the background must decide that alignment
 MATCHING = 0.8  # correlation below which a frame shows another scene
 BACKDROP_LEVELS = 24.0  # gray levels of change that count as moved
 BACKDROP_SHARE = 0.03  # of the background
 EXPOSURE = 0.06  # relative range of the background's brightness
+TOLD_GROWTH = 0.004  # share that the picture grows by, from which it is told
+TOLD_PAN = 0.004  # of the side
+MISSING = 0.01  # of the picture
 LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile)
 SMALL_MOUTH = 0.025  # of the face's height between closed and open (5th to 95th percentile)
 QUIET_DB = -45.0
@@ -55,6 +63,42 @@ def find_cuts(thumbs: np.ndarray) -> list[int]:
     around = np.array([np.median(change[max(0, k - 6) : k + 7]) for k in range(len(change))])
     cut = (change > CUT_LEVELS) & (change > CUT_TIMES * max(usual, 0.2)) & (change > 3 * around)
     return (np.flatnonzero(cut) + 1).tolist()
+
+
+def look_at_scene(
+    frames: Iterable[np.ndarray],
+    labels: Iterable[np.ndarray],
+    plate: np.ndarray,
+    filled: np.ndarray,
+    total: int,
+) -> dict[str, Any]:
+    """`measure_scene` of some frames of a video, and how often the head leaves the picture.
+
+    Args:
+        frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, `total` of them.
+        plate: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
+
+    Returns:
+        `measure_scene`'s figures, and head_cut_off: share of the frames.
+    """
+    import cv2
+
+    side = min(SCENE_SIZE, len(plate))
+    chosen = spread(total, SCENE_FRAMES)
+    reach = max(2, round(2 * CLEARANCE * side))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    kept, clear, cut_off = [], [], []
+    unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
+    for index, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        head = label == LABELS["head"]
+        cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
+        if index in chosen:
+            person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
+            kept.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
+            clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
+    figures = measure_scene(kept, clear, cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA))
+    figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
+    return figures
 
 
 def measure_scene(
@@ -99,7 +143,7 @@ def measure_scene(
             zooms.append(abs(float(np.hypot(fit[0, 0], fit[1, 0])) - 1))
             points = max(points, int(inliers.sum()))
     if not shifts:
-        shifts, zooms = _aligned(gray, clear, middle)
+        shifts, zooms = _aligned(frames, clear, middle)
     light, moved_share = [], []
     for frame, free in zip(frames, clear, strict=True):
         if free.sum() < 50:
@@ -121,32 +165,27 @@ def measure_scene(
 
 
 def _aligned(
-    gray: list[np.ndarray], clear: Sequence[np.ndarray], middle: int
+    frames: Sequence[np.ndarray], clear: Sequence[np.ndarray], middle: int
 ) -> tuple[list[float], list[float]]:
     """Shifts and zooms as shares, by aligning the whole background, which needs no corners in it."""
     import cv2
 
-    small = [
-        cv2.GaussianBlur(
-            cv2.resize(g, (WORK, WORK), interpolation=cv2.INTER_AREA).astype(np.float32), (0, 0), 1.2
-        )
-        for g in gray
-    ]
+    small = [small_gray(frame, WORK) for frame in frames]
     free = np.logical_and.reduce(list(clear)).astype(np.uint8)
     area = cv2.resize(free, (WORK, WORK), interpolation=cv2.INTER_AREA) > 0
     shifts: list[float] = []
     zooms: list[float] = []
     if area.sum() < 200:
         return shifts, zooms
-    aligner = Aligner(small[middle], area)
-    if aligner.certainty[:3].min() < CERTAIN_ALIGNMENT:
+    aligner, whole = Aligner(small[middle], area), Prior.of(np.zeros(4), WHOLE_SPREAD)
+    if aligner.certainty([whole, Prior.of(np.zeros(4), STEP_SPREAD)])[:3].min() < CERTAIN_ALIGNMENT:
         return shifts, zooms
     for order in (range(middle, len(small)), range(middle - 1, -1, -1)):
         now = np.zeros(4)
         for index in order:
-            found, match = aligner.align(small[index], now)
-            if match > MATCHING:
-                now = found
+            found = aligner.align(small[index], now, [whole, Prior.of(now, STEP_SPREAD)])
+            if found.match > MATCHING:
+                now = found.motion
                 shifts.append(float(np.hypot(now[0], now[1])) / WORK)
                 zooms.append(abs(float(now[2])))
     return shifts, zooms
@@ -245,27 +284,64 @@ def track_problems(figures: dict[str, Any], cuts: list[int], fps: float) -> list
     return problems
 
 
+def backdrop_moves(figures: dict[str, Any]) -> bool:
+    """Whether the backdrop changes by itself, so that no still plate explains it."""
+    own = bool(figures.get("backdrop_goes_its_own_way"))
+    return own or (figures["backdrop_moving"] > BACKDROP_SHARE and not _still_moves(figures))
+
+
+def _still_moves(scene: dict[str, Any]) -> bool:
+    shift, zoom = scene["camera_shift"], scene["camera_zoom"]
+    return (shift is not None and shift > PAN) or (zoom is not None and zoom > ZOOM)
+
+
+def camera_notes(figures: dict[str, Any]) -> list[Problem]:
+    """What was found of the camera and the exposure and taken out; `figures` are those of the report."""
+    notes = []
+    if figures["camera_compensated"]:
+        pan, growth = figures["camera_pan"], figures["camera_growth"]
+        moves = []
+        if abs(growth) >= TOLD_GROWTH:
+            moves.append(f"pushes in by {growth:.1%}" if growth > 0 else f"draws back by {-growth:.1%}")
+        if pan >= TOLD_PAN or not moves:
+            moves.append(f"pans or shakes by {pan:.1%} of the picture")
+        what = f"the camera {' and '.join(moves)}; compensated"
+        notes.append(Problem("camera", what, "", "note"))
+        if figures["camera_border_missing"] > MISSING:
+            what = (
+                f"it moves further than the source shows: {figures['camera_border_missing']:.1%} of the "
+                "picture lies beyond its border"
+            )
+            notes.append(Problem("camera", what, "film wider, or cut out the stretch", "warning"))
+    if figures["exposure_compensated"]:
+        what = f"the exposure drifts by {figures['exposure_drift']:.1%}; compensated"
+        notes.append(Problem("exposure", what, "", "note"))
+    return notes
+
+
 def scene_problems(scene: dict[str, Any]) -> list[Problem]:
-    """Problems of the camera and the backdrop; `scene` as `measure_scene` gives it."""
+    """Problems of camera and backdrop that are left; `scene` holds what `measure_scene` gives."""
     problems = []
     shift, zoom = scene["camera_shift"], scene["camera_zoom"]
     still = "fix the camera on a stand, and switch its stabiliser and autofocus off"
-    moving = False
-    if shift is not None and shift > PAN:
-        moving = True
-        what = f"the camera moves: the background shifts by {shift:.1%} of the picture"
-        problems.append(Problem("camera", what, still, "warning"))
-    if zoom is not None and zoom > ZOOM:
-        moving = True
-        what = f"the camera zooms or comes closer: the background scales by {zoom:.1%}"
-        problems.append(Problem("camera", what, still, "warning"))
-    if shift is None:
-        what = "the background is too plain to tell whether the camera moves"
-        problems.append(Problem("camera", what, "", "note"))
-    if scene["backdrop_moving"] > BACKDROP_SHARE and not moving:
+    moving = _still_moves(scene)
+    if scene.get("backdrop_goes_its_own_way"):
+        what = "the backdrop moves, or the camera follows the speaker; the background is trained on as it is"
+        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+    elif moving:
+        if shift is not None and shift > PAN:
+            what = f"the camera moves: the background shifts by {shift:.1%} of the picture"
+            problems.append(Problem("camera", what, still, "warning"))
+        if zoom is not None and zoom > ZOOM:
+            what = f"the camera zooms or comes closer: the background scales by {zoom:.1%}"
+            problems.append(Problem("camera", what, still, "warning"))
+    elif backdrop_moves(scene):
         what = f"{scene['backdrop_moving']:.0%} of the backdrop moves"
         problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
-    if scene["exposure_range"] > EXPOSURE:
+    if shift is None and not scene.get("camera_told"):
+        what = "the background is too plain to tell whether the camera moves"
+        problems.append(Problem("camera", what, "", "note"))
+    if scene["exposure_range"] > EXPOSURE and not scene.get("backdrop_goes_its_own_way"):
         what = f"the brightness changes by {scene['exposure_range']:.0%} over the video"
         problems.append(Problem("exposure", what, "lock exposure and white balance", "warning"))
     return problems

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nldf_engine.data.prepare.rotation import exponential, left_jacobian, logarithm, skew
+from nldf_engine.data.prepare.trajectory import banded
 
 EYE_CORNERS = (33, 263)  # outer corners: the person's right eye (left in the image), and left eye
 EYE_DISTANCE = 0.09  # metres between them: what makes the unit
@@ -252,30 +253,12 @@ def _solve_poses(
             gradient[2:] += pull
             gradient[1:-1] -= 2 * pull
             gradient[:-2] += pull
-        band = _banded(information, stiff if frames > 2 else 0 * stiff)
+        band = banded(information, stiff if frames > 2 else 0 * stiff)
         move = -solveh_banded(band, gradient.ravel(), lower=True).reshape(frames, 6)
         state = state + move
         if np.abs(move).max() < 1e-7:
             break
     return _Bundle(exponential(state[:, :3]) @ mean, state[:, 3:], b.points, b.focal)
-
-
-def _banded(diagonal: np.ndarray, stiff: np.ndarray) -> np.ndarray:
-    """Lower banded storage [18, 6T] of block-diagonal [T, 6, 6] plus D2^T D2 (x) stiff."""
-    frames = len(diagonal)
-    couple = np.zeros((3, frames))  # D2^T D2: its three lower diagonals
-    for a, va in ((0, 1.0), (1, -2.0), (2, 1.0)):
-        for c, vc in ((0, 1.0), (1, -2.0), (2, 1.0)):
-            if a >= c and frames > 2:
-                couple[a - c, c : frames - 2 + c] += va * vc
-    band = np.zeros((18, frames, 6))
-    for i in range(6):
-        for j in range(6):
-            if i >= j:
-                band[i - j, :, j] += diagonal[:, i, j] + couple[0] * stiff[i, j]
-            for step in (1, 2):
-                band[6 * step + i - j, :, j] += couple[step] * stiff[i, j]
-    return band.reshape(18, 6 * frames)
 
 
 def _mean_shape(b: _Bundle, seen: np.ndarray, centre: np.ndarray, points: np.ndarray) -> np.ndarray:

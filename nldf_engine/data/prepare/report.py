@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.data.prepare.camera import CameraTrack
 from nldf_engine.data.validate import SEVERITIES, Problem
 
 LABEL_COLOURS = np.array([[0, 0, 0], [70, 150, 255], [80, 220, 120], [255, 110, 90]], np.uint8)
@@ -68,6 +69,7 @@ class Page:
         background: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
         angles: [T, 3] degrees; eyes, mouth: [T]; valid: bool [T]; rms: [T]; torso: [T, 2] pixels.
         level: loudness in dB a frame, [T]; cuts: frame indices.
+        camera: what was found of the camera and the exposure.
     """
 
     frames: list[np.ndarray]
@@ -84,6 +86,7 @@ class Page:
     torso: np.ndarray
     level: np.ndarray
     cuts: list[int]
+    camera: CameraTrack
 
 
 def overlay(frame: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -116,10 +119,10 @@ def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarra
 
     lines = 2 + max(1, min(MOST_PROBLEMS, len(report.problems)))
     columns = max(5, len(page.frames) + 1)
-    figure = plt.figure(figsize=(3.0 * columns, 13.6 + 0.26 * lines), dpi=72, layout="constrained")
+    figure = plt.figure(figsize=(3.0 * columns, 15.0 + 0.26 * lines), dpi=72, layout="constrained")
     figure.suptitle(title, fontsize=17, fontweight="bold")
     grid = figure.add_gridspec(
-        7, columns, height_ratios=[3.2, 3.2, 1.25, 1.25, 1.25, 1.25, 0.3 + 0.13 * lines]
+        8, columns, height_ratios=[3.2, 3.2, 1.25, 1.25, 1.25, 1.25, 1.25, 0.3 + 0.13 * lines]
     )
 
     def show(row: int, column: int, picture: np.ndarray, caption: str) -> None:
@@ -162,7 +165,8 @@ def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarra
         "pixels",
     )
     curve(5, [(page.level, "loudness")], "sound, dB")
-    words = figure.add_subplot(grid[6, :])
+    curve(6, _camera_curves(page.camera), "camera, %")
+    words = figure.add_subplot(grid[7, :])
     words.set_axis_off()
     marks = {"error": "✖", "severe": "✖", "warning": "▲", "note": "•"}
     said = report.text().split("\n")[:2] + [
@@ -175,6 +179,21 @@ def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarra
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
     plt.close(figure)
     return picture
+
+
+def _camera_curves(camera: CameraTrack) -> list[tuple[np.ndarray, str]]:
+    """The camera's motion and the exposure over time, [T] each, in per cent."""
+    middle = np.array([0.5, 0.5, 1.0])
+    shift = camera.motion @ middle - middle[:2]
+    scale = np.hypot(camera.motion[:, 0, 0], camera.motion[:, 1, 0]) - 1
+    did = " (taken out)" if camera.moves else ""
+    light = " (taken out)" if camera.drifts else ""
+    return [
+        (100 * shift[:, 0], "backdrop x" + did),
+        (100 * shift[:, 1], "backdrop y" + did),
+        (100 * scale, "its scale" + did),
+        (100 * (camera.brightness.mean(1) - 1), "exposure" + light),
+    ]
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
@@ -25,9 +26,9 @@ from nldf_engine.base.video import (
     read_audio_track,
 )
 from nldf_engine.data.dataset import DatasetInfo, write_dataset
-from nldf_engine.data.format import LABELS, check_target, near_far, told_plainly, training_frames
+from nldf_engine.data.format import check_target, near_far, told_plainly, training_frames
 from nldf_engine.data.prepare import checks
-from nldf_engine.data.prepare.background import CLEARANCE, background_plate
+from nldf_engine.data.prepare.background import background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
 from nldf_engine.data.prepare.eyes import eye_openness, mouth_opening
 from nldf_engine.data.prepare.faces import (
@@ -41,17 +42,18 @@ from nldf_engine.data.prepare.faces import (
 )
 from nldf_engine.data.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.data.prepare.pose import solve_poses
+from nldf_engine.data.prepare.refine import refine_poses
 from nldf_engine.data.prepare.report import Page, Report, draw
 from nldf_engine.data.prepare.rotation import degrees
+from nldf_engine.data.prepare.stabilise import Source, hold_steady
 from nldf_engine.data.prepare.steps import Result, Steps
 from nldf_engine.data.prepare.torso import choose_reference, track_torso
 from nldf_engine.data.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.rendering.cameras import Camera
+from nldf_engine.rendering.torso import pose_features
 
-VERSION = 1  # of the preparation: raised when a step's results change, so that no old cache is mixed in
+VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
 SHOWN = 5  # frames on the contact sheet
-SCENE_FRAMES = 40
-SCENE_SIZE = 512  # pixels at most, for looking at camera and backdrop
 PROFILE = "film a face, from the front, filling at least a fifth of the picture's height"
 
 
@@ -128,20 +130,26 @@ class _Preparation:
         )
         if not tracked["valid"].any():
             raise FileProblem(self.path, "no face could be tracked in it", PROFILE)
+        source = Source(self.path, self.info, crop, sound, clock)
+        self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], tracked["valid"])
         total = len(tracked["valid"])
         figures.update(frames=total, seconds=total / fps, size=size)
-        posed, pose_figures = steps.run("pose", lambda: self._poses(tracked, crop))
-        landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
+        posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
+        landmarks, valid = posed["landmarks"], posed["valid"]
+        refined, refine_figures = steps.run("refine", lambda: self._refine(posed, pose_figures))
+        poses = refined["poses"]
         plate, _ = steps.run("background", lambda: self._background(total))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
-        torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, valid))
-        _, scene = steps.run("scene", lambda: self._scene(plate["plate"], plate["filled"], total))
+        torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
+        _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
         focal = pose_figures["focal"]
         eyes = eye_openness(landmarks, poses, posed["shape"], focal)
         mouth = mouth_opening(landmarks, poses, posed["shape"], focal)
         cuts = checks.find_cuts(tracked["thumbs"])
         angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
-        figures.update(pose_figures, **torso_figures, **scene, cuts=cuts)
+        figures.update(
+            pose_figures, **refine_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures()
+        )
         figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
         figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
         figures["eye_openness_percentiles"] = [
@@ -166,7 +174,7 @@ class _Preparation:
                 audio={**(figures["sound"] or {"silent": True}), "frontend": self.config.audio_frontend},
                 provenance={"tool": "nldf prepare", "version": VERSION, "config": self.config.to_json()},
             ),
-            "video": steps.path("video.mp4"),
+            "video": steps.path(self.steady.video),
             "labels": steps.path("parsing.mkv"),
             "background": plate["plate"],
             "audio": heard,
@@ -179,6 +187,8 @@ class _Preparation:
                 "shape": posed["shape"].astype(np.float32),
                 "torso": torso["motion"],
                 "torso_reference": torso["reference"],
+                **self.steady.tensors(size),
+                **({"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(figures) else {}),
             },
         }
 
@@ -225,12 +235,14 @@ class _Preparation:
         original = read_audio_track(self.path)
         return load_audio(original), original
 
-    def _poses(self, tracked: dict[str, np.ndarray], crop: Crop) -> Result:
+    def _poses(self, seen: np.ndarray, crop: Crop) -> Result:
         scale = self.config.size / crop.side
         centre = ((self.info.width / 2 - crop.x) * scale, (self.info.height / 2 - crop.y) * scale)
+        if self.steady.stabiliser is not None:
+            centre = self.steady.stabiliser.principal_point(centre, self.config.size)
         up = self.config.size / LOOK
-        landmarks = tracked["landmarks"] * up
-        solved = solve_poses(landmarks, tracked["valid"], centre, self.config.size, self.config.smoothing)
+        landmarks = self.steady.landmarks * up
+        solved = solve_poses(landmarks, seen, centre, self.config.size, self.config.smoothing)
         filled = fill_gaps(landmarks, solved.valid)
         rms = solved.rms / up
         arrays = {
@@ -252,11 +264,18 @@ class _Preparation:
         }
         return arrays, figures
 
+    def _refine(self, posed: dict[str, np.ndarray], figures: dict[str, Any]) -> Result:
+        poses, valid, size = posed["poses"], posed["valid"], self.config.size
+        camera = tuple(c / size for c in (figures["focal"], *figures["principal_point"]))
+        part = training_frames(len(valid))
+        found = refine_poses(self._frames(), poses, posed["shape"], valid, camera, part)
+        return {"poses": found.poses.astype(np.float32)}, found.figures(valid)
+
     def _frames(self) -> Iterator[np.ndarray]:
-        return frames_at(self.steps.path("video.mp4"), fps=None)
+        return frames_at(self.steps.path(self.steady.video), fps=None)
 
     def _masks(self) -> Iterator[np.ndarray]:
-        return labels_of(self.steps.path("mask.mkv"))
+        return labels_of(self.steps.path(self.steady.mask))
 
     def _labels(self) -> Iterator[np.ndarray]:
         return labels_of(self.steps.path("parsing.mkv"))
@@ -283,10 +302,12 @@ class _Preparation:
                 out.write(label)
         return {}, {}
 
-    def _torso(self, landmarks: np.ndarray, valid: np.ndarray) -> Result:
+    def _torso(self, landmarks: np.ndarray, poses: np.ndarray, valid: np.ndarray) -> Result:
         # The reference lies in the training part, so that nothing of the held-out frames leaks.
-        reference = choose_reference(landmarks, valid, training_frames(len(valid)))
-        found = track_torso(self._frames(), self._labels(), len(valid), reference)
+        total, part = len(valid), training_frames(len(valid))
+        reference = choose_reference(landmarks, valid, part)
+        told = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
+        found = track_torso(self._frames(), self._labels(), total, reference, told, part)
         arrays = {
             "motion": found.motion,
             "reference": np.array([found.reference], np.int64),
@@ -300,26 +321,8 @@ class _Preparation:
         }
         return arrays, figures
 
-    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> Result:
-        import cv2
-
-        side = min(SCENE_SIZE, self.config.size)
-        chosen = checks.spread(total, SCENE_FRAMES)
-        reach = max(2, round(2 * CLEARANCE * side))
-        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-        frames, clear, cut_off = [], [], []
-        unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
-        for index, (frame, label) in enumerate(zip(self._frames(), self._labels(), strict=True)):
-            head = label == LABELS["head"]
-            cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
-            if index in chosen:
-                person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
-                frames.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
-                clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
-        small = cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA)
-        figures = checks.measure_scene(frames, clear, small)
-        figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
-        return {}, figures
+    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
+        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
 
     def _judge(self, samples: np.ndarray | None, mouth: np.ndarray, cuts: list[int], total: int) -> None:
         """Adds the figures of the sound, and every problem that the figures show."""
@@ -340,7 +343,7 @@ class _Preparation:
             }
         figures["sound"] = sound
         self.report.problems += checks.track_problems(figures, cuts, fps)
-        self.report.problems += checks.scene_problems(figures)
+        self.report.problems += checks.camera_notes(figures) + checks.scene_problems(figures)
         self.report.problems += checks.sound_problems(sound, total / fps)
 
     def _page(
@@ -376,6 +379,7 @@ class _Preparation:
             rms=posed["rms"],
             torso=torso["motion"] @ middle - middle[:2],
             level=10 * np.log10(power + 1e-8),
+            camera=self.steady.camera,
             cuts=cuts,
         )
 

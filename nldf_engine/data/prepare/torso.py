@@ -1,8 +1,8 @@
 """The torso's own motion in the image: one small similarity a frame, from a reference frame.
 
 Found by aligning the clothes (and the outline of the shoulders) of every frame with those of the reference.
-Dark, plain clothes hold little to align: there a prior that the torso hardly turns or scales, and moves
-little from frame to frame, takes over degree by degree, so that the track stays put instead of drifting.
+Dark, plain clothes hold little to align: there the torso is taken to move as the head's pose lets expect,
+degree by degree, so that the track stays put instead of drifting after shadows.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.data.format import LABELS
+from nldf_engine.data.prepare.align import Aligner, Prior, matrices, small_gray
+from nldf_engine.data.prepare.trajectory import smooth
 
 WORK = 128  # pixels: the side that alignment runs at
-ROUNDS = 12
-NOISE = 4.0  # gray levels: what two aligned frames differ by
-ALIKE = 30.0  # pixels that carry one independent observation (noise is correlated)
-ROBUST = 10.0  # gray levels: larger differences lose weight (shadows of the chin, a hand)
 OUTLINE = 3  # pixels beyond the reference's torso that count, so that its outline does
 CLEAR_OF_HEAD = 5  # pixels
 STEP_SPREAD = np.array([1.5, 1.5, 0.01, 0.01])  # x, y in pixels; scale, turn: usual change between frames
 WHOLE_SPREAD = np.array([40.0, 40.0, 0.04, 0.06])  # usual distance from the reference
+PREDICTED_SPREAD = np.array([0.5, 0.5, 0.003, 0.003])  # at least, of the motion about what the head predicts
+SLOPE = 3.0  # pose features, in standard deviations, that a motion of WHOLE_SPREAD takes at least
 SMOOTHING = 0.3  # of the second differences, as for the head's poses
 SMALLEST = 60  # pixels of torso below which nothing is tracked
 
@@ -55,13 +55,21 @@ def choose_reference(landmarks: np.ndarray, valid: np.ndarray, last: int) -> int
 
 
 def track_torso(
-    frames: Iterable[np.ndarray], labels: Iterable[np.ndarray], total: int, reference: int
+    frames: Iterable[np.ndarray],
+    labels: Iterable[np.ndarray],
+    total: int,
+    reference: int,
+    pose: np.ndarray | None = None,
+    known: int | None = None,
 ) -> TorsoTrack:
     """Follows the torso.
 
     Args:
         frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, `total` of them.
         reference: index of the frame that the others are compared with.
+        pose: [T, F] numbers of the head's pose, from which the torso's motion is predicted linearly; None
+            predicts that it holds still.
+        known: how many frames, from the beginning, the prediction may be learned from; all where None.
     """
     import cv2
 
@@ -69,10 +77,7 @@ def track_torso(
     side, map_of_reference = WORK, np.zeros((WORK, WORK), np.int32)
     for index, (frame, label) in enumerate(zip(frames, labels, strict=False)):
         side = frame.shape[0]
-        small = cv2.resize(
-            cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (WORK, WORK), interpolation=cv2.INTER_AREA
-        )
-        gray[index] = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.2)
+        gray[index] = small_gray(frame, WORK)
         if index == reference:
             small_map = cv2.resize(label, (WORK, WORK), interpolation=cv2.INTER_NEAREST_EXACT)
             map_of_reference = small_map.astype(np.int32)
@@ -87,89 +92,50 @@ def track_torso(
     certainty, middle = np.zeros(4), np.zeros(2)
     if area.sum() >= SMALLEST:
         aligner = Aligner(gray[reference], area)
-        certainty, middle = aligner.certainty, aligner.middle + 0.5
-        with Bar("following the torso", total, "frame") as bar:
+        middle = aligner.middle + 0.5
+        whole = Prior.of(np.zeros(4), WHOLE_SPREAD)
+        certainty = aligner.certainty([whole, Prior.of(np.zeros(4), STEP_SPREAD)])
+        information = np.zeros((total, 4, 4))
+        with Bar("following the torso", 2 * total, "frame") as bar:
             for order in (range(reference, total), range(reference - 1, -1, -1)):
                 now = np.zeros(4)
                 for index in order:
-                    now, match[index] = aligner.align(gray[index], now)
-                    motion[index] = now
+                    found = aligner.align(gray[index], now, [whole, Prior.of(now, STEP_SPREAD)])
+                    motion[index], now, information[index] = found.motion, found.motion, found.information
                     bar.step()
-        motion = _smooth(motion)
+            expected, precision = _expected(motion, information, pose, known or total)
+            for index in range(total):
+                priors = [whole, Prior(expected[index], precision)]
+                found = aligner.align(gray[index], motion[index], priors)
+                motion[index], match[index] = found.motion, found.match
+                information[index] = found.information + precision + whole.precision
+                bar.step()
+        motion = smooth(motion, information, SMOOTHING * information.mean(0))
         motion -= motion[reference]
-    return TorsoTrack(_matrices(motion, middle, side / WORK), reference, match, certainty.astype(np.float32))
+    placed = matrices(motion, middle, side / WORK).astype(np.float32)
+    return TorsoTrack(placed, reference, match, certainty.astype(np.float32))
 
 
-class Aligner:
-    """Lucas-Kanade with a prior, from `reference` [s, s] float32 where `area` [s, s] is true.
+def _expected(
+    motion: np.ndarray, information: np.ndarray, pose: np.ndarray | None, known: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the head's pose predicts of the torso's motion [T, 4], and the precision [4, 4] of that.
 
-    Parameters are (x, y, scale - 1, turn) about the middle of the area, `certainty` is how far the
-    picture decides each.
+    A linear regression in which every frame counts for what its picture told of the motion, so that what
+    could not be seen is predicted to hold still.
     """
-
-    def __init__(self, reference: np.ndarray, area: np.ndarray) -> None:
-        import cv2
-
-        y, x = np.nonzero(area)
-        self.middle = np.array([x.mean(), y.mean()])
-        self.x, self.y = (x - self.middle[0]).astype(np.float32), (y - self.middle[1]).astype(np.float32)
-        self.values = reference[area]
-        gx = cv2.Sobel(reference, cv2.CV_32F, 1, 0, scale=1 / 8)[area]
-        gy = cv2.Sobel(reference, cv2.CV_32F, 0, 1, scale=1 / 8)[area]
-        self.by_motion = np.stack([gx, gy, gx * self.x + gy * self.y, gy * self.x - gx * self.y], 1)
-        self.prior_step = np.diag(1 / STEP_SPREAD**2)
-        self.prior_whole = np.diag(1 / WHOLE_SPREAD**2)
-        information = self.by_motion.T @ self.by_motion / (NOISE**2 * ALIKE)
-        self.certainty = np.diag(
-            np.linalg.solve(information + self.prior_whole + self.prior_step, information)
-        )
-
-    def align(self, picture: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, float]:
-        """Motion near `start`, and the correlation that it reaches."""
-        import cv2
-
-        now, seen = start.copy(), self.values
-        for _ in range(ROUNDS):
-            turned_x = self.x * (1 + now[2]) - self.y * now[3] + self.middle[0] + now[0]
-            turned_y = self.x * now[3] + self.y * (1 + now[2]) + self.middle[1] + now[1]
-            seen = cv2.remap(
-                picture,
-                turned_x.astype(np.float32)[None],
-                turned_y.astype(np.float32)[None],
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )[0]
-            gain = seen - seen.mean() - (self.values - self.values.mean())
-            weight = np.minimum(1.0, ROBUST / np.maximum(np.abs(gain), 1e-3)) / (NOISE**2 * ALIKE)
-            weighted = self.by_motion * weight[:, None]
-            system = weighted.T @ self.by_motion + self.prior_step + self.prior_whole
-            pull = self.prior_step @ (now - start) + self.prior_whole @ now
-            move = -np.linalg.solve(system, weighted.T @ gain + pull)
-            now = now + move
-            if np.abs(move / STEP_SPREAD).max() < 0.003:
-                break
-        a, b = seen - seen.mean(), self.values - self.values.mean()
-        return now, float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-6))
-
-
-def _smooth(motion: np.ndarray) -> np.ndarray:
-    """Second differences penalised with `SMOOTHING` (Whittaker)."""
-    from scipy.linalg import solveh_banded
-
     frames = len(motion)
-    if frames < 3:
-        return motion
-    band = np.zeros((3, frames))
-    for a, va in ((0, 1.0), (1, -2.0), (2, 1.0)):
-        for c, vc in ((0, 1.0), (1, -2.0), (2, 1.0)):
-            if a >= c:
-                band[a - c, c : frames - 2 + c] += SMOOTHING * va * vc
-    band[0] += 1
-    return solveh_banded(band, motion, lower=True)
-
-
-def _matrices(motion: np.ndarray, middle: np.ndarray, scale: float) -> np.ndarray:
-    """[T, 4] motions about `middle` (pixel centres at +0.5) -> [T, 2, 3] at `scale` times the size."""
-    linear = np.stack([1 + motion[:, 2], -motion[:, 3], motion[:, 3], 1 + motion[:, 2]], 1).reshape(-1, 2, 2)
-    shift = (middle + motion[:, :2] - linear @ middle) * scale
-    return np.concatenate([linear, shift[..., None]], -1).astype(np.float32)
+    features = np.zeros((frames, 0)) if pose is None else np.asarray(pose, np.float64)
+    features = features - features[:known].mean(0)
+    spread = features[:known].std(0)
+    features = features[:, spread > 1e-9] / spread[spread > 1e-9]
+    features = np.concatenate([np.clip(features, -3, 3), np.ones((frames, 1))], 1)
+    predicted, about = np.zeros_like(motion), np.zeros(4)
+    for k in range(4):
+        counts = information[:known, k, k]
+        weighted = features[:known] * counts[:, None]
+        pull = np.eye(features.shape[1]) * (SLOPE / WHOLE_SPREAD[k]) ** 2
+        slope = np.linalg.solve(weighted.T @ features[:known] + pull, weighted.T @ motion[:known, k])
+        predicted[:, k] = features @ slope
+        about[k] = 1.4826 * np.median(np.abs(motion[:known, k] - predicted[:known, k]))
+    return predicted, np.diag(1 / np.maximum(about, PREDICTED_SPREAD) ** 2)

@@ -18,14 +18,22 @@ import pytest
 import torch
 
 from foreign_folders import Weights, random_checkpoint, save_checkpoint
+from nldf_engine import ops
 from nldf_engine.apps import cli
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.data.dataset import Dataset
-from nldf_engine.data.layouts.checkpoint import check_body, head_bounds, import_head, read_checkpoint
+from nldf_engine.data.layouts.checkpoint import (
+    check_body,
+    head_bounds,
+    import_body,
+    import_head,
+    read_checkpoint,
+)
 from nldf_engine.engine import Engine
 from nldf_engine.models.adnerf import RadianceField
 from nldf_engine.rendering.fields import Bounds, Conditions, Rays
+from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
 
 FLIP = np.array([1.0, -1.0, -1.0])  # our head space to theirs, and back
 BOUNDS = Bounds(0.5, 1.1, radius=1.0)
@@ -197,6 +205,117 @@ def test_pixels_agree(tmp_path: Path, written: dict[str, Path]) -> None:
     assert min(near_depth) >= opened.info.near - 1e-9
 
 
+def their_pose(matrix: Array) -> Array:
+    """[42]: angles and place of the head as AD-NeRF reads them from its own matrices, encoded."""
+    e = [
+        np.arctan2(matrix[2, 2], matrix[1, 2]),
+        np.arcsin(-matrix[0, 2]),
+        np.arctan2(matrix[0, 0], -matrix[0, 1]),
+    ]
+    return np.concatenate([encode(np.array(e), 3), encode(matrix[:3, 3], 3)])
+
+
+def random_body(seed: int = 1) -> Weights:
+    body = random_checkpoint(seed, extra=42)
+    del body["network_audattnet_state_dict"]
+    return body
+
+
+def turned(angles: tuple[float, float, float], place: tuple[float, float, float]) -> Array:
+    """A matrix of theirs: a head turned about y, x and z, seen from a place."""
+    (a, b, c), out = angles, np.eye(4)
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    out[:3, :3], out[:3, 3] = y @ x @ z, place
+    return out
+
+
+@pytest.mark.parametrize("part", ["coarse", "fine"])
+def test_body_networks_agree(part: str, tmp_path: Path) -> None:
+    """Colour and density of the imported body are theirs, under their reading of the head's pose."""
+    head = imported(tmp_path, random_checkpoint())
+    weights = random_body()
+    field = import_body(read_checkpoint(save_checkpoint(tmp_path / "x_body.tar", weights)), head).double()
+    points, views = samples()
+    draw = np.random.default_rng(3)
+    state = weights["network_fn_state_dict" if part == "coarse" else "network_fine_state_dict"]
+    turn = np.diag([1.0, -1, -1, 1])
+    seen = []
+    for angles in ((0.0, 0.0, 0.0), (0.2, -0.3, 0.1), (-0.5, 0.8, -0.7)):
+        matrix = turned(angles, (0.1, -0.05, 0.8))
+        code = draw.normal(size=64)
+        rgb, density = their_nerf(state, points, views, np.concatenate([code, their_pose(matrix)]))
+        to = torch.from_numpy
+        with torch.no_grad():
+            own = field.encoder(to(code)[None], to(turn @ matrix @ turn)[None])
+            network = getattr(field, part)
+            got = network(to(points * FLIP)[None, :, None], to(views * FLIP)[None], own)
+        assert np.abs(got[0][0, :, 0].numpy() - rgb).max() < 1e-5
+        assert np.abs(got[1][0, :, 0].numpy() - density).max() < 1e-5 * density.max()
+        seen.append(rgb)
+    assert np.abs(seen[0] - seen[1]).max() > 0.1, "the pose must matter"
+
+
+def test_body_pixels_agree(tmp_path: Path, written: dict[str, Path]) -> None:
+    """Head and body of one frame, composited in their order, are ours: body over head over background."""
+    weights, body = random_checkpoint(), random_body()
+    opened = Dataset.open(written["adnerf"])
+    bounds = head_bounds(opened.info.near, opened.info.far, opened.camera)
+    head = import_head(read_checkpoint(save_checkpoint(tmp_path / "x_head.tar", weights)), bounds)
+    torso = TorsoField(
+        import_body(read_checkpoint(save_checkpoint(tmp_path / "x_body.tar", body)), head),
+        TorsoFieldConfig(in_front=True),
+    )
+    meta = json.loads((written["adnerf"] / "transforms_train.json").read_text())["frames"]
+    first, frame = np.array(meta[0]["transform_matrix"]), 5
+    matrix = np.array(meta[frame]["transform_matrix"])
+    torso.place(opened.camera, torch.from_numpy(opened.poses[0]), torso)
+    head, torso = head.double(), torso.double()
+    code = their_code(weights, np.load(written["adnerf"] / "aud.npy"), frame)
+    signal = np.concatenate([code, their_pose(matrix)])
+    edges = np.linspace(bounds.near, bounds.far, 65)
+    distances = (edges[1:] + edges[:-1]) / 2
+    lengths = np.append(np.diff(distances), bounds.far - distances[-1])
+    camera = opened.camera
+    pixels = [(0, 0), (63, 5), (20, 40), (32, 60)]
+
+    def march(state: dict[str, Any], pose: Array, i: int, j: int, drive: Array) -> tuple[Array, float]:
+        ray = np.array([(i + 0.5 - camera.cx) / camera.fx, -(j + 0.5 - camera.cy) / camera.fy, -1.0])
+        ray = pose[:3, :3] @ (ray / np.linalg.norm(ray))
+        rgb, density = their_nerf(state, pose[:3, 3] + distances[:, None] * ray, np.tile(ray, (64, 1)), drive)
+        alpha = 1 - np.exp(-density * lengths)
+        light = np.cumprod(np.append(1.0, 1 - alpha))
+        return (light[:-1] * alpha) @ rgb, light[-1]
+
+    behind, theirs = np.array([0.2, 0.5, 0.9]), []
+    for i, j in pixels:
+        front, left = march(body["network_fn_state_dict"], first, i, j, signal)
+        mine, through = march(weights["network_fn_state_dict"], matrix, i, j, code)
+        theirs.append(front + left * (mine + through * behind))
+    at = torch.tensor(pixels, dtype=torch.float64)[None] + 0.5
+    to = torch.from_numpy
+    poses = to(opened.poses[frame].astype(np.float64))[None]
+    view = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64)[None]
+    with torch.no_grad():
+        own = head.passes(Rays(*ops.generate_rays(poses, view, at)), to(code)[None])[1]
+        drive = torso.codes(to(code)[None], poses)
+        rays = torso.rays(at / camera.width, torch.eye(2, 3, dtype=torch.float64)[None])
+        over = torso.field.passes(rays, drive)[1]
+        got = over.over(own.over(to(behind).expand(1, 4, 3)))[0].numpy()
+    assert np.abs(got - np.array(theirs)).max() < 1e-5
+    assert np.ptp(got, axis=0).max() > 0.01
+
+
+def test_a_body_of_another_head_is_refused(tmp_path: Path) -> None:
+    """A body that was driven by a code of another size says so."""
+    head = imported(tmp_path, random_checkpoint())
+    body = random_checkpoint(1, code=32, extra=42)
+    del body["network_audattnet_state_dict"]
+    with pytest.raises(FileProblem, match="32 numbers of audio drive it, and the head's code has 64"):
+        import_body(read_checkpoint(save_checkpoint(tmp_path / "x_body.tar", body)), head)
+
+
 class Writes:
     """Unpickling an object of this class would make a file."""
 
@@ -259,21 +378,21 @@ def test_wrong_files(tmp_path: Path) -> None:
 
 
 def test_import_command(written: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`nldf import adnerf` makes an avatar that renders from features, and says that the body stays out."""
+    """`nldf import adnerf` makes an avatar of both fields that renders, and says what came of each file."""
     head = save_checkpoint(tmp_path / "300000_head.tar", random_checkpoint())
-    body = random_checkpoint(1, extra=42)
-    del body["network_audattnet_state_dict"]
-    body_file = save_checkpoint(tmp_path / "600000_body.tar", body, 600_000)
+    body_file = save_checkpoint(tmp_path / "600000_body.tar", random_body(), 600_000)
     avatar, report = tmp_path / "avatar", tmp_path / "report.json"
     words = ["import", "adnerf", str(head), str(body_file), str(written["adnerf"]), "-o", str(avatar)]
     assert cli.main([*words, "--size", "16", "--json", str(report)]) == 0
     said = capsys.readouterr().out
-    assert "300000_head.tar" in said and "600000_body.tar: not imported" in said and "106 numbers" in said
-    assert json.loads(report.read_text())["body"] == "not imported"
+    assert "300000_head.tar" in said and "600000_body.tar: the torso (step 600000)" in said
+    assert json.loads(report.read_text())["body"]["step"] == 600_000
     loaded = Avatar.load(avatar)
     assert loaded.system == "adnerf" and loaded.frontend.name == "precomputed" and loaded.frontend.dim == 29
     assert loaded.provenance["dataset"] == Dataset.open(written["adnerf"]).hash()
     assert loaded.provenance["imported"]["head"]["step"] == 300_000
+    torso = loaded.portrait.torso
+    assert isinstance(torso, TorsoField) and torso.in_front and isinstance(torso.field, RadianceField)
     np.save(tmp_path / "speech.npy", np.load(written["adnerf"] / "aud.npy")[:2])
     clip = Engine.load(avatar).render(tmp_path / "speech.npy", written["adnerf"])
     frames = np.stack(list(clip.frames))

@@ -1,0 +1,23 @@
+// Rays, beams and segments in vectors of 32 bytes, compiled for AVX2, FMA and F16C.
+#include "beams_lanes.h"
+#include "elementwise_kernels.h"
+#include "rays_lanes.h"
+#include "segments_lanes.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 32, 8, 3>;
+
+}  // namespace
+
+const ElementwiseKernels kElementwiseAvx2 = {"avx2",
+                                             rays_lanes<float>,
+                                             rays_backward_lanes<float, Single::lanes>,
+                                             beams_lanes<Single, float>,
+                                             beams_lanes<Single, Half>,
+                                             beams_backward_lanes<Single>,
+                                             segments_lanes<Single>,
+                                             segments_backward_lanes<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,23 @@
+// Rays, beams and segments in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
+#include "beams_lanes.h"
+#include "elementwise_kernels.h"
+#include "rays_lanes.h"
+#include "segments_lanes.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 64, 8, 3>;
+
+}  // namespace
+
+const ElementwiseKernels kElementwiseAvx512 = {"avx512",
+                                               rays_lanes<float>,
+                                               rays_backward_lanes<float, Single::lanes>,
+                                               beams_lanes<Single, float>,
+                                               beams_lanes<Single, Half>,
+                                               beams_backward_lanes<Single>,
+                                               segments_lanes<Single>,
+                                               segments_backward_lanes<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,45 @@
+// What an instruction set offers to the operations on rays that hold no network: rays, beams, segments.
+#pragma once
+
+#include "beams.h"
+#include "rays.h"
+#include "segments.h"
+
+namespace nldf {
+
+// Each treats rays begin ... end - 1 in float32; float64 runs the headers' formulae ray by ray.
+struct ElementwiseKernels {
+  const char* name;
+  void (*rays)(const RaysArgs<float>& args, int64_t frame, int64_t begin, int64_t end);
+  void (*rays_backward)(const RaysBackwardArgs<float>& args, int64_t frame, int64_t begin, int64_t end,
+                        double sums[kRayGradients]);
+  // `distances` [3 K] holds every coordinate's distance along its ray.
+  void (*beams)(const BeamsArgs<float>& args, const float* distances, int64_t begin, int64_t end);
+  void (*beams_half)(const BeamsArgs<float, Half>& args, const float* distances, int64_t begin, int64_t end);
+  void (*beams_backward)(const BeamsBackwardArgs<float>& args, const float* distances, int64_t begin,
+                         int64_t end);
+  // `scratch` holds segments_scratch(S) numbers.
+  void (*segments)(const SegmentsArgs<float>& args, int64_t begin, int64_t end, float* scratch);
+  void (*segments_backward)(const SegmentsBackwardArgs<float>& args, int64_t begin, int64_t end,
+                            float* scratch);
+};
+
+// Rays whose exponentials are taken at once: as many as the first cache holds beside all else.
+NLDF_HD int64_t segments_at_once(int64_t samples) {
+  constexpr int64_t kSamples = 1024;
+  return samples && samples < kSamples ? kSamples / samples : 1;
+}
+// Two rows of a ray's samples, with room for a whole vector behind the last, and those rays' samples.
+constexpr int64_t kSegmentsRoom = 32;
+NLDF_HD int64_t segments_scratch(int64_t samples) {
+  return 2 * (samples + kSegmentsRoom) + segments_at_once(samples) * samples + kSegmentsRoom;
+}
+
+extern const ElementwiseKernels kElementwisePortable;
+extern const ElementwiseKernels kElementwiseAvx2;
+extern const ElementwiseKernels kElementwiseAvx512;
+
+// Those that resmlp_isa() names.
+const ElementwiseKernels& elementwise_kernels();
+
+}  // namespace nldf

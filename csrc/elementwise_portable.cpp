@@ -1,0 +1,23 @@
+// Rays, beams and segments in vectors of 16 bytes, which every target has.
+#include "beams_lanes.h"
+#include "elementwise_kernels.h"
+#include "rays_lanes.h"
+#include "segments_lanes.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 16, 8, 3>;
+
+}  // namespace
+
+const ElementwiseKernels kElementwisePortable = {"portable",
+                                                 rays_lanes<float>,
+                                                 rays_backward_lanes<float, Single::lanes>,
+                                                 beams_lanes<Single, float>,
+                                                 beams_lanes<Single, Half>,
+                                                 beams_backward_lanes<Single>,
+                                                 segments_lanes<Single>,
+                                                 segments_backward_lanes<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,35 @@
+"""Is anybody speaking? The level of the sound about each frame, against the level of the voice.
+
+The mel front-end's features hold it: they are band powers over the level of the last ten seconds' voice, so
+the answer is the same for a sound that is still arriving, and no recording's gain changes it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nldf_engine.audio.mel import RANGE_DB, SCALE
+from nldf_engine.audio.windows import BEFORE, ROW, SAMPLE_RATE, WINDOW
+
+LOWEST_DB = -60.0
+BACK = 1  # rows before a frame's moment that still belong to it
+
+
+def window_levels(windows: np.ndarray) -> np.ndarray:
+    """[T, 16] float32 dB over the voice's level, at least LOWEST_DB, of the rows of mel windows."""
+    ratio = (np.power(10.0, windows.astype(np.float64) / SCALE) - 1).clip(0).sum(-1)
+    return np.asarray(10 * np.log10(ratio + 1e-12) - RANGE_DB, np.float32).clip(LOWEST_DB)
+
+
+def speech_active(windows: np.ndarray, threshold_db: float, ahead: float) -> np.ndarray:
+    """[T] bool: whether a frame's sound, or that of the next `ahead` seconds, exceeds a threshold.
+
+    Args:
+        windows: [T, 16, 29] of the mel front-end.
+        threshold_db: over the level of the voice (so below 0).
+        ahead: seconds, at most what a window sees.
+    """
+    last = min(WINDOW, BEFORE + 1 + round(ahead * SAMPLE_RATE / ROW))
+    return np.asarray(
+        window_levels(windows)[:, BEFORE - BACK : last].max(1, initial=LOWEST_DB) > threshold_db
+    )

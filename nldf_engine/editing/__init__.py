@@ -1,0 +1,33 @@
+"""What can be changed of an avatar while it renders: how its head moves, its eyes blink, its mouth travels.
+
+from nldf_engine.editing import Edit, EyesEdit, Gate, HeadEdit, MouthEdit
+
+edit = Edit(HeadEdit(yaw=5, smooth=2), EyesEdit("natural"), MouthEdit(gain=1.2, gate=Gate()))
+engine.render("speech.wav", edit=edit)
+
+curves.py   numbers over time, from files and arrays
+head.py     offsets, the range that was trained, and what lies beyond
+eyes.py     blinks
+mouth.py    gain, sliders, and the gate that closes lips in silence
+"""
+
+from nldf_engine.editing.curves import Curve, curve_of, load_curve
+from nldf_engine.editing.edit import Edit, Editor
+from nldf_engine.editing.eyes import EyesEdit
+from nldf_engine.editing.head import HEAD_WIDTH, HeadEdit, HeadRange, PoseWarning
+from nldf_engine.editing.mouth import Gate, MouthEdit
+
+__all__ = [
+    "HEAD_WIDTH",
+    "Curve",
+    "Edit",
+    "Editor",
+    "EyesEdit",
+    "Gate",
+    "HeadEdit",
+    "HeadRange",
+    "MouthEdit",
+    "PoseWarning",
+    "curve_of",
+    "load_curve",
+]

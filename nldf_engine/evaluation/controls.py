@@ -1,0 +1,248 @@
+"""Does the ruler measure? Spoilt copies of real frames, of which it is known how each figure must move.
+
+    identical   the frames as they are
+    blurred     Gaussian blur of 1/128 of the width
+    noisy       Gaussian noise of 10 of 255, of a fixed seed
+    displaced   the picture moved right by 1/64 of the width
+    late        the frames of 5 frames earlier
+    foreign     the frames from half the clip away: another sentence
+    flickering  every second frame 4 of 255 brighter
+
+A claim is a relation between two figures that any sound measurement keeps. They are checked, and told.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.files import write_json
+from nldf_engine.base.html import document, grid, write_document
+from nldf_engine.evaluation.clip import RealClip, real_clip
+from nldf_engine.evaluation.config import EvaluateConfig
+from nldf_engine.evaluation.landmarks import Detector, FaceMesh
+from nldf_engine.evaluation.page import number
+from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation.videos import PlayedVideo
+
+BLUR, MOVE = 1 / 128, 1 / 64  # of the width
+NOISE, FLICKER = 10, 4  # of 255
+LATE = 5  # frames
+SHOWN = (
+    ("psnr", 2), ("psnr_foreground", 2), ("psnr_head", 2), ("psnr_mouth", 2), ("psnr_neck", 2), ("ssim", 3),
+    ("lpips", 4), ("fid", 2), ("lmd", 2), ("lmd_centred", 2), ("lmd_aligned", 2), ("face_lmd", 2),
+    ("face_lmd_aligned", 2), ("lip_correlation", 3), ("lip_velocity_correlation", 3), ("lip_lag_ms", 0),
+    ("lip_peak", 3), ("lip_chance", 3), ("au_lower", 4), ("au_upper", 4), ("jitter_ratio", 2),
+    ("jitter_mouth", 2), ("flicker", 2),
+    ("sync_offset", 0), ("sync_confidence", 2),
+)  # fmt: skip
+
+Frames = Callable[[], Iterator[np.ndarray]]
+
+
+def _blurred(frames: Frames) -> Iterator[np.ndarray]:
+    import cv2
+
+    for frame in frames():
+        yield cv2.GaussianBlur(frame, (0, 0), BLUR * frame.shape[1])
+
+
+def _noisy(frames: Frames) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for frame in frames():
+        noise = rng.normal(0, NOISE, frame.shape)
+        yield np.clip(np.round(frame + noise), 0, 255).astype(np.uint8)
+
+
+def _displaced(frames: Frames) -> Iterator[np.ndarray]:
+    for frame in frames():
+        by = max(1, round(MOVE * frame.shape[1]))
+        yield np.pad(frame, ((0, 0), (by, 0), (0, 0)), mode="edge")[:, : frame.shape[1]]
+
+
+def _late(frames: Frames) -> Iterator[np.ndarray]:
+    waiting: list[np.ndarray] = []
+    for frame in frames():
+        waiting = waiting or [frame] * LATE
+        waiting.append(frame)
+        yield waiting.pop(0)
+
+
+def _foreign(frames: Frames, count: int) -> Iterator[np.ndarray]:
+    # Half the clip is decoded twice rather than held.
+    yield from itertools.islice(frames(), count // 2, None)
+    yield from itertools.islice(frames(), count // 2)
+
+
+def _flickering(frames: Frames) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(frames()):
+        yield np.minimum(frame.astype(np.int16) + FLICKER * (index % 2), 255).astype(np.uint8)
+
+
+def spoilt(clip: RealClip) -> dict[str, Frames]:
+    """What makes the frames of each control, by its name."""
+    frames = clip.frames
+    return {
+        "identical": frames,
+        "blurred": lambda: _blurred(frames),
+        "noisy": lambda: _noisy(frames),
+        "displaced": lambda: _displaced(frames),
+        "late": lambda: _late(frames),
+        "foreign": lambda: _foreign(frames, len(clip)),
+        "flickering": lambda: _flickering(frames),
+    }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`figure` of control `a` is above (or below, or near) that of control `b`, or a number.
+
+    Args:
+        figure: its key.
+        a: a control.
+        relation: ">", "<" or "~", which allows `within`.
+        b: another control, or a number.
+        within: how far apart "~" lets both be.
+    """
+
+    figure: str
+    a: str
+    relation: str
+    b: str | float
+    within: float = 0.0
+
+    def holds(self, found: dict[str, dict[str, Any]]) -> bool | None:
+        """Whether it does; None where a figure is missing."""
+        ours = found[self.a].get(self.figure)
+        theirs = found[self.b].get(self.figure) if isinstance(self.b, str) else self.b
+        if ours is None or theirs is None:
+            return None
+        if self.relation == "~":
+            return bool(abs(ours - theirs) <= self.within)
+        return bool(ours > theirs if self.relation == ">" else ours < theirs)
+
+    def __str__(self) -> str:
+        near = f" (± {self.within:g})" if self.relation == "~" else ""
+        return f"{self.figure}: {self.a} {self.relation} {self.b}{near}"
+
+
+def claims(fps: float) -> list[Claim]:
+    """What must hold at `fps` scored frames a second."""
+    made = [Claim("psnr", "identical", "~", 100.0), Claim("ssim", "identical", "~", 1.0, 1e-9)]
+    for name in ("blurred", "noisy", "displaced", "late", "foreign", "flickering"):
+        made += [Claim(key, name, "<", "identical") for key in ("psnr", "psnr_mouth", "psnr_head", "ssim")]
+        made += [Claim(key, name, ">", "identical") for key in ("lpips", "fid")]
+    made += [
+        Claim("lpips", "blurred", ">", "flickering"),  # PSNR forgives blur, a perceptual distance does not
+        Claim("psnr", "foreign", "<", "late"),
+        Claim("lmd", "identical", "~", 0.0, 0.2), Claim("lmd_centred", "identical", "~", 0.0, 0.2),
+        Claim("lmd", "displaced", ">", 4.0),  # moved by 8 pixels at 512
+        Claim("lmd_centred", "displaced", "<", 2.0), Claim("lmd_aligned", "displaced", "<", 2.0),
+        Claim("face_lmd", "displaced", ">", 4.0), Claim("face_lmd_aligned", "displaced", "<", 2.0),
+        Claim("lmd_centred", "foreign", ">", "blurred"), Claim("lmd_centred", "foreign", ">", "noisy"),
+        Claim("au_lower", "foreign", ">", "blurred"),
+        Claim("lip_correlation", "identical", ">", 0.98), Claim("lip_correlation", "blurred", ">", 0.8),
+        Claim("lip_correlation", "displaced", ">", 0.8), Claim("lip_correlation", "foreign", "<", "blurred"),
+        Claim("lip_velocity_correlation", "identical", ">", 0.95),
+        Claim("lip_velocity_correlation", "foreign", "<", "blurred"),
+        Claim("lip_lag_ms", "identical", "~", 0.0, 1.0),
+        Claim("lip_peak", "late", ">", 0.9), Claim("lip_peak", "foreign", "<", "blurred"),
+        Claim("sync_confidence", "foreign", "<", "identical"),
+    ]  # fmt: skip
+    made += [
+        Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
+        Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
+    ]  # fmt: skip
+    if fps >= 25:
+        made.append(Claim("lip_lag_ms", "late", "~", 1000 * LATE / fps, 500 / fps))
+    return made
+
+
+def controls_of(
+    clip: RealClip, out: Path, config: EvaluateConfig, detector: Callable[[], Detector] | None = FaceMesh
+) -> dict[str, Any]:
+    """As `controls`, of a clip."""
+    known: dict[tuple[int, int], np.ndarray] = {}
+    figures: dict[str, dict[str, Any]] = {}
+    for name, frames in spoilt(clip).items():
+        header = {"control": name, "avatar": name, "dataset": "the clip itself"}
+        player = PlayedVideo(frames, f"control {name}")
+        figures[name] = report(clip, player, out / name, header, config, detector, known)
+    told = [{"claim": str(c), "holds": c.holds(figures)} for c in claims(clip.fps / config.every)]
+    found = {"controls": figures, "claims": told}
+    write_json(out / "controls.json", found)
+    write_document(out / "controls.html", _page(found))
+    return found
+
+
+def controls(
+    dataset: str | Path,
+    out: str | Path,
+    config: EvaluateConfig | None = None,
+    detector: Callable[[], Detector] | None = FaceMesh,
+) -> dict[str, Any]:
+    """Scores every control on a dataset's frames: a report each in `out/NAME`, and a table in `out`.
+
+    Args:
+        dataset: its folder.
+        out: folder for `controls.json`, `controls.html` and the reports.
+        config: `split`, `frames`, `every`, `size`, `pictures`, `weights`, `workers` and `fresh` are read.
+        detector: as for `evaluate`.
+
+    Returns:
+        `controls`: the figures by control; `claims`: each claim and whether it holds (None: not measured).
+
+    Raises:
+        FileProblem, MissingBackend, ValueError: as `evaluate`.
+    """
+    from nldf_engine.data.dataset import Dataset
+
+    config, data = config or EvaluateConfig(), Dataset.open(dataset)
+    width = config.size or data.camera.width
+    clip = real_clip(data, config.split, config.frames, width, "mel")
+    return controls_of(clip, Path(out), config, detector)
+
+
+def _rows(found: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    figures = found["controls"]
+    rows = [
+        (key, *(number(one.get(key), digits) for one in figures.values()))
+        for key, digits in SHOWN
+        if any(one.get(key) is not None for one in figures.values())
+    ]
+    return list(figures), rows
+
+
+def _told(found: dict[str, Any]) -> tuple[int, list[str], list[str]]:
+    """(claims that hold, those that don't, those whose figure is missing)."""
+    broken = [item["claim"] for item in found["claims"] if item["holds"] is False]
+    missing = [item["claim"] for item in found["claims"] if item["holds"] is None]
+    return len(found["claims"]) - len(broken) - len(missing), broken, missing
+
+
+def table(found: dict[str, Any]) -> str:
+    """The controls side by side as text, and which claims hold."""
+    names, rows = _rows(found)
+    lines = [f"{'':<26}" + "".join(f"{name:>12}" for name in names)]
+    lines += [f"{key:<26}" + "".join(f"{cell:>12}" for cell in cells) for key, *cells in rows]
+    holding, broken, missing = _told(found)
+    lines += ["", f"{holding} claims hold, {len(broken)} do not, {len(missing)} could not be checked"]
+    lines += [f"does not hold: {claim}" for claim in broken]
+    return "\n".join(lines)
+
+
+def _page(found: dict[str, Any]) -> str:
+    names, rows = _rows(found)
+    said = {True: "holds", False: "does not hold", None: "not measured"}
+    listed = [(item["claim"], said[item["holds"]]) for item in found["claims"]]
+    body = [
+        "<h1>Does the ruler measure?</h1><p>Spoilt copies of the real frames, and how each figure moves.</p>",
+        grid("Figures", ("", *names), rows),
+        "<h2>Claims</h2>", grid("What must hold", ("claim", ""), listed),
+    ]  # fmt: skip
+    return document("nldf evaluate: controls", body)

@@ -1,0 +1,186 @@
+"""Head, then torso: what the second step sees and learns, how it resumes, and students of both layers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.data.dataset import LABELS, Dataset
+from nldf_engine.models import LightField, RadianceField
+from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.rendering.torso_field import TorsoField
+from nldf_engine.training import TrainConfig, find_preset, train
+from nldf_engine.training import trainer as trainer_module
+from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.parts import TorsoPart
+from nldf_engine.training.presets import torso_recipe
+from nldf_engine.training.resume import checkpoint_of, find_run
+from nldf_engine.training.sampling import Shares
+from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.torso_phase import make_torso
+
+STEPS = {"torso_steps": "30", "speech_steps": "4"}
+
+
+@pytest.fixture(scope="module")
+def teacher(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "teacher"
+    train("adnerf-tiny", synthetic_dataset.path, path, TrainConfig(steps=30, overrides=STEPS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene(synthetic_dataset: Dataset) -> TrainingScene:
+    return TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+
+
+def torso_part(scene: TrainingScene, name: str = "adnerf-tiny", **settings: str) -> TorsoPart:
+    preset = find_preset(name, {"motion_codes": "0", **settings})
+    model = preset.model(scene.bounds, ConditionConfig())
+    portrait = Portrait(model, scene.region, scene.torso)
+    portrait.torso = make_torso(preset, preset.recipe, portrait, scene, None)
+    part = TorsoPart(portrait, scene)
+    part.mark_region()
+    return part
+
+
+def drawn(part: TorsoPart):  # type: ignore[no-untyped-def]
+    frames = part.scene.fit[:3]
+    pixels = part.draw(frames, 300, Shares(0.8))
+    code = part.codes(part.scene.conditions, frames)
+    return part.batch(frames, pixels, code)
+
+
+def test_labels_say_what_the_torso_shows(scene: TrainingScene) -> None:
+    """Behind the head: opaque on neck and torso, free where the head hides it, alone on its own pixels."""
+    batch = drawn(torso_part(scene))
+    own = (batch.labels == LABELS["neck"]) | (batch.labels == LABELS["torso"])
+    assert float(own.float().mean()) > 0.7
+    assert torch.equal(batch.mask, own.float())
+    assert torch.equal(batch.counted == 0, batch.labels == LABELS["head"])
+    assert float(batch.front.opacity[own].abs().max()) == 0
+    x, y = batch.pixels % 32, batch.pixels // 32
+    assert torch.equal(batch.behind, scene.background[y, x]), "the plate must not show through"
+
+
+def test_in_front_the_head_s_picture_is_the_background(scene: TrainingScene) -> None:
+    """With torso_in_front, what stands behind is head over background, and the head's pixels count (3.4)."""
+    part = torso_part(scene, torso_in_front="on")
+    batch = drawn(part)
+    assert batch.front is None and batch.counted is None
+    x, y = batch.pixels % 32, batch.pixels // 32
+    on_head = batch.labels == LABELS["head"]
+    assert float((batch.behind - scene.background[y, x]).abs()[on_head].max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["adnerf-tiny", "nldf-tiny"])
+def test_the_second_step_leaves_the_head_alone(scene: TrainingScene, name: str) -> None:
+    """One objective trains either field; with the torso's part, no gradient reaches the head."""
+    part = torso_part(scene, name, torso="field")
+    portrait = part.head.portrait
+    objective = make_objective(part, portrait, torso_recipe(find_preset(name).recipe), None)
+    for _ in range(2):
+        loss = objective.step()
+    loss.total.backward()
+    assert all(p.grad is None for p in portrait.field.parameters())
+    assert all(p.grad is not None for p in part.field.parameters())
+
+
+def test_both_fields_are_learned_from_video_and_teacher(
+    synthetic_dataset: Dataset, teacher: Path, tmp_path: Path
+) -> None:
+    """adnerf gives two radiance fields; its student two light fields, taught in the same canonical view."""
+    taught = Avatar.load(teacher)
+    assert isinstance(taught.portrait.torso, TorsoField)
+    assert isinstance(taught.portrait.torso.field, RadianceField)
+    assert taught.provenance["torso"]["steps"] == 30
+    config = TrainConfig(teacher=teacher, steps=10, overrides={"torso_steps": "60"})
+    result = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    first, last = result.torso_history[0], result.torso_history[-1]
+    assert result.steps == 70 and last["pixel"] < 0.5 * first["pixel"]
+    assert last["segments"] < first["segments"]
+    mine = Avatar.load(tmp_path / "me").portrait
+    assert isinstance(mine.torso, TorsoField) and isinstance(mine.torso.field, LightField)
+    assert torch.equal(mine.torso.pose, taught.portrait.torso.pose)
+    config = TrainConfig(teacher=teacher, steps=5, overrides={"torso": "plate"})
+    train("nldf-tiny", synthetic_dataset.path, tmp_path / "plate", config)
+    assert isinstance(Avatar.load(tmp_path / "plate").portrait.torso, TorsoPlate)
+
+
+@pytest.mark.parametrize("stop", [12, 45])
+def test_a_run_resumes_in_either_step(
+    synthetic_dataset: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Stopped while the head or the torso is trained, --resume ends in the undisturbed run's weights."""
+    original, calls = trainer_module.Trainer.step, [0]
+
+    def stopped(self: trainer_module.Trainer) -> float:
+        calls[0] += 1
+        if calls[0] == stop:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module.Trainer, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, overrides=STEPS))
+    monkeypatch.undo()
+    with pytest.raises(FileProblem, match="unfinished"):
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=30, overrides=STEPS))
+    config = TrainConfig(steps=30, overrides=STEPS, resume=True)
+    train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    a, b = (Avatar.load(path).portrait.state_dict() for path in (tmp_path / "me", teacher))
+    for key, value in a.items():
+        torch.testing.assert_close(value, b[key], rtol=1e-4, atol=1e-6)
+
+
+def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
+    """The torso goes on about the head that it was begun with, and begins anew about one that trained on."""
+    settings = {"recipe": {"steps": 10, "torso_steps": 5}, "minutes": None, "phases": ["head", "torso"]}
+
+    def longer(**steps: int) -> dict[str, object]:
+        return {**settings, "recipe": {**settings["recipe"], **steps}}  # type: ignore[dict-item]
+
+    def leave(phase: str, then: dict[str, object], finished: bool = True) -> None:
+        path = checkpoint_of(tmp_path, phase)
+        path.parent.mkdir(exist_ok=True)
+        run = {"settings": then, "step": 3, "finished": finished}
+        save_file({"x": torch.zeros(1)}, path, metadata={"run": json.dumps(run)})
+
+    assert find_run(tmp_path, settings, True) == []
+    leave("head", settings)
+    assert find_run(tmp_path, settings, True) == ["head"]
+    with pytest.raises(FileProblem, match="unfinished"):
+        find_run(tmp_path, settings, False)
+    leave("torso", settings, finished=False)
+    assert find_run(tmp_path, settings, True) == ["head", "torso"]
+    leave("torso", settings)
+    assert find_run(tmp_path, settings, False) == []
+    assert find_run(tmp_path, longer(torso_steps=9), True) == ["head", "torso"]
+    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    leave("head", longer(steps=20), finished=False)
+    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    with pytest.raises(FileProblem, match="the budget may grow"):
+        find_run(tmp_path, longer(steps=20, torso_steps=4), True)
+
+
+def test_a_given_head_is_kept(synthetic_dataset: Dataset, teacher: Path, tmp_path: Path) -> None:
+    """With `head`, only a torso is trained about it; another system's head is refused."""
+    config = TrainConfig(head=teacher, overrides={"torso_steps": "10", "torso_follows": "on"})
+    train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    mine, given = Avatar.load(tmp_path / "me").portrait, Avatar.load(teacher).portrait
+    for key, value in given.field.state_dict().items():
+        assert torch.equal(mine.field.state_dict()[key], value), key
+    assert mine.torso.config.follows and not given.torso.config.follows
+    with pytest.raises(ValueError, match="head: expected an avatar of system 'nldf'"):
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "x",
+              TrainConfig(head=teacher, overrides={"torso": "field"}))  # fmt: skip
+    with pytest.raises(ValueError, match="head"):
+        train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "x", TrainConfig(head=teacher))
