@@ -1,11 +1,11 @@
 """Whole renderers, from pixels to composited pixels: NLDF-88 against the AD-NeRF it is distilled from.
 
 The light field: 88 layers of 256 over 48 beam coordinates and 64 of audio. The teacher: 64 coarse and 128
-fine samples, resampled, so 256 evaluations of its network a ray. Each also with a second field of its kind
-behind it, the torso (ad_nerf 3.4), whose code has the head's pose as well. All come from
-`nldf_engine.models`, see the same camera and run in `inference_mode`, each with as many rays a call as suit
-it best. The audio code is one vector a frame: it is made outside, and every network pays for it once a
-call, as a bias.
+fine samples, resampled, so 256 evaluations of its network a ray. Both also with a second field of their kind
+behind them, the torso (ad_nerf 3.4), whose code has the head's pose as well. nldf-fast: grids of features on
+two planes and two small networks. All come from `nldf_engine.models`, see the same camera and run in
+`inference_mode`, each with as many rays a call as suit it best. The audio code is one vector a frame: it is
+made outside, and every network pays for it once a call, as a bias.
 
 Systems that are not here to be timed stand as counts of multiply-adds a ray, of weights alone.
 """
@@ -86,6 +86,9 @@ def radiance_field(conditions: ConditionConfig) -> Field:
 # The first is the one that the others are compared with. A new system is one line here.
 SYSTEMS = {
     "nldf-88": System(lambda: light_field(CONDITIONS), 4096, 131072),
+    "nldf-fast": System(
+        lambda: models.GridLightField(models.GridLightFieldConfig(BOUNDS, CONDITIONS)), 65536, 262144
+    ),
     "adnerf head": System(lambda: radiance_field(CONDITIONS), 128, 4096),
     "nldf-88 head + torso": System(lambda: Both(light_field), 4096, 131072),
     "adnerf head + torso": System(lambda: Both(radiance_field), 128, 4096),

@@ -11,10 +11,12 @@ import torch
 
 from nldf_engine import ops
 from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.ops.resmlp_cuda import KERNELS, FusedResmlp, resmlp_kernel
 
 # Network: inputs, width, depth. Rays: a frame of 512 x 512, the 45 % of it that a head covers, a small batch.
 SIZES = {"D88W256": (48, 256, 88), "D88W256 PE10": (1008, 256, 88), "D4W64": (32, 64, 4)}
+BEAMS = BeamEncoding(0.4, 1.2)
 RAYS = (512 * 512, 118_000, 4096)
 
 
@@ -44,6 +46,9 @@ def test_forward(race, monkeypatch, name, rays):
             got = run(x, bias, weights)
             assert (got - want).norm() / want.norm() < 5e-3, kernel
             contestants[kernel] = lambda run=run: run(x, bias, weights)
+        if in_dim == BEAMS.columns:  # the kernel that was chosen, from rays
+            rays_of = torch.rand(2, 1, rays, 3, device=device).unbind()
+            contestants["from rays"] = lambda: runs[chosen].beams(*rays_of, BEAMS, bias, weights)
         contestants["torch fp16"] = lambda: half(half_x)
         work = dict.fromkeys(contestants, 2e-3 * net.macs * rays)
         race(

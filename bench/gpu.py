@@ -124,6 +124,11 @@ def small(rays: int, device: str = "cuda") -> None:
     import torch
 
     from nldf_engine import ops
+    from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
+    from nldf_engine.nn.resmlp import ResMLP
+    from nldf_engine.ops.beams import BeamEncoding
+    from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
+    from nldf_engine.rendering.fields import Bounds
 
     def rand(*shape: int, gradient: bool = False) -> torch.Tensor:
         return torch.rand(*shape, device=device, requires_grad=gradient)
@@ -145,7 +150,18 @@ def small(rays: int, device: str = "cuda") -> None:
     order, count = ops.compact_rays(rand(rays) > 0.4)
     chosen = int(count)
     ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))
-    called = {"rays", "beams", "segments", "samples", "compact"}
+    field = GridLightField(GridLightFieldConfig(Bounds(0.4, 1.2))).to(device).eval()
+    biases = rand(1, field.config.width), rand(1, field.config.width)
+    with torch.no_grad():
+        ops.planes(origins.detach(), directions.detach(), *biases, field.planes_network())
+        if device == "cuda":
+            net = ResMLP(BeamEncoding(0.4, 1.2).columns, 13, 256, 6).to(device)
+            for kernel in ("mma", resmlp_kernel(device)):
+                FusedResmlp(kernel).beams(
+                    origins.detach(), directions.detach(), BeamEncoding(0.4, 1.2), net.frame_bias(None)[None],
+                    net.weights(),
+                )  # fmt: skip
+    called = {"rays", "beams", "segments", "samples", "compact", "planes"}
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":

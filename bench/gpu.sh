@@ -115,8 +115,8 @@ TEST=(-m pytest -q -p no:cacheprovider -o addopts=--import-mode=importlib -rs)
 if $BUILT && ! $DEVICE; then
   step "checks can be collected" 120 "$PYTHON" "${TEST[@]}" --collect-only -k cuda tests/ops
 fi
-for file in tests/ops/test_*.py; do
-  grep -q "device" "$file" || continue # no test of it runs on a device
+for file in tests/ops/test_*.py tests/rendering/test_portrait_pass.py; do
+  grep -Eq "device|cuda" "$file" || continue # no test of it runs on a device
   name="check $(basename "$file" .py | sed s/^test_//)"
   if $DEVICE; then
     step "$name" 90 "$PYTHON" bench/gpu.py pytest-must-run "$PYTHON" "${TEST[@]}" --timeout 60 -k cuda "$file"
@@ -171,7 +171,7 @@ for tool in memcheck racecheck; do
   fi
 done
 NCU=$(command -v ncu || ls /usr/local/cuda/bin/ncu 2>/dev/null)
-for pair in ${GPU_NCU:-segments:segments_kernel resmlp:resmlp}; do
+for pair in ${GPU_NCU:-segments:segments_kernel resmlp_cuda:resmlp planes:planes_kernel portrait:portrait_kernel}; do
   suite=bench/bench_${pair%%:*}.py kernel=${pair#*:}
   if [ ! -f "$suite" ]; then skip "ncu $kernel" "$suite is not in this checkout"
   elif ! $DEVICE; then skip "ncu $kernel" "$NO_DEVICE"

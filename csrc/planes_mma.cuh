@@ -24,8 +24,8 @@ namespace nldf {
 
 constexpr int kPlanesWarps = 4;  // of a block
 constexpr int kPlanesThreads = 32 * kPlanesWarps;
-// Weights up to this size go to shared memory: what is left of 99 KB holds the rest for 16 planes.
-constexpr int64_t kPlanesSharedWeights = 40 << 10;
+// Weights go to shared memory up to here: what is left of 99 KB holds the rest, also for 16 planes.
+constexpr size_t kPlanesSharedWeights = 64 << 10;
 
 // A two-dimensional level: entry (x + y * stride), or ((x ^ y * stride) & mask) where hashed.
 struct alignas(16) PlanesLevel {
@@ -94,8 +94,8 @@ struct PlanesShared {
 };
 inline PlanesShared planes_shared(const PlanesDevice& net, SharedPlan& plan) {
   PlanesShared at{-1, 0, 0};
-  const int64_t bytes = 512 * net.all_pieces();
-  if (bytes <= kPlanesSharedWeights) at.weights = static_cast<int>(plan.add(bytes));
+  const size_t bytes = size_t{512} * net.all_pieces();
+  if (plan.bytes + bytes <= kPlanesSharedWeights) at.weights = static_cast<int>(plan.add(bytes));
   at.biases = static_cast<int>(plan.add(sizeof(float) * net.all_biases()));
   at.levels = static_cast<int>(plan.add(sizeof(PlanesLevel) * (net.warp_levels + net.levels)));
   return at;

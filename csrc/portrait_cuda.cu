@@ -1,6 +1,7 @@
-// A frame on CUDA, 32 (or 16) pixels a warp from their rays to their bytes. Not yet measured on a GPU.
+// A frame on CUDA, 32 pixels a warp from their rays to their bytes; widths 32 and 64. Not yet measured on a
+// GPU.
 //
-// A warp takes a piece of 8 x 4 (or 8 x 2) pixels, so that its lookups lie close together and few warps see
+// A warp takes a piece of 8 x 4 pixels, so that its lookups lie close together and few warps see
 // the head or the torso in a part of their pixels. A network that no pixel of a piece needs is not evaluated.
 #include <stdexcept>
 #include <string>
@@ -12,7 +13,9 @@ namespace nldf {
 
 namespace {
 
-constexpr int kPieceWidth = 8;
+constexpr int kTiles = 2, kRows = 16 * kTiles;  // pixels of a piece
+constexpr int kPieceWidth = 8, kPieceHeight = kRows / kPieceWidth;
+constexpr int kBlocks = 3;  // of a multiprocessor: as many as registers are enough for without a spill
 
 // A network as the kernel takes it: head, then torso.
 struct Part {
@@ -79,13 +82,9 @@ __device__ __forceinline__ float4 shade(const PlanesDevice& net, const float* ou
   return make_float4(color[0] * opacity, color[1] * opacity, color[2] * opacity, opacity);
 }
 
-// Networks up to width 64 (Tiles of 2), or up to 128.
-template <int Tiles>
 __device__ __forceinline__ void run(const Part& part, const PlanesPlace& place) {
-  if (part.net.width == 32) return PlanesWarp<32, Tiles>(part.net, place).run(part.warp_bias, part.bias);
-  if (Tiles == 2 || part.net.width == 64)
-    return PlanesWarp<64, Tiles>(part.net, place).run(part.warp_bias, part.bias);
-  if constexpr (Tiles == 1) PlanesWarp<128, Tiles>(part.net, place).run(part.warp_bias, part.bias);
+  if (part.net.width == 32) return PlanesWarp<32, kTiles>(part.net, place).run(part.warp_bias, part.bias);
+  PlanesWarp<64, kTiles>(part.net, place).run(part.warp_bias, part.bias);
 }
 
 // Rounds to the nearest, halves to even, as torch does.
@@ -95,21 +94,18 @@ __device__ __forceinline__ uint32_t to_byte(float value) {
 }
 
 // Writes the bytes of a piece's pixels in words: six to a row of eight pixels, a lane each.
-__device__ __forceinline__ void store_words(const Params& args, int x, int y, int lane, int rows,
-                                            uint32_t bytes) {
+__device__ __forceinline__ void store_words(const Params& args, int x, int y, int lane, uint32_t bytes) {
   const int row = lane / 6, word = lane % 6, pixel = 4 * word / 3;
   const int from = row * kPieceWidth + pixel;
   const uint64_t low = __shfl_sync(~0u, bytes, from), high = __shfl_sync(~0u, bytes, from + 1);
-  if (row >= rows || y + row >= args.height) return;
+  if (row >= kPieceHeight || y + row >= args.height) return;
   const uint64_t both = low | high << 24;
   *reinterpret_cast<uint32_t*>(args.out + 3 * (static_cast<int64_t>(y + row) * args.width + x) + 4 * word) =
       static_cast<uint32_t>(both >> 8 * (4 * word % 3));
 }
 
-template <int Tiles>
-__global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
+__global__ void __launch_bounds__(kPlanesThreads, kBlocks)
     portrait_kernel(const __grid_constant__ Params args) {
-  constexpr int kRows = 16 * Tiles;
   NLDF_DYNAMIC_SHARED(shared);
   for (int i = 0; i < args.parts; ++i) planes_load(args.part[i].net, args.part[i].at, shared);
   __syncthreads();
@@ -117,8 +113,8 @@ __global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
 #pragma unroll 1
   for (int piece = blockIdx.x * kPlanesWarps + threadIdx.x / 32; piece < args.pieces; piece += step) {
     const int x = piece % args.across * kPieceWidth + lane % kPieceWidth;
-    const int y = piece / args.across * (kRows / kPieceWidth) + lane / kPieceWidth;
-    const bool mine = lane < kRows && x < args.width && y < args.height;
+    const int y = piece / args.across * kPieceHeight + lane / kPieceWidth;
+    const bool mine = x < args.width && y < args.height;
     const float pixel[2] = {static_cast<float>(x) + 0.5f, static_cast<float>(y) + 0.5f};
     float4 color = make_float4(0, 0, 0, 0);  // of head and torso together
 #pragma unroll 1
@@ -128,9 +124,9 @@ __global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
       const Seen seen = i ? find_torso(args, pixel, color.w) : find_head(args, pixel);
       const bool needed = mine && seen.needed;
       if (!__any_sync(~0u, needed)) continue;
-      if (lane < kRows) place.lines[lane] = seen.line;
+      place.lines[lane] = seen.line;
       __syncwarp();
-      run<Tiles>(part, place);
+      run(part, place);
       __syncwarp();
       if (needed) {
         const float4 more = shade(part.net, place.results + lane * place.stride);
@@ -142,7 +138,7 @@ __global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
     // Worked out again: registers are short within the networks.
     const int again = ptx::opaque(piece);
     const int first_x = again % args.across * kPieceWidth;
-    const int first_y = again / args.across * (kRows / kPieceWidth);
+    const int first_y = again / args.across * kPieceHeight;
     const int column = first_x + lane % kPieceWidth, row = first_y + lane / kPieceWidth;
     const int64_t at = 3 * (static_cast<int64_t>(row) * args.width + column);
     uint32_t bytes = 0;  // red, green and blue, red lowest
@@ -153,7 +149,7 @@ __global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
               to_byte(color.z + left * args.background[at + 2]) << 16;
     }
     if (args.words) {
-      store_words(args, first_x, first_y, lane, kRows / kPieceWidth, bytes);
+      store_words(args, first_x, first_y, lane, bytes);
     } else if (mine) {
       for (int c = 0; c < 3; ++c) args.out[at + c] = static_cast<uint8_t>(bytes >> 8 * c);
     }
@@ -163,26 +159,11 @@ __global__ void __launch_bounds__(kPlanesThreads, Tiles == 2 ? 3 : 2)
 Part part_of(const PortraitPartOf<Half>& from, SharedPlan& plan) {
   Part part{planes_device(from.network),          {}, from.warp_bias, from.bias, from.map.cells,
             static_cast<int>(from.map.resolution)};
-  if (part.net.width != 32 && part.net.width != 64 && part.net.width != 128) {
-    throw std::invalid_argument("portrait: width must be 32, 64 or 128, got " +
-                                std::to_string(part.net.width));
+  if (part.net.width != 32 && part.net.width != 64) {
+    throw std::invalid_argument("portrait: width must be 32 or 64, got " + std::to_string(part.net.width));
   }
   part.at = planes_shared(part.net, plan);
   return part;
-}
-
-template <int Tiles>
-void launch_portrait(Params& params, SharedPlan plan, const Exec& exec) {
-  constexpr int kRows = 16 * Tiles, kHeight = kRows / kPieceWidth;
-  const int stride =
-      std::max(params.part[0].net.stride(), params.parts > 1 ? params.part[1].net.stride() : 0);
-  params.own = planes_own(kRows, stride, plan);
-  params.across = (params.width + kPieceWidth - 1) / kPieceWidth;
-  params.pieces = params.across * ((params.height + kHeight - 1) / kHeight);
-  const int most = (Tiles == 2 ? 3 : 2) * multiprocessors(exec);
-  const int blocks = std::min((params.pieces + kPlanesWarps - 1) / kPlanesWarps, most);
-  launch_shape("portrait", portrait_kernel<Tiles>,
-               {dim3(static_cast<unsigned>(blocks)), kPlanesThreads, plan.bytes}, exec, params);
 }
 
 }  // namespace
@@ -198,9 +179,15 @@ void portrait_cuda(const PortraitHalfArgs& args, const Exec& exec) {
   params.background = args.background, params.out = args.out, params.half_size = args.half_size;
   params.width = static_cast<int>(args.width), params.height = static_cast<int>(args.height);
   params.words = args.width % kPieceWidth == 0 && reinterpret_cast<uintptr_t>(args.out) % 4 == 0;
-  const int widest = std::max(params.part[0].net.width, params.part[1].net.width);
-  if (widest > 64) return launch_portrait<1>(params, plan, exec);
-  launch_portrait<2>(params, plan, exec);
+  const int stride =
+      std::max(params.part[0].net.stride(), params.parts > 1 ? params.part[1].net.stride() : 0);
+  params.own = planes_own(kRows, stride, plan);
+  params.across = (params.width + kPieceWidth - 1) / kPieceWidth;
+  params.pieces = params.across * ((params.height + kPieceHeight - 1) / kPieceHeight);
+  const int most = kBlocks * multiprocessors(exec);
+  const int blocks = std::min((params.pieces + kPlanesWarps - 1) / kPlanesWarps, most);
+  launch_shape("portrait", portrait_kernel, {dim3(static_cast<unsigned>(blocks)), kPlanesThreads, plan.bytes},
+               exec, params);
 }
 
 }  // namespace nldf

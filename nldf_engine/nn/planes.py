@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.ops import native
-from nldf_engine.ops.planes_half import fits_planes_half
+from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS, fits_planes_half
 
 # Below this many rays a frame, groups of rays would be mostly empty.
 FEWEST_RAYS = 16
@@ -48,6 +48,11 @@ class PlanesModule(nn.Module):
         if not native.backends()["cuda"] or fits_planes_half(self.planes_network()):
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
+
+    def fits_frame(self) -> bool:
+        """Whether a fusable module can be part of a frame in one pass."""
+        network = self.planes_network()
+        return network.box.device.type == "cpu" or network.layers[0][0].shape[0] <= PORTRAIT_WIDTHS[-1]
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
         """The network packed for the kernel; in eval mode without gradients it is kept between calls.

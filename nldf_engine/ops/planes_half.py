@@ -10,6 +10,7 @@ from nldf_engine.ops.grid import GridSpec
 from nldf_engine.ops.planes import Linear, PackedPlanes, PlanesNetwork, collect
 
 WIDTHS = (32, 64, 128)
+PORTRAIT_WIDTHS = (32, 64)
 MOST_FEATURES = 8
 MOST_LEVELS = 32
 

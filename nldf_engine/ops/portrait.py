@@ -11,6 +11,7 @@ from torch import Tensor
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.planes import HostNetwork, PackedPlanes, widen
+from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def _part(name: str, part: PortraitPart, held: list[Any]) -> dict[str, Any]:
     biases = tuple(widen(bias, packed.width).contiguous() for bias in (part.warp_bias, part.bias))
     if biases[0].shape[1] != packed.width:
         raise ValueError(f"portrait: {name} biases must be [1, {packed.width}], got {list(biases[0].shape)}")
+    if packed.box.device.type == "cuda" and packed.width not in PORTRAIT_WIDTHS:
+        raise ValueError(f"portrait: {name} must be at most 64 wide on CUDA, got {packed.width}")
     cells = part.cells.contiguous()
     host = HostNetwork(
         packed.box, packed.depths, packed.warp_table, packed.tables, packed.weights, packed.biases,
@@ -95,7 +98,7 @@ def render_portrait(
         `out`.
 
     Raises:
-        TypeError, ValueError: an argument doesn't fit.
+        TypeError, ValueError: an argument doesn't fit; on CUDA, a network wider than 64.
         MissingBackend: the kernel isn't built.
     """
     check = Checker("portrait")

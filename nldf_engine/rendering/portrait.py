@@ -160,7 +160,11 @@ class Portrait(nn.Module):
     def _in_one_pass(self, backend: str, *inputs: Tensor) -> bool:
         parts = [self.field, self.torso] if self.torso.shows() else [self.field]
         return backend == "native" and all(
-            isinstance(part, PlanesModule) and not part.training and part.fusable(*inputs) for part in parts
+            isinstance(part, PlanesModule)
+            and not part.training
+            and part.fusable(*inputs)
+            and part.fits_frame()
+            for part in parts
         )
 
 
