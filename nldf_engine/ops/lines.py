@@ -202,7 +202,8 @@ class _Lines(torch.autograd.Function):
         tables, weights = parameters[: planes + 1], parameters[planes + 1 : planes + 1 + layers]
         firsts, tails, width = {0, first}, {first - 1, layers - 1}, packed.width
         out = torch.ops.nldf.lines_backward(
-            lines, ctx.starts, widen(warp_bias, width), widen(bias, width), _transposes(weights, tails, width),
+            lines, ctx.starts, widen(warp_bias, width), widen(bias, width),
+            _transposes(weights, tails, width),
             v_segments.contiguous(), v_opacity.contiguous(), kept, torch.get_num_threads(), *packed.arguments,
         )  # fmt: skip
         v_lines, v_warp_bias, v_bias, v_weights, v_biases, *grids = out
