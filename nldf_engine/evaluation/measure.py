@@ -31,6 +31,8 @@ FrameMetric = Callable[[np.ndarray, np.ndarray], float]
 Embedding = Callable[[np.ndarray], np.ndarray]
 Onlooker = Callable[[int, np.ndarray, np.ndarray, bool, float], None]
 MOST_WORKERS = 8
+MOST_BYTES = 1 << 30
+"""What the frames of chunks in the making may take, unless a single chunk takes more."""
 STILL_MARGIN = 0.03
 """How far from the person background counts as still, as a share of the frame's width."""
 
@@ -331,7 +333,9 @@ def _cancelling(pool: ThreadPoolExecutor) -> Iterator[None]:
 def _in_order(run: _Measurement, chunks: list[Chunk], workers: int) -> Iterator[tuple[_Job, dict]]:
     """Chunks in their order, with enough of them begun that no thread waits for the renderer."""
     waiting: deque[_Job] = deque()
-    ahead = max(1, workers // 2)
+    longest = max((chunk.stop - chunk.first for chunk in chunks), default=1)
+    largest = longest * 2 * 3 * run.clip.width * run.clip.height
+    ahead = max(1, min(workers // 2, MOST_BYTES // largest))
     for chunk in chunks:
         waiting.append(run.start(chunk))
         while len(waiting) > ahead:

@@ -36,7 +36,7 @@ FLAGS = {
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
         *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate", "--edges"),
     },
-    "sheet": {"--output", "--pose-limit", "--size", "--device"},
+    "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},
     "verify": {"--trust", "--json"},
     "evaluate": {
         *("--rendered", "--reference", "--controls", "--split", "--frames", "--every", "--torso"),

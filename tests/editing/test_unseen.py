@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
+from nldf_engine.editing import Edit, Editor, HeadEdit
 from nldf_engine.editing.unseen import UNDER_CHIN, shown_cells, without_unseen
 from nldf_engine.engine import Engine
 from nldf_engine.rendering.layer import Layer

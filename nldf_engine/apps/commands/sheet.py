@@ -11,12 +11,14 @@ from tyro.conf import Positional
 from nldf_engine.apps.command import (
     Command,
     Device,
+    Json,
     UsageError,
     check_device,
     checking_flags,
     optional,
     output,
     positive,
+    save_figures,
     value,
 )
 
@@ -48,6 +50,8 @@ class Sheet(Command):
     """width and height of one picture, in pixels; by default those the avatar was trained at"""
     device: Device = "auto"
     """where to render"""
+    json: Json = None
+    """also write the range of the training video's poses here"""
 
     def run(self) -> int:
         """Renders and writes the sheet."""
@@ -55,8 +59,9 @@ class Sheet(Command):
         check_device(self.device)
         from nldf_engine.apps.contact_sheet import contact_sheet, save_picture
         from nldf_engine.base.files import check_writable
-        from nldf_engine.editing.head import LIMITS
+        from nldf_engine.editing.head import LIMITS, HeadRange
         from nldf_engine.engine import Engine, check_size
+        from nldf_engine.rendering.rigid import HEAD_NUMBERS
 
         with checking_flags():
             check_size(self.size)
@@ -69,4 +74,8 @@ class Sheet(Command):
         picture = contact_sheet(engine, self.pose_limit, self.size)
         save_picture(self.out, picture)
         print(f"{self.out}: {picture.shape[1]}x{picture.shape[0]}")
+        seen = HeadRange.of(engine.avatar.poses.cpu())
+        ranges = zip(HEAD_NUMBERS, seen.low.tolist(), seen.high.tolist(), strict=True)
+        figures = {"path": str(self.out), "range": {name: [low, high] for name, low, high in ranges}}
+        save_figures(self.json, figures)
         return 0

@@ -31,6 +31,7 @@ from nldf_engine.data.prepare import checks
 from nldf_engine.data.prepare.background import background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
 from nldf_engine.data.prepare.eyes import eye_openness, mouth_opening
+from nldf_engine.data.prepare.face_texture import follow_face
 from nldf_engine.data.prepare.faces import (
     MESH_TO_BOX,
     Crop,
@@ -42,7 +43,6 @@ from nldf_engine.data.prepare.faces import (
 )
 from nldf_engine.data.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.data.prepare.pose import solve_poses
-from nldf_engine.data.prepare.refine import refine_poses
 from nldf_engine.data.prepare.report import Page, Report, draw
 from nldf_engine.data.prepare.rotation import degrees
 from nldf_engine.data.prepare.stabilise import Source, hold_steady
@@ -136,8 +136,8 @@ class _Preparation:
         figures.update(frames=total, seconds=total / fps, size=size)
         posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
         landmarks, valid = posed["landmarks"], posed["valid"]
-        refined, refine_figures = steps.run("refine", lambda: self._refine(posed, pose_figures))
-        poses = refined["poses"]
+        followed, face_figures = steps.run("face", lambda: self._follow_face(posed, pose_figures))
+        poses = followed["poses"]
         plate, _ = steps.run("background", lambda: self._background(total))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
         torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
@@ -148,7 +148,7 @@ class _Preparation:
         cuts = checks.find_cuts(tracked["thumbs"])
         angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
         figures.update(
-            pose_figures, **refine_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures()
+            pose_figures, **face_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures()
         )
         figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
         figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
@@ -264,11 +264,11 @@ class _Preparation:
         }
         return arrays, figures
 
-    def _refine(self, posed: dict[str, np.ndarray], figures: dict[str, Any]) -> Result:
+    def _follow_face(self, posed: dict[str, np.ndarray], figures: dict[str, Any]) -> Result:
         poses, valid, size = posed["poses"], posed["valid"], self.config.size
         camera = tuple(c / size for c in (figures["focal"], *figures["principal_point"]))
         part = training_frames(len(valid))
-        found = refine_poses(self._frames(), poses, posed["shape"], valid, camera, part)
+        found = follow_face(self._frames(), poses, posed["shape"], valid, camera, part)
         return {"poses": found.poses.astype(np.float32)}, found.figures(valid)
 
     def _frames(self) -> Iterator[np.ndarray]:

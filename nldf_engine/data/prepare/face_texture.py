@@ -78,8 +78,8 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Refined:
-    """What refinement found.
+class FollowedFace:
+    """What following the face in the picture found.
 
     Args:
         poses: float64 [T, 4, 4] camera-to-head.
@@ -101,15 +101,15 @@ class Refined:
         }
 
 
-def refine_poses(
+def follow_face(
     frames: Iterable[np.ndarray],
     poses: np.ndarray,
     shape: np.ndarray,
     valid: np.ndarray,
     camera: tuple[float, ...],
     known: int,
-) -> Refined:
-    """Refines all frames' poses.
+) -> FollowedFace:
+    """Moves all frames' poses to where the face is in the picture.
 
     Args:
         frames: uint8 [S, S, 3], streamed, T of them.
@@ -128,7 +128,7 @@ def refine_poses(
     learn = np.flatnonzero(valid[:known])
     nothing = np.zeros(len(poses))
     if len(learn) < LEAST:
-        return Refined(poses, nothing, nothing, 0.0)
+        return FollowedFace(poses, nothing, nothing, 0.0)
     first = (turn.copy(), place.copy())
     start = face.project(*first)[0]
     before = nothing
@@ -143,7 +143,7 @@ def refine_poses(
     refined = np.tile(np.eye(4), (len(poses), 1, 1))
     refined[:, :3, :3] = turn.transpose(0, 2, 1)
     refined[:, :3, 3] = -np.einsum("tji,tj->ti", turn, place)
-    return Refined(refined, before, after, moved)
+    return FollowedFace(refined, before, after, moved)
 
 
 def _gather(frames: Iterable[np.ndarray], total: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from nldf_engine.data.prepare.face_texture import CHIN, EYES, NOSE_TIP, Surface, follow_face
 from nldf_engine.data.prepare.parsing import OVAL
-from nldf_engine.data.prepare.refine import CHIN, EYES, NOSE_TIP, Surface, refine_poses
 
 SIDE, FRAMES, FOCAL = 160, 70, 300.0
 AXES = np.array([0.075, 0.105, 0.085])
@@ -91,7 +91,7 @@ def test_follows_the_picture(clip) -> None:
     valid = np.ones(FRAMES, bool)
     valid[30:33] = False
     camera = FOCAL / SIDE, 0.5, 0.5
-    found = refine_poses(frames, rough, head_shape(), valid, camera, 56)
+    found = follow_face(frames, rough, head_shape(), valid, camera, 56)
     points = Surface.of(head_shape()).points[::40]
     for part in (slice(0, 30), slice(56, None)):
         errors = []
@@ -124,5 +124,5 @@ def test_few_frames_are_left_alone(clip) -> None:
     frames, _, rough = clip
     valid = np.zeros(FRAMES, bool)
     valid[:20] = True
-    found = refine_poses(frames, rough, head_shape(), valid, (FOCAL / SIDE, 0.5, 0.5), 56)
+    found = follow_face(frames, rough, head_shape(), valid, (FOCAL / SIDE, 0.5, 0.5), 56)
     assert np.array_equal(found.poses, rough) and found.moved == 0
