@@ -52,6 +52,8 @@ LIMITS: tuple[tuple[str, str, Limit], ...] = (
     # Sums of 32 rays by 64 columns, and as many lookups under way as there are registers for.
     ("planes_cuda.cu", "", Limit(255, {arch: {"HMMA": 16} for arch in ARCHITECTURES})),
     ("portrait_cuda.cu", "", Limit(168, {arch: {"HMMA": 32} for arch in ARCHITECTURES})),
+    # Two products of 16 x 8 each in the head, in a layer of the body and in the tail.
+    ("resmlp_mma_cuda.cu", "Li16E", Limit(255, {arch: {"HMMA": 6, "LDSM": 2} for arch in ARCHITECTURES})),
     ("resmlp_mma_cuda.cu", "", Limit(255, {arch: {"HMMA": 8, "LDSM": 2} for arch in ARCHITECTURES})),
     # It starts with 168 (65536 over 384 threads); setmaxnreg then moves registers from the loading to the
     # computing warpgroups. 36 products of 64x256x16 (32 a block, 4 in the head) and 16 in the tail.
