@@ -31,7 +31,7 @@ C = TypeVar("C", bound="Command")
 
 COMMANDS = {
     "prepare": "Turn a video of one person talking into a dataset.",
-    "refine": "Make a dataset's poses exact by its pictures, as prepare does.",
+    "refine": "Move a dataset's poses to where its pictures say they are, as prepare does.",
     "synthetic": "Write a synthetic speaker: a dataset or a video with known ground truth.",
     "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.",
     "train": "Train an avatar on a dataset.",

@@ -13,9 +13,9 @@ from nldf_engine.apps.command import Command, Json, checking_flags, positive, sa
 
 @dataclass(frozen=True)
 class Refine(Command):
-    """Move the head poses and the torso's motion of a dataset to where its pictures say they are.
+    """Move a dataset's poses to where its pictures say they are, as prepare does.
 
-    `nldf prepare` does this by itself. A small field of the speaker is trained on all frames, tells how far
+    The head's poses and the torso's motion are meant, and `nldf prepare` does this by itself. A small field of the speaker is trained on all frames, tells how far
     each frame lies off, and is thrown away. Avatars of a refined dataset are sharper.
     """
 
