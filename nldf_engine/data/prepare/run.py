@@ -31,7 +31,6 @@ from nldf_engine.data.prepare import checks
 from nldf_engine.data.prepare.background import background_plate
 from nldf_engine.data.prepare.config import PrepareConfig
 from nldf_engine.data.prepare.eyes import eye_openness, mouth_opening
-from nldf_engine.data.prepare.face_texture import follow_face
 from nldf_engine.data.prepare.faces import (
     MESH_TO_BOX,
     Crop,
@@ -135,9 +134,7 @@ class _Preparation:
         total = len(tracked["valid"])
         figures.update(frames=total, seconds=total / fps, size=size)
         posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
-        landmarks, valid = posed["landmarks"], posed["valid"]
-        followed, face_figures = steps.run("face", lambda: self._follow_face(posed, pose_figures))
-        poses = followed["poses"]
+        landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
         plate, _ = steps.run("background", lambda: self._background(total))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
         torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
@@ -147,9 +144,7 @@ class _Preparation:
         mouth = mouth_opening(landmarks, poses, posed["shape"], focal)
         cuts = checks.find_cuts(tracked["thumbs"])
         angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
-        figures.update(
-            pose_figures, **face_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures()
-        )
+        figures.update(pose_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures())
         figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
         figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
         figures["eye_openness_percentiles"] = [
@@ -263,13 +258,6 @@ class _Preparation:
             "focals_compared": [list(f) for f in solved.focals],
         }
         return arrays, figures
-
-    def _follow_face(self, posed: dict[str, np.ndarray], figures: dict[str, Any]) -> Result:
-        poses, valid, size = posed["poses"], posed["valid"], self.config.size
-        camera = tuple(c / size for c in (figures["focal"], *figures["principal_point"]))
-        part = training_frames(len(valid))
-        found = follow_face(self._frames(), poses, posed["shape"], valid, camera, part)
-        return {"poses": found.poses.astype(np.float32)}, found.figures(valid)
 
     def _frames(self) -> Iterator[np.ndarray]:
         return frames_at(self.steps.path(self.steady.video), fps=None)
