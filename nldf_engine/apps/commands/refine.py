@@ -15,8 +15,9 @@ from nldf_engine.apps.command import Command, Json, checking_flags, positive, sa
 class Refine(Command):
     """Move a dataset's poses to where its pictures say they are, as prepare does.
 
-    The head's poses and the torso's motion are meant, and `nldf prepare` does this by itself. A small field of the speaker is trained on all frames, tells how far
-    each frame lies off, and is thrown away. Avatars of a refined dataset are sharper.
+    The head's poses and the torso's motion are meant, and `nldf prepare` does this by itself. A small field
+    of the speaker is trained on all frames, tells how far each frame lies off, and is thrown away. Avatars
+    of a refined dataset are sharper.
     """
 
     examples: ClassVar[tuple[str, ...]] = ("nldf refine data/speaker",)
