@@ -38,8 +38,8 @@ class Prepare(Command):
     audio_frontend: Annotated[str, value("NAME")] = "mel"
     """what turns speech into features: mel, wav2vec2 or hubert"""
     refine: bool = True
-    """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some three
-    minutes of CPU for a minute of video, and a sharper avatar"""
+    """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some
+    three minutes of CPU for a minute of video, and a sharper avatar"""
     json: Json = None
     """also write the report here"""
 
