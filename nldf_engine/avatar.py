@@ -58,6 +58,7 @@ class Avatar:
         provenance: where it comes from: dataset hash, versions, training figures (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
         consent: who agreed to it.
+        upper: [T, E] float32, codes of brows, lids and gaze that go with it, where the field is told them.
         name, digest: the folder's name, and SHA-256 over its files' digests; set by `load`.
     """
 
@@ -70,6 +71,7 @@ class Avatar:
     provenance: dict[str, Any] = field(default_factory=dict)
     torso_motion: Tensor | None = None
     consent: Consent = field(default_factory=Consent)
+    upper: Tensor | None = None
     name: str = "unsaved"
     digest: str = ""
 
@@ -119,6 +121,8 @@ class Avatar:
             }
             if self.torso_motion is not None:
                 track["torso"] = self.torso_motion.cpu().contiguous()
+            if self.upper is not None:
+                track["upper"] = self.upper.cpu().contiguous()
             save_file(track, folder / "track.safetensors")
             ok, png = cv2.imencode(".png", cv2.cvtColor(self.background, cv2.COLOR_RGB2BGR))
             if not ok:
@@ -175,13 +179,18 @@ class Avatar:
             torso = track.get("torso")
             if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
                 raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
+            upper = track.get("upper")
+            codes = int(portrait.field.config.conditions.upper)  # type: ignore[attr-defined]
+            wanted, came = [len(poses), codes] if codes else [], [] if upper is None else list(upper.shape)
+            if came != wanted:
+                raise ValueError(f"upper: expected {wanted or 'none'}, got {came or 'none'}")
         except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
         background = read_picture(path / "background.png", RETRAIN)
         digest = hashlib.sha256("".join(info["files"][name] for name in FILES).encode()).hexdigest()
         return cls(
             portrait, camera, frontend, background, poses, eyes, info["provenance"], torso, consent,
-            path.resolve().name, digest,
+            None if upper is None else upper.float(), path.resolve().name, digest,
         )  # fmt: skip
 
 

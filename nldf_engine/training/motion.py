@@ -1,4 +1,4 @@
-"""Fits the motion codes to the tracked mouth, and teaches the speech network to tell them."""
+"""Fits the motion codes to the tracked face, and teaches the speech network to tell the mouth's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldf_engine.base.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.base.progress import Bar
 from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
+from nldf_engine.models.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.nn.speech import REACH
 
-# Where lips and chin lie on the average, metres along the head's z axis, where no shape was fitted.
-MOUTH_DEPTH = -0.05
+# Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.
+FACE_DEPTH = -0.05
 SMALLEST_SCALE = 1e-6
+# Metres that the landmarks of a component move by, RMS: what moves less is the tracker's noise, and is not
+# blown up to a code of unit variance.
+SMALLEST_MOTION = 1e-4
+RIDGE = 1e-4
 STRETCH = 64
 STRETCHES = 6
 LEARNING_RATE = 2e-3
@@ -32,27 +37,64 @@ OPENING_WEIGHT = 0.25
 
 def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     """Fits the basis to the frames `fit` [N]; returns the codes [T, K] of all frames, 0 where unknown."""
+    placed = _placed(basis, dataset)
+    _fit_components(basis, placed[fit])
+    # The sign of a component is arbitrary: a code grows as the mouth opens.
+    unit = torch.eye(len(basis.scale))
+    sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
+    basis.components.mul_(sign[:, None, None])
+    return basis.encode(placed).nan_to_num(0)
+
+
+def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
+    """Fits the basis to the frames `fit` [N]; returns the codes [T, E] of all frames, 0 where unknown."""
+    placed = _placed(basis, dataset)
+    landmarks, poses, eyes = (
+        torch.from_numpy(values).float()
+        for values in (dataset.landmarks, dataset.poses, dataset.eye_openness)
+    )
+    fit = fit[placed[fit].flatten(1).isfinite().all(1) & eyes[fit].isfinite()]
+    basis.usual.zero_()
+    basis.usual.copy_(basis.explained(poses[fit], eyes[fit]).mean(0))
+    numbers = basis.explained(poses[fit], eyes[fit]).double()
+    scale = numbers.std(0).clamp_min(SMALLEST_SCALE)
+    moved = (placed[fit] - placed[fit].mean(0)).flatten(1).double()
+    # A ridge: a head that never turns tells nothing of what a turn does.
+    gram = (numbers / scale).t() @ (numbers / scale) + RIDGE * len(fit) * torch.eye(len(scale))
+    slopes = torch.linalg.solve(gram, (numbers / scale).t() @ moved) / scale[:, None]
+    basis.slopes.copy_(slopes.view_as(basis.slopes))
+    _fit_components(basis, placed[fit] - torch.einsum("tn,nli->tli", numbers.float(), basis.slopes))
+    # The sign of a component is arbitrary: a code grows as the brows rise, which is where y falls.
+    rise = -basis.components[:, : len(BROWS), 1].sum(1)
+    basis.components.mul_(torch.where(rise < 0, -1.0, 1.0)[:, None, None])
+    basis.scale.clamp_(min=SMALLEST_MOTION * math.sqrt(len(basis.landmarks)))
+    return basis.track(landmarks, poses, dataset.camera, eyes)
+
+
+def _placed(basis: LandmarkBasis, dataset: Dataset) -> Tensor:
+    """The dataset's landmarks [T, L, 2] in head space, after the basis' depths were set."""
     if "shape" in dataset.extra:
-        basis.depth.copy_(torch.from_numpy(np.asarray(dataset.extra["shape"], np.float32))[list(MOUTH), 2])
+        shape = torch.from_numpy(np.asarray(dataset.extra["shape"], np.float32))[:, 2]
+        # A face's shape may come without the irises; a lid's depth is theirs.
+        numbers = [n if n < len(shape) else RIGHT_EYE_OUTER for n in basis.landmarks]
+        basis.depth.copy_(shape[numbers])
     else:
-        basis.depth.fill_(MOUTH_DEPTH)
+        basis.depth.fill_(FACE_DEPTH)
     landmarks = torch.from_numpy(dataset.landmarks).float()
-    placed = basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
-    seen = placed[fit]
+    return basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
+
+
+def _fit_components(basis: LandmarkBasis, seen: Tensor) -> None:
+    """Mean, components and scale of landmarks [N, L, 2]; frames with unknown ones are left out."""
     seen = seen[seen.flatten(1).isfinite().all(1)]
     basis.mean.copy_(seen.mean(0))
     # In double precision, so that another machine's rounding does not turn the components.
     _, singular, components = torch.linalg.svd((seen - basis.mean).flatten(1).double(), full_matrices=False)
     kept = min(len(basis.scale), len(singular))
-    # The sign of a component is arbitrary: the first code grows as the mouth opens.
-    found = components[:kept].view(kept, len(MOUTH), 2).float()
+    found = components[:kept].view(kept, len(basis.landmarks), 2).float()
     basis.components.zero_()[:kept].copy_(found)
     basis.scale.fill_(SMALLEST_SCALE)
     basis.scale[:kept] = (singular[:kept] / math.sqrt(len(seen))).float().clamp_min(SMALLEST_SCALE)
-    unit = torch.eye(len(basis.scale))
-    sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
-    basis.components.mul_(sign[:, None, None])
-    return basis.encode(placed).nan_to_num(0)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -97,17 +97,17 @@ class _Sampler:
         conditions, scale = self.scene.conditions, self.recipe.audio_noise
         if conditions.motion is not None:
             noise = self.recipe.motion_noise * torch.randn_like(conditions.motion)
-            return Conditions(conditions.audio, conditions.eyes, conditions.motion + noise)
+            return replace(conditions, motion=conditions.motion + noise)
         if not scale:
             return conditions
         audio = conditions.audio
         if audio.device.type != "cpu":
             # One kernel draws the whole clip; to learn how many windows differ would wait for the device.
-            return Conditions(audio + scale * torch.randn_like(audio), conditions.eyes)
+            return replace(conditions, audio=audio + scale * torch.randn_like(audio))
         read = neighbour_index(frames.reshape(-1), neighbours, len(audio)).unique()
         read = read[read < len(audio)]
         noise = scale * torch.randn(len(read), *audio.shape[1:])
-        return Conditions(audio.index_add(0, read, noise), conditions.eyes)
+        return replace(conditions, audio=audio.index_add(0, read, noise))
 
 
 class RadianceObjective:

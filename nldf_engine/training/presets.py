@@ -18,7 +18,7 @@ from nldf_engine.rendering.fields import Bounds
 MOST = {
     "size": 2048, "steps": 10**9, "rays": 1 << 20, "frames": 1024, "distilled_frames": 10**6,
     "pool_capacity": 1 << 24, "pool_batch": 1 << 20,
-    "motion_codes": 64, "speech_steps": 10**6, "torso_steps": 10**9,
+    "motion_codes": 64, "upper_codes": 32, "speech_steps": 10**6, "torso_steps": 10**9,
 }  # fmt: skip
 
 
@@ -63,6 +63,8 @@ class Recipe:
         motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
             network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
             the papers do.
+        upper_codes: E, numbers a frame that stand for brows, lids and gaze as they were tracked; no audio
+            tells them, so an avatar plays those of its own video unless it is given others. 0 for none.
         motion_noise: standard deviation of the noise on the motion codes while training.
         speech_steps: optimiser steps of the network that tells the motion codes from the audio.
         audio_noise: standard deviation of the noise on the audio windows while training.
@@ -98,6 +100,7 @@ class Recipe:
     torso_follows: bool = False
     correction: float = 0.0
     motion_codes: int = 0
+    upper_codes: int = 0
     motion_noise: float = 0.1
     speech_steps: int = 600
     audio_noise: float = 0.0
@@ -112,7 +115,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():
-            fewest = 0 if name == "motion_codes" else 1
+            fewest = 0 if name.endswith("_codes") else 1
             if not fewest <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected {fewest} to {most}, got {getattr(self, name)}")
         if self.torso not in TORSOS:
@@ -254,7 +257,8 @@ def nldf_fast() -> Preset:
             "nldf-fast", size=256, steps=8000, rays=8192, frames=8, face_share=0.42, mouth_share=0.3,
             eyes_share=0.12, person_share=0.46, frame_share=0.12, learning_rate=2e-3,
             final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02, outside_weight=2.0,
-            torso="layer", correction=3e-5, motion_codes=8, ray_jitter=5e-4, active_pool=False,
+            torso="layer", correction=3e-5, motion_codes=8, upper_codes=4, ray_jitter=5e-4,
+            active_pool=False,
         ),
         lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,11 +126,15 @@ class TrainingScene:
     @property
     def heard(self) -> Conditions:
         """The conditions as an avatar has them when it is driven: the mouth told by the audio alone."""
-        return Conditions(self.conditions.audio, self.conditions.eyes)
+        return replace(self.conditions, motion=None)
 
     def set_motion(self, codes: Tensor) -> None:
         """Puts tracked motion codes [T, K] into the conditions."""
-        self.conditions = Conditions(self.conditions.audio, self.conditions.eyes, codes.to(self.device))
+        self.conditions = replace(self.conditions, motion=codes.to(self.device))
+
+    def set_upper(self, codes: Tensor) -> None:
+        """Puts tracked codes of the upper face [T, E] into the conditions."""
+        self.conditions = replace(self.conditions, upper=codes.to(self.device))
 
     def mark(
         self, region: HeadRegion, where: Callable[[Tensor], Tensor], rays: Callable[[Tensor, Tensor], Rays]
