@@ -33,7 +33,14 @@ from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import MOST, Preset, Recipe, find_preset
 from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import TrainingScene
-from nldf_engine.training.start import calibrate, consent_for, learn_motion, make_plate_or_layer, own_motion
+from nldf_engine.training.start import (
+    calibrate,
+    consent_for,
+    learn_motion,
+    learn_motion_again,
+    make_plate_or_layer,
+    own_motion,
+)
 from nldf_engine.training.torso_phase import TorsoRun, make_torso, train_torso, wants_field
 from nldf_engine.training.trainer import Budget, Trainer
 
@@ -170,10 +177,12 @@ def train(
 
     The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
     No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
-    on the last tenth of the training part, which no step trains on. With `config.resume` the budget may be
-    larger than the checkpoint's: the learning rate then goes on where the longer run's schedule has it at
-    that step, which is higher than it was, and ends where every run's ends. Programs that train in a loop of
-    their own may want `base.memory.keep_freed_memory`, as the command line calls it.
+    on the last tenth of the training part, which no step trains on. When they are chosen, the network that
+    tells the mouth's motion from speech is trained once more, on all of the training part. With
+    `config.resume` the budget may be larger than the checkpoint's: the learning rate then goes on where the
+    longer run's schedule has it at that step, which is higher than it was, and ends where every run's ends.
+    Programs that train in a loop of their own may want `base.memory.keep_freed_memory`, as the command line
+    calls it.
 
     Raises:
         FileProblem: the dataset, teacher or output folder can't be used.
@@ -238,6 +247,8 @@ def train(
             config.seed + 2, "torso" in begun, teacher, f"train {preset}'s torso",
         )  # fmt: skip
         portrait, after = train_torso(torso, portrait, scene, recipe, run)
+    torch.manual_seed(config.seed + 3)
+    learn_motion_again(model.encoder, scene, recipe, source)
 
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),

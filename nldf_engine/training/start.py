@@ -49,28 +49,54 @@ def learn_motion(
         resuming: a run that goes on finds the network in its checkpoint.
     """
     if encoder.config.motion:
-        _learn_mouth(encoder.motion, scene, recipe, teacher, resuming)
+        codes = fit_basis(encoder.motion.basis, scene.dataset, scene.fit).to(scene.device)
+        if not _take_over(encoder.motion, teacher) and not resuming:
+            _learn_mouth(encoder.motion, scene, recipe, codes)
+        scene.set_motion(codes)
     if encoder.config.upper:
         scene.set_upper(fit_upper(encoder.upper, scene.dataset, scene.fit))
 
 
-def _learn_mouth(
-    encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, teacher: Avatar | None, resuming: bool
+def learn_motion_again(
+    encoder: FrameEncoder, scene: TrainingScene, recipe: Recipe, teacher: Avatar | None
 ) -> None:
-    """See `learn_motion`."""
-    codes = fit_basis(encoder.basis, scene.dataset, scene.fit).to(scene.device)
+    """The mouth's network once more, from the validation frames as well.
+
+    To be called when all that is chosen by those frames is chosen: speech is what a minute of video has too
+    little of. As `learn_motion`; nothing changes where the network is a teacher's.
+    """
+    if not encoder.config.motion or scene.conditions.motion is None or _shares_net(encoder.motion, teacher):
+        return
+    usable = torch.cat([scene.fit, scene.validation])
+    encoder.motion.speech.reset()
+    train_speech(encoder.motion, _speech_data(scene, scene.conditions.motion, usable), recipe.speech_steps)
+
+
+def _learn_mouth(encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, codes: Tensor) -> None:
+    data = _speech_data(scene, codes, scene.fit)
+    train_speech(encoder, data, recipe.speech_steps)
+    follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
+    sys.stderr.write(f"speech tells the mouth's opening with a correlation of {follows:.2f}\n")
+
+
+def _speech_data(scene: TrainingScene, codes: Tensor, frames: Tensor) -> SpeechData:
+    usable = torch.zeros(len(codes), dtype=torch.bool)
+    usable[frames] = True
+    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
+
+
+def _shares_net(encoder: MotionEncoder, teacher: Avatar | None) -> MotionEncoder | None:
+    """The teacher's network, where it is one of the same kind."""
     known = getattr(getattr(teacher.portrait.field, "encoder", None), "motion", None) if teacher else None
-    same = known is not None and _shapes(known) == _shapes(encoder)
-    if same:
-        encoder.load_state_dict(known.state_dict())  # type: ignore[union-attr]
-    elif not resuming:
-        usable = torch.zeros(len(codes), dtype=torch.bool)
-        usable[scene.fit] = True
-        data = SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
-        train_speech(encoder, data, recipe.speech_steps)
-        follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
-        sys.stderr.write(f"speech tells the mouth's opening with a correlation of {follows:.2f}\n")
-    scene.set_motion(codes)
+    return known if known is not None and _shapes(known) == _shapes(encoder) else None
+
+
+def _take_over(encoder: MotionEncoder, teacher: Avatar | None) -> bool:
+    """Whether the encoder became the teacher's."""
+    known = _shares_net(encoder, teacher)
+    if known is not None:
+        encoder.load_state_dict(known.state_dict())
+    return known is not None
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:

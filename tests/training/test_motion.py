@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from nldf_engine.avatar import Avatar
 from nldf_engine.base.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.training import start
 from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.run import TrainConfig, train
@@ -86,6 +88,32 @@ def test_tracked_codes_stand_in_for_the_audio():
     torch.testing.assert_close(encoder(Conditions(audio, eyes, motion), index), motion[index])
     told = encoder(Conditions(audio, eyes), index)
     torch.testing.assert_close(told, encoder.speech.encode_clip(audio)[index])
+
+
+def test_the_kept_network_has_heard_the_validation_frames(synthetic_dataset, tmp_path):
+    """What drives an avatar is trained once more on all of the training part, and on no held-out frame."""
+    heard = []
+
+    def listen(encoder, data, steps):
+        heard.append(data.usable.nonzero()[:, 0])
+        real(encoder, data, steps)
+
+    real = start.train_speech
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "train_speech", listen)
+        settings = TrainConfig(steps=2, overrides={"speech_steps": "2"})
+        done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "teacher", settings)
+        fit, validation = (
+            torch.from_numpy(synthetic_dataset.indices(split)) for split in ("fit", "validation")
+        )
+        assert len(heard) == 2
+        torch.testing.assert_close(heard[0], fit)
+        torch.testing.assert_close(heard[1], torch.cat([fit, validation]).sort().values)
+        taught = dataclasses.replace(settings, teacher=done.avatar)
+        student = train("nldf-tiny", synthetic_dataset.path, tmp_path / "student", taught)
+        assert len(heard) == 2, "a student shares its teacher's network"
+    nets = [Avatar.load(path).portrait.field.encoder.motion for path in (done.avatar, student.avatar)]
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
 
 
 @pytest.mark.parametrize("codes", ["0", "3"])
