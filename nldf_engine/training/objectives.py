@@ -43,6 +43,10 @@ class Objective(Protocol):
         """What is trained beside the portrait."""
         ...
 
+    def begin(self, frames: Tensor) -> None:
+        """Frames [F] are trained on from now on as well."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Tensors beyond the network's that a resumed run needs."""
         ...
@@ -69,8 +73,8 @@ class _Sampler:
         `first` is a set of which half of the frames are taken.
         """
         recipe = self.recipe
-        fit = self.scene.fit
-        frames = fit[torch.randint(len(fit), (recipe.frames,))]
+        drawn = self.scene.drawn
+        frames = drawn[torch.randint(len(drawn), (recipe.frames,))]
         if first is not None and len(first):
             # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
             half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
@@ -135,6 +139,9 @@ class RadianceObjective:
     def parameters(self) -> list[Tensor]:
         """Nothing beyond the network."""
         return []
+
+    def begin(self, frames: Tensor) -> None:
+        """Nothing is kept of single frames."""
 
     def state(self) -> dict[str, Tensor]:
         """Nothing beyond the network."""
@@ -231,6 +238,11 @@ class LightFieldObjective:
     def parameters(self) -> list[Tensor]:
         """The frames' corrections."""
         return [] if self.look.corrections is None else list(self.look.corrections.parameters())
+
+    def begin(self, frames: Tensor) -> None:
+        """Their corrections begin at none."""
+        if self.look.corrections is not None:
+            self.look.corrections.begin(frames)
 
     def state(self) -> dict[str, Tensor]:
         """The active pool and the frames' corrections."""

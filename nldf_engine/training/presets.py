@@ -24,7 +24,15 @@ MOST = {
 
 TORSOS = ("plate", "layer", "field", "taught")
 # Noise, shares and weights that mean something for a head alone.
-OF_A_HEAD = ("mouth_share", "eyes_share", "person_share", "frame_share", "correction", "ray_jitter")
+OF_A_HEAD = (
+    "closing_share",
+    "mouth_share",
+    "eyes_share",
+    "person_share",
+    "frame_share",
+    "correction",
+    "ray_jitter",
+)
 # Half of the rays on neck and torso, half about them: the outline is what takes longest to learn.
 TORSO_SHARE = 0.5
 
@@ -39,6 +47,9 @@ class Recipe:
         steps: optimiser steps of a full run.
         rays: rays a step, over `frames` frames (4096 of one frame in the papers).
         frames: frames a step.
+        closing_share: share of the head's budget, its end, in which the validation cut is trained on as well:
+            nothing is left to choose then, and the last weights are kept. 0 keeps the best on the validation
+            cut.
         face_share: share of the rays inside the head (nldf 3.5: 0.9).
         mouth_share: share of the rays in a box about the lips, out of `face_share`.
         eyes_share: share of the rays in boxes about the eyes, out of `face_share`.
@@ -83,6 +94,7 @@ class Recipe:
     steps: int
     rays: int = 4096
     frames: int = 1
+    closing_share: float = 0.0
     face_share: float = 0.9
     mouth_share: float = 0.0
     eyes_share: float = 0.0
@@ -133,6 +145,8 @@ class Recipe:
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.closing_share < 1:
+            raise ValueError(f"closing_share: expected 0 or more, and less than 1, got {self.closing_share}")
         shares = [getattr(self, f"{name}_share") for name in ("mouth", "eyes", "face", "person", "frame")]
         mouth, eyes, face, person, frame = shares
         if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
@@ -254,11 +268,11 @@ def nldf_fast() -> Preset:
     """The grid-encoded light field with a learned torso: minutes on a CPU."""
     return Preset(
         Recipe(
-            "nldf-fast", size=256, steps=8000, rays=8192, frames=8, face_share=0.42, mouth_share=0.3,
-            eyes_share=0.12, person_share=0.46, frame_share=0.12, learning_rate=2e-3,
-            final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02, outside_weight=2.0,
-            torso="layer", correction=3e-5, motion_codes=8, upper_codes=4, ray_jitter=5e-4,
-            active_pool=False,
+            "nldf-fast", size=256, steps=8000, rays=8192, frames=8, closing_share=0.4,
+            face_share=0.42, mouth_share=0.3, eyes_share=0.12, person_share=0.46, frame_share=0.12,
+            learning_rate=2e-3, final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02,
+            outside_weight=2.0, torso="layer", correction=3e-5, motion_codes=8, upper_codes=4,
+            ray_jitter=5e-4, active_pool=False,
         ),
         lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
     )  # fmt: skip

@@ -90,8 +90,8 @@ class TrainResult:
     Args:
         avatar: the folder.
         steps, seconds: spent training head and torso (validation and preparation left out).
-        validation_psnr: the kept weights' figure on the validation cut, dB, full frame.
-        history: one row a validation of the head.
+        validation_psnr: the best figure on the validation cut, dB, full frame, while it was not trained on.
+        history: of the head, see `RunState`.
         torso_history: the same of the torso's field; empty where there is none.
     """
 
@@ -177,12 +177,13 @@ def train(
 
     The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
     No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
-    on the last tenth of the training part, which no step trains on. When they are chosen, the network that
-    tells the mouth's motion from speech is trained once more, on all of the training part. With
-    `config.resume` the budget may be larger than the checkpoint's: the learning rate then goes on where the
-    longer run's schedule has it at that step, which is higher than it was, and ends where every run's ends.
-    Programs that train in a loop of their own may want `base.memory.keep_freed_memory`, as the command line
-    calls it.
+    on the last tenth of the training part, its validation cut, which no step trains on; or, with
+    `closing_share`, the last ones of a run that ends on all of the training part. When nothing is left to
+    choose, the network that tells the mouth's motion from speech is trained once more, on all of it as well.
+    With `config.resume` the budget may be larger than the checkpoint's: the learning rate then goes on where
+    the longer run's schedule has it at that step, which is higher than it was, and ends where every run's
+    ends. Programs that train in a loop of their own may want `base.memory.keep_freed_memory`, as the command
+    line calls it.
 
     Raises:
         FileProblem: the dataset, teacher or output folder can't be used.

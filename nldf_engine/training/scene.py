@@ -104,6 +104,7 @@ class TrainingScene:
                 Path(dataset.path), f"it has {len(self.fit)} usable training and {len(self.validation)} "
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
+        self.drawn = self.fit
         self.frames = torch.from_numpy(dataset.frames(size))
         self.labels = torch.from_numpy(dataset.labels(size))
         self.poses = torch.from_numpy(dataset.poses).float()
@@ -122,6 +123,10 @@ class TrainingScene:
         self.region = HeadRegion(REGION_HALF_SIZE)
         self.mark(self.region, head_and_neck, self.rays)
         self._sampler = self.sampler(self._in_region)
+
+    def close(self, closing: bool = True) -> None:
+        """Which frames steps are drawn from (`drawn`): with the validation cut when a run is closing."""
+        self.drawn = torch.cat([self.fit, self.validation]).unique() if closing else self.fit
 
     @property
     def heard(self) -> Conditions:

@@ -67,9 +67,9 @@ def learn_motion_again(
     """
     if not encoder.config.motion or scene.conditions.motion is None or _shares_net(encoder.motion, teacher):
         return
-    usable = torch.cat([scene.fit, scene.validation])
     encoder.motion.speech.reset()
-    train_speech(encoder.motion, _speech_data(scene, scene.conditions.motion, usable), recipe.speech_steps)
+    heard = torch.cat([scene.fit, scene.validation])
+    train_speech(encoder.motion, _speech_data(scene, scene.conditions.motion, heard), recipe.speech_steps)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, codes: Tensor) -> None:
