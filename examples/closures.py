@@ -1,11 +1,12 @@
 """Do an avatar's lips meet at p, b and m? A table, and a picture of the mouth beside what it says.
 
-    python examples/closures.py avatars/me                                         # the project's own synthetic voice
-    python examples/closures.py avatars/me --audio speech.wav --labels speech.txt  # any speech, any language
+    python examples/closures.py avatars/me                                         # the synthetic voice
+    python examples/closures.py avatars/me --audio speech.wav --labels speech.txt  # any speech
 
-Labels say what is heard when, as Audacity exports a label track: start and end in seconds, and a sound's name
-(ARPABET, X-SAMPA, espeak or IPA). Forced aligners and synthesisers give such times. Openings are read from the
-motion codes that the speech is told to, in millimetres, and from rendered frames, where mediapipe sees the lips.
+Labels say what is heard when, as Audacity exports a label track: start and end in seconds, and a sound's
+name (ARPABET, X-SAMPA, espeak or IPA). Forced aligners and synthesisers give such times. Openings are read
+from the motion codes that the speech tells, in millimetres, and from rendered frames, where mediapipe sees
+the lips.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -24,11 +24,11 @@ from nldf_engine.audio import load_audio
 from nldf_engine.data.synthetic import synthesise_speech
 from nldf_engine.evaluation.closures import FPS, Phone, closure_scores, read_labels
 from nldf_engine.evaluation.jitter import head_jitter, mouth_jitter
-from nldf_engine.evaluation.landmarks import detect
-from nldf_engine.evaluation.lips import lip_gap
+from nldf_engine.evaluation.landmarks import detect, landmark_scale
+from nldf_engine.evaluation.lips import LIPS, lip_gap
 
-TEXT = "Papa, mama, baby. Papa may bob a map. Mama babbles. Up above, a bomb. Pam may stop a bump. Amber, apart."
-SHOWN = 12
+TEXT = "Papa, mama, baby. Papa may bob a map. Up above, a bomb. Pam may stop a bump. Amber, apart."
+SHOWN, SECONDS = 12, 8.0
 # Between the outer corners of an adult's eyes; lip gaps of pictures are told in shares of it.
 EYES_MM = 90.0
 
@@ -39,10 +39,19 @@ def told_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
     return 1000 * basis.opening(torch.from_numpy(engine.motion(sound)).to(basis.mean.device)).cpu().numpy()
 
 
+def mouth_of(frame: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """A frame uint8 [H, W, 3] cut about the lips of its landmarks [478, 2], pixels at 512."""
+    lips = face[list(LIPS)] / landmark_scale(frame.shape[1], frame.shape[0])
+    if not np.isfinite(lips).all():
+        return frame
+    (x, y), half = lips.mean(0), np.ptp(lips[:, 0])
+    return frame[max(0, int(y - half)) : int(y + half) + 1, max(0, int(x - half)) : int(x + half) + 1]
+
+
 def picture(
-    out: Path, frames: np.ndarray, curves: dict[str, np.ndarray], phones: list[Phone], seconds: float
+    out: Path, mouths: list[np.ndarray], curves: dict[str, np.ndarray], phones: list[Phone], seconds: float
 ) -> None:
-    """Draws the curves with the sounds beneath them, and frames at closures and in open vowels."""
+    """Draws the curves with the sounds beneath them, and mouths at closures and in open vowels."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,15 +69,19 @@ def picture(
             axis.text((phone.start + phone.end) / 2, -2.5, phone.name, ha="center", fontsize=8)
     axis.set(xlim=(0, seconds), ylim=(-3, None), xlabel="s", ylabel="opening in mm")
     axis.legend(loc="upper right")
-    drive = next(iter(curves.values()))
+    seen = list(curves.values())[-1]  # the pictures' own
     for row, kind in enumerate(("bilabial", "open"), 1):
-        chosen = [phone for phone in phones if phone.kind == kind and phone.end < seconds][:SHOWN]
+        chosen = [phone for phone in phones if phone.kind == kind and phone.end < seconds]
+        chosen = chosen[:: max(1, len(chosen) // SHOWN)][:SHOWN]
         for column, phone in enumerate(chosen):
-            near = np.arange(max(0, round(phone.start * FPS) - 1), min(len(frames), round(phone.end * FPS) + 2))
-            at = near[np.argmin(drive[near]) if kind == "bilabial" else np.argmax(drive[near])]
+            first, last = round(phone.start * FPS) - 1, round(phone.end * FPS) + 1
+            near = np.arange(max(0, first), min(len(mouths), last + 1))
+            if not np.isfinite(seen[near]).any():
+                continue
+            at = near[np.nanargmin(seen[near]) if kind == "bilabial" else np.nanargmax(seen[near])]
             place = figure.add_subplot(grid[row, column])
-            place.imshow(frames[at])
-            place.set_title(f"{phone.name}  {at / FPS:.2f} s  {drive[at]:.1f} mm", fontsize=9)
+            place.imshow(mouths[at])
+            place.set_title(f"{phone.name}  {at / FPS:.2f} s  {seen[at]:.1f} mm", fontsize=9)
             place.axis("off")
     figure.tight_layout()
     figure.savefig(out, dpi=70)
@@ -82,7 +95,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="speech; the synthetic voice where left out")
     parser.add_argument("--labels", type=Path, help="label track of the speech")
     parser.add_argument("--size", type=int, help="width of the frames; the avatar's own where left out")
-    parser.add_argument("--codes-only", action="store_true", help="render nothing: the table of the codes alone")
+    parser.add_argument("--codes-only", action="store_true", help="render nothing: the codes alone")
     parser.add_argument("-o", "--out", type=Path, default=Path("closures"), help="folder to write")
     flags = parser.parse_args()
     if (flags.audio is None) != (flags.labels is None):
@@ -101,15 +114,14 @@ def main() -> None:
         frames = clip.frames[:]
         faces, _ = detect(frames)
         curves["pictures"] = EYES_MM * lip_gap(faces)
-        own = engine.avatar.poses.numpy()
-        poses = engine.open_track(None)(torch.arange(len(frames))).poses.numpy() if len(own) else own
+        poses = engine.open_track(None)(torch.arange(len(frames))).poses.numpy()
         figures["jitter"] = head_jitter(faces, poses, engine.avatar.camera)
         figures["jitter_mouth"] = mouth_jitter(faces)
-        picture(flags.out / "closures.png", frames, curves, phones, min(8.0, len(frames) / FPS))
-        cv2.imwrite(str(flags.out / "first.png"), frames[0][..., ::-1])
+        mouths = [mouth_of(frame, face) for frame, face in zip(frames, faces, strict=True)]
+        picture(flags.out / "closures.png", mouths, curves, phones, min(SECONDS, len(frames) / FPS))
     figures |= {name: asdict(closure_scores(curve, phones)) for name, curve in curves.items()}
     (flags.out / "closures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(f"{'opening in mm':14} {'p b m':>7} {'t d k s':>8} {'open':>6} {'silence':>8}   closed: p b m, t d k s, silence")
+    print("opening in mm  p b m t d k s    open silence   closed: p b m, t d k s, silence")
     for name in curves:
         row = figures[name]
         shown = [row[key] for key in ("bilabial", "other", "open", "silence")]

@@ -1,9 +1,9 @@
-"""Do the lips meet where speech has them meet? Openings of a mouth beside the sounds that it is heard to make.
+"""Do the lips meet where speech has them meet? Openings of a mouth beside the sounds that are heard.
 
-For p, b and m lips close; for t, d, k, s and their like they need not; open vowels part them. What is driven by
-foreign speech has no real frames to compare with, but its sounds and their times are known where a synthesiser
-or an aligner made them. Times come as Audacity's label tracks: lines of start, end (seconds) and name, with tabs
-between.
+For p, b and m lips close; for t, d, k, s and their like they need not; open vowels part them. What is driven
+by foreign speech has no real frames to compare with, but its sounds and their times are known where a
+synthesiser or an aligner made them. Times come as Audacity's label tracks: lines of start, end (seconds) and
+name, with tabs between.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from nldf_engine.base.errors import FileProblem
 
 FPS = 25
-# A frame shows the mouth at its moment, and lips are closed for two frames or three: a sound is looked at from
-# a frame before it to a frame after it.
+# A frame shows the mouth at its moment, and lips are closed for two frames or three: a sound is looked at
+# from a frame before it to a frame after it.
 REACH = 1 / FPS
 # Lips that stand apart by less than this share of the open vowels' opening pass for closed.
 CLOSED = 0.125
@@ -89,7 +89,7 @@ def read_labels(path: str | Path) -> list[Phone]:
 
 @dataclass(frozen=True)
 class ClosureScores:
-    """Openings of a clip, in the unit of the curve that they were measured in; None where no sound is of the kind.
+    """Openings of a clip, in the unit of the measured curve; None where no sound is of the kind.
 
     Args:
         bilabial, other: medians of the least opening about each p, b or m, and about each of t, d, k, s, ...

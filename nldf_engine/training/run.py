@@ -325,7 +325,8 @@ def _learn_motion(
     elif not resuming:
         usable = torch.zeros(len(codes), dtype=torch.bool)
         usable[scene.fit] = True
-        data = SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
+        bands = scene.frontend.name == "mel"
+        data = SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands)
         train_speech(encoder, data, recipe.speech_steps)
         follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
         sys.stderr.write(f"speech tells the mouth's opening with a correlation of {follows:.2f}\n")

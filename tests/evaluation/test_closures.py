@@ -93,7 +93,7 @@ def test_what_is_no_label_track_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_the_synthetic_speakers_own_mouth_closes() -> None:
-    """The mouth that the synthetic voice is made with scores as one that closes at p, b and m, and there alone."""
+    """The mouth that goes with the synthetic voice closes at p, b and m, and there alone."""
     speech = synthesise_speech("Papa, mama, baby. Dada at a car. Apart.")
     phones = [Phone(start, end, name) for name, start, end in speech.phonemes]
     visemes = speech.visemes()
