@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nldf_engine import models
 from nldf_engine.audio import FrontendConfig
@@ -41,6 +42,7 @@ FILES = ("model.safetensors", "track.safetensors", "background.png")
 LARGEST_PLATE = 4096
 # How the tensors of `nn.grid.GridEncoding` end.
 GRID_TABLE = ".table"
+_IN_PLACE = (Tensor.mul_, Tensor.normal_, Tensor.uniform_)
 RETRAIN = "copy the whole folder again, or train the avatar again"
 
 
@@ -286,9 +288,23 @@ def _empty_torso_field(info: Any) -> TorsoField:
     return TorsoField(network, models.read_config(TorsoFieldConfig, info["stands"], "torso.field.stands"))
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what weights begin with: without memory PyTorch's compiler is asked for it, and that takes
+    seconds to import.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {} if kwargs is None else kwargs
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return args[0] if func in _IN_PLACE else func(*args, **given)
+
+
 def _empty_portrait(info: dict[str, Any]) -> Portrait:
     """The portrait without memory for its weights: shapes are checked before anything is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         head: Any = models.build(str(info.get("system")), info.get("config"))
         torso = _empty_torso(info.get("torso"))
         if isinstance(head.encoder, PoseEncoder):

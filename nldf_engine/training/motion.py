@@ -14,6 +14,7 @@ from nldf_engine.base.progress import Bar
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.models.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.nn.speech import REACH
+from nldf_engine.training.voices import other_voices
 
 # Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.
 FACE_DEPTH = -0.05
@@ -33,6 +34,10 @@ BAND_NOISE, ENTRY_NOISE = 0.15, 0.5
 # The change from frame to frame counts beside the position: it is what the eye follows.
 VELOCITY_WEIGHT = 2.0
 OPENING_WEIGHT = 0.25
+# Lips apart where they ought to meet are seen at once, and the mean of what a sound leaves open never meets:
+# where lips are closed (metres, with a soft edge), an error that parts them counts more.
+CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
+PARTING_WEIGHT = 4.0
 
 
 def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
@@ -105,11 +110,14 @@ class SpeechData:
         features: [T, W, D] audio windows.
         codes: [T, K] tracked.
         usable: [T] bool, frames that may be learned from.
+        bands: whether the D features are bands of a spectrum, as mel's: they are then varied as other voices
+            would vary them.
     """
 
     features: Tensor
     codes: Tensor
     usable: Tensor
+    bands: bool = False
 
     def starts(self, length: int) -> Tensor:
         """First frames of the stretches in which nine tenths of the frames are usable."""
@@ -119,7 +127,9 @@ class SpeechData:
 
 
 class _Loss:
-    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes."""
+    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes; lips
+    that part where they are closed count once more.
+    """
 
     def __init__(self, basis: MotionBasis, data: SpeechData) -> None:
         self.weight = (basis.scale / basis.scale.max()).square()
@@ -127,12 +137,15 @@ class _Loss:
         opening = basis.opening(unit) - basis.opening(0 * unit)
         spread = (data.codes[data.usable] @ opening).std().clamp_min(SMALLEST_SCALE)
         self.opening = opening / spread
+        self.closed = torch.sigmoid((CLOSED - basis.opening(data.codes)) / CLOSED_EDGE)
 
-    def __call__(self, error: Tensor, usable: Tensor) -> Tensor:
-        """Of errors [N, T, K] where `usable` [N, T]."""
+    def __call__(self, error: Tensor, frames: Tensor, usable: Tensor) -> Tensor:
+        """Of errors [N, T, K] of the `frames` [N, T], where they are `usable` [N, T]."""
         both = usable[:, 1:] & usable[:, :-1]
         position = self._mean(error, usable)
-        return position + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
+        parted = (error @ self.opening).clamp_min(0).square() * self.closed[frames] * usable
+        parting = PARTING_WEIGHT * parted.sum() / usable.sum().clamp_min(1)
+        return position + parting + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
 
     def _mean(self, error: Tensor, usable: Tensor) -> Tensor:
         squares = (error.square() * self.weight).sum(-1) + OPENING_WEIGHT * (error @ self.opening).square()
@@ -158,10 +171,11 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
                 group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             first = starts[torch.randint(len(starts), (STRETCHES,))][:, None]
             windows = padded[first + near]
+            windows = other_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
             noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
             error = net(windows + spread * noise) - data.codes[first + here]
-            loss = loss_of(error, data.usable[first + here])
+            loss = loss_of(error, first + here, data.usable[first + here])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -82,7 +82,7 @@ def _learn_mouth(encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, c
 def _speech_data(scene: TrainingScene, codes: Tensor, frames: Tensor) -> SpeechData:
     usable = torch.zeros(len(codes), dtype=torch.bool)
     usable[frames] = True
-    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
+    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), scene.frontend.name == "mel")
 
 
 def _shares_net(encoder: MotionEncoder, teacher: Avatar | None) -> MotionEncoder | None:
