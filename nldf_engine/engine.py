@@ -341,7 +341,8 @@ class Engine:
         Args:
             chunks: pieces of sound of any length: float32 [N] mono at 16 kHz, or (samples, rate).
             poses, background, size, mouth, edit, edges: as in `render`; poses are looped for as long as it
-                takes.
+                takes. Or an iterator that is asked for each frame's pose [4, 4], or a `HeadEdit` to add
+                to the own track, when the frame is drawn: a head tracker, a game pad (`editing.live`).
             ahead: how many frames a second thread makes ahead of their use; none where 0.
 
         Returns:
@@ -360,7 +361,9 @@ class Engine:
         camera = self._camera(size)
         behind, plate = self._plates(background, edges, camera)
         editor.warn(poses)
-        return render_stream(self, chunks, Setting(camera, poses, behind, editor, plate), ahead)
+        live = editor.live(poses)
+        setting = Setting(camera, None if live else poses, behind, editor, plate, live)
+        return render_stream(self, chunks, setting, ahead)
 
     def profile(self, audio: Any, **options: Any) -> Profile:
         """Where a frame's time goes, stage by stage; see `nldf_engine.profile.profile`."""

@@ -7,7 +7,7 @@ samples, ten seconds of levels and a window of features for each neighbour that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ from nldf_engine.base.timing import stage
 from nldf_engine.clip import FPS, Scene
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.tracks import Track
 
 if TYPE_CHECKING:
     from nldf_engine.editing.edit import Editor
+    from nldf_engine.editing.live import LiveTrack
     from nldf_engine.engine import Engine
 
 # Samples at 16 kHz that are treated at once: a long chunk's first frame need not wait for its last.
@@ -40,6 +42,7 @@ class Setting:
         background: [H, W, 3] float32, or None for transparent frames.
         editor: what is changed of the motion; of this stream alone.
         plate: as in `clip.Scene`.
+        live: what the head follows in the place of `poses`, frame by frame.
     """
 
     camera: Camera
@@ -47,6 +50,7 @@ class Setting:
     background: Tensor | None
     editor: Editor
     plate: Tensor | None = None
+    live: LiveTrack | None = None
 
 
 class FrameStream(Iterator[np.ndarray]):
@@ -184,6 +188,15 @@ def scenes(engine: Engine, chunks: Iterable[Any], setting: Setting) -> Iterator[
     return every()
 
 
+def _turned(scene: Scene, number: int, track: Track) -> Scene:
+    """Frame `number` of a scene alone, its head as in a track of one frame."""
+    to = scene.poses.device
+    return replace(
+        scene, poses=track.poses.to(to), codes=scene.codes[number : number + 1], motions=track.torso.to(to),
+        views=track.views,
+    )  # fmt: skip
+
+
 def render_stream(engine: Engine, chunks: Iterable[Any], setting: Setting, ahead: int = 0) -> FrameStream:
     """See `Engine.stream`.
 
@@ -193,10 +206,15 @@ def render_stream(engine: Engine, chunks: Iterable[Any], setting: Setting, ahead
     """
 
     def draw(prepared: Iterator[Scene]) -> Iterator[np.ndarray]:
+        drawn = 0
         for scene in prepared:
             canvas = engine._canvas(scene)
             for number in range(len(scene.poses)):
-                yield engine._frame(scene, number, None, canvas)
+                if setting.live is None:
+                    yield engine._frame(scene, number, None, canvas)
+                else:  # taken as late as can be: what a hand does is seen in the next frame
+                    yield engine._frame(_turned(scene, number, setting.live(drawn)), 0, None, canvas)
+                drawn += 1
 
     frames = draw(scenes(engine, chunks, setting))
     return FrameStream(frames if ahead == 0 else make_ahead(frames, ahead), latency(engine))

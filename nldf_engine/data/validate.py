@@ -71,7 +71,7 @@ def validate(path: str | Path) -> list[Problem]:
     from nldf_engine.data.layouts import detect
 
     if detect(path) is not None:
-        from nldf_engine.data.layouts.checks import examine
+        from nldf_engine.data.layouts.decode import examine
 
         return examine(path)
     held = ", ".join(sorted(f.name for f in path.iterdir())[:8]) or "nothing"

@@ -7,6 +7,7 @@ engine.render("speech.wav", edit=edit)
 
 curves.py   numbers over time, from files and arrays
 head.py     offsets, the range that was trained, and what lies beyond
+live.py     poses that arrive one by one
 eyes.py     blinks
 upper.py    brows and gaze
 mouth.py    gain, sliders, and the gate that closes lips in silence

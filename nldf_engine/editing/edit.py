@@ -15,6 +15,7 @@ from nldf_engine.audio.activity import speech_active
 from nldf_engine.editing.curves import Curve
 from nldf_engine.editing.eyes import Eyes, EyesEdit
 from nldf_engine.editing.head import RARE, EditedTrack, HeadEdit, HeadRange
+from nldf_engine.editing.live import LiveTrack, is_live
 from nldf_engine.editing.mouth import GateState, Mouth, MouthEdit, MouthShape
 from nldf_engine.editing.unseen import without_unseen
 from nldf_engine.editing.upper import NO_UPPER, Upper, UpperEdit
@@ -119,7 +120,16 @@ class Editor:
         self._gate = None if wanted.gate is None else GateState(wanted.gate)
 
     def track(self, poses: Any) -> Callable[[Tensor], Track]:
-        """How head, eyes and torso move under the poses and the edit, for any frame numbers [N]."""
+        """How head, eyes and torso move under the poses and the edit, for any frame numbers [N].
+
+        Raises:
+            FileProblem, ValueError: poses that can't be used, or that arrive one by one (see `live`).
+        """
+        if is_live(poses):
+            raise ValueError(
+                "poses: poses that arrive one by one drive Engine.stream; here expected [T, 4, 4] at once, "
+                f"got {type(poses).__name__}"
+            )
         edit, avatar = self._edit, self._engine.avatar
         head = edit.head
         base = self._engine.open_track(poses, head.smooth, head.centred) if head else (
@@ -138,6 +148,21 @@ class Editor:
 
         return blinking
 
+    def live(self, poses: Any) -> LiveTrack | None:
+        """How the head moves under poses that arrive one by one; None where they are known beforehand.
+
+        Raises:
+            ValueError: the edit wants such poses centred, for which it would have to know all of them.
+        """
+        if not is_live(poses):
+            return None
+        head = self._edit.head or HeadEdit()
+        if head.centred:
+            raise ValueError(
+                "edit: centred needs all poses beforehand, and these come one by one; leave it off"
+            )
+        return LiveTrack(poses, self._moved_head(self._engine.open_track(None, head.smooth), head, None))
+
     def _moved_head(self, base: Callable[[Tensor], Track], head: HeadEdit, poses: Any) -> EditedTrack:
         engine, avatar = self._engine, self._engine.avatar
 
@@ -153,11 +178,11 @@ class Editor:
         return EditedTrack(base, head, HeadRange.of(own), places, avatar.camera, predict, trained, is_own)
 
     def warn(self, poses: Any, frames: int = LOOKED_AT) -> None:
-        """Says once where the head of the first frames leads beyond the training video."""
-        if self._edit.head is not None:
+        """Says once where the first frames' heads lead beyond the training video; live poses say it later."""
+        if self._edit.head is not None and not is_live(poses):
             head = self._edit.head
             base = self._engine.open_track(poses, head.smooth, head.centred)
-            self._moved_head(base, head, poses).warn(frames)
+            self._moved_head(base, head, poses).warn(torch.arange(frames))
 
     def free(self, windows: np.ndarray, sound: Any = None) -> Tensor | None:
         """[T] where the gate leaves the mouth free in the next T frames; None where there is no gate.

@@ -142,9 +142,10 @@ class HeadRange:
                 continue
             worst = float(values.min() if low - values.min() > values.max() - high else values.max())
             digits = 1 if UNITS[place] == "degrees" else 3
+            often = f" in {100 * share:.0f} % of the frames" if len(values) > 1 else ""
             said.append(
                 f"{name} reaches {worst:.{digits}f} {UNITS[place]} (trained: {low:.{digits}f} to "
-                f"{high:.{digits}f}) in {100 * share:.0f} % of the frames"
+                f"{high:.{digits}f}){often}"
             )
         return "; ".join(said)
 
@@ -279,11 +280,10 @@ class EditedTrack:
         moved = None if bool((asked == known).all()) else views.float()
         return replace(track, poses=poses, torso=linear.float(), views=moved)
 
-    def warn(self, frames: int) -> None:
-        """Says once what of the first `frames` frames lies beyond the training track's range."""
+    def warn(self, index: Tensor) -> bool:
+        """Says what of the frames `index` [N] lies beyond the training track's range; whether any did."""
         if self.edit.limit == "off":
-            return
-        index = torch.arange(frames)
+            return False
         offsets = self.edit.offsets(index)
         asked = head_numbers(self.base(index).poses) + offsets
         said = self.range.beyond(asked, (offsets != 0).any(0) | (not self.own))
@@ -293,3 +293,4 @@ class EditedTrack:
             else:
                 end = "; expect flaws there, or hold it with limit 'clamp' (--pose-limit clamp)"
             warnings.warn(f"head poses lead beyond the training video: {said}{end}", PoseWarning, 3)
+        return bool(said)

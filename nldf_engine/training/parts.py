@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.data.dataset import LABELS
@@ -20,6 +21,11 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso_field import TorsoField
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import Batch, TrainingScene
+
+# How much a guess at what the head hides counts beside what a frame shows.
+BEHIND_WEIGHT = 0.2
+# How far behind the head neck and torso go on, as a share of the frame's width.
+UNDER_CHIN = 0.08
 
 
 class Part(Protocol):
@@ -104,7 +110,10 @@ class TorsoPart:
     """The torso: canonical rays, told the head's pose; the trained head stands before it, or behind it.
 
     Behind the head, the neck's pixels are the torso's to show by itself: the head's field draws the neck as
-    well, and what it hides would otherwise never be learned, and missing once the head moves off.
+    well, and what it hides would otherwise never be learned, and missing once the head moves off. What is
+    behind the head itself no frame shows at that moment: there the plate that was gathered from the other
+    frames, and filled up with what lies nearest, is the target (`BEHIND_WEIGHT`), so that the neck goes on
+    under the chin.
 
     Args:
         portrait: its head is trained, its torso is a `TorsoField`.
@@ -140,8 +149,18 @@ class TorsoPart:
 
     @torch.no_grad()
     def mark_region(self) -> None:
-        """Fills the region's map with what the training frames show of neck and torso."""
-        self.scene.mark(self.region, lambda labels: is_label(labels, "neck", "torso"), self.rays)
+        """Fills the region's map with neck and torso as the training frames show them, and under the chin."""
+        self.scene.mark(self.region, self._shown, self.rays)
+
+    def _shown(self, frame: int) -> Tensor:
+        """[H, W] bool: where a frame shows neck or torso, or the head hides what is likely to be there."""
+        labels = self.scene.labels[frame]
+        own = is_label(labels, "neck", "torso")
+        reach = max(1, round(UNDER_CHIN * labels.shape[1]))
+        near = F.max_pool2d(own[None, None].float(), 2 * reach + 1, 1, reach)[0, 0] > 0
+        every = torch.arange(labels.numel())[None]
+        alpha = self._plate(torch.tensor([frame]), every)[1].view(labels.shape).cpu()
+        return own | (near & is_label(labels, "head") & (alpha > 0.5))
 
     def codes(self, conditions: Conditions, frames: Tensor) -> Tensor:
         """See `Part`. The head's code comes first, and is no longer trained."""
@@ -158,11 +177,22 @@ class TorsoPart:
         seen = dataclasses.replace(batch, rays=self.rays(frames, pixels), mask=own.float())
         if self.torso.in_front:
             return dataclasses.replace(seen, behind=head.over(batch.behind))
-        hides = (~own).float()
+        behind = is_label(batch.labels, "head")
+        hides = (~own & ~behind).float()
         front = RayColors(head.segments * hides[..., None, None], head.opacity * hides)
-        # What is behind the head is not known: nothing is said of it.
-        counted = (~is_label(batch.labels, "head")).float()
-        return dataclasses.replace(seen, front=front, counted=counted)
+        color, alpha = self._plate(frames, pixels)
+        guess = batch.behind + alpha[..., None] * (color - batch.behind)
+        return dataclasses.replace(
+            seen, front=front, target=torch.where(behind[..., None], guess, batch.target),
+            mask=torch.where(behind, alpha, seen.mask), weight=torch.where(behind, BEHIND_WEIGHT, 1.0),
+        )  # fmt: skip
+
+    def _plate(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour [F, P, 3] and opacity [F, P] of the scene's plate at pixel numbers [F, P] of frames [F]."""
+        scene, frames = self.scene, frames.cpu()
+        points = scene.points(pixels.cpu()) / scene.camera.width
+        color, alpha = scene.torso.sample(points, scene.motions[frames], scene.poses[frames])
+        return color.to(scene.device), alpha.to(scene.device)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])

@@ -47,7 +47,7 @@ class Batch:
         mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
         labels: [F, P] uint8, `data.dataset.LABELS`.
         front: what stands before what is trained; None for nothing.
-        counted: [F, P], weights of the opacity's error; None for ones.
+        weight: [F, P], of the squared errors of colour and opacity; None for ones.
     """
 
     frames: Tensor
@@ -58,17 +58,18 @@ class Batch:
     mask: Tensor
     labels: Tensor
     front: RayColors | None = None
-    counted: Tensor | None = None
+    weight: Tensor | None = None
 
     def error(self, seen: RayColors) -> Tensor:
-        """[F, P, 3]: what a field's colours, with what is behind and before them, lack to the video."""
+        """[F, P, 3] weighted: what a field's colours, with what is behind and before, lack to the video."""
         pixel = seen.over(self.behind)
-        return (pixel if self.front is None else self.front.over(pixel)) - self.target
+        error = (pixel if self.front is None else self.front.over(pixel)) - self.target
+        return error if self.weight is None else error * self.weight.sqrt()[..., None]
 
     def mask_error(self, opacity: Tensor) -> Tensor:
         """[F, P] weighted squared error of an opacity [F, P]."""
         error = (opacity - self.mask).square()
-        return error if self.counted is None else error * self.counted
+        return error if self.weight is None else error * self.weight
 
 
 class TrainingScene:
@@ -121,7 +122,7 @@ class TrainingScene:
         self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.pixels = self.camera.pixels()
         self.region = HeadRegion(REGION_HALF_SIZE)
-        self.mark(self.region, head_and_neck, self.rays)
+        self.mark(self.region, lambda number: head_and_neck(self.labels[number]), self.rays)
         self._sampler = self.sampler(self._in_region)
 
     def close(self, closing: bool = True) -> None:
@@ -142,18 +143,18 @@ class TrainingScene:
         self.conditions = replace(self.conditions, upper=codes.to(self.device))
 
     def mark(
-        self, region: HeadRegion, where: Callable[[Tensor], Tensor], rays: Callable[[Tensor, Tensor], Rays]
+        self, region: HeadRegion, where: Callable[[int], Tensor], rays: Callable[[Tensor, Tensor], Rays]
     ) -> None:
         """Fills a region's map with what the training frames show.
 
         Args:
             region: to be filled.
-            where: labels [H, W] to the pixels [H, W] bool that belong to it.
+            where: frame number to the pixels [H, W] bool that belong to it.
             rays: frames [1] and pixel numbers [1, P] to their rays.
         """
         region.clear()
         for number in self.fit[::REGION_EVERY].tolist():
-            inside = where(self.labels[number]).reshape(-1).nonzero()[:, 0]
+            inside = where(number).reshape(-1).nonzero()[:, 0]
             seen = rays(torch.tensor([number]), inside[None])
             region.add(seen.origins[0], seen.directions[0])
         region.grow(REGION_GROWTH)

@@ -59,22 +59,40 @@ def drawn(part: TorsoPart):  # type: ignore[no-untyped-def]
 
 
 def test_labels_say_what_the_torso_shows(scene: TrainingScene) -> None:
-    """Behind the head: opaque on neck and torso, free where the head hides it, alone on its own pixels."""
+    """Behind the head: opaque on neck and torso, the plate's guess where the head hides it, alone on both."""
     batch = drawn(torso_part(scene))
     own = (batch.labels == LABELS["neck"]) | (batch.labels == LABELS["torso"])
     assert float(own.float().mean()) > 0.7
-    assert torch.equal(batch.mask, own.float())
-    assert torch.equal(batch.counted == 0, batch.labels == LABELS["head"])
-    assert float(batch.front.opacity[own].abs().max()) == 0
+    hidden = batch.labels == LABELS["head"]
+    assert torch.equal(batch.mask[~hidden], own[~hidden].float())
+    assert torch.equal(batch.weight < 1, hidden) and float(batch.weight.min()) > 0
+    assert float(batch.front.opacity[own | hidden].abs().max()) == 0
     x, y = batch.pixels % 32, batch.pixels // 32
     assert torch.equal(batch.behind, scene.background[y, x]), "the plate must not show through"
+    motions, poses = scene.motions[batch.frames], scene.poses[batch.frames]
+    color, alpha = scene.torso.sample(scene.pixels[batch.pixels] / 32, motions, poses)
+    guess = torch.lerp(batch.behind, color, alpha[..., None])
+    torch.testing.assert_close(batch.target[hidden], guess[hidden])
+    assert torch.equal(batch.mask[hidden], alpha[hidden]) and float(alpha[hidden].max()) > 0.9
+
+
+def test_the_neck_goes_on_under_the_chin(scene: TrainingScene) -> None:
+    """The torso may draw behind the lower head, where the plate is likely; not behind all of it."""
+    part = torso_part(scene)
+    frame = int(scene.fit[0])
+    shown = part._shown(frame)
+    head = scene.labels[frame] == LABELS["head"]
+    behind = (shown & head).nonzero()[:, 0]
+    assert len(behind) and int(behind.min()) > int(head.nonzero()[:, 0].float().mean())
+    rays = part.rays(torch.tensor([frame]), shown.view(-1).nonzero()[:, 0][None])
+    assert bool(part.region.select(rays.origins[0], rays.directions[0]).all())
 
 
 def test_in_front_the_head_s_picture_is_the_background(scene: TrainingScene) -> None:
     """With torso_in_front, what stands behind is head over background, and the head's pixels count (3.4)."""
     part = torso_part(scene, torso_in_front="on")
     batch = drawn(part)
-    assert batch.front is None and batch.counted is None
+    assert batch.front is None and batch.weight is None
     x, y = batch.pixels % 32, batch.pixels // 32
     on_head = batch.labels == LABELS["head"]
     assert float((batch.behind - scene.background[y, x]).abs()[on_head].max()) > 1e-3

@@ -1,4 +1,4 @@
-"""What can be wrong with a foreign folder, in sentences: `check` is quick, `examine` decodes all."""
+"""What can be wrong with a foreign folder, in sentences, as far as it shows without decoding (`decode`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from nldf_engine.data.layouts.geometry import depths, usual_bounds
 from nldf_engine.data.layouts.kinds import TRANSFORMS
 from nldf_engine.data.layouts.marks import read_blinks, read_marks
 from nldf_engine.data.layouts.scan import AGAIN, FEWEST, Scan, some
-from nldf_engine.data.validate import Problem
 
 FPS = 25.0
 FEW_ROWS = 4  # audio rows that end before the frames do: two windows' worth is usual
 SOUND_SLACK = 0.5  # seconds
 SHALLOW, DEEP = 0.2, 4.0  # metres from camera to head that make sense
 BOUND_SLACK = 0.1  # metres
+# What the layouts' own code takes: numbers of rows and features in a frame's window.
+WINDOWS = {"aud.npy": (16, 29), "aud_ds.npy": (16, 29), "aud_eo.npy": (16, 44), "aud_hu.npy": (2, 1024)}
+LABELS_OF_SOUNDS = 16  # columns of the (N, 16) labels of sounds that RAD-NeRF's --emb takes
 DERIVED_NOTE = "nldf needs nothing done, it works from parsing and bc.jpg; {} itself needs them"
 
 
@@ -146,7 +148,7 @@ def _features(found: Scan) -> None:
         try:
             rows = len(load_features(folder / name))
         except FileProblem as error:
-            found.add(name, error.problem, error.mend)
+            found.add(name, *_of_features(folder / name, found, error))
             continue
         if rows < highest:
             lacking = int((found.audio_ids >= rows).sum())
@@ -156,6 +158,22 @@ def _features(found: Scan) -> None:
                 "its last row, as the layout's own code does"
             )
             found.add(name, what, "extract the features from the whole sound again", severity)
+
+
+def _of_features(path: Path, found: Scan, error: FileProblem) -> tuple[str, str]:
+    """What is wrong with a file of features, and the mend: rows without windows are told by its name."""
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, OverflowError):
+        return error.problem, error.mend
+    if len(shape) != 2:
+        return error.problem, error.mend
+    rows, width = WINDOWS[path.name]
+    what = f"its shape is {shape}, and {found.kind.title} takes (N, {rows}, {width}) there"
+    if shape[1] == LABELS_OF_SOUNDS:
+        what += "; (N, 16) are labels of sounds, for its --emb"
+        return what, "extract features instead of labels, or take the file away: the sound is enough for nldf"
+    return what, f"save a window of {rows} rows about each frame, not rows alone, or take the file away"
 
 
 def _sound(found: Scan) -> None:
@@ -251,65 +269,3 @@ def _blinks(found: Scan) -> None:
         lacking = found.ids[found.ids >= rows]
         what = f"it has {rows} rows; {some(lacking, len(found.ids))} lie behind them and keep its last value"
         found.add("au.csv", what, mend + ", all frames of it", "warning")
-
-
-def examine(folder: str | Path) -> list[Problem]:
-    """All that is wrong with a foreign folder; every file is decoded once."""
-    from nldf_engine.data.layouts.scan import scan
-
-    found = scan(folder)
-    if found.camera is not None and len(found.ids):
-        _decode(found)
-    if not found.errors:
-        found.add(
-            ".", f"it is a folder of {found.kind.title}, {len(found.ids)} frames, read as it is", "", "note"
-        )
-    return found.problems
-
-
-def _decode(found: Scan) -> None:
-    import cv2
-
-    assert found.camera is not None
-    from nldf_engine.data.layouts.foreign import labels_from
-
-    size = (found.camera.height, found.camera.width)
-    folders = dict.fromkeys((found.pictures, "parsing", *found.kind.derived))
-    for name in folders:
-        for number in found.ids.tolist():
-            path = found.files[name].get(number)
-            if path is None:
-                continue
-            picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            where = f"{name}/{path.name}"
-            if picture is None:
-                found.add(where, "it is no readable picture", AGAIN)
-            elif picture.shape[:2] != size:
-                came = f"it is {picture.shape[1]} x {picture.shape[0]}, the pictures {size[1]} x {size[0]}"
-                found.add(where, came, AGAIN, "error" if name in (found.pictures, "parsing") else "warning")
-            elif name == "torso_imgs" and path.suffix == ".png" and picture.shape[2:] != (4,):
-                found.add(where, "it has no alpha channel", f"nldf needs nothing done; {AGAIN}", "warning")
-            elif name == "parsing":
-                try:
-                    labels_from(path)
-                except FileProblem as error:
-                    found.add(where, error.problem, error.mend)
-                else:
-                    continue
-            else:
-                continue
-            break  # one of a kind says it
-    for number, path in sorted(found.files["lms"].items()):
-        try:
-            read_marks(path)
-        except (ValueError, OSError) as error:
-            found.add(f"ori_imgs/{number}.lms", str(error), "run the layout's landmark step again")
-            break
-    plate = found.folder / "bc.jpg"
-    if plate.is_file():
-        picture = cv2.imread(str(plate), cv2.IMREAD_COLOR)
-        if picture is None:
-            found.add("bc.jpg", "it is no readable picture", AGAIN)
-        elif picture.shape[:2] != size:
-            came = f"it is {picture.shape[1]} x {picture.shape[0]}, the pictures {size[1]} x {size[0]}"
-            found.add("bc.jpg", came, "scale it to the pictures' size")

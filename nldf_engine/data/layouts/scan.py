@@ -101,6 +101,8 @@ def scan(folder: str | Path) -> Scan:
     if not len(found.ids):
         return found
     _list_files(found)
+    if not _names(found):
+        return found
     _true_numbers(found)
     _find_camera(found, metas)
     if found.camera is None:
@@ -210,6 +212,26 @@ def _list_files(found: Scan) -> None:
     found.features = next((folder / n for n in found.kind.features if (folder / n).is_file()), None)
 
 
+def _names(found: Scan) -> bool:
+    """Whether the pictures have names that count; says what is wrong with names that are nearly right."""
+    name, ids = PICTURES[0], set(found.ids.tolist())
+    counted = [p for p in (found.folder / name).glob("*") if p.stem.isascii() and p.stem.isdigit()]
+    padded = sorted(p.name for p in counted if str(int(p.stem)) != p.stem)
+    if len(padded) > len(counted) // 2:
+        what = f"{len(padded)} names are padded with zeros ({padded[0]}), and the layout counts 0.jpg, 1.jpg"
+        found.add(name, what, "rename pictures and .lms without leading zeros, and those of parsing too")
+        return False
+    there = set(found.files[name])
+    if there and there == {number + 1 for number in ids}:
+        what = (
+            f"its pictures are numbered {min(there)} to {max(there)}, the frames {min(ids)} to {max(ids)}, "
+            "as if counted from 1: each pose would stand beside its neighbour's picture"
+        )
+        found.add(name, what, "number pictures, .lms and parsing from 0, as img_id does")
+        return False
+    return True
+
+
 def _true_numbers(found: Scan) -> None:
     """Puts the numbers right of a layout that counts the tracked frames and calls that `img_id`."""
     ids, tracked = found.ids, np.array(sorted(found.files["lms"]))
@@ -235,9 +257,10 @@ def _find_camera(found: Scan, metas: dict[str, dict[str, Any]]) -> None:
     found.pictures = next((p for p in PICTURES if found.files[p]), "ori_imgs")
     first = next(iter(sorted(found.files[found.pictures].items())), None)
     if first is None:
-        held = sorted(p.name for p in (found.folder / "ori_imgs").glob("*"))[:2]
+        held = sorted(p.name for p in (found.folder / "ori_imgs").glob("*") if p.suffix != ".lms")[:2]
         what = "there are no pictures 0.jpg, 1.jpg, ... in any of " + ", ".join(PICTURES)
-        found.add("ori_imgs", what + (f"; it holds {', '.join(held)}" if held else ""), AGAIN)
+        mend = "save them as JPEGs of the same numbers" if held else AGAIN
+        found.add("ori_imgs", what + (f"; it holds {', '.join(held)}" if held else ""), mend)
         return
     picture = cv2.imread(str(first[1]), cv2.IMREAD_COLOR)
     if picture is None:

@@ -141,6 +141,40 @@ def text(name: str, content: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_text(content) and None
 
 
+def swapped(folder: Path) -> None:
+    for path in (folder / "parsing").glob("*.png"):
+        save_picture(path, np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]))
+
+
+def numbers_for_colours(folder: Path) -> None:
+    for path in (folder / "parsing").glob("*.png"):
+        save_picture(path, cv2.imread(str(path)) // 100)
+
+
+def moved_labels(folder: Path) -> None:
+    for path in (folder / "parsing").glob("*.png"):
+        save_picture(path, np.roll(cv2.imread(str(path)), 30, 1))
+
+
+def renamed(name: Callable[[int], str]) -> Callable[[Path], None]:
+    def rename(folder: Path) -> None:
+        for path in sorted((folder / "ori_imgs").iterdir(), key=lambda path: -int(path.stem)):
+            path.rename(path.with_stem(name(int(path.stem))))
+
+    return rename
+
+
+def as_png(folder: Path) -> None:
+    for name in ("ori_imgs", "gt_imgs"):
+        for path in (folder / name).glob("*.jpg"):
+            save_picture(path.with_suffix(".png"), cv2.imread(str(path)))
+            path.unlink()
+
+
+def flat_features(folder: Path) -> None:
+    np.save(folder / "aud_hu.npy", np.load(folder / "aud_hu.npy")[:, 0])
+
+
 CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
     (
         "no pictures",
@@ -234,7 +268,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
     ),
     ("short features", "adnerf", cut_rows("aud.npy", 60), "severe", "aud.npy", "40 frames at the end hear"),
     ("a little short", "radnerf", cut_rows("aud_ds.npy", 98), "note", "aud_ds.npy", "98 rows"),
-    ("labels as features", "radnerf", labels_only, "error", "aud_ds.npy", "(100, 16)"),
+    ("labels as features", "radnerf", labels_only, "error", "aud_ds.npy", "(N, 16) are labels"),
     ("pickled features", "dfrf", objects, "error", "aud.npy", "no readable .npy file of numbers"),
     ("no features", "radnerf", without("aud_ds.npy"), "note", "aud_ds.npy", "no audio features"),
     (
@@ -288,6 +322,13 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
         "gt_imgs/2.jpg",
         "no readable picture",
     ),
+    ("red for blue", "adnerf", swapped, "error", "parsing", "red and blue are swapped"),
+    ("numbers", "dfrf", numbers_for_colours, "error", "parsing", "no pixel of any map is white"),
+    ("other labels", "ernerf", moved_labels, "severe", "parsing", "of the face's landmarks lie on the head"),
+    ("padded", "radnerf", renamed("{:08d}".format), "error", "ori_imgs", "padded with zeros (00000000.jpg)"),
+    ("from one", "adnerf", renamed(lambda k: str(k + 1)), "error", "ori_imgs", "as if counted from 1"),
+    ("png", "radnerf", as_png, "error", "ori_imgs", "it holds 0.png, 1.png"),
+    ("flat features", "ernerf", flat_features, "error", "aud_hu.npy", "takes (N, 2, 1024) there"),
     ("damaged landmarks", "adnerf", text("ori_imgs/5.lms", "1 2\n"), "error", "5.lms", "68 lines"),
 ]
 
