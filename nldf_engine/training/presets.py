@@ -45,11 +45,15 @@ class Recipe:
         person_share: share of the rays anywhere on the speaker, torso included.
         frame_share: share of the rays anywhere in the frame. What the shares leave is drawn from the rays
             that may meet the head.
+        blink_share: share of a step's frames that are taken from the blinks. They are so rare that eyelids
+            stay half transparent without.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         grid_learning_rate: of feature grids, decayed by the same factor.
         charbonnier: weight of sqrt(e^2 + 1e-6) beside the squared error of a colour.
         opacity_weight: of the squared error of the opacity against the head's mask.
         outside_weight: how much more that counts where the mask is empty.
+        inside_weight: how much more it counts well inside the speaker: what stays a little transparent there
+            is tinted by every other background.
         torso: "plate": one picture that moves; "layer": a torso layer, trained along with the head (its and
             the head's opacity together follow the speaker's mask); "field": a field in canonical space,
             trained after the head; "taught": a field where a teacher's torso is one, else the plate.
@@ -86,12 +90,14 @@ class Recipe:
     eyes_share: float = 0.0
     person_share: float = 0.0
     frame_share: float = 0.0
+    blink_share: float = 0.0
     learning_rate: float = 5e-4
     final_learning_rate: float = 5e-5
     grid_learning_rate: float = 1e-2
     charbonnier: float = 0.0
     opacity_weight: float = 0.1
     outside_weight: float = 1.0
+    inside_weight: float = 1.0
     torso: str = "plate"
     torso_steps: int = 4000
     torso_in_front: bool = False
@@ -125,11 +131,13 @@ class Recipe:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
         for name in (
-            "opacity_weight", "outside_weight", "charbonnier", "correction", "motion_noise", "audio_noise",
-            "ray_jitter", "segment_weight",
+            "opacity_weight", "outside_weight", "inside_weight", "charbonnier", "correction", "motion_noise",
+            "audio_noise", "ray_jitter", "segment_weight",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.blink_share <= 1:
+            raise ValueError(f"blink_share: expected 0 to 1, got {self.blink_share}")
         shares = [getattr(self, f"{name}_share") for name in ("mouth", "eyes", "face", "person", "frame")]
         mouth, eyes, face, person, frame = shares
         if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
