@@ -138,7 +138,10 @@ class GridLightField(PlanesModule):
         self.frame_scale[:3] = places.std(0).clamp_min(SMALLEST_SPREAD)
         if self.config.conditions.eyes:
             code = self.encoder.scale_eyes(conditions.eyes)
-            self.frame_mean[-1], self.frame_scale[-1] = code.mean(), code.std().clamp_min(SMALLEST_SPREAD)
+            self.frame_mean[-1] = code.mean()
+            # Eyes are shut in so few frames that they lie many deviations off: their range has to fit.
+            farthest = (code - code.mean()).abs().max() / FRAME_LIMIT
+            self.frame_scale[-1] = torch.maximum(code.std(), farthest).clamp_min(SMALLEST_SPREAD)
         low, high = points.amin(0), points.amax(0)
         margin = BOX_MARGIN * (high - low)
         self.box.copy_(torch.cat([low - margin, high + margin]))

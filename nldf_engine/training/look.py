@@ -13,11 +13,13 @@ from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.parts import Part, ask
 from nldf_engine.training.presets import Recipe
-from nldf_engine.training.scene import Batch
+from nldf_engine.training.scene import Batch, TrainingScene
 
 # Beside the whole speaker's mask, head and torso are told apart by this share of its weight; the neck, which
 # lies between them, may be in either.
 PARTS_WEIGHT = 0.3
+# How much the torso behind the head follows the plate's guess, beside the speaker's mask.
+HIDDEN_WEIGHT = 2.0
 
 # Where faces are on the average, metres in head space (the face looks towards -z).
 FACE_DEPTH = -0.04
@@ -39,6 +41,16 @@ def jitter_rays(rays: Rays, metres: float) -> Rays:
     move = metres * torch.randn(len(rays.origins), 1, 3, device=rays.origins.device)
     origins = rays.origins + move
     return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
+
+
+def weigh_mask(error: Tensor, mask: Tensor, batch: Batch, scene: TrainingScene, recipe: Recipe) -> Tensor:
+    """The mean of an opacity's squared error [F, P], weighed by where its mask [F, P] is empty and full."""
+    outside, inside = recipe.outside_weight, recipe.inside_weight
+    if outside != 1:
+        error = error * (outside + (1 - outside) * mask)
+    if inside != 1:
+        error = error * (1 + (inside - 1) * mask * scene.deep(batch.frames, batch.pixels))
+    return error.mean()
 
 
 class Look:
@@ -66,20 +78,32 @@ class Look:
             rays = self.corrections.move(rays, batch.frames)
         seen = self._culled(rays, code)
         if self.torso is None:
-            return seen, batch.error(seen), self._weighted(batch.mask_error(seen.opacity), batch.mask)
+            return seen, batch.error(seen), self._weigh(batch.mask_error(seen.opacity), batch.mask, batch)
         color, alpha = self._torso(batch, self.torso)
         behind = color + (1 - alpha)[..., None] * batch.behind
         both = 1 - (1 - seen.opacity) * (1 - alpha)
         speaker = (batch.labels != LABELS["background"]).float()
         apart = (batch.labels == LABELS["head"]) | (batch.labels == LABELS["torso"])
-        parts = ((seen.opacity - batch.mask).square() * apart).mean()
-        opacity = self._weighted((both - speaker).square(), speaker) + PARTS_WEIGHT * parts
+        parts = self._weigh((seen.opacity - batch.mask).square() * apart, batch.mask, batch)
+        opacity = self._weigh((both - speaker).square(), speaker, batch) + PARTS_WEIGHT * parts
+        opacity = opacity + HIDDEN_WEIGHT * self._hidden(batch, color, alpha)
         return seen, seen.over(behind) - batch.target, opacity
 
-    def _weighted(self, error: Tensor, mask: Tensor) -> Tensor:
-        if self.recipe.outside_weight != 1:
-            error = error * torch.where(mask > 0, 1.0, self.recipe.outside_weight)
-        return error.mean()
+    def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
+        return weigh_mask(error, mask, batch, self.scene, self.recipe)
+
+    def _hidden(self, batch: Batch, color: Tensor, alpha: Tensor) -> Tensor:
+        """Mean squared difference of the torso to the plate's guess, where the head hides it.
+
+        No frame shows at that moment what is there, and what is told nothing grows as it likes: a head that
+        is turned farther than it ever was would uncover it.
+        """
+        scene, frames = self.scene, batch.frames.cpu()
+        points = scene.points(batch.pixels.cpu()) / scene.camera.width
+        plate, dense = scene.torso.sample(points, scene.motions[frames], scene.poses[frames])
+        plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
+        lack = (color - plate).square().sum(-1) + (alpha - dense).square()
+        return (lack * (batch.labels == LABELS["head"])).mean()
 
     def _culled(self, rays: Rays, code: Tensor) -> RayColors:
         """The field where rays may meet the head; nothing elsewhere. Batches of head rays are taken whole."""

@@ -16,7 +16,7 @@ from nldf_engine.rendering.fields import Conditions, RayColors
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.distill import SegmentTargets
-from nldf_engine.training.look import Look
+from nldf_engine.training.look import Look, weigh_mask
 from nldf_engine.training.parts import HeadPart, Part, TorsoPart
 from nldf_engine.training.pool import ActivePool
 from nldf_engine.training.presets import Recipe
@@ -66,6 +66,7 @@ class _Sampler:
 
     def __init__(self, part: Part, recipe: Recipe) -> None:
         self.part, self.scene, self.recipe = part, part.scene, recipe
+        self._blinks = part.scene.blinks()
 
     def draw(self, first: Tensor | None = None) -> tuple[Batch, Tensor]:
         """A batch of `recipe.frames` frames and their codes [F, C].
@@ -79,6 +80,9 @@ class _Sampler:
             # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
             half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
             frames[:half] = first[torch.randint(len(first), (half,))]
+        if recipe.blink_share and len(self._blinks):
+            often = torch.rand(recipe.frames) < recipe.blink_share
+            frames[often] = self._blinks[torch.randint(len(self._blinks), (int(often.sum()),))]
         shares = Shares(
             recipe.face_share, recipe.mouth_share, recipe.eyes_share, recipe.person_share, recipe.frame_share
         )
@@ -132,7 +136,8 @@ class RadianceObjective:
         batch, code = self._sampler.draw()
         fine, coarse = self.model.passes(batch.rays, code, perturb=True)
         pixel, rough = (squared(batch.error(seen)).mean() for seen in (fine, coarse))
-        mask = batch.mask_error(fine.opacity).mean() + batch.mask_error(coarse.opacity).mean()
+        errors = batch.mask_error(fine.opacity) + batch.mask_error(coarse.opacity)
+        mask = weigh_mask(errors, batch.mask, batch, self._sampler.scene, self.recipe)
         total = pixel + rough + self.recipe.opacity_weight * mask
         return StepLoss(total, {"pixel": pixel.detach(), "coarse": rough.detach(), "opacity": mask.detach()})
 

@@ -56,11 +56,15 @@ class Recipe:
         person_share: share of the rays anywhere on the speaker, torso included.
         frame_share: share of the rays anywhere in the frame. What the shares leave is drawn from the rays
             that may meet the head.
+        blink_share: share of a step's frames that are taken from the blinks. They are so rare that eyelids
+            stay half transparent without.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         grid_learning_rate: of feature grids, decayed by the same factor.
         charbonnier: weight of sqrt(e^2 + 1e-6) beside the squared error of a colour.
         opacity_weight: of the squared error of the opacity against the head's mask.
         outside_weight: how much more that counts where the mask is empty.
+        inside_weight: how much more it counts well inside the speaker: what stays a little transparent there
+            is tinted by every other background.
         torso: "plate": one picture that moves; "layer": a torso layer, trained along with the head (its and
             the head's opacity together follow the speaker's mask); "field": a field in canonical space,
             trained after the head; "taught": a field where a teacher's torso is one, else the plate.
@@ -100,12 +104,14 @@ class Recipe:
     eyes_share: float = 0.0
     person_share: float = 0.0
     frame_share: float = 0.0
+    blink_share: float = 0.0
     learning_rate: float = 5e-4
     final_learning_rate: float = 5e-5
     grid_learning_rate: float = 1e-2
     charbonnier: float = 0.0
     opacity_weight: float = 0.1
     outside_weight: float = 1.0
+    inside_weight: float = 1.0
     torso: str = "plate"
     torso_steps: int = 4000
     torso_in_front: bool = False
@@ -140,13 +146,15 @@ class Recipe:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected more than 0 and at most 1, got {getattr(self, name)}")
         for name in (
-            "opacity_weight", "outside_weight", "charbonnier", "correction", "motion_noise", "audio_noise",
-            "ray_jitter", "segment_weight",
+            "opacity_weight", "outside_weight", "inside_weight", "charbonnier", "correction", "motion_noise",
+            "audio_noise", "ray_jitter", "segment_weight",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < 1e6:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not 0 <= self.closing_share < 1:
             raise ValueError(f"closing_share: expected 0 or more, and less than 1, got {self.closing_share}")
+        if not 0 <= self.blink_share <= 1:
+            raise ValueError(f"blink_share: expected 0 to 1, got {self.blink_share}")
         shares = [getattr(self, f"{name}_share") for name in ("mouth", "eyes", "face", "person", "frame")]
         mouth, eyes, face, person, frame = shares
         if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
@@ -270,9 +278,9 @@ def nldf_fast() -> Preset:
         Recipe(
             "nldf-fast", size=256, steps=8000, rays=8192, frames=8, closing_share=0.5,
             face_share=0.42, mouth_share=0.3, eyes_share=0.12, person_share=0.46, frame_share=0.12,
-            learning_rate=2e-3, final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02,
-            outside_weight=2.0, torso="layer", correction=3e-5, motion_codes=8, upper_codes=4,
-            ray_jitter=5e-4, active_pool=False,
+            blink_share=0.05, learning_rate=2e-3, final_learning_rate=6e-5, charbonnier=0.03,
+            opacity_weight=0.02, outside_weight=2.0, inside_weight=8.0, torso="layer",
+            correction=3e-5, motion_codes=8, upper_codes=4, ray_jitter=5e-4, active_pool=False,
         ),
         lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
     )  # fmt: skip

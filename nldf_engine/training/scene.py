@@ -26,6 +26,10 @@ FPS = 25.0
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
+# How far a speaker's outline is soft, as a share of the width: hair, and what the parsing is unsure of.
+RIM = 1 / 128
+# A blink is where lids are a third down, in a video in which they come down to half of what is usual.
+LIDS_DOWN, SHUT = 1 / 3, 0.5
 
 
 def head_and_neck(labels: Tensor) -> Tensor:
@@ -133,6 +137,23 @@ class TrainingScene:
     def heard(self) -> Conditions:
         """The conditions as an avatar has them when it is driven: the mouth told by the audio alone."""
         return replace(self.conditions, motion=None)
+
+    def deep(self, frames: Tensor, pixels: Tensor) -> Tensor:
+        """[F, P] float: 1 where a frame shows no background within `RIM` of pixel numbers [F, P], else 0."""
+        height, width = self.camera.height, self.camera.width
+        where = (frames.cpu()[:, None] * (height * width) + pixels.cpu()).flatten()
+        flat, reach = self.labels.view(-1), max(1, round(RIM * width))
+        deep = torch.ones(len(where), dtype=torch.bool)
+        for step in (-reach, reach, -reach * width, reach * width):
+            beside = (where + step).clamp_(0, len(flat) - 1)
+            deep &= flat.index_select(0, beside) != LABELS["background"]
+        return deep.view(pixels.shape).float().to(self.device)
+
+    def blinks(self) -> Tensor:
+        """[N] numbers of the frames to train on in which lids are on their way down or up."""
+        eyes = self.conditions.eyes[self.fit.to(self.device)].cpu()
+        usual, shut = eyes.median(), eyes.min()
+        return self.fit[eyes < usual - LIDS_DOWN * (usual - shut)] if shut < SHUT * usual else self.fit[:0]
 
     def set_motion(self, codes: Tensor) -> None:
         """Puts tracked motion codes [T, K] into the conditions."""

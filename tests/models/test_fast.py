@@ -134,6 +134,18 @@ def test_calibration_scales_its_inputs_and_holds_what_lies_outside() -> None:
     assert float(far.abs().max()) == FRAME_LIMIT
 
 
+def test_shut_eyes_are_told_from_half_shut_ones() -> None:
+    """Blinks of a few frames in a thousand stay within the inputs' limits, each apart."""
+    model, poses = small(), torch.eye(4).repeat(1000, 1, 1)
+    poses[:, :3, 3] = torch.tensor([0.0, 0, -0.7])
+    eyes = 0.3 + 0.02 * torch.randn(1000)
+    eyes[:3] = torch.tensor([0.2, 0.1, 0.0])
+    conditions = Conditions(torch.zeros(1000, *clip(1).audio.shape[1:]), eyes)
+    model.calibrate(poses, conditions, torch.tensor([[-0.1, -0.2], [0.1, 0.15]]))
+    told = model.frame_inputs(poses[:, :3, 3], model.encode_frames(conditions))[:3, -1].detach()
+    assert float(told[2]) >= -FRAME_LIMIT and float(told.diff().max()) < -0.5
+
+
 def test_configurations_survive_json_and_wrong_ones_are_refused() -> None:
     """Tuples come back as tuples; empty, mistyped and huge lists are named."""
     model = small(conditions=ConditionConfig(motion=4))
