@@ -9,7 +9,7 @@ track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.rendering.torso import TorsoMotion, TorsoPlate
 from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.rendering.torso_layer import TorsoLayer, TorsoLayerConfig
+from nldf_engine.rendering.tracks import Track
 
 SCHEMA = 1
 FORMAT = "nldf-avatar"
@@ -102,6 +103,13 @@ class Avatar:
     def origin(self) -> Origin:
         """What a video of it says of where it comes from."""
         return Origin(self.name, self.digest, self.system, self.consent)
+
+    def track(self, predict: Callable[[Tensor], Tensor]) -> Track:
+        """How it moves by itself, on the CPU; a torso that was not tracked as `predict` tells of poses."""
+        poses = self.poses.cpu()
+        torso = predict(poses) if self.torso_motion is None else self.torso_motion.cpu()
+        upper = None if self.upper is None else self.upper.cpu()
+        return Track(poses, self.eye_openness.cpu(), torso, upper=upper)
 
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.

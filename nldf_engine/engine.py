@@ -302,11 +302,7 @@ class Engine:
             motion = self._portrait.torso.predict_motion(of.to(self.device))
             return smooth_motion(motion, TORSO_SMOOTHING).cpu()
 
-        own = avatar.poses.cpu()
-        torso = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
-        upper = None if avatar.upper is None else avatar.upper.cpu()
-        own_track = Track(own, avatar.eye_openness.cpu(), torso, upper=upper)
-        return open_track(driving_poses(poses), own_track, predict, smooth, centred)
+        return open_track(driving_poses(poses), avatar.track(predict), predict, smooth, centred)
 
     @property
     def latency(self) -> float:
