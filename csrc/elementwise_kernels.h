@@ -29,10 +29,10 @@ NLDF_HD int64_t segments_at_once(int64_t samples) {
   constexpr int64_t kSamples = 1024;
   return samples && samples < kSamples ? kSamples / samples : 1;
 }
-// Two rows of a ray's samples, with room for a whole vector behind the last, and those rays' samples.
+// Three rows of a ray's samples, each with room for a whole vector behind, and those rays' samples.
 constexpr int64_t kSegmentsRoom = 32;
 NLDF_HD int64_t segments_scratch(int64_t samples) {
-  return 2 * (samples + kSegmentsRoom) + segments_at_once(samples) * samples + kSegmentsRoom;
+  return 3 * (samples + kSegmentsRoom) + segments_at_once(samples) * samples + kSegmentsRoom;
 }
 
 extern const ElementwiseKernels kElementwisePortable;

@@ -40,15 +40,15 @@ NLDF_HD float exponential(float x) {
   p = p * r + 0.16666577f;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  // Two halves of the power of two, because 2^128 alone would not fit.
-  // Unsigned, because a NaN may bring any bits.
+  // The power of two goes straight into the exponent, which it never leaves within the range: p may be below
+  // one where the power alone would not fit. Unsigned, because a NaN may bring any bits.
   const uint32_t power = bit_cast<uint32_t>(shifted) - bit_cast<uint32_t>(kRound);
-  const uint32_t half = static_cast<uint32_t>(static_cast<int32_t>(power) >> 1);
-  const float value = p * bit_cast<float>((half + 127u) << 23) * bit_cast<float>((power - half + 127u) << 23);
+  const uint32_t value = bit_cast<uint32_t>(p) + (power << 23);
   // Beyond its range `value` is anything. Chosen by bits: branches would keep lanes from being vectors.
-  const uint32_t within = 0u - static_cast<uint32_t>(!(x < -87.33f) & !(x > 88.72f));
+  const uint32_t within = 0u - static_cast<uint32_t>((x >= -87.33f) & (x <= 88.72f));
   const uint32_t over = 0u - static_cast<uint32_t>(x > 88.72f);
-  return bit_cast<float>((bit_cast<uint32_t>(value) & within) | (over & 0x7f800000u));
+  const uint32_t unknown = 0u - static_cast<uint32_t>(x != x);
+  return bit_cast<float>((value & within) | (over & 0x7f800000u) | (unknown & 0x7fc00000u));
 #endif
 }
 NLDF_HD double exponential(double x) {

@@ -39,7 +39,7 @@ void segments_lanes(const SegmentsArgs<typename L::Scalar>& args, int64_t begin,
   constexpr int n = L::lanes;
   const int64_t samples = args.samples, per_segment = args.segments ? samples / args.segments : 0;
   T* const weights = scratch;
-  T* const passes = scratch + 2 * (samples + kSegmentsRoom);
+  T* const passes = scratch + samples + kSegmentsRoom;
   for (int64_t ray = begin, known = begin; ray < end; ++ray) {
     const int64_t first = ray * samples;
     if (ray == known) known = take_passes(args, ray, end, passes);
@@ -83,10 +83,10 @@ void segments_lanes(const SegmentsArgs<typename L::Scalar>& args, int64_t begin,
 }
 
 // What the colours of a segment have to do with its samples: g_k into `g`, v_rgb and v_distances out.
-// through[k] is T_k.
+// `weights` are its samples'.
 template <class L>
 inline void segment_backward(const SegmentsBackwardArgs<typename L::Scalar>& args, int64_t ray,
-                             int64_t segment, const typename L::Scalar* through, typename L::Scalar* g) {
+                             int64_t segment, const typename L::Scalar* weights, typename L::Scalar* g) {
   using T = typename L::Scalar;
   using V = typename L::Vector;
   using A = Along<L>;
@@ -99,7 +99,7 @@ inline void segment_backward(const SegmentsBackwardArgs<typename L::Scalar>& arg
   Triples<L>::repeat(v_color, v_colors);
   int64_t k = segment * per_segment;
   for (; k + n <= stop; k += n) {
-    const V weight = A::load(through + k) - A::load(through + k + 1);
+    const V weight = A::load(weights + k);
     V three[3];
     Triples<L>::load(args.rgb + 3 * (first + k), three);
     for (int v = 0; v < 3; ++v) three[v] *= v_colors[v];
@@ -113,7 +113,7 @@ inline void segment_backward(const SegmentsBackwardArgs<typename L::Scalar>& arg
     Triples<L>::store(args.v_rgb + 3 * (first + k), three);
   }
   for (; k < stop; ++k) {
-    const T weight = through[k] - through[k + 1];
+    const T weight = weights[k];
     const T* const c = args.rgb + 3 * (first + k);
     g[k] = v_color[0] * c[0] + v_color[1] * c[1] + v_color[2] * c[2];
     if (args.distances) g[k] += v_expected * args.distances[first + k];
@@ -130,30 +130,32 @@ void segments_backward_lanes(const SegmentsBackwardArgs<typename L::Scalar>& arg
   using A = Along<L>;
   constexpr int n = L::lanes;
   const int64_t samples = args.samples;
-  // T_0 ... T_S and g_k, both with a vector's room behind, where the last piece of a ray reads.
-  T* const through = scratch;
-  T* const g = scratch + samples + kSegmentsRoom;
+  // T_{k+1}, w_k and g_k, each with a room of a vector behind, where the last piece of a ray reads. The first
+  // two both, though w_k = T_k - T_{k+1}: a load across two vectors that were just stored waits for them.
+  T* const nexts = scratch;
+  T* const weights = nexts + samples + kSegmentsRoom;
+  T* const g = weights + samples + kSegmentsRoom;
   T* const passes = g + samples + kSegmentsRoom;
   A::store(g + samples, V{});
   for (int64_t ray = begin, known = begin; ray < end; ++ray) {
     const int64_t first = ray * samples;
     if (ray == known) known = take_passes(args, ray, end, passes);
     const T* const pass_of = passes + (ray - begin) % segments_at_once(samples) * samples;
-    V next = A::all(1);
-    through[0] = 1;
+    V through = A::all(1);
     for (int64_t k = 0; k < samples; k += n) {
       fetch_colors<L>(args.rgb + 3 * (first + k));
-      next *= A::products(A::load_some(pass_of + k, samples - k, 1));
-      A::store(through + k + 1, next);
-      next = A::template shuffle<typename A::Last>(next, next);
+      const V next = through * A::products(A::load_some(pass_of + k, samples - k, 1));
+      A::store(nexts + k, next);
+      A::store(weights + k, A::template shuffle<typename A::template Up<1>>(through, next) - next);
+      through = A::template shuffle<typename A::Last>(next, next);
     }
-    const T last = through[samples], v_opacity = ray_v_opacity(args, ray);
+    const T last = through[0], v_opacity = ray_v_opacity(args, ray);
     for (int64_t segment = 0; segment < args.segments; ++segment)
-      segment_backward<L>(args, ray, segment, through, g);
+      segment_backward<L>(args, ray, segment, weights, g);
     V behind{};
     for (int64_t k = samples ? (samples - 1) / n * n : -1; k >= 0; k -= n) {
-      const V after = A::load(through + k + 1), shown = A::load(g + k);
-      const V sums = A::sums_above((A::load(through + k) - after) * shown) + behind;
+      const V after = A::load(nexts + k), shown = A::load(g + k);
+      const V sums = A::sums_above(A::load(weights + k) * shown) + behind;
       const V rest = A::template shuffle<typename A::template Down<1>>(sums, behind);
       behind = A::template shuffle<typename A::First>(sums, sums);
       const V v_depth = depth_gradient(after, shown, rest, A::all(v_opacity), A::all(last));

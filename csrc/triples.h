@@ -166,19 +166,26 @@ struct Triples {
   static void store(T* to, const V triples[3]) {
     for (int v = 0; v < 3; ++v) A::store(to + v * n, triples[v]);
   }
-  // Adds up the triples: the upper half of them to the lower one, as long as there are two halves.
+  // Lane i is number From + i of two vectors' 2 n.
+  template <int From>
+  struct Behind {
+    static constexpr int at(int i) { return From + i < 2 * n ? From + i : 0; }
+  };
+  // Adds up the triples: the upper half of them to the lower one, as long as there are two halves. In
+  // registers: read back from memory, every half would wait for two stores.
   static void sum(const V triples[3], T values[3]) {
-    T held[3 * n];
-    store(held, triples);
-    add_halves<3 * n / 2>(held);
-    memcpy(values, held, 3 * sizeof(T));
+    static_assert(n >= 4, "the first half of the triples is more than a vector, the second fits one");
+    const V low = triples[0] + A::template shuffle<Behind<n / 2>>(triples[1], triples[2]);
+    const V high = triples[1] + A::template shuffle<Behind<n / 2>>(triples[2], triples[2]);
+    const V all = add_halves<3 * n / 8>(low + A::template shuffle<Behind<3 * n / 4>>(low, high));
+    for (int c = 0; c < 3; ++c) values[c] = all[c];
   }
   template <int Half>
-  static void add_halves(T* held) {
-    if constexpr (Half >= 3) {
-      for (int i = 0; i < Half; ++i) held[i] += held[Half + i];
-      add_halves<Half / 2>(held);
-    }
+  static V add_halves(V held) {
+    if constexpr (Half >= 3)
+      return add_halves<Half / 2>(held + A::template shuffle<Behind<Half>>(held, held));
+    else
+      return held;
   }
 };
 

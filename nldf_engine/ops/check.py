@@ -66,15 +66,16 @@ class Checker:
                     f"{self.op}: {name} must be on {other.device} as {first} is, got {value.device}"
                 )
         sizes, known = self.sizes, len(self.sizes)
-        fits = value.dim() == len(shape)
-        for wanted, got in zip(shape, value.shape, strict=False):
-            fits = fits and got == (sizes.setdefault(wanted, got) if isinstance(wanted, str) else wanted)
+        given = value.shape
+        fits = len(given) == len(shape)
+        for wanted, got in zip(shape, given, strict=False):
+            if wanted.__class__ is str:
+                wanted = sizes.setdefault(wanted, got)
+            fits = fits and got == wanted
         if not fits:
             self.sizes = dict(list(sizes.items())[:known])  # what this tensor named first doesn't count
             parts = [f"{size}={self.sizes[size]}" if size in self.sizes else str(size) for size in shape]
-            raise ValueError(
-                f"{self.op}: {name} must have the shape [{', '.join(parts)}], got {list(value.shape)}"
-            )
+            raise ValueError(f"{self.op}: {name} must have the shape [{', '.join(parts)}], got {list(given)}")
         if not value.is_contiguous():
             raise ValueError(
                 f"{self.op}: {name} must be contiguous, got strides {value.stride()}; call .contiguous()"

@@ -214,7 +214,8 @@ def composite_segments(
             *((weights,) if return_weights else ()),
             *(() if distances is None else (depth,)),
         )
-    tracked = any(x is not None and x.requires_grad for x in (sigma, rgb, delta, *given))
-    if torch.is_grad_enabled() and tracked:
+    tracked = sigma.requires_grad or rgb.requires_grad or delta.requires_grad
+    tracked = tracked or any(x is not None and x.requires_grad for x in given)
+    if tracked and torch.is_grad_enabled():
         return tuple(_Segments.apply(sigma, rgb, delta, segments, return_weights, *given))
     return tuple(torch.ops.nldf.segments.default(sigma, rgb, delta, segments, return_weights, *given))
