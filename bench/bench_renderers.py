@@ -7,6 +7,10 @@ two planes and two small networks. All come from `nldf_engine.models`, see the s
 `inference_mode`, each with as many rays a call as suit it best. The audio code is one vector a frame: it is
 made outside, and every network pays for it once a call, as a bias.
 
+`test_pipelines` gives every system as many rays as suit it best, and so the rate of its arithmetic.
+`test_frames` renders every pixel of one small picture with all of them, so that frames a second compare; what
+a call costs beside its rays weighs more there, on nldf-fast most of all.
+
 Systems that are not here to be timed stand as counts of multiply-adds a ray, of weights alone.
 """
 
@@ -17,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.timing import count_row
+from bench.timing import Row, count_row
 from nldf_engine import models
 from nldf_engine.models import ConditionConfig
 from nldf_engine.nn.pose import pose_dim
@@ -105,6 +109,11 @@ COUNTED = {
 }
 
 
+# A side of the whole frames, by pace: AD-NeRF's head and torso take a CPU some 13 s for 32 x 32 pixels.
+SIDE = {"cpu": {"quick": 32, "normal": 32, "full": 64}, "cuda": {"quick": 128, "normal": 256, "full": 512}}
+FRAMES = 3  # of each system at most, after a first one
+
+
 def pixels_of(count: int, device: torch.device) -> torch.Tensor:
     """[1, count, 2]: pixel centres spread over the frame."""
     g = torch.Generator().manual_seed(0)
@@ -114,46 +123,80 @@ def pixels_of(count: int, device: torch.device) -> torch.Tensor:
 
 def render(
     field: Field, pose: torch.Tensor, pixels: torch.Tensor, code: torch.Tensor, background: torch.Tensor,
-    backend: str = "native",
+    backend: str = "native", camera: Camera = CAMERA,
 ) -> torch.Tensor:  # fmt: skip
     """[1, P, 3]: rays, encoding, network, compositing over the background."""
-    return field(frame_rays(CAMERA, pose, pixels, backend), code).over(background)
+    return field(frame_rays(camera, pose, pixels, backend), code).over(background)
 
 
-def scene(count: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+def scene(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Pose, pixels, code and background of a call."""
+    device = pixels.device
     pose = torch.eye(4, device=device)[None]
     pose[0, :3, 3] = torch.tensor([0.01, -0.02, -0.8])
     g = torch.Generator().manual_seed(1)
-    code, shade = torch.randn(1, 64, generator=g), torch.rand(1, count, 1, generator=g)
-    return pose, pixels_of(count, device), code.to(device), shade.expand(-1, -1, 3).contiguous().to(device)
+    code, shade = torch.randn(1, 64, generator=g), torch.rand(1, pixels.shape[1], 1, generator=g)
+    return pose, pixels, code.to(device), shade.expand(-1, -1, 3).contiguous().to(device)
 
 
-def test_pipelines(race, device):
+def fields_on(device: torch.device) -> dict[str, Field]:
+    """Every system's field, checked against its slow twin on a few rays."""
     torch.manual_seed(0)
     fields = {name: system.build() for name, system in SYSTEMS.items()}
     assert fields["nldf-88"].network.head.in_features == 112
     assert len(fields["nldf-88"].network.blocks) == 43
+    few = scene(pixels_of(64, device))
+    for field in fields.values():
+        field.to(device).eval()
+        got = render(field, *few)
+        field.backend = "reference"
+        want = render(field, *few, backend="reference")
+        field.backend = "native"
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+        assert 0 < float(got.std()) < 10, "the rendered pixels don't vary: nothing is being computed"
+    return fields
+
+
+def counted(fields: dict[str, Field], case: str, unit: str, rays: int) -> list[Row]:
+    """Rows of the systems that are counted and not timed; `rays` to a `unit`."""
+    nldf = fields["nldf-88"].macs
+    return [
+        count_row(case, name, unit, 2.0 * macs * rays, f"{macs / nldf:.1f} times nldf-88's")
+        for name, macs in COUNTED.items()
+    ]
+
+
+def test_pipelines(race, device):
     rays = {name: getattr(system, device.type) for name, system in SYSTEMS.items()}
     with torch.inference_mode():
-        scenes = {}
-        for name, field in fields.items():
-            field.to(device).eval()
-            scenes[name] = scene(rays[name], device)
-            few = scene(64, device)
-            got = render(field, *few)
-            field.backend = "reference"
-            want = render(field, *few, backend="reference")
-            field.backend = "native"
-            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
-            assert 0 < float(got.std()) < 10, "the rendered pixels don't vary: nothing is being computed"
-        nldf = fields["nldf-88"].macs
+        fields = fields_on(device)
+        scenes = {name: scene(pixels_of(rays[name], device)) for name in fields}
         race(
             {name: lambda name=name: render(fields[name], *scenes[name]) for name in fields},
             device=device, units=rays, unit="rays",
             flops={name: 2.0 * field.macs for name, field in fields.items()},
-            more=[
-                count_row("counts", name, "rays", 2.0 * macs, f"{macs / nldf:.1f} times nldf-88's")
-                for name, macs in COUNTED.items()
-            ],
+            more=counted(fields, "counts", "rays", 1),
+        )  # fmt: skip
+
+
+def test_frames(race, device, pace):
+    side = SIDE[device.type][pace.mode]
+    camera, rays = CAMERA.scaled(side), side * side
+    with torch.inference_mode():
+        fields = fields_on(device)
+        pose, pixels, code, background = scene(camera.pixels()[None].to(device))
+
+        def frame(name: str) -> torch.Tensor:
+            most = getattr(SYSTEMS[name], device.type)
+            parts = zip(pixels.split(most, 1), background.split(most, 1), strict=True)
+            return torch.cat(
+                [render(fields[name], pose, some, code, behind, camera=camera) for some, behind in parts], 1
+            )
+
+        case = f"every pixel of a frame of {side} x {side}"
+        race(
+            {name: lambda name=name: frame(name) for name in fields},
+            device=device, units=1, unit="frames", rounds=FRAMES, case=case,
+            flops={name: 2.0 * field.macs * rays for name, field in fields.items()},
+            more=counted(fields, f"{case}, counts", "frames", rays),
         )  # fmt: skip

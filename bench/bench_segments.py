@@ -1,4 +1,4 @@
-"""ops.composite_segments against its twin: the fine pass of AD-NeRF (192 samples, 4 segments)."""
+"""ops.composite_segments against its twin: AD-NeRF's coarse pass (64 samples), its fine one in segments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from nldf_engine import ops
 
 RAYS = (1024, pytest.param(8192, marks=pytest.mark.thorough))
+PASSES = [(64, 1), (192, 4)]
 # Of a sample: its optical depth, exponential, opacity, transmittance and weight (6), three colours (6).
 FLOPS = 12.0
 
@@ -21,7 +22,7 @@ def case(device: torch.device, rays: int, samples: int) -> list[torch.Tensor]:
     return [x.to(device) for x in (sigma, rgb, delta)]
 
 
-@pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4)])
+@pytest.mark.parametrize(("samples", "segments"), PASSES)
 @pytest.mark.parametrize("rays", RAYS)
 def test_forward(race, device, rays, samples, segments):
     inputs = case(device, rays, samples)
@@ -38,9 +39,9 @@ def test_forward(race, device, rays, samples, segments):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("samples", "segments"), PASSES)
 @pytest.mark.parametrize("rays", RAYS)
-def test_forward_and_backward(race, device, rays):
-    samples, segments = 192, 4
+def test_forward_and_backward(race, device, rays, samples, segments):
     sigma, rgb, delta = case(device, rays, samples)
     leaves = (sigma.requires_grad_(), rgb.requires_grad_())
     g = torch.Generator().manual_seed(1)

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nldf_engine import models
 from nldf_engine.audio import FrontendConfig
@@ -41,6 +42,7 @@ FILES = ("model.safetensors", "track.safetensors", "background.png")
 LARGEST_PLATE = 4096
 # How the tensors of `nn.grid.GridEncoding` end.
 GRID_TABLE = ".table"
+_IN_PLACE = (Tensor.mul_, Tensor.normal_, Tensor.uniform_)
 RETRAIN = "copy the whole folder again, or train the avatar again"
 
 
@@ -58,6 +60,7 @@ class Avatar:
         provenance: where it comes from: dataset hash, versions, training figures (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
         consent: who agreed to it.
+        upper: [T, E] float32, codes of brows, lids and gaze that go with it, where the field is told them.
         name, digest: the folder's name, and SHA-256 over its files' digests; set by `load`.
     """
 
@@ -70,6 +73,7 @@ class Avatar:
     provenance: dict[str, Any] = field(default_factory=dict)
     torso_motion: Tensor | None = None
     consent: Consent = field(default_factory=Consent)
+    upper: Tensor | None = None
     name: str = "unsaved"
     digest: str = ""
 
@@ -119,6 +123,8 @@ class Avatar:
             }
             if self.torso_motion is not None:
                 track["torso"] = self.torso_motion.cpu().contiguous()
+            if self.upper is not None:
+                track["upper"] = self.upper.cpu().contiguous()
             save_file(track, folder / "track.safetensors")
             ok, png = cv2.imencode(".png", cv2.cvtColor(self.background, cv2.COLOR_RGB2BGR))
             if not ok:
@@ -175,13 +181,18 @@ class Avatar:
             torso = track.get("torso")
             if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
                 raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
+            upper = track.get("upper")
+            codes = int(portrait.field.config.conditions.upper)  # type: ignore[attr-defined]
+            wanted, came = [len(poses), codes] if codes else [], [] if upper is None else list(upper.shape)
+            if came != wanted:
+                raise ValueError(f"upper: expected {wanted or 'none'}, got {came or 'none'}")
         except ValueError as error:
             raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
         background = read_picture(path / "background.png", RETRAIN)
         digest = hashlib.sha256("".join(info["files"][name] for name in FILES).encode()).hexdigest()
         return cls(
             portrait, camera, frontend, background, poses, eyes, info["provenance"], torso, consent,
-            path.resolve().name, digest,
+            None if upper is None else upper.float(), path.resolve().name, digest,
         )  # fmt: skip
 
 
@@ -277,9 +288,23 @@ def _empty_torso_field(info: Any) -> TorsoField:
     return TorsoField(network, models.read_config(TorsoFieldConfig, info["stands"], "torso.field.stands"))
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what weights begin with: without memory PyTorch's compiler is asked for it, and that takes
+    seconds to import.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {} if kwargs is None else kwargs
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return args[0] if func in _IN_PLACE else func(*args, **given)
+
+
 def _empty_portrait(info: dict[str, Any]) -> Portrait:
     """The portrait without memory for its weights: shapes are checked before anything is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         head: Any = models.build(str(info.get("system")), info.get("config"))
         torso = _empty_torso(info.get("torso"))
         if isinstance(head.encoder, PoseEncoder):

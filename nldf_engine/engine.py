@@ -21,6 +21,8 @@ from nldf_engine.base.timing import stage
 from nldf_engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
 from nldf_engine.data.layouts import driving_poses
 from nldf_engine.editing.edit import NO_MOTION, Edit, Editor
+from nldf_engine.editing.upper import NO_UPPER
+from nldf_engine.models.motion import UpperBasis
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.device import choose_device
@@ -28,9 +30,10 @@ from nldf_engine.profile import Profile, profile
 from nldf_engine.rendering.backgrounds import resolve_background
 from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.rendering.layer import Layer
+from nldf_engine.rendering.layer import straight
 from nldf_engine.rendering.matte import clean_layer
 from nldf_engine.rendering.portrait import Portrait, to_uint8
+from nldf_engine.rendering.poses import check_values
 from nldf_engine.rendering.torso import smooth_motion
 from nldf_engine.rendering.tracks import Track, open_track
 from nldf_engine.streaming import FrameStream, Setting, latency, render_stream
@@ -161,6 +164,11 @@ class Engine:
         """K, numbers a frame that tell the mouth's motion; 0 where the audio drives the field itself."""
         return int(self._portrait.field.config.conditions.motion)  # type: ignore[attr-defined]
 
+    @property
+    def upper_codes(self) -> int:
+        """E, numbers a frame that tell brows, lids and gaze; 0 where the field is not told them."""
+        return int(self._portrait.field.config.conditions.upper)  # type: ignore[attr-defined]
+
     @torch.no_grad()
     def motion(self, audio: Any) -> np.ndarray:
         """The mouth's motion codes [T, K] float32 for any audio that `render` takes, to look at or to edit.
@@ -184,16 +192,26 @@ class Engine:
         every = torch.arange(len(conditions), device=self.device)
         return self._portrait.field.encoder.motion(conditions, every)  # type: ignore[attr-defined]
 
-    def _given_motion(self, motion: Any, frames: int) -> Tensor | None:
-        if motion is None:
-            return None
-        if not self.motion_codes:
-            raise ValueError(NO_MOTION)
-        given = torch.tensor(np.ascontiguousarray(motion, np.float32), device=self.device)
-        expected = [frames, self.motion_codes]
-        if list(given.shape) != expected or not bool(torch.isfinite(given).all()):
-            raise ValueError(f"motion: expected finite values {expected}, got {list(given.shape)}")
-        return given
+    def upper(self, landmarks: Any, poses: Any, eyes: Any, camera: Camera) -> np.ndarray:
+        """Codes [T, E] float32 of brows, lids and gaze as they were tracked in a video of this person.
+
+        Args:
+            landmarks: [T, 478, 2] pixels of `camera`.
+            poses: [T, 4, 4] camera to head.
+            eyes: [T] eye openness.
+            camera: the view of the video.
+
+        Raises:
+            ValueError: the avatar's field is not told them, or landmarks of another shape.
+        """
+        if not self.upper_codes:
+            raise ValueError(
+                "upper: this avatar has no codes of the upper face; --set upper_codes=4 trains them"
+            )
+        basis: UpperBasis = self._portrait.field.encoder.upper  # type: ignore[attr-defined]
+        given = (torch.as_tensor(np.asarray(values, np.float32)) for values in (landmarks, poses, eyes))
+        landmarks, poses, eyes = (values.to(self.device) for values in given)
+        return basis.track(landmarks, poses, camera, eyes).cpu().numpy()
 
     @torch.no_grad()
     def render(
@@ -207,6 +225,7 @@ class Engine:
         motion: Any = None,
         mouth: float = 1.0,
         torso: Any = None,
+        upper: Any = None,
         edit: Edit | None = None,
         edges: str = "clean",
     ) -> Clip:
@@ -223,8 +242,8 @@ class Engine:
             mouth: how far the mouth moves: 1 as told by the speech, 0 closed lips at rest.
             torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
                 avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
-            edit: changes to how the head moves, the eyes blink and the mouth travels (see
-                `nldf_engine.editing`). Poses beyond the training video's are then warned of.
+            edit: changes to how head, eyes, brows and mouth move (see `nldf_engine.editing`). Poses beyond
+                the training video's are then warned of.
             edges: before another background than the avatar's own, "clean" takes the own one's light from
                 hair and rim (`rendering.matte`); "fast" leaves it there, in a third of the time.
 
@@ -248,19 +267,15 @@ class Engine:
         every = torch.arange(frames)
         editor.warn(poses, frames)
         driven = editor.track(poses)(every)
-        track_eyes = driven.eyes
-        if eyes is not None:
-            track_eyes = torch.as_tensor(np.asarray(eyes, np.float32))
-            if track_eyes.shape != (frames,) or not bool(torch.isfinite(track_eyes).all()):
-                raise ValueError(f"eyes: expected {frames} finite values, got {list(track_eyes.shape)}")
-        moved = driven.torso
-        if torso is not None:
-            moved = torch.tensor(np.asarray(torso, np.float32))
-            if moved.shape != (frames, 2, 3) or not bool(torch.isfinite(moved).all()):
-                raise ValueError(f"torso: expected finite [{frames}, 2, 3], got {list(moved.shape)}")
-        conditions = Conditions(torch.tensor(features), track_eyes).to(self.device)
+        lids = driven.eyes if eyes is None else check_values("eyes", eyes, [frames])
+        moved = driven.torso if torso is None else check_values("torso", torso, [frames, 2, 3])
+        told = driven.upper if upper is None else _codes("upper", upper, frames, self.upper_codes)
+        motion = (
+            None if motion is None else _codes("motion", motion, frames, self.motion_codes).to(self.device)
+        )
+        conditions = Conditions(torch.tensor(features), lids, upper=told).to(self.device)
         free = editor.free(features, sound)
-        conditions = editor.conditions(conditions, self._given_motion(motion, frames), every, free)
+        conditions = editor.conditions(conditions, motion, every, free)
         scene = Scene(
             camera,
             driven.poses.to(self.device),
@@ -289,7 +304,8 @@ class Engine:
 
         own = avatar.poses.cpu()
         torso = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
-        own_track = Track(own, avatar.eye_openness.cpu(), torso)
+        upper = None if avatar.upper is None else avatar.upper.cpu()
+        own_track = Track(own, avatar.eye_openness.cpu(), torso, upper=upper)
         return open_track(driving_poses(poses), own_track, predict, smooth, centred)
 
     @property
@@ -385,13 +401,14 @@ class Engine:
             layer = portrait.layer(*drawn, self.backend)
             with stage("composite"):
                 layer = layer if scene.plate is None else clean_layer(layer, scene.plate)
-                picture = _straight(layer) if scene.background is None else layer.over(scene.background)
+                picture = straight(layer) if scene.background is None else layer.over(scene.background)
             with stage("pixels"):
                 made = to_uint8(picture, into)
         return made.cpu().numpy() if out is None else out
 
 
-def _straight(layer: Layer) -> Tensor:
-    """[H, W, 4]: straight (not premultiplied) colour and alpha."""
-    alpha = layer.alpha.clamp(0, 1)[..., None]
-    return torch.cat([torch.where(alpha > 1 / 512, layer.color / alpha.clamp_min(1 / 512), 0.0), alpha], -1)
+def _codes(name: str, values: Any, frames: int, count: int) -> Tensor:
+    """[T, count] codes that an avatar was given, where its field takes any."""
+    if not count:
+        raise ValueError(NO_UPPER if name == "upper" else NO_MOTION)
+    return check_values(name, values, [frames, count])

@@ -125,7 +125,8 @@ class CodeStream:
             engine, setting = self._engine, self._setting
             # The frames known so far are a small clip: its ends are the sound's own, or out of reach.
             every = torch.arange(self._first, end)
-            conditions = Conditions(torch.from_numpy(known), self._track(every).eyes).to(engine.device)
+            moved = self._track(every)
+            conditions = Conditions(torch.from_numpy(known), moved.eyes, upper=moved.upper).to(engine.device)
             conditions = setting.editor.conditions(conditions, None, every, free)
             place = torch.arange(self._done - self._first, ready - self._first, device=engine.device)
             driven = self._track(torch.arange(self._done, ready))

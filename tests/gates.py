@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ CSRC = ROOT / "csrc"
 SOURCES = sorted(path.name for path in CSRC.glob("*_cuda.cu"))
 ARCHITECTURES = ("80", "86", "89", "90a")
 QUICK = ("80", "90a")  # what every test run compiles
+PATIENCE = 3600  # seconds for a source; on a machine that others hold, many times what it takes alone
 REGISTERS = 64  # 128 threads at 64 registers leave room for 8 blocks a multiprocessor and more
 
 
@@ -198,20 +200,24 @@ def compile_kernels(
         ptx: also emit PTX for compute_80, as releases do.
 
     Raises:
-        RuntimeError: it doesn't compile; the message is the compiler's.
+        RuntimeError: it doesn't compile, and the message is the compiler's; or not in `PATIENCE` seconds.
     """
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     if ptx:
         targets.append("-gencode=arch=compute_80,code=compute_80")
     binary = folder / f"{source}.o"
-    done = subprocess.run(
-        [
-            shutil.which("nvcc") or "nvcc", "-std=c++17", "-O3", "-Xptxas=-v",
-            "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
-            "-c", str(CSRC / source), "-o", str(binary),
-        ],
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+    command = [
+        shutil.which("nvcc") or "nvcc", "-std=c++17", "-O3", "-Xptxas=-v",
+        "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
+        "-c", str(CSRC / source), "-o", str(binary),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"{source}: nvcc was not done after {PATIENCE} s; it needs less than a minute of processor time, "
+            "so something else holds this machine: try again once it is quiet"
+        ) from error
     report = done.stdout + done.stderr
     if done.returncode:
         raise RuntimeError(f"{source}: nvcc failed\n{report}")
@@ -250,10 +256,14 @@ def main() -> int:
         print("gates: no nvcc on PATH", file=sys.stderr)
         return 1
     usages, faults = [], []
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
-        for named, complained in pool.map(
+        results = pool.map(
             lambda source: compile_kernels(source, ARCHITECTURES, Path(folder), ptx=True), SOURCES
-        ):
+        )
+        for done, (source, (named, complained)) in enumerate(zip(SOURCES, results, strict=True), 1):
+            seconds = time.monotonic() - start
+            print(f"gates: {done} of {len(SOURCES)}, {source}, {seconds:.0f} s", file=sys.stderr, flush=True)
             usages += named
             faults += complained + [fault for usage in named for fault in usage.faults()]
     text = table(usages)

@@ -22,19 +22,21 @@ BACKGROUNDS = (None, "lime", "magenta", "white", "black", "navy")
 # Shares of the training range at which heads are shown: 0 and 1 are its ends.
 SHARES = (-0.6, -0.15, 0.0, 0.5, 1.0, 1.15, 1.6)
 CHECKER = 8
+# Standard deviations by which brows are raised and lowered.
+RAISED = 2.0
 
 Cell = tuple[str, np.ndarray, bool]
 
 
 def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
-    """[H, W, 3] uint8: rows of yaw, pitch, roll, x, y, z, blinks, mouths, backgrounds and enlarged hair.
+    """[H, W, 3] uint8: rows of head numbers, blinks, brows, mouths, backgrounds and enlarged hair.
 
     Args:
         engine: of the avatar.
         limit: see `editing.HeadEdit`.
         size: width of one picture; the avatar's own where None.
     """
-    from nldf_engine.editing import Edit, EyesEdit, HeadEdit, HeadRange, MouthEdit
+    from nldf_engine.editing import Edit, EyesEdit, HeadEdit, HeadRange, MouthEdit, UpperEdit
     from nldf_engine.editing.eyes import NaturalBlinks
     from nldf_engine.editing.mouth import SLIDERS, MouthShape
     from nldf_engine.rendering.rigid import HEAD_NUMBERS, UNITS, head_numbers
@@ -55,7 +57,8 @@ def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
             clip = engine.render(audio, "still", background=background, size=size, edit=edit, motion=motion)
             return clip.frames[index]
 
-    with Bar("sheet", 6 * COLUMNS + 3 * COLUMNS, "picture") as bar:
+    rest = 2 + bool(engine.motion_codes) + bool(engine.upper_codes)
+    with Bar("sheet", (6 + rest) * COLUMNS, "picture") as bar:
 
         def row(cells: list[tuple[str, Callable[[], np.ndarray], bool]]) -> None:
             made = []
@@ -83,6 +86,11 @@ def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
             (f"blink {40 * k} ms", lambda k=k: shot(Edit(eyes=EyesEdit("natural")), index=first + k), True)  # type: ignore[misc]
             for k in range(COLUMNS)
         ])  # fmt: skip
+        if engine.upper_codes:
+            row([
+                (f"brows {rise:+.1f}", lambda rise=rise: shot(Edit(upper=UpperEdit(0, rise))), True)  # type: ignore[misc]
+                for rise in np.linspace(-RAISED, RAISED, COLUMNS).tolist()
+            ])  # fmt: skip
         if engine.motion_codes:
             # Gains are of a mouth that says something, sliders of one at its mean.
             mean = np.zeros((1, engine.motion_codes), np.float32)

@@ -18,7 +18,7 @@ OWN_POSES = ("track", "still")
 
 @dataclass(frozen=True)
 class EditFlags:
-    """how the head moves, the eyes blink and the mouth travels"""
+    """how head, eyes, brows and mouth move"""
 
     yaw: Annotated[float, value("DEG")] = 0.0
     """turn the face to the picture's right"""
@@ -30,8 +30,8 @@ class EditFlags:
     """move the head right, down, away from the camera: metres, or head widths with an h; with a negative
     first number write --shift=-0.1h,0,0"""
     curves: Annotated[Path | None, optional("FILE")] = None
-    """CSV or JSON with columns to add frame by frame: yaw, pitch, roll, x, y, z, eyes, mouth, jaw, width,
-    smile, code0, ...; a column time (seconds) or frame says when"""
+    """CSV or JSON with columns to add frame by frame: yaw, pitch, roll, x, y, z, eyes, brows, mouth, jaw,
+    width, smile, code0, ...; a column time (seconds) or frame says when"""
     smooth: Annotated[float, value("FRAMES")] = 0.0
     """calm the head's track: standard deviation of a Gaussian over time on the rotation group"""
     center_poses: bool = False
@@ -45,6 +45,10 @@ class EditFlags:
     """scale the eyes' openness, 0 to 1.5"""
     blink_seed: Annotated[int, value("N")] = 0
     """chooses the moments of natural blinks"""
+    brows: Annotated[float, value("N")] = 0.0
+    """raise the brows by standard deviations of the training video, -3 to 3"""
+    lively: Annotated[float, value("GAIN")] = 1.0
+    """how far brows and gaze move, 0 to 2: 1 as in the training video"""
     mouth: Annotated[float, value("GAIN")] = 1.0
     """how far the mouth opens, 0 to 3"""
     sliders: Annotated[str, optional("NAME=N,...")] = ""
@@ -60,7 +64,7 @@ class EditFlags:
             FileProblem: a curve file that can't be used.
         """
         from nldf_engine.base.errors import FileProblem
-        from nldf_engine.editing import Edit, EyesEdit, Gate, HeadEdit, MouthEdit, load_curve
+        from nldf_engine.editing import Edit, EyesEdit, Gate, HeadEdit, MouthEdit, UpperEdit, load_curve
         from nldf_engine.editing.eyes import BLINKS
 
         with checking_flags():
@@ -72,7 +76,11 @@ class EditFlags:
             known = self.blink if self.blink in BLINKS else "auto"
             eyes = EyesEdit(known, scale=self.eyes, seed=self.blink_seed)
             mouth = MouthEdit(self.mouth, _sliders(self.sliders), gate=Gate() if self.gate else None)
-        edit = Edit(head if asked or poses not in OWN_POSES else None, eyes, None if mouth.idle else mouth)
+            upper = UpperEdit(self.lively, self.brows)
+        edit = Edit(
+            head if asked or poses not in OWN_POSES else None, eyes,
+            None if mouth.idle else mouth, None if upper.idle else upper,
+        )  # fmt: skip
         if self.blink not in BLINKS:
             blinks = load_curve(self.blink)
             try:

@@ -35,7 +35,6 @@ LIBRARIES = (
     Library("safetensors", "safetensors", "avatars and datasets", required=True),
     Library("av", "av", "reading and writing video", required=True),
     Library("cv2", "opencv-python", "images", required=True),
-    Library("librosa", "librosa", "audio features", required=True),
     Library("soxr", "soxr", "audio of any sampling rate", required=True),
     Library("scipy", "scipy", "audio and tracking", required=True),
     Library("tyro", "tyro", "the command line", required=True),

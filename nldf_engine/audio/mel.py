@@ -22,6 +22,7 @@ kept between sounds or measured over a whole file: frame t depends on the sample
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -53,17 +54,31 @@ LOOK_BACK_SECONDS = LOOK_BACK / SAMPLE_RATE  # 10.15
 _BLOCK = 3000  # rows at once: a minute, so that an hour needs no more memory than that
 
 
+# The mel scale of Slaney's Auditory Toolbox: even up to 1 kHz, logarithmic above.
+_HZ_A_MEL, _BEND_HZ, _BEND_RATIO = 200 / 3, 1000.0, 6.4 ** (1 / 27)
+_WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)  # Hann's
+
+
+def _hertz(mels: np.ndarray) -> np.ndarray:
+    bend = _BEND_HZ / _HZ_A_MEL
+    return np.where(mels < bend, mels * _HZ_A_MEL, _BEND_HZ * _BEND_RATIO ** (mels - bend))
+
+
+def _mels(hertz: float) -> float:
+    if hertz < _BEND_HZ:
+        return hertz / _HZ_A_MEL
+    return _BEND_HZ / _HZ_A_MEL + math.log(hertz / _BEND_HZ) / math.log(_BEND_RATIO)
+
+
 @functools.lru_cache(maxsize=1)
 def _filters() -> np.ndarray:
     """[BANDS, FFT / 2 + 1] float32, scaled so that a sine of full scale has the power 1/2 in its band."""
-    import librosa
-
+    edges = _hertz(np.linspace(_mels(LOWEST_HZ), _mels(HIGHEST_HZ), BANDS + 2))[:, None]
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    hertz = np.arange(FFT // 2 + 1) * (SAMPLE_RATE / FFT)
     # Bands without area normalisation add up to about one at every frequency: powers, not densities.
-    filters = librosa.filters.mel(
-        sr=SAMPLE_RATE, n_fft=FFT, n_mels=BANDS, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, norm=None
-    )
-    window = librosa.filters.get_window("hann", FFT)
-    return (filters * (2.0 / (FFT * np.square(window).sum()))).astype(np.float32)
+    filters = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)).clip(0)
+    return (filters * (2.0 / (FFT * np.square(_WINDOW).sum()))).astype(np.float32)
 
 
 def band_powers(samples: np.ndarray) -> np.ndarray:
@@ -77,8 +92,6 @@ def band_powers(samples: np.ndarray) -> np.ndarray:
 
 def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> np.ndarray:
     """`band_powers` of the rows [begun, stop) alone; `samples` begin `offset` samples into the sound."""
-    import librosa
-
     powers = np.empty((stop - begun, BANDS), np.float32)
     with Bar("audio features", stop - begun, "row") as bar:
         for first in range(begun, stop, _BLOCK):
@@ -90,8 +103,10 @@ def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> 
             if high > low:
                 piece[low - begin + 1 : high - begin + 1] = samples[low:high]
             emphasised = piece[1:] - np.float32(PRE_EMPHASIS) * piece[:-1]
-            spectra = librosa.stft(emphasised, n_fft=FFT, hop_length=ROW, center=False)
-            powers[first - begun : first - begun + count] = (_filters() @ np.square(np.abs(spectra))).T
+            cuts = np.lib.stride_tricks.sliding_window_view(emphasised, FFT)[::ROW]
+            # numpy transforms in double precision or in single, as its version has it: here in double.
+            spectra = np.abs(np.fft.rfft(cuts * _WINDOW)).astype(np.float32)
+            powers[first - begun : first - begun + count] = np.square(spectra) @ _filters().T
             bar.step(count)
     return powers
 
@@ -152,7 +167,7 @@ class MelStream:
     """
 
     def __init__(self) -> None:
-        _filters()  # loading what makes them takes seconds: now, and not when the first samples are here
+        _filters()  # made now, and not when the first samples are here
         self._samples = np.zeros(0, np.float32)
         self._offset = 0  # of the first kept sample in the sound
         self._rows = 0

@@ -16,3 +16,18 @@ RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
 
 CHIN = (152, 148, 377, 176, 400, 149, 378)
 """The lower edge of the jaw, from its middle outwards."""
+
+BROWS = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
+"""Both edges of the right and of the left brow."""
+
+EYE_RIMS = (
+    33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7,
+    263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249,
+)  # fmt: skip
+"""The edges of the lids, going round from the outer corners along the upper ones."""
+
+IRISES = (468, 473)
+"""The middles of the right and of the left iris."""
+
+RIGID = (168, 6, 197, 195, 5, 4, 10, 151, 9, 8, 33, 133, 362, 263, 127, 356, 234, 454, 98, 327)
+"""Landmarks that neither speech nor lids move: bridge of the nose, forehead, corners of the eyes, temples."""

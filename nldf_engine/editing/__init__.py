@@ -9,6 +9,7 @@ curves.py   numbers over time, from files and arrays
 head.py     offsets, the range that was trained, and what lies beyond
 live.py     poses that arrive one by one
 eyes.py     blinks
+upper.py    brows and gaze
 mouth.py    gain, sliders, and the gate that closes lips in silence
 """
 
@@ -17,6 +18,7 @@ from nldf_engine.editing.edit import Edit, Editor
 from nldf_engine.editing.eyes import EyesEdit
 from nldf_engine.editing.head import HEAD_WIDTH, HeadEdit, HeadRange, PoseWarning
 from nldf_engine.editing.mouth import Gate, MouthEdit
+from nldf_engine.editing.upper import UpperEdit
 
 __all__ = [
     "HEAD_WIDTH",
@@ -29,6 +31,7 @@ __all__ = [
     "HeadRange",
     "MouthEdit",
     "PoseWarning",
+    "UpperEdit",
     "curve_of",
     "load_curve",
 ]

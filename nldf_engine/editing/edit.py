@@ -18,6 +18,7 @@ from nldf_engine.editing.head import RARE, EditedTrack, HeadEdit, HeadRange
 from nldf_engine.editing.live import LiveTrack, is_live
 from nldf_engine.editing.mouth import GateState, Mouth, MouthEdit, MouthShape
 from nldf_engine.editing.unseen import without_unseen
+from nldf_engine.editing.upper import NO_UPPER, Upper, UpperEdit
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.rigid import HEAD_NUMBERS
 from nldf_engine.rendering.tracks import Track
@@ -43,16 +44,18 @@ class Edit:
         head: how it moves.
         eyes: how they blink.
         mouth: how far it travels.
+        upper: how brows and gaze move.
     """
 
     head: HeadEdit | None = None
     eyes: EyesEdit | None = None
     mouth: MouthEdit | None = None
+    upper: UpperEdit | None = None
 
     def with_curve(self, curve: Curve) -> Edit:
         """The same with a curve whose columns go to the parts that they name.
 
-        Columns: yaw, pitch, roll, x, y, z; eyes; mouth, jaw, width, smile, code0, code1, ...
+        Columns: yaw, pitch, roll, x, y, z; eyes; brows; mouth, jaw, width, smile, code0, code1, ...
 
         Raises:
             ValueError: a column that no part knows.
@@ -63,10 +66,12 @@ class Edit:
 
         head = [name for name in curve.columns if name in HEAD_NUMBERS]
         eyes = [name for name in curve.columns if name == "eyes"]
-        mouth = [name for name in curve.columns if name not in (*HEAD_NUMBERS, "eyes")]
+        upper = [name for name in curve.columns if name == "brows"]
+        mouth = [name for name in curve.columns if name not in (*HEAD_NUMBERS, "eyes", "brows")]
         made = self
         for name, kind, columns in (
             ("head", HeadEdit, head), ("eyes", EyesEdit, eyes), ("mouth", MouthEdit, mouth),
+            ("upper", UpperEdit, upper),
         ):  # fmt: skip
             if columns:
                 now: Any = getattr(made, name) or kind()
@@ -87,7 +92,7 @@ class Editor:
         portrait: what to render with, once `track` was called.
 
     Raises:
-        ValueError: a mouth is edited that has no motion codes, or twice.
+        ValueError: a mouth or brows are edited that have no codes, or a mouth twice.
     """
 
     def __init__(self, engine: Engine, edit: Edit | None, mouth: float = 1.0) -> None:
@@ -101,6 +106,11 @@ class Editor:
         self._mouth: Mouth | None = None
         self._gate: GateState | None = None
         self._wanted = wanted
+        self._upper: Upper | None = None
+        if self._edit.upper is not None and not self._edit.upper.idle:
+            if not engine.upper_codes:
+                raise ValueError(NO_UPPER)
+            self._upper = Upper(self._edit.upper, engine._portrait.field.encoder.upper)  # type: ignore[attr-defined]
         if wanted.idle:
             return
         if not engine.motion_codes:
@@ -131,7 +141,10 @@ class Editor:
 
         def blinking(index: Tensor) -> Track:
             track = under(index)
-            return dataclasses.replace(track, eyes=eyes(index, track.eyes))
+            upper = track.upper
+            if self._upper is not None and upper is not None:
+                upper = self._upper(index, upper)
+            return dataclasses.replace(track, eyes=eyes(index, track.eyes), upper=upper)
 
         return blinking
 
@@ -210,4 +223,4 @@ class Editor:
         codes = self._engine._speech(conditions) if motion is None else motion
         if self._mouth is not None:
             codes = self._mouth(codes, index, free)
-        return Conditions(conditions.audio, conditions.eyes, codes)
+        return dataclasses.replace(conditions, motion=codes)

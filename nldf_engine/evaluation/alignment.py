@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nldf_engine.base.face_mesh import LANDMARKS, LIPS
+from nldf_engine.base.face_mesh import LANDMARKS, LIPS, RIGID
 
 FACE = 468
 """The first 468 points are the face's surface; the last ten are the irises."""
-
-RIGID = (168, 6, 197, 195, 5, 4, 10, 151, 9, 8, 33, 133, 362, 263, 127, 356, 234, 454, 98, 327)
-"""Points that neither speech nor lids move: bridge of the nose, forehead, corners of the eyes, temples."""
 
 
 def checked_landmarks(landmarks: np.ndarray, name: str) -> np.ndarray:

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldf_engine.base.face_mesh import LANDMARKS, LIPS
+from nldf_engine.base.face_mesh import LANDMARKS, LIPS, RIGID
 from nldf_engine.evaluation.landmarks import landmark_scale
 from nldf_engine.evaluation.lips import FEWEST_FRAMES
 from nldf_engine.rendering.cameras import Camera
-
-RIGID = (168, 6, 197, 195, 5, 4, 10, 151, 9, 8, 33, 133, 362, 263, 127, 356, 234, 454, 98, 327)
-"""Landmarks that neither speech nor lids move: bridge of the nose, forehead, corners of the eyes, temples."""
 
 # How much a point's depth is held to that of the head's middle, beside what turning the head says of it:
 # a head that never turns says nothing, and any depth then gives the same projections.

@@ -27,20 +27,24 @@ class EngineRenderer:
         size: width in pixels.
         torso: [T, 2, 3] tracked torso motion of the clip's frames from its first one on, or None to have it
             predicted from the poses.
+        upper: [T, E] tracked codes of brows, lids and gaze, likewise; or None for the avatar's own track.
         identity: hash of the avatar's files.
     """
 
     def __init__(
-        self, engine: Engine, size: int, torso: np.ndarray | None = None, identity: str | None = None
-    ) -> None:
-        self._engine, self._size, self._torso = engine, size, torso
+        self, engine: Engine, size: int, torso: np.ndarray | None = None, upper: np.ndarray | None = None,
+        identity: str | None = None,
+    ) -> None:  # fmt: skip
+        self._engine, self._size, self._torso, self._upper = engine, size, torso, upper
         self.backend, self.device = engine.backend, str(engine.device)
-        self.identity = None if identity is None else digest(identity, size, torso)
+        self.identity = None if identity is None else digest(identity, size, torso, upper)
 
     def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Any:
         """Lazy frames, uint8 [T, H, W, 3]."""
-        torso = None if self._torso is None else self._torso[: len(poses)]
-        return self._engine.render(features, poses, eyes=eyes, size=self._size, torso=torso).frames
+        moved = (None if values is None else values[: len(poses)] for values in (self._torso, self._upper))
+        torso, upper = moved
+        engine = self._engine
+        return engine.render(features, poses, eyes=eyes, size=self._size, torso=torso, upper=upper).frames
 
 
 def evaluate(
@@ -113,7 +117,10 @@ def evaluate(
     if renderer is None:
         files = [sha256(path) for path in sorted(avatar.iterdir()) if path.is_file()]
         identity = digest(files, config.precision)
-        renderer = EngineRenderer(engine, camera.width, torso, identity)
+        upper = None
+        if engine.upper_codes and clip.landmarks is not None:
+            upper = engine.upper(clip.landmarks, clip.poses, clip.eyes, data.camera.scaled(camera.width))
+        renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
     return report(clip, renderer, out, header, config, detector, known)
 
 

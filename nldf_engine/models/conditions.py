@@ -1,4 +1,4 @@
-"""What drives a face, made into one code a frame: the speech, directly or as motion codes, and the eyes."""
+"""What drives a face, made into one code a frame: speech, directly or as motion codes, brows and eyes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.models.motion import MotionEncoder, UpperBasis
 from nldf_engine.nn.audio import AudioEncoder
 from nldf_engine.nn.pose import PoseEncoder, pose_dim
 from nldf_engine.nn.speech import REACH
@@ -29,6 +29,7 @@ class ConditionConfig:
         eyes: condition on eye openness as well.
         motion: K, motion codes that drive the mouth in the audio code's place (`models.motion`); 0 for
             the papers' audio net and attention.
+        upper: E, codes of brows, lids and gaze; 0 for a face that only speaks and blinks.
         head_pose: for a field that does not move with the head (AD-NeRF 3.4): L of the encoded pose that
             stands behind the head's code. 0 for the head's own field.
     """
@@ -39,17 +40,18 @@ class ConditionConfig:
     attention_frames: int = 8
     eyes: bool = True
     motion: int = 0
+    upper: int = 0
     head_pose: int = 0
 
     @property
     def code_dim(self) -> int:
         """Size of the whole code."""
         pose = pose_dim(self.head_pose) if self.head_pose else 0
-        return (self.motion or self.audio_code) + int(self.eyes) + pose
+        return (self.motion or self.audio_code) + self.upper + int(self.eyes) + pose
 
 
 class FrameEncoder(nn.Module):
-    """Speech and eye openness to codes.
+    """Speech, brows and gaze, and eye openness to codes, in this order.
 
     Speech comes in through AD-NeRF's audio net and attention over neighbours (its 3.2 and 3.6), or, with
     `config.motion`, as motion codes.
@@ -64,6 +66,8 @@ class FrameEncoder(nn.Module):
             self.audio = AudioEncoder(
                 config.audio_dim, config.audio_code, config.attention_frames, window=config.audio_window
             )
+        if config.upper:
+            self.upper = UpperBasis(config.upper)
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -91,9 +95,13 @@ class FrameEncoder(nn.Module):
             code = self.motion(conditions, index)
         else:
             code = self.audio.encode_clip(conditions.audio, index)
-        if not self.config.eyes:
-            return code
-        return torch.cat([code, self.scale_eyes(conditions.eyes[index, None])], 1)
+        parts = [code]
+        if self.config.upper:
+            at_rest = code.new_zeros(len(index), self.config.upper)
+            parts.append(at_rest if conditions.upper is None else conditions.upper[index])
+        if self.config.eyes:
+            parts.append(self.scale_eyes(conditions.eyes[index, None]))
+        return torch.cat(parts, 1)
 
     @staticmethod
     def scale_eyes(eyes: Tensor) -> Tensor:

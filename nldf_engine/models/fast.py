@@ -104,7 +104,8 @@ class GridLightField(PlanesModule):
         self.encoder = FrameEncoder(config.conditions)
         planes, width, features = len(config.planes), config.width, config.features
         frame = 3 + config.conditions.code_dim
-        self.register_buffer("box", torch.tensor([-1.0, -1.0, 1.0, 1.0]) * config.bounds.radius)
+        radius = config.bounds.radius
+        self.register_buffer("box", torch.tensor([-radius, -radius, radius, radius]))
         self.register_buffer("frame_mean", torch.zeros(frame))
         self.register_buffer("frame_scale", torch.ones(frame))
         warp = GridSpec(2, features, config.warp_resolutions)

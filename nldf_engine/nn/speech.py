@@ -51,6 +51,12 @@ class SpeechNet(nn.Module):
         self.neighbours = nn.Conv1d(width, width, 2 * REACH + 1)
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, dim_out))
 
+    def reset(self) -> None:
+        """New random weights."""
+        for part in self.modules():
+            if isinstance(part, nn.Conv1d | nn.Linear):
+                part.reset_parameters()
+
     def forward(self, windows: Tensor) -> Tensor:
         """[N, T, K] of windows [N, T + 2 REACH, W, D]: a stretch brings its neighbours along.
 

@@ -65,16 +65,16 @@ class Checker:
                 raise ValueError(
                     f"{self.op}: {name} must be on {other.device} as {first} is, got {value.device}"
                 )
-        sizes = dict(self.sizes)
+        sizes, known = self.sizes, len(self.sizes)
         fits = value.dim() == len(shape)
         for wanted, got in zip(shape, value.shape, strict=False):
             fits = fits and got == (sizes.setdefault(wanted, got) if isinstance(wanted, str) else wanted)
         if not fits:
+            self.sizes = dict(list(sizes.items())[:known])  # what this tensor named first doesn't count
             parts = [f"{size}={self.sizes[size]}" if size in self.sizes else str(size) for size in shape]
             raise ValueError(
                 f"{self.op}: {name} must have the shape [{', '.join(parts)}], got {list(value.shape)}"
             )
-        self.sizes = sizes
         if not value.is_contiguous():
             raise ValueError(
                 f"{self.op}: {name} must be contiguous, got strides {value.stride()}; call .contiguous()"

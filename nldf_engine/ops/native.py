@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -78,13 +79,18 @@ def backends() -> dict[str, Any]:
     }
 
 
+@cache
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _kernel(name: str, like: Tensor) -> Callable[..., None]:
     if _C is None:
         raise MissingBackend(
             f"{name}: the compiled module nldf_engine._C can't be loaded ({_why_not})",
             f"run {_BUILD}, or choose the slow twin with backend='reference'",
         )
-    found = getattr(_C, f"{name}_{like.device.type}_{str(like.dtype).removeprefix('torch.')}", None)
+    found = getattr(_C, f"{name}_{like.device.type}_{_dtype_name(like.dtype)}", None)
     if found is None and like.device.type == "cuda" and not _C.cuda_archs:
         raise MissingBackend(
             f"{name}: the tensors are on {like.device}, but nldf_engine._C was built without CUDA",
@@ -113,17 +119,19 @@ def launch(
         dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct; a dictionary for a struct inside it.
     """
-    like = next(value for value in inputs.values() if value is not None)
+    like = next(iter(inputs.values()))
+    assert like is not None
     kernel = _kernel(name, like)
-    usual, device = like.dtype, like.device
+    usual, device, on_cpu = like.dtype, like.device, like.is_cpu
     held = []  # copies live until the kernel has been launched
     for tensors in (inputs, outputs):
         for key, value in tensors.items():
             if value is None:
                 sizes[key] = 0
                 continue
-            dtype = dtypes.get(key, usual)
-            if value.dtype is not dtype or value.device != device:
+            dtype = dtypes.get(key, usual) if dtypes else usual
+            # Devices are compared where there are several of a kind: making one to compare costs most here.
+            if value.dtype is not dtype or not (value.is_cpu if on_cpu else value.device == device):
                 raise TypeError(
                     f"{name}: {key} must be {dtype} on {device}, got {value.dtype} on {value.device}"
                 )

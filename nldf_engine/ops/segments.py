@@ -16,16 +16,15 @@ from nldf_engine.ops.reference import segments_reference
 def _segments(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
     background: Tensor | None = None, distances: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> list[Tensor]:  # fmt: skip
     rays, samples = sigma.shape
     outputs = _segments_fake(sigma, rgb, delta, segments, weights, background, distances)
-    colors, opacity, kept, depth = outputs
     native.launch(
         "segments",
         {"sigma": sigma, "rgb": rgb, "delta": delta, "background": background, "distances": distances},
         {
-            "colors": colors, "opacity": opacity, "weights": kept if weights else None,
-            "depth": None if distances is None else depth,
+            "colors": outputs[0], "opacity": outputs[1], "weights": outputs[2] if weights else None,
+            "depth": None if distances is None else outputs[-1],
         },
         rays=rays, samples=samples, segments=segments,
     )  # fmt: skip
@@ -35,20 +34,22 @@ def _segments(
 def _segments_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
     background: Tensor | None = None, distances: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    rays, samples = sigma.shape
-    kept = sigma.new_empty(rays if weights else 0, samples)
-    depth = sigma.new_empty(0 if distances is None else rays)
-    return sigma.new_empty(rays, segments, 3), sigma.new_empty(rays), kept, depth
+) -> list[Tensor]:  # fmt: skip
+    rays = sigma.shape[0]
+    outputs = [sigma.new_empty(rays, segments, 3), sigma.new_empty(rays)]
+    if weights:
+        outputs.append(sigma.new_empty(sigma.shape))
+    if distances is not None:
+        outputs.append(sigma.new_empty(rays))
+    return outputs
 
 
 def _segments_backward(
     sigma: Tensor, rgb: Tensor, delta: Tensor, v_colors: Tensor, v_opacity: Tensor, to_delta: bool,
     background: Tensor | None = None, distances: Tensor | None = None, v_depth: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> list[Tensor]:  # fmt: skip
     rays, samples = sigma.shape
     outputs = _segments_backward_fake(sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances)
-    v_sigma, v_rgb, v_delta, v_background, v_distances = outputs
     native.launch(
         "segments_backward",
         {
@@ -56,9 +57,9 @@ def _segments_backward(
             "background": background, "distances": distances, "v_depth": v_depth,
         },
         {
-            "v_sigma": v_sigma, "v_rgb": v_rgb, "v_delta": v_delta if to_delta else None,
-            "v_background": None if background is None else v_background,
-            "v_distances": None if distances is None else v_distances,
+            "v_sigma": outputs[0], "v_rgb": outputs[1], "v_delta": outputs[2] if to_delta else None,
+            "v_background": None if background is None else outputs[2 + to_delta],
+            "v_distances": None if distances is None else outputs[-1],
         },
         rays=rays, samples=samples, segments=v_colors.shape[1],
     )  # fmt: skip
@@ -68,27 +69,28 @@ def _segments_backward(
 def _segments_backward_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, v_colors: Tensor, v_opacity: Tensor, to_delta: bool,
     background: Tensor | None = None, distances: Tensor | None = None, v_depth: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    rays, samples = sigma.shape
-    return (
-        sigma.new_empty(rays, samples),
-        rgb.new_empty(rays, samples, 3),
-        delta.new_empty(rays if to_delta else 0, samples),
-        sigma.new_empty(0 if background is None else rays, 3),
-        sigma.new_empty(0 if distances is None else rays, samples),
-    )
+) -> list[Tensor]:  # fmt: skip
+    outputs = [sigma.new_empty(sigma.shape), rgb.new_empty(rgb.shape)]
+    if to_delta:
+        outputs.append(delta.new_empty(delta.shape))
+    if background is not None:
+        outputs.append(background.new_empty(background.shape))
+    if distances is not None:
+        outputs.append(distances.new_empty(distances.shape))
+    return outputs
 
 
+# Both return what was asked for and nothing else, in the order of the arguments: a tensor of no elements
+# costs as much time to make as any other, and with few rays that is what counts.
 native.register(
     "segments(Tensor sigma, Tensor rgb, Tensor delta, int segments, bool weights,"
-    " Tensor? background=None, Tensor? distances=None) -> (Tensor, Tensor, Tensor, Tensor)",
+    " Tensor? background=None, Tensor? distances=None) -> Tensor[]",
     _segments,
     _segments_fake,
 )
 native.register(
     "segments_backward(Tensor sigma, Tensor rgb, Tensor delta, Tensor v_colors, Tensor v_opacity,"
-    " bool to_delta, Tensor? background=None, Tensor? distances=None, Tensor? v_depth=None)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " bool to_delta, Tensor? background=None, Tensor? distances=None, Tensor? v_depth=None) -> Tensor[]",
     _segments_backward,
     _segments_backward_fake,
 )
@@ -99,27 +101,33 @@ class _Segments(torch.autograd.Function):
     def forward(
         ctx: Any, sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
         background: Tensor | None, distances: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        output = torch.ops.nldf.segments(sigma, rgb, delta, segments, weights, background, distances)
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        output = torch.ops.nldf.segments.default(sigma, rgb, delta, segments, weights, background, distances)
         ctx.save_for_backward(sigma, rgb, delta, background, distances)
-        ctx.mark_non_differentiable(output[2])
-        return output
+        ctx.set_materialize_grads(False)
+        ctx.segments = segments
+        if weights:
+            ctx.mark_non_differentiable(output[2])
+        return tuple(output)
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, v_colors: Tensor, v_opacity: Tensor, _: Tensor, v_depth: Tensor
-    ) -> tuple[Any, ...]:
+    def backward(ctx: Any, v_colors: Tensor | None, v_opacity: Tensor | None, *more: Any) -> tuple[Any, ...]:
         sigma, rgb, delta, background, distances = ctx.saved_tensors
-        to_delta = ctx.needs_input_grad[2]
-        v_sigma, v_rgb, v_delta, v_background, v_distances = torch.ops.nldf.segments_backward(
-            sigma, rgb, delta, v_colors, v_opacity, to_delta,
-            background, distances, None if distances is None else v_depth,
-        )  # fmt: skip
+        _, _, to_delta, _, _, to_background, to_distances = ctx.needs_input_grad
+        rays, v_depth = len(sigma), None if distances is None else more[-1]
+        if v_colors is None:
+            v_colors = sigma.new_zeros(rays, ctx.segments, 3)
+        if v_opacity is None:
+            v_opacity = sigma.new_zeros(rays)
+        if distances is not None and v_depth is None:
+            v_depth = sigma.new_zeros(rays)
+        v_sigma, v_rgb, *others = torch.ops.nldf.segments_backward.default(
+            sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances, v_depth
+        )
         return (
-            v_sigma, v_rgb, v_delta if to_delta else None, None, None,
-            v_background if ctx.needs_input_grad[5] else None,
-            v_distances if ctx.needs_input_grad[6] else None,
+            v_sigma, v_rgb, others[0] if to_delta else None, None, None,
+            others[to_delta] if to_background else None, others[-1] if to_distances else None,
         )  # fmt: skip
 
 
@@ -197,19 +205,16 @@ def composite_segments(
             f"composite_segments: segments must divide the samples S={sigma.shape[1]}, got {segments}"
         )
     given = (background, distances)
-    tracked = any(x is not None and x.requires_grad for x in (sigma, rgb, delta, *given))
     if not native.use_native("composite_segments", backend):
         colors, opacity, weights, depth = segments_reference(sigma, rgb, delta, segments, *given)
         weights = weights.detach()
-    elif torch.is_grad_enabled() and tracked:
-        colors, opacity, weights, depth = _Segments.apply(sigma, rgb, delta, segments, return_weights, *given)
-    else:
-        colors, opacity, weights, depth = torch.ops.nldf.segments(
-            sigma, rgb, delta, segments, return_weights, *given
+        return (
+            colors,
+            opacity,
+            *((weights,) if return_weights else ()),
+            *(() if distances is None else (depth,)),
         )
-    return (
-        colors,
-        opacity,
-        *((weights,) if return_weights else ()),
-        *(() if distances is None else (depth,)),
-    )
+    tracked = any(x is not None and x.requires_grad for x in (sigma, rgb, delta, *given))
+    if torch.is_grad_enabled() and tracked:
+        return tuple(_Segments.apply(sigma, rgb, delta, segments, return_weights, *given))
+    return tuple(torch.ops.nldf.segments.default(sigma, rgb, delta, segments, return_weights, *given))

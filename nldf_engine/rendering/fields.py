@@ -86,16 +86,18 @@ class Conditions:
         audio: [T, 16, D] float32, one window of audio features a frame.
         eyes: [T] float32, eye openness (lid gap over eye width; 0 is closed).
         motion: [T, K] float32, motion codes of the mouth, or None where the audio is to tell them.
+        upper: [T, E] float32, codes of brows, lids and gaze, or None for a face at rest.
     """
 
     audio: Tensor
     eyes: Tensor
     motion: Tensor | None = None
+    upper: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        motion = None if self.motion is None else self.motion.to(device)
-        return Conditions(self.audio.to(device), self.eyes.to(device), motion)
+        motion, upper = (None if codes is None else codes.to(device) for codes in (self.motion, self.upper))
+        return Conditions(self.audio.to(device), self.eyes.to(device), motion, upper)
 
     def __len__(self) -> int:
         return int(self.audio.shape[0])

@@ -72,3 +72,9 @@ def ask_field(
         parts = [field(part, code[None]) for part in kept.chunks(chunk)]
         color = torch.cat([part.color[0] for part in parts])
         return order, color, torch.cat([part.opacity[0] for part in parts])
+
+
+def straight(layer: Layer) -> Tensor:
+    """[H, W, 4]: straight (not premultiplied) colour and alpha."""
+    alpha = layer.alpha.clamp(0, 1)[..., None]
+    return torch.cat([torch.where(alpha > 1 / 512, layer.color / alpha.clamp_min(1 / 512), 0.0), alpha], -1)

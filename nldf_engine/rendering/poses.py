@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,3 +109,15 @@ def load_torso(path: str | Path) -> Tensor | None:
         raise FileProblem(path, f"it holds no usable torso track ({error})", "prepare it again") from error
     motion[:, :, 2] /= width
     return motion
+
+
+def check_values(name: str, values: Any, shape: list[int]) -> Tensor:
+    """The values of the argument `name` as a float32 tensor of its own.
+
+    Raises:
+        ValueError: they have another shape, or are not finite.
+    """
+    given = torch.tensor(np.ascontiguousarray(values, np.float32))
+    if list(given.shape) != shape or not bool(torch.isfinite(given).all()):
+        raise ValueError(f"{name}: expected finite values {shape}, got {list(given.shape)}")
+    return given

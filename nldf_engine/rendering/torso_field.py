@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ class TorsoField(TorsoMotion):
         self.field = field
         self.config = config or TorsoFieldConfig()
         self.region = HeadRegion()
-        self.register_buffer("pose", torch.eye(4))
+        self.register_buffer("pose", torch.tensor(np.identity(4, np.float32)))
         self.register_buffer("view", torch.tensor([1.0, 1.0, 0.5, 0.5]))
 
     @property

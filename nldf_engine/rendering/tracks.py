@@ -1,9 +1,9 @@
-"""How a person moves while speaking: poses, eyes and torso, looped without a jump for clips of any length."""
+"""How a person moves while speaking: head, eyes, brows and torso, looped for clips of any length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,14 @@ class Track:
         torso: [T, 2, 3] motion of the torso, plate to frame, in units of the frame's width.
         views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where it is not seen
             with the avatar's camera.
+        upper: [T, E] codes of brows, lids and gaze, where the avatar's field is told them.
     """
 
     poses: Tensor
     eyes: Tensor
     torso: Tensor
     views: Tensor | None = None
+    upper: Tensor | None = None
 
 
 def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
@@ -59,10 +61,12 @@ class LoopedTrack:
         After its end it is blended into its beginning over a second, rotations on the rotation group. What
         frame t shows does not depend on a clip's length, so a stream shows the same as a whole clip.
         """
-        poses, eyes, torso = track.poses, track.eyes, track.torso
+        poses, eyes, torso, upper = track.poses, track.eyes, track.torso, track.upper
         length = len(poses)
         blend = min(LOOP_BLEND_FRAMES, length // 3)
+        later_upper = upper
         if blend < 1:
+            later_upper = None if upper is None else upper[:1].expand_as(upper)
             later, later_eyes, later_torso = (v[:1].expand_as(v) for v in (poses, eyes, torso))
         else:
             ramp = (torch.arange(blend) + 1) / (blend + 1)
@@ -77,15 +81,26 @@ class LoopedTrack:
             later[:blend, :3, 3] += share[:, None] * (2 * place[-1] - place[past] - place[:blend])
             later_eyes[:blend] += share * (eyes[past] - eyes[:blend])
             later_torso[:blend] += share[:, None, None] * (2 * torso[-1] - torso[past] - torso[:blend])
+            if upper is not None:
+                later_upper = upper.clone()
+                later_upper[:blend] += share[:, None] * (upper[past] - upper[:blend])
+        both = None if upper is None or later_upper is None else torch.cat([upper, later_upper])
         return cls(
-            Track(torch.cat([poses, later]), torch.cat([eyes, later_eyes]), torch.cat([torso, later_torso]))
+            Track(
+                torch.cat([poses, later]),
+                torch.cat([eyes, later_eyes]),
+                torch.cat([torso, later_torso]),
+                upper=both,
+            )
         )
 
     def at(self, index: Tensor) -> Track:
         """The frames numbered `index` [N] int64, from 0 to any number."""
         length = len(self.track.poses) // 2
         place = torch.where(index < length, index, length + index % length)
-        return Track(self.track.poses[place], self.track.eyes[place], self.track.torso[place])
+        track = self.track
+        upper = None if track.upper is None else track.upper[place]
+        return Track(track.poses[place], track.eyes[place], track.torso[place], upper=upper)
 
 
 def _central(poses: Tensor) -> int:
@@ -112,8 +127,9 @@ def open_track(
     """The motion of the frames numbered [N], for a clip of any length.
 
     Args:
-        spec: None or "track" (the avatar's own), "still" (its most central pose; the eyes go on as in the
-            track), the path of a pose file or dataset, or [T, 4, 4]. What is shorter than the clip is looped.
+        spec: None or "track" (the avatar's own), "still" (its most central pose; eyes and brows go on as
+            in the track), the path of a pose file or dataset, or [T, 4, 4]. What is shorter than the clip is
+            looped.
             A torso's motion counts from a frame of its own dataset, so another speaker's means nothing here:
             a dataset's is taken where its poses begin with the avatar's own.
         own: the avatar's own.
@@ -125,7 +141,7 @@ def open_track(
         FileProblem: the file can't be used.
         ValueError: given poses are no rigid motions.
     """
-    calm = Track(smooth_poses(own.poses, smooth), own.eyes, smooth_motion(own.torso, smooth))
+    calm = replace(own, poses=smooth_poses(own.poses, smooth), torso=smooth_motion(own.torso, smooth))
     looped = LoopedTrack.of(calm)
     torso: Tensor | None = None
     if spec is None or (isinstance(spec, str) and spec == "track"):
@@ -150,6 +166,6 @@ def open_track(
 
     def at(index: Tensor) -> Track:
         moved = given.at(index)
-        return Track(moved.poses, looped.at(index).eyes, moved.torso)
+        return replace(looped.at(index), poses=moved.poses, torso=moved.torso)
 
     return at

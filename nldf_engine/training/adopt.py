@@ -16,8 +16,8 @@ from nldf_engine.rendering.fields import Field
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torso_field import TorsoField
 from nldf_engine.training.parts import TorsoPart
-from nldf_engine.training.run import _default_motion, consent_for
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import consent_for, own_motion
 
 
 def adopt(
@@ -49,6 +49,6 @@ def adopt(
         "dataset": dataset.hash(), "source": dataset.info.source, "imported": dict(origin),
     }  # fmt: skip
     return Avatar(
-        portrait, scene.camera, frontend, dataset.background(size), *_default_motion(scene), provenance,
-        consent=consent_for(dataset, None),
+        portrait, scene.camera, frontend, dataset.background(size), provenance=provenance,
+        consent=consent_for(dataset, None), **own_motion(scene),
     )  # fmt: skip

@@ -25,8 +25,9 @@ class RunState:
         step: optimiser steps done.
         seconds: time spent training, over all sittings.
         best_psnr: the best validation figure so far, dB; None before the first.
-        history: one row a validation: step, seconds, psnr, and the losses' means since the last.
+        history: rows of step, seconds, the losses' means since the last row, and psnr of a validation.
         finished: whether the budget is used up.
+        closing: whether the validation cut is trained on by now.
     """
 
     settings: dict[str, Any]
@@ -35,6 +36,7 @@ class RunState:
     best_psnr: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
+    closing: bool = False
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,6 +36,11 @@ class FrameCorrections(nn.Module):
         """[F, 6] corrections of frames [F]: a 2 x 2 matrix row by row, and a shift."""
         return self.numbers[frames] - self.numbers[self.fit].mean(0)
 
+    @torch.no_grad()
+    def begin(self, frames: Tensor) -> None:
+        """Frames [F] that are trained on from now on begin without a correction."""
+        self.numbers[frames] = self.numbers[self.fit].mean(0)
+
     def move(self, rays: Rays, frames: Tensor) -> Rays:
         """The rays [F, P] of frames [F] through the places that the corrections move theirs to.
 

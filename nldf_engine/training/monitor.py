@@ -68,7 +68,6 @@ def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    steps = [row["step"] for row in history]
     for name in sorted(
         {key for row in history for key in row} - {"step", "seconds", "psnr", "learning_rate"}
     ):
@@ -77,7 +76,8 @@ def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None
             left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel="step", ylabel="mean loss", yscale="log", title=title)
     left.legend(fontsize=8)
-    right.plot(steps, [row["psnr"] for row in history], color="tab:green", marker=".")
+    told = [(row["step"], row["psnr"]) for row in history if "psnr" in row]  # none while a run is closing
+    right.plot(*zip(*told, strict=True), color="tab:green", marker=".")
     right.set(xlabel="step", ylabel="dB", title="validation PSNR, full frame")
     for axis in (left, right):
         axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Fits the motion codes to the tracked mouth, and teaches the speech network to tell them."""
+"""Fits the motion codes to the tracked face, and teaches the speech network to tell the mouth's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldf_engine.base.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.base.progress import Bar
 from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
+from nldf_engine.models.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.nn.speech import REACH
+from nldf_engine.training.voices import other_voices
 
-# Where lips and chin lie on the average, metres along the head's z axis, where no shape was fitted.
-MOUTH_DEPTH = -0.05
+# Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.
+FACE_DEPTH = -0.05
 SMALLEST_SCALE = 1e-6
+# Metres that the landmarks of a component move by, RMS: what moves less is the tracker's noise, and is not
+# blown up to a code of unit variance.
+SMALLEST_MOTION = 1e-4
+RIDGE = 1e-4
 STRETCH = 64
 STRETCHES = 6
 LEARNING_RATE = 2e-3
@@ -28,31 +34,72 @@ BAND_NOISE, ENTRY_NOISE = 0.15, 0.5
 # The change from frame to frame counts beside the position: it is what the eye follows.
 VELOCITY_WEIGHT = 2.0
 OPENING_WEIGHT = 0.25
+# Lips apart where they ought to meet are seen at once, and the mean of what a sound leaves open never meets:
+# where lips are closed (metres, with a soft edge), an error that parts them counts more.
+CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
+PARTING_WEIGHT = 4.0
 
 
 def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     """Fits the basis to the frames `fit` [N]; returns the codes [T, K] of all frames, 0 where unknown."""
+    placed = _placed(basis, dataset)
+    _fit_components(basis, placed[fit])
+    # The sign of a component is arbitrary: a code grows as the mouth opens.
+    unit = torch.eye(len(basis.scale))
+    sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
+    basis.components.mul_(sign[:, None, None])
+    return basis.encode(placed).nan_to_num(0)
+
+
+def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
+    """Fits the basis to the frames `fit` [N]; returns the codes [T, E] of all frames, 0 where unknown."""
+    placed = _placed(basis, dataset)
+    landmarks, poses, eyes = (
+        torch.from_numpy(values).float()
+        for values in (dataset.landmarks, dataset.poses, dataset.eye_openness)
+    )
+    fit = fit[placed[fit].flatten(1).isfinite().all(1) & eyes[fit].isfinite()]
+    basis.usual.zero_()
+    basis.usual.copy_(basis.explained(poses[fit], eyes[fit]).mean(0))
+    numbers = basis.explained(poses[fit], eyes[fit]).double()
+    scale = numbers.std(0).clamp_min(SMALLEST_SCALE)
+    moved = (placed[fit] - placed[fit].mean(0)).flatten(1).double()
+    # A ridge: a head that never turns tells nothing of what a turn does.
+    gram = (numbers / scale).t() @ (numbers / scale) + RIDGE * len(fit) * torch.eye(len(scale))
+    slopes = torch.linalg.solve(gram, (numbers / scale).t() @ moved) / scale[:, None]
+    basis.slopes.copy_(slopes.view_as(basis.slopes))
+    _fit_components(basis, placed[fit] - torch.einsum("tn,nli->tli", numbers.float(), basis.slopes))
+    # The sign of a component is arbitrary: a code grows as the brows rise, which is where y falls.
+    rise = -basis.components[:, : len(BROWS), 1].sum(1)
+    basis.components.mul_(torch.where(rise < 0, -1.0, 1.0)[:, None, None])
+    basis.scale.clamp_(min=SMALLEST_MOTION * math.sqrt(len(basis.landmarks)))
+    return basis.track(landmarks, poses, dataset.camera, eyes)
+
+
+def _placed(basis: LandmarkBasis, dataset: Dataset) -> Tensor:
+    """The dataset's landmarks [T, L, 2] in head space, after the basis' depths were set."""
     if "shape" in dataset.extra:
-        basis.depth.copy_(torch.from_numpy(np.asarray(dataset.extra["shape"], np.float32))[list(MOUTH), 2])
+        shape = torch.from_numpy(np.asarray(dataset.extra["shape"], np.float32))[:, 2]
+        # A face's shape may come without the irises; a lid's depth is theirs.
+        numbers = [n if n < len(shape) else RIGHT_EYE_OUTER for n in basis.landmarks]
+        basis.depth.copy_(shape[numbers])
     else:
-        basis.depth.fill_(MOUTH_DEPTH)
+        basis.depth.fill_(FACE_DEPTH)
     landmarks = torch.from_numpy(dataset.landmarks).float()
-    placed = basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
-    seen = placed[fit]
+    return basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
+
+
+def _fit_components(basis: LandmarkBasis, seen: Tensor) -> None:
+    """Mean, components and scale of landmarks [N, L, 2]; frames with unknown ones are left out."""
     seen = seen[seen.flatten(1).isfinite().all(1)]
     basis.mean.copy_(seen.mean(0))
     # In double precision, so that another machine's rounding does not turn the components.
     _, singular, components = torch.linalg.svd((seen - basis.mean).flatten(1).double(), full_matrices=False)
     kept = min(len(basis.scale), len(singular))
-    # The sign of a component is arbitrary: the first code grows as the mouth opens.
-    found = components[:kept].view(kept, len(MOUTH), 2).float()
+    found = components[:kept].view(kept, len(basis.landmarks), 2).float()
     basis.components.zero_()[:kept].copy_(found)
     basis.scale.fill_(SMALLEST_SCALE)
     basis.scale[:kept] = (singular[:kept] / math.sqrt(len(seen))).float().clamp_min(SMALLEST_SCALE)
-    unit = torch.eye(len(basis.scale))
-    sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
-    basis.components.mul_(sign[:, None, None])
-    return basis.encode(placed).nan_to_num(0)
 
 
 @dataclass(frozen=True)
@@ -63,11 +110,14 @@ class SpeechData:
         features: [T, W, D] audio windows.
         codes: [T, K] tracked.
         usable: [T] bool, frames that may be learned from.
+        bands: whether the D features are bands of a spectrum, as mel's: they are then varied as other voices
+            would vary them.
     """
 
     features: Tensor
     codes: Tensor
     usable: Tensor
+    bands: bool = False
 
     def starts(self, length: int) -> Tensor:
         """First frames of the stretches in which nine tenths of the frames are usable."""
@@ -77,7 +127,9 @@ class SpeechData:
 
 
 class _Loss:
-    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes."""
+    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes; lips
+    that part where they are closed count once more.
+    """
 
     def __init__(self, basis: MotionBasis, data: SpeechData) -> None:
         self.weight = (basis.scale / basis.scale.max()).square()
@@ -85,12 +137,15 @@ class _Loss:
         opening = basis.opening(unit) - basis.opening(0 * unit)
         spread = (data.codes[data.usable] @ opening).std().clamp_min(SMALLEST_SCALE)
         self.opening = opening / spread
+        self.closed = torch.sigmoid((CLOSED - basis.opening(data.codes)) / CLOSED_EDGE)
 
-    def __call__(self, error: Tensor, usable: Tensor) -> Tensor:
-        """Of errors [N, T, K] where `usable` [N, T]."""
+    def __call__(self, error: Tensor, frames: Tensor, usable: Tensor) -> Tensor:
+        """Of errors [N, T, K] of the `frames` [N, T], where they are `usable` [N, T]."""
         both = usable[:, 1:] & usable[:, :-1]
         position = self._mean(error, usable)
-        return position + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
+        parted = (error @ self.opening).clamp_min(0).square() * self.closed[frames] * usable
+        parting = PARTING_WEIGHT * parted.sum() / usable.sum().clamp_min(1)
+        return position + parting + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
 
     def _mean(self, error: Tensor, usable: Tensor) -> Tensor:
         squares = (error.square() * self.weight).sum(-1) + OPENING_WEIGHT * (error @ self.opening).square()
@@ -116,10 +171,11 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
                 group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             first = starts[torch.randint(len(starts), (STRETCHES,))][:, None]
             windows = padded[first + near]
+            windows = other_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
             noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
             error = net(windows + spread * noise) - data.codes[first + here]
-            loss = loss_of(error, data.usable[first + here])
+            loss = loss_of(error, first + here, data.usable[first + here])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -43,6 +43,10 @@ class Objective(Protocol):
         """What is trained beside the portrait."""
         ...
 
+    def begin(self, frames: Tensor) -> None:
+        """Frames [F] are trained on from now on as well."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Tensors beyond the network's that a resumed run needs."""
         ...
@@ -62,7 +66,7 @@ class _Sampler:
 
     def __init__(self, part: Part, recipe: Recipe) -> None:
         self.part, self.scene, self.recipe = part, part.scene, recipe
-        self._blinks = part.scene.blinks()
+        self._blinks = part.scene.drawn, part.scene.blinks()
 
     def draw(self, first: Tensor | None = None) -> tuple[Batch, Tensor]:
         """A batch of `recipe.frames` frames and their codes [F, C].
@@ -70,15 +74,18 @@ class _Sampler:
         `first` is a set of which half of the frames are taken.
         """
         recipe = self.recipe
-        fit = self.scene.fit
-        frames = fit[torch.randint(len(fit), (recipe.frames,))]
+        drawn = self.scene.drawn
+        frames = drawn[torch.randint(len(drawn), (recipe.frames,))]
         if first is not None and len(first):
             # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
             half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
             frames[:half] = first[torch.randint(len(first), (half,))]
-        if recipe.blink_share and len(self._blinks):
+        if self._blinks[0] is not drawn:
+            self._blinks = drawn, self.scene.blinks()
+        blinks = self._blinks[1]
+        if recipe.blink_share and len(blinks):
             often = torch.rand(recipe.frames) < recipe.blink_share
-            frames[often] = self._blinks[torch.randint(len(self._blinks), (int(often.sum()),))]
+            frames[often] = blinks[torch.randint(len(blinks), (int(often.sum()),))]
         shares = Shares(
             recipe.face_share, recipe.mouth_share, recipe.eyes_share, recipe.person_share, recipe.frame_share
         )
@@ -101,17 +108,17 @@ class _Sampler:
         conditions, scale = self.scene.conditions, self.recipe.audio_noise
         if conditions.motion is not None:
             noise = self.recipe.motion_noise * torch.randn_like(conditions.motion)
-            return Conditions(conditions.audio, conditions.eyes, conditions.motion + noise)
+            return replace(conditions, motion=conditions.motion + noise)
         if not scale:
             return conditions
         audio = conditions.audio
         if audio.device.type != "cpu":
             # One kernel draws the whole clip; to learn how many windows differ would wait for the device.
-            return Conditions(audio + scale * torch.randn_like(audio), conditions.eyes)
+            return replace(conditions, audio=audio + scale * torch.randn_like(audio))
         read = neighbour_index(frames.reshape(-1), neighbours, len(audio)).unique()
         read = read[read < len(audio)]
         noise = scale * torch.randn(len(read), *audio.shape[1:])
-        return Conditions(audio.index_add(0, read, noise), conditions.eyes)
+        return replace(conditions, audio=audio.index_add(0, read, noise))
 
 
 class RadianceObjective:
@@ -140,6 +147,9 @@ class RadianceObjective:
     def parameters(self) -> list[Tensor]:
         """Nothing beyond the network."""
         return []
+
+    def begin(self, frames: Tensor) -> None:
+        """Nothing is kept of single frames."""
 
     def state(self) -> dict[str, Tensor]:
         """Nothing beyond the network."""
@@ -236,6 +246,11 @@ class LightFieldObjective:
     def parameters(self) -> list[Tensor]:
         """The frames' corrections."""
         return [] if self.look.corrections is None else list(self.look.corrections.parameters())
+
+    def begin(self, frames: Tensor) -> None:
+        """Their corrections begin at none."""
+        if self.look.corrections is not None:
+            self.look.corrections.begin(frames)
 
     def state(self) -> dict[str, Tensor]:
         """The active pool and the frames' corrections."""

@@ -18,13 +18,21 @@ from nldf_engine.rendering.fields import Bounds
 MOST = {
     "size": 2048, "steps": 10**9, "rays": 1 << 20, "frames": 1024, "distilled_frames": 10**6,
     "pool_capacity": 1 << 24, "pool_batch": 1 << 20,
-    "motion_codes": 64, "speech_steps": 10**6, "torso_steps": 10**9,
+    "motion_codes": 64, "upper_codes": 32, "speech_steps": 10**6, "torso_steps": 10**9,
 }  # fmt: skip
 
 
 TORSOS = ("plate", "layer", "field", "taught")
 # Noise, shares and weights that mean something for a head alone.
-OF_A_HEAD = ("mouth_share", "eyes_share", "person_share", "frame_share", "correction", "ray_jitter")
+OF_A_HEAD = (
+    "closing_share",
+    "mouth_share",
+    "eyes_share",
+    "person_share",
+    "frame_share",
+    "correction",
+    "ray_jitter",
+)
 # Half of the rays on neck and torso, half about them: the outline is what takes longest to learn.
 TORSO_SHARE = 0.5
 
@@ -39,6 +47,9 @@ class Recipe:
         steps: optimiser steps of a full run.
         rays: rays a step, over `frames` frames (4096 of one frame in the papers).
         frames: frames a step.
+        closing_share: share of the head's budget, its end, in which the validation cut is trained on as well:
+            nothing is left to choose then, and the last weights are kept. 0 keeps the best on the validation
+            cut.
         face_share: share of the rays inside the head (nldf 3.5: 0.9).
         mouth_share: share of the rays in a box about the lips, out of `face_share`.
         eyes_share: share of the rays in boxes about the eyes, out of `face_share`.
@@ -67,6 +78,8 @@ class Recipe:
         motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
             network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
             the papers do.
+        upper_codes: E, numbers a frame that stand for brows, lids and gaze as they were tracked; no audio
+            tells them, so an avatar plays those of its own video unless it is given others. 0 for none.
         motion_noise: standard deviation of the noise on the motion codes while training.
         speech_steps: optimiser steps of the network that tells the motion codes from the audio.
         audio_noise: standard deviation of the noise on the audio windows while training.
@@ -85,6 +98,7 @@ class Recipe:
     steps: int
     rays: int = 4096
     frames: int = 1
+    closing_share: float = 0.0
     face_share: float = 0.9
     mouth_share: float = 0.0
     eyes_share: float = 0.0
@@ -104,6 +118,7 @@ class Recipe:
     torso_follows: bool = False
     correction: float = 0.0
     motion_codes: int = 0
+    upper_codes: int = 0
     motion_noise: float = 0.1
     speech_steps: int = 600
     audio_noise: float = 0.0
@@ -118,7 +133,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():
-            fewest = 0 if name == "motion_codes" else 1
+            fewest = 0 if name.endswith("_codes") else 1
             if not fewest <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected {fewest} to {most}, got {getattr(self, name)}")
         if self.torso not in TORSOS:
@@ -138,6 +153,8 @@ class Recipe:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not 0 <= self.blink_share <= 1:
             raise ValueError(f"blink_share: expected 0 to 1, got {self.blink_share}")
+        if not 0 <= self.closing_share < 1:
+            raise ValueError(f"closing_share: expected 0 or more, and less than 1, got {self.closing_share}")
         shares = [getattr(self, f"{name}_share") for name in ("mouth", "eyes", "face", "person", "frame")]
         mouth, eyes, face, person, frame = shares
         if min(shares) < 0 or mouth + eyes > face or face + person + frame > 1 + 1e-6:
@@ -259,11 +276,11 @@ def nldf_fast() -> Preset:
     """The grid-encoded light field with a learned torso: minutes on a CPU."""
     return Preset(
         Recipe(
-            "nldf-fast", size=256, steps=8000, rays=8192, frames=8, face_share=0.42, mouth_share=0.3,
-            eyes_share=0.12, person_share=0.46, frame_share=0.12, blink_share=0.06, learning_rate=2e-3,
-            final_learning_rate=6e-5, charbonnier=0.03, opacity_weight=0.02, outside_weight=2.0,
-            inside_weight=8.0, torso="layer", correction=3e-5, motion_codes=8, ray_jitter=5e-4,
-            active_pool=False,
+            "nldf-fast", size=256, steps=8000, rays=8192, frames=8, closing_share=0.5,
+            face_share=0.42, mouth_share=0.3, eyes_share=0.12, person_share=0.46, frame_share=0.12,
+            blink_share=0.06, learning_rate=2e-3, final_learning_rate=6e-5, charbonnier=0.03,
+            opacity_weight=0.02, outside_weight=2.0, inside_weight=8.0, torso="layer", correction=3e-5,
+            motion_codes=8, upper_codes=4, ray_jitter=5e-4, active_pool=False,
         ),
         lambda bounds, conditions: GridLightField(GridLightFieldConfig(bounds, conditions)),
     )  # fmt: skip

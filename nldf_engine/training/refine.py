@@ -29,12 +29,12 @@ from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.motion import MOUTH, MotionBasis
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training.align import Compared, HeadSurface, align_head, align_torso
-from nldf_engine.training.motion import MOUTH_DEPTH, fit_basis
+from nldf_engine.training.motion import FACE_DEPTH, fit_basis
 from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import nldf_fast
-from nldf_engine.training.run import _calibrate, _torso
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import calibrate, make_plate_or_layer
 from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
@@ -113,7 +113,7 @@ class _Refinement:
     def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
         self.config, self.recipe = config, replace(
             nldf_fast().recipe, rays=config.rays, correction=0.0, ray_jitter=RAY_JITTER,
-            motion_noise=MOTION_NOISE,
+            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0,
         )  # fmt: skip
         size = min(config.size, dataset.info.size[0])
         frontend = FrontendConfig(
@@ -127,10 +127,10 @@ class _Refinement:
         window, features = self.scene.conditions.audio.shape[1:]
         conditions = ConditionConfig(int(features), int(window), motion=self.recipe.motion_codes)
         field: Any = nldf_fast().model(self.scene.bounds, conditions)
-        self.portrait = Portrait(field, self.scene.region, _torso(self.scene))
+        self.portrait = Portrait(field, self.scene.region, make_plate_or_layer(self.scene))
         fit_basis(field.encoder.motion.basis, dataset, self.scene.fit)
         self.scene.set_motion(_shape_codes(field.encoder.motion.basis, dataset, self.scene.fit))
-        _calibrate(field, self.scene)
+        calibrate(field, self.scene)
         self.objective = make_objective(HeadPart(self.portrait, self.scene), self.portrait, self.recipe, None)
         groups = parameter_groups(self.portrait, self.objective, self.recipe)
         self.optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
@@ -227,7 +227,7 @@ def _shape_of(dataset: Dataset) -> np.ndarray:
     if shape is not None and np.isfinite(shape).all():
         return np.asarray(shape, np.float64)
     corners = FACE_WIDTH / 2 * np.array([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
-    return np.concatenate([corners, np.full((4, 1), MOUTH_DEPTH)], 1)
+    return np.concatenate([corners, np.full((4, 1), FACE_DEPTH)], 1)
 
 
 def enough_to_refine(dataset: str | Path) -> bool:

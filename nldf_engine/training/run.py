@@ -24,20 +24,23 @@ from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import choose_device
 from nldf_engine.models.conditions import ConditionConfig
 from nldf_engine.models.fast import GridLightField
-from nldf_engine.models.motion import MotionEncoder
 from nldf_engine.provenance import Consent
-from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.torso import TorsoMotion
-from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.distill import segment_targets
-from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import MOST, Preset, Recipe, find_preset
 from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import (
+    calibrate,
+    consent_for,
+    learn_motion,
+    learn_motion_again,
+    make_plate_or_layer,
+    own_motion,
+)
 from nldf_engine.training.torso_phase import TorsoRun, make_torso, train_torso, wants_field
 from nldf_engine.training.trainer import Budget, Trainer
 
@@ -87,8 +90,8 @@ class TrainResult:
     Args:
         avatar: the folder.
         steps, seconds: spent training head and torso (validation and preparation left out).
-        validation_psnr: the kept weights' figure on the validation cut, dB, full frame.
-        history: one row a validation of the head.
+        validation_psnr: the best figure on the validation cut, dB, full frame, while it was not trained on.
+        history: of the head, see `RunState`.
         torso_history: the same of the torso's field; empty where there is none.
     """
 
@@ -174,10 +177,13 @@ def train(
 
     The run's own folder is `AVATAR.training`: checkpoint, TensorBoard events, curves, teacher's targets.
     No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
-    on the last tenth of the training part, which no step trains on. With `config.resume` the budget may be
-    larger than the checkpoint's: the learning rate then goes on where the longer run's schedule has it at
-    that step, which is higher than it was, and ends where every run's ends. Programs that train in a loop of
-    their own may want `base.memory.keep_freed_memory`, as the command line calls it.
+    on the last tenth of the training part, its validation cut, which no step trains on; or, with
+    `closing_share`, the last ones of a run that ends on all of the training part. When nothing is left to
+    choose, the network that tells the mouth's motion from speech is trained once more, on all of it as well.
+    With `config.resume` the budget may be larger than the checkpoint's: the learning rate then goes on where
+    the longer run's schedule has it at that step, which is higher than it was, and ends where every run's
+    ends. Programs that train in a loop of their own may want `base.memory.keep_freed_memory`, as the command
+    line calls it.
 
     Raises:
         FileProblem: the dataset, teacher or output folder can't be used.
@@ -211,14 +217,13 @@ def train(
     begun = find_run(folder, settings, config.resume)
     model = _model(found, recipe, scene, teacher, given)
     # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-    portrait = Portrait(model, copy.deepcopy(scene.region), _torso(scene)).to(device)
+    portrait = Portrait(model, copy.deepcopy(scene.region), make_plate_or_layer(scene)).to(device)
     # Made here whatever the phase, so that a run that is gone on with draws the same weights.
     torso = make_torso(found, recipe, portrait, scene, teacher) if "torso" in phases else None
     open_run(folder, begun)
-    if model.config.conditions.motion:
-        _learn_motion(model.encoder.motion, scene, recipe, source, "head" in begun)
+    learn_motion(model.encoder, scene, recipe, source, "head" in begun)
     if isinstance(model, GridLightField):
-        _calibrate(model, scene)
+        calibrate(model, scene)
     targets = folder / "targets" / targets_key(settings)
     shares = _shares(recipe, config.minutes, phases)
     state = RunState(settings)
@@ -243,11 +248,13 @@ def train(
             config.seed + 2, "torso" in begun, teacher, f"train {preset}'s torso",
         )  # fmt: skip
         portrait, after = train_torso(torso, portrait, scene, recipe, run)
+    torch.manual_seed(config.seed + 3)
+    learn_motion_again(model.encoder, scene, recipe, source)
 
     result = Avatar(
         portrait, scene.camera, frontend, data.background(recipe.size),
-        *_default_motion(scene), _provenance(data, settings, state, after), _default_torso(scene),
-        consent_for(data, config.consent or (source.consent if source else None)),
+        provenance=_provenance(data, settings, state, after), **own_motion(scene),
+        consent=consent_for(data, config.consent or (source.consent if source else None)),
     )  # fmt: skip
     result.save(avatar)
     last, later = after or state, [] if after is None else after.history
@@ -285,7 +292,7 @@ def _model(
     bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
     return preset.model(
         bounds,
-        ConditionConfig(audio_dim=int(features), audio_window=int(window), motion=recipe.motion_codes),
+        ConditionConfig(int(features), int(window), motion=recipe.motion_codes, upper=recipe.upper_codes),
     )
 
 
@@ -295,73 +302,3 @@ def _shares(recipe: Recipe, minutes: float | None, phases: list[str]) -> tuple[f
         return minutes, minutes
     head = recipe.steps / (recipe.steps + recipe.torso_steps)
     return minutes * head, minutes * (1 - head)
-
-
-def consent_for(dataset: Dataset, given: Consent | None) -> Consent:
-    """What was given; "no-person" where the speaker is synthetic; else "unrecorded", with a word about it."""
-    if given is not None and given.kind != "unrecorded":
-        return given
-    if dataset.info.source.get("kind") == "synthetic":
-        return Consent("no-person")
-    sys.stderr.write(
-        'the avatar records no consent of the person it shows; --consent "NAME, YYYY-MM-DD, STATEMENT" does\n'
-    )
-    return Consent()
-
-
-def _learn_motion(
-    encoder: MotionEncoder, scene: TrainingScene, recipe: Recipe, teacher: Avatar | None, resuming: bool
-) -> None:
-    """Motion codes for the scene, and the network that tells them from speech.
-
-    A student takes the network of a teacher that has the same one: both then mean the same by a code.
-    A run that goes on finds it in its checkpoint.
-    """
-    codes = fit_basis(encoder.basis, scene.dataset, scene.fit).to(scene.device)
-    known = getattr(getattr(teacher.portrait.field, "encoder", None), "motion", None) if teacher else None
-    same = known is not None and _shapes(known) == _shapes(encoder)
-    if same:
-        encoder.load_state_dict(known.state_dict())  # type: ignore[union-attr]
-    elif not resuming:
-        usable = torch.zeros(len(codes), dtype=torch.bool)
-        usable[scene.fit] = True
-        data = SpeechData(scene.conditions.audio, codes, usable.to(scene.device))
-        train_speech(encoder, data, recipe.speech_steps)
-        follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
-        sys.stderr.write(f"speech tells the mouth's opening with a correlation of {follows:.2f}\n")
-    scene.set_motion(codes)
-
-
-def _torso(scene: TrainingScene) -> TorsoMotion:
-    """The scene's plate, or a layer to be learned that moves as the plate does."""
-    if not scene.learned_torso:
-        return copy.deepcopy(scene.torso)
-    layer = TorsoLayer()
-    layer.calibrate(scene.torso, scene.poses[scene.fit], scene.motions[scene.fit])
-    return layer
-
-
-def _calibrate(model: GridLightField, scene: TrainingScene) -> None:
-    """Fits the model's input scales to the frames that are trained on, and its box to the head's region."""
-    fit = scene.fit
-    on = scene.fit.to(scene.device)
-    conditions = Conditions(scene.conditions.audio[on], scene.conditions.eyes[on])
-    model.calibrate(scene.poses[fit].to(scene.device), conditions, scene.region.points().to(scene.device))
-
-
-def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors of a module by name: equal where one's weights fit the other."""
-    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
-
-
-def _default_motion(scene: TrainingScene) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses and eyes of the training part: what the avatar does when nothing else is asked for."""
-    first = scene.dataset.info.splits["train"][0]
-    last = int(scene.validation.max()) + 1
-    return scene.poses[first:last].contiguous(), scene.conditions.eyes[first:last].cpu().contiguous()
-
-
-def _default_torso(scene: TrainingScene) -> torch.Tensor | None:
-    """The torso's motion that goes with `_default_motion`, where it was tracked."""
-    first, last = scene.dataset.info.splits["train"][0], int(scene.validation.max()) + 1
-    return scene.motions[first:last].contiguous() if scene.torso_tracked else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,7 @@ class TrainingScene:
                 Path(dataset.path), f"it has {len(self.fit)} usable training and {len(self.validation)} "
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
+        self.drawn = self.fit
         self.frames = torch.from_numpy(dataset.frames(size))
         self.labels = torch.from_numpy(dataset.labels(size))
         self.poses = torch.from_numpy(dataset.poses).float()
@@ -128,10 +129,14 @@ class TrainingScene:
         self.mark(self.region, lambda number: head_and_neck(self.labels[number]), self.rays)
         self._sampler = self.sampler(self._in_region)
 
+    def close(self, closing: bool = True) -> None:
+        """Which frames steps are drawn from (`drawn`): with the validation cut when a run is closing."""
+        self.drawn = torch.cat([self.fit, self.validation]).unique() if closing else self.fit
+
     @property
     def heard(self) -> Conditions:
         """The conditions as an avatar has them when it is driven: the mouth told by the audio alone."""
-        return Conditions(self.conditions.audio, self.conditions.eyes)
+        return replace(self.conditions, motion=None)
 
     def deep(self, frames: Tensor, pixels: Tensor) -> Tensor:
         """[F, P] float: 1 where a frame shows no background within `RIM` of pixel numbers [F, P], else 0."""
@@ -145,14 +150,19 @@ class TrainingScene:
         return deep.view(pixels.shape).float().to(self.device)
 
     def blinks(self) -> Tensor:
-        """[N] numbers of the frames to train on in which lids are on their way down or up."""
-        eyes = self.conditions.eyes[self.fit.to(self.device)].cpu()
+        """[N] numbers of the frames that are drawn from in which lids are on their way down or up."""
+        eyes = self.conditions.eyes[self.drawn.to(self.device)].cpu()
         usual, shut = eyes.median(), eyes.min()
-        return self.fit[eyes < usual - LIDS_DOWN * (usual - shut)] if shut < SHUT * usual else self.fit[:0]
+        down = eyes < usual - LIDS_DOWN * (usual - shut)
+        return self.drawn[down] if shut < SHUT * usual else self.drawn[:0]
 
     def set_motion(self, codes: Tensor) -> None:
         """Puts tracked motion codes [T, K] into the conditions."""
-        self.conditions = Conditions(self.conditions.audio, self.conditions.eyes, codes.to(self.device))
+        self.conditions = replace(self.conditions, motion=codes.to(self.device))
+
+    def set_upper(self, codes: Tensor) -> None:
+        """Puts tracked codes of the upper face [T, E] into the conditions."""
+        self.conditions = replace(self.conditions, upper=codes.to(self.device))
 
     def mark(
         self, region: HeadRegion, where: Callable[[int], Tensor], rays: Callable[[Tensor, Tensor], Rays]

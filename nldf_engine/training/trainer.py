@@ -76,9 +76,23 @@ class Trainer:
         """The run's state."""
         return self.folder / "checkpoint.safetensors"
 
+    @property
+    def before_closing(self) -> Path:
+        """The state of a closing run when it last knew frames that it was not trained on."""
+        return self.folder / "before_closing.safetensors"
+
     def resume(self) -> None:
-        """Goes back to where the checkpoint was written."""
-        self.state, extra = restore_run(self.checkpoint, self.network, self.optimizer)
+        """Goes back to where the checkpoint was written.
+
+        A larger budget closes later: a run that was closing then goes on from before.
+        """
+        self._restore(self.checkpoint)
+        if self.state.closing and not self._is_closing():
+            self._restore(self.before_closing)
+        self.scene.close(self.state.closing)
+
+    def _restore(self, path: Path) -> None:
+        self.state, extra = restore_run(path, self.network, self.optimizer)
         best = {name[5:]: value for name, value in extra.items() if name.startswith("best.")}
         self.best = best or self.best
         running = {name[8:]: value for name, value in extra.items() if name.startswith("running.")}
@@ -89,13 +103,25 @@ class Trainer:
         if objective:
             self.objective.restore(objective)
 
-    def save(self) -> None:
-        """Writes the checkpoint."""
+    def save(self, path: Path | None = None) -> None:
+        """Writes the run's state, to `path` or the checkpoint."""
         extra = {f"best.{name}": value for name, value in self.best.items()}
         extra |= {f"pool.{name}": value for name, value in self.objective.state().items()}
         extra |= {f"running.{name}": value for name, value in self._sums.items()}
         extra["running.count"] = torch.tensor(self._counted)
-        save_run(self.checkpoint, self.state, self.network, self.optimizer, extra)
+        save_run(path or self.checkpoint, self.state, self.network, self.optimizer, extra)
+
+    def _is_closing(self) -> bool:
+        return self.budget.share(self.state) >= 1 - self.recipe.closing_share > 0
+
+    def _close(self, monitor: Monitor) -> None:
+        """From here on the validation cut is trained on as well, and says nothing any more."""
+        self._validate_and_log(monitor)
+        self.save(self.before_closing)
+        self.state.closing = True
+        self.scene.close()
+        self.objective.begin(self.scene.validation)
+        self.save()
 
     def learning_rate(self) -> float:
         """Exponential decay from first to last over the budget."""
@@ -151,16 +177,19 @@ class Trainer:
 
     def _validate_and_log(self, monitor: Monitor) -> None:
         psnr, real, rendered = self.validate()
-        row = {name: float(total / max(1, self._counted)) for name, total in self._sums.items()}
-        self._sums, self._counted = {}, 0
-        row |= {"psnr": psnr, "seconds": self.state.seconds, "step": self.state.step,
-                "learning_rate": self.learning_rate()}  # fmt: skip
-        self.state.history.append(row)
-        monitor.scalars(self.state.step, row)
+        self._log(monitor, {"psnr": psnr})
         monitor.picture(self.state.step, real, rendered)
         if self.state.best_psnr is None or psnr > self.state.best_psnr:
             self.state.best_psnr = psnr
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def _log(self, monitor: Monitor, row: dict[str, float]) -> None:
+        """Adds to `row` the losses since the last one, and where the run is, and keeps it."""
+        row |= {name: float(total / max(1, self._counted)) for name, total in self._sums.items()}
+        self._sums, self._counted = {}, 0
+        row |= {"seconds": self.state.seconds, "step": self.state.step, "learning_rate": self.learning_rate()}
+        self.state.history.append(row)
+        monitor.scalars(self.state.step, row)
 
     def run(self, label: str) -> None:
         """Trains until the budget is used up.
@@ -182,7 +211,8 @@ class Trainer:
             monitor.close()
             draw_curves(self.folder / "curves.png", self.state.history, label)
         signals.obey()
-        self.network.load_state_dict(self.best)
+        if not self.state.closing:
+            self.network.load_state_dict(self.best)
 
     def _total(self) -> int | None:
         return None if self.budget.minutes else self.budget.steps
@@ -192,6 +222,8 @@ class Trainer:
         saved = time.monotonic()
         error = 0.0
         while (share := self.budget.share(self.state)) < 1 and not signals.asked:
+            if self._is_closing() and not self.state.closing:
+                self._close(monitor)
             began = time.monotonic()
             pixel = self.step()
             error = 0.98 * error + 0.02 * pixel if error else pixel
@@ -203,7 +235,10 @@ class Trainer:
             share = self.budget.share(self.state)
             if int(share * VALIDATIONS) > done or share >= 1:
                 done = int(share * VALIDATIONS)
-                self._validate_and_log(monitor)
+                if self.state.closing:
+                    self._log(monitor, {})
+                else:
+                    self._validate_and_log(monitor)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()

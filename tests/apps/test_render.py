@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 
 from avatars import tiny_avatar
 from nldf_engine.apps import cli
+from nldf_engine.apps.bundled import bundled_avatar
 from nldf_engine.base.video import VideoWriter, probe, read_frames
 from nldf_engine.data.format import write_wav
 
@@ -52,6 +55,22 @@ def test_it_writes_a_video_with_sound_and_the_figures(
     assert written["frames"] == FRAMES and written["path"] == str(out)
     assert written["frames_per_second"] == pytest.approx(FRAMES / written["seconds"])
     assert capsys.readouterr().out.startswith(f"{out}: {FRAMES} frames in ")
+
+
+def test_a_cold_start_compiles_nothing(tmp_path: Path) -> None:
+    """A fresh `nldf render` of nldf-fast needs neither numba nor SciPy, nor PyTorch's compiler."""
+    write_wav(tmp_path / "speech.wav", np.zeros(1600))
+    program = (
+        "import sys\n"
+        "from nldf_engine.apps import cli\n"
+        f"folder = {str(tmp_path)!r}\n"
+        f"flags = ['render', {str(bundled_avatar())!r}, folder + '/speech.wav', '-o', folder + '/out.mp4']\n"
+        "code = cli.main([*flags, '--size', '32', '--no-provenance'])\n"
+        "slow = {'numba', 'librosa', 'scipy', 'torch._dynamo', 'torch._inductor', 'sympy'}\n"
+        "print(code, sorted(slow & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_the_demo_tells_what_it_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

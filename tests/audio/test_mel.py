@@ -51,6 +51,21 @@ def test_rows_are_those_of_a_slow_twin(speech):
     np.testing.assert_allclose(made, slow_rows(speech), atol=1e-4)
 
 
+def test_band_powers_are_librosas(speech):
+    """Filters and spectra agree with librosa's to float32's rounding, which are made in another way."""
+    import librosa
+
+    window = np.square(librosa.filters.get_window("hann", 512)).sum()
+    filters = librosa.filters.mel(sr=16000, n_fft=512, n_mels=BANDS, fmin=80, fmax=7600, norm=None)
+    filters = filters * (2 / (512 * window))
+    np.testing.assert_allclose(mel_module._filters(), filters, atol=1e-6 * filters.max(), rtol=0)
+    emphasised = np.pad(speech, (97, 513)) - np.float32(0.97) * np.pad(speech, (98, 512))
+    spectra = librosa.stft(emphasised[1:], n_fft=512, hop_length=320, center=False)
+    made = band_powers(speech)
+    wanted = (filters @ np.square(np.abs(spectra))).T[: len(made)]
+    np.testing.assert_allclose(made, wanted, rtol=2e-6, atol=2e-6 * wanted.max(0).min())
+
+
 @pytest.mark.parametrize("count", [0, 1, 159, 161, 320, 479, 481, 5000])
 def test_short_sounds_have_rows_as_well(count):
     """Sounds of 0, 1 and odd numbers of samples give the twin's rows, at least one."""

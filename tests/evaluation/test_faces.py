@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.face_mesh import RIGID
 from nldf_engine.evaluation.action_units import (
     LOWER_UNITS,
     UNITS,
@@ -15,7 +16,7 @@ from nldf_engine.evaluation.action_units import (
     openface_errors,
     read_openface,
 )
-from nldf_engine.evaluation.alignment import RIGID, align, aligned_mouth_distance, face_distance
+from nldf_engine.evaluation.alignment import align, aligned_mouth_distance, face_distance
 from nldf_engine.evaluation.lips import LIPS, lip_scores, lip_velocity
 from nldf_engine.evaluation.lipsync import lagged_correlations, lip_sync
 

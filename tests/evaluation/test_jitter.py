@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from nldf_engine.base.face_mesh import RIGID
 from nldf_engine.evaluation.jitter import (
-    RIGID,
     Flicker,
     head_jitter,
     jitter_scores,

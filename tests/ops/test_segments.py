@@ -251,6 +251,22 @@ def test_gradients_that_nobody_asked_for_are_not_made():
     assert rgb.grad is not None and sigma.grad is None and delta.grad is None
 
 
+@pytest.mark.parametrize("which", ["colors", "opacity", "depth"])
+def test_any_result_alone_has_its_gradients(which):
+    """A loss of one result gives all inputs the twin's gradients: those of the others count as zero."""
+    inputs = [x.requires_grad_() for x in (*case(6, 8, torch.float64), *extras(6, 8, torch.float64))]
+    gradients = []
+    for backend in ("native", "reference"):
+        colors, opacity, weights, depth = ops.composite_segments(
+            *inputs[:3], background=inputs[3], distances=inputs[4], return_weights=True, backend=backend
+        )
+        one = {"colors": colors, "opacity": opacity, "depth": depth}[which]
+        assert weights.shape == (6, 8)
+        gradients.append(torch.autograd.grad(one.square().sum(), inputs, materialize_grads=True))
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_reference_backend_is_the_twin():
     """backend="reference" runs the twin itself."""
     inputs = case(6, 8)

@@ -14,6 +14,7 @@ from nldf_engine.rendering.fields import Rays
 from nldf_engine.rendering.region import plane_points
 from nldf_engine.rendering.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
+from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene
@@ -28,10 +29,10 @@ def trained(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_it_learns_and_its_avatar_renders(trained: tuple[Path, list[dict]]) -> None:
-    """Validation gains over a decibel in a few steps; the avatar loads, with a learned torso, and renders."""
+    """Validation gains half a decibel in a few steps; the avatar loads, with a learned torso, and renders."""
     path, history = trained
-    assert max(row["psnr"] for row in history) > history[0]["psnr"] + 1
-    assert history[-1]["pixel"] < 0.5 * history[0]["pixel"]
+    assert max(row["psnr"] for row in history if "psnr" in row) > history[0]["psnr"] + 0.5
+    assert history[-1]["pixel"] < 0.6 * history[0]["pixel"]
     avatar = Avatar.load(path)
     assert avatar.system == "nldf-fast" and isinstance(avatar.portrait.torso, TorsoLayer)
     clip = Engine(avatar, torch.device("cpu")).render(np.zeros((3, 16, 29), np.float32))
@@ -49,20 +50,20 @@ def test_no_frames_correction_is_kept(trained: tuple[Path, list[dict]]) -> None:
     assert fresh.correction > 0
 
 
+@pytest.mark.parametrize("lost", [20, 50])
 def test_a_stopped_run_resumes_to_the_same_curve(
     synthetic_dataset: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     trained: tuple[Path, list[dict]],
+    lost: int,
 ) -> None:
     """Corrections, optimiser state and the grids' groups come back: the history is the undisturbed one."""
-    from nldf_engine.training import trainer as trainer_module
-
     original = trainer_module.Trainer.step
     monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0.0)
 
     def fails(self: trainer_module.Trainer) -> float:
-        if self.state.step == 20:
+        if self.state.step == lost:
             raise OSError("the machine went away")
         return original(self)
 
@@ -75,7 +76,53 @@ def test_a_stopped_run_resumes_to_the_same_curve(
     for ours, theirs in zip(resumed, trained[1], strict=True):
         assert ours["step"] == theirs["step"]
         for name in ("psnr", "pixel", "correction"):
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+            assert (name in ours) == (name in theirs)
+            assert ours.get(name, 0.0) == pytest.approx(theirs.get(name, 0.0), rel=1e-4)
+
+
+def test_a_run_closes_on_all_of_the_training_part(
+    synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cut is left alone while it validates, then trained on; held-out frames never are, and the last
+    weights are kept. A larger budget goes on from before the closing."""
+    seen: dict[int, set[int]] = {}
+    original = TrainingScene.draw
+
+    def noted(self: TrainingScene, frames: torch.Tensor, rays: int, shares: Shares) -> torch.Tensor:
+        seen.setdefault(trainers[-1].state.step, set()).update(frames.tolist())
+        return original(self, frames, rays, shares)
+
+    trainers: list[trainer_module.Trainer] = []
+    run = trainer_module.Trainer.run
+
+    def running(self: trainer_module.Trainer, label: str) -> None:
+        trainers.append(self)
+        run(self, label)
+
+    monkeypatch.setattr(TrainingScene, "draw", noted)
+    monkeypatch.setattr(trainer_module.Trainer, "run", running)
+
+    def steps_with(frames: set[int]) -> list[int]:
+        return sorted(step for step, drawn in seen.items() if drawn & frames)
+
+    parts = [set(synthetic_dataset.indices(name).tolist()) for name in ("fit", "validation", "heldout")]
+    share = {"closing_share": "0.5", "speech_steps": "2"}
+    result = train(
+        "nldf-fast-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=40, overrides=share)
+    )
+    assert steps_with(parts[0]) == list(range(40))
+    assert set(steps_with(parts[1])) <= set(range(20, 40)) and len(steps_with(parts[1])) > 3
+    assert steps_with(parts[2]) == []
+    told = [row["step"] for row in result.history if "psnr" in row]
+    assert max(told) == 20 and result.history[-1]["step"] == 40
+    kept, last = Avatar.load(tmp_path / "me").portrait.state_dict(), trainers[-1].network.state_dict()
+    torch.testing.assert_close(kept["field.tail.weight"], last["field.tail.weight"])
+    seen.clear()
+    longer = TrainConfig(steps=100, overrides=share, resume=True)
+    result = train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "me", longer)
+    assert steps_with(parts[0]) == list(range(20, 100))
+    assert min(steps_with(parts[1])) >= 50
+    assert max(row["step"] for row in result.history if "psnr" in row) == 50
 
 
 def test_it_learns_from_a_teacher_of_more_segments(synthetic_dataset: Dataset, tmp_path: Path) -> None:

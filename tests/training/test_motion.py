@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from nldf_engine.avatar import Avatar
 from nldf_engine.base.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.training.motion import SpeechData, fit_basis, opening_correlation, train_speech
+from nldf_engine.training import start
+from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.run import TrainConfig, train
+from nldf_engine.training.voices import other_voices, stretch_bands
 
 
 def test_a_placed_landmark_is_where_its_ray_meets_its_depth():
@@ -88,6 +91,32 @@ def test_tracked_codes_stand_in_for_the_audio():
     torch.testing.assert_close(told, encoder.speech.encode_clip(audio)[index])
 
 
+def test_the_kept_network_has_heard_the_validation_frames(synthetic_dataset, tmp_path):
+    """What drives an avatar is trained once more on all of the training part, and on no held-out frame."""
+    heard = []
+
+    def listen(encoder, data, steps):
+        heard.append(data.usable.nonzero()[:, 0])
+        real(encoder, data, steps)
+
+    real = start.train_speech
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "train_speech", listen)
+        settings = TrainConfig(steps=2, overrides={"speech_steps": "2"})
+        done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "teacher", settings)
+        fit, validation = (
+            torch.from_numpy(synthetic_dataset.indices(split)) for split in ("fit", "validation")
+        )
+        assert len(heard) == 2
+        torch.testing.assert_close(heard[0], fit)
+        torch.testing.assert_close(heard[1], torch.cat([fit, validation]).sort().values)
+        taught = dataclasses.replace(settings, teacher=done.avatar)
+        student = train("nldf-tiny", synthetic_dataset.path, tmp_path / "student", taught)
+        assert len(heard) == 2, "a student shares its teacher's network"
+    nets = [Avatar.load(path).portrait.field.encoder.motion for path in (done.avatar, student.avatar)]
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
+
+
 @pytest.mark.parametrize("codes", ["0", "3"])
 def test_a_field_trains_with_and_without_motion_codes(synthetic_dataset, tmp_path, codes):
     """motion_codes=0 gives the papers' audio net; otherwise the engine tells and scales the motion."""
@@ -122,3 +151,58 @@ def test_settings_out_of_range_are_refused():
     for change in ({"motion_codes": 1000}, {"speech_steps": 0}, {"motion_noise": -1.0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             dataclasses.replace(recipe, **change)
+
+
+def test_lips_that_part_where_they_are_closed_count_more():
+    """An error costs more where it parts closed lips than where it presses them, or where they are open."""
+    encoder = MotionEncoder(1, 6, 4)
+    encoder.basis.components[0, MOUTH.index(LOWER_INNER), 1] = 1.0
+    encoder.basis.scale.fill_(1e-3)  # so that a code is the opening in millimetres
+    codes = torch.cat([torch.zeros(20), torch.full((20,), 5.0)])[:, None]
+    loss = _Loss(encoder.basis, SpeechData(torch.zeros(40, 4, 6), codes, torch.ones(40, dtype=torch.bool)))
+
+    def cost(error: float, frames: torch.Tensor) -> float:
+        return float(loss(torch.full((1, 20, 1), error), frames[None], torch.ones(1, 20, dtype=torch.bool)))
+
+    closed, wide = torch.arange(20), torch.arange(20, 40)
+    assert cost(1.0, closed) > 1.5 * cost(-1.0, closed)
+    assert cost(-1.0, closed) == pytest.approx(cost(1.0, wide), rel=1e-3)
+
+
+def test_other_voices_of_the_same_speech():
+    """Stretched bands move, offset and tilt spare silence, and each stretch has a voice of its own."""
+    torch.manual_seed(0)
+    rows = torch.zeros(3, 29)
+    rows[:, 10] = 1.0
+    moved = stretch_bands(rows, torch.tensor([0.5, 1.0, 2.0]))
+    assert moved.argmax(1).tolist() == [20, 10, 5]
+    torch.testing.assert_close(moved[1], rows[1])
+    windows = torch.rand(40, 5, 16, 29) + 0.5
+    windows[:, 2] = 0
+    voices = other_voices(windows)
+    assert voices.shape == windows.shape and bool(voices.isfinite().all())
+    assert bool((voices[:, 2].amax((1, 2)) == voices[:, 2].amin((1, 2))).all())  # silent, or a room's floor
+    assert 0.3 < float((voices[:, 2] == 0).all(2).all(1).float().mean()) < 0.7
+    assert float((voices - windows)[:, 0].mean((1, 2)).std()) > 0.05
+
+
+def test_a_net_trained_on_other_voices_follows_one_that_it_never_heard():
+    """Codes are told for a voice whose resonances lie a sixth higher, too."""
+    torch.manual_seed(0)
+    place = 10 + 5 * torch.nn.functional.avg_pool1d(torch.randn(1, 708), 9, 1)[0]
+    loud = torch.rand(700) + 0.5
+    rows = loud[:, None] * torch.exp(-((torch.arange(29) - place[:, None]) ** 2) / 8)
+    features = rows[:, None].expand(-1, 4, -1).contiguous()
+    codes = (loud / loud.std())[:, None]
+    usable = torch.ones(700, dtype=torch.bool)
+    foreign = stretch_bands(features, torch.full((700,), 1 / 1.17))
+
+    def follows(bands: bool) -> float:
+        torch.manual_seed(1)
+        encoder = MotionEncoder(1, 29, 4)
+        encoder.basis.components[0, MOUTH.index(LOWER_INNER), 1] = 1.0
+        train_speech(encoder, SpeechData(features, codes, usable, bands), 60)
+        told = encoder.speech.encode_clip(foreign)[:, 0]
+        return float((told - codes[:, 0]).square().mean())
+
+    assert follows(True) < follows(False)

@@ -14,7 +14,7 @@ from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.provenance import Consent
 from nldf_engine.training import TrainConfig, train
-from nldf_engine.training.run import consent_for
+from nldf_engine.training.start import consent_for
 
 CONSENT = Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
 
