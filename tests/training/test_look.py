@@ -15,9 +15,9 @@ from nldf_engine.training.look import HIDDEN_WEIGHT, Look, weigh_mask
 from nldf_engine.training.objectives import _Sampler, squared
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import Recipe
-from nldf_engine.training.start import make_plate_or_layer
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import make_plate_or_layer
 
 SIZE = 32
 
