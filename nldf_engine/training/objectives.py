@@ -66,7 +66,7 @@ class _Sampler:
 
     def __init__(self, part: Part, recipe: Recipe) -> None:
         self.part, self.scene, self.recipe = part, part.scene, recipe
-        self._blinks = part.scene.blinks()
+        self._blinks = part.scene.drawn, part.scene.blinks()
 
     def draw(self, first: Tensor | None = None) -> tuple[Batch, Tensor]:
         """A batch of `recipe.frames` frames and their codes [F, C].
@@ -80,9 +80,12 @@ class _Sampler:
             # An odd number is rounded up or down in turn by chance: with one frame a step, every other one.
             half = (recipe.frames + int(torch.rand(()) < 0.5)) // 2
             frames[:half] = first[torch.randint(len(first), (half,))]
-        if recipe.blink_share and len(self._blinks):
+        if self._blinks[0] is not drawn:
+            self._blinks = drawn, self.scene.blinks()
+        blinks = self._blinks[1]
+        if recipe.blink_share and len(blinks):
             often = torch.rand(recipe.frames) < recipe.blink_share
-            frames[often] = self._blinks[torch.randint(len(self._blinks), (int(often.sum()),))]
+            frames[often] = blinks[torch.randint(len(blinks), (int(often.sum()),))]
         shares = Shares(
             recipe.face_share, recipe.mouth_share, recipe.eyes_share, recipe.person_share, recipe.frame_share
         )

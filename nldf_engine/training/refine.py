@@ -113,7 +113,7 @@ class _Refinement:
     def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
         self.config, self.recipe = config, replace(
             nldf_fast().recipe, rays=config.rays, correction=0.0, ray_jitter=RAY_JITTER,
-            motion_noise=MOTION_NOISE,
+            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0,
         )  # fmt: skip
         size = min(config.size, dataset.info.size[0])
         frontend = FrontendConfig(

@@ -150,10 +150,11 @@ class TrainingScene:
         return deep.view(pixels.shape).float().to(self.device)
 
     def blinks(self) -> Tensor:
-        """[N] numbers of the frames to train on in which lids are on their way down or up."""
-        eyes = self.conditions.eyes[self.fit.to(self.device)].cpu()
+        """[N] numbers of the frames that are drawn from in which lids are on their way down or up."""
+        eyes = self.conditions.eyes[self.drawn.to(self.device)].cpu()
         usual, shut = eyes.median(), eyes.min()
-        return self.fit[eyes < usual - LIDS_DOWN * (usual - shut)] if shut < SHUT * usual else self.fit[:0]
+        down = eyes < usual - LIDS_DOWN * (usual - shut)
+        return self.drawn[down] if shut < SHUT * usual else self.drawn[:0]
 
     def set_motion(self, codes: Tensor) -> None:
         """Puts tracked motion codes [T, K] into the conditions."""

@@ -15,9 +15,9 @@ from nldf_engine.training.look import HIDDEN_WEIGHT, Look, weigh_mask
 from nldf_engine.training.objectives import _Sampler, squared
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import Recipe
-from nldf_engine.training.run import _torso
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import make_plate_or_layer
 
 SIZE = 32
 
@@ -61,7 +61,7 @@ def test_the_torso_behind_the_head_is_told_the_plates_guess(scene: TrainingScene
     """Where the head is, a learned torso is held to the plate; elsewhere it is not."""
     preset = find_preset("nldf-fast-tiny")
     model = preset.model(scene.bounds, ConditionConfig())
-    torso = _torso(scene)
+    torso = make_plate_or_layer(scene)
     look = Look(HeadPart(Portrait(model, scene.region, torso), scene), recipe(), torso)
     batch = scene.sample(scene.fit[:2], 300, Shares(0.6, frame=0.4))
     motions, poses = scene.motions[batch.frames], scene.poses[batch.frames]
