@@ -27,20 +27,32 @@ STOPPED = "nothing is lost: the same command again goes on from the last checkpo
 def parser() -> argparse.ArgumentParser:
     """The flags."""
 
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
-    listed = "\n".join(f"    {name:<10}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items())
+    listed = "\n".join(
+        f"    {name:<10}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+    )
     made = argparse.ArgumentParser(
-        "python -m bench.reproduce", formatter_class=Formatter, epilog=EXAMPLES,
+        "python -m bench.reproduce", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
         description=f"Trains what the papers' tables compare, and writes the tables.\n\ntables:\n{listed}",
     )  # fmt: skip
     made.add_argument("tables", nargs="+", metavar="TABLE", help="which, or all")
-    made.add_argument("--scale", choices=list(SCALES), default="cpu", help="how large everything is")
-    made.add_argument("--data", type=Path, metavar="DATASET", help="folder of nldf prepare or nldf synthetic")
+    made.add_argument(
+        "--scale", choices=list(SCALES), default="cpu", help="how large everything is (default: %(default)s)"
+    )
+    made.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="folder of nldf prepare or nldf synthetic; at scale tiny a synthetic speaker is made",
+    )
     made.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of cells and report")
-    made.add_argument("--seeds", type=int, default=1, metavar="N", help="how often each student is trained")
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    made.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often each student is trained (default: %(default)s)",
+    )
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     made.add_argument("--weights", type=Path, metavar="FOLDER", help="public weights, for LPIPS")
     made.add_argument("--plan", action="store_true", help="only say what would be trained")
     made.add_argument("--report", action="store_true", help="train nothing: report what is there")
@@ -69,8 +81,10 @@ def run(given: argparse.Namespace) -> int:
         return 0
     if given.output is None:
         raise UsageError("-o DIR is missing: where the cells and the report go")
-    if given.data is None and scale.needs_data:
-        raise UsageError(f"--scale {scale.name} needs --data DATASET; make one with nldf prepare VIDEO -o DATASET")
+    if given.data is None and not scale.speaker:
+        raise UsageError(
+            f"--scale {scale.name} needs --data DATASET; make one with nldf prepare VIDEO -o DATASET"
+        )
     from bench.reproduce.lab import Lab
     from nldf_engine.data.dataset import Dataset
 

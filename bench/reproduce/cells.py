@@ -11,7 +11,13 @@ from typing import Any
 
 from torch import nn
 
-from nldf_engine.models import ConditionConfig, LightField, LightFieldConfig, RadianceField, RadianceFieldConfig
+from nldf_engine.models import (
+    ConditionConfig,
+    LightField,
+    LightFieldConfig,
+    RadianceField,
+    RadianceFieldConfig,
+)
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.training import PRESETS
 from nldf_engine.training.presets import Preset, Recipe
@@ -68,7 +74,7 @@ class Cell:
         return f"{self.recipe.system}-{self.key(dataset)}"
 
     def with_seeds(self, count: int) -> list[Cell]:
-        """The same training from `count` lots of random numbers. Teachers are trained once, for all students."""
+        """The same training from `count` lots of random numbers; a teacher's only once, for all students."""
         return [replace(self, seed=seed) for seed in range(count if self.recipe.system == "nldf" else 1)]
 
     @property

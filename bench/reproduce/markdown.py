@@ -9,6 +9,7 @@ from bench.reproduce.results import NAMES, least_difference, mean
 from nldf_engine.base.progress import clock
 
 DASH = "–"
+NO_LPIPS = "- LPIPS: its public weights are not on the machine that made this (`--weights FOLDER`)."
 
 
 def page(found: Mapping[str, Any], command: str) -> str:
@@ -23,14 +24,16 @@ def page(found: Mapping[str, Any], command: str) -> str:
         f"# The papers' tables at scale `{found['scale']}`, {found['made']}",
         f"Made by `{command}`.",
         f"Dataset: {data['kind']}, {data['frames']} frames ({data['seconds']:g} s) of {data['size'][0]}x"
-        f"{data['size'][1]}, hash `{data['hash'][:12]}`. Machine: {machine['processor']}, {machine['threads']} of "
-        f"{machine['cores']} cores, torch {machine['torch']}, nldf_engine {machine['nldf_engine']}.",
-        "**Ours** are means over the scored held-out frames and the seeds; **paper** are the papers' own figures, of "
-        "other videos at other sizes: what compares is the order of the rows and the sign of a difference, never "
-        f"two figures across. {_noise_words(found)}",
+        f"{data['size'][1]}, hash `{data['hash'][:12]}`. Machine: {machine['processor']}, "
+        f"{machine['threads']} of {machine['cores']} cores, torch {machine['torch']}, nldf_engine "
+        f"{machine['nldf_engine']}.",
+        "**Ours** are means over the scored held-out frames and the seeds; **paper** are the papers' own "
+        "figures, of other videos at other sizes: what compares is the order of the rows and the sign of a "
+        f"difference, never two figures across. {_noise_words(found)}",
     ]
     parts += [table(found, name) for name in found["tables"]]
-    parts.append("## What differs from the papers\n\n" + "\n".join(f"- {line}" for line in found["differences"]))
+    lines = "\n".join(f"| {' | '.join(one)} |" for one in found["differences"])
+    parts.append(f"## What differs from the papers' sizes\n\n| | paper | here |\n|---|---|---|\n{lines}")
     parts.append("## Cells\n\n" + _cells(found))
     return "\n\n".join(parts) + "\n"
 
@@ -40,7 +43,9 @@ def table(found: Mapping[str, Any], name: str) -> str:
     made = found["tables"][name]
     rows = made["rows"]
     reference = next(row for row in rows if row["label"] == made["reference"])
-    columns = [c for c in made["figures"] if any(mean(row, c) is not None or c in row["paper"] for row in rows)]
+    columns = [
+        c for c in made["figures"] if any(mean(row, c) is not None or c in row["paper"] for row in rows)
+    ]
     head = ["", *(f"{NAMES[c][0]}" for c in columns), "seeds"]
     told = [c for c in columns if any(c in row["paper"] for row in rows)]
     head += [f"paper: {NAMES[c][0]}" for c in told]
@@ -50,8 +55,12 @@ def table(found: Mapping[str, Any], name: str) -> str:
         paper = [_number(row["paper"].get(c), c) for c in told]
         lines.append(f"| {' | '.join([row['label'], *ours, str(len(row['measured']) or DASH), *paper])} |")
     notes = [f"- {row['label']}: {row['absent']}." for row in rows if row["absent"]]
-    notes += [f"- {reason}." for reason in _reasons(rows)]
-    text = f"## {made['title']} ({name})\n\n{made['source']}. The paper's claim: {made['claim']}\n\n" + "\n".join(lines)
+    if "lpips" in columns and all(mean(row, "lpips") is None for row in rows):
+        notes.append(NO_LPIPS)
+    text = (
+        f"## {made['title']} ({name})\n\n{made['source']}. The paper's claim: {made['claim']}\n\n"
+        + "\n".join(lines)
+    )
     return text + ("\n\n" + "\n".join(notes) if notes else "")
 
 
@@ -71,26 +80,24 @@ def _number(value: float | None, name: str) -> str:
     return DASH if value is None else f"{value:.{NAMES[name][1]}f}"
 
 
-def _reasons(rows: list[Mapping[str, Any]]) -> list[str]:
-    """Why a figure is missing, each reason once."""
-    said = [m["lpips_reason"] for row in rows for m in row["measured"] if m.get("lpips_reason")]
-    return [f"LPIPS is missing: {' '.join(reason.split()).rstrip('.')}" for reason in dict.fromkeys(said)]
-
-
 def _noise_words(found: Mapping[str, Any]) -> str:
     known = found["noise"].get("psnr")
     if known is None:
         return "Every training ran with one seed, so no difference here can be told from noise."
-    sds = ", ".join(f"{NAMES[n][0][:-2]} {found['noise'][n]['sd']:.{NAMES[n][1] + 1}f}" for n in found["noise"])
+    sds = ", ".join(
+        f"{NAMES[n][0][:-2]} {found['noise'][n]['sd']:.{NAMES[n][1] + 1}f}" for n in found["noise"]
+    )
     return (
-        f"From the trainings that ran with several seeds ({known['freedom']} degrees of freedom) one training's "
-        f"standard deviation is: {sds}. **≈** marks what that noise explains beside the row compared with (95 %, "
-        "Student's t), bold what it doesn't."
+        f"From the trainings that ran with several seeds ({known['freedom']} degrees of freedom) one "
+        f"training's standard deviation is: {sds}. **≈** marks a difference to the row compared with that "
+        "this noise explains (95 %, Student's t), bold one that it doesn't."
     )
 
 
 def _cells(found: Mapping[str, Any]) -> str:
-    head = "| cell | what | steps | validation PSNR | wall | CPU | sittings |\n|---|---|---|---|---|---|---|\n"
+    head = (
+        "| cell | what | steps | validation PSNR | wall | CPU | sittings |\n|---|---|---|---|---|---|---|\n"
+    )
     return head + "\n".join(
         f"| `{name}` | {cell['words']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
         f"{clock(cell['wall_seconds'])} | {clock(cell['cpu_seconds'])} | {cell['sittings']:.0f} |"

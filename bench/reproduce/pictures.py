@@ -74,8 +74,8 @@ def _render(engine: Engine, data: Dataset, number: int, width: int) -> np.ndarra
     at = slice(number, number + 1)
     torso = data.torso_motion()
     clip = engine.render(
-        data.audio_features(engine.avatar.frontend)[at], data.poses[at], eyes=data.eye_openness[at], size=width,
-        torso=None if torso is None else torso[at],
+        data.audio_features(engine.avatar.frontend)[at], data.poses[at], eyes=data.eye_openness[at],
+        size=width, torso=None if torso is None else torso[at],
     )  # fmt: skip
     return clip.frames[0]
 
@@ -97,10 +97,14 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tables = {name: table for name, table in found["tables"].items() if any(r["measured"] for r in table["rows"])}
+    tables = {
+        name: table for name, table in found["tables"].items() if any(r["measured"] for r in table["rows"])
+    }
     figure = Figure(figsize=(15, 3.1 * len(tables)), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, table) in zip(figure.subplots(len(tables), 5, squeeze=False), tables.items(), strict=True):
+    for axes, (name, table) in zip(
+        figure.subplots(len(tables), 5, squeeze=False), tables.items(), strict=True
+    ):
         rows = [row for row in table["rows"] if row["measured"]]
         for axis, column in zip(axes, ("psnr", "psnr_mouth", "ssim"), strict=False):
             _dots(axis, found, table, rows, column)

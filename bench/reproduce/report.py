@@ -17,7 +17,9 @@ from nldf_engine.base.files import atomic_path, write_json
 def cells_of(tables: Sequence[Table], seeds: int) -> list[Cell]:
     """Every training that the tables need, each once: all of one seed before any of the next."""
     cells = [row.cell for table in tables for row in table.rows if row.cell is not None]
-    return with_teachers(sorted((one for cell in cells for one in cell.with_seeds(seeds)), key=lambda c: c.seed))
+    return with_teachers(
+        sorted((one for cell in cells for one in cell.with_seeds(seeds)), key=lambda c: c.seed)
+    )
 
 
 def plan(tables: Sequence[Table], seeds: int) -> str:

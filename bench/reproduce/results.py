@@ -10,12 +10,12 @@ from typing import Any
 
 from bench.reproduce.lab import Lab
 from bench.reproduce.scales import differences
-from bench.reproduce.tables import Row, Table
+from bench.reproduce.tables import Table
 from bench.timing import environment
 
 KEPT = (
-    "frames", "size", "psnr", "psnr_foreground", "psnr_head", "psnr_mouth", "ssim", "ssim_head", "ssim_mouth", "lpips",
-    "lpips_reason", "lmd_centred", "lmd_centred_shuffled", "lip_correlation", "lip_correlation_shuffled", "au_upper",
+    "frames", "size", "psnr", "psnr_foreground", "psnr_head", "psnr_mouth", "ssim", "ssim_head", "ssim_mouth",
+    "lpips", "lmd_centred", "lmd_centred_shuffled", "lip_correlation", "lip_correlation_shuffled", "au_upper",
     "sync_offset", "sync_confidence", "seconds_per_frame",
 )  # fmt: skip
 NAMES = {
@@ -37,7 +37,11 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
     for table in tables:
         rows = []
         for row in table.rows:
-            found = [] if row.cell is None else [c for c in lab.seeds(row.cell, seeds) if lab.record(c) is not None]
+            found = (
+                []
+                if row.cell is None
+                else [c for c in lab.seeds(row.cell, seeds) if lab.record(c) is not None]
+            )
             measured = [{name: lab.measure(c, row.step).get(name) for name in KEPT} for c in found]
             rows.append(
                 {"label": row.label, "cells": [c.name(lab.hash) for c in found], "step": row.step,
@@ -47,6 +51,8 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
                 record = lab.record(cell)
                 assert record is not None
                 cells[cell.name(lab.hash)] = {k: v for k, v in record.items() if k != "measured"}
+        if table.race:
+            _add_race(lab, table, rows)
         made[table.name] = {
             "title": table.title, "source": table.source, "claim": table.claim, "reference": table.reference,
             "figures": list(table.figures), "rows": rows,
@@ -60,16 +66,33 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def noise(tables: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By figure: `sd`, how much one training's figure scatters over seeds, and `freedom`, how well that is known.
+def _add_race(lab: Lab, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Speed, and how many fewer operations a ray takes, of the rows' avatars with seed 0."""
+    trained = {r.label: r.cell for r in table.rows if r.cell is not None and lab.record(r.cell) is not None}
+    if table.reference not in trained:
+        return
+    ran = lab.race(trained)
+    most = ran[table.reference]["macs_per_ray"]
+    for row in rows:
+        if row["label"] in ran:
+            one = ran[row["label"]]
+            row["race"] = one
+            for measured in row["measured"]:
+                measured["seconds_per_frame"] = one["seconds_per_frame"]
+                measured["flops_speedup"] = most / one["macs_per_ray"]
 
-    Pooled over all rows of all tables that were trained with several seeds, each row (and step) once.
+
+def noise(tables: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By figure: `sd`, its standard deviation over seeds, and `freedom`, how well that is known.
+
+    Pooled over all cells that were trained with several seeds, each once, at its end: what a training shows
+    at an earlier step is no second witness.
     """
     groups: dict[tuple, list[dict]] = {}
     for table in tables.values():
         for row in table["rows"]:
-            if len(row["measured"]) > 1:
-                groups[(tuple(row["cells"]), row["step"])] = row["measured"]
+            if len(row["measured"]) > 1 and row["step"] is None:
+                groups[tuple(row["cells"])] = row["measured"]
     out = {}
     for name in NAMES:
         columns = [[m[name] for m in many if m.get(name) is not None] for many in groups.values()]
@@ -87,8 +110,10 @@ def mean(row: Mapping[str, Any], name: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def least_difference(found: Mapping[str, Any], row: Mapping[str, Any], other: Mapping[str, Any], name: str) -> float | None:
-    """By how much two rows' means must differ to be told apart with 95 % (Student's t); None where unknown."""
+def least_difference(
+    found: Mapping[str, Any], row: Mapping[str, Any], other: Mapping[str, Any], name: str
+) -> float | None:
+    """By how much two rows' means must differ to be told apart (95 %, Student's t); None if unknown."""
     from scipy.stats import t
 
     known = found["noise"].get(name)

@@ -8,10 +8,25 @@ from typing import Any
 
 from bench.reproduce.cells import SOME_BOUNDS, Cell
 from nldf_engine.models import ConditionConfig
-from nldf_engine.training.presets import Recipe, adnerf, adnerf_small, adnerf_tiny, nldf_88, nldf_small, nldf_tiny
+from nldf_engine.training.presets import (
+    Recipe,
+    adnerf,
+    adnerf_small,
+    adnerf_tiny,
+    nldf_88,
+    nldf_small,
+    nldf_tiny,
+)
 
 # A torso's field is no part of these experiments: the dataset's plate stands in every row.
 HEAD_ALONE = {"torso": "plate"}
+# Settings that change nothing without a torso's field, and without motion codes.
+OF_A_TORSO = ("torso", "torso_steps", "torso_in_front", "torso_follows")
+OF_MOTION = ("motion_noise", "speech_steps")
+NAMED = {
+    "depths": "depths of table 3", "marks": "steps at which table 2 measures", "lengths": "seconds of video",
+    "every": "every so many held-out frames are scored",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,8 +41,12 @@ class Scale:
         teacher_network: with as many segments as any student has at most, of which students learn sums.
         marks: the steps at which table 2 measures.
         every: only every so many held-out frames are scored.
+        lengths: of the video, seconds, that the table of lengths trains on.
         faces: find the faces in the frames, for the figures of the lips.
-        needs_data: whether there has to be a dataset; else a synthetic speaker is made.
+        speaker: the synthetic speaker that is made where no dataset is given; none where empty.
+
+    Raises:
+        ValueError: marks that don't rise, or lie beyond the training's end.
     """
 
     name: str
@@ -38,13 +57,18 @@ class Scale:
     teacher_network: Mapping[str, Any]
     marks: tuple[int, int, int]
     every: int = 1
+    lengths: tuple[float, float, float] = (10.0, 15.0, 20.0)
     faces: bool = True
-    needs_data: bool = True
     speaker: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if sorted(self.marks) != list(self.marks) or not 1 <= self.marks[0] <= self.marks[-1] <= self.student.steps:
-            raise ValueError(f"marks: expected rising steps of at most {self.student.steps}, got {self.marks}")
+        if (
+            sorted(self.marks) != list(self.marks)
+            or not 1 <= self.marks[0] <= self.marks[-1] <= self.student.steps
+        ):
+            raise ValueError(
+                f"marks: expected rising steps of at most {self.student.steps}, got {self.marks}"
+            )
 
     def teach(self) -> Cell:
         """The one teacher of all students, an AD-NeRF."""
@@ -75,26 +99,28 @@ PAPER = Scale(
 CPU = Scale(
     "cpu",
     student=replace(
-        nldf_small().recipe, **HEAD_ALONE, size=64, steps=2400, rays=1024, pool_batch=256, pool_capacity=16384,
-        motion_codes=0, distilled_frames=200,
+        nldf_small().recipe, **HEAD_ALONE, size=64, steps=1600, rays=512, frames=2, pool_batch=128,
+        pool_capacity=8192, motion_codes=0, distilled_frames=150,
     ),
-    teacher=replace(adnerf_small().recipe, **HEAD_ALONE, size=64, steps=2000, rays=512, motion_codes=0),
-    network={"width": 48, "points": 16, "frequencies": 0, "segments": 4},
+    teacher=replace(
+        adnerf_small().recipe, **HEAD_ALONE, size=64, steps=1200, rays=384, frames=2, motion_codes=0,
+    ),
+    network={"width": 32, "points": 16, "frequencies": 0, "segments": 4},
     depths=(28, 50, 88),
     teacher_network={
-        "width": 64, "depth": 5, "skip": 2, "view_layers": 1, "position_frequencies": 9,
-        "direction_frequencies": 2, "coarse": 24, "fine": 24, "density": "softplus", "density_scale": 40.0,
+        "width": 48, "depth": 5, "skip": 2, "view_layers": 1, "position_frequencies": 9,
+        "direction_frequencies": 2, "coarse": 16, "fine": 24, "density": "softplus", "density_scale": 40.0,
         "segments": 8,
     },
-    marks=(600, 1200, 2400),
+    marks=(400, 800, 1600),
     every=4,
 )  # fmt: skip
 
 TINY = Scale(
     "tiny",
     student=replace(
-        nldf_tiny().recipe, **HEAD_ALONE, steps=40, rays=128, pool_batch=32, pool_capacity=512, motion_codes=0,
-        distilled_frames=4,
+        nldf_tiny().recipe, **HEAD_ALONE, steps=40, rays=128, pool_batch=32, pool_capacity=512,
+        motion_codes=0, distilled_frames=4,
     ),
     teacher=replace(adnerf_tiny().recipe, **HEAD_ALONE, steps=20, rays=128, motion_codes=0),
     network={"width": 16, "points": 16, "frequencies": 0, "segments": 4},
@@ -106,32 +132,38 @@ TINY = Scale(
     },
     marks=(10, 20, 40),
     every=4,
+    lengths=(1.0, 1.5, 2.0),
     faces=False,
-    needs_data=False,
     speaker={"seconds": 3.0, "size": 64, "seed": 1},
 )  # fmt: skip
 
 SCALES = {scale.name: scale for scale in (TINY, CPU, PAPER)}
 
 
-def differences(scale: Scale, paper: Scale = PAPER) -> list[str]:
-    """`student's steps: 600000 -> 3000` of everything in which a scale differs from the papers' sizes."""
+def differences(scale: Scale, paper: Scale = PAPER) -> list[tuple[str, str, str]]:
+    """(what, at the papers' sizes, at this scale) of everything in which a scale differs from the papers."""
     out = []
-    for title, ours, theirs in (
-        ("student's ", asdict(scale.student), asdict(paper.student)),
-        ("student's ", dict(scale.network), dict(paper.network)),
-        ("teacher's ", asdict(scale.teacher), asdict(paper.teacher)),
-        ("teacher's ", _whole(scale.teach()), _whole(paper.teach())),
-    ):
-        out += [f"{title}{name}: {theirs[name]} -> {ours[name]}" for name in ours if ours[name] != theirs[name]]
-    if scale.depths != paper.depths:
-        out.append(f"depths of table 3: {paper.depths} -> {scale.depths}")
-    if scale.every != paper.every:
-        out.append(f"scored held-out frames: every one -> every {scale.every}th")
+    for who, ours, theirs in (
+        ("student", scale.learn(), paper.learn()), ("teacher", scale.teach(), paper.teach())
+    ):  # fmt: skip
+        now, then = _settings(ours), _settings(theirs)
+        out += [(f"{who}: {n}", str(then[n]), str(now[n])) for n in now if n in then and now[n] != then[n]]
+    for name in ("depths", "marks", "lengths", "every"):
+        now, then = getattr(scale, name), getattr(paper, name)
+        if now != then:
+            out.append((NAMED[name], _listed(then), _listed(now)))
     return out
 
 
-def _whole(cell: Cell) -> dict[str, Any]:
-    """A network's settings, defaults included."""
+def _settings(cell: Cell) -> dict[str, Any]:
+    """A cell's recipe and network, without what is not in force."""
     config = asdict(cell.make(SOME_BOUNDS, ConditionConfig(), build=False))
-    return {name: value for name, value in config.items() if name not in ("bounds", "conditions")}
+    idle = {"bounds", "conditions", *OF_A_TORSO, *(OF_MOTION if not cell.recipe.motion_codes else ())}
+    if cell.recipe.system == "adnerf":
+        idle |= {"segment_weight", "distillation", "distilled_frames", "active_pool"}
+        idle |= {name for name in asdict(cell.recipe) if name.startswith("pool_")}
+    return {k: v for k, v in {**asdict(cell.recipe), **config}.items() if k not in idle}
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)

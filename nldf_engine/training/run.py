@@ -235,7 +235,8 @@ def train(
     def save(path: Path, portrait: Portrait, state: RunState, torso: RunState | None) -> None:
         Avatar(
             portrait, scene.camera, frontend, data.background(recipe.size),
-            *_default_motion(scene), _provenance(data, settings, state, torso), _default_torso(scene), consent,
+            *_default_motion(scene), _provenance(data, settings, state, torso), _default_torso(scene),
+            consent,
         ).save(path)  # fmt: skip
 
     def keep(portrait: Portrait, state: RunState) -> None:
