@@ -1,4 +1,4 @@
-"""The papers' tables: they resolve at every scale, share their cells, survive a stop, and tell noise from news."""
+"""The papers' tables: they resolve at every scale, share cells, survive a stop, and tell noise from news."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def test_every_table_resolves_at_every_scale(name: str, scale: Any) -> None:
 
 
 def test_the_paper_scale_is_the_papers() -> None:
-    """88 x 256 with 16 points and 4 segments, lambda 0.2, 4096 rays, 600k steps; table 2 looks at 25 to 100k."""
+    """88 x 256, 16 points, 4 segments, lambda 0.2, 4096 rays, 600k steps; table 2 looks at 25 to 100k."""
     cell = PAPER.learn()
     config = cell.make(SOME_BOUNDS, ConditionConfig(), build=False)
     assert (config.depth, config.width, config.points, config.segments) == (88, 256, 16, 4)
@@ -93,7 +93,8 @@ def test_a_cell_is_named_by_all_that_it_depends_on() -> None:
     assert cell.key("a") == TINY.learn().key("a")
     others = [
         replace(cell, seed=1), TINY.learn(taught=False), TINY.learn(active_pool=False), TINY.learn(depth=4),
-        TINY.learn(points=8), replace(cell, teacher=replace(TINY.teach(), seed=1)), replace(cell, seconds=1.0),
+        TINY.learn(points=8), replace(cell, teacher=replace(TINY.teach(), seed=1)),
+        replace(cell, seconds=1.0),
     ]  # fmt: skip
     assert len({cell.key("a"), cell.key("b"), *(other.key("a") for other in others)}) == 2 + len(others)
 
@@ -108,7 +109,7 @@ def test_a_cell_is_a_preset_only_while_it_trains() -> None:
 
 
 def test_wrong_cells_are_refused() -> None:
-    """An unknown setting of a network, a system without a network here, a taught teacher, a row of nothing."""
+    """An unknown setting of a network, a system without one here, a taught teacher, a row of nothing."""
     with pytest.raises(ValueError, match=r"network: .*'wings'"):
         Cell(TINY.student, {"wings": 2})
     with pytest.raises(ValueError, match="system: expected one of nldf, adnerf"):
@@ -166,7 +167,7 @@ def test_a_stopped_run_goes_on(
     finished: Path, synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Ctrl-C in the midst of a training ends with 130; the same command goes on and ends as if undisturbed."""
+    """Ctrl-C amid a training ends with 130; the same command goes on and ends as if undisturbed."""
     step = Trainer.step
 
     def stopped(trainer: Trainer) -> float:
@@ -224,7 +225,7 @@ def test_noise_is_told_from_news() -> None:
 
 
 def test_one_seed_tells_nothing_of_noise() -> None:
-    """Without a second seed no figure is marked; an earlier step is no witness; a row of nothing has a dash."""
+    """Without a second seed no figure is marked, an earlier step is no witness, and nothing is a dash."""
     early, empty = _row("early", 20.0, 21.0, step=10), {**_row("empty"), "absent": "it is none of ours"}
     found = _table(_row("a", 30.0), _row("b", 35.0), early, empty)
     assert found["noise"] == {} and mean(empty, "psnr") is None
