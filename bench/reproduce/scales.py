@@ -99,20 +99,20 @@ PAPER = Scale(
 CPU = Scale(
     "cpu",
     student=replace(
-        nldf_small().recipe, **HEAD_ALONE, size=64, steps=1000, rays=512, frames=2, pool_batch=128,
-        pool_capacity=8192, motion_codes=0, distilled_frames=150,
+        nldf_small().recipe, **HEAD_ALONE, size=64, steps=2000, rays=1024, pool_batch=256,
+        pool_capacity=16384, motion_codes=0, distilled_frames=150,
     ),
     teacher=replace(
         adnerf_small().recipe, **HEAD_ALONE, size=64, steps=1000, rays=384, frames=2, motion_codes=0,
     ),
-    network={"width": 32, "points": 16, "frequencies": 0, "segments": 4},
+    network={"width": 48, "points": 16, "frequencies": 0, "segments": 4},
     depths=(28, 50, 88),
     teacher_network={
         "width": 48, "depth": 5, "skip": 2, "view_layers": 1, "position_frequencies": 9,
         "direction_frequencies": 2, "coarse": 16, "fine": 24, "density": "softplus", "density_scale": 40.0,
         "segments": 8,
     },
-    marks=(250, 500, 1000),
+    marks=(500, 1000, 2000),
     every=4,
     faces=False,  # of 30 pixels: too small to find lips in
 )  # fmt: skip

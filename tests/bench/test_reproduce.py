@@ -72,7 +72,7 @@ def test_the_paper_scale_is_the_papers() -> None:
 def test_a_scale_says_in_what_it_differs() -> None:
     """What is smaller stands in the list, what is not in force doesn't."""
     said = {what: (paper, ours) for what, paper, ours in differences(CPU)}
-    assert said["student: width"] == ("256", "32") and said["student: steps"] == ("600000", "1000")
+    assert said["student: width"] == ("256", "48") and said["student: steps"] == ("600000", "2000")
     assert "student: depth" not in said and "student: torso_steps" not in said
     assert "teacher: pool_batch" not in said and "teacher: speech_steps" not in said
 
