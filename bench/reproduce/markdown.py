@@ -54,7 +54,11 @@ def table(found: Mapping[str, Any], name: str) -> str:
         ours = [_ours(found, row, reference, c) for c in columns]
         paper = [_number(row["paper"].get(c), c) for c in told]
         lines.append(f"| {' | '.join([row['label'], *ours, str(len(row['measured']) or DASH), *paper])} |")
-    notes = [f"- {row['label']}: {row['absent']}." for row in rows if row["absent"]]
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        if row["absent"]:
+            absent.setdefault(row["absent"], []).append(row["label"])
+    notes = [f"- {'; '.join(labels)}: {reason}." for reason, labels in absent.items()]
     if "lpips" in columns and all(mean(row, "lpips") is None for row in rows):
         notes.append(NO_LPIPS)
     text = (
