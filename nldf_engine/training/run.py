@@ -63,9 +63,15 @@ class TrainConfig:
         seed: of weights and sampling.
         overrides: fields of the recipe to change, as text.
         consent: who agreed to the avatar; the teacher's record, or none, where None.
+        keep: steps of the head at which the avatar is written beside, as AVATAR-STEP: with the weights that
+            the run would have kept had it been stopped there, and without a torso's field. The run itself is
+            the same with and without.
+        targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
+            None.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
+        ValueError: a step to keep is below 1.
     """
 
     teacher: Path | None = None
@@ -78,9 +84,13 @@ class TrainConfig:
     seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
     consent: Consent | None = None
+    keep: tuple[int, ...] = ()
+    targets: Path | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if min(self.keep, default=1) < 1:
+            raise ValueError(f"keep: expected steps of 1 or more, got {min(self.keep)}")
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,18 @@ def train(
     learn_motion(model.encoder, scene, recipe, source, "head" in begun)
     if isinstance(model, GridLightField):
         calibrate(model, scene)
-    targets = folder / "targets" / targets_key(settings)
+    targets = (config.targets or folder / "targets") / targets_key(settings)
+    consent = consent_for(data, config.consent or (source.consent if source else None))
+
+    def save(path: Path, portrait: Portrait, state: RunState, torso: RunState | None) -> None:
+        Avatar(
+            portrait, scene.camera, frontend, data.background(recipe.size), consent=consent,
+            provenance=_provenance(data, settings, state, torso), **own_motion(scene),
+        ).save(path)  # fmt: skip
+
+    def keep(portrait: Portrait, state: RunState) -> None:
+        save(avatar.with_name(f"{avatar.name}-{state.step}"), portrait, state, None)
+
     shares = _shares(recipe, config.minutes, phases)
     state = RunState(settings)
     if "head" in phases:
@@ -239,6 +260,7 @@ def train(
         if "head" in begun:
             trainer.resume()
             trainer.state.settings, trainer.state.finished = settings, False
+        trainer.keep = dict.fromkeys(config.keep, keep)
         trainer.run(f"train {preset}")
         state = trainer.state
     after: RunState | None = None
@@ -251,12 +273,7 @@ def train(
     torch.manual_seed(config.seed + 3)
     learn_motion_again(model.encoder, scene, recipe, source)
 
-    result = Avatar(
-        portrait, scene.camera, frontend, data.background(recipe.size),
-        provenance=_provenance(data, settings, state, after), **own_motion(scene),
-        consent=consent_for(data, config.consent or (source.consent if source else None)),
-    )  # fmt: skip
-    result.save(avatar)
+    save(avatar, portrait, state, after)
     last, later = after or state, [] if after is None else after.history
     figures = TrainResult(
         avatar, state.step + (after.step if after else 0), state.seconds + (after.seconds if after else 0),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -55,6 +57,9 @@ class Trainer:
         budget: when to stop.
         state: a fresh run's state.
         folder: the run's folder: checkpoint, best weights, events, curves.
+
+    `keep` may be filled before `run`: behind these steps the functions get a copy of the portrait, with the
+    best weights so far, and the run's state.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Trainer:
             parameter_groups(portrait, objective, recipe), lr=recipe.learning_rate, betas=BETAS, fused=True
         )
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.keep: dict[int, Callable[[Portrait, RunState], None]] = {}
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
 
@@ -214,6 +220,13 @@ class Trainer:
         if not self.state.closing:
             self.network.load_state_dict(self.best)
 
+    def _kept(self) -> Portrait:
+        """A copy of the portrait with the best weights so far; those of now where none are chosen."""
+        portrait = copy.deepcopy(self.portrait)
+        if self.state.best_psnr is not None and not self.state.closing:
+            portrait.load_state_dict(self.best)
+        return portrait
+
     def _total(self) -> int | None:
         return None if self.budget.minutes else self.budget.steps
 
@@ -239,6 +252,8 @@ class Trainer:
                     self._log(monitor, {})
                 else:
                     self._validate_and_log(monitor)
+            if self.state.step in self.keep:
+                self.keep[self.state.step](self._kept(), self.state)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()

@@ -13,7 +13,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.provenance import Consent
-from nldf_engine.training import TrainConfig, train
+from nldf_engine.training import TrainConfig, distill, train
 from nldf_engine.training.start import consent_for
 
 CONSENT = Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
@@ -66,6 +66,39 @@ def test_switched_off_parts_are_off(synthetic_dataset: Dataset, teacher: Path, t
     config = TrainConfig(teacher=teacher, steps=20, overrides={"distillation": "off", "active_pool": "off"})
     row = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config).history[-1]
     assert "segments" not in row and "pool" not in row and "pixel" in row
+
+
+def test_avatars_are_kept_along_the_way(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """A run keeps its avatar at asked steps, with the best weights so far, and ends as it does without."""
+    train("nldf-tiny", synthetic_dataset.path, tmp_path / "plain", TrainConfig(steps=40))
+    result = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=40, keep=(10, 20)))
+    ends, kept = (
+        [Avatar.load(tmp_path / name) for name in names] for names in (("plain", "me"), ("me-10", "me-20"))
+    )
+    for name, value in ends[0].portrait.state_dict().items():
+        torch.testing.assert_close(value, ends[1].portrait.state_dict()[name], rtol=1e-4, atol=1e-6)
+    assert [avatar.provenance["steps"] for avatar in kept] == [10, 20]
+    for avatar, step in zip(kept, (10, 20), strict=True):
+        best = max(row["psnr"] for row in result.history if row["step"] <= step)
+        assert avatar.provenance["validation_psnr"] == best
+    with pytest.raises(ValueError, match="keep: expected steps of 1 or more, got 0"):
+        TrainConfig(keep=(0, 5))
+
+
+def test_students_share_a_teachers_targets(
+    synthetic_dataset: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one folder of targets the teacher is asked once, for the first of two students."""
+    asked = []
+    teach = distill._teach
+    monkeypatch.setattr(distill, "_teach", lambda *given: asked.append(1) or teach(*given))
+    for name in ("a", "b"):
+        config = TrainConfig(
+            teacher=teacher, steps=5, overrides={"torso": "plate"}, targets=tmp_path / "targets"
+        )
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / name, config)
+    assert len(asked) == 8, "as many frames as the recipe distils"
+    assert not (tmp_path / "a.training" / "targets").exists()
 
 
 def test_other_settings_do_not_resume(synthetic_dataset: Dataset, tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""Where cells are trained and measured: a folder that remembers what is done.
+
+DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its figures at every step measured
+                          avatar        and avatar-STEP beside it, avatar.training, figures-STEP
+DIR/targets                             a teacher's segment colours, for all its students
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.reproduce.cells import Cell
+from bench.reproduce.race import race
+from bench.reproduce.scales import Scale
+from bench.timing import environment
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_folder, make_folder, read_json, write_json
+from nldf_engine.base.progress import clock
+from nldf_engine.data.contents import NEEDED
+from nldf_engine.data.dataset import Dataset
+from nldf_engine.evaluation import EvaluateConfig, evaluate
+from nldf_engine.evaluation.landmarks import FaceMesh
+from nldf_engine.training import TrainConfig, train
+
+MOST_SEEDS = 16
+
+
+class Lab:
+    """Trains and measures cells on one dataset.
+
+    Args:
+        folder: where everything is kept.
+        data: the dataset.
+        scale: says at which steps students are kept, and how frames are scored.
+        device: "auto", "cpu" or "cuda".
+        weights: folder with public weights, for LPIPS.
+    """
+
+    def __init__(
+        self, folder: Path, data: Dataset, scale: Scale, device: str = "auto", weights: Path | None = None
+    ) -> None:
+        self.folder, self.data, self.scale, self.device, self.weights = folder, data, scale, device, weights
+        self.hash = data.hash()
+        self._faces: dict[int, dict[tuple[int, int], np.ndarray]] = {}
+
+    def place(self, cell: Cell) -> Path:
+        """The cell's folder."""
+        return self.folder / "cells" / cell.name(self.hash)
+
+    def avatar(self, cell: Cell, step: int | None = None) -> Path:
+        """The avatar of a cell at a step; None for its end."""
+        return self.place(cell) / ("avatar" if step in (None, cell.recipe.steps) else f"avatar-{step}")
+
+    def dataset(self, cell: Cell) -> Path:
+        """The dataset's folder; for a cell of some seconds, a copy whose training part ends there.
+
+        The held-out part is the same in all.
+
+        Raises:
+            FileProblem: the training part is shorter.
+        """
+        if cell.seconds is None:
+            return self.data.path
+        path, info = self.folder / "cuts" / f"{self.hash[:10]}-{cell.seconds:g}s", self.data.info
+        first, last = info.splits["train"]
+        stop = first + round(cell.seconds * info.fps)
+        if stop > last:
+            raise FileProblem(
+                self.data.path,
+                f"its training part has {(last - first) / info.fps:g} s, and {cell.seconds:g} s are wanted",
+                "prepare a longer video",
+            )  # fmt: skip
+        if not path.is_dir():
+            with atomic_folder(path) as folder:
+                for name in NEEDED:
+                    shutil.copyfile(self.data.path / name, folder / name)
+                files = {name: stated for name, stated in info.files.items() if name in NEEDED}
+                cut = replace(info, splits={**info.splits, "train": [first, stop]}, files=files)
+                write_json(folder / "dataset.json", cut.to_json())
+        return path
+
+    def race(self, cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
+        """How long a frame takes with the avatars of trained cells, in turns; measured once and kept."""
+        keys = [cell.key(self.hash) for cell in cells.values()]
+        path = self.folder / f"race-{'-'.join(keys)}.json"
+        if not path.is_file():
+            write_json(
+                path, race({name: self.avatar(cell) for name, cell in cells.items()}, self.data, self.device)
+            )
+        return read_json(path)
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """What is known of a cell whose training has ended; None before."""
+        path = self.place(cell) / "cell.json"
+        return read_json(path) if path.is_file() else None
+
+    def seeds(self, cell: Cell, least: int) -> list[Cell]:
+        """The cell with seeds 0 to `least` - 1, and with every further one that is finished."""
+        return [c for c in cell.with_seeds(MOST_SEEDS) if c.seed < least or self.record(c) is not None]
+
+    def train_all(self, cells: Iterable[Cell]) -> None:
+        """Trains what is not trained yet, teachers first, and says how long that may take."""
+        waiting = [cell for cell in with_teachers(cells) if self.record(cell) is None]
+        left, done, began = sum(cell.work for cell in waiting), 0.0, time.monotonic()
+        for number, cell in enumerate(waiting, 1):
+            spent = time.monotonic() - began
+            rest = f", about {clock(spent / done * left)} left" if done else ""
+            sys.stderr.write(f"[{number}/{len(waiting)}] {cell.name(self.hash)}: {cell.words}{rest}\n")
+            self.train(cell)
+            left, done = left - cell.work, done + cell.work
+
+    def train(self, cell: Cell) -> dict[str, Any]:
+        """Trains a cell, or goes on with it where it was stopped; returns its record."""
+        place = make_folder(self.place(cell))
+        config = TrainConfig(
+            teacher=None if cell.teacher is None else self.avatar(cell.teacher),
+            seed=cell.seed, device=self.device, resume=True, targets=self.folder / "targets",
+            keep=self._marks(cell),
+        )  # fmt: skip
+        with _spending(place / "spent.json") as spent, cell.preset(place.name) as preset:
+            result = train(preset, self.dataset(cell), self.avatar(cell), config)
+        record = {
+            "name": place.name, "words": cell.words, "cell": asdict(cell), "seed": cell.seed,
+            "dataset": self.hash, "steps": result.steps, **spent,
+            "validation_psnr": result.validation_psnr, "history": result.history,
+            "environment": environment(), "measured": {},
+        }  # fmt: skip
+        write_json(place / "cell.json", record)
+        return record
+
+    def _marks(self, cell: Cell) -> tuple[int, ...]:
+        """The steps before its end at which a cell's avatar is kept: table 2 asks for a student's."""
+        return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.recipe.system == "nldf")
+
+    def measure(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
+        """The figures of a trained cell at a step on the held-out frames, from its record where they are."""
+        record = self.record(cell)
+        assert record is not None, "it is measured after its training"
+        at = str(step or cell.recipe.steps)
+        if at not in record["measured"]:
+            config = EvaluateConfig(
+                every=self.scale.every, pictures=False, device=self.device, weights=self.weights
+            )
+            record["measured"][at] = evaluate(
+                self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"figures-{at}", config,
+                detector=FaceMesh if self.scale.faces else None,
+                known=self._faces.setdefault(cell.recipe.size, {}),
+            )  # fmt: skip
+            write_json(self.place(cell) / "cell.json", record)
+        return record["measured"][at]
+
+
+def with_teachers(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells and their teachers, each once, a teacher before the first of its students."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        for one in (cell.teacher, cell):
+            if one is not None:
+                found.setdefault(one.key(""), one)
+    return list(found.values())
+
+
+@contextmanager
+def _spending(path: Path) -> Iterator[dict[str, float]]:
+    """Wall and CPU seconds spent inside and in earlier sittings, kept in `path` however it ends."""
+    before = read_json(path) if path.is_file() else {"wall_seconds": 0.0, "cpu_seconds": 0.0, "sittings": 0}
+    wall, cpu = time.perf_counter(), time.process_time()
+    spent: dict[str, float] = {}
+    try:
+        yield spent
+    finally:
+        spent |= {
+            "wall_seconds": round(before["wall_seconds"] + time.perf_counter() - wall, 1),
+            "cpu_seconds": round(before["cpu_seconds"] + time.process_time() - cpu, 1),
+            "sittings": before["sittings"] + 1,
+        }
+        write_json(path, spent)
