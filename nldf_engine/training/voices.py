@@ -13,8 +13,8 @@ from torch import Tensor
 
 # Standard deviations: of the stretch's logarithm, and of tilt and offset in units of the features, of which
 # one is 20 dB of the mel front-end. The floor lies at up to FLOOR, in half of the stretches.
-STRETCH, TILT, OFFSET = 0.1, 0.2, 0.1
-FLOOR = 0.6
+STRETCH, TILT, OFFSET = 0.07, 0.1, 0.05
+FLOOR = 0.4
 # Bands that are silent stay so under tilt and offset.
 SILENT = 0.05
 
