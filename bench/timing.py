@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from nldf_engine import __version__, ops
+from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 
 Row = dict[str, Any]
@@ -182,8 +183,8 @@ def row_of(
 
 
 def kernel_of(field: torch.nn.Module, device: torch.device) -> str | None:
-    """What computes the residual MLPs of a field without gradients, None where it has none."""
-    found = {part.kernel(device) for part in field.modules() if isinstance(part, ResMLP)}
+    """What computes the fused networks of a field without gradients, None where it has none."""
+    found = {part.kernel(device) for part in field.modules() if isinstance(part, ResMLP | PlanesModule)}
     return ", ".join(sorted(found)) or None
 
 
