@@ -215,7 +215,7 @@ def compile_kernels(
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(
-            f"{source}: nvcc was not done after {PATIENCE} s, and a quiet machine takes it a few minutes at most: "
+            f"{source}: nvcc was not done after {PATIENCE} s; alone on a machine it takes a few minutes: "
             "try again once nothing else holds this one"
         ) from error
     report = done.stdout + done.stderr
