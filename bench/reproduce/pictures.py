@@ -17,7 +17,7 @@ from nldf_engine.base.files import atomic_path
 from nldf_engine.data.dataset import Dataset
 
 SIDE = 176  # of one face, pixels
-LABEL, HEADING = 150, 22
+LABEL, HEADING = 170, 22
 SPREAD = 4
 MARGIN = 0.12
 INK = (40, 34, 30)
@@ -57,7 +57,7 @@ def sheet(path: Path, lab: Lab, table: Table) -> None:
         write(f"{number} {why}", LABEL + column * SIDE + 4, HEADING - 7)
     for index, (label, frames) in enumerate(rows.items()):
         top = HEADING + index * SIDE
-        for line, words in enumerate(label.split(", ")):
+        for line, words in enumerate(label.replace(" (", ", (").split(", ")):
             write(words, 6, top + SIDE // 2 + 18 * line)
         for column, (number, frame) in enumerate(zip(shown, frames, strict=True)):
             x0, y0, x1, y1 = _face(lab.data, number, width)
@@ -116,7 +116,8 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
         for row in rows:
             history = found["cells"][row["cells"][0]]["history"]
             if row["step"] is None:
-                axes[4].plot([h["step"] for h in history], [h["psnr"] for h in history], label=row["label"])
+                label = row["label"].partition(" (")[0]
+                axes[4].plot([h["step"] for h in history], [h["psnr"] for h in history], label=label)
         axes[4].set(title="validation PSNR, seed 0", xlabel="step")
         axes[4].legend(fontsize=7)
         axes[0].set_ylabel(name)
@@ -139,5 +140,6 @@ def _dots(axis: Any, found: Mapping[str, Any], table: Mapping[str, Any], rows: l
         if least is not None and middle is not None and row is not reference:
             axis.hlines(place, middle - least, middle + least, color="#adb5bd", lw=7, alpha=0.5, zorder=0)
     axis.set(title=f"ours: {NAMES[column][0]}", yticks=range(len(rows)))
-    axis.set_yticklabels([row["label"] for row in rows] if column == "psnr" else [], fontsize=8)
+    labels = [row["label"].replace(" (", "\n(") for row in rows]
+    axis.set_yticklabels(labels if column == "psnr" else [], fontsize=8)
     axis.invert_yaxis()

@@ -74,7 +74,7 @@ def _figures(psnr: float, ssim: float, lpips: float) -> dict[str, float]:
 
 def _told(ours: float, paper: float, unit: str) -> str:
     """What a label says of the paper's own size, where it is another."""
-    return "" if ours == paper else f" (paper: {paper} {unit})"
+    return "" if ours == paper else f" (paper: {paper:,} {unit})".replace(",", " ")
 
 
 def distillation(scale: Scale) -> Table:
