@@ -37,7 +37,7 @@ OPENING_WEIGHT = 0.25
 # Lips apart where they ought to meet are seen at once, and the mean of what a sound leaves open never meets:
 # where lips are closed (metres, with a soft edge), an error that parts them counts more.
 CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
-PARTING_WEIGHT = 4.0
+PARTING_WEIGHT = 2.5
 
 
 def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
