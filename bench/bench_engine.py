@@ -1,27 +1,24 @@
 """`Engine` end to end on the bundled avatar: frames a second with the time of each stage, and peak memory.
 
-The stages are told apart from outside, by when the field is entered and left within a frame. The audio's
-share is that of a clip (its features and codes, made once) over its frames. Peak memory is that of a
-process of its own, which renders and writes the same clip.
+The stages are `Engine.profile`'s, frame by frame, one after the other; where a frame is drawn in one pass,
+"network" is all of it. Peak memory is that of a process of its own, which renders and writes the same clip.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench.timing import Sizes, quantile, row_of, synchronise
+from bench.timing import Sizes, kernel_of, quantile, row_of
 from nldf_engine.apps.bundled import bundled_avatar
-from nldf_engine.base.video import VideoWriter
+from nldf_engine.clip import Clip
 from nldf_engine.engine import Engine
+from nldf_engine.profile import WARM_UP
 
 RATE = 16000
 FRAMES = {"quick": 8, "normal": 40, "full": 120}
@@ -47,32 +44,6 @@ def speech(frames: int) -> np.ndarray:
     return (0.2 * hum + 0.02 * np.random.default_rng(0).normal(size=len(t))).astype(np.float32)
 
 
-class Marks:
-    """When a field was first entered and last left within a frame."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.entered, self.left = device, 0.0, 0.0
-
-    def now(self) -> float:
-        synchronise(self.device)
-        return time.perf_counter()
-
-    @contextmanager
-    def on(self, field: torch.nn.Module) -> Iterator[None]:
-        def enter(*_: object) -> None:
-            self.entered = self.entered or self.now()
-
-        def leave(*_: object) -> None:
-            self.left = self.now()
-
-        hooks = (field.register_forward_pre_hook(enter), field.register_forward_hook(leave))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
 def peak_memory(size: int, device: torch.device, frames: int, out: Path) -> tuple[int, int]:
     """Bytes of RAM and of GPU memory that a process of its own takes to render and write a clip."""
     words = (str(bundled_avatar()), str(size), device.type, str(out), str(frames * RATE // 25))
@@ -87,60 +58,37 @@ def peak_memory(size: int, device: torch.device, frames: int, out: Path) -> tupl
     "size", [pytest.param(128, marks=pytest.mark.thorough), 256, pytest.param(512, marks=pytest.mark.full)]
 )
 def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
-    frames, sound = FRAMES[pace.mode], speech(FRAMES[pace.mode])
+    frames, sound = FRAMES[pace.mode], speech(FRAMES[pace.mode] + WARM_UP)
     engine = Engine.load(bundled_avatar(), device.type)
     field = engine.avatar.portrait.field
     ceilings.look(device)
-    engine.render((sound, RATE), size=size).frames[0]  # the front-end's tables, packed weights, buffers
-    marks = Marks(device)
-    audio_start = marks.now()
     clip = engine.render((sound, RATE), size=size)
-    audio = (marks.now() - audio_start) / frames
-    reference = Engine.load(bundled_avatar(), device.type, backend="reference").render(
-        (sound, RATE), size=size
-    )
-    assert np.abs(clip.frames[1].astype(int) - reference.frames[1]).max() <= 2
+    twin = Engine.load(bundled_avatar(), device.type, backend="reference")
+    other = twin.render((sound, RATE), size=size)
+    assert np.abs(clip.frames[1].astype(int) - other.frames[1]).max() <= 2
     assert clip.frames[1].std() > 5, "the frames don't vary: nothing is being rendered"
-    stages: dict[str, list[float]] = {
-        "rays and region": [], "network": [], "composite": [], "encode": []
-    }  # fmt: skip
-    whole: list[float] = []
-    with marks.on(field), VideoWriter(tmp_path / "clip.mp4", size, size, fps=25) as writer:
-
-        def one_frame(number: int) -> None:
-            marks.entered = marks.left = 0.0
-            begin = marks.now()
-            picture = clip.frames[number]
-            made = marks.now()
-            writer.write(picture)
-            end = marks.now()
-            entered = marks.entered or made
-            left = marks.left or entered
-            for name, spent in zip(
-                stages, (entered - begin, left - entered, made - left, end - made), strict=True
-            ):
-                stages[name].append(spent)
-            whole.append(audio + end - begin)
-
-        numbers = iter(range(frames))
-        benchmark.pedantic(lambda: one_frame(next(numbers)), rounds=1 if benchmark.disabled else frames)
+    seen = []
+    benchmark.pedantic(lambda: seen.append(engine.profile((sound, RATE), frames=frames, size=size)), rounds=1)
+    profile = seen[0]
     ceiling = ceilings.best(device)
     case = f"{size} x {size}"
-    # Of the network alone: rays that miss the head never reach it.
-    rays = rays_of(engine, clip, size)
-    flops = 2.0 * field.macs * rays
-    row = row_of(case, "frame", whole, Sizes(1, "frames", flops), device, ceiling)
-    spent = sum(map(sum, stages.values())) + audio * frames
+    # Of the head's network alone: rays that miss the head never reach it.
+    flops = 2.0 * field.macs * rays_of(twin, other)
+    kernel = kernel_of(field, device)
+    row = row_of(case, "frame", profile.total, Sizes(1, "frames", flops), device, ceiling, kernel)
     ram, gpu = peak_memory(size, device, frames, tmp_path / "memory.mp4")
     rows = [row | {"peak_ram_bytes": ram or None, "peak_gpu_bytes": gpu or None, "note": engine_note(engine)}]
-    for name, times in ({"audio": [audio] * len(whole)} | stages).items():
+    spent = {name: times for name, times in profile.stages.items() if sum(times) > 0}
+    for name, times in spent.items():
         stage = row_of(case, name, times, Sizes(1, "frames", flops * (name == "network")), device, ceiling)
-        rows.append(stage | {"kind": "stage", "share": sum(times) / spent, "p50_s": quantile(times, 0.5)})
+        share = sum(times) / sum(profile.total)
+        rows.append(stage | {"kind": "stage", "share": share, "p50_s": quantile(times, 0.5)})
+    assert "network" in spent, "no frame of the profile asked the network"
     record(rows)
 
 
-def rays_of(engine: Engine, clip: object, size: int) -> int:
-    """How many rays of a frame reach the network."""
+def rays_of(engine: Engine, clip: Clip) -> int:
+    """How many rays of a frame reach the head's network; of an engine that asks it by itself, as twins do."""
     counted = 0
 
     def count(_: object, inputs: tuple) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.timing import Row, count_row
+from bench.timing import Row, count_row, kernel_of
 from nldf_engine import models
 from nldf_engine.models import ConditionConfig
 from nldf_engine.nn.pose import pose_dim
@@ -175,6 +175,7 @@ def test_pipelines(race, device):
             {name: lambda name=name: render(fields[name], *scenes[name]) for name in fields},
             device=device, units=rays, unit="rays",
             flops={name: 2.0 * field.macs for name, field in fields.items()},
+            kernels={name: kernel_of(field, device) for name, field in fields.items()},
             more=counted(fields, "counts", "rays", 1),
         )  # fmt: skip
 
@@ -198,5 +199,6 @@ def test_frames(race, device, pace):
             {name: lambda name=name: frame(name) for name in fields},
             device=device, units=1, unit="frames", rounds=FRAMES, case=case,
             flops={name: 2.0 * field.macs * rays for name, field in fields.items()},
+            kernels={name: kernel_of(field, device) for name, field in fields.items()},
             more=counted(fields, f"{case}, counts", "frames", rays),
         )  # fmt: skip

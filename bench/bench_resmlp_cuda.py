@@ -55,4 +55,5 @@ def test_forward(race, monkeypatch, name, rays):
             contestants | {"matmul 8192": lambda: torch.mm(square, square)},
             device=device, units=dict.fromkeys([*contestants, "matmul 8192"], rays), unit="rays",
             work=work | {"matmul 8192": 2e-3 * 8192.0**3}, work_unit="TFLOP/s", rounds=20,
+            kernels={kernel: kernel for kernel in runs} | {"from rays": chosen},
         )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench.timing import kernel_of
 from nldf_engine import ops
 from nldf_engine.models import ConditionConfig, LightField, LightFieldConfig
 from nldf_engine.rendering.cameras import Camera
@@ -86,4 +87,5 @@ def test_cost(race, pace, device, parameter):
             {name: frame.render for name, frame in frames.items()},
             device=device, unit="frames", units=1, rounds=ROUNDS, case=parameter,
             flops={name: frame.flops * len(frame.mask) for name, frame in frames.items()},
+            kernels={name: kernel_of(frame.field, device) for name, frame in frames.items()},
         )  # fmt: skip

@@ -171,6 +171,7 @@ def race(
         absent: Mapping[str, str] | None = None,
         more: list[Row] | None = None,
         case: str | None = None,
+        kernels: Mapping[str, str | None] | None = None,
     ) -> None:
         """Times the contestants in turns, a row each.
 
@@ -184,6 +185,7 @@ def race(
             absent: contestants that can't run here, and why.
             more: further rows, of what isn't timed.
             case: what is raced; the test's name where None.
+            kernels: what ran, of those contestants where that was chosen at run time.
         """
 
         def of(value: float | Mapping[str, float], name: str) -> float:
@@ -220,7 +222,11 @@ def race(
 
         benchmark.pedantic(timed, args=(first,), setup=rivals_turn, rounds=turns)
         ceiling = ceilings.best(device)
-        rows = [row_of(where, name, times[name], sizes[name], device, ceiling) for name in contestants]
+        ran = kernels or {}
+        rows = [
+            row_of(where, name, times[name], sizes[name], device, ceiling, ran.get(name))
+            for name in contestants
+        ]
         compare(rows, times)
         rows += [absent_row(where, name, device, why) for name, why in (absent or {}).items()]
         record(rows + (more or []))

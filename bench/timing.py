@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from nldf_engine import __version__, ops
+from nldf_engine.nn.planes import PlanesModule
+from nldf_engine.nn.resmlp import ResMLP
 
 Row = dict[str, Any]
 # To bytes or floating-point operations, from the unit of the rate.
@@ -147,18 +149,20 @@ class Sizes:
 
 def row_of(
     case: str, name: str, times: Sequence[float], sizes: Sizes, device: torch.device,
-    ceiling: tuple[float, float],
+    ceiling: tuple[float, float], kernel: str | None = None,
 ) -> Row:  # fmt: skip
-    """A row of the report, without the comparison."""
+    """A row of the report, without the comparison; `kernel` is what ran, if that was chosen at run time."""
     median = statistics.median(times)
-    done = sizes.flops * sizes.units / median / 1e9
-    moved = sizes.moved * sizes.units / median / 1e9
+    rate = sizes.units / median if median else 0.0  # a stage that most frames go without
+    done = sizes.flops * rate / 1e9
+    moved = sizes.moved * rate / 1e9
     return {
         "case": case,
         "name": name,
         "kind": "timing",
         "device": str(device),
         "isa": ops.backends()["cpu_isa"] if device.type == "cpu" else None,
+        "kernel": kernel,
         "threads": torch.get_num_threads(),
         "rounds": len(times),
         "median_s": median,
@@ -166,7 +170,7 @@ def row_of(
         "p95_s": quantile(times, 0.95),
         "units": sizes.units,
         "unit": sizes.unit,
-        "per_second": sizes.units / median,
+        "per_second": rate,
         "flops_per_unit": sizes.flops,
         "gflops": done,
         "ceiling_gflops": ceiling[0],
@@ -176,6 +180,12 @@ def row_of(
         "copy_gb_per_s": ceiling[1],
         "copy_share": moved / ceiling[1] if moved else None,
     }
+
+
+def kernel_of(field: torch.nn.Module, device: torch.device) -> str | None:
+    """What computes the fused networks of a field without gradients, None where it has none."""
+    found = {part.kernel(device) for part in field.modules() if isinstance(part, ResMLP | PlanesModule)}
+    return ", ".join(sorted(found)) or None
 
 
 def absent_row(case: str, name: str, device: torch.device, why: str) -> Row:

@@ -84,6 +84,7 @@ class Engine:
         self._networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
         wanted = WHERE.get(self.precision, device.type)
         planes = [m for m in self._portrait.modules() if isinstance(m, PlanesModule)]
+        self._computing: list[ResMLP | PlanesModule] = [*self._networks, *planes]
         chosen: list[ResMLP | PlanesModule] = [*self._networks, *(planes if self.precision == "fp16" else [])]
         fits = chosen and device.type == wanted and ops.native.use_native("Engine", backend)
         if self.precision != "fp32" and not fits:
@@ -124,7 +125,7 @@ class Engine:
         return cls(Avatar.load(path), choose_device(device), backend, precision, sparse)
 
     def describe(self) -> dict[str, Any]:
-        """What renders and with what: system, size, device, precision, kernel, multiply-adds a ray."""
+        """What renders: system, size, device, precision, the kernel of its network, multiply-adds a ray."""
         camera = self.avatar.camera
         return {
             "system": self.avatar.system,
@@ -132,7 +133,7 @@ class Engine:
             "device": str(self.device),
             "backend": self.backend,
             "precision": self.precision,
-            "kernel": self._networks[0].kernel(self.device, self.backend) if self._networks else self.backend,
+            "kernel": self._computing[0].kernel(self.device, self.backend) if self._computing else "torch",
             "macs_per_ray": int(self._portrait.field.macs),  # type: ignore[attr-defined]
             "audio": self.avatar.frontend.to_json(),
         }

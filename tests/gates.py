@@ -29,7 +29,7 @@ CSRC = ROOT / "csrc"
 SOURCES = sorted(path.name for path in CSRC.glob("*_cuda.cu"))
 ARCHITECTURES = ("80", "86", "89", "90a")
 QUICK = ("80", "90a")  # what every test run compiles
-PATIENCE = 3600  # seconds for a source; on a machine that others hold, many times what it takes alone
+PATIENCE = 3600  # seconds for a source: many times what it takes alone, for machines that others hold
 REGISTERS = 64  # 128 threads at 64 registers leave room for 8 blocks a multiprocessor and more
 
 
@@ -215,8 +215,8 @@ def compile_kernels(
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(
-            f"{source}: nvcc was not done after {PATIENCE} s; it needs less than a minute of processor time, "
-            "so something else holds this machine: try again once it is quiet"
+            f"{source}: nvcc was not done after {PATIENCE} s; alone on a machine it takes a few minutes: "
+            "try again once nothing else holds this one"
         ) from error
     report = done.stdout + done.stderr
     if done.returncode:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
+from nldf_engine import ops
+from nldf_engine.apps.bundled import bundled_avatar
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.video import probe, read_audio_track, read_frames
 from nldf_engine.engine import Engine
@@ -58,6 +60,15 @@ def test_native_and_reference_backends_agree(engine: Engine) -> None:
     slow = Engine(tiny_avatar(), torch.device("cpu"), backend="reference")
     fast, twin = (e.render((tone(0.2), RATE)).frames[:] for e in (engine, slow))
     assert np.abs(fast.astype(int) - twin.astype(int)).max() <= 1
+
+
+def test_it_says_which_kernel_computes() -> None:
+    """A fused network is told by its instruction set; a twin's and one without a kernel by "torch"."""
+    cpu, isa = torch.device("cpu"), ops.backends()["cpu_isa"]
+    for avatar, native in ((tiny_avatar(), isa), (tiny_avatar("adnerf"), "torch")):
+        assert Engine(avatar, cpu).describe()["kernel"] == native
+        assert Engine(avatar, cpu, backend="reference").describe()["kernel"] == "torch"
+    assert Engine.load(bundled_avatar(), "cpu").describe()["kernel"] == isa
 
 
 def test_int16_gives_the_same_picture_and_only_where_it_can(engine: Engine) -> None:

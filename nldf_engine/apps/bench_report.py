@@ -99,7 +99,9 @@ def _line(row: Row) -> str:
         parts.append(f"{row['gb_per_s']:6.3g} GB/s {row['copy_share']:4.0%} of copy")
     if row.get("peak_ram_bytes"):
         parts.append(f"p95 {seconds(row['p95_s'])}  peak memory {row['peak_ram_bytes'] / 2**20:.0f} MiB")
-    return "  ".join([name + parts[0], *parts[1:], *filter(None, [versus(row)])])
+    ran = row.get("kernel")
+    ran = f"by {ran}" if ran and ran != row.get("isa") else ""
+    return "  ".join([name + parts[0], *parts[1:], *filter(None, [ran, versus(row)])])
 
 
 def _one(row: Row) -> str:

@@ -49,6 +49,17 @@ class PlanesModule(nn.Module):
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
 
+    def kernel(self, device: torch.device, backend: str = "native") -> str:
+        """What computes it without gradients: "torch", the CPU's instruction set, or CUDA's "planes".
+
+        "missing" where the compiled module is, which running it says in more words.
+        """
+        if not native.use_native("planes", backend):
+            return "torch"
+        if device.type == "cpu":
+            return native.cpu_isa() or "missing"
+        return "planes" if self._on_cuda() else "torch"
+
     def fits_frame(self) -> bool:
         """Whether a fusable module can be part of a frame in one pass."""
         network = self.planes_network()

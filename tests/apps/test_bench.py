@@ -23,13 +23,15 @@ def test_sum(race):
     race(
         {"native": lambda: x + x, "slow": lambda: x + x + x}, device=torch.device("cpu"),
         units=1000, unit="points", flops=1, moved=8, absent={"peer": "not installed"},
+        kernels={"slow": "chain"},
     )
 """
 BAD = "def test_wrong(race):\n    assert 1 == 2, 'native and reference differ'\n"
 CRASH = "import os\n\ndef test_crash(race):\n    os._exit(7)\n"
 BROKEN = "import no_such_module_at_all\n"
 KEYS = {
-    *("suite", "case", "name", "device", "isa", "threads", "rounds", "median_s", "quartiles_s", "p95_s"),
+    *("suite", "case", "name", "device", "isa", "kernel", "threads", "rounds", "median_s", "p95_s"),
+    "quartiles_s",
     *("units", "unit", "per_second", "flops_per_unit", "gflops", "ceiling_gflops", "ceiling_share"),
     *("bytes_per_unit", "gb_per_s", "copy_gb_per_s", "copy_share"),
 }
@@ -58,6 +60,7 @@ def test_rows_and_report_are_whole(suites: Path, tmp_path: Path, capsys: pytest.
     assert [row["name"] for row in rows] == ["native", "slow", "peer"]
     timed = rows[:2]
     assert all(set(row) >= KEYS and row["rounds"] >= 3 for row in timed)
+    assert [row["kernel"] for row in timed] == [None, "chain"]
     assert all(row["gflops"] == pytest.approx(1e-6 / row["median_s"]) for row in timed)
     assert all(row["ceiling_share"] == pytest.approx(row["gflops"] / row["ceiling_gflops"]) for row in timed)
     assert timed[1]["first"] == "native" and len(timed[1]["quartiles"]) == 2

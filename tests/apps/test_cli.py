@@ -34,7 +34,8 @@ FLAGS = {
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
-        *("--blink", "--eyes", "--blink-seed", "--mouth", "--sliders", "--gate", "--edges"),
+        *("--blink", "--eyes", "--blink-seed", "--brows", "--lively", "--mouth", "--sliders", "--gate"),
+        "--edges",
     },
     "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},
     "verify": {"--trust", "--json"},

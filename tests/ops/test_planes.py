@@ -173,6 +173,12 @@ for got, want in zip(ops.planes(*given, net), t.planes_reference(*given, net)):
     assert done.returncode == 0, done.stderr
 
 
+def test_opcheck():
+    """Schema, fake tensors and dispatch of the operation hold."""
+    net = network("usual")
+    torch.library.opcheck(torch.ops.nldf.planes.default, (*rays(net, 2, 5), *ops.pack_planes(net).arguments))
+
+
 def test_packed_once_serves_many_calls():
     """Packed parameters give the result of packing in the call; they hold copies of the weights."""
     net = network("usual")
