@@ -39,15 +39,8 @@ from nldf_engine.rendering.tracks import Track, open_track
 from nldf_engine.streaming import FrameStream, Setting, latency, render_stream
 
 __all__ = [
-    "FPS",
-    "LARGEST_SIDE",
-    "Clip",
-    "Engine",
-    "Frames",
-    "check_clip_path",
-    "check_size",
-    "choose_device",
-]
+    "FPS", "LARGEST_SIDE", "Clip", "Engine", "Frames", "check_clip_path", "check_size", "choose_device",
+]  # fmt: skip
 # Shoulders follow the head with more weight behind them: what is predicted from its pose is smoothed so.
 TORSO_SMOOTHING = 3.0
 PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
@@ -318,17 +311,9 @@ class Engine:
         return latency(self)
 
     def stream(
-        self,
-        chunks: Iterable[Any],
-        poses: Any = None,
-        *,
-        background: Any = None,
-        size: int | None = None,
-        mouth: float = 1.0,
-        edit: Edit | None = None,
-        edges: str = "clean",
-        ahead: int = 0,
-    ) -> FrameStream:
+        self, chunks: Iterable[Any], poses: Any = None, *, background: Any = None, size: int | None = None,
+        mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean", ahead: int = 0,
+    ) -> FrameStream:  # fmt: skip
         """Frames of a sound that is still arriving, each as soon as it can be known (see `latency`).
 
         They are the frames that `render` gives for the whole sound. Frame k belongs to k / 25 s of the
