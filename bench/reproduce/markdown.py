@@ -62,8 +62,8 @@ def table(found: Mapping[str, Any], name: str) -> str:
     if "lpips" in columns and all(mean(row, "lpips") is None for row in rows):
         notes.append(NO_LPIPS)
     text = (
-        f"## {made['title']} ({name})\n\n{made['source']}. The paper's claim: {made['claim']} "
-        f"Ours are compared with the row *{made['reference']}*.\n\n" + "\n".join(lines)
+        f"## {made['title']} ({name})\n\n{made['source']}. The paper's claim: {made['claim']} Ours are "
+        f"compared with the row *{made['reference']}*.\n\n" + "\n".join(lines)
     )
     return text + ("\n\n" + "\n".join(notes) if notes else "")
 
