@@ -173,6 +173,7 @@ def _small_video(path: Path) -> str:
     import cv2
 
     from nldf_engine.base.video import VideoWriter, frames_at, probe, read_audio_track
+    from nldf_engine.provenance.origin import comparison_tags
 
     info = probe(path)
     scale = min(1.0, VIDEO_WIDTH / info.width)
@@ -180,7 +181,9 @@ def _small_video(path: Path) -> str:
     sound = read_audio_track(path) if info.has_audio else None
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.mp4"
-        with VideoWriter(small, *size, fps=info.fps, audio=sound, crf=CRF) as writer:
+        with VideoWriter(
+            small, *size, fps=info.fps, audio=sound, crf=CRF, metadata=comparison_tags()
+        ) as writer:
             for frame in frames_at(path, None):
                 writer.write(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
         return embedded(small, "video/mp4")

@@ -283,12 +283,14 @@ class Comparison:
         import cv2
 
         from nldf_engine.base.video import VideoWriter
+        from nldf_engine.provenance.origin import comparison_tags
 
         factor = -(-SMALLEST_PANEL // max(width, height))
         self._size = (width * factor, height * factor)
         colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_MAGMA)
         self._colours = np.ascontiguousarray(colours[:, 0, ::-1])
-        self._writer = VideoWriter(path, 3 * self._size[0], self._size[1] + STRIP, fps=fps, audio=audio)
+        width, height = 3 * self._size[0], self._size[1] + STRIP
+        self._writer = VideoWriter(path, width, height, fps=fps, audio=audio, metadata=comparison_tags())
 
     def __enter__(self) -> Comparison:
         self._writer.__enter__()

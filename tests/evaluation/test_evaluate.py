@@ -8,6 +8,8 @@ import pytest
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.video import probe, read_audio_track
 from nldf_engine.evaluation import EvaluateConfig, RealClip, report
+from nldf_engine.provenance.inspection import inspect
+from nldf_engine.provenance.origin import COMPOSITE
 
 NO_PICTURES = EvaluateConfig(pictures=False)
 DESIGN_KEYS = {
@@ -177,6 +179,8 @@ def test_pictures_are_written_and_hold_the_clip(
         "report.html",
     }
     assert {path.name for path in folder.iterdir()} == names
+    tags = inspect(folder / "comparison.mp4").tags
+    assert tags["digital_source_type"] == COMPOSITE and "Partly synthetic" in tags["comment"]
     video = probe(folder / "comparison.mp4")
     assert (video.frames, video.width, video.height) == (40, 3 * 288, 288 + 32)
     samples, rate = read_audio_track(folder / "comparison.mp4")
