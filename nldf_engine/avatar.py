@@ -3,7 +3,8 @@
 avatar.json         schema, system, configuration, camera, audio front-end, provenance, consent, digests
 model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
-track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked
+track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked,
+                    upper [T, E] if the field is told codes of brows and gaze
 """
 
 from __future__ import annotations

@@ -263,7 +263,9 @@ class Engine:
         driven = editor.track(poses)(every)
         lids = driven.eyes if eyes is None else check_values("eyes", eyes, [frames])
         moved = driven.torso if torso is None else check_values("torso", torso, [frames, 2, 3])
-        told = driven.upper if upper is None else _codes("upper", upper, frames, self.upper_codes)
+        told = driven.upper
+        if upper is not None:
+            told = editor.upper(every, _codes("upper", upper, frames, self.upper_codes))
         motion = (
             None if motion is None else _codes("motion", motion, frames, self.motion_codes).to(self.device)
         )

@@ -14,7 +14,7 @@ from nldf_engine.apps.cli import _guarded
 from nldf_engine.apps.command import UsageError, check_device
 
 EXAMPLES = """examples:
-    python -m bench.reproduce table1 --scale tiny -o /tmp/tiny         a synthetic speaker, seconds
+    python -m bench.reproduce table1 --scale tiny -o runs/tiny         a synthetic speaker, seconds
     python -m bench.reproduce table1 table2 table3 --scale cpu --data data/speaker -o runs/tables
     python -m bench.reproduce table1 --scale cpu --data data/speaker -o runs/tables --seeds 3
     python -m bench.reproduce all --scale paper --plan                 what would be trained

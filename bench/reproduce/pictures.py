@@ -117,7 +117,8 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
             history = found["cells"][row["cells"][0]]["history"]
             if row["step"] is None:
                 label = row["label"].partition(" (")[0]
-                axes[4].plot([h["step"] for h in history], [h["psnr"] for h in history], label=label)
+                told_at = [(h["step"], h["psnr"]) for h in history if "psnr" in h]
+                axes[4].plot(*zip(*told_at, strict=True), label=label)
         axes[4].set(title="validation PSNR, seed 0", xlabel="step")
         axes[4].legend(fontsize=7)
         axes[0].set_ylabel(name)

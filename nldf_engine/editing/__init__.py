@@ -1,4 +1,4 @@
-"""What can be changed of an avatar while it renders: how its head moves, its eyes blink, its mouth travels.
+"""What can be changed of an avatar while it renders: how head, eyes, brows and mouth move.
 
 from nldf_engine.editing import Edit, EyesEdit, Gate, HeadEdit, MouthEdit
 

@@ -141,10 +141,9 @@ class Editor:
 
         def blinking(index: Tensor) -> Track:
             track = under(index)
-            upper = track.upper
-            if self._upper is not None and upper is not None:
-                upper = self._upper(index, upper)
-            return dataclasses.replace(track, eyes=eyes(index, track.eyes), upper=upper)
+            return dataclasses.replace(
+                track, eyes=eyes(index, track.eyes), upper=self.upper(index, track.upper)
+            )
 
         return blinking
 
@@ -162,6 +161,10 @@ class Editor:
                 "edit: centred needs all poses beforehand, and these come one by one; leave it off"
             )
         return LiveTrack(poses, self._moved_head(self._engine.open_track(None, head.smooth), head, None))
+
+    def upper(self, index: Tensor, codes: Tensor | None) -> Tensor | None:
+        """[N, E] codes of the upper face in the frames `index` [N] under the edit, of those that are told."""
+        return codes if self._upper is None or codes is None else self._upper(index, codes)
 
     def _moved_head(self, base: Callable[[Tensor], Track], head: HeadEdit, poses: Any) -> EditedTrack:
         engine, avatar = self._engine, self._engine.avatar

@@ -98,6 +98,8 @@ DEFINITIONS = {
     "*_foreign": "the same with somebody else's speech",
     "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction "
     "from the poses",
+    "upper": "what moved brows, lids and gaze, where the avatar is told them: what was tracked in the scored "
+    "frames of the speaker it was trained on, or the avatar's own track",
     "seconds_per_frame": "rendering alone, while nothing is scored: mean over the first frames, at most "
     "100, after one to warm up",
 }  # fmt: skip

@@ -102,9 +102,13 @@ def evaluate(
     clip = real_clip(data, config.split, config.frames, camera.width, subject.frontend, config.foreign_audio)
     own = subject.provenance.get("dataset") == data.hash()
     torso = clip.torso if own and config.torso == "tracked" else None
+    upper = None
+    if renderer is None and own and engine.upper_codes and clip.landmarks is not None:
+        upper = engine.upper(clip.landmarks, clip.poses, clip.eyes, data.camera.scaled(camera.width))
     header = {
         "split": config.split,
         "torso": "predicted" if torso is None else "tracked",
+        "upper": "tracked" if upper is not None else "own track" if subject.upper is not None else None,
         "avatar": avatar.resolve().name,
         "avatar_hash": sha256(avatar / "avatar.json"),
         "system": subject.system,
@@ -117,9 +121,6 @@ def evaluate(
     if renderer is None:
         files = [sha256(path) for path in sorted(avatar.iterdir()) if path.is_file()]
         identity = digest(files, config.precision)
-        upper = None
-        if engine.upper_codes and clip.landmarks is not None:
-            upper = engine.upper(clip.landmarks, clip.poses, clip.eyes, data.camera.scaled(camera.width))
         renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
     return report(clip, renderer, out, header, config, detector, known)
 

@@ -98,7 +98,9 @@ class FrameEncoder(nn.Module):
         parts = [code]
         if self.config.upper:
             at_rest = code.new_zeros(len(index), self.config.upper)
-            parts.append(at_rest if conditions.upper is None else conditions.upper[index])
+            # A teacher and its student may look at one clip, and one of them at more codes.
+            told = None if conditions.upper is None else conditions.upper[index, : self.config.upper]
+            parts.append(at_rest if told is None else told)
         if self.config.eyes:
             parts.append(self.scale_eyes(conditions.eyes[index, None]))
         return torch.cat(parts, 1)

@@ -50,5 +50,5 @@ def adopt(
     }  # fmt: skip
     return Avatar(
         portrait, scene.camera, frontend, dataset.background(size), provenance=provenance,
-        consent=consent_for(dataset, None), **own_motion(scene),
+        consent=consent_for(dataset, None), **own_motion(scene, field.config.conditions.upper),  # type: ignore[attr-defined]
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.base.face_mesh import BROWS, RIGHT_EYE_OUTER
@@ -121,7 +122,7 @@ class SpeechData:
 
     def starts(self, length: int) -> Tensor:
         """First frames of the stretches in which nine tenths of the frames are usable."""
-        total = torch.cat([torch.zeros(1), self.usable.float().cumsum(0)])
+        total = F.pad(self.usable.float().cumsum(0), (1, 0))
         share = (total[length:] - total[:-length]) / length
         return (share >= min(0.9, float(share.max()))).nonzero()[:, 0]
 
@@ -161,7 +162,8 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
     spread = data.features.std().clamp_min(1e-6)
     silence = data.features.new_zeros(REACH, *data.features.shape[1:])
     padded = torch.cat([silence, data.features, silence])
-    near, here = torch.arange(stretch + 2 * REACH), torch.arange(stretch)
+    near = torch.arange(stretch + 2 * REACH, device=padded.device)
+    here = near[:stretch]
     net.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     with Bar("learn the mouth's motion from speech", steps, "step") as bar:
@@ -169,7 +171,7 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
             for group in optimizer.param_groups:
                 rise = min(1.0, (step + 1) / WARM_UP)
                 group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-            first = starts[torch.randint(len(starts), (STRETCHES,))][:, None]
+            first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
             windows = padded[first + near]
             windows = other_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)

@@ -30,6 +30,7 @@ OF_A_HEAD = (
     "eyes_share",
     "person_share",
     "frame_share",
+    "blink_share",
     "correction",
     "ray_jitter",
 )

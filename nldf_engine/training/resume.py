@@ -18,7 +18,9 @@ STEPS = ("steps", "torso_steps")
 
 def targets_key(settings: dict[str, Any]) -> str:
     """Names what a teacher's targets depend on, so that those of another run are never taken."""
-    on = [settings["teacher"], settings["dataset"], settings["recipe"]["size"]]
+    # A teacher answers under the codes that its student is told.
+    codes = [settings["recipe"][name] for name in ("motion_codes", "upper_codes")]
+    on = [settings["teacher"], settings["dataset"], settings["recipe"]["size"], *codes]
     return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:16]
 
 
@@ -62,7 +64,8 @@ def find_run(folder: Path, settings: dict[str, Any], resume: bool) -> list[str]:
     state = states[0]
     if not resume:
         planned = state.settings.get("phases", ["head"])
-        if not states[-1].finished or begun[-1] != planned[-1]:
+        avatar = folder.with_name(folder.name.removesuffix(".training")) / "avatar.json"
+        if not states[-1].finished or begun[-1] != planned[-1] or not avatar.is_file():
             raise FileProblem(
                 folder, f"it holds an unfinished run ({sum(part.step for part in states)} steps)",
                 "go on with --resume, or delete the folder",

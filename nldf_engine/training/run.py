@@ -64,8 +64,8 @@ class TrainConfig:
         overrides: fields of the recipe to change, as text.
         consent: who agreed to the avatar; the teacher's record, or none, where None.
         keep: steps of the head at which the avatar is written beside, as AVATAR-STEP: with the weights that
-            the run would have kept had it been stopped there, and without a torso's field. The run itself is
-            the same with and without.
+            the run would have kept had it been stopped there, without a torso's field, and with the speech
+            network that has not heard the validation cut. The run itself is the same with and without.
         targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
             None.
 
@@ -240,7 +240,8 @@ def train(
     def save(path: Path, portrait: Portrait, state: RunState, torso: RunState | None) -> None:
         Avatar(
             portrait, scene.camera, frontend, data.background(recipe.size), consent=consent,
-            provenance=_provenance(data, settings, state, torso), **own_motion(scene),
+            provenance=_provenance(data, settings, state, torso),
+            **own_motion(scene, model.config.conditions.upper),
         ).save(path)  # fmt: skip
 
     def keep(portrait: Portrait, state: RunState) -> None:
@@ -306,10 +307,12 @@ def _model(
             raise ValueError(f"head: expected an avatar of system {recipe.system!r}, got {given.system!r}")
         return given.portrait.field
     window, features = scene.conditions.audio.shape[1:]
+    # The brows of a foreign folder are made of all of its 68 landmarks: they would tell the mouth.
+    upper_codes = 0 if "layout" in scene.dataset.info.source else recipe.upper_codes
     bounds = scene.bounds if teacher is None else teacher.portrait.field.config.bounds  # type: ignore[attr-defined]
     return preset.model(
         bounds,
-        ConditionConfig(int(features), int(window), motion=recipe.motion_codes, upper=recipe.upper_codes),
+        ConditionConfig(int(features), int(window), motion=recipe.motion_codes, upper=upper_codes),
     )
 
 

@@ -141,13 +141,14 @@ class TrainingScene:
     def deep(self, frames: Tensor, pixels: Tensor) -> Tensor:
         """[F, P] float: 1 where a frame shows no background within `RIM` of pixel numbers [F, P], else 0."""
         height, width = self.camera.height, self.camera.width
-        where = (frames.cpu()[:, None] * (height * width) + pixels.cpu()).flatten()
         flat, reach = self.labels.view(-1), max(1, round(RIM * width))
-        deep = torch.ones(len(where), dtype=torch.bool)
-        for step in (-reach, reach, -reach * width, reach * width):
-            beside = (where + step).clamp_(0, len(flat) - 1)
-            deep &= flat.index_select(0, beside) != LABELS["background"]
-        return deep.view(pixels.shape).float().to(self.device)
+        first, own = frames.cpu()[:, None] * (height * width), pixels.cpu()
+        x, y = own % width, own // width
+        deep = torch.ones(own.shape, dtype=torch.bool)
+        for dx, dy in ((-reach, 0), (reach, 0), (0, -reach), (0, reach)):
+            beside = first + (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+            deep &= flat.take(beside) != LABELS["background"]
+        return deep.float().to(self.device)
 
     def blinks(self) -> Tensor:
         """[N] numbers of the frames that are drawn from in which lids are on their way down or up."""

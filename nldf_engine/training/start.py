@@ -13,7 +13,7 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.data.dataset import Dataset
 from nldf_engine.models.conditions import FrameEncoder
 from nldf_engine.models.fast import GridLightField
-from nldf_engine.models.motion import MotionEncoder
+from nldf_engine.models.motion import MotionEncoder, UpperBasis
 from nldf_engine.provenance import Consent
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.torso import TorsoMotion
@@ -49,12 +49,18 @@ def learn_motion(
         resuming: a run that goes on finds the network in its checkpoint.
     """
     if encoder.config.motion:
-        codes = fit_basis(encoder.motion.basis, scene.dataset, scene.fit).to(scene.device)
+        codes = fit_basis(encoder.motion.basis.cpu(), scene.dataset, scene.fit).to(scene.device)
+        encoder.motion.basis.to(scene.device)
         if not _take_over(encoder.motion, teacher) and not resuming:
             _learn_mouth(encoder.motion, scene, recipe, codes)
         scene.set_motion(codes)
     if encoder.config.upper:
-        scene.set_upper(fit_upper(encoder.upper, scene.dataset, scene.fit))
+        scene.set_upper(fit_upper(encoder.upper.cpu(), scene.dataset, scene.fit))
+        encoder.upper.to(scene.device)
+    teachers = getattr(getattr(teacher.portrait.field, "encoder", None), "upper", None) if teacher else None
+    if teachers is not None and len(teachers.scale) > encoder.config.upper:
+        # The components of one video are the same however many are asked for: the student's come first.
+        scene.set_upper(fit_upper(UpperBasis(len(teachers.scale)), scene.dataset, scene.fit))
 
 
 def learn_motion_again(
@@ -121,8 +127,12 @@ def calibrate(model: GridLightField, scene: TrainingScene) -> None:
     model.calibrate(scene.poses[fit].to(scene.device), conditions, scene.region.points().to(scene.device))
 
 
-def own_motion(scene: TrainingScene) -> dict[str, Any]:
+def own_motion(scene: TrainingScene, upper: int) -> dict[str, Any]:
     """How the speaker moves in the training part, as `Avatar` takes it: what an avatar does by itself.
+
+    Args:
+        scene: the training video.
+        upper: E, codes of the upper face that the avatar's field is told.
 
     Returns:
         "poses" [T, 4, 4], "eye_openness" [T], "upper" [T, E] or None, and "torso_motion" [T, 2, 3] or None
@@ -130,11 +140,12 @@ def own_motion(scene: TrainingScene) -> dict[str, Any]:
     """
     part = slice(scene.dataset.info.splits["train"][0], int(scene.validation.max()) + 1)
     conditions = scene.conditions
+    told = conditions.upper[:, :upper] if upper and conditions.upper is not None else None
 
     def kept(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[part].cpu().contiguous()
 
     return {
-        "poses": kept(scene.poses), "eye_openness": kept(conditions.eyes), "upper": kept(conditions.upper),
+        "poses": kept(scene.poses), "eye_openness": kept(conditions.eyes), "upper": kept(told),
         "torso_motion": kept(scene.motions if scene.torso_tracked else None),
     }  # fmt: skip

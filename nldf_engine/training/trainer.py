@@ -95,7 +95,6 @@ class Trainer:
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
             self._restore(self.before_closing)
-        self.scene.close(self.state.closing)
 
     def _restore(self, path: Path) -> None:
         self.state, extra = restore_run(path, self.network, self.optimizer)
@@ -122,7 +121,8 @@ class Trainer:
 
     def _close(self, monitor: Monitor) -> None:
         """From here on the validation cut is trained on as well, and says nothing any more."""
-        self._validate_and_log(monitor)
+        if not self.state.history or self.state.history[-1]["step"] != self.state.step:
+            self._validate_and_log(monitor)
         self.save(self.before_closing)
         self.state.closing = True
         self.scene.close()
@@ -206,6 +206,7 @@ class Trainer:
         Raises:
             KeyboardInterrupt, SystemExit: it was asked to stop; the checkpoint is written.
         """
+        self.scene.close(self.state.closing)
         monitor = Monitor(self.folder, self.state.step)
         try:
             with _StopSignals() as signals, Bar(label, self._total(), "step") as bar:

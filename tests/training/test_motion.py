@@ -9,6 +9,7 @@ import torch
 
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.face_mesh import LOWER_INNER, UPPER_INNER
+from nldf_engine.data.layouts.write import export_layout
 from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.training import motion, start
@@ -194,3 +195,25 @@ def test_bands_alone_are_varied(monkeypatch):
     for bands, calls in ((False, 0), (True, 2)):
         train_speech(MotionEncoder(1, 6, 4), SpeechData(features, codes, usable, bands), 2)
         assert len(seen) == calls
+
+
+def test_a_student_of_other_upper_codes_learns_and_keeps_its_own(synthetic_dataset, tmp_path):
+    """Teacher and student see one clip, each as many codes as it takes; the track holds the student's."""
+    few = {"speech_steps": "2", "distilled_frames": "2"}
+    teacher = TrainConfig(steps=2, overrides={**few, "upper_codes": "4"})
+    done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "teacher", teacher)
+    for codes in (0, 2):
+        settings = TrainConfig(steps=2, teacher=done.avatar, overrides={**few, "upper_codes": str(codes)})
+        student = train("nldf-tiny", synthetic_dataset.path, tmp_path / f"student{codes}", settings)
+        upper = Avatar.load(student.avatar).upper
+        assert (0 if upper is None else upper.shape[1]) == codes
+        if upper is not None:
+            torch.testing.assert_close(upper, Avatar.load(done.avatar).upper[:, :2], atol=1e-4, rtol=0)
+
+
+def test_a_foreign_folder_tells_no_brows(synthetic_dataset, tmp_path):
+    """Its 478 points are made of 68 that hold the mouth: codes of the upper face would tell what is said."""
+    export_layout(synthetic_dataset, "radnerf", tmp_path / "folder")
+    settings = TrainConfig(steps=2, overrides={"upper_codes": "3", "speech_steps": "2"})
+    done = train("nldf-tiny", tmp_path / "folder", tmp_path / "me", settings)
+    assert Avatar.load(done.avatar).upper is None
