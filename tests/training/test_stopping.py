@@ -80,12 +80,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 
 
 def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """The cache of segment colours is named after teacher, dataset and size."""
+    """The cache of segment colours is named after teacher, dataset, size and the codes that are told."""
     from nldf_engine.training.resume import targets_key
 
-    settings = {"teacher": "a", "dataset": "d", "recipe": {"size": 32}}
-    others = [settings | {"teacher": "b"}, settings | {"dataset": "e"}, settings | {"recipe": {"size": 24}}]
-    assert len({targets_key(value) for value in [settings, *others]}) == 4
+    recipe = {"size": 32, "motion_codes": 8, "upper_codes": 0}
+    settings = {"teacher": "a", "dataset": "d", "recipe": recipe}
+    others = [settings | {"teacher": "b"}, settings | {"dataset": "e"}]
+    others += [settings | {"recipe": recipe | {name: 24}} for name in recipe]
+    assert len({targets_key(value) for value in [settings, *others]}) == 6
 
 
 def test_a_teacher_of_another_dataset_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:

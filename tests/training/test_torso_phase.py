@@ -163,30 +163,36 @@ def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
     """The torso goes on about the head that it was begun with, and begins anew about one that trained on."""
     settings = {"recipe": {"steps": 10, "torso_steps": 5}, "minutes": None, "phases": ["head", "torso"]}
 
+    folder = tmp_path / "me.training"
+
     def longer(**steps: int) -> dict[str, object]:
         return {**settings, "recipe": {**settings["recipe"], **steps}}  # type: ignore[dict-item]
 
     def leave(phase: str, then: dict[str, object], finished: bool = True) -> None:
-        path = checkpoint_of(tmp_path, phase)
+        path = checkpoint_of(folder, phase)
         path.parent.mkdir(exist_ok=True)
         run = {"settings": then, "step": 3, "finished": finished}
         save_file({"x": torch.zeros(1)}, path, metadata={"run": json.dumps(run)})
 
-    assert find_run(tmp_path, settings, True) == []
+    assert find_run(folder, settings, True) == []
     leave("head", settings)
-    assert find_run(tmp_path, settings, True) == ["head"]
+    assert find_run(folder, settings, True) == ["head"]
     with pytest.raises(FileProblem, match="unfinished"):
-        find_run(tmp_path, settings, False)
+        find_run(folder, settings, False)
     leave("torso", settings, finished=False)
-    assert find_run(tmp_path, settings, True) == ["head", "torso"]
+    assert find_run(folder, settings, True) == ["head", "torso"]
     leave("torso", settings)
-    assert find_run(tmp_path, settings, False) == []
-    assert find_run(tmp_path, longer(torso_steps=9), True) == ["head", "torso"]
-    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    with pytest.raises(FileProblem, match="unfinished"):  # it was stopped before its avatar was written
+        find_run(folder, settings, False)
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me" / "avatar.json").touch()
+    assert find_run(folder, settings, False) == []
+    assert find_run(folder, longer(torso_steps=9), True) == ["head", "torso"]
+    assert find_run(folder, longer(steps=20), True) == ["head"]
     leave("head", longer(steps=20), finished=False)
-    assert find_run(tmp_path, longer(steps=20), True) == ["head"]
+    assert find_run(folder, longer(steps=20), True) == ["head"]
     with pytest.raises(FileProblem, match="the budget may grow"):
-        find_run(tmp_path, longer(steps=20, torso_steps=4), True)
+        find_run(folder, longer(steps=20, torso_steps=4), True)
 
 
 def test_a_given_head_is_kept(synthetic_dataset: Dataset, teacher: Path, tmp_path: Path) -> None:
