@@ -61,13 +61,13 @@ def _beams_backward_fake(
     return origins.new_empty(origins.shape), directions.new_empty(directions.shape)
 
 
-native.register(
+_call_beams = native.register(
     "beams(Tensor origins, Tensor directions, float near, float far, int points, int frequencies,"
     " float scale, int pad_to=1, bool half=False) -> Tensor",
     _beams,
     _beams_fake,
 )
-native.register(
+_call_beams_backward = native.register(
     "beams_backward(Tensor origins, Tensor directions, Tensor v_encoded, float near, float far, int points,"
     " int frequencies, float scale) -> (Tensor, Tensor)",
     _beams_backward,
@@ -80,14 +80,14 @@ class _Beams(torch.autograd.Function):
     def forward(ctx: Any, origins: Tensor, directions: Tensor, pad_to: int, *numbers: float) -> Tensor:
         ctx.save_for_backward(origins, directions)
         ctx.numbers = numbers
-        return torch.ops.nldf.beams(origins, directions, *numbers, pad_to)
+        return _call_beams(origins, directions, *numbers, pad_to)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_encoded: Tensor) -> tuple[Any, ...]:
         _, _, points, frequencies, _ = ctx.numbers
         unpadded = v_encoded[:, : 3 * points * (2 * frequencies + 1)]
-        gradients = torch.ops.nldf.beams_backward(*ctx.saved_tensors, unpadded, *ctx.numbers)
+        gradients = _call_beams_backward(*ctx.saved_tensors, unpadded, *ctx.numbers)
         return *gradients, None, *(None for _ in ctx.numbers)
 
 
@@ -157,7 +157,7 @@ def encode_beams(
         return beams_reference(origins, directions, *numbers, pad_to, dtype)
     if tracked:
         return _Beams.apply(origins, directions, pad_to, *numbers)
-    return torch.ops.nldf.beams(origins, directions, *numbers, pad_to, half)
+    return _call_beams(origins, directions, *numbers, pad_to, half)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def _compact_over_fake(
     return colors.new_empty(order.shape[0], 3), colors.new_empty(order.shape[0])
 
 
-native.register("compact(Tensor mask) -> (Tensor, Tensor)", _compact, _compact_fake)
-native.register(
+_call_compact = native.register("compact(Tensor mask) -> (Tensor, Tensor)", _compact, _compact_fake)
+_call_compact_over = native.register(
     "compact_over(Tensor colors, Tensor opacity, Tensor order, Tensor? under_color, Tensor? under_alpha)"
     " -> (Tensor, Tensor)",
     _compact_over,
@@ -95,7 +95,7 @@ def compact_rays(mask: Tensor, *, backend: str = "native") -> tuple[Tensor, Tens
         raise ValueError(f"compact_rays: mask must have fewer than 2^31 rays, got {len(mask)}")
     if not native.use_native("compact_rays", backend):
         return compact_reference(mask)
-    return torch.ops.nldf.compact(mask)
+    return _call_compact(mask)
 
 
 def composite_rays(
@@ -151,4 +151,4 @@ def composite_rays(
     behind = (None, None) if under is None else under
     if not native.use_native("composite_rays", backend):
         return compact_over_reference(colors, opacity, order, *behind)
-    return torch.ops.nldf.compact_over(colors, opacity, order, *behind)
+    return _call_compact_over(colors, opacity, order, *behind)

@@ -182,12 +182,12 @@ def _grid_backward_fake(
     return v_x, table.new_empty(table.shape[0] if to_table else 0, table.shape[1])
 
 
-native.register(
+_call_grid = native.register(
     "grid(Tensor x, Tensor table, int[] resolutions, int log2_table, bool smooth) -> Tensor",
     _grid,
     _grid_fake,
 )
-native.register(
+_call_grid_backward = native.register(
     "grid_backward(Tensor x, Tensor table, Tensor v_out, int[] resolutions, int log2_table, bool smooth,"
     " bool to_x, bool to_table) -> (Tensor, Tensor)",
     _grid_backward,
@@ -202,13 +202,13 @@ class _Grid(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, table)
         ctx.spec = (resolutions, log2_table, smooth)
-        return torch.ops.nldf.grid(x, table, resolutions, log2_table, smooth)
+        return _call_grid(x, table, resolutions, log2_table, smooth)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_out: Tensor) -> tuple[Any, ...]:
         to_x, to_table = ctx.needs_input_grad[:2]
-        v_x, v_table = torch.ops.nldf.grid_backward(*ctx.saved_tensors, v_out, *ctx.spec, to_x, to_table)
+        v_x, v_table = _call_grid_backward(*ctx.saved_tensors, v_out, *ctx.spec, to_x, to_table)
         return v_x if to_x else None, v_table if to_table else None, None, None, None
 
 
@@ -251,4 +251,4 @@ def encode_grid(x: Tensor, table: Tensor, spec: GridSpec, *, backend: str = "nat
     smooth = spec.interpolation == "smoothstep"
     if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad):
         return _Grid.apply(x, table, spec.resolutions, spec.log2_table, smooth)
-    return torch.ops.nldf.grid(x, table, spec.resolutions, spec.log2_table, smooth)
+    return _call_grid(x, table, spec.resolutions, spec.log2_table, smooth)

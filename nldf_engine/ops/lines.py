@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
+from nldf_engine.ops.grid import _call_grid_backward
 from nldf_engine.ops.planes import HostNetwork, PackedPlanes, PlanesNetwork, check_network, pack_planes, widen
 from nldf_engine.ops.reference import lines_reference
 from nldf_engine.ops.resmlp import PANEL, _pack
@@ -129,13 +130,13 @@ def _lines_backward_fake(
     )  # fmt: skip
 
 
-native.register(
+_call_lines = native.register(
     f"lines(Tensor lines, int[] starts, bool keep, Tensor warp_bias, Tensor bias, {_NETWORK})"
     " -> (Tensor, Tensor, Tensor)",
     _lines,
     _lines_fake,
 )
-native.register(
+_call_lines_backward = native.register(
     "lines_backward(Tensor lines, int[] starts, Tensor warp_bias, Tensor bias, Tensor transposed,"
     f" Tensor v_segments, Tensor v_opacity, Tensor kept, int parts, {_NETWORK})"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -181,7 +182,7 @@ class _Lines(torch.autograd.Function):
         warp_bias: Tensor, bias: Tensor, *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         ctx.network, ctx.packed, ctx.starts = network, packed, starts
-        segments, opacity, kept = torch.ops.nldf.lines(
+        segments, opacity, kept = _call_lines(
             lines,
             starts,
             True,
@@ -201,7 +202,7 @@ class _Lines(torch.autograd.Function):
         layers = first + len(network.layers)
         tables, weights = parameters[: planes + 1], parameters[planes + 1 : planes + 1 + layers]
         firsts, tails, width = {0, first}, {first - 1, layers - 1}, packed.width
-        out = torch.ops.nldf.lines_backward(
+        out = _call_lines_backward(
             lines, ctx.starts, widen(warp_bias, width), widen(bias, width),
             _transposes(weights, tails, width),
             v_segments.contiguous(), v_opacity.contiguous(), kept, torch.get_num_threads(), *packed.arguments,
@@ -210,7 +211,7 @@ class _Lines(torch.autograd.Function):
         warp_places, v_warp_features, places, v_features = grids
         specs = [network.warp_spec, *[network.spec] * planes]
         v_tables = [
-            torch.ops.nldf.grid_backward(
+            _call_grid_backward(
                 x, table, v, spec.resolutions, spec.log2_table, False, False, True
             )[1]
             for spec, table, x, v in zip(
@@ -265,5 +266,5 @@ def shade_lines(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (lines, warp_bias, bias, *parameters)):
         return _Lines.apply(network, packed, starts, lines, warp_bias, bias, *parameters)
     wide = widen(warp_bias, packed.width), widen(bias, packed.width)
-    segments, opacity, _ = torch.ops.nldf.lines(lines, starts, False, *wide, *packed.arguments)
+    segments, opacity, _ = _call_lines(lines, starts, False, *wide, *packed.arguments)
     return segments, opacity

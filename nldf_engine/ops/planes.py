@@ -146,7 +146,7 @@ def _planes_fake(
     return origins.new_empty(frames, rays, len(tables), 3), origins.new_empty(frames, rays)
 
 
-native.register(
+_call_planes = native.register(
     "planes(Tensor origins, Tensor directions, Tensor warp_bias, Tensor bias, Tensor box, Tensor depths,"
     " Tensor warp_table, Tensor[] tables, Tensor weights, Tensor biases, int[] warp_resolutions,"
     " int[] warp_offsets, int[] resolutions, int[] offsets, int ambient, int width, int warp_hidden,"
@@ -292,4 +292,4 @@ def planes(
         raise ValueError("planes: the kernel has no gradient; use torch.no_grad() or backend='reference'")
     packed = packed or pack_planes(network)
     biases = widen(warp_bias, packed.width), widen(bias, packed.width)
-    return torch.ops.nldf.planes(origins, directions, *biases, *packed.arguments)
+    return _call_planes(origins, directions, *biases, *packed.arguments)

@@ -58,8 +58,10 @@ def _rays_backward_fake(
     return pose.new_empty(pose.shape), intrinsics.new_empty(intrinsics.shape)
 
 
-native.register("rays(Tensor pose, Tensor intrinsics, Tensor pixels) -> (Tensor, Tensor)", _rays, _rays_fake)
-native.register(
+_call_rays = native.register(
+    "rays(Tensor pose, Tensor intrinsics, Tensor pixels) -> (Tensor, Tensor)", _rays, _rays_fake
+)
+_call_rays_backward = native.register(
     "rays_backward(Tensor pose, Tensor intrinsics, Tensor pixels, Tensor v_origins, Tensor v_directions)"
     " -> (Tensor, Tensor)",
     _rays_backward,
@@ -71,12 +73,12 @@ class _Rays(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(pose, intrinsics, pixels)
-        return torch.ops.nldf.rays(pose, intrinsics, pixels)
+        return _call_rays(pose, intrinsics, pixels)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_origins: Tensor, v_directions: Tensor) -> tuple[Tensor, Tensor, None]:
-        return *torch.ops.nldf.rays_backward(*ctx.saved_tensors, v_origins, v_directions), None
+        return *_call_rays_backward(*ctx.saved_tensors, v_origins, v_directions), None
 
 
 def generate_rays(
@@ -116,4 +118,4 @@ def generate_rays(
         return rays_reference(pose, intrinsics, pixels)
     if torch.is_grad_enabled() and (pose.requires_grad or intrinsics.requires_grad):
         return _Rays.apply(pose, intrinsics, pixels)
-    return torch.ops.nldf.rays(pose, intrinsics, pixels)
+    return _call_rays(pose, intrinsics, pixels)

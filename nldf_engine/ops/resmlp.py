@@ -97,7 +97,7 @@ def _resmlp_fake(
     return x.new_empty(x.shape[0], x.shape[1], tail_bias.shape[0])
 
 
-native.register(
+_call_resmlp = native.register(
     "resmlp(Tensor x, Tensor frame_bias, Tensor head, Tensor body, Tensor body_scale, Tensor body_bias,"
     " Tensor tail, Tensor tail_bias, int levels) -> Tensor",
     _resmlp,
@@ -160,7 +160,7 @@ def _resmlp_backward_fake(
     )
 
 
-native.register(
+_call_resmlp_backward = native.register(
     "resmlp_backward(Tensor x, Tensor frame_bias, Tensor head, Tensor body, Tensor body_bias,"
     " Tensor head_transposed, Tensor body_transposed, Tensor tail_transposed, Tensor v_out, bool to_x)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -186,7 +186,7 @@ class _Resmlp(torch.autograd.Function):
         width = frame_bias.shape[1]
         wide = width + -width % PANEL
         to_x = ctx.needs_input_grad[1]
-        v_x, v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias = torch.ops.nldf.resmlp_backward(
+        v_x, v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias = _call_resmlp_backward(
             x, _widen(frame_bias), packed.head, packed.body, packed.body_bias,
             _pack(head.t(), wide) if to_x else head.new_empty(0),
             _pack(_stack(tuple(body), head, width, width).transpose(-1, -2), wide),
@@ -205,7 +205,7 @@ def _widen(frame_bias: Tensor) -> Tensor:
 
 
 def _run(x: Tensor, frame_bias: Tensor, packed: PackedResmlp) -> Tensor:
-    return torch.ops.nldf.resmlp(x, _widen(frame_bias), *packed.arguments)
+    return _call_resmlp(x, _widen(frame_bias), *packed.arguments)
 
 
 def _pack(weights: Tensor, inputs: int | None = None) -> Tensor:

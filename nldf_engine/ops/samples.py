@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from nldf_engine.ops import native
@@ -29,7 +28,7 @@ def _samples_fake(distances: Tensor, weights: Tensor, jitter: Tensor | None, cou
     return distances.new_empty(distances.shape[0], distances.shape[1] + count)
 
 
-native.register(
+_call_samples = native.register(
     "samples(Tensor distances, Tensor weights, Tensor? jitter, int count) -> Tensor",
     _samples,
     _samples_fake,
@@ -86,4 +85,4 @@ def resample(
         raise ValueError(
             f"resample: 2 S + count must be at most {MOST_ON_CUDA} on CUDA, got 2 * {samples} + {count}"
         )
-    return torch.ops.nldf.samples(distances, weights, jitter, count)
+    return _call_samples(distances, weights, jitter, count)

@@ -35,10 +35,10 @@ def _segments_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
     background: Tensor | None = None, distances: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    rays = sigma.shape[0]
+    rays, samples = sigma.shape
     outputs = [sigma.new_empty(rays, segments, 3), sigma.new_empty(rays)]
     if weights:
-        outputs.append(sigma.new_empty(sigma.shape))
+        outputs.append(sigma.new_empty(rays, samples))
     if distances is not None:
         outputs.append(sigma.new_empty(rays))
     return outputs
@@ -70,25 +70,27 @@ def _segments_backward_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, v_colors: Tensor, v_opacity: Tensor, to_delta: bool,
     background: Tensor | None = None, distances: Tensor | None = None, v_depth: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    outputs = [sigma.new_empty(sigma.shape), rgb.new_empty(rgb.shape)]
+    rays, samples = sigma.shape
+    outputs = [sigma.new_empty(rays, samples), rgb.new_empty(rays, samples, 3)]
     if to_delta:
-        outputs.append(delta.new_empty(delta.shape))
+        outputs.append(delta.new_empty(rays, samples))
     if background is not None:
-        outputs.append(background.new_empty(background.shape))
+        outputs.append(background.new_empty(rays, 3))
     if distances is not None:
-        outputs.append(distances.new_empty(distances.shape))
+        outputs.append(distances.new_empty(rays, samples))
     return outputs
 
 
 # Both return what was asked for and nothing else, in the order of the arguments: a tensor of no elements
-# costs as much time to make as any other, and with few rays that is what counts.
-native.register(
+# costs as much time to make as any other, and with few rays that is what counts; so do sizes handed over as
+# a torch.Size.
+_call_segments = native.register(
     "segments(Tensor sigma, Tensor rgb, Tensor delta, int segments, bool weights,"
     " Tensor? background=None, Tensor? distances=None) -> Tensor[]",
     _segments,
     _segments_fake,
 )
-native.register(
+_call_segments_backward = native.register(
     "segments_backward(Tensor sigma, Tensor rgb, Tensor delta, Tensor v_colors, Tensor v_opacity,"
     " bool to_delta, Tensor? background=None, Tensor? distances=None, Tensor? v_depth=None) -> Tensor[]",
     _segments_backward,
@@ -102,7 +104,7 @@ class _Segments(torch.autograd.Function):
         ctx: Any, sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
         background: Tensor | None, distances: Tensor | None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        output = torch.ops.nldf.segments.default(sigma, rgb, delta, segments, weights, background, distances)
+        output = _call_segments(sigma, rgb, delta, segments, weights, background, distances)
         ctx.save_for_backward(sigma, rgb, delta, background, distances)
         ctx.set_materialize_grads(False)
         ctx.segments = segments
@@ -122,7 +124,7 @@ class _Segments(torch.autograd.Function):
             v_opacity = sigma.new_zeros(rays)
         if distances is not None and v_depth is None:
             v_depth = sigma.new_zeros(rays)
-        v_sigma, v_rgb, *others = torch.ops.nldf.segments_backward.default(
+        v_sigma, v_rgb, *others = _call_segments_backward(
             sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances, v_depth
         )
         return (
@@ -218,4 +220,4 @@ def composite_segments(
     tracked = tracked or any(x is not None and x.requires_grad for x in given)
     if tracked and torch.is_grad_enabled():
         return tuple(_Segments.apply(sigma, rgb, delta, segments, return_weights, *given))
-    return tuple(torch.ops.nldf.segments.default(sigma, rgb, delta, segments, return_weights, *given))
+    return tuple(_call_segments(sigma, rgb, delta, segments, return_weights, *given))

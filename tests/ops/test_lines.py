@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from nldf_engine import ops
@@ -23,9 +25,9 @@ SHAPES = {  # depths, features, ambient, width, layers of the warp net and of th
 STARTS = (0, 1, 1, 48, 145)
 
 
-def network(shape: str, dtype: torch.dtype = torch.float32) -> PlanesNetwork:
-    """Random parameters whose warp and opacity vary over the picture."""
-    depths, features, ambient, width, warp_count, count = SHAPES[shape]
+def network(shape: str | tuple, dtype: torch.dtype = torch.float32) -> PlanesNetwork:
+    """Random parameters whose warp and opacity vary over the picture; of a named shape, or of one."""
+    depths, features, ambient, width, warp_count, count = SHAPES[shape] if isinstance(shape, str) else shape
     g = torch.Generator().manual_seed(0)
 
     def draw(*size: int) -> Tensor:
@@ -84,6 +86,23 @@ def run(op, net: PlanesNetwork, inputs: list[Tensor], starts: tuple[int, ...]) -
     g = torch.Generator().manual_seed(2)
     cotangent = [torch.randn(o.shape, generator=g).to(o) for o in out]
     return [*(o.detach() for o in out), *torch.autograd.grad(out, [*given, *parameters], cotangent)]
+
+
+ANY_SHAPE = st.tuples(
+    st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=4).map(tuple), st.integers(1, 8), st.integers(0, 6),
+    st.integers(1, 130), st.integers(2, 3), st.integers(2, 4),
+)  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=ANY_SHAPE, counts=st.lists(st.sampled_from([0, 1, 16, 33, 48]), min_size=1, max_size=3))
+def test_sizes_of_any_kind(shape, counts):
+    """Every shape of network and number of lines a frame gives the twin's colours and gradients."""
+    net, starts = network(shape, torch.float64), (0, *accumulate(counts))
+    inputs = case(net, starts)
+    want = run(lines_reference, net, inputs, starts)
+    for got, expected in zip(run(ops.shade_lines, net, inputs, starts), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

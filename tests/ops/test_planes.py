@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from nldf_engine import ops
@@ -25,9 +27,9 @@ SHAPES = {  # depths, features, ambient, width, layers of the warp net and of th
 }
 
 
-def network(shape: str, dtype: torch.dtype = torch.float32, **changes: object) -> PlanesNetwork:
-    """Random parameters whose warp and opacity vary over the picture."""
-    depths, features, ambient, width, warp_count, count = SHAPES[shape]
+def network(shape: str | tuple, dtype: torch.dtype = torch.float32, **changes: object) -> PlanesNetwork:
+    """Random parameters whose warp and opacity vary over the picture; of a named shape, or of one."""
+    depths, features, ambient, width, warp_count, count = SHAPES[shape] if isinstance(shape, str) else shape
     g = torch.Generator().manual_seed(0)
 
     def draw(*size: int) -> Tensor:
@@ -90,6 +92,26 @@ def double(net: PlanesNetwork) -> PlanesNetwork:
         net, box=net.box.double(), warp_table=net.warp_table.double(), layers=wide(net.layers),
         tables=tuple(t.double() for t in net.tables), warp_layers=wide(net.warp_layers),
     )  # fmt: skip
+
+
+ANY_SHAPE = st.tuples(
+    st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=4).map(tuple), st.integers(1, 8), st.integers(0, 6),
+    st.integers(1, 130), st.integers(2, 3), st.integers(2, 4),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=ANY_SHAPE, frames=st.integers(1, 3), count=st.sampled_from([0, 1, 15, 16, 17, 47, 48, 49]))
+def test_sizes_of_any_kind(shape, frames, count):
+    """Every number of planes, features, hidden units, layers, frames and rays gives the twin's result."""
+    net = network(shape, torch.float64)
+    given = rays(net, frames, count)
+    for got, want in zip(ops.planes(*given, net), planes_reference(*given, net), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
+    single, given = network(shape), [x.float() for x in given]
+    exact = planes_reference(*(x.double() for x in given), double(single))
+    for got, want in zip(ops.planes(*given, single), exact, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [0, 1, 17, 47, 48, 200])

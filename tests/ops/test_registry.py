@@ -11,6 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nldf_engine
 from nldf_engine import ops
@@ -172,3 +175,74 @@ def test_raw_operations_take_any_strides():
     origins, directions = torch.rand(3, 5).T, torch.rand(3, 5).T
     want = torch.ops.nldf.beams(origins.contiguous(), directions.contiguous(), 0.5, 1.0, 4, 2, 1.0)
     assert torch.equal(torch.ops.nldf.beams(origins, directions, 0.5, 1.0, 4, 2, 1.0), want)
+
+
+class _Seen(TorchDispatchMode):
+    """A mode that notes the operations that pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_whoever_watches_torch_sees_the_operation(noun):
+    """A dispatch mode sees every call as nldf::<noun>, though calls that nobody watches go around torch."""
+    with _Seen() as seen, torch.no_grad():
+        CALLS[noun]()
+    assert f"nldf.{noun}.default" in seen.names
+
+
+def test_profilers_and_fake_tensors_see_the_operation():
+    """A profile names the operation; tensors without data give shapes, and no kernel runs."""
+    inputs = torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8)
+    with torch.autograd.profiler.profile() as profile:
+        ops.composite_segments(*inputs)
+    assert "nldf::segments" in {event.name for event in profile.function_events}
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(x) for x in inputs]
+    colors, opacity = ops.composite_segments(*fake)  # outside of the mode: the tensors themselves tell
+    assert isinstance(colors, FakeTensor) and colors.shape == (2, 4, 3) and opacity.shape == (2,)
+
+
+def test_traces_and_gradients_by_make_fx_hold_the_operations():
+    """A trace made by make_fx calls the operation and its gradient's, and gives what the call gives."""
+    sigma, rgb, delta = torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8)
+
+    def gradient(sigma: torch.Tensor) -> torch.Tensor:
+        sigma = sigma.detach().requires_grad_()
+        colors, _ = ops.composite_segments(sigma, rgb, delta)
+        return torch.autograd.grad(colors.square().sum(), sigma)[0]
+
+    traced = make_fx(gradient)(sigma)
+    assert "nldf.segments_backward" in traced.code
+    other = torch.rand(2, 8)
+    assert torch.equal(traced(other), gradient(other))
+
+
+def test_unwatched_calls_go_straight_to_the_kernel(monkeypatch):
+    """Nobody watches: the call doesn't pass torch's dispatcher, forward or backward, and gives the same."""
+    sigma, rgb, delta = torch.rand(2, 8, requires_grad=True), torch.rand(2, 8, 3), torch.rand(2, 8)
+
+    def gradient() -> torch.Tensor:
+        return torch.autograd.grad(ops.composite_segments(sigma, rgb, delta)[0].sum(), sigma)[0]
+
+    with _Seen():
+        want = gradient()
+    boxed = []
+
+    def noted(self: torch._ops.OpOverload, *args: object, **more: object) -> object:
+        boxed.append(self)
+        return self._op(*args, **more)
+
+    monkeypatch.setattr(torch._ops.OpOverload, "__call__", noted)
+    got = gradient()
+    assert torch.equal(got, want)
+    assert not [op for op in boxed if op.namespace == "nldf"]
+    with _Seen():
+        gradient()
+    assert [op for op in boxed if op.namespace == "nldf"], "this test would not see a boxed call"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from nldf_engine import ops
@@ -66,6 +68,46 @@ def test_any_input_and_output(isa, compare, in_dim, out_dim):
     w = make(32, 1, in_dim, out_dim)
     x, bias = inputs(1, 50, in_dim, 32)
     compare([ops.resmlp(x, bias, w)], [twin(x, bias, w)], [twin(x.double(), bias.double(), double(w))])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 15, 16, 17, 95, 96, 97]),
+    frames=st.integers(1, 3),
+    in_dim=st.integers(1, 70),
+    out_dim=st.integers(1, 40),
+    width=st.integers(1, 80),
+    blocks=st.integers(0, 3),
+)
+def test_sizes_of_any_kind(rays, frames, in_dim, out_dim, width, blocks):
+    """Every number of frames, rays, inputs, outputs, widths and blocks gives the twin's float64 result."""
+    w = double(make(width, blocks, in_dim, out_dim))
+    x, bias = (t.double() for t in inputs(frames, rays, in_dim, width))
+    torch.testing.assert_close(ops.resmlp(x, bias, w), twin(x, bias, w), rtol=1e-11, atol=1e-11)
+    single = make(width, blocks, in_dim, out_dim)
+    torch.testing.assert_close(
+        ops.resmlp(x.float(), bias.float(), single).double(), twin(x, bias, w), rtol=1e-4, atol=1e-4
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 17, 97]),
+    in_dim=st.integers(1, 40),
+    out_dim=st.integers(1, 20),
+    width=st.integers(1, 50),
+    blocks=st.integers(0, 2),
+)
+def test_gradients_of_any_size(rays, in_dim, out_dim, width, blocks):
+    """Every size gives the gradients of the twin, of inputs, biases and all weights, in float64."""
+    w = double(make(width, blocks, in_dim, out_dim))
+    x, bias = (t.double().requires_grad_() for t in inputs(2, rays, in_dim, width))
+    leaves = [t.requires_grad_() for t in (w.head, *w.body, *w.body_bias, w.tail, w.tail_bias)]
+    v = torch.randn(2, rays, out_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    got = torch.autograd.grad(ops.resmlp(x, bias, w), [x, bias, *leaves], v)
+    want = torch.autograd.grad(twin(x, bias, w), [x, bias, *leaves], v)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(16, 0), (20, 3), (64, 5), (256, 1)])
