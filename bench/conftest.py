@@ -1,7 +1,7 @@
 """What the benches share: devices, paces, and races (bench/timing.py) as a fixture.
 
-The contestant named first is pytest-benchmark's; every contestant's row goes into its JSON as
-`extra_info["rows"]`, and into a table at the end of the run.
+The contestant named first is pytest-benchmark's, a round of which is a turn; every contestant's row goes
+into its JSON as `extra_info["rows"]`, and into a table at the end of the run.
 
     python -m pytest bench/bench_segments.py --pace quick --benchmark-json=segments.json
 
@@ -27,6 +27,7 @@ from bench.timing import (
     Row,
     Sizes,
     absent_row,
+    calls_a_turn,
     compare,
     environment,
     load,
@@ -177,11 +178,11 @@ def race(
 
         Args:
             contestants: what to call; the first is the one that the others are compared with.
-            device: where they run; CUDA is synchronised behind every call.
+            device: where they run; CUDA is synchronised behind every turn.
             units: how many `unit` (rays, points) each call treats.
             flops, moved: operations and bytes a unit, see `Sizes`.
             work: in their place: bytes or operations of each whole call, for the rate in `work_unit`.
-            rounds: how often each is called at most; the pace says how long all may take.
+            rounds: turns of each at most; the pace says how long all may take.
             absent: contestants that can't run here, and why.
             more: further rows, of what isn't timed.
             case: what is raced; the test's name where None.
@@ -206,14 +207,16 @@ def race(
             benchmark(contestants[first])
             return
         ceilings.look(device)
-        one = sum(seconds_of(call, device) for call in contestants.values())  # caches, lazily made buffers
-        if one < pace.seconds:
-            one = sum(seconds_of(call, device) for call in contestants.values())
-        turns = min(max(int(pace.seconds / one), pace.least), rounds or pace.most, pace.most)
+        each_takes = [seconds_of(call, device) for call in contestants.values()]  # caches, buffers made late
+        if sum(each_takes) < pace.seconds:
+            each_takes = [seconds_of(call, device, 2) for call in contestants.values()]
+        calls = calls_a_turn(min(each_takes))
+        affordable = int(pace.seconds / (calls * sum(each_takes)))
+        turns = min(max(affordable, pace.least), rounds or pace.most, pace.most)
         times: dict[str, list[float]] = {name: [] for name in contestants}
 
         def timed(name: str) -> None:
-            times[name].append(seconds_of(contestants[name], device))
+            times[name].append(seconds_of(contestants[name], device, calls))
 
         def rivals_turn() -> None:
             ceilings.look(device)
@@ -224,7 +227,7 @@ def race(
         ceiling = ceilings.best(device)
         ran = kernels or {}
         rows = [
-            row_of(where, name, times[name], sizes[name], device, ceiling, ran.get(name))
+            row_of(where, name, times[name], sizes[name], device, ceiling, ran.get(name), calls)
             for name in contestants
         ]
         compare(rows, times)

@@ -1,12 +1,15 @@
 """Races: contestants take turns within one run, beside what the machine gives to a matrix product and a copy.
 
 A slow spell of the machine hits every contestant alike, so what counts are the ratios by round: their
-median and quartiles. How much of the machine an operation uses is told against ceilings that are measured
+median and quartiles. A turn of short calls is several of them, as many for every contestant, behind one
+that isn't timed: a single call would find in the caches what the rival before has left there, and pay for
+its rival's appetite. How much of the machine an operation uses is told against ceilings that are measured
 before, between and after its own rounds.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -25,6 +28,10 @@ from nldf_engine.nn.resmlp import ResMLP
 Row = dict[str, Any]
 # To bytes or floating-point operations, from the unit of the rate.
 SCALE = {"GB/s": 1.0, "GFLOP/s": 1.0, "TFLOP/s": 1e3}
+
+
+# A turn lasts this long at least.
+TURN_SECONDS, MOST_CALLS = 2e-3, 50
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,21 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
-    """How long one call takes, a GPU's work included."""
+def seconds_of(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
+    """How long a call takes, a GPU's work included; of several, their mean, behind one that isn't timed."""
+    if calls > 1:
+        call()
+        synchronise(device)
     start = time.perf_counter()
-    call()
+    for _ in range(calls):
+        call()
     synchronise(device)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
+
+
+def calls_a_turn(fastest: float) -> int:
+    """How many calls a turn is, where the fastest contestant's takes so many seconds."""
+    return max(1, min(MOST_CALLS, math.ceil(TURN_SECONDS / max(fastest, 1e-9))))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -149,9 +165,13 @@ class Sizes:
 
 def row_of(
     case: str, name: str, times: Sequence[float], sizes: Sizes, device: torch.device,
-    ceiling: tuple[float, float], kernel: str | None = None,
+    ceiling: tuple[float, float], kernel: str | None = None, calls: int = 1,
 ) -> Row:  # fmt: skip
-    """A row of the report, without the comparison; `kernel` is what ran, if that was chosen at run time."""
+    """A row of the report, without the comparison.
+
+    `times` are by turn, of one call each: the mean of its `calls`. `kernel` is what ran, if that was chosen
+    at run time.
+    """
     median = statistics.median(times)
     rate = sizes.units / median if median else 0.0  # a stage that most frames go without
     done = sizes.flops * rate / 1e9
@@ -165,6 +185,7 @@ def row_of(
         "kernel": kernel,
         "threads": torch.get_num_threads(),
         "rounds": len(times),
+        "calls": calls,
         "median_s": median,
         "quartiles_s": [quantile(times, 0.25), quantile(times, 0.75)],
         "p95_s": quantile(times, 0.95),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.timing import Sizes, absent_row, compare, count_row, row_of
+from bench.timing import Sizes, absent_row, calls_a_turn, compare, count_row, row_of, seconds_of
 from nldf_engine.apps import bench_report, cli
 from nldf_engine.apps.commands import bench
 
@@ -116,6 +117,15 @@ def test_ratios_come_from_rounds() -> None:
     compare(rows, times)
     assert rows[1]["first_over_this"] == 4.0 and rows[1]["quartiles"] == [4.0, 4.0]
     assert rows[0]["gflops"] == pytest.approx(5e-8) and rows[0]["gb_per_s"] is None
+
+
+def test_a_turn_of_short_calls_is_many_behind_one_that_is_not_timed() -> None:
+    """Short calls are timed as the mean of several; the one before them fills caches and doesn't count."""
+    assert calls_a_turn(1.0) == calls_a_turn(2e-3) == 1
+    assert calls_a_turn(100e-6) == 20 and calls_a_turn(1e-9) == calls_a_turn(0.0) == 50
+    naps = iter([0.2, 0.01, 0.01, 0.01])
+    assert 0.01 <= seconds_of(lambda: time.sleep(next(naps)), torch.device("cpu"), 3) < 0.06
+    assert next(naps, None) is None
 
 
 def test_devices_are_told_apart() -> None:
