@@ -161,7 +161,8 @@ def small(rays: int, device: str = "cuda") -> None:
                     origins.detach(), directions.detach(), BeamEncoding(0.4, 1.2), net.frame_bias(None)[None],
                     net.weights(),
                 )  # fmt: skip
-    called = {"rays", "beams", "segments", "samples", "compact", "planes"}
+    ops.step_adam(*(rand(rays, 4) for _ in range(4)), steps=1, rate=0.01)
+    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam"}
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":

@@ -14,6 +14,7 @@
 #include <omp.h>
 #endif
 
+#include "adam.h"
 #include "beams.h"
 #include "compact.h"
 #include "grid.h"
@@ -132,6 +133,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::CompactArgs>(m, "compact_cpu_uint8", nldf::compact_cpu);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cpu_float32", nldf::compact_over_cpu);
   bind<nldf::CompactOverArgs<double>>(m, "compact_over_cpu_float64", nldf::compact_over_cpu);
+  bind<nldf::AdamArgs<float>>(m, "adam_cpu_float32", nldf::adam_cpu);
+  bind<nldf::AdamArgs<double>>(m, "adam_cpu_float64", nldf::adam_cpu);
   bind<nldf::ResmlpArgs<float>>(m, "resmlp_cpu_float32", nldf::resmlp_cpu);
   bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
   bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
@@ -158,6 +161,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::GridArgs<float>>(m, "grid_cuda_float32", nldf::grid_cuda);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cuda_float32", nldf::grid_backward_cuda);
   bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);
+  bind<nldf::AdamArgs<float>>(m, "adam_cuda_float32", nldf::adam_cuda);
   bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
   bind<nldf::PlanesArgs<float, nldf::Half>>(m, "planes_cuda_float32", nldf::planes_cuda);

@@ -1,4 +1,5 @@
-// Rays, beams and segments in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
+// Rays, beams, segments and Adam in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
+#include "adam_lanes.h"
 #include "beams_lanes.h"
 #include "elementwise_kernels.h"
 #include "rays_lanes.h"
@@ -18,6 +19,7 @@ const ElementwiseKernels kElementwiseAvx512 = {"avx512",
                                                beams_lanes<Single, Half>,
                                                beams_backward_lanes<Single>,
                                                segments_lanes<Single>,
-                                               segments_backward_lanes<Single>};
+                                               segments_backward_lanes<Single>,
+                                               adam_lanes};
 
 }  // namespace nldf

@@ -1,13 +1,14 @@
-// What an instruction set offers to the operations on rays that hold no network: rays, beams, segments.
+// What an instruction set offers to the operations that hold no network: rays, beams, segments, adam.
 #pragma once
 
+#include "adam.h"
 #include "beams.h"
 #include "rays.h"
 #include "segments.h"
 
 namespace nldf {
 
-// Each treats rays begin ... end - 1 in float32; float64 runs the headers' formulae ray by ray.
+// Each treats rays (entries) begin ... end - 1 in float32; float64 runs the headers' formulae one by one.
 struct ElementwiseKernels {
   const char* name;
   void (*rays)(const RaysArgs<float>& args, int64_t frame, int64_t begin, int64_t end);
@@ -22,6 +23,7 @@ struct ElementwiseKernels {
   void (*segments)(const SegmentsArgs<float>& args, int64_t begin, int64_t end, float* scratch);
   void (*segments_backward)(const SegmentsBackwardArgs<float>& args, int64_t begin, int64_t end,
                             float* scratch);
+  void (*adam)(const AdamArgs<float>& args, int64_t begin, int64_t end);
 };
 
 // Rays whose exponentials are taken at once: as many as the first cache holds beside all else.

@@ -1,4 +1,5 @@
-// Rays, beams and segments in vectors of 16 bytes, which every target has.
+// Rays, beams, segments and Adam in vectors of 16 bytes, which every target has.
+#include "adam_lanes.h"
 #include "beams_lanes.h"
 #include "elementwise_kernels.h"
 #include "rays_lanes.h"
@@ -18,6 +19,7 @@ const ElementwiseKernels kElementwisePortable = {"portable",
                                                  beams_lanes<Single, Half>,
                                                  beams_backward_lanes<Single>,
                                                  segments_lanes<Single>,
-                                                 segments_backward_lanes<Single>};
+                                                 segments_backward_lanes<Single>,
+                                                 adam_lanes};
 
 }  // namespace nldf

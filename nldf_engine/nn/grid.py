@@ -47,12 +47,12 @@ class GridEncoding(nn.Module):
 
 
 def grid_parameters(module: nn.Module, lr: float = 1e-2) -> dict[str, Any]:
-    """The parameter group of every grid inside `module`, for `torch.optim.Adam`.
+    """The parameter group of every grid inside `module`, for `training.optimizer.TableAdam`.
 
     A step touches few entries of a fine level, and those seldom. Such entries need betas of (0.9, 0.99) and
     an epsilon of 1e-15, so that a small second moment still gives a full step, and no weight decay, which
-    would pull entries that no point visits (Mueller et al. 2022, section 4). This is the one place that
-    says how grids are optimised: an optimiser that skips untouched entries takes its settings from here.
+    would pull entries that no point visits (Mueller et al. 2022, section 4); "sparse" has the optimiser pass
+    over entries that a batch didn't meet. This is the one place that says how grids are optimised.
 
     Args:
         module: looked through for `GridEncoding`s, itself included.
@@ -68,4 +68,6 @@ def grid_parameters(module: nn.Module, lr: float = 1e-2) -> dict[str, Any]:
     tables = [part.table for part in module.modules() if isinstance(part, GridEncoding)]
     if not tables:
         raise ValueError(f"grid_parameters: module must hold a GridEncoding, got {type(module).__name__}")
-    return {"params": tables, "lr": lr, "betas": (0.9, 0.99), "eps": 1e-15, "weight_decay": 0.0}
+    return {
+        "params": tables, "lr": lr, "betas": (0.9, 0.99), "eps": 1e-15, "weight_decay": 0.0, "sparse": True
+    }  # fmt: skip

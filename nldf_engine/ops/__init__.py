@@ -8,6 +8,7 @@ where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 """
 
 from nldf_engine.ops import reference
+from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import GridSpec, encode_grid
@@ -43,4 +44,5 @@ __all__ = [
     "resample",
     "resmlp",
     "shade_lines",
+    "step_adam",
 ]

@@ -78,6 +78,18 @@ def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Te
     return torch.cat([distances, low + share * (high - low)], 1).sort(1).values
 
 
+def adam_reference(
+    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor,
+    step: float, root: float, beta1: float, beta2: float, epsilon: float,
+) -> None:  # fmt: skip
+    """Twin of `ops.step_adam`: changes table, first and second [N, F] where v_table [N, F] isn't zero."""
+    touched = (v_table != 0).any(1)
+    g = v_table[touched]
+    first[touched] = m = beta1 * first[touched] + (1 - beta1) * g
+    second[touched] = v = beta2 * second[touched] + (1 - beta2) * g * g
+    table[touched] -= step * m / (v.sqrt() / root + epsilon)
+
+
 def compact_reference(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Twin of `ops.compact_rays`: mask [R] to order [R] and count [1], both int32."""
     chosen = mask.nonzero()[:, 0]

@@ -31,6 +31,7 @@ from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training.align import Compared, HeadSurface, align_head, align_torso
 from nldf_engine.training.motion import FACE_DEPTH, fit_basis
 from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.optimizer import TableAdam
 from nldf_engine.training.parts import HeadPart
 from nldf_engine.training.presets import nldf_fast
 from nldf_engine.training.scene import TrainingScene
@@ -133,7 +134,7 @@ class _Refinement:
         calibrate(field, self.scene)
         self.objective = make_objective(HeadPart(self.portrait, self.scene), self.portrait, self.recipe, None)
         groups = parameter_groups(self.portrait, self.objective, self.recipe)
-        self.optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
+        self.optimizer = TableAdam(groups, self.recipe.learning_rate, BETAS)
         self.surface = HeadSurface(_shape_of(dataset))
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
         self.lips = np.concatenate([lips.min(1), lips.max(1)], 1)

@@ -23,6 +23,7 @@ from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.training.checkpoint import RunState, restore_run, save_run
 from nldf_engine.training.monitor import Monitor, draw_curves
 from nldf_engine.training.objectives import Objective
+from nldf_engine.training.optimizer import TableAdam
 from nldf_engine.training.presets import Recipe
 from nldf_engine.training.scene import TrainingScene
 
@@ -69,9 +70,8 @@ class Trainer:
         self.portrait, self.scene, self.objective = portrait, scene, objective
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
         self.network: nn.Module = portrait
-        self.optimizer = torch.optim.Adam(
-            parameter_groups(portrait, objective, recipe), lr=recipe.learning_rate, betas=BETAS, fused=True
-        )
+        groups = parameter_groups(portrait, objective, recipe)
+        self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS)
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.keep: dict[int, Callable[[Portrait, RunState], None]] = {}
         self._sums: dict[str, Tensor] = {}

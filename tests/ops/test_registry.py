@@ -40,8 +40,11 @@ CALLS = {
         **kw,
     ),
 }
-# `planes` renders alone; models train by `lines`.
-WITHOUT_GRADIENT = {"samples", "compact", "planes"}
+CALLS["adam"] = lambda **kw: ops.step_adam(
+    torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
+)
+# `planes` renders alone; models train by `lines`. `adam` ends a step.
+WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simt.cases import BEAMS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
+from simt.cases import ADAM, BEAMS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
 from simt.problem import CASES, check
 from simt.runner import ROOT, Builder, Fault, Library, Source
 from simt.test_simt_ptx import MICRO, WANT, run_micro
@@ -88,6 +88,13 @@ MUTATIONS = {
         MMA_BLOCK, "mma_block", "cp_async_wait<1>()", "cp_async_wait<2>()", RACE + "(x|stages)",
     ),
     # fragments, lanes, addresses
+    "adam: the entry behind the last one": Mutation(
+        ADAM, "adam", "entry < args.entries", "entry <= args.entries", OUTSIDE, race=False,
+    ),
+    "adam: a second thread for each entry": Mutation(
+        ADAM, "adam", "int64_t entry = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;",
+        "int64_t entry = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 2;", RACE + "(table|first|second)",
+    ),
     "segments: shuffles over the neighbour's lanes": Mutation(
         SEGMENTS, "segments", "if (lane >= offset) value *= other;", "value *= other;", race=False,
     ),

@@ -1,5 +1,6 @@
 """The kernels that run on csrc/simt, one file an operation; a new kernel is one function there."""
 
+from simt.cases.adam import ADAM
 from simt.cases.beams import BEAMS
 from simt.cases.compact import COMPACT
 from simt.cases.grid import GRID
@@ -8,4 +9,4 @@ from simt.cases.rays import RAYS
 from simt.cases.samples import SAMPLES
 from simt.cases.segments import SEGMENTS
 
-__all__ = ["BEAMS", "COMPACT", "GRID", "MMA_BLOCK", "RAYS", "SAMPLES", "SEGMENTS", "WGMMA_RING"]
+__all__ = ["ADAM", "BEAMS", "COMPACT", "GRID", "MMA_BLOCK", "RAYS", "SAMPLES", "SEGMENTS", "WGMMA_RING"]

@@ -1,0 +1,87 @@
+"""One step of Adam over tables of features of which a batch meets few entries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nldf_engine.ops import native
+from nldf_engine.ops.check import Checker
+from nldf_engine.ops.reference import adam_reference
+
+
+def _adam(
+    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor,
+    step: float, root: float, beta1: float, beta2: float, epsilon: float,
+) -> None:  # fmt: skip
+    native.launch(
+        "adam", {"v_table": v_table}, {"table": table, "first": first, "second": second},
+        entries=len(table), features=table.shape[1],
+        step=step, root=root, beta1=beta1, beta2=beta2, epsilon=epsilon,
+    )  # fmt: skip
+
+
+def _adam_fake(*_: object) -> None:
+    return None
+
+
+_call_adam = native.register(
+    "adam(Tensor(a!) table, Tensor v_table, Tensor(b!) first, Tensor(c!) second, float step, float root,"
+    " float beta1, float beta2, float epsilon) -> ()",
+    _adam,
+    _adam_fake,
+)
+
+
+@torch.no_grad()
+def step_adam(
+    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor, steps: int, rate: float,
+    *, betas: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-15, backend: str = "native",
+) -> None:  # fmt: skip
+    """A step of Adam (Kingma & Ba 2015, algorithm 1) in place, for the entries that have a gradient.
+
+    An entry of which all features have a gradient of exactly zero is passed over: it neither moves on by
+    its momentum nor forgets its moments (Mueller et al. 2022, section 4). The moments of all others are
+    divided by 1 - beta^t with the table's t, however often they have been met themselves: by the default
+    betas an entry that is met for the first time moves by `rate` all the same.
+
+    Args:
+        table: [N, F], changed.
+        v_table: [N, F], its gradient.
+        first, second: [N, F], the moments m and v, changed; zeros at first.
+        steps: t, this one included, at least 1.
+        rate: learning rate, not negative.
+        betas: decays of m and v, in [0, 1).
+        epsilon: added to the root of v, not negative.
+        backend: "native" or "reference".
+
+    Raises:
+        TypeError, ValueError: an argument doesn't fit.
+        MissingBackend: the kernel for this device isn't built.
+
+    Example:
+        >>> table, gradient = torch.zeros(2, 2), torch.tensor([[0.5, -3.0], [0.0, 0.0]])
+        >>> step_adam(table, gradient, torch.zeros(2, 2), torch.zeros(2, 2), steps=1, rate=0.1)
+        >>> table
+        tensor([[-0.1000,  0.1000],
+                [ 0.0000,  0.0000]])
+    """
+    check = Checker("step_adam")
+    check.tensor("table", table, ("N", "F"))
+    check.tensor("v_table", v_table, ("N", "F"))
+    check.tensor("first", first, ("N", "F"))
+    check.tensor("second", second, ("N", "F"))
+    check.integer("steps", steps, 1)
+    for name, value in (("rate", rate), ("betas[0]", betas[0]), ("betas[1]", betas[1]), ("epsilon", epsilon)):
+        check.number(name, value)
+        if value < 0 or (name.startswith("betas") and value >= 1):
+            wanted = "in [0, 1)" if name.startswith("betas") else "not negative"
+            raise ValueError(f"step_adam: {name} must be {wanted}, got {value}")
+    numbers = rate / (1 - betas[0] ** steps), (1 - betas[1] ** steps) ** 0.5, *betas, epsilon
+    if not native.use_native("step_adam", backend):
+        adam_reference(table, v_table, first, second, *numbers)
+        return
+    _call_adam(table, v_table, first, second, *numbers)
+    if not (torch.compiler.is_compiling() or table.is_inference()):
+        for changed in (table, first, second):  # as torch's own operations do
+            torch.autograd.graph.increment_version(changed)
