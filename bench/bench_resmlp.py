@@ -30,7 +30,12 @@ def signal_to_error(got: torch.Tensor, want: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("name", "rays"),
-    [pytest.param("D88W256", 4096, marks=thorough), ("D88W256", 1024), ("D4W64", 65536)],
+    [
+        pytest.param("D88W256", 65536, marks=pytest.mark.full),  # a frame of 256 x 256
+        pytest.param("D88W256", 4096, marks=thorough),
+        ("D88W256", 1024),
+        ("D4W64", 65536),
+    ],
 )
 def test_forward(race, pace, name, rays):
     net, integer = network(name), network(name)

@@ -260,6 +260,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": load(),
+        "malloc": os.environ.get("NLDF_BENCH_MALLOC") or "keeps what is freed",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
