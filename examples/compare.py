@@ -31,21 +31,31 @@ from nldf_engine.models import RadianceField
 SHOWN = 8
 
 
+def upper_codes(engine: Engine, data: Dataset) -> np.ndarray | None:
+    """[T, E] codes of brows, lids and gaze as they were tracked, None for an avatar that isn't told them."""
+    if not engine.upper_codes:
+        return None
+    return engine.upper(data.landmarks, data.poses, data.eye_openness, data.camera)
+
+
 def race(
-    engines: dict[str, Engine], data: Dataset, chosen: np.ndarray
+    engines: dict[str, Engine], data: Dataset, chosen: np.ndarray, width: int
 ) -> dict[str, tuple[np.ndarray, float]]:
     """Each engine's frames uint8 [N, H, W, 3] and the median of its seconds a frame."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     frames: dict[str, list[np.ndarray]] = {name: [] for name in engines}
-    tracked = data.torso_motion()
+    # Whole clips, because a frame's sound has neighbours; only the frames that are asked for are drawn.
+    clips = {
+        name: engine.render(
+            data.audio_features(engine.avatar.frontend), data.poses, size=width,
+            eyes=data.eye_openness, torso=data.torso_motion(), upper=upper_codes(engine, data),
+        ).frames
+        for name, engine in engines.items()
+    }  # fmt: skip
     for number in [int(chosen[0]), *map(int, chosen)]:  # the first one twice: it warms up
-        at = slice(number, number + 1)
-        for name, engine in engines.items():
-            features = data.audio_features(engine.avatar.frontend)[at]
-            torso = None if tracked is None else tracked[at]
-            clip = engine.render(features, data.poses[at], eyes=data.eye_openness[at], torso=torso)
+        for name, clip in clips.items():
             start = time.perf_counter()
-            frames[name].append(clip.frames[0])
+            frames[name].append(clip[number])
             seconds[name].append(time.perf_counter() - start)
     return {name: (np.stack(made[1:]), statistics.median(seconds[name][1:])) for name, made in frames.items()}
 
@@ -90,10 +100,10 @@ def main() -> None:
         engines[path.name] = Engine.load(path)
         if isinstance(engines[path.name].avatar.portrait.field, RadianceField):
             engines[f"{path.name} sparse"] = Engine.load(path, sparse=True)
-    width = next(iter(engines.values())).avatar.camera.width
+    width = min([data.camera.width, *(engine.avatar.camera.width for engine in engines.values())])
     real = np.stack([next(iter(data.read_frames(int(i), int(i) + 1, width))) for i in chosen])
     labels = data.labels(width)[chosen]
-    made, faces = race(engines, data, chosen), find_faces(real)
+    made, faces = race(engines, data, chosen, width), find_faces(real)
     rows: dict[str, dict[str, float | str]] = {}
     for name, (frames, spent) in made.items():
         torso = engines[name].avatar.info["torso"]

@@ -22,7 +22,7 @@ from nldf_engine.rendering.volume import sample_lengths, stratified_distances
 # What a sparse rendering leaves out: rays of which the coarse pass sees less than half a step of a byte, and
 # samples where it gives no weight worth mentioning.
 UNSEEN_RAY = 0.5 / 255
-UNSEEN_SAMPLE = 2e-4
+UNSEEN_SAMPLE = 2e-5
 
 
 @dataclass(frozen=True)
