@@ -32,9 +32,20 @@ void compact_cpu(const CompactArgs& args, const Exec& exec) {
   });
 }
 
+// What lies behind goes into the whole picture first, in runs; then only the chosen rays are looked for.
 template <class T>
 void compact_over_cpu(const CompactOverArgs<T>& args, const Exec& exec) {
-  parallel_for(args.rays, 4096, exec.threads, [&](int64_t begin, int64_t end) {
+  const auto fill = [](T* out, const T* under, int64_t begin, int64_t end) {
+    if (under)
+      std::copy(under + begin, under + end, out + begin);
+    else
+      std::fill(out + begin, out + end, T(0));
+  };
+  parallel_for(args.rays, 1 << 15, exec.threads, [&](int64_t begin, int64_t end) {
+    fill(args.out_color, args.under_color, 3 * begin, 3 * end);
+    fill(args.out_alpha, args.under_alpha, begin, end);
+  });
+  parallel_for(std::min(args.chosen, args.rays), 4096, exec.threads, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) compact_over_ray(args, n);
   });
 }
