@@ -55,6 +55,9 @@ NLDF_HD void adam_entry(const AdamArgs<T>& args, int64_t entry) {
   for (int64_t f = 0; f < args.features; ++f) met |= gradient[f] != T(0);
   if (!met) return;
   const T per_root = T(1) / args.root;
+#ifdef __CUDA_ARCH__
+#pragma unroll 1  // four roots and quotients at once spill on sm_80
+#endif
   for (int64_t f = 0; f < args.features; ++f)
     adam_feature(args, per_root, gradient[f], args.table[at + f], args.first[at + f], args.second[at + f]);
 }
