@@ -30,7 +30,7 @@ Row = dict[str, Any]
 SCALE = {"GB/s": 1.0, "GFLOP/s": 1.0, "TFLOP/s": 1e3}
 
 
-# A turn lasts this long at least.
+# A turn lasts this long, if that takes no more calls.
 TURN_SECONDS, MOST_CALLS = 2e-3, 50
 
 
@@ -77,9 +77,17 @@ def seconds_of(call: Callable[[], Any], device: torch.device, calls: int = 1) ->
     return (time.perf_counter() - start) / calls
 
 
-def calls_a_turn(fastest: float) -> int:
-    """How many calls a turn is, where the fastest contestant's takes so many seconds."""
-    return max(1, min(MOST_CALLS, math.ceil(TURN_SECONDS / max(fastest, 1e-9))))
+def calls_a_turn(fastest: float, all_of_them: float = 0.0, seconds: float = math.inf) -> int:
+    """How many calls a turn is.
+
+    Args:
+        fastest: seconds that the fastest contestant's call takes.
+        all_of_them: seconds that one call of each takes.
+        seconds: that a round of turns may take.
+    """
+    wanted = math.ceil(TURN_SECONDS / max(fastest, 1e-9))
+    affordable = seconds / all_of_them - 1 if all_of_them else math.inf
+    return int(max(1, min(MOST_CALLS, wanted, affordable)))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -169,7 +177,8 @@ def row_of(
 ) -> Row:  # fmt: skip
     """A row of the report, without the comparison.
 
-    `times` are by turn, of one call each: the mean of its `calls`. `kernel` is what ran, if that was chosen
+    `times` are by turn, the mean of its `calls` each; so is the 95th percentile. A GPU works through a
+    turn's calls without being waited for in between. `kernel` is what ran, if that was chosen
     at run time.
     """
     median = statistics.median(times)
@@ -244,6 +253,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def stock_malloc() -> bool:
+    """Whether the C library's allocator is left as a program has it that sets nothing."""
+    return os.environ.get("NLDF_BENCH_MALLOC") == "stock"
+
+
 def load() -> float | None:
     """How many processes wanted to run over the last minute, None where the system doesn't tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -260,7 +274,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": load(),
-        "malloc": os.environ.get("NLDF_BENCH_MALLOC") or "keeps what is freed",
+        "malloc": "stock" if stock_malloc() else "keeps what is freed",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

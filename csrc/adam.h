@@ -5,7 +5,8 @@
 // moments and all (Mueller et al. 2022, section 4); any other steps as Kingma & Ba 2015, algorithm 1:
 //   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 //   p -= step m / (sqrt(v) / root + epsilon)
-// with step = rate / (1 - beta1^t) and root = sqrt(1 - beta2^t), which the caller has.
+// with step = rate / (1 - beta1^t) and root = sqrt(1 - beta2^t). The caller has these, and 1 - beta, in
+// double: of a beta near one, float32 leaves nothing.
 #pragma once
 
 #include <cmath>
@@ -27,23 +28,25 @@ struct AdamArgs {
   int64_t features;  // F
   T step, root;
   T beta1, beta2;
+  T new1, new2;  // 1 - beta1, 1 - beta2
   T epsilon;
 
   static constexpr auto fields() {
-    return std::make_tuple(
-        field("table", &AdamArgs::table), field("v_table", &AdamArgs::v_table),
-        field("first", &AdamArgs::first), field("second", &AdamArgs::second),
-        field("entries", &AdamArgs::entries), field("features", &AdamArgs::features),
-        field("step", &AdamArgs::step), field("root", &AdamArgs::root), field("beta1", &AdamArgs::beta1),
-        field("beta2", &AdamArgs::beta2), field("epsilon", &AdamArgs::epsilon));
+    return std::make_tuple(field("table", &AdamArgs::table), field("v_table", &AdamArgs::v_table),
+                           field("first", &AdamArgs::first), field("second", &AdamArgs::second),
+                           field("entries", &AdamArgs::entries), field("features", &AdamArgs::features),
+                           field("step", &AdamArgs::step), field("root", &AdamArgs::root),
+                           field("beta1", &AdamArgs::beta1), field("beta2", &AdamArgs::beta2),
+                           field("new1", &AdamArgs::new1), field("new2", &AdamArgs::new2),
+                           field("epsilon", &AdamArgs::epsilon));
   }
 };
 
 // A feature whose entry has a gradient; `per_root` is 1 / root.
 template <class T>
 NLDF_HD void adam_feature(const AdamArgs<T>& args, T per_root, T g, T& table, T& first, T& second) {
-  first = args.beta1 * first + (T(1) - args.beta1) * g;
-  second = args.beta2 * second + (T(1) - args.beta2) * g * g;
+  first = args.beta1 * first + args.new1 * g;
+  second = args.beta2 * second + args.new2 * g * g;
   table -= args.step * first / (std::sqrt(second) * per_root + args.epsilon);
 }
 

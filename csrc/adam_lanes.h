@@ -1,5 +1,5 @@
-// Adam in vectors of features: adam.h's formulae, where an entry that was not met keeps its numbers by a mask,
-// because whether one was met is nothing that a processor could guess.
+// Adam in vectors of features: adam.h's formulae, where an entry that was not met keeps its numbers by a
+// mask, because whether one was met is nothing that a processor could guess.
 #pragma once
 
 #include <cstring>
@@ -9,7 +9,7 @@
 namespace nldf {
 namespace {
 
-constexpr int kAdamBlock = 16;       // entries that are passed over together where none was met
+constexpr int kAdamBlock = 16;  // entries that are passed over together where none was met
 
 // `a` where the mask is ones, `b` where it is zeros; spelt in bits, because compilers make slow masked stores
 // of a choice.
@@ -62,10 +62,14 @@ void adam_blocks(const AdamArgs<float>& given, int64_t begin, int64_t end) {
 
 inline void adam_lanes(const AdamArgs<float>& args, int64_t begin, int64_t end) {
   switch (args.features) {
-    case 1: return adam_blocks<1>(args, begin, end);
-    case 2: return adam_blocks<2>(args, begin, end);
-    case 4: return adam_blocks<4>(args, begin, end);
-    case 8: return adam_blocks<8>(args, begin, end);
+    case 1:
+      return adam_blocks<1>(args, begin, end);
+    case 2:
+      return adam_blocks<2>(args, begin, end);
+    case 4:
+      return adam_blocks<4>(args, begin, end);
+    case 8:
+      return adam_blocks<8>(args, begin, end);
     default:
       for (int64_t entry = begin; entry < end; ++entry) adam_entry(args, entry);
   }

@@ -36,9 +36,16 @@ def tracked_mouth(engine: Engine, data: Dataset) -> np.ndarray:
     """[T, K] codes of the mouth as it was tracked in the video itself."""
     field: Any = engine.avatar.portrait.field
     basis: MotionBasis = field.encoder.motion.basis
-    landmarks, poses = (torch.from_numpy(np.asarray(x, np.float32)) for x in (data.landmarks, data.poses))
+    given = (torch.from_numpy(np.asarray(x, np.float32)) for x in (data.landmarks, data.poses))
+    landmarks, poses = (x.to(engine.device) for x in given)
     with torch.no_grad():
-        return basis.encode(basis.place(landmarks, poses, data.camera)).nan_to_num(0).numpy()
+        return basis.encode(basis.place(landmarks, poses, data.camera)).nan_to_num(0).cpu().numpy()
+
+
+def predicted_torso(engine: Engine, data: Dataset) -> np.ndarray:
+    """[T, 2, 3]: as an avatar draws it that is told the head's poses alone, and has no track of its own."""
+    track = engine.open_track(np.asarray(data.poses, np.float32))
+    return track(torch.arange(len(data.poses))).torso.numpy()
 
 
 def rows_of(engine: Engine, data: Dataset, width: int) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def rows_of(engine: Engine, data: Dataset, width: int) -> dict[str, Any]:
         del told["motion"]
     rows["mouth by sound"] = dict(told)
     if told["torso"] is not None:
-        told["torso"] = engine.avatar.portrait.torso.predict_motion(torch.from_numpy(data.poses)).numpy()
+        told["torso"] = predicted_torso(engine, data)
         rows["and torso by pose"] = dict(told)
     if engine.upper_codes:
         told["upper"] = np.zeros((len(features), engine.upper_codes), np.float32)

@@ -77,7 +77,9 @@ def table(rows: Sequence[Row]) -> str:
         if timed:
             first = timed[0]
             kernel = first["isa"] or "CUDA"
-            where = f"  ({first['device']}, {kernel}, {first['threads']} threads, {first['rounds']} rounds)"
+            turns = f"{first['rounds']} rounds"
+            turns += f" of {first['calls']} calls" if first.get("calls", 1) > 1 else ""
+            where = f"  ({first['device']}, {kernel}, {first['threads']} threads, {turns})"
         lines.append(f"{suite}  {case}{where}")
         lines += [_line(row) for row in members]
     return "\n".join(lines)

@@ -63,7 +63,7 @@ def grid_parameters(module: nn.Module, lr: float = 1e-2) -> dict[str, Any]:
 
     Example:
         >>> encoding = GridEncoding(GridSpec(dims=2, features=2, resolutions=(8, 16)))
-        >>> optimizer = torch.optim.Adam([grid_parameters(encoding)])
+        >>> optimizer = TableAdam([grid_parameters(encoding)], lr=1e-2)      # doctest: +SKIP
     """
     tables = [part.table for part in module.modules() if isinstance(part, GridEncoding)]
     if not tables:

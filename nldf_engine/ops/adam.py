@@ -17,7 +17,7 @@ def _adam(
     native.launch(
         "adam", {"v_table": v_table}, {"table": table, "first": first, "second": second},
         entries=len(table), features=table.shape[1],
-        step=step, root=root, beta1=beta1, beta2=beta2, epsilon=epsilon,
+        step=step, root=root, beta1=beta1, beta2=beta2, new1=1 - beta1, new2=1 - beta2, epsilon=epsilon,
     )  # fmt: skip
 
 
@@ -42,8 +42,9 @@ def step_adam(
 
     An entry of which all features have a gradient of exactly zero is passed over: it neither moves on by
     its momentum nor forgets its moments (Mueller et al. 2022, section 4). The moments of all others are
-    divided by 1 - beta^t with the table's t, however often they have been met themselves: by the default
-    betas an entry that is met for the first time moves by `rate` all the same.
+    divided by 1 - beta^t with the table's t, however often they have been met themselves. By the default
+    betas an entry's first gradient moves it by 0.47 (t = 13) to 1 times `rate`, and by nearly `rate` from
+    some 300 steps on.
 
     Args:
         table: [N, F], changed.

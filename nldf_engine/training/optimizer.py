@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nldf_engine import ops
+
+UNKNOWN = ("weight_decay", "amsgrad", "maximize")
 
 
 class TableAdam(torch.optim.Adam):
@@ -16,9 +19,11 @@ class TableAdam(torch.optim.Adam):
     table is what torch keeps ("step", "exp_avg", "exp_avg_sq"), so that states load from either.
 
     Args:
-        params: parameters or groups; those of a group with "sparse": True are tables [N, F]. A step leaves
-            them without a gradient, for it has been used.
+        params: parameters or groups; those of a group with "sparse": True are tables [N, F].
         lr, betas: as torch.optim.Adam's.
+
+    Raises:
+        ValueError: a group of tables with weight decay, AMSGrad, a reversed sign or a tensor as its rate.
 
     Example:
         >>> table = torch.nn.Parameter(torch.zeros(2, 2))
@@ -32,34 +37,47 @@ class TableAdam(torch.optim.Adam):
 
     def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
         super().__init__(params, lr=lr, betas=betas, fused=True)
-        for group in self.param_groups:
-            if group.get("sparse"):
-                group["fused"] = False  # else a state that is loaded counts its steps on the device
+        # A scaler of gradients then divides them itself before a step, and leaves out those that overflow.
+        self._step_supports_amp_scaling = False
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """One step of every parameter that has a gradient; returns what `closure` does, called before."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if group.get("sparse"):
-                self._step_tables(group)
-        super().step()  # passes over parameters without a gradient
-        return loss
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters; see `torch.optim.Optimizer.add_param_group`."""
+        if param_group.get("sparse"):
+            odd = [name for name in UNKNOWN if param_group.get(name)]
+            odd += ["a tensor as lr"] * isinstance(param_group.get("lr"), Tensor)
+            if odd:
+                raise ValueError(f"TableAdam: a sparse group knows no {', '.join(odd)}")
+            param_group = {**param_group, "fused": False}  # which keeps the count of steps on the CPU
+        super().add_param_group(param_group)
 
-    def _step_tables(self, group: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads moments and settings of this or of torch's Adam; which groups are sparse stays."""
+        sparse = [bool(group.get("sparse")) for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, kept in zip(self.param_groups, sparse, strict=True):
+            group["sparse"] = kept
+            if kept:
+                group["fused"] = False
+                for table in group["params"]:
+                    if self.state[table]:
+                        self.state[table]["step"] = self.state[table]["step"].cpu()
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        # torch.optim.Adam.step asks this for a group's lists, and steps what it finds there.
+        if not group.get("sparse"):
+            return bool(super()._init_group(group, *lists))
         for table in group["params"]:
-            if table.grad is None:
-                continue
-            state = self.state[table]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
-            state["step"] += 1
-            ops.step_adam(
-                table, table.grad, state["exp_avg"], state["exp_avg_sq"], int(state["step"]), group["lr"],
-                betas=group["betas"], epsilon=group["eps"],
-            )  # fmt: skip
-            table.grad = None
+            if table.grad is not None:
+                self._step_table(table, table.grad, group)
+        return False
+
+    def _step_table(self, table: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[table]
+        if not state:
+            state["step"] = torch.zeros((), device="cpu")
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+        ops.step_adam(
+            table, gradient, state["exp_avg"], state["exp_avg_sq"], int(state["step"]) + 1, group["lr"],
+            betas=group["betas"], epsilon=group["eps"],
+        )  # fmt: skip
+        state["step"] += 1

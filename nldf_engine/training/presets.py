@@ -279,7 +279,8 @@ def nldf_fast() -> Preset:
         Recipe(
             "nldf-fast", size=256, steps=8000, rays=8192, frames=8, closing_share=0.5,
             face_share=0.42, mouth_share=0.3, eyes_share=0.12, person_share=0.46, frame_share=0.12,
-            blink_share=0.05, learning_rate=2e-3, final_learning_rate=6e-5, charbonnier=0.03,
+            blink_share=0.05, learning_rate=2e-3, final_learning_rate=6e-5, grid_learning_rate=0.04,
+            charbonnier=0.03,
             opacity_weight=0.02, outside_weight=2.0, inside_weight=8.0, torso="layer",
             correction=3e-5, motion_codes=8, upper_codes=4, ray_jitter=5e-4, active_pool=False,
         ),

@@ -45,6 +45,7 @@ MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
 # the mouth is known by its shape alone.
 RAY_JITTER = 0.004  # metres
 MOTION_NOISE = 0.5
+GRID_RATE = 0.01
 FACE_WIDTH = 0.15  # metres, of the flat face that stands in for an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
@@ -114,7 +115,7 @@ class _Refinement:
     def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
         self.config, self.recipe = config, replace(
             nldf_fast().recipe, rays=config.rays, correction=0.0, ray_jitter=RAY_JITTER,
-            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0,
+            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0, grid_learning_rate=GRID_RATE,
         )  # fmt: skip
         size = min(config.size, dataset.info.size[0])
         frontend = FrontendConfig(

@@ -123,6 +123,7 @@ def test_a_turn_of_short_calls_is_many_behind_one_that_is_not_timed() -> None:
     """Short calls are timed as the mean of several; the one before them fills caches and doesn't count."""
     assert calls_a_turn(1.0) == calls_a_turn(2e-3) == 1
     assert calls_a_turn(100e-6) == 20 and calls_a_turn(1e-9) == calls_a_turn(0.0) == 50
+    assert calls_a_turn(100e-6, 0.05, 0.5) == 9 and calls_a_turn(100e-6, 0.6, 0.5) == 1
     naps = iter([0.2, 0.01, 0.01, 0.01])
     assert 0.01 <= seconds_of(lambda: time.sleep(next(naps)), torch.device("cpu"), 3) < 0.06
     assert next(naps, None) is None

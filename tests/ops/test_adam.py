@@ -82,12 +82,27 @@ def test_entries_without_a_gradient_are_passed_over():
     assert (moved[1][7] != inputs[2][7]).all()
 
 
-def test_the_first_meeting_moves_by_the_rate():
-    """Late or early, an entry's first gradient moves it by the learning rate, with the usual betas."""
-    for steps in (1, 1000):
-        table, zeros = torch.zeros(1, 2), torch.zeros(1, 2)
-        ops.step_adam(table, torch.tensor([[5.0, -1e-6]]), zeros, zeros.clone(), steps, 0.01)
-        torch.testing.assert_close(table, torch.tensor([[-0.01, 0.01]]), rtol=1e-2, atol=0)
+@pytest.mark.parametrize("steps", [1, 2, 13, 50, 1000])
+def test_the_first_meeting_moves_by_about_the_rate(steps):
+    """An entry's first gradient, large or small, moves it by half the rate to all of it."""
+    table, zeros = torch.zeros(1, 2), torch.zeros(1, 2)
+    ops.step_adam(table, torch.tensor([[5.0, -1e-6]]), zeros, zeros.clone(), steps, 0.01)
+    share = 0.1 / (1 - 0.9**steps) / (0.01 / (1 - 0.99**steps)) ** 0.5
+    assert 0.46 < share <= 1.0001
+    torch.testing.assert_close(table, 0.01 * share * torch.tensor([[-1.0, 1.0]]), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("beta", [0.999, 1 - 1e-7, 1 - 1e-9])
+def test_betas_near_one(beta):
+    """What float32 leaves of 1 - beta doesn't matter: the step is float64's."""
+    inputs = case(40, 4, share=1.0)
+    moved = []
+    for dtype in (torch.float32, torch.float64):
+        table, gradient, _, _ = (x.to(dtype, copy=True) for x in inputs)
+        first, second = torch.zeros_like(table), torch.zeros_like(table)
+        ops.step_adam(table, gradient, first, second, 1, 0.01, betas=(0.9, beta))
+        moved.append(table.double())
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-5, atol=1e-6)
 
 
 def test_not_a_number_is_not_passed_over():

@@ -173,6 +173,13 @@ def test_launch_refuses_mixed_tensors():
         torch.ops.nldf.segments(torch.rand(2, 4), torch.rand(2, 4, 3).double(), torch.rand(2, 4), 1, False)
 
 
+def test_raw_operations_change_contiguous_tensors_alone():
+    """A tensor of other strides that an operation is to change is an error, not a stray write."""
+    table, like = torch.rand(2, 4).t(), torch.rand(4, 2)
+    with pytest.raises(ValueError, match=r"adam: table must be contiguous, got strides \(1, 4\)"):
+        torch.ops.nldf.adam(table, like, like.clone(), like.clone(), 0.1, 1.0, 0.9, 0.99, 1e-15)
+
+
 def test_raw_operations_take_any_strides():
     """A compiler may hand over other strides than the checked ones: the result is the same."""
     origins, directions = torch.rand(3, 5).T, torch.rand(3, 5).T
@@ -225,6 +232,34 @@ def test_traces_and_gradients_by_make_fx_hold_the_operations():
     assert "nldf.segments_backward" in traced.code
     other = torch.rand(2, 8)
     assert torch.equal(traced(other), gradient(other))
+
+
+@pytest.mark.parametrize("pre_dispatch", [False, True])
+def test_traces_of_operations_without_a_gradient_hold_them(pre_dispatch):
+    """A trace before autograd's keys holds the operation too, and not memory that nobody writes."""
+    distances, weights = torch.rand(2, 8).sort(1).values, torch.rand(2, 8)
+
+    def run(weights: torch.Tensor) -> torch.Tensor:
+        return ops.resample(distances, weights, 4)
+
+    traced = make_fx(run, pre_dispatch=pre_dispatch)(weights)
+    assert "nldf.samples" in traced.code
+    other = torch.rand(2, 8)
+    assert torch.equal(traced(other), run(other))
+
+
+def test_signs_and_zeros_that_are_not_in_memory():
+    """A tensor whose negation or zeros are only noted gives what one gives that holds them."""
+    sigma, rgb, delta = torch.rand(2, 8), torch.rand(2, 8, 3), torch.rand(2, 8)
+    noted = torch._neg_view(-rgb)
+    assert noted.is_neg()
+    assert torch.equal(
+        ops.composite_segments(sigma, noted, delta)[0], ops.composite_segments(sigma, rgb, delta)[0]
+    )
+    colors = ops.composite_segments(sigma, torch._efficientzerotensor((2, 8, 3)), delta)[0]
+    assert torch.equal(colors, torch.zeros(2, 4, 3))
+    with pytest.raises(TypeError, match="sigma must have memory of its own"):
+        native.launch("segments", {"sigma": torch._to_functional_tensor(sigma)}, {})
 
 
 def test_unwatched_calls_go_straight_to_the_kernel(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +54,6 @@ def test_networks_step_as_torch_has_them_and_tables_where_they_are_met():
         torch.testing.assert_close(got, want)
     met = (field.grid.table != before).any(1)
     assert 0 < met.sum() <= 8 and torch.equal(field.grid.table[~met], before[~met])
-    assert field.grid.table.grad is None
 
 
 def test_a_field_is_learned():
@@ -100,4 +100,67 @@ def test_closures_and_absent_gradients():
         return float(loss.detach())
 
     assert isinstance(optimizer.step(closure), float)
+    assert torch.equal(field.grid.table, before)
+
+
+def test_a_state_of_torchs_adam_is_gone_on_with():
+    """torch's own state loads; its groups' settings don't make tables dense, and steps are on the CPU."""
+    field, optimizer = made()
+    other = copy.deepcopy(field)
+    groups = [{"params": list(other.layer.parameters())}, grid_parameters(other.grid, 0.05)]
+    plain = torch.optim.Adam(groups, 0.01, (0.9, 0.99), fused=True)
+    trained(other, plain, 3)
+    field.load_state_dict(other.state_dict())
+    optimizer.load_state_dict(plain.state_dict())
+    state = optimizer.state[field.grid.table]
+    assert int(state["step"]) == 3 and state["step"].device.type == "cpu"
+    assert torch.equal(state["exp_avg"], plain.state[other.grid.table]["exp_avg"])
+    before = field.grid.table.detach().clone()
+    field(torch.full((1, 2), 0.3)).sum().backward()
+    optimizer.step()
+    assert 0 < (field.grid.table != before).any(1).sum() <= 8
+
+
+def test_hooks_are_called_once_whatever_else_there_is():
+    """Hooks before and behind a step are called once, with the gradients in place."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # torch then watches its own step as well
+    field, optimizer = made()
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append(field.grid.table.grad is not None))
+    trained(field, optimizer, 1)
+    assert seen == ["before", True]
+
+
+def test_what_a_sparse_group_does_not_know_is_refused():
+    """Weight decay, AMSGrad and the like of a table are errors, at once."""
+    _, optimizer = made()
+    for name, value in {"weight_decay": 0.5, "amsgrad": True, "maximize": True}.items():
+        table = nn.Parameter(torch.zeros(2, 2))
+        with pytest.raises(ValueError, match=f"a sparse group knows no {name}"):
+            optimizer.add_param_group({"params": [table], "sparse": True, name: value})
+    table = nn.Parameter(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="a sparse group knows no a tensor as lr"):
+        TableAdam([{"params": [table], "sparse": True, "lr": torch.tensor(0.1)}], 0.1)
+    optimizer.add_param_group({"params": [table], "sparse": True})
+    assert optimizer.param_groups[-1]["fused"] is False
+
+
+def test_scaled_gradients_are_unscaled_and_overflows_left_out():
+    """A GradScaler's factor doesn't reach the tables, and a step with an infinite gradient is none."""
+    field, optimizer = made()
+    other, plain = made()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x = torch.rand(16, 2)
+    scaler.scale((field(x) ** 2).mean()).backward()
+    scaler.step(optimizer)
+    (other(x) ** 2).mean().backward()
+    plain.step()
+    torch.testing.assert_close(field.grid.table, other.grid.table, rtol=1e-4, atol=1e-6)
+    scaler.update()
+    before = field.grid.table.detach().clone()
+    optimizer.zero_grad()
+    scaler.scale((field(x) ** 2).mean()).backward()
+    field.grid.table.grad[0, 0] = float("inf")
+    scaler.step(optimizer)
     assert torch.equal(field.grid.table, before)

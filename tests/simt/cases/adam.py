@@ -30,5 +30,5 @@ def adam(size: int) -> Problem:
         adam_reference(table, gradient.to(dtype), first, second, *NUMBERS.values())
         return {"table": table, "first": first, "second": second}
 
-    sizes = {"entries": entries, "features": FEATURES}
-    return Problem({"v_table": gradient}, dict(state), sizes | NUMBERS, twin)
+    numbers = {"entries": entries, "features": FEATURES, "new1": 0.1, "new2": 0.01, **NUMBERS}
+    return Problem({"v_table": gradient}, dict(state), numbers, twin)
