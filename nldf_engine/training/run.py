@@ -204,6 +204,7 @@ def train(
     recipe = _apply(found, config)
     device = choose_device(config.device)
     avatar = check_target(avatar)
+    kept = {step: check_target(avatar.with_name(f"{avatar.name}-{step}")) for step in config.keep}
     folder = check_writable(avatar.with_name(avatar.name + ".training"), folder=True)
     for read in (dataset, config.teacher, config.head):
         if read is not None and overlap(avatar, read):
@@ -245,7 +246,7 @@ def train(
         ).save(path)  # fmt: skip
 
     def keep(portrait: Portrait, state: RunState) -> None:
-        save(avatar.with_name(f"{avatar.name}-{state.step}"), portrait, state, None)
+        save(kept[state.step], portrait, state, None)
 
     shares = _shares(recipe, config.minutes, phases)
     state = RunState(settings)

@@ -81,6 +81,10 @@ def test_avatars_are_kept_along_the_way(synthetic_dataset: Dataset, tmp_path: Pa
     for avatar, step in zip(kept, (10, 20), strict=True):
         best = max(row["psnr"] for row in result.history if row["step"] <= step)
         assert avatar.provenance["validation_psnr"] == best
+    (tmp_path / "other-5").write_text("somebody's")
+    with pytest.raises(FileProblem, match="other-5"):  # before anything is trained
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "other", TrainConfig(steps=40, keep=(5,)))
+    assert not (tmp_path / "other.training").exists()
     with pytest.raises(ValueError, match="keep: expected steps of 1 or more, got 0"):
         TrainConfig(keep=(0, 5))
 
