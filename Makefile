@@ -121,10 +121,12 @@ $(VENV)/constraints.txt: constraints.txt $(STAMPS)/torch
 	grep -v '^torch==' $< > $@
 
 $(STAMPS)/package: $(VENV)/constraints.txt $(KERNELS) $(SOURCES)
+	@echo "building the kernels: two minutes for a CPU, more where nvcc is found (CUDAARCHS=native: for your GPU alone)"
 	$(PIP) -c $< .
 	touch $@
 
 # Editable, so that the tests and the tools see one and the same source; only kernels need building again.
 $(STAMPS)/develop: $(VENV)/constraints.txt $(KERNELS)
+	@echo "building the kernels: two minutes for a CPU, more where nvcc is found (CUDAARCHS=native: for your GPU alone)"
 	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev,docs]'
 	touch $@

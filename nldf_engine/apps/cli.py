@@ -221,6 +221,10 @@ def _guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) ->
     except KeyboardInterrupt:
         _complain(label, f"stopped; {stopped()}")
         return INTERRUPTED
+    except SystemExit as exit_:
+        if exit_.code == TERMINATED:
+            _complain(label, f"stopped; {stopped()}")
+        raise
     except BrokenPipeError:
         # The reader of our stdout has gone (`nldf doctor | head`): keep the interpreter from complaining too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

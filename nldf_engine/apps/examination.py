@@ -142,7 +142,8 @@ def _cpu() -> dict[str, Any]:
 
 def _processor(cpu: dict[str, Any]) -> str:
     flags = " ".join(cpu["flags"]) or cpu["torch_capability"]
-    return f"{cpu['name']}, {cpu['cores']} cores, {cpu['threads']} threads, {flags}"
+    threads = f"{cpu['threads']} thread{'s' * (cpu['threads'] != 1)} (torch.get_num_threads)"
+    return f"{cpu['name']}, {cpu['cores']} cores, {threads}, {flags}"
 
 
 def _backends(gpu: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:

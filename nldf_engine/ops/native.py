@@ -179,20 +179,28 @@ def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> 
 
 
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, int, float, bool, str, type(None)))
-_PRE_DISPATCH = torch._ops.mode_stack_state_for_pre_dispatch()
+
+
+def _watchers() -> tuple[Callable[[], Any], ...]:
+    """What tells whether somebody watches this thread's calls; torch has no public name for most of it."""
+    try:
+        return (
+            torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack,
+            torch._C._are_functorch_transforms_active, torch._C._is_tracing, torch.autograd._profiler_enabled,
+            torch._ops.mode_stack_state_for_pre_dispatch().count,
+        )  # fmt: skip
+    except AttributeError:  # another torch: every call goes through it
+        return (lambda: True,)
+
+
+_WATCHERS = _watchers()
 
 
 def _watched(args: tuple[Any, ...]) -> bool:
     """Whether torch has somebody between this thread's calls and their kernels, or something to undo."""
-    if (
-        torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._is_tracing()
-        or torch.autograd._profiler_enabled()
-        or _PRE_DISPATCH.count()
-    ):
-        return True
+    for watching in _WATCHERS:
+        if watching():
+            return True
     for value in args:
         kind = type(value)
         if kind is Tensor or kind is torch.nn.Parameter:

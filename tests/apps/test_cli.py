@@ -386,3 +386,15 @@ def test_doctor_json_is_whole(tmp_path: Path) -> None:
     assert lacking == mended
     assert all("pip install" in item["command"] for item in findings["mends"])
     assert all(name in done.stdout for name in ("torch", "kernels", "rendering works"))
+
+
+def test_sigterm_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who stops a command by SIGTERM is told the same as by Ctrl-C; another exit code is left alone."""
+    for code, said in ((cli.TERMINATED, "nldf train: stopped; nothing is lost\n"), (5, "")):
+
+        def work(code: int = code) -> int:
+            raise SystemExit(code)
+
+        with pytest.raises(SystemExit) as caught:
+            cli._guarded("nldf train", work, lambda: "nothing is lost")
+        assert caught.value.code == code and capsys.readouterr().err == said

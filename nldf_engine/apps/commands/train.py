@@ -67,7 +67,7 @@ class Train(Command):
     """stop after N steps; by default the preset's own number. A torso's field has its own:
     --set torso_steps=N"""
     minutes: Annotated[float | None, optional("M")] = None
-    """stop after M minutes instead, torso included"""
+    """train the pictures for M minutes instead, torso included; the lips' network comes on top"""
     device: Device = "auto"
     """where to train"""
     resume: bool = False
