@@ -32,10 +32,10 @@ def test_gap_tells_the_parts_of_an_error(
     for row in table.values():
         assert set(row) == {"training part", "held out"}
         assert all(5 < row[part][region] < 60 for part in row for region in ("frame", "head", "mouth"))
-    # Who is told other things draws other pictures; nobody knows a mouth better than who saw it.
+    # Who is told other things draws other pictures. The avatar is of another speaker than the dataset, so
+    # which of them come closer is chance.
     held = [row["held out"] for row in table.values()]
     assert len({row["foreground"] for row in held}) == len(held)
-    assert held[0]["mouth"] > held[1]["mouth"]
     assert (out / "gap.png").is_file()
     assert "| all as tracked | held out |" in capsys.readouterr().out
 
