@@ -24,6 +24,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+BUILDS := building the kernels: a few minutes where nvcc is found (CUDAARCHS=native: for your GPU alone), else fewer
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 KERNELS := CMakeLists.txt pyproject.toml $(wildcard csrc/*.* csrc/*/*.* cmake/*)
 SOURCES := $(shell find nldf_engine -type f -not -name '*.pyc' -not -name '*.so')
@@ -121,12 +122,12 @@ $(VENV)/constraints.txt: constraints.txt $(STAMPS)/torch
 	grep -v '^torch==' $< > $@
 
 $(STAMPS)/package: $(VENV)/constraints.txt $(KERNELS) $(SOURCES)
-	@echo "building the kernels: two minutes for a CPU, more where nvcc is found (CUDAARCHS=native: for your GPU alone)"
+	@echo "$(BUILDS)"
 	$(PIP) -c $< .
 	touch $@
 
 # Editable, so that the tests and the tools see one and the same source; only kernels need building again.
 $(STAMPS)/develop: $(VENV)/constraints.txt $(KERNELS)
-	@echo "building the kernels: two minutes for a CPU, more where nvcc is found (CUDAARCHS=native: for your GPU alone)"
+	@echo "$(BUILDS)"
 	$(PIP) -c $< -C cmake.define.NLDF_WERROR=ON -e '.[all,dev,docs]'
 	touch $@

@@ -16,6 +16,7 @@ from nldf_engine.apps import cli
 from nldf_engine.apps.bundled import bundled_avatar
 from nldf_engine.base.video import VideoWriter, probe, read_frames
 from nldf_engine.data.format import write_wav
+from nldf_engine.data.validate import Problem
 
 SECONDS, FRAMES = 0.4, 10
 
@@ -143,6 +144,18 @@ def test_validate_tells_a_good_avatar_from_a_damaged_one(
     assert "model.safetensors" in captured.out
     assert "model.safetensors" in captured.err and captured.err.count("\n") == 1 and "mend" in captured.err
     assert json.loads((tmp_path / "problems.json").read_text(encoding="utf-8"))["errors"] == 1
+
+
+@pytest.mark.parametrize(("severity", "usable"), [("note", True), ("warning", True), ("severe", False)])
+def test_validate_ends_with_a_verdict(
+    severity: str, usable: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Notes and warnings leave a thing usable, and it says so; what is severe does not."""
+    found = [Problem("x", "the sound is quiet", "record it louder", severity)]
+    monkeypatch.setattr("nldf_engine.data.validate.validate", lambda path: found)
+    assert cli.main(["validate", "x"]) == 0
+    said = capsys.readouterr().out
+    assert f"{severity}: x: the sound is quiet" in said and ("x: usable as it is" in said) == usable
 
 
 def test_audio_comes_from_a_video_as_well(folder: Path, tmp_path: Path) -> None:

@@ -51,6 +51,6 @@ class Validate(Command):
         if errors:
             first = FileProblem(errors[0].where, errors[0].what, errors[0].mend)
             raise NldfError(f"{first}{f' ({len(errors)} errors in all)' if len(errors) > 1 else ''}")
-        if problems:
+        if problems and all(problem.severity != "severe" for problem in problems):
             print(f"{self.path}: usable as it is; what is told above would make it better")
         return 0
