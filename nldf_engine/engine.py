@@ -108,8 +108,8 @@ class Engine:
                 takes the fused kernels on CUDA, which are not yet measured on a GPU.
             backend: "native" or "reference".
             sparse: radiance fields leave out the rays and samples that their coarse pass finds empty or
-                hidden. A trained head is drawn about 1.3 times as fast, over 70 dB close; a torso, of which
-                both passes tell less alike, no faster, over 50 dB close (`examples/compare.py`).
+                hidden. A trained head is drawn about 1.3 times as fast, over 70 dB close, and so is one on a
+                torso's field, of which both passes tell less alike: over 50 dB (`examples/compare.py`).
 
         Raises:
             FileProblem: the folder is no usable avatar.
