@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from bench.timing import Sizes, kernel_of, quantile, row_of
-from nldf_engine.apps.bundled import bundled_avatar
-from nldf_engine.clip import Clip
+from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.engine import Engine
-from nldf_engine.profile import WARM_UP
+from nldf_engine.engine.clip import Clip
+from nldf_engine.engine.profile import WARM_UP
 
 RATE = 16000
 FRAMES = {"quick": 8, "normal": 40, "full": 120}

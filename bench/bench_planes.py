@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nldf_engine import ops
-from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
 
 @torch.no_grad()

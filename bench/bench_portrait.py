@@ -9,12 +9,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
 
 def portrait() -> Portrait:

@@ -3,7 +3,7 @@
 The light field: 88 layers of 256 over 48 beam coordinates and 64 of audio. The teacher: 64 coarse and 128
 fine samples, resampled, so 256 evaluations of its network a ray. Both also with a second field of their kind
 behind them, the torso (ad_nerf 3.4), whose code has the head's pose as well. nldf-fast: grids of features on
-two planes and two small networks. All come from `nldf_engine.models`, see the same camera and run in
+two planes and two small networks. All come from `nldf_engine.systems`, see the same camera and run in
 `inference_mode`, each with as many rays a call as suit it best. The audio code is one vector a frame: it is
 made outside, and every network pays for it once a call, as a bias.
 
@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from bench.timing import Row, count_row, kernel_of
-from nldf_engine import models
-from nldf_engine.models import ConditionConfig
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.pose import pose_dim
-from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Field, RayColors, Rays
 from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.systems import registry as models
+from nldf_engine.systems.registry import ConditionConfig
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
 BOUNDS, CONDITIONS = Bounds(0.6, 1.0), ConditionConfig(eyes=False)

@@ -244,7 +244,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the rows."""
     if not _TABLE:
         return
-    from nldf_engine.apps.bench_report import table
+    from nldf_engine.apps.cli.bench_report import table
 
     terminalreporter.section("medians of turns in this run; ratio by round [quartiles]")
     for line in table([row for _, row in _TABLE]).splitlines():

@@ -124,11 +124,11 @@ def small(rays: int, device: str = "cuda") -> None:
     import torch
 
     from nldf_engine import ops
-    from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
     from nldf_engine.nn.resmlp import ResMLP
     from nldf_engine.ops.beams import BeamEncoding
     from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
     from nldf_engine.rendering.fields import Bounds
+    from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
     def rand(*shape: int, gradient: bool = False) -> torch.Tensor:
         return torch.rand(*shape, device=device, requires_grad=gradient)
@@ -208,7 +208,7 @@ def merge(state: str, file: str) -> None:
 def page(report: dict[str, Any], folder: Path) -> None:
     """Writes the benches' rows as the page that `nldf bench --report` makes, bench.html."""
     try:
-        from nldf_engine.apps.bench_report import write_page
+        from nldf_engine.apps.cli.bench_report import write_page
     except ImportError as error:
         print(f"no bench.html: {error}")
         return

@@ -72,7 +72,7 @@ def examples() -> str:
 
 def command_line() -> str:
     """`nldf --help` and that of every command, as the terminal shows them."""
-    from nldf_engine.apps import cli
+    from nldf_engine.apps.cli import main as cli
 
     parts = [
         "# Command line\n\nThis is what `nldf --help` and `nldf COMMAND --help` print.\n",
@@ -89,7 +89,7 @@ def command_line() -> str:
 
 def help_of(name: str) -> str:
     """What `nldf NAME --help` prints on a terminal of 88 columns, without colours."""
-    from nldf_engine.apps import cli
+    from nldf_engine.apps.cli import main as cli
 
     said = io.StringIO()
     before = {key: os.environ.get(key) for key in ("COLUMNS", "NO_COLOR")}

@@ -21,11 +21,11 @@ import torch
 
 from nldf_engine import Engine
 from nldf_engine.audio import load_audio
-from nldf_engine.data.synthetic import synthesise_speech
-from nldf_engine.evaluation.closures import FPS, Phone, closure_scores, read_labels
-from nldf_engine.evaluation.jitter import head_jitter, mouth_jitter
-from nldf_engine.evaluation.landmarks import detect, landmark_scale
-from nldf_engine.evaluation.lips import LIPS, lip_gap
+from nldf_engine.evaluation.metrics.closures import FPS, Phone, closure_scores, read_labels
+from nldf_engine.evaluation.metrics.jitter import head_jitter, mouth_jitter
+from nldf_engine.evaluation.metrics.landmarks import detect, landmark_scale
+from nldf_engine.evaluation.metrics.lips import LIPS, lip_gap
+from nldf_engine.synthetic import synthesise_speech
 
 TEXT = "Papa, mama, baby. Papa may bob a map. Up above, a bomb. Pam may stop a bump. Amber, apart."
 SHOWN, SECONDS = 12, 8.0

@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 
 from nldf_engine import Engine
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.evaluation.landmarks import detect
-from nldf_engine.evaluation.lips import mouth_distance
-from nldf_engine.evaluation.metrics import psnr, ssim
-from nldf_engine.evaluation.neck import neck_band
-from nldf_engine.models import RadianceField
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.evaluation.metrics.landmarks import detect
+from nldf_engine.evaluation.metrics.lips import mouth_distance
+from nldf_engine.evaluation.metrics.neck import neck_band
+from nldf_engine.evaluation.metrics.quality import psnr, ssim
+from nldf_engine.systems.registry import RadianceField
 
 SHOWN = 8
 

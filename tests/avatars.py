@@ -5,12 +5,12 @@ import torch
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
-from nldf_engine.models import LightField, LightFieldConfig, RadianceField, RadianceFieldConfig
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.systems.common.torso import TorsoPlate
+from nldf_engine.systems.registry import LightField, LightFieldConfig, RadianceField, RadianceFieldConfig
 
 
 def tiny_avatar(system: str = "nldf", size: int = 24, frames: int = 40) -> Avatar:

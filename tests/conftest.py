@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.data.synthetic import SyntheticConfig, make_synthetic_dataset
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 
 SEED = 20240229
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from foreign_folders import Weights, random_checkpoint, save_checkpoint
-from nldf_engine.data.layouts.checkpoint import import_head, read_checkpoint
-from nldf_engine.models.adnerf import RadianceField
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.adnerf.model import RadianceField
+from nldf_engine.systems.adnerf.released import import_head, read_checkpoint
 
 FLIP = np.array([1.0, -1.0, -1.0])  # our head space to theirs, and back
 BOUNDS = Bounds(0.5, 1.1, radius=1.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nldf_engine.apps.bundled import bundled_avatar
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.apps.cli.bundled import bundled_avatar
+from nldf_engine.datasets.dataset import Dataset
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -34,7 +34,7 @@ RANKS = {
     "apps": 7,
     "__main__": 8,
 }
-FORBIDDEN_TO_ENGINE = ("nldf_engine.training", "nldf_engine.evaluation", "nldf_engine.data.prepare")
+FORBIDDEN_TO_ENGINE = ("nldf_engine.training", "nldf_engine.evaluation", "nldf_engine.prepare")
 HEAVY = {
     *(
         "librosa",
@@ -60,7 +60,7 @@ def name_of(path: Path) -> str:
 
 
 def part_of(module: str) -> str:
-    """`nldf_engine.data.prepare.poses` -> `data`; the package itself -> ``."""
+    """`nldf_engine.prepare.poses` -> `data`; the package itself -> ``."""
     return [*module.split("."), ""][1]
 
 

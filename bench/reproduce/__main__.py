@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.reproduce.scales import SCALES, Scale
 from bench.reproduce.tables import TABLES
-from nldf_engine.apps.cli import _guarded
-from nldf_engine.apps.command import UsageError, check_device
+from nldf_engine.apps.cli.command import UsageError, check_device
+from nldf_engine.apps.cli.main import _guarded
 
 EXAMPLES = """examples:
     python -m bench.reproduce table1 --scale tiny -o runs/tiny         a synthetic speaker, seconds
@@ -86,7 +86,7 @@ def run(given: argparse.Namespace) -> int:
             f"--scale {scale.name} needs --data DATASET; make one with nldf prepare VIDEO -o DATASET"
         )
     from bench.reproduce.lab import Lab
-    from nldf_engine.data.dataset import Dataset
+    from nldf_engine.datasets.dataset import Dataset
 
     folder = given.output
     data = Dataset.open(given.data or _speaker(folder / "speaker", scale))
@@ -98,7 +98,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _speaker(path: Path, scale: Scale) -> Path:
     """The synthetic speaker of a scale that needs no dataset; made once."""
-    from nldf_engine.data.synthetic import SyntheticConfig, make_synthetic_dataset
+    from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 
     if not path.is_dir():
         make_synthetic_dataset(path, SyntheticConfig(**scale.speaker))

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from nldf_engine.models import (
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.registry import (
     ConditionConfig,
     LightField,
     LightFieldConfig,
     RadianceField,
     RadianceFieldConfig,
 )
-from nldf_engine.rendering.fields import Bounds
 from nldf_engine.training import PRESETS
 from nldf_engine.training.presets import Preset, Recipe
 

@@ -12,9 +12,9 @@ from bench.reproduce.lab import Lab
 from bench.reproduce.results import NAMES, least_difference, mean
 from bench.reproduce.tables import Table
 from nldf_engine import Engine
-from nldf_engine.base.face_mesh import INNER_LIP
 from nldf_engine.base.files import atomic_path
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.geometry.face_mesh import INNER_LIP
 
 SIDE = 176  # of one face, pixels
 LABEL, HEADING = 170, 22

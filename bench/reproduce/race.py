@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine import Engine
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.datasets.dataset import Dataset
 
 FRAMES = 12
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from bench.reproduce.cells import SOME_BOUNDS, Cell
-from nldf_engine.models import ConditionConfig
+from nldf_engine.systems.registry import ConditionConfig
 from nldf_engine.training.presets import (
     Recipe,
     adnerf,

@@ -1,1 +1,1 @@
-"""What people start: the command line, one file a command under `commands/`."""
+"""What people start: the command line."""

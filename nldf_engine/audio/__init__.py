@@ -8,10 +8,10 @@ A front-end is one file; `FRONTENDS` lists them.
 
 from nldf_engine.audio.frontends import FRONTENDS, Frontend, FrontendConfig, features
 from nldf_engine.audio.level import SILENT_DB, is_silent, level_db
-from nldf_engine.audio.load import LONGEST_SECONDS, load_audio, read_sound, speech_of
 from nldf_engine.audio.precomputed import load_features
 from nldf_engine.audio.stream import FeatureStream, SoundStream, check_streams, look_ahead_seconds
 from nldf_engine.audio.windows import SAMPLE_RATE, count_frames
+from nldf_engine.media.sound import LONGEST_SECONDS, load_audio, read_sound, speech_of
 
 __all__ = [
     "FRONTENDS",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.audio.frontends import FRONTENDS, FrontendConfig
-from nldf_engine.audio.load import QUALITY, read_sound
 from nldf_engine.audio.windows import BEFORE, SAMPLE_RATE, STRIDE, WINDOW, count_frames
+from nldf_engine.media.sound import QUALITY, read_sound
 
 
 class SoundStream:

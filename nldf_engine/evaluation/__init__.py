@@ -2,8 +2,8 @@
 
 from nldf_engine.evaluation.clip import RealClip, Renderer
 from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.report import report
-from nldf_engine.evaluation.subjects import evaluate, evaluate_many
+from nldf_engine.evaluation.report.write import report
+from nldf_engine.evaluation.variants import evaluate, evaluate_many
 from nldf_engine.evaluation.videos import VideoPair, evaluate_videos
 
 __all__ = [

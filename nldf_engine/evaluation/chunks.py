@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.files import atomic_path, make_folder, sha256
-from nldf_engine.evaluation.landmarks import Detector
-from nldf_engine.evaluation.lips import LANDMARKS
+from nldf_engine.evaluation.metrics.landmarks import Detector
+from nldf_engine.evaluation.metrics.lips import LANDMARKS
 
 LENGTH, WARM_UP = 100, 8
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.evaluation.lips import LANDMARKS
+from nldf_engine.evaluation.metrics.lips import LANDMARKS
 
 if TYPE_CHECKING:
-    from nldf_engine.data.dataset import Dataset
-    from nldf_engine.rendering.cameras import Camera
+    from nldf_engine.datasets.dataset import Dataset
+    from nldf_engine.geometry.cameras import Camera
 
 SAME_VIEW = 1e-3
 """How far two cameras may differ and still show the same view, as a share of the frame's width."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nldf_engine.evaluation.metrics import PSNR_CAP
+from nldf_engine.evaluation.metrics.quality import PSNR_CAP
 
 SMALLEST_WIDTH = 16
 

@@ -25,9 +25,9 @@ from nldf_engine.base.files import write_json
 from nldf_engine.base.html import document, grid, write_document
 from nldf_engine.evaluation.clip import RealClip, real_clip
 from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.landmarks import Detector, FaceMesh
-from nldf_engine.evaluation.page import number
-from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation.metrics.landmarks import Detector, FaceMesh
+from nldf_engine.evaluation.report.page import number
+from nldf_engine.evaluation.report.write import report
 from nldf_engine.evaluation.videos import PlayedVideo
 
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
@@ -200,7 +200,7 @@ def controls(
     Raises:
         FileProblem, MissingBackend, ValueError: as `evaluate`.
     """
-    from nldf_engine.data.dataset import Dataset
+    from nldf_engine.datasets.dataset import Dataset
 
     config, data = config or EvaluateConfig(), Dataset.open(dataset)
     width = config.size or data.camera.width

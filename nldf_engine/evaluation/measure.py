@@ -20,11 +20,11 @@ import numpy as np
 from nldf_engine.base.progress import Bar
 from nldf_engine.evaluation.chunks import Chunk, Store, cut, packed, track, unpacked
 from nldf_engine.evaluation.clip import RealClip
-from nldf_engine.evaluation.frame_figures import flicker, image_figures
-from nldf_engine.evaluation.jitter import still_region
-from nldf_engine.evaluation.landmarks import Detector, landmark_scale
-from nldf_engine.evaluation.lips import LANDMARKS, lip_gap, mouth_distance
-from nldf_engine.evaluation.regions import REGIONS
+from nldf_engine.evaluation.frame_metrics import flicker, image_figures
+from nldf_engine.evaluation.metrics.jitter import still_region
+from nldf_engine.evaluation.metrics.landmarks import Detector, landmark_scale
+from nldf_engine.evaluation.metrics.lips import LANDMARKS, lip_gap, mouth_distance
+from nldf_engine.evaluation.metrics.regions import REGIONS
 from nldf_engine.evaluation.source import Source
 
 FrameMetric = Callable[[np.ndarray, np.ndarray], float]
@@ -222,7 +222,7 @@ class _Measurement:
 
 
 def _crops(job: _Job, scale: float) -> dict[str, np.ndarray]:
-    from nldf_engine.evaluation.syncnet import face_boxes, face_crop
+    from nldf_engine.evaluation.metrics.syncnet import face_boxes, face_crop
 
     made = {}
     for name, frames, faces in (

@@ -20,12 +20,12 @@ import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
-from nldf_engine.base.video import VideoInfo, frames_at, probe
-from nldf_engine.evaluation.action_units import openface_errors
 from nldf_engine.evaluation.clip import RealClip
 from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.landmarks import Detector, FaceMesh
-from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation.metrics.action_units import openface_errors
+from nldf_engine.evaluation.metrics.landmarks import Detector, FaceMesh
+from nldf_engine.evaluation.report.write import report
+from nldf_engine.media.video import VideoInfo, frames_at, probe
 
 ASPECT = 0.01
 RATE = 16_000

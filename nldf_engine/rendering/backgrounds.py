@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.base.pictures import read_picture
+from nldf_engine.media.pictures import read_picture
 
 COLORS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "gray": (128, 128, 128),

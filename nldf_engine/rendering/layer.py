@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Field, Rays
 from nldf_engine.rendering.region import HeadRegion
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.planes import PlanesModule
-from nldf_engine.rendering.cameras import Camera
 from nldf_engine.rendering.fields import Field
 from nldf_engine.rendering.layer import Layer, ask_field, frame_rays
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso import TorsoMotion
+from nldf_engine.systems.common.torso import TorsoMotion
 
 
 class Portrait(nn.Module):

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.base.version import __version__
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import Field
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.torso_field import TorsoField
+from nldf_engine.systems.common.torso_field import TorsoField
 from nldf_engine.training.parts import TorsoPart
 from nldf_engine.training.scene import TrainingScene
 from nldf_engine.training.start import consent_for, own_motion

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.data.dataset import LABELS
+from nldf_engine.datasets.dataset import LABELS
 
 COARSE = 48  # cells a side
 CLEARANCE = 1  # cells about the speaker that do not count as clear
@@ -22,12 +22,12 @@ class MovingBackdrop:
 
     Args:
         frames: uint8 [T, H, W, 3].
-        labels: uint8 [T, H, W], `data.dataset.LABELS`.
+        labels: uint8 [T, H, W], `datasets.dataset.LABELS`.
     """
 
     def __init__(self, frames: Tensor, labels: Tensor) -> None:
         # Few trainings need what `prepare` brings along.
-        from nldf_engine.data.prepare.background import fill
+        from nldf_engine.prepare.background import fill
 
         self.frames = frames
         self.height, self.width = labels.shape[1:]

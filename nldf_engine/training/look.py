@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nldf_engine.data.dataset import LABELS
-from nldf_engine.models.fast import GridLightField
-from nldf_engine.models.nldf import LightField
+from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.rendering.fields import RayColors, Rays
-from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf.model import LightField
+from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.parts import Part, ask
 from nldf_engine.training.presets import Recipe

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.base.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.base.progress import Bar
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.geometry.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.nn.speech import REACH
+from nldf_engine.systems.common.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.training.voices import other_voices
 
 # Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.

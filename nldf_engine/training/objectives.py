@@ -8,13 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nldf_engine.models.adnerf import RadianceField
-from nldf_engine.models.fast import GridLightField
-from nldf_engine.models.nldf import LightField
 from nldf_engine.nn.audio import neighbour_index
 from nldf_engine.rendering.fields import Conditions, RayColors
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.systems.adnerf.model import RadianceField
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf.model import LightField
+from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.look import Look, weigh_mask
 from nldf_engine.training.parts import HeadPart, Part, TorsoPart

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.data.dataset import LABELS
-from nldf_engine.models.fast import GridLightField
+from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.rendering.fields import Conditions, Field, RayColors, Rays
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso_field import TorsoField
+from nldf_engine.systems.common.torso_field import TorsoField
+from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.sampling import Shares
 from nldf_engine.training.scene import Batch, TrainingScene
 
@@ -202,7 +202,7 @@ class TorsoPart:
 
 
 def is_label(labels: Tensor, *names: str) -> Tensor:
-    """Bool of the labels' shape: which are among the named ones of `data.dataset.LABELS`."""
+    """Bool of the labels' shape: which are among the named ones of `datasets.dataset.LABELS`."""
     return torch.isin(labels, torch.tensor([LABELS[name] for name in names], device=labels.device))
 
 

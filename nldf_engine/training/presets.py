@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nldf_engine.models.adnerf import RadianceField, RadianceFieldConfig
-from nldf_engine.models.conditions import ConditionConfig
-from nldf_engine.models.fast import GridLightField, GridLightFieldConfig
-from nldf_engine.models.nldf import LightField, LightFieldConfig
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
 # Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
 MOST = {
@@ -77,8 +77,8 @@ class Recipe:
             move what a frame sees of the head's plane, for what tracking left); 0 trains none. They are no
             part of the avatar.
         motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
-            network learns them from the audio (`models.motion`). 0 drives the field by audio directly, as
-            the papers do.
+            network learns them from the audio (`systems.common.motion`). 0 drives the field by audio
+            directly, as the papers do.
         upper_codes: E, numbers a frame that stand for brows, lids and gaze as they were tracked; no audio
             tells them, so an avatar plays those of its own video unless it is given others. 0 for none.
         motion_noise: standard deviation of the noise on the motion codes while training.

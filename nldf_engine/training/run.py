@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from nldf_engine import __version__
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.avatar import Avatar, check_target
+from nldf_engine.avatar.avatar import Avatar, check_target
+from nldf_engine.avatar.provenance import Consent
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.seeds import check_seed
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.engine import choose_device
-from nldf_engine.models.conditions import ConditionConfig
-from nldf_engine.models.fast import GridLightField
-from nldf_engine.provenance import Consent
+from nldf_engine.base.version import __version__
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.distill import segment_targets
 from nldf_engine.training.objectives import make_objective

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nldf_engine.base.face_mesh import LEFT_EYE, OUTER_LIP, RIGHT_EYE
-from nldf_engine.data.dataset import LABELS
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.geometry.face_mesh import LEFT_EYE, OUTER_LIP, RIGHT_EYE
 
 MOUTH_MARGIN = 0.03
 EYE_MARGIN = 0.02
@@ -41,7 +41,7 @@ class PixelSampler:
     """Draws pixel numbers.
 
     Args:
-        labels: [T, H, W] uint8, `data.dataset.LABELS`.
+        labels: [T, H, W] uint8, `datasets.dataset.LABELS`.
         landmarks: [T, 478, 2] pixels of these frames.
         in_region: frame number and pixels [N] to [N] bool, whether their rays may meet what is trained.
         own: labels of what is trained, of which the share of the face is drawn.

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.data.dataset import LABELS, Dataset
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.datasets.dataset import LABELS, Dataset
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.sampling import PixelSampler, Shares
 from nldf_engine.training.torso import fit_torso, tracked_motion
@@ -49,7 +49,7 @@ class Batch:
         behind: [F, P, 3] what stands behind what is trained. Behind the head: torso over background, or with
             a learned torso the background alone.
         mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
-        labels: [F, P] uint8, `data.dataset.LABELS`.
+        labels: [F, P] uint8, `datasets.dataset.LABELS`.
         front: what stands before what is trained; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
     """

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from nldf_engine.avatar import Avatar
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.conditions import FrameEncoder
-from nldf_engine.models.fast import GridLightField
-from nldf_engine.models.motion import MotionEncoder, UpperBasis
-from nldf_engine.provenance import Consent
+from nldf_engine.avatar.provenance import Consent
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.rendering.torso import TorsoMotion
-from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.systems.common.conditions import FrameEncoder
+from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
+from nldf_engine.systems.common.torso import TorsoMotion
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.motion import SpeechData, fit_basis, fit_upper, opening_correlation, train_speech
 from nldf_engine.training.presets import Recipe
 from nldf_engine.training.scene import TrainingScene

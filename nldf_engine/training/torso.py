@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.data.dataset import LABELS, Dataset
-from nldf_engine.rendering.torso import TorsoPlate
+from nldf_engine.datasets.dataset import LABELS, Dataset
+from nldf_engine.systems.common.torso import TorsoPlate
 
 GATHERED_FRAMES = 80
 SEEN_ENOUGH = 0.05
@@ -40,7 +40,7 @@ def fit_torso(frames: Tensor, labels: Tensor, poses: Tensor, motions: Tensor, fi
 
     Args:
         frames: [T, H, W, 3] uint8.
-        labels: [T, H, W] uint8, `data.dataset.LABELS`.
+        labels: [T, H, W] uint8, `datasets.dataset.LABELS`.
         poses: [T, 4, 4].
         motions: [T, 2, 3] in units of the frame's width, plate to frame.
         fit: [N] numbers of the frames that may be used.

@@ -10,7 +10,7 @@ import torch
 
 from nldf_engine.avatar import Avatar
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.torso_field import TorsoField, TorsoFieldConfig
+from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.objectives import make_objective

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from bench.timing import Sizes, absent_row, calls_a_turn, compare, count_row, row_of, seconds_of
-from nldf_engine.apps import bench_report, cli
-from nldf_engine.apps.commands import bench
+from nldf_engine.apps.cli import bench_report
+from nldf_engine.apps.cli import main as cli
+from nldf_engine.apps.cli.commands import bench
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """

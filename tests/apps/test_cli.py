@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from nldf_engine.apps import cli
-from nldf_engine.apps.command import Command
-from nldf_engine.apps.libraries import LIBRARIES
+from nldf_engine.apps.cli import main as cli
+from nldf_engine.apps.cli.command import Command
+from nldf_engine.apps.cli.libraries import LIBRARIES
 from nldf_engine.base.errors import FileProblem, MissingBackend
 
 # The flags are a promise to scripts: a change here is a change for everybody who wrote one.
@@ -53,7 +53,7 @@ FLAGS = {
 
 
 def command_class(name: str) -> type[Command]:
-    kind = getattr(importlib.import_module(f"nldf_engine.apps.commands.{name}"), name.capitalize())
+    kind = getattr(importlib.import_module(f"nldf_engine.apps.cli.commands.{name}"), name.capitalize())
     assert issubclass(kind, Command)
     return kind
 
@@ -94,7 +94,7 @@ def test_overview_is_quick_and_imports_nothing_heavy() -> None:
     """`nldf --help` lists every command within a second, without importing torch, numpy or tyro."""
     script = (
         "import sys, time; start = time.perf_counter()\n"
-        "from nldf_engine.apps.cli import main; code = main(['--help'])\n"
+        "from nldf_engine.apps.cli.main import main; code = main(['--help'])\n"
         "heavy = {'torch', 'numpy', 'tyro', 'cv2', 'av'} & set(sys.modules)\n"
         "print(code, time.perf_counter() - start < 1, sorted(heavy))\n"
     )

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from avatars import tiny_avatar
-from nldf_engine.apps import cli
-from nldf_engine.apps.bundled import bundled_avatar
-from nldf_engine.base.video import VideoWriter, probe, read_frames
-from nldf_engine.data.format import write_wav
-from nldf_engine.data.validate import Problem
+from nldf_engine.apps.cli import main as cli
+from nldf_engine.apps.cli.bundled import bundled_avatar
+from nldf_engine.datasets.format import write_wav
+from nldf_engine.datasets.validate import Problem
+from nldf_engine.media.video import VideoWriter, probe, read_frames
 
 SECONDS, FRAMES = 0.4, 10
 
@@ -152,7 +152,7 @@ def test_validate_ends_with_a_verdict(
 ) -> None:
     """Notes and warnings leave a thing usable, and it says so; what is severe does not."""
     found = [Problem("x", "the sound is quiet", "record it louder", severity)]
-    monkeypatch.setattr("nldf_engine.data.validate.validate", lambda path: found)
+    monkeypatch.setattr("nldf_engine.datasets.validate.validate", lambda path: found)
     assert cli.main(["validate", "x"]) == 0
     said = capsys.readouterr().out
     assert f"{severity}: x: the sound is quiet" in said and ("x: usable as it is" in said) == usable

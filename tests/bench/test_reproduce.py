@@ -19,8 +19,8 @@ from bench.reproduce.scales import CPU, PAPER, SCALES, TINY, differences
 from bench.reproduce.tables import TABLES, Row
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.models import ConditionConfig
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.systems.registry import ConditionConfig
 from nldf_engine.training import PRESETS, find_preset
 from nldf_engine.training.trainer import Trainer
 

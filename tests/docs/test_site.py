@@ -84,14 +84,14 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_the_pages_made_of_the_project_are_there(site: Path) -> None:
     """Every command's help, every example and every op that is public has its place."""
-    from nldf_engine.apps.cli import COMMANDS
+    from nldf_engine.apps.cli.main import COMMANDS
 
     commands = (site / "command-line.html").read_text(encoding="utf-8")
     assert all(f'id="nldf-{name}"' in commands and f"usage: nldf {name}" in commands for name in COMMANDS)
     examples = Page(site / "examples.html").anchors
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} <= examples
     engine = Page(site / "api" / "engine.html").anchors
-    assert {"nldf_engine.engine.Engine.render", "nldf_engine.clip.Clip.save"} <= engine
+    assert {"nldf_engine.engine.engine.Engine.render", "nldf_engine.engine.clip.Clip.save"} <= engine
 
 
 def test_pictures_have_a_maker() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.evaluation.clip import RealClip
-from nldf_engine.evaluation.lips import LIPS
+from nldf_engine.evaluation.metrics.lips import LIPS
 
 SIZE, FRAMES, RATE = 48, 40, 16000
 CENTRE = (24, 30)

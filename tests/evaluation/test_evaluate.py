@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nldf_engine.avatar.provenance.inspection import inspect
+from nldf_engine.avatar.provenance.origin import COMPOSITE
 from nldf_engine.base.errors import FileProblem, MissingBackend
-from nldf_engine.base.video import probe, read_audio_track
-from nldf_engine.evaluation import EvaluateConfig, RealClip, report
-from nldf_engine.provenance.inspection import inspect
-from nldf_engine.provenance.origin import COMPOSITE
+from nldf_engine.evaluation import EvaluateConfig, RealClip
+from nldf_engine.evaluation.report import report
+from nldf_engine.media.video import probe, read_audio_track
 
 NO_PICTURES = EvaluateConfig(pictures=False)
 DESIGN_KEYS = {

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.base.video import frames_at
-from nldf_engine.evaluation.landmarks import FaceMesh, detect, landmark_scale
-from nldf_engine.evaluation.lips import lip_scores
+from nldf_engine.evaluation.metrics.landmarks import FaceMesh, detect, landmark_scale
+from nldf_engine.evaluation.metrics.lips import lip_scores
+from nldf_engine.media.video import frames_at
 
 REAL_VIDEO = os.environ.get("NLDF_REAL_VIDEO", "")
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.face_mesh import RIGID
-from nldf_engine.evaluation.action_units import (
+from nldf_engine.evaluation.metrics.action_units import (
     LOWER_UNITS,
     UNITS,
     UPPER_UNITS,
@@ -16,9 +15,10 @@ from nldf_engine.evaluation.action_units import (
     openface_errors,
     read_openface,
 )
-from nldf_engine.evaluation.alignment import align, aligned_mouth_distance, face_distance
-from nldf_engine.evaluation.lips import LIPS, lip_scores, lip_velocity
-from nldf_engine.evaluation.lipsync import lagged_correlations, lip_sync
+from nldf_engine.evaluation.metrics.alignment import align, aligned_mouth_distance, face_distance
+from nldf_engine.evaluation.metrics.lips import LIPS, lip_scores, lip_velocity
+from nldf_engine.evaluation.metrics.lipsync import lagged_correlations, lip_sync
+from nldf_engine.geometry.face_mesh import RIGID
 
 
 def heads(count: int = 12, seed: int = 0) -> np.ndarray:

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from nldf_engine.base.face_mesh import RIGID
-from nldf_engine.evaluation.jitter import (
+from nldf_engine.evaluation.metrics.jitter import (
     Flicker,
     head_jitter,
     jitter_scores,
     mouth_jitter,
     still_region,
 )
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.face_mesh import RIGID
 
 CAMERA = Camera(256, 256, 500.0, 500.0, 128.0, 128.0)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from nldf_engine.evaluation import EvaluateConfig, RealClip, report
-from nldf_engine.evaluation.inception import Inception
-from nldf_engine.evaluation.syncnet import SyncNet
+from nldf_engine.evaluation import EvaluateConfig, RealClip
+from nldf_engine.evaluation.metrics.inception import Inception
+from nldf_engine.evaluation.metrics.syncnet import SyncNet
+from nldf_engine.evaluation.report import report
 from tests.evaluation.weight_files import random_like, save_lpips
 
 SHORT = 12

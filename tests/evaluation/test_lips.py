@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.lips import LIPS, correlation, lip_gap, lip_scores, mouth_distance
+from nldf_engine.evaluation.metrics.lips import LIPS, correlation, lip_gap, lip_scores, mouth_distance
 
 
 def faces(gaps: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation import EvaluateConfig, RealClip, report
+from nldf_engine.evaluation import EvaluateConfig, RealClip
 from nldf_engine.evaluation import chunks as chunks_module
 from nldf_engine.evaluation.chunks import Chunk, Store, cut, packed, unpacked
+from nldf_engine.evaluation.report import report
 from nldf_engine.evaluation.source import Source
 
 PLAIN = EvaluateConfig(pictures=False)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.metrics import PSNR_CAP, mean, mouth_box, psnr, squared_error, ssim
+from nldf_engine.evaluation.metrics.quality import PSNR_CAP, mean, mouth_box, psnr, squared_error, ssim
 
 
 def noisy_pair(height: int = 40, width: int = 56) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nldf_engine.data.dataset import LABELS
-from nldf_engine.evaluation.metrics import psnr_of_error
-from nldf_engine.evaluation.neck import NECK_MARGIN, neck_band
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.evaluation.metrics.neck import NECK_MARGIN, neck_band
+from nldf_engine.evaluation.metrics.quality import psnr_of_error
 
 
 def speaker(size: int) -> np.ndarray:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from nldf_engine.base import html
-from nldf_engine.evaluation import EvaluateConfig, RealClip, report
-from nldf_engine.evaluation.page import write_index
-from nldf_engine.evaluation.plots import PLOTS, plot, worst
+from nldf_engine.evaluation import EvaluateConfig, RealClip
+from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation.report.page import write_index
+from nldf_engine.evaluation.report.plots import PLOTS, plot, worst
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

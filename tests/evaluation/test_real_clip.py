@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.data.dataset import Dataset, DatasetInfo, write_dataset
+from nldf_engine.datasets.dataset import Dataset, DatasetInfo, write_dataset
 from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate
 from nldf_engine.evaluation.clip import check_same_view, real_clip
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
 
 CAMERA = Camera(64, 48, 90.0, 90.0, 32.0, 24.0)
 
@@ -48,11 +48,11 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     """An untrained light field, as an avatar folder."""
     from nldf_engine.audio import FrontendConfig
     from nldf_engine.avatar import Avatar
-    from nldf_engine.models import LightField, LightFieldConfig
     from nldf_engine.rendering.fields import Bounds
     from nldf_engine.rendering.portrait import Portrait
     from nldf_engine.rendering.region import HeadRegion
-    from nldf_engine.rendering.torso import TorsoPlate
+    from nldf_engine.systems.common.torso import TorsoPlate
+    from nldf_engine.systems.registry import LightField, LightFieldConfig
 
     torch.manual_seed(0)
     field = LightField(LightFieldConfig(Bounds(0.6, 1.2), width=16, depth=4, points=4))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation import regions
-from nldf_engine.evaluation.frame_figures import flicker, image_figures
-from nldf_engine.evaluation.metrics import ssim, ssim_map
-from nldf_engine.evaluation.neck import neck_band
-from nldf_engine.evaluation.regions import region_masks
+from nldf_engine.evaluation.frame_metrics import flicker, image_figures
+from nldf_engine.evaluation.metrics import regions
+from nldf_engine.evaluation.metrics.neck import neck_band
+from nldf_engine.evaluation.metrics.quality import ssim, ssim_map
+from nldf_engine.evaluation.metrics.regions import region_masks
 
 SHAPE = (100, 120)
 NOBODY = np.full((478, 2), np.nan)

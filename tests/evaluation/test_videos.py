@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nldf_engine.apps import cli
+from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.video import VideoWriter
 from nldf_engine.evaluation import EvaluateConfig, RealClip, VideoPair, evaluate_videos
 from nldf_engine.evaluation.controls import claims, controls_of, table
+from nldf_engine.media.video import VideoWriter
 
 PLAIN = EvaluateConfig(pictures=False)
 TEXTURE = np.random.default_rng(0).integers(0, 256, (12, 30, 1), dtype=np.uint8).repeat(3, 2)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
-from nldf_engine.rendering.cameras import Camera
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, RayColors, Rays
 from nldf_engine.rendering.layer import Layer, frame_rays
 from nldf_engine.rendering.portrait import to_uint8
 from nldf_engine.rendering.region import HeadRegion, plane_points
-from nldf_engine.rendering.torso import TorsoPlate, pose_features
+from nldf_engine.systems.common.torso import TorsoPlate, pose_features
 
 
 def camera_at(x: float, y: float, z: float) -> torch.Tensor:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
-from nldf_engine.data.synthetic import Controls, Speaker
 from nldf_engine.engine import Engine
 from nldf_engine.rendering.layer import Layer
 from nldf_engine.rendering.matte import clean_layer
+from nldf_engine.synthetic import Controls, Speaker
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import torch
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.rendering.region import plane_points
-from nldf_engine.rendering.torso_layer import TorsoLayer
+from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.corrections import FrameCorrections

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.data.dataset import LABELS, Dataset
-from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.training import find_preset
 from nldf_engine.training.look import HIDDEN_WEIGHT, Look, weigh_mask
 from nldf_engine.training.objectives import _Sampler, squared

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nldf_engine.avatar import Avatar
-from nldf_engine.base.face_mesh import LOWER_INNER, UPPER_INNER
-from nldf_engine.data.layouts.write import export_layout
-from nldf_engine.models.motion import MOUTH, MotionBasis, MotionEncoder
+from nldf_engine.datasets.foreign.write import export_layout
+from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.systems.common.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.training import motion, start
 from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.presets import find_preset
@@ -21,7 +21,7 @@ from nldf_engine.training.voices import other_voices, stretch_bands
 
 def test_a_placed_landmark_is_where_its_ray_meets_its_depth():
     """Points in head space, projected by a moving camera, are found again to a hundredth of a millimetre."""
-    from nldf_engine.rendering.cameras import Camera
+    from nldf_engine.geometry.cameras import Camera
 
     torch.manual_seed(0)
     camera = Camera(512, 512, 900.0, 910.0, 250.0, 260.0)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, _Sampler, squared

@@ -2,11 +2,11 @@
 
 import pytest
 
-from nldf_engine.data.synthetic import SyntheticConfig
-from nldf_engine.models import SYSTEMS
-from nldf_engine.models.conditions import ConditionConfig
-from nldf_engine.models.nldf import LightField
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.synthetic import SyntheticConfig
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf.model import LightField
+from nldf_engine.systems.registry import SYSTEMS
 from nldf_engine.training import PRESETS, TrainConfig, find_preset
 
 

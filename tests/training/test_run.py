@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nldf_engine.avatar import Avatar
+from nldf_engine.avatar.provenance import Consent
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.data.dataset import Dataset
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
-from nldf_engine.provenance import Consent
 from nldf_engine.training import TrainConfig, distill, train
 from nldf_engine.training.start import consent_for
 

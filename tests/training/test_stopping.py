@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.data.dataset import Dataset
-from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.sampling import Shares

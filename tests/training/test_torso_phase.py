@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.data.dataset import LABELS, Dataset
-from nldf_engine.models import LightField, RadianceField
-from nldf_engine.models.conditions import ConditionConfig
+from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.torso import TorsoPlate
-from nldf_engine.rendering.torso_field import TorsoField
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.torso import TorsoPlate
+from nldf_engine.systems.common.torso_field import TorsoField
+from nldf_engine.systems.registry import LightField, RadianceField
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.objectives import make_objective

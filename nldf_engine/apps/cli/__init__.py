@@ -1,0 +1,1 @@
+"""The command line `nldf`: one file a command under `commands/`."""

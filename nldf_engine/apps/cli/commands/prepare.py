@@ -1,0 +1,66 @@
+"""`nldf prepare`: video -> dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional
+
+from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_figures, value
+
+
+@dataclass(frozen=True)
+class Prepare(Command):
+    """Turn a video of one person talking into a dataset.
+
+    Any container, codec, rotation, frame rate and size will do; one face, a still camera and a still
+    background make the best avatar, and a minute is enough. What is wrong with a video is said at once
+    and stands in report.json and report.png of the dataset.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "nldf prepare speaker.mp4 -o data/speaker",
+        "nldf prepare phone.mov -o data/phone --size 256 --json report.json",
+    )
+    when_stopped: ClassVar[str] = "nothing is lost: the same command goes on from the last finished step"
+
+    reads: ClassVar[tuple[str, ...]] = ("video",)
+    writes: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    video: Annotated[Path, Positional, value("VIDEO")]
+    """the video of the person"""
+    dataset: Annotated[Path, output("DATASET")]
+    """folder to write"""
+    size: Annotated[int, value("N")] = 512
+    """width and height of the dataset's frames, in pixels"""
+    audio_frontend: Annotated[str, value("NAME")] = "mel"
+    """what turns speech into features: mel, wav2vec2 or hubert"""
+    refine: bool = True
+    """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some
+    three minutes of CPU for a minute of video, and a sharper avatar"""
+    json: Json = None
+    """also write the report here"""
+
+    def run(self) -> int:
+        """Prepares the dataset and prints its report, which says what is wrong with the video."""
+        positive(size=self.size)
+        from nldf_engine.prepare import PrepareConfig, prepare
+
+        with checking_flags():
+            config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend)
+        report = prepare(self.video, self.dataset, config)
+        print(report.text())
+        figures = report.to_json()
+        if self.refine:
+            from nldf_engine.prepare.refine import enough_to_refine, refine
+
+            if enough_to_refine(self.dataset):
+                refined = refine(self.dataset)
+                print(refined.text())
+                figures["refined"] = asdict(refined)
+            else:
+                print("poses are as tracked: the video is too short to refine them by its pictures")
+        save_figures(self.json, figures)
+        return 0

@@ -1,0 +1,145 @@
+"""`nldf train`: dataset -> avatar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional, UseAppendAction
+
+from nldf_engine.apps.cli.command import (
+    Command,
+    Device,
+    Json,
+    UsageError,
+    check_device,
+    checking_flags,
+    optional,
+    output,
+    positive,
+    save_figures,
+    value,
+)
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train an avatar on a dataset.
+
+    Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
+    trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes:
+    stopped or killed at any moment, the same command with --resume goes on from it. Curves:
+    tensorboard --logdir AVATAR.training.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "nldf train nldf-fast data/speaker -o avatars/me",
+        "nldf train nldf-fast data/ada -o avatars/ada --consent 'Ada Lovelace, 2026-01-31, for lectures'",
+        "nldf train adnerf-small data/speaker -o avatars/teacher --minutes 20",
+        "nldf train nldf-small data/speaker -o avatars/me --teacher avatars/teacher --steps 20000",
+        "nldf train nldf-fast data/speaker -o avatars/me --resume",
+        "nldf train adnerf-small data/speaker -o avatars/whole --head avatars/teacher",
+        "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
+    )
+    when_stopped: ClassVar[str] = (
+        "nothing is lost: the same command with --resume goes on from the last checkpoint"
+    )
+
+    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head")
+    writes: ClassVar[tuple[str, ...]] = ("avatar",)
+
+    preset: Annotated[str, Positional, value("PRESET")]
+    """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
+    paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
+    nldf-small, adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
+    dataset: Annotated[Path, Positional, value("DATASET")]
+    """folder written by nldf prepare or nldf synthetic"""
+    avatar: Annotated[Path, output("AVATAR")]
+    """folder to write"""
+    teacher: Annotated[Path | None, optional("AVATAR")] = None
+    """trained avatar to distil from"""
+    head: Annotated[Path | None, optional("AVATAR")] = None
+    """trained avatar whose head to keep: only a field for the torso is trained about it"""
+    size: Annotated[int | None, optional("N")] = None
+    """width to train at, in pixels; by default the preset's"""
+    steps: Annotated[int | None, optional("N")] = None
+    """stop after N steps; by default the preset's own number. A torso's field has its own:
+    --set torso_steps=N"""
+    minutes: Annotated[float | None, optional("M")] = None
+    """train the pictures for M minutes instead, torso included; the lips' network comes on top"""
+    device: Device = "auto"
+    """where to train"""
+    resume: bool = False
+    """go on from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
+    than before: the learning rate then goes on as in a run of the larger budget"""
+    seed: Annotated[int, value("N")] = 0
+    """of the weights and the order of the rays"""
+    set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
+    """override a field of the preset"""
+    consent: Annotated[str | None, optional("'NAME, YYYY-MM-DD, STATEMENT'")] = None
+    """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
+    every video of it, where anyone can read it"""
+    json: Json = None
+    """also write the figures here"""
+
+    def run(self) -> int:
+        """Trains, and prints where the avatar is and how good."""
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("--steps and --minutes exclude each other")
+        positive(size=self.size, steps=self.steps, minutes=self.minutes)
+        check_device(self.device)
+        overrides = parse_overrides(self.set)
+        from nldf_engine.avatar.provenance import Consent
+        from nldf_engine.base.progress import clock
+        from nldf_engine.training import PRESETS, TrainConfig, check_settings, find_preset, train
+
+        if self.preset not in PRESETS:
+            raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        try:
+            find_preset(self.preset, overrides)
+        except ValueError as error:
+            raise UsageError(f"--set {error}") from error
+        with checking_flags():
+            config = TrainConfig(
+                teacher=self.teacher,
+                head=self.head,
+                size=self.size,
+                steps=self.steps,
+                minutes=self.minutes,
+                device=self.device,
+                resume=self.resume,
+                seed=self.seed,
+                overrides=overrides,
+                consent=None if self.consent is None else Consent.parse(self.consent),
+            )
+            check_settings(self.preset, config)
+        result = train(self.preset, self.dataset, self.avatar, config)
+        print(
+            f"{result.avatar}: {result.steps} steps in {clock(result.seconds)},"
+            f" validation {result.validation_psnr:.2f} dB"
+        )
+        save_figures(self.json, {**asdict(result), "avatar": str(result.avatar)})
+        return 0
+
+
+def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`key=value` pairs as a dictionary; what a value may be is for the preset to say.
+
+    Raises:
+        UsageError: one has no key or no `=`, or a key comes twice.
+
+    Example:
+        >>> parse_overrides(("active-pool=off", "rays=4096"))
+        {'active_pool': 'off', 'rays': '4096'}
+    """
+    overrides: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not key or not equals:
+            raise UsageError(f"--set takes KEY=VALUE; it is {pair!r}")
+        if key in overrides:
+            raise UsageError(f"--set gives {key} twice")
+        overrides[key] = text.strip()
+    return overrides

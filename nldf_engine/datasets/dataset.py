@@ -1,0 +1,383 @@
+"""The dataset folder: one speaker's video, track, label maps, background and sound.
+
+    dataset.json        what it is (`DatasetInfo`)
+    video.mp4           the frames, H.264, with the sound for viewing
+    audio.wav           16 kHz mono PCM16
+    track.safetensors   poses, landmarks, eye_openness, valid, and whatever else was tracked
+    parsing.mkv         lossless label maps (`LABELS`)
+    background.png      the scene without the person
+    report.json/.png    what was measured; not read back by anything here
+
+Image coordinates are pixels of the dataset's size, the first pixel's centre at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_folder, inside, write_json
+from nldf_engine.datasets.contents import (
+    CHANGED,
+    EDITABLE,
+    NEEDED,
+    UNHASHED_BY_SCHEMA_1,
+    changed_files,
+    check_sizes,
+    describe_files,
+)
+from nldf_engine.datasets.features import keep_features, kept_features
+from nldf_engine.datasets.format import (
+    AUDIO_RATE,
+    LABELS,
+    PREPARE_AGAIN,
+    SCHEMA,
+    TRACK,
+    VALIDATION,
+    DatasetInfo,
+    check_target,
+    check_track,
+    near_far,
+    read_info,
+    read_track,
+    told_plainly,
+    wav_length,
+    write_wav,
+)
+from nldf_engine.media.pictures import read_picture
+from nldf_engine.media.video import VideoWriter, frames_at, labels_of, probe
+
+__all__ = ["LABELS", "Dataset", "DatasetInfo", "near_far", "write_dataset"]
+
+
+class Dataset:
+    """One opened dataset folder; big arrays are decoded at first use and kept.
+
+    Example:
+        dataset = Dataset.open("data/speaker")
+        frames, poses = dataset.frames(size=256), dataset.poses[dataset.indices("fit")]
+    """
+
+    def __init__(self, path: Path, info: DatasetInfo, track: dict[str, np.ndarray]) -> None:
+        self.path, self.info, self.camera = path, info, info.camera
+        self.poses = track["poses"]
+        self.landmarks = track["landmarks"]
+        self.eye_openness = track["eye_openness"]
+        self.valid = track["valid"]
+        self.extra = {k: v for k, v in track.items() if k not in TRACK}
+        self._cache: dict[Any, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.info.frames
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Opens a folder and checks everything that can be checked without decoding it whole.
+
+        Folders of AD-NeRF, DFRF, RAD-NeRF and ER-NeRF open as well, as they are (`datasets.foreign`).
+
+        Raises:
+            FileProblem: something is missing, damaged, of the wrong shape, newer, or outside the folder.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            what = "it is a file, and a dataset is a folder" if path.exists() else "there is no such folder"
+            raise FileProblem(path, what, "make one with: nldf prepare VIDEO -o FOLDER")
+        if not (path / "dataset.json").exists():
+            from nldf_engine.datasets.foreign import detect
+
+            if detect(path) is not None:
+                from nldf_engine.datasets.foreign.dataset import open_foreign
+
+                return open_foreign(path)
+            missing = "it is no dataset: dataset.json is missing"
+            raise FileProblem(path, missing, "make one with: nldf prepare VIDEO -o FOLDER")
+        info = read_info(path)
+        for name in NEEDED:
+            if not inside(path, name).is_file():
+                raise FileProblem(path / name, "it is missing", PREPARE_AGAIN)
+        check_sizes(path, info.files, PREPARE_AGAIN)
+        track = read_track(path / "track.safetensors", info.frames)
+        for name in ("video.mp4", "parsing.mkv"):
+            video = probe(path / name)
+            if (video.width, video.height) != _even(info.size, name):
+                came = f"{video.width} x {video.height}"
+                wanted = f"{info.size[0]} x {info.size[1]}"
+                raise FileProblem(
+                    path / name, f"its frames are {came}, and dataset.json says {wanted}", PREPARE_AGAIN
+                )
+            if abs(video.frames - info.frames) > (0 if name == "video.mp4" else 1):
+                counts = f"it has {video.frames} frames, and dataset.json says {info.frames}"
+                raise FileProblem(path / name, counts, PREPARE_AGAIN)
+        wav_length(path / "audio.wav")
+        return cls(path, info, track)
+
+    def frames(self, size: int | None = None) -> np.ndarray:
+        """The video, uint8 [T, h, w, 3] RGB; `size` is the width, scaled down by area."""
+        scaled = _scaled(self.info.size, size)
+
+        def load() -> np.ndarray:
+            decoded = frames_at(self.path / "video.mp4", fps=None)
+            return self._filled(
+                "video.mp4",
+                (_shrink(frame, self.info.size, scaled) for frame in decoded),
+                (scaled[1], scaled[0], 3),
+            )
+
+        return self._cached(("frames", scaled), load)
+
+    def read_frames(self, start: int, stop: int, size: int | None = None) -> Iterator[np.ndarray]:
+        """Frames [start, stop) of `frames(size)`, decoded one by one and not kept."""
+        scaled = _scaled(self.info.size, size)
+        for frame in islice(frames_at(self.path / "video.mp4", fps=None), start, stop):
+            yield _shrink(frame, self.info.size, scaled)
+
+    def labels(self, size: int | None = None) -> np.ndarray:
+        """The label maps, uint8 [T, h, w], values of `LABELS`; scaled by nearest neighbour."""
+        scaled, path = _scaled(self.info.size, size), self.path / "parsing.mkv"
+
+        def one(label: np.ndarray) -> np.ndarray:
+            import cv2
+
+            if int(label.max()) not in LABELS.values():
+                raise FileProblem(path, f"it holds the label {label.max()}", PREPARE_AGAIN)
+            return (
+                label
+                if scaled == self.info.size
+                else cv2.resize(label, scaled, interpolation=cv2.INTER_NEAREST_EXACT)
+            )
+
+        def load() -> np.ndarray:
+            return self._filled("parsing.mkv", map(one, labels_of(path)), (scaled[1], scaled[0]))
+
+        return self._cached(("labels", scaled), load)
+
+    def _filled(self, name: str, items: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """[T, *shape] uint8, filled one by one so that memory holds the frames once."""
+        whole, count = np.empty((len(self), *shape), np.uint8), 0
+        for item in items:
+            if count < len(self):
+                whole[count] = item
+            count += 1
+        if count != len(self):
+            counts = f"it has {count} frames, and dataset.json says {len(self)}"
+            raise FileProblem(self.path / name, counts, PREPARE_AGAIN)
+        return whole
+
+    def background(self, size: int | None = None) -> np.ndarray:
+        """The clean plate, uint8 [h, w, 3] RGB."""
+
+        def load() -> np.ndarray:
+            path, (width, height) = self.path / "background.png", self.info.size
+            mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
+            picture = read_picture(path, mend)
+            if picture.shape[1::-1] != (width, height):
+                came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
+                raise FileProblem(path, came, mend)
+            return _shrink(picture, self.info.size, _scaled(self.info.size, size))
+
+        return self._cached(("background", _scaled(self.info.size, size)), load)
+
+    def torso_motion(self) -> np.ndarray | None:
+        """Tracked torso motion, float32 [T, 2, 3] in units of the frame's width; None where it has none."""
+        if "torso" not in self.extra:
+            return None
+        motion = np.array(self.extra["torso"], np.float32)
+        motion[:, :, 2] /= self.info.size[0]
+        return motion
+
+    def audio(self) -> np.ndarray:
+        """The sound, float32 [N] mono at 16 kHz."""
+
+        def load() -> np.ndarray:
+            from nldf_engine.audio import load_audio
+
+            return load_audio(self.path / "audio.wav")
+
+        return self._cached("audio", load)
+
+    def audio_features(self, frontend: Any = "mel") -> np.ndarray:
+        """Features of one front-end, float32 [T, 16, D]; kept beside the data where that can be written.
+
+        Args:
+            frontend: a name or a FrontendConfig of nldf_engine.audio.
+        """
+
+        def load() -> np.ndarray:
+            from nldf_engine.audio import FrontendConfig, features
+
+            config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
+            name = "features_" + re.sub(r"[^A-Za-z0-9-]+", "-", str(config.name)) + ".safetensors"
+            digest = hashlib.sha256((self.path / "audio.wav").read_bytes())
+            digest.update(json.dumps(config.to_json(), sort_keys=True).encode())
+            kept = kept_features(self.path / name, digest.hexdigest(), len(self))
+            if kept is not None:
+                return kept
+            made = np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
+            keep_features(self.path / name, digest.hexdigest(), made)
+            return made
+
+        return self._cached(("features", str(frontend)), load)
+
+    def indices(self, split: str) -> np.ndarray:
+        """int64 indices of the frames with a face in "train", "heldout", "validation", "fit" or "all".
+
+        "validation" is the last tenth of "train"; "fit" is the rest of it.
+
+        Raises:
+            ValueError: an unknown split.
+        """
+        first, last = self.info.splits["train"]
+        cut = last - round((last - first) * VALIDATION)
+        ranges = {
+            **{name: (part[0], part[1]) for name, part in self.info.splits.items()},
+            "fit": (first, cut),
+            "validation": (cut, last),
+            "all": (0, len(self)),
+        }
+        if split not in ranges:
+            raise ValueError(
+                f"Dataset.indices: split must be one of {', '.join(sorted(ranges))}, got {split!r}"
+            )
+        begin, end = ranges[split]
+        return begin + np.flatnonzero(self.valid[begin:end])
+
+    def hash(self) -> str:
+        """SHA-256 over dataset.json and every file of the data: says which data a model saw."""
+        digest = hashlib.sha256()
+        left_out = UNHASHED_BY_SCHEMA_1 if self.info.schema == 1 else ()
+        for name in ("dataset.json", *(name for name in NEEDED if name not in left_out)):
+            with open(self.path / name, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Checks that the data is what `prepare` wrote, byte for byte; an edited background is.
+
+        Costs one reading of the folder. `open` does without: it looks at sizes alone.
+
+        Raises:
+            FileProblem: a file has another content than dataset.json says.
+        """
+        for name in changed_files(self.path, self.info.files):
+            if name not in EDITABLE:
+                raise FileProblem(self.path / name, CHANGED, f"copy the dataset again, or {PREPARE_AGAIN}")
+
+    def _cached(self, key: Any, load: Any) -> np.ndarray:
+        if key not in self._cache:
+            self._cache[key] = load()
+        return self._cache[key]
+
+
+def write_dataset(
+    path: str | Path,
+    info: DatasetInfo,
+    *,
+    video: Iterable[np.ndarray] | Path,
+    labels: Iterable[np.ndarray] | Path,
+    background: np.ndarray,
+    audio: np.ndarray,
+    track: Mapping[str, np.ndarray],
+    report: Mapping[str, Any] | None = None,
+    report_image: np.ndarray | None = None,
+    crf: int = 14,
+) -> Dataset:
+    """Writes a dataset folder whole, replacing an older one, or leaves everything as it was.
+
+    Args:
+        path: the folder.
+        info: its `files` are filled in here.
+        video: T frames uint8 [H, W, 3], streamed; or a finished mp4 to copy.
+        labels: T maps uint8 [H, W] of `LABELS` values, streamed in step with `video`; or a finished mkv.
+        background: uint8 [H, W, 3].
+        audio: float [N] mono at 16 kHz.
+        track: "poses" [T, 4, 4], "landmarks" [T, 478, 2], "eye_openness" [T], "valid" [T], and extras.
+        report: for report.json.
+        report_image: uint8 [h, w, 3] for report.png.
+        crf: H.264 quality of the frames, lower is better.
+
+    Raises:
+        ValueError: a shape or dtype does not fit `info`.
+        FileProblem: the folder can't be written.
+    """
+    import cv2
+    from safetensors.numpy import save
+
+    path = check_target(Path(path))
+    tensors = check_track(dict(track), info.frames, ValueError)
+    width, height = info.size
+    if background.shape != (height, width, 3) or background.dtype != np.uint8:
+        raise ValueError(
+            f"write_dataset: background must be uint8 {(height, width, 3)}, got {background.shape}"
+        )
+    if audio.ndim != 1 or not np.isfinite(audio).all():
+        raise ValueError(f"write_dataset: audio must be finite and [N], got shape {audio.shape}")
+    with told_plainly(path), atomic_folder(path) as folder:
+        if isinstance(video, Path) or isinstance(labels, Path):
+            if not (isinstance(video, Path) and isinstance(labels, Path)):
+                raise ValueError("write_dataset: give video and labels both as files or both as frames")
+            shutil.copyfile(video, folder / "video.mp4")
+            shutil.copyfile(labels, folder / "parsing.mkv")
+        else:
+            _encode(folder, info, video, labels, audio, crf)
+        write_wav(folder / "audio.wav", audio)
+        (folder / "track.safetensors").write_bytes(save(tensors))
+        for name, picture in (("background.png", background), ("report.png", report_image)):
+            if picture is not None:
+                (folder / name).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        write_json(folder / "report.json", dict(report or {}))
+        described = replace(info, files=describe_files(folder), schema=SCHEMA)
+        write_json(folder / "dataset.json", described.to_json())
+        Dataset.open(folder)
+    return Dataset.open(path)
+
+
+def _encode(
+    folder: Path,
+    info: DatasetInfo,
+    video: Iterable[np.ndarray],
+    labels: Iterable[np.ndarray],
+    audio: np.ndarray,
+    crf: int,
+) -> None:
+    sound = (audio.astype(np.float32), AUDIO_RATE) if audio.size else None
+    with (
+        VideoWriter(folder / "video.mp4", *info.size, fps=info.fps, audio=sound, crf=crf) as frames_out,
+        VideoWriter(folder / "parsing.mkv", *info.size, fps=info.fps, codec="ffv1") as labels_out,
+    ):
+        for frame, label in zip(video, labels, strict=True):
+            frames_out.write(frame)
+            labels_out.write(label)
+        if frames_out.frames != info.frames:
+            raise ValueError(f"write_dataset: info says {info.frames} frames, got {frames_out.frames}")
+
+
+def _even(size: tuple[int, int], name: str) -> tuple[int, int]:
+    """The coded size: H.264 pads odd sizes."""
+    return (size[0] + size[0] % 2, size[1] + size[1] % 2) if name == "video.mp4" else (size[0], size[1])
+
+
+def _scaled(size: tuple[int, int], width: int | None) -> tuple[int, int]:
+    if width is None or width == size[0]:
+        return (size[0], size[1])
+    if not 1 <= width <= size[0]:
+        raise ValueError(f"Dataset: size must be in 1..{size[0]} (the dataset's width), got {width}")
+    return width, max(1, round(size[1] * width / size[0]))
+
+
+def _shrink(picture: np.ndarray, size: tuple[int, int], scaled: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    picture = np.ascontiguousarray(picture[: size[1], : size[0]])
+    return picture if scaled == size else cv2.resize(picture, scaled, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,282 @@
+"""A rendered clip: frames that are made when they are read, and how they become a file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from torch import Tensor
+
+from nldf_engine.avatar.provenance import Credentials, Origin, can_seal, find_credentials, seal
+from nldf_engine.avatar.provenance.origin import COMMENT
+from nldf_engine.avatar.provenance.sealing import FORMATS, check_credentials
+from nldf_engine.base.ahead import Behind
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_folder, check_writable
+from nldf_engine.base.progress import track
+from nldf_engine.base.timing import stage
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.media.video import VideoWriter
+from nldf_engine.rendering.portrait import Portrait
+
+if TYPE_CHECKING:
+    from nldf_engine.engine.engine import Engine
+
+FPS = 25.0
+LARGEST_SIDE = 4096
+# Frames between the renderer and the encoder: enough to even out a slow frame on either side.
+WAITING = 3
+# Pictures of a sequence: only a folder of these is ever replaced.
+PICTURE_NAME = re.compile(r"\d{5,}\.png")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that T frames need, worked out once for them.
+
+    Args:
+        camera: the view.
+        poses: [T, 4, 4] camera to head.
+        codes: [T, C] of the field.
+        motions: [T, 2, 3] of the torso.
+        background: [H, W, 3] float32, or None for transparent frames.
+        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
+            the camera's in every frame.
+        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
+        portrait: what is rendered, where it is not the engine's own.
+    """
+
+    camera: Camera
+    poses: Tensor
+    codes: Tensor
+    motions: Tensor
+    background: Tensor | None
+    views: Tensor | None = None
+    plate: Tensor | None = None
+    portrait: Portrait | None = None
+
+    def view(self, number: int) -> Camera:
+        """The camera that frame `number` shows the head with."""
+        if self.views is None:
+            return self.camera
+        width, height = self.camera.width, self.camera.height
+        return Camera(width, height, *(width * self.views[number]).tolist())
+
+
+class Frames:
+    """Frames of a clip, rendered when they are asked for: uint8 [T, H, W, 3] (4 when transparent).
+
+    Behaves like a read-only array: `len`, indexing by number or slice, iteration, `numpy.asarray`.
+    """
+
+    def __init__(self, engine: Engine, scene: Scene) -> None:
+        self._engine, self._scene = engine, scene
+        channels = 4 if scene.background is None else 3
+        self.shape = (len(scene.poses), scene.camera.height, scene.camera.width, channels)
+        self.dtype = np.dtype(np.uint8)
+
+    @property
+    def origin(self) -> Origin:
+        """What makes them: the avatar, and who agreed to it."""
+        return self._engine.avatar.origin
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(len(self)))
+            out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+            for place, number in enumerate(chosen):
+                out[place] = self._engine._frame(self._scene, number)
+            return out
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of a clip of {len(self)} frames")
+        return self._engine._frame(self._scene, index % len(self))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for number in range(len(self)):
+            yield self._engine._frame(self._scene, number)
+
+    def reused(self, buffers: int) -> Iterator[np.ndarray]:
+        """The frames in turn, in the memory of `buffers` frames: a frame is overwritten that much later.
+
+        For loops that are done with a frame soon: no large memory is allocated after the first ones.
+        """
+        ring = [np.empty(self.shape[1:], np.uint8) for _ in range(buffers)]
+        canvas = self._engine._canvas(self._scene)
+        for number in range(len(self)):
+            yield self._engine._frame(self._scene, number, ring[number % buffers], canvas)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        out = self[:]
+        return out if dtype is None else out.astype(dtype)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered clip; its frames are made when they are read.
+
+    Args:
+        frames: uint8 [T, H, W, 3], or [T, H, W, 4] with straight alpha for a transparent clip.
+        audio: (samples [N, channels], rate) that belongs to it, as it was given; None when features drove it.
+        fps: frames a second.
+    """
+
+    frames: Frames
+    audio: tuple[np.ndarray, int] | None
+    fps: float = FPS
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.frames)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the frames carry alpha."""
+        return self.frames.shape[3] == 4
+
+    def save(
+        self,
+        path: str | Path,
+        crf: int = 16,
+        provenance: bool = True,
+        credentials: Credentials | None = None,
+    ) -> Path:
+        """Writes the clip, whole or not at all.
+
+        Args:
+            path: `.mp4` or `.mov` (H.264 + AAC), `.webm` (VP9, with alpha when transparent), or a folder
+                (no ending) for a PNG sequence `00000.png`, ...
+            crf: the encoder's quality, 0 (best) to 51.
+            provenance: sign a manifest into .mp4 and .mov that says what made them, and write the same into
+                the tags of every file. Without it, only the comment that it is synthetic stays.
+            credentials: what signs; see `provenance.find_credentials`, which is asked where None.
+
+        Returns:
+            the path.
+
+        Raises:
+            FileProblem: another ending, a transparent clip as mp4, an unwritable place, or credentials that
+                C2PA does not take.
+        """
+        path = check_clip_path(path, self.transparent)
+        kind = path.suffix.lower()
+        if not kind:
+            return self._save_pictures(path, provenance)
+        codec = "vp9a" if kind == ".webm" else "h264"
+        _, height, width, _ = self.frames.shape
+        origin = self.frames.origin
+        tags = origin.tags() if provenance else {"comment": COMMENT}
+        with VideoWriter(
+            path,
+            width,
+            height,
+            fps=self.fps,
+            audio=self.audio,
+            codec=codec,
+            crf=crf,
+            metadata=tags,
+            finish=self._sealing(path, credentials) if provenance else None,
+        ) as writer:
+            whole = self.transparent or codec != "vp9a"
+            self._send(lambda frame: writer.write(frame if whole else _opaque(frame)), path.name)
+        return path
+
+    def _send(self, use: Callable[[np.ndarray], object], name: str) -> None:
+        """Renders here while a second thread writes: the encoders leave Python's lock while they work."""
+
+        def timed(frame: np.ndarray) -> None:
+            with stage("encode"):
+                use(frame)
+
+        # One frame is rendered and one written while the others wait: none of them is overwritten early.
+        with Behind(timed, WAITING) as behind:
+            frames = self.frames.reused(WAITING + 2)
+            for frame in track(frames, f"render {name}", len(self), unit="frame"):
+                behind.put(frame)
+
+    def _sealing(self, path: Path, credentials: Credentials | None) -> Callable[[Path], None] | None:
+        """What signs the finished file, checked before anything is rendered; None where nothing can."""
+        if path.suffix.lower() not in FORMATS:
+            sys.stderr.write(f"{path}: {path.suffix} holds no signed manifest, only unprotected tags\n")
+            return None
+        if not can_seal():
+            mend = f"{sys.executable} -m pip install c2pa-python"
+            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To mend it: {mend}\n")
+            return None
+        credentials = credentials or find_credentials()
+        if not credentials.local:
+            check_credentials(credentials)
+        return lambda finished: seal(finished, self.frames.origin, credentials, path.name)
+
+    def _save_pictures(self, path: Path, provenance: bool) -> Path:
+        import cv2
+
+        order = cv2.COLOR_RGBA2BGRA if self.transparent else cv2.COLOR_RGB2BGR
+        with atomic_folder(path) as folder:
+            numbers = itertools.count()
+
+            def write(frame: np.ndarray) -> None:
+                number = next(numbers)
+                ok, png = cv2.imencode(".png", cv2.cvtColor(frame, order))
+                if not ok:
+                    raise FileProblem(path, f"frame {number} could not be written as PNG")
+                marked = self.frames.origin.mark_png(png.tobytes()) if provenance else png.tobytes()
+                (folder / f"{number:05d}.png").write_bytes(marked)
+
+            self._send(write, path.name)
+        return path
+
+
+def check_clip_path(path: str | Path, transparent: bool) -> Path:
+    """The path, where a clip can be saved; to be asked before anything is rendered.
+
+    Raises:
+        FileProblem: an ending that is not written, or one without transparency, or a place where nothing
+            can be written or something else would be lost.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in ("", ".mp4", ".mov", ".webm"):
+        raise FileProblem(path, f"a clip can't be written as {kind!r}", "end it in .mp4, .webm or no ending")
+    if transparent and kind in (".mp4", ".mov"):
+        raise FileProblem(
+            path, f"{kind} has no transparency", "write a .webm, or a folder (no ending) for PNG pictures"
+        )
+    if kind:
+        return check_writable(path)
+    if not path.name or (
+        path.exists() and not (path.is_dir() and all(PICTURE_NAME.fullmatch(p.name) for p in path.iterdir()))
+    ):
+        raise FileProblem(path, "it exists and holds something else than pictures", "choose another folder")
+    return check_writable(path, folder=True)
+
+
+def check_size(size: int | None) -> int | None:
+    """The width to render at, where it is one (None: the avatar's own).
+
+    Raises:
+        ValueError: it is no integer of 1 to LARGEST_SIDE.
+    """
+    if size is not None and (
+        isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE
+    ):
+        raise ValueError(f"size: expected a width of 1 to {LARGEST_SIDE} pixels, got {size!r}")
+    return size
+
+
+def _opaque(frame: np.ndarray) -> np.ndarray:
+    return np.concatenate([frame, np.full_like(frame[..., :1], 255)], -1)

@@ -1,0 +1,296 @@
+"""Editing how the head moves (AD-NeRF 3.5): offsets and curves on any track, and how far the avatar can go.
+
+What a field has seen is a range of head poses. Within it, an edited pose is rendered like any other. Where
+the head's *place* leads beyond, the field is still asked for the nearest place it knows, and the picture of
+it is moved and scaled instead: exact for the middle of the head, and no network is asked what it never
+learned. Where its *angles* lead beyond, nothing can stand in for what was never seen: that is said once, and
+`limit="clamp"` holds them.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nldf_engine.engine.edits.curves import Curve
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.rotations import HEAD_NUMBERS, UNITS, head_numbers, poses_of
+from nldf_engine.geometry.tracks import Track
+
+HEAD_WIDTH = 0.15  # metres; what a shift in head widths counts in
+LIMITS = ("warn", "clamp", "off")
+# The training track's range leaves out so many of its frames at either end: a tracker's strays are no range.
+OUTSIDE = 0.005
+# A head's place costs nothing to hold, since its picture is moved instead: well inside what was often seen.
+RARE = 0.1
+# A held value ends so far beyond the range, as a share of its width; at least so wide is every range.
+KNEE = 0.15
+NARROWEST = (4.0, 4.0, 4.0, 0.02, 0.02, 0.04)
+SAID_FROM = 0.01  # of the frames beyond the range
+# Where the neck begins, metres in head space: what the torso has to keep to.
+NECK = (0.0, 0.10, 0.03)
+# A torso is moved about this point, in units of the frame's width, when its motion is held in range.
+TORSO_POINT = (0.5, 0.85)
+
+
+class PoseWarning(UserWarning):
+    """Poses lead beyond what the avatar was trained on."""
+
+
+@dataclass(frozen=True)
+class HeadEdit:
+    """Changes to a track of head poses; every one works on every track.
+
+    Args:
+        yaw, pitch, roll: degrees that are added: the face turns to the picture's right, rises, the top of the
+            head tips to the right.
+        shift: (x, y, z) metres that are added: right, down, away from the camera. `HEAD_WIDTH` is one head.
+        curve: columns of these names (x, y, z for the shift), added as well, frame by frame.
+        smooth: strength in frames, the standard deviation of a Gaussian on the rotation group; 0 is off.
+        centred: move a foreign track so that its median pose is the avatar's own.
+        limit: beyond the training track's range, "warn" says so once, "clamp" also holds what is beyond
+            (softly: it comes to rest a little outside), "off" does neither.
+
+    Raises:
+        ValueError: a number that is not finite, a negative strength, an unknown limit or column.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    curve: Curve | None = None
+    smooth: float = 0.0
+    centred: bool = False
+    limit: str = "warn"
+
+    def __post_init__(self) -> None:
+        if len(self.shift) != 3:
+            raise ValueError(f"HeadEdit: shift is x, y, z in metres, got {self.shift!r}")
+        numbers = zip(HEAD_NUMBERS, (self.yaw, self.pitch, self.roll, *self.shift), strict=True)
+        for name, value in (*numbers, ("smooth", self.smooth)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"HeadEdit: {name} must be a finite number, got {value!r}")
+        if self.smooth < 0:
+            raise ValueError(f"HeadEdit: smooth must be at least 0 frames, got {self.smooth!r}")
+        if self.limit not in LIMITS:
+            raise ValueError(f"HeadEdit: limit is {', '.join(LIMITS)}, got {self.limit!r}")
+        if self.curve is not None:
+            self.curve.check(HEAD_NUMBERS)
+
+    def offsets(self, index: Tensor) -> Tensor:
+        """[N, 6] float64, what is added to the head's numbers in the frames `index` [N]."""
+        constant = torch.tensor([self.yaw, self.pitch, self.roll, *self.shift], dtype=torch.float64)
+        added = constant.repeat(len(index), 1)
+        for place, name in enumerate(HEAD_NUMBERS):
+            column = None if self.curve is None else self.curve.at(name, index)
+            if column is not None:
+                added[:, place] += column
+        return added
+
+
+@dataclass(frozen=True)
+class HeadRange:
+    """Where the head was in the training track.
+
+    Args:
+        low, high: [6] float64 of `HEAD_NUMBERS`.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, poses: Tensor, outside: float = OUTSIDE) -> HeadRange:
+        """The range of poses [T, 4, 4], without the outermost share `outside` at either end."""
+        numbers = head_numbers(poses)
+        low, high = numbers.quantile(outside, 0), numbers.quantile(1 - outside, 0)
+        missing = (torch.tensor(NARROWEST, dtype=torch.float64) - (high - low)).clamp_min(0) / 2
+        return cls(low - missing, high + missing)
+
+    def hold(self, numbers: Tensor) -> Tensor:
+        """Numbers [T, 6] held in the range: inside nothing changes; beyond, they come to rest softly."""
+        knee = KNEE * (self.high - self.low)
+        over, under = (numbers - self.high).clamp_min(0), (self.low - numbers).clamp_min(0)
+        inside = torch.maximum(torch.minimum(numbers, self.high), self.low)
+        return inside + knee * (torch.tanh(over / knee) - torch.tanh(under / knee))
+
+    def shrunk(self) -> HeadRange:
+        """The range whose held values come to rest at this one's ends."""
+        knee = KNEE / (1 + 2 * KNEE) * (self.high - self.low)
+        return HeadRange(self.low + knee, self.high - knee)
+
+    def beyond(self, numbers: Tensor, asked: Tensor) -> str:
+        """What of numbers [T, 6] lies beyond, in one line; empty where next to nothing does.
+
+        Args:
+            numbers: of the head.
+            asked: [6] bool, which of them to look at.
+        """
+        said = []
+        for place, name in enumerate(HEAD_NUMBERS):
+            if not asked[place]:
+                continue
+            low, high, values = float(self.low[place]), float(self.high[place]), numbers[:, place]
+            share = float(((values < low) | (values > high)).double().mean())
+            if share <= SAID_FROM:
+                continue
+            worst = float(values.min() if low - values.min() > values.max() - high else values.max())
+            digits = 1 if UNITS[place] == "degrees" else 3
+            often = f" in {100 * share:.0f} % of the frames" if len(values) > 1 else ""
+            said.append(
+                f"{name} reaches {worst:.{digits}f} {UNITS[place]} (trained: {low:.{digits}f} to "
+                f"{high:.{digits}f}){often}"
+            )
+        return "; ".join(said)
+
+
+def hold_motion(motion: Tensor, trained: Tensor) -> Tensor:
+    """Torso motions [T, 2, 3] held in the range of `trained` [N, 2, 3], each entry apart.
+
+    The torso's place is that of `TORSO_POINT`, so that a turn about it is no shift. Inside nothing changes.
+    """
+    point = motion.new_tensor(TORSO_POINT)
+
+    def split(of: Tensor) -> Tensor:
+        return torch.cat([of[:, :, :2].flatten(1), of[:, :, :2] @ point + of[:, :, 2]], 1).double()
+
+    known = split(trained)
+    low, high = known.quantile(OUTSIDE, 0), known.quantile(1 - OUTSIDE, 0)
+    wide = (high - low).clamp_min(1e-3)
+    held = HeadRange(high - wide, high).hold(split(motion)).to(motion.dtype)
+    linear, place = held[:, :4].view(-1, 2, 2), held[:, 4:]
+    return torch.cat([linear, (place - linear @ point)[:, :, None]], 2)
+
+
+def _seen_at(camera: Camera, numbers: Tensor) -> Tensor:
+    """[T, 2] where the head's middle is seen, units of the frame's width."""
+    focal = numbers.new_tensor([camera.fx, camera.fy]) / camera.width
+    center = numbers.new_tensor([camera.cx, camera.cy]) / camera.width
+    return focal * numbers[:, 3:5] / numbers[:, 5:] + center
+
+
+def picture_of(camera: Camera, asked: Tensor, known: Tensor) -> Tensor:
+    """[T, 4] fx, fy, cx, cy (units of the frame's width) that show a head at `known` as if at `asked`.
+
+    The picture is scaled by z_known / z_asked and moved so that the head's middle comes to lie where it is
+    asked for: a weak perspective, right to first order in the head's depth over its distance.
+
+    Args:
+        camera: the view.
+        asked, known: [T, 6] head numbers.
+    """
+    scale = known[:, 5:] / asked[:, 5:]
+    focal = known.new_tensor([camera.fx, camera.fy]) / camera.width
+    center = known.new_tensor([camera.cx, camera.cy]) / camera.width
+    moved = _seen_at(camera, asked) - scale * (_seen_at(camera, known) - center)
+    return torch.cat([scale * focal, moved], 1)
+
+
+def _neck(poses: Tensor) -> Tensor:
+    """[T, 2] where the neck begins, as tangents of its angles to the camera's axis."""
+    away = torch.tensor(NECK, dtype=torch.float64) - poses[:, :3, 3].double()
+    place = (poses[:, :3, :3].double().transpose(1, 2) @ away[:, :, None])[:, :, 0]
+    return place[:, :2] / place[:, 2:]
+
+
+def lean(camera: Camera, views: Tensor, poses: Tensor, felt: Tensor) -> Tensor:
+    """[T, 2, 3]: how a torso has to move for its neck to follow a head beyond what the torso knows of.
+
+    The frame's lower edge stays where it is, for nothing is known of what lies below: the torso leans and
+    stretches from there, in proportion to the height above it.
+
+    Args:
+        camera: the view.
+        views: [T, 4] of `picture_of`.
+        poses: [T, 4, 4] camera to head, as rendered under `views`.
+        felt: [T, 4, 4] the poses that the torso answers to.
+    """
+    focal = views.new_tensor([camera.fx, camera.fy]) / camera.width
+    center = views.new_tensor([camera.cx, camera.cy]) / camera.width
+    before, after = focal * _neck(felt) + center, views[:, :2] * _neck(poses) + views[:, 2:]
+    bottom = camera.height / camera.width
+    height = (bottom - before[:, 1]).clamp_min(0.05)
+    moved = (after - before) / height[:, None]
+    affine = torch.eye(2, 3, dtype=torch.float64).repeat(len(poses), 1, 1)
+    affine[:, :, 1] -= moved
+    affine[:, :, 2] += bottom * moved
+    return affine
+
+
+@dataclass(frozen=True)
+class EditedTrack:
+    """A track under a `HeadEdit`, for any frame numbers.
+
+    Args:
+        base: the track as `geometry.tracks.open_track` gives it.
+        edit: what is changed.
+        range: of the training track.
+        places: the same, for the head's place where its picture is moved instead.
+        camera: the avatar's.
+        predict: torso motion [T, 2, 3] of poses [T, 4, 4], frame by frame, without smoothing.
+        trained: [N, 2, 3], the torso's motion in the training track.
+        own: whether the track is the training track itself, which only an edit leads beyond its range.
+    """
+
+    base: Callable[[Tensor], Track]
+    edit: HeadEdit
+    range: HeadRange
+    places: HeadRange
+    camera: Camera
+    predict: Callable[[Tensor], Tensor]
+    trained: Tensor
+    own: bool = False
+
+    def _numbers(self, poses: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What is asked for [N, 6], and of that what the field is asked for [N, 6]."""
+        asked = head_numbers(poses) + self.edit.offsets(index)
+        # Nothing stands behind the camera.
+        asked[:, 5] = asked[:, 5].clamp_min(0.25 * float(self.range.low[5]))
+        if self.edit.limit == "off":
+            return asked, asked
+        if self.edit.limit == "clamp":
+            held = self.range.hold(asked)
+            return held, held
+        return asked, torch.cat([asked[:, :3], self.places.hold(asked)[:, 3:]], 1)
+
+    def __call__(self, index: Tensor) -> Track:
+        """The frames numbered `index` [N]."""
+        track = self.base(index)
+        if not len(index):
+            return track
+        asked, known = self._numbers(track.poses, index)
+        poses = poses_of(known)
+        # The shoulders' share of the edit: what their prediction makes of it, held in its own range. Angles
+        # count as far as they were seen; the neck is no steeper than it ever was.
+        felt = poses_of(self.range.hold(known))
+        torso = track.torso + (self.predict(felt) - self.predict(track.poses))
+        torso = hold_motion(torso, self.trained)
+        if self.edit.limit == "off":
+            return replace(track, poses=poses, torso=torso)
+        views = picture_of(self.camera, asked, known)
+        leaning = lean(self.camera, views, poses, felt)
+        linear = leaning[:, :, :2] @ torso.double()
+        linear[:, :, 2] += leaning[:, :, 2]
+        moved = None if bool((asked == known).all()) else views.float()
+        return replace(track, poses=poses, torso=linear.float(), views=moved)
+
+    def warn(self, index: Tensor) -> bool:
+        """Says what of the frames `index` [N] lies beyond the training track's range; whether any did."""
+        if self.edit.limit == "off":
+            return False
+        offsets = self.edit.offsets(index)
+        asked = head_numbers(self.base(index).poses) + offsets
+        said = self.range.beyond(asked, (offsets != 0).any(0) | (not self.own))
+        if said:
+            if self.edit.limit == "clamp":
+                end = "; held there"
+            else:
+                end = "; expect flaws there, or hold it with limit 'clamp' (--pose-limit clamp)"
+            warnings.warn(f"head poses lead beyond the training video: {said}{end}", PoseWarning, 3)
+        return bool(said)

@@ -1,0 +1,78 @@
+"""Brows and gaze: how far they move, and brows that are raised. For avatars with codes of the upper face.
+
+No audio tells them: they are those of the avatar's own video, frame by frame, unless others are given. As
+with the mouth, a measure of the face is linear in the codes, b + a . c, and |a| is what it varies by.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nldf_engine.engine.edits.curves import Curve
+from nldf_engine.geometry.face_mesh import BROWS
+from nldf_engine.systems.common.motion import UpperBasis
+
+LIVELIEST = 2.0
+HIGHEST = 3.0
+NO_UPPER = (
+    "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, which "
+    "nldf-fast has by itself)"
+)
+
+
+@dataclass(frozen=True)
+class UpperEdit:
+    """How brows and gaze move.
+
+    Args:
+        scale: how far they leave their rest: 1 as in the training video, 0 a calm face.
+        brows: raises the brows by so many standard deviations of the training video; below 0 lowers them.
+        curve: a column "brows", added frame by frame.
+
+    Raises:
+        ValueError: a number out of its range, or a curve without the column.
+    """
+
+    scale: float = 1.0
+    brows: float = 0.0
+    curve: Curve | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale <= LIVELIEST:
+            raise ValueError(f"UpperEdit: scale must be 0 to {LIVELIEST:g}, got {self.scale!r}")
+        if not math.isfinite(self.brows) or abs(self.brows) > HIGHEST:
+            raise ValueError(f"UpperEdit: brows must be -{HIGHEST:g} to {HIGHEST:g}, got {self.brows!r}")
+        if self.curve is not None and "brows" not in self.curve.check(("brows",)).columns:
+            raise ValueError("UpperEdit: the curve has no column 'brows'")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it changes nothing."""
+        return self.scale == 1 and self.brows == 0 and self.curve is None
+
+
+class Upper:
+    """Codes of the upper face for any frame number under an `UpperEdit`.
+
+    Args:
+        edit: how they move.
+        basis: of the avatar.
+    """
+
+    def __init__(self, edit: UpperEdit, basis: UpperBasis) -> None:
+        self._edit = edit
+        # What a code of one raises the brows by: y falls.
+        raised = -basis.components[:, : len(BROWS), 1].mean(1) * basis.scale
+        self._way = (raised / raised.norm().clamp_min(1e-12)).cpu()
+
+    def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
+        """[N, E] codes of the frames `index` [N], whose track says `tracked` [N, E]."""
+        rise = torch.full((len(index),), self._edit.brows, dtype=torch.float64)
+        added = None if self._edit.curve is None else self._edit.curve.at("brows", index)
+        rise = rise if added is None else rise + added
+        held = rise.clamp(-HIGHEST, HIGHEST).to(tracked.dtype)
+        return self._edit.scale * tracked + held[:, None] * self._way

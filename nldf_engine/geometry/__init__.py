@@ -1,0 +1,1 @@
+"""Numbers in space: cameras, rotations, poses, tracks, the face mesh. No pictures, no networks."""

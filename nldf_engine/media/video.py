@@ -1,0 +1,353 @@
+"""Reading any video upright and on an even clock; `VideoWriter` beside it writes.
+
+Everything goes through PyAV, frame by frame: no function but `read_frames` and `read_labels` holds more
+than a few frames. Arrays are uint8, RGB order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.media.containers import (
+    COVER,
+    LARGEST_LOSS,
+    RECORD_AGAIN,
+    check_file,
+    opened,
+    read_audio_track,
+)
+from nldf_engine.media.video_writer import VideoWriter
+
+LARGEST_SIDE = 8192  # pixels; beyond it a header is taken for a damaged one
+LONGEST_GAP = 10.0  # seconds between two frames' timestamps; beyond it the file is damaged
+JITTER = 0.002  # seconds; containers round timestamps to milliseconds
+HDR_TRANSFERS = (16, 18)  # PQ and HLG in ITU-T H.273
+
+__all__ = [
+    "Shot",
+    "VideoInfo",
+    "VideoWriter",
+    "check_file",
+    "decode",
+    "frames_at",
+    "labels_of",
+    "probe",
+    "read_audio_track",
+    "read_frames",
+    "read_labels",
+]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is, after its rotation flag and pixel aspect are applied.
+
+    `fps` is the average rate of the file, `frames` its own frame count (estimated where the file does
+    not say), `seconds` the picture's length, `rotation` the clockwise turn in degrees that the flag
+    asks for, `codec` the picture codec's name, `hdr` whether colours are PQ or HLG encoded.
+    """
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    seconds: float
+    rotation: int
+    has_audio: bool
+    codec: str
+    hdr: bool = False
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    import av
+
+    streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
+    if not streams:
+        raise FileProblem(path, "it has no video track", "give a file with a moving picture in it")
+    stream = streams[0]
+    context = stream.codec_context
+    if context is None:
+        raise FileProblem(path, "its video codec is unknown to this build of FFmpeg", RECORD_AGAIN)
+    if not (0 < context.width <= LARGEST_SIDE and 0 < context.height <= LARGEST_SIDE):
+        size = f"{context.width} x {context.height}"
+        raise FileProblem(
+            path, f"its picture is {size}, beyond 1..{LARGEST_SIDE} pixels a side", RECORD_AGAIN
+        )
+    entries = stream.index_entries
+    if len(entries) and container.format.name.startswith("mov"):
+        end = max(entry.pos + entry.size for entry in (entries[i] for i in range(len(entries))))
+        if end > path.stat().st_size:
+            raise FileProblem(
+                path,
+                f"it is cut short ({path.stat().st_size} bytes of at least {end})",
+                "copy or download the whole file again",
+            )
+    if isinstance(context, av.VideoCodecContext):
+        stream.thread_type = "AUTO"
+    return stream
+
+
+def _orientation(frame: Any) -> tuple[int, int, int, int]:
+    """The 2x2 part (signs only) of the display matrix: upright = M applied to picture coordinates."""
+    for data in frame.side_data or ():
+        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
+            matrix = np.frombuffer(bytes(data), dtype="<i4")
+            if matrix.size >= 5:
+                a, b, c, d = (int(v) for v in np.round(matrix[[0, 1, 3, 4]] / 65536.0))
+                if abs(a * d - b * c) == 1:
+                    return a, b, c, d
+    return 1, 0, 0, 1
+
+
+def _converter() -> Any:
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
+
+
+def _upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
+    a, b, c, d = orientation
+    # Display x = a x + c y, display y = b x + d y.
+    if a == 0:
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _turn(orientation: tuple[int, int, int, int]) -> int:
+    a, b, _, _ = orientation
+    return round(float(np.degrees(np.arctan2(b, a)))) % 360
+
+
+def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -> np.ndarray:
+    """A decoded frame as upright uint8 RGB(A) with square pixels; transparency lies over white.
+
+    `converter` is kept from frame to frame, since making one costs more than using it.
+    """
+    width, height = frame.width, frame.height
+    if aspect and aspect > 0 and aspect != 1:
+        # Stretch, never shrink: no detail is lost.
+        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    see_through = any(component.is_alpha for component in frame.format.components)
+    options: dict[str, Any] = {"width": width, "height": height, "threads": 1}
+    if "yuv" in frame.format.name and frame.colorspace == 2:  # untagged: the broadcast convention
+        options["src_colorspace"] = "ITU709" if frame.height >= 720 else "ITU601"
+    picture = converter.reformat(frame, format="rgba" if see_through else "rgb24", **options).to_ndarray()
+    if alpha:
+        if not see_through:
+            picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    elif see_through:
+        weight = picture[..., 3:].astype(np.uint16)
+        over = picture[..., :3] * weight + 255 * (255 - weight)
+        picture = ((over + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(_upright(picture, _orientation(frame)))
+
+
+def _decoded(container: Any, stream: Any, path: Path) -> Iterator[tuple[Fraction, Fraction, Any]]:
+    """(time, duration, frame) in rising order of time, in seconds from the first frame."""
+    import av
+
+    context = stream.codec_context
+    if stream.codec_context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
+        context = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder drops the alpha plane
+    usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+    first: Fraction | None = None
+    last: Fraction | None = None
+    packets = bad = 0
+    for packet in container.demux(stream):
+        packets += 1
+        try:
+            frames = context.decode(packet if packet.size else None)
+        except av.error.FFmpegError:
+            bad += 1
+            continue
+        for frame in frames:
+            time = last + usual if last is not None else Fraction(0)
+            if frame.pts is not None and stream.time_base:
+                time = frame.pts * Fraction(stream.time_base)
+            if last is not None and time <= last:
+                continue
+            if first is not None and last is not None and time - last > LONGEST_GAP:
+                raise FileProblem(
+                    path,
+                    f"its timestamps jump by {float(time - last):.0f} s at {float(last - first):.1f} s",
+                    RECORD_AGAIN,
+                )
+            first = time if first is None else first
+            span = Fraction(frame.duration * stream.time_base) if frame.duration else usual
+            yield time - first, span, frame
+            last = time
+    if first is None or last is None:
+        raise FileProblem(path, "not one frame of it can be decoded", RECORD_AGAIN)
+    if bad > max(2, LARGEST_LOSS * packets):
+        raise FileProblem(path, f"{bad} of its {packets} packets are damaged", RECORD_AGAIN)
+    stated = _seconds(container, stream)
+    if stated and float(last - first + usual) < 0.9 * stated - 1.0:
+        lost = f"it says {stated:.1f} s, and only {float(last - first + usual):.1f} s can be read"
+        raise FileProblem(path, lost, "copy or download the whole file again")
+
+
+def _seconds(container: Any, stream: Any) -> float:
+    """The picture's length as the file states it; 0 where it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION", "")
+    with contextlib.suppress(ValueError):
+        hours, minutes, seconds = tag.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    if container.duration and not container.streams.audio:
+        return float(container.duration) / 1e6
+    return 0.0
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Says what a video is, from its headers and its first frame.
+
+    Raises:
+        FileProblem: the file is missing, empty, cut short, has no video track, or can't be decoded.
+    """
+    path = Path(path)
+    with opened(path) as container:
+        stream = _video_stream(container, path)
+        _, _, frame = next(_decoded(container, stream, path))
+        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, _converter())
+        height, width = shot.picture().shape[:2]
+        rotation, hdr = _turn(_orientation(frame)), int(frame.color_trc or 0) in HDR_TRANSFERS
+        audio, name = bool(container.streams.audio), stream.codec_context.name
+        seconds, count = _seconds(container, stream), stream.frames
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+    if not seconds or not fps:  # live recordings state nothing: walk over the packets, undecoded
+        with opened(path) as container:
+            stream = _video_stream(container, path)
+            stamps = [p.pts for p in container.demux(stream) if p.pts is not None]
+            if len(stamps) > 1:
+                seconds = (
+                    float((max(stamps) - min(stamps)) * stream.time_base) * len(stamps) / (len(stamps) - 1)
+                )
+                fps, count = len(stamps) / seconds, len(stamps)
+    fps = fps or 25.0
+    seconds = seconds or max(1, count) / fps
+    count = count or max(1, round(seconds * fps))
+    return VideoInfo(width, height, fps, count, seconds, rotation, audio, name, hdr)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A decoded frame before any conversion: cheap to pass over."""
+
+    time: float  # seconds from the first frame
+    span: float  # seconds it stays on screen
+    frame: Any
+    aspect: Fraction | None
+    converter: Any
+
+    def picture(self, alpha: bool = False) -> np.ndarray:
+        """The upright frame, uint8 [H, W, 3], or [H, W, 4] with `alpha` (else over white)."""
+        return _picture(self.frame, self.aspect, alpha, self.converter)
+
+    def gray(self, size: int) -> np.ndarray:
+        """The frame as stored, scaled to uint8 [size, size] gray; for comparing frames."""
+        small = self.converter.reformat(self.frame, format="gray", width=size, height=size, threads=1)
+        return small.to_ndarray()
+
+
+def decode(path: str | Path) -> Iterator[Shot]:
+    """Yields every decodable frame of a video in rising order of time.
+
+    Raises:
+        FileProblem: as `probe`, and where a file turns out to be damaged on the way.
+    """
+    path = Path(path)
+    with opened(path) as container:
+        stream = _video_stream(container, path)
+        converter = _converter()
+        for time, span, frame in _decoded(container, stream, path):
+            yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
+
+
+def frames_at(
+    path: str | Path, fps: float | None = 25.0, alpha: bool = False, times: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yields upright frames on an even clock: frame k is the one on screen at time k/fps.
+
+    Time 0 is the first frame; there are round(seconds * fps) frames, at least one. Any source rate,
+    also a variable one, comes out right, since only timestamps count.
+
+    Args:
+        path: any container and codec that FFmpeg reads.
+        fps: frames a second; None yields every frame of the file, untouched by its clock.
+        alpha: True yields [H, W, 4]; otherwise transparent parts lie over white.
+        times: another clock, rising: seconds for every decoded frame; NaN drops the frame.
+
+    Yields:
+        uint8 [H, W, 3] RGB (or [H, W, 4]).
+
+    Raises:
+        FileProblem: as `decode`.
+    """
+    if fps is None:
+        yield from (shot.picture(alpha) for shot in decode(path))
+        return
+    pending: Shot | None = None
+    shown: np.ndarray | None = None
+    end, k = 0.0, 0
+    for index, shot in enumerate(decode(path)):
+        end = shot.time + shot.span
+        time = shot.time if times is None else float(times[index]) if index < len(times) else np.nan
+        if not np.isfinite(time):
+            continue
+        while pending is not None and k < (time - JITTER) * fps:
+            shown = pending.picture(alpha) if shown is None else shown
+            yield shown
+            k += 1
+        pending, shown = shot, None
+    if pending is not None:
+        shown = pending.picture(alpha) if shown is None else shown
+        for _ in range(max(1, round(end * fps)) - k):
+            yield shown
+
+
+def read_frames(path: str | Path, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """All frames of a file, in its own order and rate: uint8 [T, H, W, 3].
+
+    Args:
+        path: the video.
+        size: a width and height (one number: both) to scale to while reading, by area.
+
+    Raises:
+        FileProblem: as `frames_at`.
+    """
+    import cv2
+
+    target = (size, size) if isinstance(size, int) else size
+    frames = []
+    for frame in frames_at(path, fps=None):
+        if target and frame.shape[1::-1] != target:
+            frame = cv2.resize(frame, target, interpolation=cv2.INTER_AREA)
+        frames.append(frame)
+    return np.stack(frames)
+
+
+def labels_of(path: str | Path) -> Iterator[np.ndarray]:
+    """Yields the label maps of a gray lossless video, exactly as written: uint8 [H, W].
+
+    Raises:
+        FileProblem: the file is missing or damaged, or holds anything but 8-bit gray.
+    """
+    for shot in decode(path):
+        if shot.frame.format.name != "gray":
+            held = f"label maps are 8-bit gray, and it holds {shot.frame.format.name}"
+            raise FileProblem(path, held, "run nldf prepare again")
+        yield shot.frame.to_ndarray()
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """All maps of `labels_of`: uint8 [T, H, W]."""
+    return np.stack(list(labels_of(path)))

@@ -1,0 +1,386 @@
+"""What may be wrong with a video, said before hours of training: thresholds, measurements, problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.datasets.format import LABELS
+from nldf_engine.datasets.validate import Problem
+from nldf_engine.media.video import VideoInfo
+from nldf_engine.prepare.align import Aligner, Prior, small_gray
+from nldf_engine.prepare.background import CLEARANCE
+from nldf_engine.prepare.torso import STEP_SPREAD, WHOLE_SPREAD, WORK
+
+SHORTEST_SECONDS = 2.0  # below: refused
+SHORT_SECONDS = 10.0
+GOOD_SECONDS = 40.0
+TINY_FACE = 100.0  # pixels from forehead to chin in the source
+SMALL_FACE = 180.0
+FEW_FACES = 0.9  # share of the frames
+FEWER_FACES = 0.5
+CROWDED = 0.05  # share of the samples with a second face
+CUT_LEVELS = 14.0  # gray levels between two thumbnails
+CUT_TIMES = 8.0  # times the usual change
+PAN = 0.012  # of the frame's side that the background may move
+ZOOM = 0.015
+SCENE_FRAMES = 40
+SCENE_SIZE = 512  # pixels at most, for looking at camera and backdrop
+FEWEST_POINTS = 12  # background points below which the whole background is aligned instead
+CERTAIN_ALIGNMENT = 0.9  # how far the background must decide that alignment
+MATCHING = 0.8  # correlation below which a frame shows another scene
+BACKDROP_LEVELS = 24.0  # gray levels of change that count as moved
+BACKDROP_SHARE = 0.03  # of the background
+EXPOSURE = 0.06  # relative range of the background's brightness
+TOLD_GROWTH = 0.004  # share that the picture grows by, from which it is told
+TOLD_PAN = 0.004  # of the side
+MISSING = 0.01  # of the picture
+LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile)
+SMALL_MOUTH = 0.025  # of the face's height between closed and open (5th to 95th percentile)
+QUIET_DB = -45.0
+CLIPPED = 0.001  # share of the samples at full scale
+LATE_FRAMES = 3  # frames between mouth and sound
+LATE_CORRELATION = 0.25
+WIDEST_LAG = 12  # frames
+FEWEST_FRAMES = 300  # below which chance alone correlates mouth and sound
+WEAK_TORSO = 0.5
+LARGE_RESIDUAL = 2.5  # pixels at 512
+
+
+def find_cuts(thumbs: np.ndarray) -> list[int]:
+    """Indices of frames that begin a new shot.
+
+    Args:
+        thumbs: uint8 [T, s, s, 3].
+    """
+    if len(thumbs) < 3:
+        return []
+    gray = thumbs.astype(np.float32).mean(-1)
+    change = np.abs(np.diff(gray, axis=0)).mean((1, 2))
+    usual = float(np.median(change))
+    around = np.array([np.median(change[max(0, k - 6) : k + 7]) for k in range(len(change))])
+    cut = (change > CUT_LEVELS) & (change > CUT_TIMES * max(usual, 0.2)) & (change > 3 * around)
+    return (np.flatnonzero(cut) + 1).tolist()
+
+
+def look_at_scene(
+    frames: Iterable[np.ndarray],
+    labels: Iterable[np.ndarray],
+    plate: np.ndarray,
+    filled: np.ndarray,
+    total: int,
+) -> dict[str, Any]:
+    """`measure_scene` of some frames of a video, and how often the head leaves the picture.
+
+    Args:
+        frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, `total` of them.
+        plate: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
+
+    Returns:
+        `measure_scene`'s figures, and head_cut_off: share of the frames.
+    """
+    import cv2
+
+    side = min(SCENE_SIZE, len(plate))
+    chosen = spread(total, SCENE_FRAMES)
+    reach = max(2, round(2 * CLEARANCE * side))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    kept, clear, cut_off = [], [], []
+    unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
+    for index, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        head = label == LABELS["head"]
+        cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
+        if index in chosen:
+            person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
+            kept.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
+            clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
+    figures = measure_scene(kept, clear, cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA))
+    figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
+    return figures
+
+
+def measure_scene(
+    frames: Sequence[np.ndarray], clear: Sequence[np.ndarray], plate: np.ndarray
+) -> dict[str, Any]:
+    """Does the camera move, does the backdrop, does the exposure drift?
+
+    Args:
+        frames: a few uint8 [s, s, 3] over the whole length, the middle one taken as the reference.
+        clear: bool [s, s], what is safely background in each.
+        plate: the clean background, uint8 [s, s, 3].
+
+    Returns:
+        camera_points: background points that were followed; camera_shift: largest mean shift as a share of
+        the side (None where there are too few points); camera_zoom: largest relative change of scale;
+        backdrop_moving: share of the background that differs from the plate (95th percentile over
+        frames); exposure_range: relative range of the background's brightness.
+    """
+    import cv2
+
+    side = plate.shape[0]
+    gray = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+    middle = len(frames) // 2
+    found = cv2.goodFeaturesToTrack(
+        gray[middle], 150, 0.02, side // 48, mask=clear[middle].astype(np.uint8) * 255
+    )
+    shifts, zooms, points = [], [], 0
+    if found is not None and len(found) >= FEWEST_POINTS:
+        for other, free in zip(gray, clear, strict=True):
+            moved, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
+                gray[middle], other, found, None, winSize=(21, 21)
+            )
+            place = np.clip(np.nan_to_num(moved[:, 0]).round().astype(int), 0, side - 1)
+            good = (status[:, 0] > 0) & free[place[:, 1], place[:, 0]]
+            if good.sum() < FEWEST_POINTS:
+                continue
+            fit, inliers = cv2.estimateAffinePartial2D(found[good], moved[good], ransacReprojThreshold=1.5)
+            if fit is None or inliers.sum() < FEWEST_POINTS:
+                continue
+            centre = np.array([side / 2, side / 2])
+            shifts.append(float(np.linalg.norm(fit[:, :2] @ centre + fit[:, 2] - centre)) / side)
+            zooms.append(abs(float(np.hypot(fit[0, 0], fit[1, 0])) - 1))
+            points = max(points, int(inliers.sum()))
+    if not shifts:
+        shifts, zooms = _aligned(frames, clear, middle)
+    light, moved_share = [], []
+    for frame, free in zip(frames, clear, strict=True):
+        if free.sum() < 50:
+            continue
+        here, there = frame[free].astype(np.float32), plate[free].astype(np.float32)
+        ratio = np.log((here.mean(1) + 4) / (there.mean(1) + 4))
+        gain = float(np.exp(np.clip(ratio, -0.5, 0.5).mean()))
+        light.append(gain)
+        off = np.abs(cv2.blur(frame, (3, 3)).astype(np.float32) / max(gain, 0.1) - cv2.blur(plate, (3, 3)))
+        moved_share.append(float((off.max(-1)[free] > BACKDROP_LEVELS).mean()))
+    drift = float(np.percentile(light, 95) - np.percentile(light, 5)) if light else 0.0
+    return {
+        "camera_points": points,
+        "camera_shift": round(float(np.percentile(shifts, 90)), 5) if shifts else None,
+        "camera_zoom": round(float(np.percentile(zooms, 90)), 5) if zooms else None,
+        "backdrop_moving": round(float(np.percentile(moved_share, 90)), 5) if moved_share else 0.0,
+        "exposure_range": round(drift, 5),
+    }
+
+
+def _aligned(
+    frames: Sequence[np.ndarray], clear: Sequence[np.ndarray], middle: int
+) -> tuple[list[float], list[float]]:
+    """Shifts and zooms as shares, by aligning the whole background, which needs no corners in it."""
+    import cv2
+
+    small = [small_gray(frame, WORK) for frame in frames]
+    free = np.logical_and.reduce(list(clear)).astype(np.uint8)
+    area = cv2.resize(free, (WORK, WORK), interpolation=cv2.INTER_AREA) > 0
+    shifts: list[float] = []
+    zooms: list[float] = []
+    if area.sum() < 200:
+        return shifts, zooms
+    aligner, whole = Aligner(small[middle], area), Prior.of(np.zeros(4), WHOLE_SPREAD)
+    if aligner.certainty([whole, Prior.of(np.zeros(4), STEP_SPREAD)])[:3].min() < CERTAIN_ALIGNMENT:
+        return shifts, zooms
+    for order in (range(middle, len(small)), range(middle - 1, -1, -1)):
+        now = np.zeros(4)
+        for index in order:
+            found = aligner.align(small[index], now, [whole, Prior.of(now, STEP_SPREAD)])
+            if found.match > MATCHING:
+                now = found.motion
+                shifts.append(float(np.hypot(now[0], now[1])) / WORK)
+                zooms.append(abs(float(now[2])))
+    return shifts, zooms
+
+
+def lip_lag(
+    mouth: np.ndarray, samples: np.ndarray, rate: int = 16000, fps: float = 25.0
+) -> tuple[int, float, float]:
+    """How many frames the sound comes after the mouth (negative: before it).
+
+    Compares the mouth's opening with the loudness, both without their slow part.
+
+    Returns:
+        lag, correlation at that lag, correlation at lag 0.
+    """
+    count = min(len(mouth), int(len(samples) / rate * fps))
+    if count < FEWEST_FRAMES:
+        return 0, 0.0, 0.0
+    step = rate / fps
+    power = np.array([np.mean(samples[int(k * step) : int((k + 1) * step)] ** 2) for k in range(count)])
+    loud = np.log(power + 1e-6)
+
+    def without_slow(values: np.ndarray) -> np.ndarray:
+        kernel = np.ones(25) / 25
+        return values - np.convolve(np.pad(values, 12, mode="edge"), kernel, mode="valid")
+
+    a, b = without_slow(mouth[:count].astype(np.float64)), without_slow(loud)
+    values = {}
+    for lag in range(-WIDEST_LAG, WIDEST_LAG + 1):
+        x, y = a[max(0, -lag) : count - max(0, lag)], b[max(0, lag) : count - max(0, -lag)]
+        values[lag] = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
+    best = max(values, key=lambda k: values[k])
+    return best, values[best], values[0]
+
+
+def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
+    """Problems that the first look at the video shows.
+
+    Args:
+        others: share of samples with a second face.
+        face: height of the face (forehead to chin) in source pixels.
+    """
+    problems = []
+    seconds = info.seconds
+    if seconds < SHORT_SECONDS:
+        what = f"it lasts {seconds:.1f} s, too little for the mouth to show all its shapes"
+        problems.append(Problem("length", what, "record at least a minute of speech", "severe"))
+    elif seconds < GOOD_SECONDS:
+        what = f"it lasts {seconds:.0f} s; lips get clearly better up to a few minutes"
+        problems.append(Problem("length", what, "record one to three minutes of speech", "note"))
+    if others > CROWDED:
+        what = f"a second face is visible in {others:.0%} of the samples"
+        problems.append(Problem("faces", what, "crop the video to one person", "warning"))
+    if face < TINY_FACE:
+        what = f"the face is only {face:.0f} pixels high"
+        problems.append(Problem("head size", what, f"film closer: {SMALL_FACE:.0f} pixels or more", "severe"))
+    elif face < SMALL_FACE:
+        what = f"the face is {face:.0f} pixels high, so the picture will be soft"
+        problems.append(
+            Problem("head size", what, f"film closer: {SMALL_FACE:.0f} pixels or more", "warning")
+        )
+    if info.hdr:
+        what = "its colours are high dynamic range, and will look pale"
+        problems.append(Problem("colours", what, "export it as SDR (Rec. 709)", "warning"))
+    return problems
+
+
+def track_problems(figures: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
+    """Problems that tracking shows; `figures` are those of the report."""
+    problems = []
+    share = figures["valid_share"]
+    if share < FEW_FACES:
+        what = f"only {share:.0%} of the frames show a face that can be tracked"
+        mend = "cut out the stretches without a face, and keep hands and microphones off it"
+        problems.append(Problem("faces", what, mend, "severe" if share < FEWER_FACES else "warning"))
+    if cuts:
+        when = ", ".join(f"{k / fps:.1f} s" for k in cuts[:5]) + (" ..." if len(cuts) > 5 else "")
+        what = f"{len(cuts)} cut{'s' if len(cuts) > 1 else ''} between shots, at {when}"
+        problems.append(Problem("cuts", what, "give one unbroken shot", "severe"))
+    if figures["pose_rms_512"] > LARGE_RESIDUAL:
+        what = f"head poses fit the landmarks to {figures['pose_rms_512']:.1f} pixels only (usual: 1)"
+        problems.append(Problem("poses", what, "film sharper and without covering the face", "warning"))
+    turn = max(figures["head_range_degrees"][:2])
+    if turn < LITTLE_TURN:
+        what = f"the head turns and nods by only {turn:.1f} degrees, so other poses will look flat"
+        problems.append(Problem("head motion", what, "move the head naturally while speaking", "note"))
+    if figures["mouth_range"] < SMALL_MOUTH:
+        what = f"the mouth opens by only {figures['mouth_range']:.1%} of the face's height"
+        problems.append(Problem("mouth", what, "speak clearly, through the whole video", "warning"))
+    if figures["head_cut_off"] > 0.2:
+        what = f"the head leaves the picture in {figures['head_cut_off']:.0%} of the frames"
+        problems.append(Problem("framing", what, "leave room above the hair and beside the ears", "warning"))
+    if max(figures["torso_certainty"][:2]) < WEAK_TORSO:
+        what = "the clothes show nothing to follow, so the torso is held still"
+        problems.append(Problem("torso", what, "patterned clothes or a visible outline help", "note"))
+    return problems
+
+
+def backdrop_moves(figures: dict[str, Any]) -> bool:
+    """Whether the backdrop changes by itself, so that no still plate explains it."""
+    own = bool(figures.get("backdrop_goes_its_own_way"))
+    return own or (figures["backdrop_moving"] > BACKDROP_SHARE and not _still_moves(figures))
+
+
+def _still_moves(scene: dict[str, Any]) -> bool:
+    shift, zoom = scene["camera_shift"], scene["camera_zoom"]
+    return (shift is not None and shift > PAN) or (zoom is not None and zoom > ZOOM)
+
+
+def camera_notes(figures: dict[str, Any]) -> list[Problem]:
+    """What was found of the camera and the exposure and taken out; `figures` are those of the report."""
+    notes = []
+    if figures["camera_compensated"]:
+        pan, growth = figures["camera_pan"], figures["camera_growth"]
+        moves = []
+        if abs(growth) >= TOLD_GROWTH:
+            moves.append(f"pushes in by {growth:.1%}" if growth > 0 else f"draws back by {-growth:.1%}")
+        if pan >= TOLD_PAN or not moves:
+            moves.append(f"pans or shakes by {pan:.1%} of the picture")
+        what = f"the camera {' and '.join(moves)}; compensated"
+        notes.append(Problem("camera", what, "", "note"))
+        if figures["camera_border_missing"] > MISSING:
+            what = (
+                f"it moves further than the source shows: {figures['camera_border_missing']:.1%} of the "
+                "picture lies beyond its border"
+            )
+            notes.append(Problem("camera", what, "film wider, or cut out the stretch", "warning"))
+    if figures["exposure_compensated"]:
+        what = f"the exposure drifts by {figures['exposure_drift']:.1%}; compensated"
+        notes.append(Problem("exposure", what, "", "note"))
+    return notes
+
+
+def scene_problems(scene: dict[str, Any]) -> list[Problem]:
+    """Problems of camera and backdrop that are left; `scene` holds what `measure_scene` gives."""
+    problems = []
+    shift, zoom = scene["camera_shift"], scene["camera_zoom"]
+    still = "fix the camera on a stand, and switch its stabiliser and autofocus off"
+    moving = _still_moves(scene)
+    if scene.get("backdrop_goes_its_own_way"):
+        what = "the backdrop moves, or the camera follows the speaker; the background is trained on as it is"
+        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+    elif moving:
+        if shift is not None and shift > PAN:
+            what = f"the camera moves: the background shifts by {shift:.1%} of the picture"
+            problems.append(Problem("camera", what, still, "warning"))
+        if zoom is not None and zoom > ZOOM:
+            what = f"the camera zooms or comes closer: the background scales by {zoom:.1%}"
+            problems.append(Problem("camera", what, still, "warning"))
+    elif backdrop_moves(scene):
+        what = f"{scene['backdrop_moving']:.0%} of the backdrop moves"
+        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+    if shift is None and not scene.get("camera_told"):
+        what = "the background is too plain to tell whether the camera moves"
+        problems.append(Problem("camera", what, "", "note"))
+    if scene["exposure_range"] > EXPOSURE and not scene.get("backdrop_goes_its_own_way"):
+        what = f"the brightness changes by {scene['exposure_range']:.0%} over the video"
+        problems.append(Problem("exposure", what, "lock exposure and white balance", "warning"))
+    return problems
+
+
+def sound_problems(figures: dict[str, Any] | None, picture_seconds: float) -> list[Problem]:
+    """Problems of the sound; `figures` as in the report, None where the video has none."""
+    again = "record the sound with the picture"
+    if figures is None:
+        return [Problem("sound", "the video has no sound", again, "severe")]
+    if figures["silent"]:
+        return [Problem("sound", f"the sound is silent ({figures['level_db']:.0f} dB)", again, "severe")]
+    problems = []
+    if figures["level_db"] < QUIET_DB:
+        what = f"the sound is very quiet ({figures['level_db']:.0f} dB)"
+        problems.append(Problem("sound", what, "record it louder", "warning"))
+    if figures["seconds"] < picture_seconds - 0.5:
+        what = f"the sound ends {picture_seconds - figures['seconds']:.1f} s before the picture"
+        problems.append(Problem("sound", what, again, "warning"))
+    if figures["clipped"] > CLIPPED:
+        what = f"{figures['clipped']:.1%} of the sound is clipped"
+        problems.append(Problem("sound", what, "lower the recording level", "note"))
+    lag, best = figures["lip_lag_frames"], figures["lip_correlation"]
+    if (
+        abs(lag) >= LATE_FRAMES
+        and best > LATE_CORRELATION
+        and best > 1.3 * figures["lip_correlation_unshifted"]
+    ):
+        late = "after" if lag > 0 else "before"
+        what = f"the sound comes about {abs(lag) * 40} ms {late} the lips"
+        problems.append(Problem("sound", what, "shift the sound in an editor", "warning"))
+    return problems
+
+
+def spread(count: int, most: int) -> set[int]:
+    """At most `most` of the indices 0..count-1, evenly spread."""
+    return set(np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist())
+
+
+def pick(items: Iterable[np.ndarray], chosen: set[int]) -> list[np.ndarray]:
+    """The items at the chosen indices, the rest passed over."""
+    return [item for index, item in enumerate(items) if index in chosen]

@@ -1,0 +1,266 @@
+"""Finding the speaker's head in a whole frame, and the one square crop that the dataset shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.base.errors import MissingBackend
+from nldf_engine.base.progress import Bar
+from nldf_engine.media.video import VideoInfo, decode
+
+SAMPLES_PER_SECOND = 2.0
+LOOK_AT = 960  # pixels: the longer side of the frames that are searched
+MESH_TO_BOX = 1.04  # height of the face mesh (forehead to chin) over that of a detected box
+FACE_CENTRE = 0.48  # where the face's middle lies in the crop, from the top
+NEARLY_ALL = 1.2  # a crop that would take this share of the frame takes all of its shorter side
+SECOND_FACE = 0.45  # height of another face against the speaker's, to count
+CERTAIN = 0.6
+CHANGE = 64  # pixels: the gray thumbnails that successive frames are compared on
+REPEAT = 0.15  # gray levels: two frames closer than this, and than REPEAT_SHARE of the usual, are the same
+REPEAT_SHARE = 0.15
+CHUNK = 240  # frames that a pattern of repeats is looked for in; a multiple of most periods
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the upright source frame, in its pixels: corner and side."""
+
+    x: int
+    y: int
+    side: int
+
+    def cut(self, frame: np.ndarray, size: int) -> np.ndarray:
+        """The square of `frame`, scaled to `size`; uint8 [size, size, 3]."""
+        import cv2
+
+        part = frame[self.y : self.y + self.side, self.x : self.x + self.side]
+        if self.side == size:
+            return np.ascontiguousarray(part)
+        how = cv2.INTER_AREA if self.side > size else cv2.INTER_CUBIC
+        return cv2.resize(part, (size, size), interpolation=how)
+
+
+@contextlib.contextmanager
+def mediapipe_solutions() -> Iterator[Any]:
+    """`mediapipe.solutions`, with the chatter that its C++ part writes to stderr held back.
+
+    Raises:
+        MissingBackend: mediapipe is not installed.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import mediapipe
+    except ImportError as error:
+        raise MissingBackend("nldf prepare needs mediapipe", "pip install 'nldf_engine[prepare]'") from error
+    saved, python_stderr = os.dup(2), sys.stderr
+    try:
+        if _is_real(sys.stderr):  # progress bars still reach the terminal
+            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield mediapipe.solutions
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        if sys.stderr is not python_stderr:
+            sys.stderr.close()
+            sys.stderr = python_stderr
+
+
+def _is_real(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 2)
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first look at the whole video found.
+
+    Args:
+        boxes: float32 [F, 6]: sample index, x, y, width, height (pixels of the upright frame), certainty.
+        samples: how many frames were searched.
+        times: float64 [N], seconds of every decoded frame.
+        changes: float32 [N], mean absolute difference to the frame before, in gray levels; 255 for the first.
+    """
+
+    boxes: np.ndarray
+    samples: int
+    times: np.ndarray
+    changes: np.ndarray
+
+
+def survey(path: Path, info: VideoInfo) -> Survey:
+    """Looks for faces in two frames a second, and at how much each frame differs from the one before."""
+    import cv2
+
+    boxes: list[tuple[float, ...]] = []
+    times: list[float] = []
+    changes: list[float] = []
+    scale = min(1.0, LOOK_AT / max(info.width, info.height))
+    samples, last = 0, np.full((CHANGE, CHANGE), 255, np.int16)
+    with mediapipe_solutions() as solutions, Bar("looking for the head", info.frames, "frame") as bar:
+        # The far model first: it also finds small heads; the near one knows faces that fill the frame.
+        models = [
+            solutions.face_detection.FaceDetection(model_selection=n, min_detection_confidence=0.5)
+            for n in (1, 0)
+        ]
+        for shot in decode(path):
+            gray = shot.gray(CHANGE).astype(np.int16)
+            changes.append(float(np.abs(gray - last).mean()) if times else 255.0)
+            times.append(shot.time)
+            last = gray
+            bar.step()
+            if shot.time < samples / SAMPLES_PER_SECOND:
+                continue
+            frame = shot.picture()
+            if scale < 1:
+                frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            unit = info.width / frame.shape[1]
+            boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in _search(frame, models)]
+            samples += 1
+        for model in models:
+            model.close()
+    return Survey(
+        np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32)
+    )
+
+
+def _search(frame: np.ndarray, models: list[Any]) -> list[tuple[float, ...]]:
+    """Faces (x, y, width, height, certainty) in pixels of `frame`.
+
+    The detectors look at a small copy, in which the faces of a wide picture are too small: so squares of it
+    are searched as well, and smaller ones while nothing is found.
+    """
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    kept: list[tuple[float, ...]] = []
+    for size, step in ((max(height, width), side), (side, side // 2), (side // 2, side // 4)):
+        for top in range(0, max(height - size, 0) + 1, max(step, 1)):
+            for left in range(0, max(width - size, 0) + 1, max(step, 1)):
+                view = np.ascontiguousarray(frame[top : top + size, left : left + size])
+                for model in models:
+                    found = model.process(view).detections or ()
+                    for face in found:
+                        box = face.location_data.relative_bounding_box
+                        wide, high = view.shape[1], view.shape[0]
+                        place = (
+                            left + box.xmin * wide,
+                            top + box.ymin * high,
+                            box.width * wide,
+                            box.height * high,
+                        )
+                        kept.append((*place, float(face.score[0])))
+                    if found:
+                        break
+        if kept and size <= side:
+            break
+    best: list[tuple[float, ...]] = []
+    for one in sorted(kept, key=lambda b: -b[4]):
+        if all(_overlap(one, other) < 0.3 for other in best):
+            best.append(one)
+    return best
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Shared area over the smaller box's."""
+    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(wide, 0) * max(high, 0) / max(min(a[2] * a[3], b[2] * b[3]), 1e-6)
+
+
+def even_clock(times: np.ndarray, changes: np.ndarray, fps: float = 25.0) -> tuple[np.ndarray | None, float]:
+    """A clock without repeated frames, for footage that was stretched to a higher rate by repeating.
+
+    Footage of 25 frames a second in a file of 30 shows every sixth frame twice: sampled by its timestamps
+    it would stutter, losing a frame for each one repeated. Where repeats come regularly, they are dropped
+    and the rest spread evenly.
+
+    Returns:
+        clock: seconds of every decoded frame, NaN for repeats; None where nothing regular is repeated.
+        share: of repeated frames.
+    """
+    moving = np.median(changes[1:]) if len(changes) > 1 else 0.0
+    repeated = changes < min(REPEAT, REPEAT_SHARE * moving)
+    found = [_cadence(repeated[k : k + CHUNK]) for k in range(0, len(repeated) - CHUNK // 2, CHUNK)]
+    periods = [len(pattern) for pattern in found if pattern is not None]
+    if not periods or len(periods) < 0.8 * len(found):
+        return None, 0.0  # pauses in the movement, not a cadence
+    usual = next(p for p in found if p is not None and len(p) == max(set(periods), key=periods.count))
+    drop = np.zeros(len(repeated), bool)
+    for chunk in range(0, len(repeated), CHUNK):
+        here = found[chunk // CHUNK] if chunk // CHUNK < len(found) else None
+        usual = here if here is not None else usual
+        length = min(CHUNK, len(repeated) - chunk)
+        drop[chunk : chunk + length] = np.resize(usual, length)
+    drop[0] = False
+    ordinal = np.cumsum(~drop) - 1.0
+    slope = float(np.polyfit(times, ordinal, 1)[0])
+    rate = fps if abs(slope - fps) < 0.005 * fps else slope
+    return np.where(drop, np.nan, ordinal / rate), float(drop.mean())
+
+
+def _cadence(repeated: np.ndarray) -> np.ndarray | None:
+    """One period (bool, 2 to 12 frames long) of a regular pattern of repeats; None where there is none."""
+    for period in range(2, 13):
+        rows = repeated[: len(repeated) // period * period].reshape(-1, period).mean(0)
+        always = rows > 0.9
+        if always.any() and not always.all() and (rows[~always] < 0.3).all():
+            return always
+    return None
+
+
+def main_faces(boxes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Tells the speaker from others.
+
+    Returns:
+        speaker: [F', 6], one box a sample: the one nearest to the usual place of the largest face.
+        others: share of the samples with another face of a comparable size.
+    """
+    if not len(boxes):
+        return boxes, 0.0
+    samples = np.unique(boxes[:, 0])
+    largest = np.stack([max((b for b in boxes if b[0] == s), key=lambda b: b[4] * b[5]) for s in samples])
+    centre = np.median(largest[:, 1:3] + largest[:, 3:5] / 2, axis=0)
+    height = float(np.median(largest[:, 4]))
+    speaker, crowded = [], 0
+    for s in samples:
+        here = boxes[boxes[:, 0] == s]
+        far = np.linalg.norm(here[:, 1:3] + here[:, 3:5] / 2 - centre, axis=1) / height
+        one = here[np.argmin(far - here[:, 4] / height)]
+        speaker.append(one)
+        others = (here[:, 4] > SECOND_FACE * one[4]) & (here[:, 5] > CERTAIN)
+        crowded += int(others.sum() > 1)
+    return np.stack(speaker), crowded / len(samples)
+
+
+def choose_crop(speaker: np.ndarray, info: VideoInfo, margin: float) -> Crop:
+    """The square that holds the head at all its places, and shoulders below it.
+
+    Args:
+        speaker: [F, 6] boxes of `main_faces`, at least one.
+        info: of the video.
+        margin: side as a multiple of the face's height.
+    """
+    low, high = np.percentile(speaker[:, 1:3], [2, 98], axis=0)
+    box = np.median(speaker[:, 3:5], axis=0)
+    face = float(box[1]) * MESH_TO_BOX
+    travel = float((high - low).max())
+    side = margin * face + travel
+    shorter = min(info.width, info.height)
+    side = shorter if side * NEARLY_ALL > shorter else round(side)
+    middle = (low + high) / 2 + box / 2
+    middle[1] -= 0.05 * face  # a detected box begins at the brows
+    x = np.clip(round(float(middle[0]) - side / 2), 0, info.width - side)
+    y = np.clip(round(float(middle[1]) - FACE_CENTRE * side), 0, info.height - side)
+    return Crop(int(x), int(y), int(side))

@@ -1,0 +1,318 @@
+"""Refines a dataset's head poses and torso motion by the pictures themselves.
+
+A small light field of the speaker is trained on all frames and thrown away: it is a tracker, and no
+avatar ever sees it. Between the legs of its training every frame is moved to where it draws the frame
+(`prepare.refine_step`). Poses that are exact in the frames an avatar is trained on make a sharper avatar;
+poses that are exact everywhere make its figures on other frames those of its picture, not of the tracking.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.progress import Bar, clock
+from nldf_engine.base.seeds import check_seed
+from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
+from nldf_engine.media.pictures import read_picture
+from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.motion import MOUTH, MotionBasis
+from nldf_engine.training.motion import FACE_DEPTH, fit_basis
+from nldf_engine.training.objectives import make_objective
+from nldf_engine.training.optimizer import TableAdam
+from nldf_engine.training.parts import HeadPart
+from nldf_engine.training.presets import nldf_fast
+from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.start import calibrate, make_plate_or_layer
+from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
+
+VERSION = 1
+MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
+# What tells a frame's camera, or where its lips were seen, tells the error of its pose as well, and a field
+# that knows it draws the frame where it was tracked. Here cameras are moved by more than poses are off, and
+# the mouth is known by its shape alone.
+RAY_JITTER = 0.004  # metres
+MOTION_NOISE = 0.5
+GRID_RATE = 0.01
+FACE_WIDTH = 0.15  # metres, of the flat face that stands in for an unknown shape
+FINAL_RATE = 0.1
+FEWEST_FRAMES = 50
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How a dataset is refined.
+
+    Args:
+        size: width of the pictures, pixels; the dataset's where that is smaller.
+        rounds: how often every frame is moved.
+        steps: optimiser steps before each round.
+        rays: rays a step.
+        seed: of weights and sampling.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    size: int = 256
+    rounds: int = 2
+    steps: int = 800
+    rays: int = 8192
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name, least, most in (
+            ("size", 32, 1024), ("rounds", 1, 20), ("steps", 1, 100_000), ("rays", 64, 1 << 20),
+        ):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement did.
+
+    Args:
+        psnr: before and after each round, dB, full frame, under the model of that round.
+        head_pixels, torso_pixels: RMS by which the head's origin and the torso's middle moved in the picture,
+            pixels at 512.
+        turned: RMS by which heads were turned, degrees.
+        seconds: of wall time.
+    """
+
+    psnr: list[tuple[float, float]]
+    head_pixels: float
+    torso_pixels: float
+    turned: float
+    seconds: float
+
+    def text(self) -> str:
+        """A sentence for people."""
+        (before, _), (_, after) = self.psnr[0], self.psnr[-1]
+        return (
+            f"refined by the pictures: heads moved by {self.head_pixels:.2f} px (RMS, at 512) and turned by "
+            f"{self.turned:.2f} degrees, the torso by {self.torso_pixels:.2f} px; the tracker's own picture "
+            f"went from {before:.2f} to {after:.2f} dB in {clock(self.seconds)}"
+        )
+
+
+class _Refinement:
+    """A scene whose poses and motions are moved in place."""
+
+    def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
+        self.config, self.recipe = config, replace(
+            nldf_fast().recipe, rays=config.rays, correction=0.0, ray_jitter=RAY_JITTER,
+            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0, grid_learning_rate=GRID_RATE,
+        )  # fmt: skip
+        size = min(config.size, dataset.info.size[0])
+        frontend = FrontendConfig(
+            str(dataset.info.audio.get("frontend") or "mel"), dim=int(dataset.info.audio.get("dim", 0))
+        )
+        torch.manual_seed(config.seed)
+        self.scene = TrainingScene(
+            dataset, size, frontend.resolve(), torch.device("cpu"), learned_torso=True, fit="all"
+        )
+        self.scene.poses = self.scene.poses.clone()  # the dataset's own array otherwise
+        window, features = self.scene.conditions.audio.shape[1:]
+        conditions = ConditionConfig(int(features), int(window), motion=self.recipe.motion_codes)
+        field: Any = nldf_fast().model(self.scene.bounds, conditions)
+        self.portrait = Portrait(field, self.scene.region, make_plate_or_layer(self.scene))
+        fit_basis(field.encoder.motion.basis, dataset, self.scene.fit)
+        self.scene.set_motion(_shape_codes(field.encoder.motion.basis, dataset, self.scene.fit))
+        calibrate(field, self.scene)
+        self.objective = make_objective(HeadPart(self.portrait, self.scene), self.portrait, self.recipe, None)
+        groups = parameter_groups(self.portrait, self.objective, self.recipe)
+        self.optimizer = TableAdam(groups, self.recipe.learning_rate, BETAS)
+        self.surface = HeadSurface(_shape_of(dataset))
+        lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
+        self.lips = np.concatenate([lips.min(1), lips.max(1)], 1)
+
+    def train(self, bar: Bar) -> None:
+        """One leg."""
+        self.portrait.train()
+        total = self.config.rounds * self.config.steps
+        for _ in range(self.config.steps):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["first_lr"] * FINAL_RATE ** (bar.done / max(1, total))
+            loss = self.objective.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            self.optimizer.step()
+            bar.step(note=f"{psnr_of(float(loss.figures['pixel']) / 3):.1f} dB")
+
+    @torch.no_grad()
+    def align(self, bar: Bar) -> tuple[float, float]:
+        """Moves every frame; the mean PSNR before and after."""
+        scene = self.scene
+        self.portrait.eval()
+        codes = self.portrait.field.encode_frames(scene.conditions)
+        poses, motions = scene.poses.clone(), scene.motions.clone()
+        before, after = [], []
+        for number in scene.fit.tolist():
+            pose, motion = poses[number].clone(), motions[number].clone()
+            rendered = self._picture(number, codes[number], pose, motion)
+            real = scene.frames[number].float() / 255
+            compared = Compared.of(rendered, real)
+            head, torso = self._pixels(number)
+            poses[number] = align_head(compared, head, pose, scene.camera, self.surface)
+            motions[number] = align_torso(compared, torso, motion, scene.camera)
+            # A step that does not bring the pictures together is taken back.
+            moved = self._picture(number, codes[number], poses[number], motions[number])
+            worse = [_error(moved, real, part) >= _error(rendered, real, part) for part in (head, torso)]
+            if worse[0]:
+                poses[number] = pose
+            if worse[1]:
+                motions[number] = motion
+            kept = rendered if all(worse) else moved
+            before.append(psnr_of(_error(rendered, real)))
+            after.append(psnr_of(_error(kept, real)))
+            bar.step()
+        scene.poses.copy_(poses)
+        scene.motions.copy_(motions)
+        return float(np.mean(before)), float(np.mean(after))
+
+    def _picture(self, number: int, code: Tensor, pose: Tensor, motion: Tensor) -> Tensor:
+        scene = self.scene
+        return self.portrait.picture(scene.camera, pose, code, motion, scene.backdrop(number)).float() / 255
+
+    def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the pixels well inside the head without the mouth, and well inside the torso."""
+        labels = self.scene.labels[number]
+        inside = []
+        for name in ("head", "torso"):
+            mask = (labels == LABELS[name]).float()
+            inside.append(1 - F.max_pool2d(1 - mask[None], 3, 1, 1)[0])
+        width = labels.shape[1]
+        low, high = np.split(self.lips[number], 2)
+        if np.isfinite(self.lips[number]).all():
+            x0, y0 = np.maximum(low - MOUTH_MARGIN * width, 0).astype(int)
+            x1, y1 = np.maximum(high + MOUTH_MARGIN * width, 0).astype(int)
+            inside[0][y0 : y1 + 1, x0 : x1 + 1] = 0
+        head, torso = (mask.flatten().nonzero()[:, 0] for mask in inside)
+        return head, torso
+
+
+def _shape_codes(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
+    """Codes [T, K] of the mouth's shape, wherever it lies; of unit variance over the frames `fit` [N]."""
+    landmarks, poses = (torch.from_numpy(np.asarray(x)).float() for x in (dataset.landmarks, dataset.poses))
+    placed = basis.place(landmarks, poses, dataset.camera).nan_to_num(0)
+    shape = (placed - placed.mean(1, keepdim=True)).flatten(1).double()
+    shape = shape - shape[fit].mean(0)
+    _, _, components = torch.linalg.svd(shape[fit], full_matrices=False)
+    codes = shape @ components[: len(basis.scale)].t()
+    return (codes / codes[fit].std(0).clamp_min(1e-9)).float()
+
+
+def _error(rendered: Tensor, real: Tensor, pixels: Tensor | None = None) -> float:
+    """Mean squared error, of the pixels [N] alone where those are given; 0 for none."""
+    error = (rendered - real).square().view(-1, 3)
+    error = error if pixels is None else error[pixels]
+    return float(error.mean()) if len(error) else 0.0
+
+
+def _shape_of(dataset: Dataset) -> np.ndarray:
+    """The speaker's mean shape [L, 3], metres; a flat face where the dataset has none."""
+    shape = dataset.extra.get("shape")
+    if shape is not None and np.isfinite(shape).all():
+        return np.asarray(shape, np.float64)
+    corners = FACE_WIDTH / 2 * np.array([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    return np.concatenate([corners, np.full((4, 1), FACE_DEPTH)], 1)
+
+
+def enough_to_refine(dataset: str | Path) -> bool:
+    """Whether a dataset of `nldf prepare` has the frames that a refinement needs."""
+    return len(Dataset.open(dataset).indices("all")) >= FEWEST_FRAMES
+
+
+def refine(dataset: str | Path, config: RefineConfig | None = None) -> Refined:
+    """Refines the poses and the torso's motion of a dataset folder, in place and all at once.
+
+    The tracked ones are kept in `track.safetensors` as `poses_tracked` and `torso_tracked`. Where it is
+    stopped, the dataset is as it was.
+
+    Raises:
+        FileProblem: the folder is no dataset of `nldf prepare`, or was refined before.
+
+    Example:
+        >>> refine("data/speaker").head_pixels    # doctest: +SKIP
+        0.62
+    """
+    config, began = config or RefineConfig(), time.monotonic()
+    data = Dataset.open(dataset)
+    path = Path(dataset)
+    if not (path / "dataset.json").is_file():
+        raise FileProblem(
+            path, "it has a foreign layout, which is read and never written", "prepare the video"
+        )
+    data.check_unchanged()
+    if "poses_tracked" in data.extra:
+        raise FileProblem(path, "its poses are refined already", "nothing is left to do")
+    if len(data.indices("all")) < FEWEST_FRAMES:
+        few = f"it has {len(data.indices('all'))} frames with a face, and {FEWEST_FRAMES} are needed"
+        raise FileProblem(path, few, "use its tracked poses as they are")
+    work = _Refinement(data, config)
+    psnr = []
+    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.fit))) as bar:
+        for _ in range(config.rounds):
+            work.train(bar)
+            psnr.append(work.align(bar))
+    result = _moved(data, work, psnr, time.monotonic() - began)
+    _write(path, data, work, config, result)
+    return result
+
+
+def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], seconds: float) -> Refined:
+    """The figures."""
+    seen = work.scene.fit
+    old, new = torch.from_numpy(data.poses).double()[seen], work.scene.poses.double()[seen]
+    turn = old[:, :3, :3].transpose(1, 2) @ new[:, :3, :3]
+    angle = torch.arccos(((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
+
+    def seen_at(poses: Tensor) -> Tensor:
+        origin = -(poses[:, :3, :3].transpose(1, 2) @ poses[:, :3, 3:])[..., 0]
+        return 512 / data.camera.width * data.camera.fx * origin[:, :2] / origin[:, 2:]
+
+    motion = data.torso_motion()
+    shift = torch.zeros(len(seen), 2)
+    if motion is not None:
+        middle = torch.tensor([0.5, 0.85, 1.0])
+        shift = 512 * (work.scene.motions[seen] @ middle - torch.from_numpy(motion)[seen] @ middle)
+    rms = [float(move.square().sum(1).mean().sqrt()) for move in (seen_at(new) - seen_at(old), shift)]
+    turned = float(torch.rad2deg(angle.square().mean().sqrt()))
+    return Refined(psnr, rms[0], rms[1], turned, seconds)
+
+
+def _write(path: Path, data: Dataset, work: _Refinement, config: RefineConfig, result: Refined) -> None:
+    """Writes the dataset anew, with the new track and a word about it in its report and provenance."""
+    track = {
+        "poses": work.scene.poses.numpy().copy(), "landmarks": data.landmarks,
+        "eye_openness": data.eye_openness, "valid": data.valid, **data.extra,
+        "poses_tracked": np.asarray(data.poses, np.float32),
+    }  # fmt: skip
+    if "torso" in data.extra:
+        motion = work.scene.motions.numpy().copy()
+        motion[:, :, 2] *= data.info.size[0]
+        track |= {"torso": motion.astype(data.extra["torso"].dtype), "torso_tracked": data.extra["torso"]}
+    figures = {name: np.round(value, 3).tolist() for name, value in asdict(result).items()}
+    report = path / "report.json"
+    told = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    page = read_picture(path / "report.png", "delete it") if (path / "report.png").is_file() else None
+    done = {"tool": "nldf refine", "version": VERSION, "config": asdict(config)}
+    write_dataset(
+        path, replace(data.info, provenance={**data.info.provenance, "refined": done}),
+        video=path / "video.mp4", labels=path / "parsing.mkv", background=data.background(),
+        audio=data.audio(), track=track, report={**told, "refined": figures}, report_image=page,
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""What was measured on a video: figures, problems, and one page of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nldf_engine.datasets.validate import SEVERITIES, Problem
+from nldf_engine.prepare.camera import CameraTrack
+
+LABEL_COLOURS = np.array([[0, 0, 0], [70, 150, 255], [80, 220, 120], [255, 110, 90]], np.uint8)
+MOST_PROBLEMS = 9  # that fit on the page
+
+
+@dataclass
+class Report:
+    """What `prepare` measured.
+
+    Args:
+        figures: name -> number, text, list or object; json-able.
+        problems: what may spoil the result, the worst first after `sort`.
+    """
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def sort(self) -> None:
+        """Puts the worst problems first."""
+        self.problems.sort(key=lambda p: -SEVERITIES.index(p.severity))
+
+    @property
+    def usable(self) -> bool:
+        """False when a problem makes training pointless."""
+        return all(p.severity not in ("severe", "error") for p in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "figures": self.figures,
+            "problems": [p.to_json() for p in self.problems],
+            "usable": self.usable,
+        }
+
+    def text(self) -> str:
+        """A few lines for the terminal."""
+        f = self.figures
+        lines = []
+        if "frames" in f:
+            lines.append(
+                f"{f['frames']} frames ({f['seconds']:.1f} s) at {f['size']} x {f['size']}, "
+                f"{f['valid_share']:.1%} with a face"
+            )
+            lines.append(
+                f"poses fit to {f['pose_rms_512']:.2f} px (at 512), focal length {f['focal']:.0f} px, "
+                f"camera at {f['camera_distance']:.2f} m"
+            )
+        lines += [str(p) for p in self.problems] or ["no problems found"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the contact sheet shows.
+
+    Args:
+        frames: a few uint8 [S, S, 3]; labels: their maps; landmarks: theirs [n, 478, 2]; at: their indices.
+        background: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
+        angles: [T, 3] degrees; eyes, mouth: [T]; valid: bool [T]; rms: [T]; torso: [T, 2] pixels.
+        level: loudness in dB a frame, [T]; cuts: frame indices.
+        camera: what was found of the camera and the exposure.
+    """
+
+    frames: list[np.ndarray]
+    labels: list[np.ndarray]
+    landmarks: np.ndarray
+    at: list[int]
+    background: np.ndarray
+    filled: np.ndarray
+    angles: np.ndarray
+    eyes: np.ndarray
+    mouth: np.ndarray
+    valid: np.ndarray
+    rms: np.ndarray
+    torso: np.ndarray
+    level: np.ndarray
+    cuts: list[int]
+    camera: CameraTrack
+
+
+def overlay(frame: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """A frame tinted by its label map, with the borders drawn."""
+    import cv2
+
+    tint = LABEL_COLOURS[label]
+    mixed = np.where((label > 0)[..., None], 0.55 * frame + 0.45 * tint, 0.6 * frame).astype(np.uint8)
+    edge = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
+    mixed[edge] = 255
+    return mixed
+
+
+def _dotted(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+    import cv2
+
+    picture = frame.copy()
+    for x, y in points[:, :2]:
+        where = (round(float(x) * 16 - 8), round(float(y) * 16 - 8))
+        cv2.circle(picture, where, 16 * frame.shape[0] // 400, (60, 255, 120), -1, cv2.LINE_AA, 4)
+    return picture
+
+
+def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarray:
+    """The contact sheet, uint8 [H, W, 3]."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    lines = 2 + max(1, min(MOST_PROBLEMS, len(report.problems)))
+    columns = max(5, len(page.frames) + 1)
+    figure = plt.figure(figsize=(3.0 * columns, 15.0 + 0.26 * lines), dpi=72, layout="constrained")
+    figure.suptitle(title, fontsize=17, fontweight="bold")
+    grid = figure.add_gridspec(
+        8, columns, height_ratios=[3.2, 3.2, 1.25, 1.25, 1.25, 1.25, 1.25, 0.3 + 0.13 * lines]
+    )
+
+    def show(row: int, column: int, picture: np.ndarray, caption: str) -> None:
+        axis = figure.add_subplot(grid[row, column])
+        axis.imshow(picture)
+        axis.set_axis_off()
+        axis.set_title(caption, fontsize=11)
+
+    for k, frame in enumerate(page.frames):
+        lost = "" if page.valid[page.at[k]] else " (no face)"
+        show(0, k, _dotted(frame, page.landmarks[k]), f"{page.at[k] / fps:.1f} s, landmarks{lost}")
+        show(1, k, overlay(frame, page.labels[k]), "head | neck | torso")
+    show(0, columns - 1, page.background, "background plate")
+    guessed = page.background.copy()
+    guessed[page.filled] = (0.5 * guessed[page.filled] + np.array([120, 0, 120])).astype(np.uint8)
+    show(1, columns - 1, guessed, "guessed part in violet")
+
+    time = np.arange(len(page.valid)) / fps
+
+    def curve(row: int, values: list[tuple[np.ndarray, str]], name: str) -> None:
+        axis = figure.add_subplot(grid[row, :])
+        for series, label in values:
+            axis.plot(time, series, lw=0.9, label=label)
+        for start, end in _runs(~page.valid):
+            axis.axvspan(start / fps, end / fps, color="0.8", lw=0)
+        for cut in page.cuts:
+            axis.axvline(cut / fps, color="red", lw=1)
+        axis.set_xlim(0, time[-1] + 1 / fps)
+        axis.set_ylabel(name, fontsize=10)
+        axis.grid(alpha=0.3)
+        if len(values) > 1:
+            axis.legend(loc="upper right", fontsize=9, ncols=len(values), framealpha=0.7)
+
+    angles = page.angles - np.median(page.angles, axis=0)
+    curve(2, [(angles[:, k], n) for k, n in enumerate(("pitch", "yaw", "roll"))], "head, degrees")
+    curve(3, [(page.eyes, "eye openness"), (page.mouth * 3, "mouth opening x 3")], "face")
+    curve(
+        4,
+        [(page.torso[:, 0], "torso x"), (page.torso[:, 1], "torso y"), (page.rms, "pose residual")],
+        "pixels",
+    )
+    curve(5, [(page.level, "loudness")], "sound, dB")
+    curve(6, _camera_curves(page.camera), "camera, %")
+    words = figure.add_subplot(grid[7, :])
+    words.set_axis_off()
+    marks = {"error": "✖", "severe": "✖", "warning": "▲", "note": "•"}
+    said = report.text().split("\n")[:2] + [
+        f"{marks[p.severity]} {p}" for p in report.problems[:MOST_PROBLEMS]
+    ]
+    if not report.problems:
+        said.append("✔ no problems found")
+    words.text(0, 1, "\n".join(said), va="top", fontsize=12, wrap=True, linespacing=1.45)
+    figure.canvas.draw()
+    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+    plt.close(figure)
+    return picture
+
+
+def _camera_curves(camera: CameraTrack) -> list[tuple[np.ndarray, str]]:
+    """The camera's motion and the exposure over time, [T] each, in per cent."""
+    middle = np.array([0.5, 0.5, 1.0])
+    shift = camera.motion @ middle - middle[:2]
+    scale = np.hypot(camera.motion[:, 0, 0], camera.motion[:, 1, 0]) - 1
+    did = " (taken out)" if camera.moves else ""
+    light = " (taken out)" if camera.drifts else ""
+    return [
+        (100 * shift[:, 0], "backdrop x" + did),
+        (100 * shift[:, 1], "backdrop y" + did),
+        (100 * scale, "its scale" + did),
+        (100 * (camera.brightness.mean(1) - 1), "exposure" + light),
+    ]
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """[start, end) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

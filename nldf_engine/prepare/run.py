@@ -1,0 +1,369 @@
+"""The whole preparation: video in, dataset folder out, resumable step by step."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import sha256
+from nldf_engine.base.progress import track as track_bar
+from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
+from nldf_engine.datasets.format import check_target, near_far, told_plainly, training_frames
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.rotations_numpy import degrees
+from nldf_engine.media.video import (
+    VideoInfo,
+    VideoWriter,
+    check_file,
+    frames_at,
+    labels_of,
+    probe,
+    read_audio_track,
+)
+from nldf_engine.prepare import checks
+from nldf_engine.prepare.background import background_plate
+from nldf_engine.prepare.config import PrepareConfig
+from nldf_engine.prepare.eyes import eye_openness, mouth_opening
+from nldf_engine.prepare.faces import MESH_TO_BOX, Crop, Survey, choose_crop, even_clock, main_faces, survey
+from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
+from nldf_engine.prepare.pose import solve_poses
+from nldf_engine.prepare.report import Page, Report, draw
+from nldf_engine.prepare.stabilise import Source, hold_steady
+from nldf_engine.prepare.steps import Result, Steps
+from nldf_engine.prepare.torso import choose_reference, track_torso
+from nldf_engine.prepare.track import LOOK, fill_gaps, track
+from nldf_engine.systems.common.torso import pose_features
+
+VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
+SHOWN = 5  # frames on the contact sheet
+PROFILE = "film a face, from the front, filling at least a fifth of the picture's height"
+
+
+def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = None) -> Report:
+    """Makes a dataset folder from a video of one person talking.
+
+    Interrupted at any moment, the same call goes on from the last finished step (kept in `OUT.partial`);
+    the dataset appears at the end, whole.
+
+    Args:
+        video: any file that FFmpeg reads.
+        out: the dataset folder; an older one is replaced.
+        config: settings.
+
+    Returns:
+        What was measured, with the problems found; also in report.json and report.png.
+
+    Raises:
+        FileProblem: the video can't be read, is shorter than 2 s, or shows no face; or the output can't be
+            written.
+        MissingBackend: mediapipe is not installed, or the audio front-end lacks its library or weights.
+    """
+    config = config or PrepareConfig()
+    path, out = check_file(video), check_target(Path(out))
+    info = probe(path)
+    if info.seconds < checks.SHORTEST_SECONDS:
+        short = f"it lasts {info.seconds:.2f} s, and at least {checks.SHORTEST_SECONDS:.0f} s are needed"
+        raise FileProblem(path, short, "record at least a minute of speech")
+    if config.audio_frontend:
+        # Its library and weights are asked for now; they are needed at the very end.
+        FrontendConfig(config.audio_frontend).resolve()
+    begin = time.monotonic()
+    key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
+    with told_plainly(out):
+        steps = Steps(out.with_name(out.name + ".partial"), key)
+        work = _Preparation(path, info, config, steps)
+        try:
+            parts, report = work.run(), work.report
+        except FileProblem as problem:
+            if problem.path == path:  # this video will never do: nothing to resume
+                steps.remove()
+            raise
+        report.figures.update(
+            seconds_by_step=steps.seconds,
+            seconds_this_run=round(time.monotonic() - begin, 1),
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        )
+        report.sort()
+        verdict = "ready to train" if report.usable else "not fit for training"
+        picture = draw(report, work.page, f"{path.name}: {verdict}", config.fps)
+        dataset = write_dataset(out, **parts, report=report.to_json(), report_image=picture)
+        if config.audio_frontend:
+            dataset.audio_features(config.audio_frontend)
+        steps.remove()
+    return report
+
+
+class _Preparation:
+    """The steps, each with its cache, put together by `run`."""
+
+    def __init__(self, path: Path, info: VideoInfo, config: PrepareConfig, steps: Steps) -> None:
+        self.path, self.info, self.config, self.steps = path, info, config, steps
+        self.report = Report()
+
+    def run(self) -> dict[str, Any]:
+        """Runs what is not finished; returns the arguments of `write_dataset`."""
+        size, fps, steps, figures = self.config.size, self.config.fps, self.steps, self.report.figures
+        crop, clock = self._find()
+        samples, sound = self._sound()
+        tracked, _ = steps.run(
+            "track",
+            lambda: (track(self.path, self.info, crop, self.config, steps.folder, sound, clock), {}),
+            ("video.mp4", "mask.mkv"),
+        )
+        if not tracked["valid"].any():
+            raise FileProblem(self.path, "no face could be tracked in it", PROFILE)
+        source = Source(self.path, self.info, crop, sound, clock)
+        self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], tracked["valid"])
+        total = len(tracked["valid"])
+        figures.update(frames=total, seconds=total / fps, size=size)
+        posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
+        landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
+        plate, _ = steps.run("background", lambda: self._background(total))
+        steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
+        torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
+        _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
+        focal = pose_figures["focal"]
+        eyes = eye_openness(landmarks, poses, posed["shape"], focal)
+        mouth = mouth_opening(landmarks, poses, posed["shape"], focal)
+        cuts = checks.find_cuts(tracked["thumbs"])
+        angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
+        figures.update(pose_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures())
+        figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
+        figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
+        figures["eye_openness_percentiles"] = [
+            round(float(v), 3) for v in np.percentile(eyes[valid], [1, 50, 99])
+        ]
+        span = np.percentile(angles[valid], 95, axis=0) - np.percentile(angles[valid], 5, axis=0)
+        figures["head_range_degrees"] = [round(float(v), 2) for v in span]
+        self._judge(samples, mouth, cuts, total)
+        self.page = self._page(landmarks, posed, plate, torso, angles, eyes, mouth, cuts, samples, total)
+        near, far = near_far(poses[valid])
+        camera = Camera(size, size, focal, focal, *pose_figures["principal_point"])
+        quiet = np.zeros(round(total / fps * 16000), np.float32)
+        heard = quiet if samples is None else _fitted(samples, len(quiet))
+        return {
+            "info": DatasetInfo(
+                frames=total,
+                size=(size, size),
+                camera=camera,
+                near=near,
+                far=far,
+                source=figures["source"],
+                audio={**(figures["sound"] or {"silent": True}), "frontend": self.config.audio_frontend},
+                provenance={"tool": "nldf prepare", "version": VERSION, "config": self.config.to_json()},
+            ),
+            "video": steps.path(self.steady.video),
+            "labels": steps.path("parsing.mkv"),
+            "background": plate["plate"],
+            "audio": heard,
+            "track": {
+                "poses": poses,
+                "landmarks": landmarks[..., :2],
+                "eye_openness": eyes,
+                "valid": valid,
+                "mouth_opening": mouth,
+                "shape": posed["shape"].astype(np.float32),
+                "torso": torso["motion"],
+                "torso_reference": torso["reference"],
+                **self.steady.tensors(size),
+                **({"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(figures) else {}),
+            },
+        }
+
+    def _find(self) -> tuple[Crop, np.ndarray | None]:
+        def look() -> Result:
+            seen = survey(self.path, self.info)
+            arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
+            return arrays, {"samples": seen.samples}
+
+        found, figures = self.steps.run("find", look)
+        first = Survey(found["boxes"], figures["samples"], found["times"], found["changes"])
+        speaker, others = main_faces(first.boxes)
+        if not len(speaker):
+            raise FileProblem(self.path, "no face was found in it", PROFILE)
+        crop = choose_crop(speaker, self.info, self.config.margin)
+        clock, repeats = even_clock(first.times, first.changes, self.config.fps)
+        face = float(np.median(speaker[:, 4])) * MESH_TO_BOX
+        self.report.problems += checks.face_problems(self.info, others, face)
+        self.report.figures.update(
+            source={
+                "name": self.path.name,
+                "sha256": sha256(self.path),
+                "width": self.info.width,
+                "height": self.info.height,
+                "fps": round(self.info.fps, 3),
+                "seconds": round(self.info.seconds, 3),
+                "codec": self.info.codec,
+                "rotation": self.info.rotation,
+                "crop": [crop.x, crop.y, crop.side],
+            },
+            face_pixels=round(face, 1),
+            repeated_frames_dropped=round(repeats, 4),
+            second_face=round(others, 4),
+            samples_with_face=round(len(speaker) / max(1, first.samples), 4),
+        )
+        return crop, clock
+
+    def _sound(self) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
+        """16 kHz mono samples, and the original for the viewing copy; None where there is no sound."""
+        from nldf_engine.audio import load_audio
+
+        if not self.info.has_audio:
+            return None, None
+        original = read_audio_track(self.path)
+        return load_audio(original), original
+
+    def _poses(self, seen: np.ndarray, crop: Crop) -> Result:
+        scale = self.config.size / crop.side
+        centre = ((self.info.width / 2 - crop.x) * scale, (self.info.height / 2 - crop.y) * scale)
+        if self.steady.stabiliser is not None:
+            centre = self.steady.stabiliser.principal_point(centre, self.config.size)
+        up = self.config.size / LOOK
+        landmarks = self.steady.landmarks * up
+        solved = solve_poses(landmarks, seen, centre, self.config.size, self.config.smoothing)
+        filled = fill_gaps(landmarks, solved.valid)
+        rms = solved.rms / up
+        arrays = {
+            "poses": solved.poses.astype(np.float32),
+            "shape": solved.shape,
+            "landmarks": filled.astype(np.float32),
+            "valid": solved.valid,
+            "rms": np.nan_to_num(rms).astype(np.float32),
+        }
+        distance = np.linalg.norm(solved.poses[solved.valid, :3, 3], axis=1)
+        figures = {
+            "valid_share": round(float(solved.valid.mean()), 4),
+            "pose_rms_512": round(float(np.sqrt(np.nanmean(rms**2))), 4),
+            "pose_median_512": round(float(np.nanmedian(rms)), 4),
+            "focal": round(solved.focal, 2),
+            "principal_point": [round(c, 2) for c in centre],
+            "camera_distance": round(float(np.median(distance)), 4),
+            "focals_compared": [list(f) for f in solved.focals],
+        }
+        return arrays, figures
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        return frames_at(self.steps.path(self.steady.video), fps=None)
+
+    def _masks(self) -> Iterator[np.ndarray]:
+        return labels_of(self.steps.path(self.steady.mask))
+
+    def _labels(self) -> Iterator[np.ndarray]:
+        return labels_of(self.steps.path("parsing.mkv"))
+
+    def _background(self, total: int) -> Result:
+        # Of the training part alone: the plate is in every picture that is later held against the rest.
+        part = training_frames(total)
+        frames = itertools.islice(track_bar(self._frames(), "clean background", part, "frame"), part)
+        plate, filled = background_plate(frames, itertools.islice(self._masks(), part), part)
+        return {"plate": plate, "filled": filled}, {}
+
+    def _parse(self, landmarks: np.ndarray, valid: np.ndarray) -> Result:
+        total, size = len(valid), self.config.size
+        chosen = checks.spread(total, 40)
+        patches = [
+            skin_samples(frame, landmarks[k])
+            for k, frame in enumerate(self._frames())
+            if k in chosen and valid[k]
+        ]
+        skin = SkinModel(np.concatenate(patches or [np.full((1, 3), 160, np.uint8)]))
+        maps = label_maps(self._frames(), self._masks(), landmarks, skin)
+        with VideoWriter(self.steps.path("parsing.mkv"), size, size, self.config.fps, codec="ffv1") as out:
+            for label in track_bar(maps, "splitting head, neck and torso", total, "frame"):
+                out.write(label)
+        return {}, {}
+
+    def _torso(self, landmarks: np.ndarray, poses: np.ndarray, valid: np.ndarray) -> Result:
+        # The reference lies in the training part, so that nothing of the held-out frames leaks.
+        total, part = len(valid), training_frames(len(valid))
+        reference = choose_reference(landmarks, valid, part)
+        told = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
+        found = track_torso(self._frames(), self._labels(), total, reference, told, part)
+        arrays = {
+            "motion": found.motion,
+            "reference": np.array([found.reference], np.int64),
+            "match": found.match,
+        }
+        figures = {
+            "torso_reference": found.reference,
+            "torso_certainty": [round(float(v), 3) for v in found.certainty],
+            "torso_match_median": round(float(np.median(found.match)), 4),
+            "torso_match_lowest": round(float(found.match.min()), 4),
+        }
+        return arrays, figures
+
+    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
+        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
+
+    def _judge(self, samples: np.ndarray | None, mouth: np.ndarray, cuts: list[int], total: int) -> None:
+        """Adds the figures of the sound, and every problem that the figures show."""
+        from nldf_engine.audio import is_silent, level_db
+
+        figures, fps = self.report.figures, self.config.fps
+        sound = None
+        if samples is not None:
+            lag, best, unshifted = checks.lip_lag(mouth, samples, fps=fps)
+            sound = {
+                "seconds": round(len(samples) / 16000, 3),
+                "level_db": round(level_db(samples), 2),
+                "silent": is_silent(samples),
+                "clipped": round(float((np.abs(samples) > 0.999).mean()), 6) if len(samples) else 0.0,
+                "lip_lag_frames": lag,
+                "lip_correlation": round(best, 3),
+                "lip_correlation_unshifted": round(unshifted, 3),
+            }
+        figures["sound"] = sound
+        self.report.problems += checks.track_problems(figures, cuts, fps)
+        self.report.problems += checks.camera_notes(figures) + checks.scene_problems(figures)
+        self.report.problems += checks.sound_problems(sound, total / fps)
+
+    def _page(
+        self,
+        landmarks: np.ndarray,
+        posed: dict[str, np.ndarray],
+        plate: dict[str, np.ndarray],
+        torso: dict[str, np.ndarray],
+        angles: np.ndarray,
+        eyes: np.ndarray,
+        mouth: np.ndarray,
+        cuts: list[int],
+        samples: np.ndarray | None,
+        total: int,
+    ) -> Page:
+        chosen = checks.spread(total, SHOWN)
+        at = sorted(chosen)
+        middle = np.array([self.config.size / 2, 0.9 * self.config.size, 1.0])
+        step = round(16000 / self.config.fps)
+        heard = np.zeros(total * step, np.float32) if samples is None else _fitted(samples, total * step)
+        power = (heard.reshape(total, step) ** 2).mean(1)
+        return Page(
+            frames=checks.pick(self._frames(), chosen),
+            labels=checks.pick(self._labels(), chosen),
+            landmarks=landmarks[at],
+            at=at,
+            background=plate["plate"],
+            filled=plate["filled"],
+            angles=angles,
+            eyes=eyes,
+            mouth=mouth,
+            valid=posed["valid"],
+            rms=posed["rms"],
+            torso=torso["motion"] @ middle - middle[:2],
+            level=10 * np.log10(power + 1e-8),
+            camera=self.steady.camera,
+            cuts=cuts,
+        )
+
+
+def _fitted(samples: np.ndarray, length: int) -> np.ndarray:
+    """Samples cut or padded with silence to `length`."""
+    return np.pad(samples[:length], (0, max(0, length - len(samples))))

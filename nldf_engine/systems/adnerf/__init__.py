@@ -1,0 +1,1 @@
+"""AD-NeRF: audio-driven radiance fields of head and torso."""

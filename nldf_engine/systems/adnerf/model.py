@@ -1,0 +1,251 @@
+"""AD-NeRF: an audio-conditioned radiance field, sampled coarse to fine (ad_nerf sections 3.2-3.4).
+
+One class for every part of the body; what differs is the configuration. Names and order of the
+parameters follow the paper's released network, so that its checkpoints map onto it one to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.nn.linear import FrameLinear
+from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
+from nldf_engine.rendering.volume import sample_lengths, stratified_distances
+from nldf_engine.systems.common.conditions import ConditionConfig, encode_frames, make_encoder
+
+# What a sparse rendering leaves out: rays of which the coarse pass sees less than half a step of a byte, and
+# samples where it gives no weight worth mentioning.
+UNSEEN_RAY = 0.5 / 255
+UNSEEN_SAMPLE = 2e-5
+
+
+@dataclass(frozen=True)
+class RadianceFieldConfig:
+    """An AD-NeRF field and how it is sampled. The defaults are the paper's, with the eyes added to the code.
+
+    Args:
+        bounds: where the head lies along a ray.
+        conditions: the per-frame code.
+        width, depth: size of the trunk; the encoded point enters again behind layer `skip`.
+        view_layers: layers of the colour branch, of half the width.
+        position_frequencies, direction_frequencies: of the encodings.
+        coarse, fine: samples a ray of the two passes; coarse + fine is a multiple of `segments`.
+        segments: M, into which the fine pass is split for a student.
+        density_scale: density = scale * softplus(raw) per metre, or with `relu` scale * relu(raw).
+        density: "relu" (the paper) or "softplus" (no dead start in small networks).
+    """
+
+    bounds: Bounds
+    conditions: ConditionConfig = field(default_factory=ConditionConfig)
+    width: int = 256
+    depth: int = 8
+    skip: int = 4
+    view_layers: int = 3
+    position_frequencies: int = 10
+    direction_frequencies: int = 4
+    coarse: int = 64
+    fine: int = 128
+    segments: int = 4
+    density_scale: float = 1.0
+    density: str = "relu"
+
+    def __post_init__(self) -> None:
+        sizes = (self.segments, self.width, self.depth, self.view_layers, self.fine, self.coarse - 2)
+        if min(sizes) < 1:
+            raise ValueError(f"RadianceFieldConfig: expected positive sizes and coarse >= 3, got {self}")
+        if (self.coarse + self.fine) % self.segments:
+            raise ValueError(
+                f"RadianceFieldConfig: coarse + fine must be a multiple of segments, got "
+                f"{self.coarse} + {self.fine} and {self.segments}"
+            )
+        if self.density not in ("relu", "softplus"):
+            raise ValueError(
+                f"RadianceFieldConfig: density must be 'relu' or 'softplus', got {self.density!r}"
+            )
+
+
+class RadianceMLP(nn.Module):
+    """F(audio, direction, point) -> (colour, density), AD-NeRF eq. (1), NLDF eq. (2)."""
+
+    def __init__(self, config: RadianceFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        points = frequency_dim(3, config.position_frequencies)
+        views = frequency_dim(3, config.direction_frequencies)
+        code, width, half = config.conditions.code_dim, config.width, config.width // 2
+        self.pts_linears = nn.ModuleList()
+        for layer in range(config.depth):
+            if layer == 0:
+                self.pts_linears.append(FrameLinear(points, code, 0, width))
+            elif layer == config.skip + 1:
+                self.pts_linears.append(FrameLinear(points, code, width, width))
+            else:
+                self.pts_linears.append(nn.Linear(width, width))
+        self.views_linears = nn.ModuleList(
+            nn.Linear(width + views if layer == 0 else half, half) for layer in range(config.view_layers)
+        )
+        self.rgb_linear = nn.Linear(half, 3)
+        self.alpha_linear = nn.Linear(width, 1)
+
+    def forward(
+        self, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Colour and density of samples.
+
+        Args:
+            points: [F, N, S, 3], in units of the bounds' radius.
+            views: [F, N, 3] unit directions.
+            code: [F, C].
+            chosen: [n] numbers among the N S samples of one frame that are evaluated; the others are empty.
+
+        Returns:
+            rgb [F, N, S, 3] in [0, 1], density [F, N, S] per metre.
+        """
+        config = self.config
+        frames, rays, samples, _ = points.shape
+        points = points.reshape(frames, rays * samples, 3)
+        if chosen is not None:
+            points = points[:, chosen]
+        count = frames * points.shape[1]
+        encoded = encode_frequencies(points, config.position_frequencies)
+        hidden = encoded
+        for i, layer in enumerate(self.pts_linears):
+            if isinstance(layer, FrameLinear):
+                skip = hidden.view(frames, count // frames, -1) if i else None
+                hidden = layer(encoded, code, skip)
+                hidden = F.relu(hidden, inplace=True).view(count, -1)
+            else:
+                hidden = F.relu(layer(hidden), inplace=True)
+        raw = self.alpha_linear(hidden)[..., 0]
+        density = F.relu(raw) if config.density == "relu" else F.softplus(raw - 1)
+        # The view is one vector a ray: its share of the first layer is computed once and broadcast.
+        weight: Tensor = self.views_linears[0].weight  # type: ignore[assignment]
+        bias: Tensor = self.views_linears[0].bias  # type: ignore[assignment]
+        w_hidden, w_views = weight[:, : config.width], weight[:, config.width :]
+        seen = F.linear(encode_frequencies(views, config.direction_frequencies), w_views, bias)
+        branch = F.linear(hidden, w_hidden)
+        if chosen is None:
+            branch = (branch.view(frames, rays, samples, -1) + seen[:, :, None]).view(count, -1)
+        else:
+            branch = branch + seen[0].index_select(0, chosen // samples)
+        branch = F.relu(branch, inplace=True)
+        for layer in self.views_linears[1:]:
+            branch = F.relu(layer(branch), inplace=True)
+        rgb = torch.sigmoid(self.rgb_linear(branch))
+        density = config.density_scale * density
+        if chosen is not None:
+            rgb = rgb.new_zeros(rays * samples, 3).index_copy_(0, chosen, rgb)
+            density = density.new_zeros(rays * samples).index_copy_(0, chosen, density)
+        return rgb.view(frames, rays, samples, 3), density.view(frames, rays, samples)
+
+
+class RadianceField(nn.Module):
+    """Audio net, coarse and fine networks, and the two-pass rendering of AD-NeRF (section 3.3).
+
+    The paper puts the background's pixel into a last sample of infinite length. That sample receives
+    what transmittance is left, so here it is the opacity that is returned: any background can stand
+    behind it afterwards.
+
+    Where `sparse` is set, the fine pass of a frame leaves out what its coarse pass has found empty or hidden:
+    whole rays, and samples of others. Off, every sample of every ray is evaluated, as in the paper.
+    """
+
+    system = "adnerf"
+    config_type = RadianceFieldConfig
+
+    def __init__(self, config: RadianceFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config.conditions)
+        self.coarse = RadianceMLP(config)
+        self.fine = RadianceMLP(config)
+        self.backend = "native"
+        self.sparse = False
+
+    @property
+    def samples_per_ray(self) -> int:
+        """How many network evaluations a ray takes at once, in its largest pass."""
+        return self.config.coarse + self.config.fine
+
+    def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
+        """[N, C] codes of the frames `index` of a clip (all where None)."""
+        return encode_frames(self.encoder, conditions, index)
+
+    def _pass(
+        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int,
+        chosen: Tensor | None = None,
+    ) -> tuple[RayColors, Tensor]:  # fmt: skip
+        frames, count, _ = rays.origins.shape
+        t = distances.view(frames, count, -1, 1)
+        points = (rays.origins[:, :, None] + t * rays.directions[:, :, None]) / self.config.bounds.radius
+        rgb, sigma = network(points, rays.directions, code, chosen)
+        samples = distances.shape[1]
+        colors, opacity, weights = ops.composite_segments(
+            sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
+            sample_lengths(distances, self.config.bounds.far).contiguous(),
+            segments=segments, return_weights=True, backend=self.backend,
+        )  # fmt: skip
+        return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
+
+    def passes(self, rays: Rays, code: Tensor, perturb: bool = False) -> tuple[RayColors, RayColors]:
+        """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment."""
+        config = self.config
+        count = rays.origins.shape[0] * rays.origins.shape[1]
+        bounds = config.bounds
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, perturb)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        jitter = distances.new_empty(count, config.fine).uniform_() if perturb else None
+        merged = ops.resample(distances.contiguous(), weights, config.fine, jitter, backend=self.backend)
+        fine, _ = self._pass(self.fine, rays, code, merged, config.segments)
+        return fine, coarse
+
+    def forward(self, rays: Rays, code: Tensor) -> RayColors:
+        """The fine pass, without random sampling."""
+        if self.sparse and len(rays.origins) == 1 and not torch.is_grad_enabled():
+            return self._sparse(rays, code)
+        return self.passes(rays, code)[0]
+
+    def _sparse(self, rays: Rays, code: Tensor) -> RayColors:
+        """The fine pass of one frame's rays, of those samples alone that may be seen."""
+        config, bounds, count = self.config, self.config.bounds, rays.origins.shape[1]
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, False)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        colors = coarse.segments.new_zeros(count, config.segments, 3)
+        opacity = coarse.opacity.new_zeros(count)
+        hit = self._chosen(coarse.opacity[0] > UNSEEN_RAY)
+        if len(hit):
+            kept = Rays(rays.origins.index_select(1, hit), rays.directions.index_select(1, hit))
+            weights = weights.index_select(0, hit)
+            merged = ops.resample(
+                distances.index_select(0, hit), weights, config.fine, None, backend=self.backend
+            )
+            # What a sample may weigh, by the coarse samples of its stratum and of those beside it.
+            near = F.max_pool1d(weights[None], 3, 1, 1)[0]
+            stratum = (merged - bounds.near) * (config.coarse / (bounds.far - bounds.near))
+            seen = near.gather(1, stratum.long().clamp_(0, config.coarse - 1)) > UNSEEN_SAMPLE
+            fine, _ = self._pass(self.fine, kept, code, merged, config.segments, self._chosen(seen.view(-1)))
+            colors.index_copy_(0, hit, fine.segments[0])
+            opacity.index_copy_(0, hit, fine.opacity[0])
+        return RayColors(colors[None], opacity[None])
+
+    def _chosen(self, mask: Tensor) -> Tensor:
+        """[n] int64 places where a mask [N] holds; on CUDA their number is waited for."""
+        order, count = ops.compact_rays(mask, backend=self.backend)
+        return order[: int(count)].long()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only, without what is paid once a frame (code) or a ray (view)."""
+        config = self.config
+        layers = [m for m in self.fine.modules() if isinstance(m, nn.Linear)]
+        sample = sum(layer.in_features * layer.out_features for layer in layers)
+        framed = [m for m in self.fine.modules() if isinstance(m, FrameLinear)]
+        sample -= sum(config.conditions.code_dim * layer.linear.out_features for layer in framed)
+        sample -= frequency_dim(3, config.direction_frequencies) * (config.width // 2)
+        return sample * (2 * config.coarse + config.fine)

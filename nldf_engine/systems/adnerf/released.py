@@ -1,0 +1,337 @@
+"""AD-NeRF's trained networks (`{step}_head.tar`, `{step}_body.tar`) as two of our `RadianceField`s.
+
+The two classes have the same layers; what differs is settled here, exactly:
+
+- their head space has y up and z out of the face. Points and directions enter a network as [x, sin, cos,
+  ...] of each coordinate, and a flipped coordinate flips the input and its sines and leaves the cosines:
+  so the signs of those columns of the weights are flipped, and nothing is rounded;
+- points enter unscaled: the bounds' radius is 1;
+- their `feature_linear` is stored and never used: it is left out;
+- their code is the audio code alone: no eyes;
+- before `SMOOTHED` steps their attention over neighbouring frames has not been trained, and frames were
+  rendered from their own audio code: then an attention goes in that picks just that;
+- a body is driven by the head's audio code and the head's pose. Its file holds an audio network too, which
+  AD-NeRF makes, saves and never asks: that one is checked and left out. Of the pose it sees other angles
+  than ours: e = (pi / 2 + a, b, pi / 2 + c) where ours are a, b, c, and positions in their head space. An
+  encoding of e is a linear map of ours, of signs and exchanges of sine and cosine, and goes into the weights.
+
+Their sampling differs by what the papers leave open: depths along z in place of distances along the
+ray, and 1e-6 on the density.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.nn.audio import AudioEncoder, prefix_checkpoint
+from nldf_engine.nn.frequency import frequency_dim
+from nldf_engine.nn.pose import pose_dim
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
+from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
+
+NETWORKS = ("network_fn_state_dict", "network_fine_state_dict", "network_audnet_state_dict")
+ATTENTION = "network_audattnet_state_dict"
+SMOOTHED = 200_000  # steps before which AD-NeRF trains without the attention
+UNUSED = ("feature_linear.weight", "feature_linear.bias")
+POSE_FREQUENCIES = 3
+POSE_CODE = pose_dim(POSE_FREQUENCIES)  # a body's condition besides the audio: encoded angles and translation
+PICKED = 100.0  # logit of the frame itself: the others' share is exp(-100)
+AS_SAVED = "give a {step}_head.tar or {step}_body.tar as AD-NeRF saves it"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's networks.
+
+    Args:
+        path: the file.
+        step: `global_step`.
+        states: by `NETWORKS` and `ATTENTION`, names to tensors; the attention only where it is there.
+    """
+
+    path: Path
+    step: int
+    states: dict[str, dict[str, Tensor]]
+
+    @property
+    def smoothed(self) -> bool:
+        """Whether its attention has been trained."""
+        return self.step >= SMOOTHED
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint of AD-NeRF. Nothing in it is executed: it may hold tensors, numbers and lists.
+
+    Raises:
+        FileProblem: it is missing, damaged, holds anything else, or lacks a network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileProblem(path, "there is no such file", AS_SAVED)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickles that are refused in any case
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        what = _first_line(error)
+        raise FileProblem(
+            path, f"it is refused: it holds more than tensors and numbers, or is damaged ({what})", AS_SAVED
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileProblem(path, f"it can't be read ({_first_line(error)})", AS_SAVED) from error
+    if not isinstance(value, dict):
+        raise FileProblem(path, f"it holds a {type(value).__name__}, and no checkpoint", AS_SAVED)
+    states: dict[str, dict[str, Tensor]] = {}
+    for name in (*NETWORKS, ATTENTION):
+        if name not in value and name == ATTENTION:
+            continue
+        state = value.get(name)
+        if not isinstance(state, Mapping) or not all(
+            isinstance(key, str) and isinstance(item, Tensor) for key, item in state.items()
+        ):
+            held = ", ".join(sorted(map(str, value))[:8]) or "nothing"
+            raise FileProblem(path, f"it holds no {name}; it holds {held}", AS_SAVED)
+        for key, item in state.items():
+            if not item.is_floating_point() or not bool(torch.isfinite(item).all()):
+                raise FileProblem(path, f"{name}: {key} holds NaN, infinity or no real numbers", AS_SAVED)
+        states[name] = {key: item.float() for key, item in state.items()}
+    step = value.get("global_step", 0)
+    return Checkpoint(path, step if isinstance(step, int) and not isinstance(step, bool) else 0, states)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if "Unsupported" in line or "GLOBAL" in line]
+    return (lines or text.splitlines())[0][:200]
+
+
+def _frequencies(size: int) -> int | None:
+    """L of an encoding of 3 numbers with `size` outputs; None where none has that size."""
+    level = (size // 3 - 1) // 2
+    return level if level >= 0 and size == frequency_dim(3, level) else None
+
+
+def _shape(checkpoint: Checkpoint, name: str, code: int) -> dict[str, Any]:
+    """The configuration of one of its networks, from the shapes of its layers.
+
+    Raises:
+        FileProblem: it is another kind of network.
+    """
+    state, path = checkpoint.states[name], checkpoint.path
+    if "output_linear.weight" in state or "rgb_linear.weight" not in state:
+        raise FileProblem(path, f"{name} has no view directions (use_viewdirs off)", AS_SAVED)
+    depth = sum(key.startswith("pts_linears.") and key.endswith(".weight") for key in state)
+    views = sum(key.startswith("views_linears.") and key.endswith(".weight") for key in state)
+    try:
+        inputs = [int(state[f"pts_linears.{i}.weight"].shape[1]) for i in range(depth)]
+        width = int(state["pts_linears.0.weight"].shape[0])
+        seen = int(state["views_linears.0.weight"].shape[1]) - width
+    except (KeyError, IndexError) as error:
+        raise FileProblem(path, f"{name} lacks the layer {error.args[0]}", AS_SAVED) from error
+    points, directions = _frequencies(inputs[0] - code), _frequencies(seen)
+    if points is None or directions is None:
+        what = (
+            f"{name}: {inputs[0]} inputs are no encoded point beside a code of {code}, or {seen} are no "
+            "encoded direction"
+        )
+        raise FileProblem(path, what, AS_SAVED)
+    skips = [i - 1 for i in range(1, depth) if inputs[i] == width + inputs[0]]
+    if len(skips) > 1 or any(inputs[i] != width for i in range(1, depth) if i - 1 not in skips):
+        raise FileProblem(path, f"{name}: its layers take {inputs} inputs; one skip was expected", AS_SAVED)
+    return {
+        "width": width, "depth": depth, "skip": skips[0] if skips else depth, "view_layers": views,
+        "position_frequencies": points, "direction_frequencies": directions,
+    }  # fmt: skip
+
+
+def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
+    """The head's networks, coarse, fine and audio, as a `RadianceField` in our head space.
+
+    Args:
+        checkpoint: a `{step}_head.tar`.
+        bounds: see `head_bounds`; the radius must be 1.
+
+    Raises:
+        FileProblem: it holds other networks.
+        ValueError: another radius.
+    """
+    if bounds.radius != 1:
+        raise ValueError(f"import_head: bounds.radius must be 1, got {bounds.radius}")
+    path, states = checkpoint.path, checkpoint.states
+    if ATTENTION not in states:
+        # By the sizes alone, 42 numbers more could as well be more frequencies.
+        raise FileProblem(path, f"it holds no {ATTENTION}, so it is a body's and no head's", AS_SAVED)
+    try:
+        audio = states["network_audnet_state_dict"]
+        rows, code = int(audio["encoder_conv.0.weight"].shape[1]), int(audio["encoder_fc1.2.weight"].shape[0])
+        frames = int(states[ATTENTION]["attentionNet.0.weight"].shape[0])
+    except (KeyError, IndexError) as error:
+        raise FileProblem(path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
+    conditions = ConditionConfig(rows, 16, code, frames, eyes=False)
+    encoder = AudioEncoder(rows, code, frames)
+    attention = states[ATTENTION] if checkpoint.smoothed else _pick_own(encoder)
+    state = {f"encoder.audio.{key}": v for key, v in prefix_checkpoint(audio, attention).items()}
+    return _field(checkpoint, bounds, conditions, state)
+
+
+def import_body(checkpoint: Checkpoint, head: RadianceField) -> RadianceField:
+    """The body's networks, coarse and fine, as a `RadianceField` that takes the head's code and pose.
+
+    It stands in the head space of AD-NeRF's first training frame, before the head (`TorsoField`, in_front).
+
+    Args:
+        checkpoint: a `{step}_body.tar`.
+        head: the imported head that drives it.
+
+    Raises:
+        FileProblem: it holds other networks, or was driven by a code of another size than the head's.
+    """
+    code, given = check_body(checkpoint) - POSE_CODE, head.config.conditions
+    if code != given.audio_code:
+        raise FileProblem(
+            checkpoint.path, f"{code} numbers of audio drive it, and the head's code has {given.audio_code}",
+            "give the head and the body of one training",
+        )  # fmt: skip
+    conditions = replace(given, head_pose=POSE_FREQUENCIES)
+    encoder = make_encoder(conditions)
+    state = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    return _field(checkpoint, head.config.bounds, conditions, state)
+
+
+def _field(
+    checkpoint: Checkpoint, bounds: Bounds, conditions: ConditionConfig, encoder: dict[str, Tensor]
+) -> RadianceField:
+    """Coarse and fine networks of a checkpoint behind an encoder's parameters."""
+    path, states = checkpoint.path, checkpoint.states
+    shape = _shape(checkpoint, NETWORKS[0], conditions.code_dim)
+    if shape != _shape(checkpoint, NETWORKS[1], conditions.code_dim):
+        raise FileProblem(path, "its coarse and fine networks differ in size, which is not supported", "")
+    field = RadianceField(RadianceFieldConfig(bounds, conditions, **shape))
+    state = dict(encoder)
+    for part, name in (("coarse", NETWORKS[0]), ("fine", NETWORKS[1])):
+        state |= {f"{part}.{key}": v for key, v in _network(states[name], field.config).items()}
+    wanted = field.state_dict()
+    differing = [key for key in {*wanted, *state} if key not in wanted or key not in state
+                 or wanted[key].shape != state[key].shape]  # fmt: skip
+    if differing:
+        raise FileProblem(
+            path, f"its layers are not AD-NeRF's; the first that differs is {min(differing)}", AS_SAVED
+        )
+    field.load_state_dict(state)
+    return field.eval()
+
+
+def _network(state: Mapping[str, Tensor], config: RadianceFieldConfig) -> dict[str, Tensor]:
+    """One network's parameters by our names and in our head space."""
+    points, views = _signs(config.position_frequencies), _signs(config.direction_frequencies)
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in UNUSED:
+            continue
+        value = value.clone()
+        name = key
+        if key.startswith(("pts_linears.0.", f"pts_linears.{config.skip + 1}.")):
+            layer, part = key.rsplit(".", 1)
+            name = f"{layer}.linear.{part}"
+            if part == "weight":
+                value[:, : len(points)] *= points
+                if config.conditions.head_pose:
+                    first = len(points) + config.conditions.code_dim - POSE_CODE
+                    pose = value[:, first : first + POSE_CODE].double()
+                    value[:, first : first + POSE_CODE] = (pose @ _POSE_MAP).to(value.dtype)
+            elif config.conditions.head_pose:
+                first = len(points) + config.conditions.code_dim - POSE_CODE
+                pose = state[f"{layer}.weight"][:, first : first + POSE_CODE].double()
+                value = (value.double() + pose @ _POSE_SHIFT).to(value.dtype)
+        elif key == "views_linears.0.weight":
+            value[:, config.width :] *= views
+        out[name] = value
+    return out
+
+
+def _signs(frequencies: int) -> Tensor:
+    """[3 (2 L + 1)] by what a half turn about x multiplies an encoded vector: y and z change their sign."""
+    odd, even = torch.tensor([1.0, -1.0, -1.0]), torch.ones(3)
+    return torch.cat([odd, *([odd, even] * frequencies)])
+
+
+def _encoded_map(sign: Tensor, quarter_turns: Tensor) -> tuple[Tensor, Tensor]:
+    """(A, b) float64 with encode(sign x + quarter_turns pi / 2) = A encode(x) + b, for 3 numbers x."""
+    size = frequency_dim(3, POSE_FREQUENCIES)
+    a, b = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    for k in range(3):
+        s, turns = float(sign[k]), int(quarter_turns[k])
+        a[k, k], b[k] = s, turns * math.pi / 2
+        for level in range(POSE_FREQUENCIES):
+            sine, cosine = 3 + 6 * level + k, 6 + 6 * level + k
+            sin, cos = ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[(turns << level) % 4]
+            a[sine, sine], a[sine, cosine] = s * cos, sin
+            a[cosine, cosine], a[cosine, sine] = cos, -s * sin
+    return a, b
+
+
+# Their encoded angles and place of the head, from ours.
+_ANGLES = _encoded_map(torch.ones(3), torch.tensor([1, 0, 1]))
+_PLACE = _encoded_map(torch.tensor([1.0, -1.0, -1.0]), torch.zeros(3, dtype=torch.long))
+_POSE_MAP = torch.block_diag(_ANGLES[0], _PLACE[0])
+_POSE_SHIFT = torch.cat([_ANGLES[1], _PLACE[1]])
+
+
+def _pick_own(encoder: AudioEncoder) -> dict[str, Tensor]:
+    """An attention that takes the frame's own code and nothing of its neighbours'."""
+    state = {name: torch.zeros_like(value) for name, value in encoder.attention.state_dict().items()}
+    state["attentionNet.0.bias"][encoder.frames // 2] = PICKED
+    return state
+
+
+def check_body(checkpoint: Checkpoint) -> int:
+    """The size of a body's whole condition: audio code, encoded angles and translation of the head.
+
+    Raises:
+        FileProblem: it is no body's checkpoint.
+    """
+    if ATTENTION in checkpoint.states:
+        raise FileProblem(checkpoint.path, f"it holds {ATTENTION}, so it is a head's and no body's", AS_SAVED)
+    try:
+        audio = checkpoint.states["network_audnet_state_dict"]
+        code = int(audio["encoder_fc1.2.weight"].shape[0]) + POSE_CODE
+    except (KeyError, IndexError) as error:
+        raise FileProblem(checkpoint.path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
+    for name in NETWORKS[:2]:
+        _shape(checkpoint, name, code)
+    return code
+
+
+def head_bounds(near: float, far: float, camera: Camera) -> Bounds:
+    """Distances along our rays that stay within the depths that AD-NeRF trained.
+
+    Its near and far are depths along z. A ray to a corner is longer than its depth: so that no sample
+    of any ray comes before the nearest depth, where its network was never asked, near is stretched by
+    as much. Far needs no stretching.
+
+    Args:
+        near, far: as in HeadNeRF_config.txt, metres.
+        camera: of the dataset.
+    """
+    x = max(camera.cx, camera.width - camera.cx) / camera.fx
+    y = max(camera.cy, camera.height - camera.cy) / camera.fy
+    return Bounds(near * math.sqrt(1 + x * x + y * y), far, radius=1.0)
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What an avatar's provenance says of it."""
+    from nldf_engine.base.files import sha256
+
+    return {"file": checkpoint.path.name, "sha256": sha256(checkpoint.path), "step": checkpoint.step}

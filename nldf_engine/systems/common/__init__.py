@@ -1,0 +1,1 @@
+"""What systems share: conditions, drivers and torsos."""

@@ -1,0 +1,161 @@
+"""The motion of a face as a few numbers a frame: the mouth's, tracked in the video or told by speech, and
+that of brows, lids and gaze, which no speech tells.
+
+A field that is conditioned on the audio itself has to learn what a mouth looks like and when it opens
+from the same minute of speech, and learns the second poorly. Here the two are apart: the field sees
+tracked motion codes, which say exactly how the mouth stands in each frame, and a `SpeechNet` learns the
+codes from the audio. Each half can be looked at, edited and replaced alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.face_mesh import (
+    BROWS,
+    CHIN,
+    EYE_RIMS,
+    IRISES,
+    LANDMARKS,
+    LIPS,
+    LOWER_INNER,
+    UPPER_INNER,
+)
+from nldf_engine.geometry.rotations import head_numbers
+from nldf_engine.nn.speech import SpeechNet
+from nldf_engine.rendering.fields import Conditions
+
+MOUTH = LIPS + CHIN
+# A gaze is one point an eye, but moves more of the picture than a point of a brow.
+UPPER_FACE = BROWS + EYE_RIMS + 4 * IRISES
+# Standard deviations beyond which a code of the upper face is a slip of the tracking.
+UPPER_LIMIT = 4.0
+_UPPER, _LOWER = MOUTH.index(UPPER_INNER), MOUTH.index(LOWER_INNER)
+
+
+class LandmarkBasis(nn.Module):
+    """Landmarks in head space as mean + codes * scale * components: a principal component analysis.
+
+    Args:
+        codes: K.
+        landmarks: numbers of the L landmarks.
+
+    Buffers: `depth` [L] metres, where along the head's z axis each landmark lies; `mean` [L, 2] and
+    `components` [K, L, 2] (orthonormal over L and 2), metres; `scale` [K], metres, so that each code has
+    unit variance over the frames that the basis was fitted to.
+    """
+
+    depth: Tensor
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(self, codes: int, landmarks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.landmarks = landmarks
+        count = len(landmarks)
+        self.register_buffer("depth", torch.zeros(count))
+        self.register_buffer("mean", torch.zeros(count, 2))
+        self.register_buffer("components", torch.zeros(codes, count, 2))
+        self.register_buffer("scale", torch.ones(codes))
+
+    def place(self, landmarks: Tensor, poses: Tensor, camera: Camera) -> Tensor:
+        """The landmarks in head space: where their rays meet the planes z = depth.
+
+        Args:
+            landmarks: [T, 478, 2] pixels of `camera`.
+            poses: [T, 4, 4] camera to head.
+            camera: the view that the landmarks are seen in.
+
+        Returns:
+            [T, L, 2] metres, in double precision's rounding to float32.
+
+        Raises:
+            ValueError: landmarks of another shape.
+        """
+        if landmarks.dim() != 3 or tuple(landmarks.shape[1:]) != (LANDMARKS, 2):
+            raise ValueError(f"landmarks: expected [T, {LANDMARKS}, 2], got {list(landmarks.shape)}")
+        seen, poses = landmarks[:, list(self.landmarks)].double(), poses.double()
+        focal = seen.new_tensor([camera.fx, camera.fy])
+        center = seen.new_tensor([camera.cx, camera.cy])
+        views = torch.cat([(seen - center) / focal, torch.ones_like(seen[..., :1])], -1)
+        directions = views @ poses[:, :3, :3].transpose(1, 2)
+        origins = poses[:, None, :3, 3]
+        distance = (self.depth.double() - origins[..., 2]) / directions[..., 2]
+        return (origins[..., :2] + distance[..., None] * directions[..., :2]).float()
+
+    def encode(self, placed: Tensor) -> Tensor:
+        """Codes [T, K] of landmarks in head space [T, L, 2]."""
+        return torch.einsum("tli,kli->tk", placed - self.mean, self.components) / self.scale
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Landmarks in head space [T, L, 2] of codes [T, K]."""
+        return self.mean + torch.einsum("tk,kli->tli", codes * self.scale, self.components)
+
+
+class MotionBasis(LandmarkBasis):
+    """The mouth: lips and chin."""
+
+    def __init__(self, codes: int) -> None:
+        super().__init__(codes, MOUTH)
+
+    def opening(self, codes: Tensor) -> Tensor:
+        """[T] metres between the inner lips; below 0 where they are pressed together."""
+        placed = self.decode(codes)
+        return placed[:, _LOWER, 1] - placed[:, _UPPER, 1]
+
+
+class UpperBasis(LandmarkBasis):
+    """Brows, lids and gaze: how they stand in a face beside what its pose and its blinks tell of them.
+
+    The openness of the eyes and the pose are conditions by themselves, which can be edited alone, and what
+    error a pose has moves all landmarks. The landmarks' part that goes with either is taken off.
+
+    Buffers, beside `LandmarkBasis`': `slopes` [13, L, 2], metres for one of each number that is taken off
+    (openness; the head's six numbers in degrees and metres, and their squares), about `usual` [13].
+    """
+
+    slopes: Tensor
+    usual: Tensor
+
+    def __init__(self, codes: int) -> None:
+        super().__init__(codes, UPPER_FACE)
+        self.register_buffer("slopes", torch.zeros(13, len(UPPER_FACE), 2))
+        self.register_buffer("usual", torch.zeros(13))
+
+    def track(self, landmarks: Tensor, poses: Tensor, camera: Camera, eyes: Tensor) -> Tensor:
+        """Codes [T, K] of a tracked video, 0 where its landmarks are unknown; as `place`, and `eyes` [T]."""
+        placed = self.place(landmarks, poses, camera)
+        own = placed - torch.einsum("tn,nli->tli", self.explained(poses, eyes), self.slopes)
+        return self.encode(own).nan_to_num(0).clamp(-UPPER_LIMIT, UPPER_LIMIT)
+
+    def explained(self, poses: Tensor, eyes: Tensor) -> Tensor:
+        """The numbers [T, 13] that are taken off, about the usual ones."""
+        head = head_numbers(poses).to(eyes)
+        return torch.cat([eyes[:, None], head, head.square()], 1) - self.usual
+
+
+class MotionEncoder(nn.Module):
+    """Motion codes of a clip: the tracked ones where the conditions hold them, else the speech's.
+
+    Args:
+        codes: K.
+        audio_dim, audio_window: of the audio features.
+    """
+
+    def __init__(self, codes: int, audio_dim: int, audio_window: int) -> None:
+        super().__init__()
+        self.basis = MotionBasis(codes)
+        self.speech = SpeechNet(audio_dim, audio_window, codes)
+        # Trained by itself, ahead of the field (training.motion), and never by the field's losses.
+        self.speech.requires_grad_(False)
+
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """[N, K] for the frames `index` [N] of the clip."""
+        if conditions.motion is not None:
+            return conditions.motion[index]
+        if len(index) == len(conditions):
+            return self.speech.encode_clip(conditions.audio)[index]
+        return self.speech.encode_clip(conditions.audio, index)

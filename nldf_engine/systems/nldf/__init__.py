@@ -1,0 +1,1 @@
+"""Neural light dynamic fields: a light field distilled from a radiance field."""

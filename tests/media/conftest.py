@@ -1,0 +1,3 @@
+from sounds import encode, float_wav, speech
+
+__all__ = ["encode", "float_wav", "speech"]

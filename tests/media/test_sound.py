@@ -1,0 +1,270 @@
+import numpy as np
+import pytest
+
+from nldf_engine.audio import LONGEST_SECONDS, SAMPLE_RATE, is_silent, level_db, load_audio
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.media import sound as load_module
+
+
+def sweep(rate: int, seconds: float = 2.0) -> np.ndarray:
+    """A sweep from 100 to 2000 Hz, the same sound at every rate: each moment sounds like no other."""
+    time = np.arange(round(rate * seconds)) / rate
+    return 0.5 * np.sin(2 * np.pi * (100 * time + 475 * time**2))
+
+
+def error_after_loading(path, seconds=2.0):
+    made, wanted = load_audio(path), sweep(SAMPLE_RATE, seconds)
+    assert made.dtype == np.float32 and made.ndim == 1
+    inner = slice(800, round(SAMPLE_RATE * seconds) - 800)
+    return len(made), float(np.sqrt(np.mean((made[inner] - wanted[inner]) ** 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "codec", "channels", "error"),
+    [
+        ("phone.wav", 8000, "pcm_s16le", 1, 2e-5),
+        ("stereo.wav", 48000, "pcm_s16le", 2, 2e-5),
+        ("float.wav", 44100, "pcm_f32le", 2, 1e-6),
+        ("deep.wav", 96000, "pcm_s24le", 1, 1e-6),
+        ("round.wav", 48000, "pcm_s16le", 6, 2e-5),
+        ("lossless.flac", 44100, "flac", 2, 2e-5),
+        ("radio.mp3", 44100, "libmp3lame", 2, 0.02),
+        ("phone.m4a", 48000, "aac", 2, 0.01),
+        ("phone.mp4", 32000, "aac", 1, 0.01),
+        ("voice.ogg", 48000, "libopus", 2, 0.02),
+        ("browser.webm", 48000, "libopus", 1, 0.02),
+    ],
+)
+def test_any_format_becomes_the_same_sound(tmp_path, encode, name, rate, codec, channels, error):
+    """Every container, codec, rate, depth and channel count gives the same 16 kHz mono sound, in place."""
+    path = encode(tmp_path / name, np.stack([sweep(rate)] * channels), rate, codec)
+    count, came = error_after_loading(path)
+    assert abs(count - 2 * SAMPLE_RATE) <= (1 if codec.startswith(("pcm", "flac")) else 800)
+    assert came < error
+
+
+def test_fragmented_mp4_has_no_length_in_its_header_and_is_read(tmp_path, encode):
+    """An MP4 written for streaming, whose header holds no length, is no truncated file."""
+    path = encode(
+        tmp_path / "live.mp4", sweep(48000)[None], 48000, "aac", movflags="frag_keyframe+empty_moov"
+    )
+    made = load_audio(path)
+    assert abs(len(made) - 2 * SAMPLE_RATE) < 1600
+    assert level_db(made) == pytest.approx(-9, abs=0.5)
+
+
+def test_16_khz_mono_comes_back_sample_for_sample(tmp_path, float_wav):
+    """Sound that is 16 kHz mono already is not touched, whatever its level, clipping included."""
+    samples = np.random.default_rng(1).uniform(-1.5, 1.5, 5000).astype(np.float32)
+    np.testing.assert_array_equal(load_audio(float_wav(tmp_path / "a.wav", samples)), samples)
+    np.testing.assert_array_equal(load_audio((samples, 16000)), samples)
+
+
+def test_path_as_string_and_samples_agree(tmp_path, encode):
+    """A path as text, and the decoded samples with their rate, give the same as the path."""
+    stereo = np.stack([sweep(44100), 0.3 * sweep(44100)])
+    path = encode(tmp_path / "a.wav", stereo, 44100, "pcm_f32le")
+    np.testing.assert_array_equal(load_audio(str(path)), load_audio(path))
+    np.testing.assert_allclose(load_audio((stereo.T.astype(np.float32), 44100)), load_audio(path), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint8, np.float16, np.float64])
+def test_integer_samples_are_scaled_to_full_scale_one(dtype):
+    """Integers are taken in the whole range of their type, so all types give the same sound."""
+    wanted = sweep(SAMPLE_RATE).astype(np.float32)
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        half = (limits.max - limits.min + 1) / 2
+        samples = np.round(wanted.astype(np.float64) * half + (128 if dtype == np.uint8 else 0)).astype(dtype)
+    else:
+        samples = wanted.astype(dtype)
+    step = {np.uint8: 1 / 128, np.int16: 1 / 32768, np.float16: 1e-3}.get(dtype, 1e-6)
+    np.testing.assert_allclose(load_audio((samples, 16000)), wanted, atol=step)
+
+
+def test_resampling_keeps_speech_and_removes_what_would_fold_back():
+    """From 48 kHz: 3 kHz keeps level and phase to 1e-4, and 9 kHz (folding to 7 kHz) goes by 100 dB."""
+    time = np.arange(48000) / 48000
+    kept = load_audio((np.sin(2 * np.pi * 3000 * time), 48000))
+    wanted = np.sin(2 * np.pi * 3000 * np.arange(16000) / 16000)
+    assert len(kept) == 16000
+    np.testing.assert_allclose(kept[500:-500], wanted[500:-500], atol=1e-4)
+    folded = load_audio((np.sin(2 * np.pi * 9000 * time), 48000))
+    assert level_db(folded[500:-500]) < -100
+
+
+def test_channels_in_opposite_phase_are_not_lost():
+    """A stereo sound whose channels cancel gives one of them, and one with a dead channel its mean."""
+    sound = sweep(SAMPLE_RATE).astype(np.float32)
+    np.testing.assert_array_equal(load_audio((np.stack([sound, -sound], 1), 16000)), sound)
+    np.testing.assert_allclose(load_audio((np.stack([sound, 0 * sound], 1), 16000)), sound / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 441])
+def test_shortest_sounds_are_read(count):
+    """A sound of any length, one sample included, gives its duration in samples, and at least one."""
+    assert len(load_audio((np.ones(count, np.float32) * 0.1, 44100))) == max(1, round(count * 16000 / 44100))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"this is a letter, and no sound\n" * 50, "can't be read"),
+        (bytes(5000), "can't be read"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "no sound"),
+    ],
+)
+def test_a_file_without_sound_says_so(tmp_path, content, words):
+    """Empty files, text, zeros and a bare header are named, with what is wrong with them."""
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(FileProblem, match=words) as caught:
+        load_audio(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_say_so(tmp_path):
+    """A path to nothing and a path to a folder are told apart."""
+    with pytest.raises(FileProblem, match="no such file"):
+        load_audio(tmp_path / "absent.wav")
+    with pytest.raises(FileProblem, match="folder"):
+        load_audio(tmp_path)
+
+
+def test_a_wav_with_no_samples_says_so(tmp_path, float_wav):
+    """A WAV of zero samples is named as one."""
+    with pytest.raises(FileProblem, match="no sound"):
+        load_audio(float_wav(tmp_path / "none.wav", np.zeros(0)))
+
+
+def test_a_video_without_a_sound_track_says_so(tmp_path):
+    """A video that has pictures only is named as one."""
+    import av
+
+    path = tmp_path / "mute.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(FileProblem, match="no audio track"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.wav", "pcm_s16le", {}),
+        ("a.flac", "flac", {}),
+        ("a.mp3", "libmp3lame", {}),
+        ("a.mka", "aac", {}),
+        ("a.m4a", "aac", {}),
+        ("begin.m4a", "aac", {"movflags": "faststart"}),
+    ],
+)
+@pytest.mark.parametrize("share", [0.7, 0.05])
+def test_a_truncated_file_says_so(tmp_path, encode, name, codec, options, share):
+    """A file that ends before its header says is refused, at 70 % as at 5 % of its bytes."""
+    whole = encode(tmp_path / name, sweep(44100)[None], 44100, codec, **options).read_bytes()
+    path = tmp_path / f"cut_{name}"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(FileProblem, match=r"cut short|can't be read|damaged"):
+        load_audio(path)
+
+
+def test_a_wav_written_to_a_pipe_is_no_truncated_file(tmp_path, float_wav):
+    """A WAV header whose length is unknown (all ones, or zero) is read to the end of the file."""
+    samples = sweep(SAMPLE_RATE).astype(np.float32)
+    for length in (0xFFFFFFFF, 0x7FFFFFFF):
+        path = float_wav(tmp_path / "pipe.wav", samples, data_bytes=length)
+        np.testing.assert_array_equal(load_audio(path), samples)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 3e4])
+def test_numbers_far_beyond_full_scale_are_refused(tmp_path, float_wav, value):
+    """Infinite samples and unscaled integers are a problem of the file, and a ValueError of an array."""
+    samples = sweep(SAMPLE_RATE).astype(np.float32)
+    samples[100] = value
+    with pytest.raises(FileProblem, match=r"full scale|not finite"):
+        load_audio(float_wav(tmp_path / "a.wav", samples))
+    with pytest.raises(ValueError, match=r"full scale|not finite"):
+        load_audio((samples, 16000))
+
+
+def test_nan_samples_never_come_through(tmp_path, float_wav):
+    """NaN in an array is refused, and NaN in a file is refused or replaced: what comes back is finite."""
+    samples = sweep(SAMPLE_RATE).astype(np.float32)
+    samples[7] = np.nan
+    with pytest.raises(ValueError, match=r"1 of its 32000 samples"):
+        load_audio((samples, 16000))
+    try:
+        assert np.isfinite(load_audio(float_wav(tmp_path / "a.wav", samples))).all()
+    except FileProblem as problem:
+        assert "not finite" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("audio", "error", "words"),
+    [
+        ((np.zeros((2, 3, 4), np.float32), 16000), ValueError, r"\[2, 3, 4\]"),
+        ((np.zeros(0, np.float32), 16000), ValueError, r"\[0\]"),
+        ((np.zeros((2, 16000), np.float32), 16000), ValueError, "transpose"),
+        ((np.zeros(10, np.complex64), 16000), TypeError, "complex64"),
+        ((np.zeros(10, bool), 16000), TypeError, "bool"),
+        ((np.array(["a"]), 16000), TypeError, "U1"),
+        ((np.zeros(10, np.float32), 0), ValueError, "rate"),
+        ((np.zeros(10, np.float32), -16000), ValueError, "rate"),
+        ((np.zeros(10, np.float32), 44100.5), TypeError, "44100.5"),
+        ((np.zeros(10, np.float32), float("nan")), TypeError, "nan"),
+        ((np.zeros(10, np.float32), "16000"), TypeError, "'16000'"),
+        ((np.zeros(10, np.float32), True), TypeError, "True"),
+        (np.zeros(10, np.float32), TypeError, "ndarray"),
+        (None, TypeError, "NoneType"),
+    ],
+)
+def test_wrong_arguments_say_what_came(audio, error, words):
+    """Wrong shapes, dtypes and rates name what was expected and what came."""
+    with pytest.raises(error, match=words):
+        load_audio(audio)
+
+
+def test_very_long_sound_is_refused_before_it_is_decoded(tmp_path, float_wav, encode, monkeypatch):
+    """What lasts longer than the limit is refused by its header, and an array by its size."""
+    hours = np.broadcast_to(np.zeros(1, np.float32), ((LONGEST_SECONDS + 1) * 1000,))
+    with pytest.raises(ValueError, match="cut it into parts"):
+        load_audio((hours, 1000))
+    monkeypatch.setattr(load_module, "LONGEST_SECONDS", 1)
+    monkeypatch.setattr(
+        "nldf_engine.media.video.read_audio_track", lambda path: pytest.fail("it was decoded")
+    )
+    for path in (
+        float_wav(tmp_path / "a.wav", sweep(SAMPLE_RATE)),
+        encode(tmp_path / "a.m4a", sweep(48000)[None], 48000, "aac"),
+        encode(tmp_path / "a.mp3", sweep(48000)[None], 48000, "libmp3lame"),
+    ):
+        with pytest.raises(FileProblem, match="cut it into parts"):
+            load_audio(path)
+
+
+def test_level_is_that_of_the_wave_whatever_its_offset():
+    """A sine of amplitude 0.1 has -23 dB, with a constant offset as well; silence has the lowest level."""
+    sine = 0.1 * np.sin(2 * np.pi * 200 * np.arange(16000) / 16000)
+    assert level_db(sine) == pytest.approx(-23.01, abs=0.01)
+    assert level_db(sine + 0.5) == pytest.approx(-23.01, abs=0.01)
+    assert level_db(np.zeros(100)) == level_db(np.zeros(0)) == level_db(np.full(100, 0.3)) == -120
+
+
+def test_silence_is_known_and_one_syllable_ends_it():
+    """Zeros, an offset and the faintest noise are silent; a tenth of a second of speech level is not."""
+    random = np.random.default_rng(2)
+    for still in (np.zeros(16000), np.full(16000, 0.2), 1e-4 * random.standard_normal(16000), np.zeros(0)):
+        assert is_silent(still.astype(np.float32))
+    spoken = np.zeros(160000, np.float32)
+    spoken[80000:81600] = 0.05 * random.standard_normal(1600)
+    assert not is_silent(spoken)
+    assert not is_silent(np.concatenate([np.zeros(1600), 0.1 * random.standard_normal(200)]))
+    assert is_silent(spoken, threshold_db=-20)
+    with pytest.raises(ValueError, match=r"\[2, 5\]"):
+        is_silent(np.zeros((2, 5)))
