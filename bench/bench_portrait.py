@@ -11,7 +11,8 @@ import torch
 
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.rendering.portrait import Portrait, to_uint8
+from nldf_engine.rendering.layer import to_uint8
+from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig

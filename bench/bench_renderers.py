@@ -24,7 +24,7 @@ import torch
 from bench.timing import Row, count_row, kernel_of
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.pose import pose_dim
-from nldf_engine.rendering.fields import Bounds, Field, RayColors, Rays
+from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.systems import registry as models
 from nldf_engine.systems.registry import ConditionConfig
@@ -42,7 +42,7 @@ class System:
         cpu, cuda: rays a call on each device.
     """
 
-    build: Callable[[], Field]
+    build: Callable[[], RayField]
     cpu: int
     cuda: int
 
@@ -54,7 +54,7 @@ class Both(torch.nn.Module):
         make: a field for its conditions.
     """
 
-    def __init__(self, make: Callable[[ConditionConfig], Field]) -> None:
+    def __init__(self, make: Callable[[ConditionConfig], RayField]) -> None:
         super().__init__()
         self.head, self.torso = make(CONDITIONS), make(replace(CONDITIONS, head_pose=3))
 
@@ -77,12 +77,12 @@ class Both(torch.nn.Module):
         return RayColors(segments, 1 - left * (1 - back.opacity))
 
 
-def light_field(conditions: ConditionConfig) -> Field:
+def light_field(conditions: ConditionConfig) -> RayField:
     """The paper's NLDF."""
     return models.LightField(models.LightFieldConfig(BOUNDS, conditions))
 
 
-def radiance_field(conditions: ConditionConfig) -> Field:
+def radiance_field(conditions: ConditionConfig) -> RayField:
     """The paper's AD-NeRF, with a density that lives without training."""
     return models.RadianceField(models.RadianceFieldConfig(BOUNDS, conditions, density="softplus"))
 
@@ -122,7 +122,7 @@ def pixels_of(count: int, device: torch.device) -> torch.Tensor:
 
 
 def render(
-    field: Field, pose: torch.Tensor, pixels: torch.Tensor, code: torch.Tensor, background: torch.Tensor,
+    field: RayField, pose: torch.Tensor, pixels: torch.Tensor, code: torch.Tensor, background: torch.Tensor,
     backend: str = "native", camera: Camera = CAMERA,
 ) -> torch.Tensor:  # fmt: skip
     """[1, P, 3]: rays, encoding, network, compositing over the background."""
@@ -139,7 +139,7 @@ def scene(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return pose, pixels, code.to(device), shade.expand(-1, -1, 3).contiguous().to(device)
 
 
-def fields_on(device: torch.device) -> dict[str, Field]:
+def fields_on(device: torch.device) -> dict[str, RayField]:
     """Every system's field, checked against its slow twin on a few rays."""
     torch.manual_seed(0)
     fields = {name: system.build() for name, system in SYSTEMS.items()}
@@ -157,7 +157,7 @@ def fields_on(device: torch.device) -> dict[str, Field]:
     return fields
 
 
-def counted(fields: dict[str, Field], case: str, unit: str, rays: int) -> list[Row]:
+def counted(fields: dict[str, RayField], case: str, unit: str, rays: int) -> list[Row]:
     """Rows of the systems that are counted and not timed; `rays` to a `unit`."""
     nldf = fields["nldf-88"].macs
     return [

@@ -19,9 +19,9 @@ from nldf_engine.engine import Engine
 from nldf_engine.engine.clip import Clip
 from nldf_engine.media.video import VideoWriter, read_frames
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.rendering.layer import Layer
-from nldf_engine.rendering.portrait import Portrait, to_uint8
-from nldf_engine.systems.registry import LightField, LightFieldConfig
+from nldf_engine.rendering.layer import Layer, to_uint8
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 
 FRAMES = 12
 

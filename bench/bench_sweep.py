@@ -13,8 +13,10 @@ from bench.timing import kernel_of
 from nldf_engine import ops
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
-from nldf_engine.rendering.layer import chunk_rays, frame_rays
-from nldf_engine.systems.registry import ConditionConfig, LightField, LightFieldConfig
+from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.query import chunk_rays
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.registry import ConditionConfig
 
 # What the others are while one parameter varies: small enough for a CPU.
 FRAME = {"side": 128, "width": 128, "depth": 18, "segments": 4, "share": 1.0}

@@ -26,10 +26,10 @@ PRESETS: dict[str, list[str]] = {
     "nldf-fast": ["--size", "64"],
     "nldf-fast-tiny": [],
     "adnerf": [*SMALL, "--set", "torso_steps=10"],
-    "adnerf-small": ["--set", "torso_steps=20"],
+    "adnerf-small": ["--size", "32", "--set", "torso_steps=20"],
     "adnerf-tiny": ["--set", "torso_steps=20"],
     "nldf-88": [*SMALL, "--set", "rays=256"],
-    "nldf-small": ["--set", "torso_steps=20"],
+    "nldf-small": ["--size", "32", "--set", "torso_steps=20"],
     "nldf-tiny": ["--set", "torso_steps=20"],
 }
 STEPS = 60

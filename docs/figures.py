@@ -21,7 +21,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from nldf_engine import Engine, ops
 from nldf_engine.apps.cli.bundled import bundled_avatar
-from nldf_engine.rendering.portrait import frame_rays
+from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.synthetic import synthesise_speech
 
 INK, BLUE, ORANGE, GREEN, GREY = "#22303c", "#2f6fb2", "#d9822b", "#3a9b6f", "#9aa5ae"

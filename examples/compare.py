@@ -26,7 +26,7 @@ from nldf_engine.evaluation.metrics.landmarks import detect
 from nldf_engine.evaluation.metrics.lips import mouth_distance
 from nldf_engine.evaluation.metrics.neck import neck_band
 from nldf_engine.evaluation.metrics.quality import psnr, ssim
-from nldf_engine.systems.registry import RadianceField
+from nldf_engine.systems.adnerf.model import RadianceField
 
 SHOWN = 8
 

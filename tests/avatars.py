@@ -9,8 +9,9 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
 from nldf_engine.systems.common.torso import TorsoPlate
-from nldf_engine.systems.registry import LightField, LightFieldConfig, RadianceField, RadianceFieldConfig
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 
 
 def tiny_avatar(system: str = "nldf", size: int = 24, frames: int = 40) -> Avatar:

@@ -12,13 +12,9 @@ from typing import Any
 from torch import nn
 
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.registry import (
-    ConditionConfig,
-    LightField,
-    LightFieldConfig,
-    RadianceField,
-    RadianceFieldConfig,
-)
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.registry import ConditionConfig
 from nldf_engine.training import PRESETS
 from nldf_engine.training.presets import Preset, Recipe
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,19 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar.provenance import Consent, Origin
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
+from nldf_engine.base.json import encode
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.poses import check_poses
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.media.pictures import read_picture
-from nldf_engine.nn.pose import PoseEncoder
+from nldf_engine.rendering.fields import Driver
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.systems import registry as models
-from nldf_engine.systems.common.torso import TorsoMotion, TorsoPlate
-from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
-from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
+from nldf_engine.systems.common.torso import LARGEST_PLATE
+from nldf_engine.systems.registry import build_head, read_torso
 
 SCHEMA = 1
 FORMAT = "nldf-avatar"
 FILES = ("model.safetensors", "track.safetensors", "background.png")
-LARGEST_PLATE = 4096
 # How the tensors of `nn.grid.GridEncoding` end.
 GRID_TABLE = ".table"
 _IN_PLACE = (Tensor.mul_, Tensor.normal_, Tensor.uniform_)
@@ -82,7 +79,7 @@ class Avatar:
     @property
     def system(self) -> str:
         """Name of the system: 'nldf', 'adnerf', ..."""
-        return str(self.portrait.field.system)  # type: ignore[attr-defined]
+        return self.portrait.head.system
 
     @property
     def info(self) -> dict[str, Any]:
@@ -91,10 +88,10 @@ class Avatar:
             "format": FORMAT,
             "schema": SCHEMA,
             "system": self.system,
-            "config": models.config_json(self.portrait.field),  # type: ignore[arg-type]
+            "config": encode(self.portrait.head.config),
             "camera": self.camera.to_json(),
             "audio": self.frontend.to_json(),
-            "torso": _torso_json(self.portrait.torso),
+            "torso": self.portrait.torso.describe(),
             "frames": len(self.poses),
             "provenance": self.provenance,
             "consent": self.consent.to_json(),
@@ -191,7 +188,8 @@ class Avatar:
             if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
                 raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
             upper = track.get("upper")
-            codes = int(portrait.field.config.conditions.upper)  # type: ignore[attr-defined]
+            basis = portrait.head.driver.part("upper")
+            codes = 0 if basis is None else basis.dim
             wanted, came = [len(poses), codes] if codes else [], [] if upper is None else list(upper.shape)
             if came != wanted:
                 raise ValueError(f"upper: expected {wanted or 'none'}, got {came or 'none'}")
@@ -264,39 +262,6 @@ def _check_digests(path: Path, info: dict[str, Any]) -> None:
             )
 
 
-def _torso_json(torso: TorsoMotion) -> dict[str, Any]:
-    if isinstance(torso, TorsoLayer):
-        return {"layer": asdict(torso.config)}
-    if isinstance(torso, TorsoField):
-        network = {"system": torso.field.system, "config": models.config_json(torso.field)}
-        return {"field": {**network, "stands": asdict(torso.config)}}
-    assert isinstance(torso, TorsoPlate)
-    height, width = torso.alpha.shape
-    return {"height": int(height), "width": int(width)}
-
-
-def _empty_torso(torso: Any) -> TorsoMotion:
-    if isinstance(torso, dict) and set(torso) == {"layer"}:
-        return TorsoLayer(models.read_config(TorsoLayerConfig, torso["layer"], "torso"))
-    if isinstance(torso, dict) and set(torso) == {"field"}:
-        return _empty_torso_field(torso["field"])
-    if not isinstance(torso, dict) or set(torso) != {"height", "width"}:
-        raise ValueError(f"torso: expected height and width, got {torso!r}")
-    for side in torso.values():
-        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_PLATE:
-            raise ValueError(f"torso: sides must be 1 to {LARGEST_PLATE} pixels, got {torso}")
-    return TorsoPlate(torso["height"], torso["width"])
-
-
-def _empty_torso_field(info: Any) -> TorsoField:
-    if not isinstance(info, dict) or set(info) != {"system", "config", "stands"}:
-        raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
-    network = models.build(str(info["system"]), info["config"])
-    if not isinstance(network.encoder, PoseEncoder):
-        raise ValueError("torso.field: its conditions hold no head_pose, so it is a head's network")
-    return TorsoField(network, models.read_config(TorsoFieldConfig, info["stands"], "torso.field.stands"))
-
-
 class _Undrawn(TorchFunctionMode):
     """Leaves out what weights begin with: without memory PyTorch's compiler is asked for it, and that takes
     seconds to import.
@@ -314,15 +279,12 @@ class _Undrawn(TorchFunctionMode):
 def _empty_portrait(info: dict[str, Any]) -> Portrait:
     """The portrait without memory for its weights: shapes are checked before anything is allocated."""
     with torch.device("meta"), _Undrawn():
-        head: Any = models.build(str(info.get("system")), info.get("config"))
-        torso = _empty_torso(info.get("torso"))
-        if isinstance(head.encoder, PoseEncoder):
+        head = build_head(str(info.get("system")), info.get("config"))
+        torso = read_torso(info.get("torso"))
+        if not isinstance(head.driver, Driver):
             raise ValueError("config: its conditions hold a head_pose, so it is a torso's network")
-        if isinstance(torso, TorsoField):
-            own = replace(torso.field.config.conditions, head_pose=0)
-            if own != head.config.conditions:
-                raise ValueError(f"torso.field: expected the head's conditions beside head_pose, got {own}")
-        return Portrait(head, HeadRegion(), torso)
+        torso.check_head(head)
+        return Portrait(head, torso)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.geometry.poses import check_poses, load_poses, load_torso
 from nldf_engine.geometry.rotations import head_numbers, poses_of, smooth_poses
-from nldf_engine.systems.common.torso import smooth_motion
 
 LOOP_BLEND_FRAMES = 25
 
@@ -35,6 +35,19 @@ class Track:
     torso: Tensor
     views: Tensor | None = None
     upper: Tensor | None = None
+
+
+def smooth_motion(motion: Tensor, frames: float) -> Tensor:
+    """Motions [T, 2, 3] under a Gaussian over time with a standard deviation of `frames`; 0 leaves them."""
+    if frames <= 0 or len(motion) < 2:
+        return motion
+    reach = max(1, round(3 * frames))
+    steps = torch.arange(-reach, reach + 1, dtype=motion.dtype, device=motion.device)
+    weights = torch.exp(-0.5 * (steps / frames).square())
+    track = motion.flatten(1).t()[:, None]
+    padded = F.pad(track, (reach, reach), mode="replicate")
+    smooth = F.conv1d(padded, (weights / weights.sum())[None, None])
+    return smooth[:, 0].t().reshape(motion.shape).contiguous()
 
 
 def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

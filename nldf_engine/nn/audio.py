@@ -183,7 +183,7 @@ class AudioEncoder(nn.Module):
         if near.device.type == "cpu":
             needed, place = near.unique(return_inverse=True)
         elif near.numel() <= len(features):
-            return self(_windows(features, near))
+            return self.attention(self.net(_windows(features, near)))
         else:
             # How many differ is unknown to the host, and asking would wait for the device.
             needed, place = torch.arange(len(features) + 1, device=near.device), near

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.nn.noise import normal_like
 
 NUMBERS = 6
 # Poses beyond this many standard deviations of the training video are held there.
@@ -64,11 +65,16 @@ class PoseEncoder(nn.Module):
         self.scale.copy_(numbers.std(0).clamp_min(SMALLEST_SPREAD))
         self.limit.fill_(LIMIT)
 
-    def forward(self, code: Tensor, poses: Tensor) -> Tensor:
-        """[F, C + pose_dim] of codes [F, C] and poses [F, 4, 4]."""
+    def forward(self, code: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """[F, C + pose_dim] of codes [F, C] and poses [F, 4, 4].
+
+        Args:
+            code, poses: of the frames.
+            noise: draws the noise on the pose that training adds; None for no noise.
+        """
         numbers = (pose_numbers(poses) - self.mean) / self.scale
-        if self.training:
-            numbers = numbers + NOISE * torch.randn_like(numbers)
+        if noise is not None:
+            numbers = numbers + NOISE * normal_like(numbers, noise)
         numbers = torch.minimum(torch.maximum(numbers, -self.limit), self.limit)
         angles, place = numbers[:, :3], numbers[:, 3:]
         encoded = [encode_frequencies(part, self.frequencies) for part in (angles, place)]

@@ -41,7 +41,7 @@ from nldf_engine.prepare.stabilise import Source, hold_steady
 from nldf_engine.prepare.steps import Result, Steps
 from nldf_engine.prepare.torso import choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
-from nldf_engine.systems.common.torso import pose_features
+from nldf_engine.rendering.torsos import pose_features
 
 VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
 SHOWN = 5  # frames on the contact sheet

@@ -1,13 +1,16 @@
-"""What a field is: rays and a per-frame code in, segment colours and opacity out."""
+"""Fields and what they exchange: conditions become a per-frame code; rays and a code become colours."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from nldf_engine.ops import PortraitPart
 
 
 @dataclass(frozen=True)
@@ -78,43 +81,162 @@ class RayColors:
         )
 
 
-@dataclass(frozen=True)
 class Conditions:
-    """What drives the face in T frames.
+    """What drives T frames: named tracks, one row a frame.
 
     Args:
-        audio: [T, 16, D] float32, one window of audio features a frame.
+        audio: [T, W, D] float32, one window of audio features a frame.
         eyes: [T] float32, eye openness (lid gap over eye width; 0 is closed).
-        motion: [T, K] float32, motion codes of the mouth, or None where the audio is to tell them.
-        upper: [T, E] float32, codes of brows, lids and gaze, or None for a face at rest.
+        tracks: further tracks by name, [T, ...]; None is the same as leaving one out. Known are "motion"
+            [T, K] float32, motion codes of the mouth, predicted from the audio where absent; "upper" [T, E]
+            float32, codes of brows, lids and gaze, a face at rest where absent.
+
+    Example:
+        >>> clip = Conditions(torch.zeros(5, 16, 29), torch.ones(5), motion=torch.zeros(5, 8))
+        >>> len(clip), clip.motion.shape, clip.upper is None
+        (5, torch.Size([5, 8]), True)
+        >>> clip.replaced(motion=None).motion is None
+        True
     """
 
-    audio: Tensor
-    eyes: Tensor
-    motion: Tensor | None = None
-    upper: Tensor | None = None
+    def __init__(self, audio: Tensor, eyes: Tensor, **tracks: Tensor | None) -> None:
+        given = {"audio": audio, "eyes": eyes, **tracks}
+        self.tracks: dict[str, Tensor] = {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def audio(self) -> Tensor:
+        """[T, W, D] float32."""
+        return self.tracks["audio"]
+
+    @property
+    def eyes(self) -> Tensor:
+        """[T] float32."""
+        return self.tracks["eyes"]
+
+    @property
+    def motion(self) -> Tensor | None:
+        """[T, K] float32, where given."""
+        return self.tracks.get("motion")
+
+    @property
+    def upper(self) -> Tensor | None:
+        """[T, E] float32, where given."""
+        return self.tracks.get("upper")
+
+    def get(self, name: str) -> Tensor | None:
+        """The track of that name; None where there is none."""
+        return self.tracks.get(name)
+
+    def replaced(self, **tracks: Tensor | None) -> Conditions:
+        """The same with these tracks in place of those of their names; None takes one out."""
+        return Conditions(**{**self.tracks, **tracks})  # type: ignore[arg-type]
+
+    def at(self, frames: Tensor) -> Conditions:
+        """The frames [N] alone."""
+        return Conditions(**{name: value[frames] for name, value in self.tracks.items()})
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        motion, upper = (None if codes is None else codes.to(device) for codes in (self.motion, self.upper))
-        return Conditions(self.audio.to(device), self.eyes.to(device), motion, upper)
+        return Conditions(**{name: value.to(device) for name, value in self.tracks.items()})
 
     def __len__(self) -> int:
         return int(self.audio.shape[0])
 
 
-class Field(Protocol):
-    """A field as renderers and trainers see it. Systems subclass `torch.nn.Module` as well."""
+class Driver(nn.Module, ABC):
+    """Makes the code of a frame from what drives it.
+
+    Subclasses set `dim` and implement `forward`; a driver made of others (`systems.common.conditions`) adds
+    up their sizes.
+    """
+
+    dim: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after a frame its code depends on."""
+        return 0, 0
+
+    def part(self, name: str) -> Any:
+        """The driver of that name that this one is made of; None where it has none.
+
+        Known names are "motion" (motion codes of the mouth), "upper" (codes of brows, lids and gaze) and
+        "identity" (codes of speakers).
+        """
+        return dict(self.named_children()).get(name)
+
+    @abstractmethod
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """[N, dim] codes of the frames `index` [N] of a clip."""
+        ...
+
+
+class RayField(nn.Module, ABC):
+    """A network that answers rays: what ray heads, torsos, trainers and teachers need of it.
+
+    Subclasses are the systems' networks. They set `config` and `encoder`, and implement `forward`.
+
+    Attributes:
+        system: name of the system in the register (`systems.registry`).
+        config: a frozen dataclass with at least `bounds` and `conditions`.
+        encoder: makes the per-frame codes; a head's is a `Driver`.
+        backend: "native" (compiled kernels) or "reference" (their PyTorch twins).
+    """
+
+    system: str
+    config: Any
+    encoder: Any
+    backend: str = "native"
 
     @property
     def samples_per_ray(self) -> int:
         """Network evaluations a ray takes at once; renderers size their pieces by it."""
+        return 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only."""
+        return 0
+
+    @abstractmethod
+    def forward(self, rays: Rays, code: Tensor) -> RayColors:
+        """Colours of rays [F, P] under the codes [F, C]."""
         ...
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` [N] of a clip (all of them where None)."""
-        ...
+        if index is None:
+            index = torch.arange(len(conditions), device=conditions.audio.device)
+        return self.encoder(conditions, index)
 
-    def __call__(self, rays: Rays, code: Tensor) -> RayColors:
-        """Colours of rays of F frames under the codes [F, C]."""
-        ...
+    def of_chosen(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
+        """Segment colours [N, M, 3] and opacity [N] of some rays of [F, P], with gradients.
+
+        Args:
+            rays: of F frames.
+            code: [F, C] of the frames.
+            chosen: [N] numbers of rays out of F * P, increasing.
+        """
+        count = rays.origins.shape[1]
+        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
+        seen = self(kept, code[chosen // count])
+        return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+
+    def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart | None:
+        """The field as part of a frame that `ops.render_portrait` draws in one pass; else None.
+
+        Args:
+            pose: [4, 4] camera to head.
+            code: [C].
+            cells: [N, N] uint8, occupancy of the region that it draws in.
+        """
+        return None
+
+    def calibrate(self, poses: Tensor, conditions: Conditions, points: Tensor) -> None:
+        """Fits scales of the inputs to the training video before the first step; nothing to fit here.
+
+        Args:
+            poses: [T, 4, 4] camera to head.
+            conditions: of the same T frames.
+            points: [N, 2] metres on the plane z = 0 of head space, where the head was seen.
+        """

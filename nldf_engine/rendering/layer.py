@@ -1,26 +1,17 @@
-"""One layer of a frame: which rays a field is asked for, and the picture with opacity that they make."""
+"""Pictures with opacity, and how a frame is looked at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nldf_engine import ops
-from nldf_engine.base.timing import stage
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.rendering.fields import Field, Rays
-from nldf_engine.rendering.region import HeadRegion
-
-# Network evaluations at once: enough for the matrix products, few enough to stay near the cache.
-EVALUATIONS = {"cpu": 8192, "cuda": 1 << 19}
-FEWEST_RAYS = 64
-
-
-def chunk_rays(field: Field, device: torch.device) -> int:
-    """How many rays to give a field at once on a device."""
-    return max(FEWEST_RAYS, EVALUATIONS.get(device.type, 8192) // field.samples_per_ray)
+from nldf_engine.rendering.fields import Rays
 
 
 @dataclass(frozen=True)
@@ -31,8 +22,55 @@ class Layer:
     alpha: Tensor
 
     def over(self, under: Tensor) -> Tensor:
-        """[H, W, 3]: this layer before an opaque picture."""
+        """[H, W, 3]: this layer in front of an opaque picture."""
         return self.color + (1 - self.alpha[..., None]) * under
+
+    def over_layer(self, under: Layer) -> Layer:
+        """This layer in front of another one."""
+        return Layer(self.over(under.color), self.alpha + (1 - self.alpha) * under.alpha)
+
+
+@dataclass(frozen=True)
+class View:
+    """How one frame is looked at.
+
+    Args:
+        camera: of the head; its size is the frame's.
+        pose: [4, 4] float32, camera to head.
+        motion: [2, 3] float32, the torso's: plate to frame, in units of the frame's width.
+    """
+
+    camera: Camera
+    pose: Tensor
+    motion: Tensor
+
+    def pixels(self) -> Tensor:
+        """[H * W, 2] pixel centres on the pose's device; shared, not to be written to."""
+        return pixel_centres(self.camera, self.pose.device)
+
+    def points(self) -> Tensor:
+        """[H * W, 2] pixel centres in units of the frame's width."""
+        return self.pixels() / self.camera.width
+
+
+class Drawable(Protocol):
+    """What a portrait is made of: heads and torsos answer the same call."""
+
+    def draw(self, view: View, code: Tensor) -> Layer:
+        """The layer of a frame seen by `view` under the head's code [C]; no gradient flows."""
+        ...
+
+
+def pixel_centres(camera: Camera, device: torch.device) -> Tensor:
+    """[H * W, 2] x, y of a camera's pixel centres, made once for a size and device."""
+    return _centres(camera.width, camera.height, device)
+
+
+@lru_cache(maxsize=4)
+def _centres(width: int, height: int, device: torch.device) -> Tensor:
+    # Kept between calls, so it must be usable outside of inference mode as well.
+    with torch.inference_mode(False):
+        return Camera(width, height, 1.0, 1.0, 0.0, 0.0).pixels(device)
 
 
 def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "native") -> Rays:
@@ -41,40 +79,16 @@ def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "nat
     return Rays(*ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend))
 
 
-def ask_field(
-    field: Field, region: HeadRegion, rays: Rays, code: Tensor, backend: str = "native",
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Colours of the rays that may meet what a field draws; the others are not asked for.
-
-    On CUDA the number of rays that are asked for is waited for.
-
-    Args:
-        field: the network.
-        region: where it draws.
-        rays: [1, P] of one frame.
-        code: [C], the field's.
-        backend: "native" or "reference".
-        chunk: rays at once; what suits the device where None.
-
-    Returns:
-        the rays in compact order [P] int32; colors [n, 3], premultiplied, and opacities [n] of the first n.
-    """
-    chunk = chunk or chunk_rays(field, code.device)
-    with stage("rays"):
-        chosen = region.select(rays.origins[0], rays.directions[0])
-        order, count = ops.compact_rays(chosen, backend=backend)
-        first = order[: int(count)]
-        kept = Rays(rays.origins.index_select(1, first), rays.directions.index_select(1, first))
-    if not len(first):
-        return order, code.new_zeros(0, 3), code.new_zeros(0)
-    with stage("network"):
-        parts = [field(part, code[None]) for part in kept.chunks(chunk)]
-        color = torch.cat([part.color[0] for part in parts])
-        return order, color, torch.cat([part.opacity[0] for part in parts])
-
-
 def straight(layer: Layer) -> Tensor:
     """[H, W, 4]: straight (not premultiplied) colour and alpha."""
     alpha = layer.alpha.clamp(0, 1)[..., None]
     return torch.cat([torch.where(alpha > 1 / 512, layer.color / alpha.clamp_min(1 / 512), 0.0), alpha], -1)
+
+
+def to_uint8(picture: Tensor, out: Tensor | None = None) -> Tensor:
+    """Float [0, 1] to uint8, clamped and rounded to the nearest; into `out`, on any device, where given."""
+    levels = (picture * 255).round_().clamp_(0, 255)
+    if out is None:
+        return levels.to(torch.uint8)
+    # Off the device as bytes, a quarter of the floats.
+    return out.copy_(levels if levels.device == out.device else levels.to(torch.uint8))

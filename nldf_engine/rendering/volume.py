@@ -8,17 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nldf_engine.nn.noise import uniform_like
+
 
 def stratified_distances(
-    rays: int, samples: int, near: float, far: float, like: Tensor, perturb: bool
+    rays: int, samples: int, near: float, far: float, like: Tensor, noise: torch.Generator | None = None
 ) -> Tensor:
     """[rays, samples] increasing distances in [near, far], metres: one to a stratum of even length.
 
-    The stratum's middle, or with `perturb` a place drawn evenly in it (NeRF, stratified sampling).
+    The stratum's middle, or a place drawn evenly in it by `noise` (NeRF, stratified sampling).
     """
     edges = torch.linspace(near, far, samples + 1, dtype=like.dtype, device=like.device)
     low, width = edges[:-1], edges[1] - edges[0]
-    where = torch.rand(rays, samples, dtype=like.dtype, device=like.device) if perturb else 0.5
+    where = 0.5 if noise is None else uniform_like(like.new_empty(rays, samples), noise)
     return (low + width * where).expand(rays, samples)
 
 

@@ -1,94 +1,175 @@
-"""One file a system. `build` makes any of them from its name and its configuration as JSON."""
+"""The register of systems. Central code finds a system by its name, and knows nothing else about it.
+
+A system is a folder of this package with a `SYSTEM` in its `__init__`, or comes from another package by the
+entry point group `nldf_engine.systems`, whose entries are `System` objects.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
-from torch import nn
+from nldf_engine.base.json import decode
+from nldf_engine.nn.pose import PoseEncoder
+from nldf_engine.rendering.fields import RayField
+from nldf_engine.rendering.heads import Head, RayHead
+from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.rendering.torsos import Torso
+from nldf_engine.systems.common.torso import TorsoPlate
+from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
+from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
 
-from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
-from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
-
-SYSTEMS: dict[str, type[nn.Module]] = {
-    model.system: model for model in (RadianceField, LightField, GridLightField)
-}
+GROUP = "nldf_engine.systems"
 # A configuration comes from a file: sizes beyond these are a mistake or an attack, never a model.
 LARGEST = 1 << 16
 LONGEST = 32
-_NESTED = {"bounds": Bounds, "conditions": ConditionConfig}
 
 
-_WANTED: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+@dataclass(frozen=True)
+class System:
+    """One system.
+
+    Args:
+        name: as avatars, presets and the command line call it.
+        config: frozen dataclass of its network's sizes; avatars store it as JSON.
+        head: makes an untrained head of a configuration.
+        recipe: name of the module that trains it: `PRESETS` (name to function returning a
+            `training.presets.Preset`) and `stages` (see `training.stages`). Loaded only to train.
+        field: makes its network alone, where it is a ray field: torsos may be one as well.
+    """
+
+    name: str
+    config: type
+    head: Callable[[Any], Head]
+    recipe: str
+    field: Callable[[Any], RayField] | None = None
+
+    def read_config(self, value: Any, where: str = "config") -> Any:
+        """The configuration of what JSON said.
+
+        Raises:
+            ValueError: unknown keys, wrong types, or sizes beyond the limits.
+        """
+        check_sizes(value, where)
+        return decode(self.config, value, where)
 
 
-def _scalar(expected: str, item: Any, where: str) -> Any:
-    if not isinstance(item, _WANTED[expected]) or (isinstance(item, bool) and expected != "bool"):
-        raise ValueError(f"{where}: expected {expected}, got {item!r}")
-    if expected == "int" and not 0 <= item <= LARGEST:
-        raise ValueError(f"{where}: expected 0 to {LARGEST}, got {item}")
-    return item
+def ray_system(network: type[RayField], config: type, recipe: str) -> System:
+    """A system whose head is a ray field with a region; its name is the network's `system`.
+
+    Args:
+        network: takes a configuration.
+        config, recipe: as for `System`.
+    """
+    return System(
+        network.system, config, lambda sizes: RayHead(network(sizes), HeadRegion()), recipe, network
+    )
 
 
-def read_config(kind: Any, value: Any, where: str) -> Any:
-    """The dataclass `kind` from JSON: numbers, words, lists of them, and the nested parts of a system.
+@cache
+def systems() -> Mapping[str, System]:
+    """Every system by its name: those of this package, then those of others.
 
     Raises:
-        ValueError: unknown keys, or a value of another type or beyond the limits.
+        ValueError: two systems have one name.
     """
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    if not isinstance(value, dict) or not set(value) <= set(fields):
-        known = ", ".join(fields)
-        raise ValueError(f"{where}: expected an object with keys among {known}, got {value!r}")
-    arguments: dict[str, Any] = {}
-    for name, item in value.items():
-        if name in _NESTED:
-            arguments[name] = read_config(_NESTED[name], item, f"{where}.{name}")
-            continue
-        expected = str(fields[name].type)
-        if expected.startswith("tuple["):
-            if not isinstance(item, list | tuple) or not 1 <= len(item) <= LONGEST:
-                raise ValueError(f"{where}.{name}: expected 1 to {LONGEST} values, got {item!r}")
-            inner = expected[len("tuple[") : -len(", ...]")]
-            arguments[name] = tuple(_scalar(inner, part, f"{where}.{name}") for part in item)
-            continue
-        arguments[name] = _scalar(expected, item, f"{where}.{name}")
-    try:
-        return kind(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+    import nldf_engine.systems as package
+
+    found: list[System] = []
+    for part in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{part.name}") if part.ispkg else None
+        if hasattr(module, "SYSTEM"):
+            found.append(module.SYSTEM)
+    found += [entry.load() for entry in entry_points(group=GROUP)]
+    known = {system.name: system for system in found}
+    if len(known) != len(found):
+        raise ValueError(f"systems: two have one name among {', '.join(sorted(s.name for s in found))}")
+    return known
 
 
-def build(system: str, config: Any) -> nn.Module:
-    """The network of `system` for its configuration, as a config object or as its JSON.
+def find_system(name: str) -> System:
+    """The system of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in systems():
+        raise ValueError(f"system: expected one of {', '.join(systems())}, got {name!r}")
+    return systems()[name]
+
+
+def build_head(name: str, config: Any) -> Head:
+    """An untrained head of a system's configuration, as its dataclass or as JSON.
 
     Raises:
         ValueError: the system is unknown, or the configuration has unknown keys or wrong values.
     """
-    if system not in SYSTEMS:
-        raise ValueError(f"system: expected one of {', '.join(SYSTEMS)}, got {system!r}")
-    model = SYSTEMS[system]
-    kind = model.config_type  # type: ignore[attr-defined]
-    return model(config if isinstance(config, kind) else read_config(kind, config, "config"))
+    system = find_system(name)
+    return system.head(config if isinstance(config, system.config) else system.read_config(config))
 
 
-def config_json(model: nn.Module) -> dict[str, Any]:
-    """The model's configuration as JSON that `build` reads back."""
-    return dataclasses.asdict(model.config)  # type: ignore[call-overload]
+def build_field(name: str, config: Any) -> RayField:
+    """The network of a ray field's system, as `build_head`.
+
+    Raises:
+        ValueError: as `build_head`, or its head is no ray field.
+    """
+    system = find_system(name)
+    if system.field is None:
+        raise ValueError(f"system: the head of {name!r} is no ray field")
+    return system.field(config if isinstance(config, system.config) else system.read_config(config))
 
 
-__all__ = [
-    "SYSTEMS",
-    "GridLightField",
-    "GridLightFieldConfig",
-    "LightField",
-    "LightFieldConfig",
-    "RadianceField",
-    "RadianceFieldConfig",
-    "build",
-    "config_json",
-    "read_config",
-]
+def check_sizes(value: Any, where: str) -> None:
+    """Checks every number and list of a configuration from a file against the limits.
+
+    Raises:
+        ValueError: an integer beyond 0 to LARGEST, or a list of none or over LONGEST values.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_sizes(item, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        if not 1 <= len(value) <= LONGEST:
+            raise ValueError(f"{where}: expected 1 to {LONGEST} values, got {value!r}")
+        for item in value:
+            check_sizes(item, where)
+    elif isinstance(value, int) and not isinstance(value, bool) and not 0 <= value <= LARGEST:
+        raise ValueError(f"{where}: expected 0 to {LARGEST}, got {value}")
+
+
+def read_torso(info: Any) -> Torso:
+    """The untrained torso that `Torso.describe` described.
+
+    Raises:
+        ValueError: an unknown kind of torso, unknown keys or wrong values.
+    """
+    if isinstance(info, Mapping):
+        for kind, read in TORSOS.items():
+            if set(info) == {kind}:
+                return read(info[kind])
+    if not isinstance(info, Mapping) or set(info) != {"height", "width"}:
+        raise ValueError(f"torso: expected height and width, got {info!r}")
+    return TorsoPlate(info["height"], info["width"])
+
+
+def _read_layer(info: Any) -> Torso:
+    check_sizes(info, "torso")
+    return TorsoLayer(decode(TorsoLayerConfig, info, "torso"))
+
+
+def _read_field(info: Any) -> Torso:
+    if not isinstance(info, Mapping) or set(info) != {"system", "config", "stands"}:
+        raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
+    network = build_field(str(info["system"]), info["config"])
+    if not isinstance(network.encoder, PoseEncoder):
+        raise ValueError("torso.field: its conditions hold no head_pose, so it is a head's network")
+    return TorsoField(network, decode(TorsoFieldConfig, info["stands"], "torso.field.stands"))
+
+
+TORSOS: dict[str, Callable[[Any], Torso]] = {"layer": _read_layer, "field": _read_field}

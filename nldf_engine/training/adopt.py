@@ -12,7 +12,7 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.rendering.fields import Field
+from nldf_engine.rendering.fields import RayField
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso_field import TorsoField
 from nldf_engine.training.parts import TorsoPart
@@ -21,7 +21,7 @@ from nldf_engine.training.start import consent_for, own_motion
 
 
 def adopt(
-    field: Field, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any],
+    field: RayField, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any],
     torso: TorsoField | None = None,
 ) -> Avatar:  # fmt: skip
     """An avatar about `field`, ready to render and to teach students on the same dataset.

@@ -16,7 +16,7 @@ from torch import Tensor
 from nldf_engine.base.files import atomic_path
 from nldf_engine.base.progress import Bar
 from nldf_engine.rendering.fields import RayColors, Rays
-from nldf_engine.rendering.layer import chunk_rays
+from nldf_engine.rendering.query import chunk_rays
 from nldf_engine.training.parts import Part, region_pixels
 
 

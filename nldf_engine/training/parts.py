@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.datasets.dataset import LABELS
-from nldf_engine.rendering.fields import Conditions, Field, RayColors, Rays
+from nldf_engine.rendering.fields import Conditions, RayColors, RayField, Rays
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_field import TorsoField
@@ -214,7 +214,7 @@ def region_pixels(part: Part, frame: int) -> Tensor:
     return region.select(rays.origins[0].to(to), rays.directions[0].to(to)).nonzero()[:, 0].cpu()
 
 
-def ask(field: Field, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
+def ask(field: RayField, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
     """A light field's colours of rays [F, P] under codes [F, C], none outside of a region; with gradients."""
     frames, count, _ = rays.origins.shape
     with torch.no_grad():
@@ -233,7 +233,7 @@ def ask(field: Field, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors
 
 
 @torch.no_grad()
-def cull(field: Field, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
+def cull(field: RayField, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
     """A trained field's colours of rays [F, P] under codes [F, C], none outside of a region.
 
     A radiance field is asked frame by frame: its layers want many samples to a code.

@@ -13,9 +13,9 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.avatar.provenance import Consent
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.torsos import Torso
 from nldf_engine.systems.common.conditions import FrameEncoder
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
-from nldf_engine.systems.common.torso import TorsoMotion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf_fast.model import GridLightField
 from nldf_engine.training.motion import SpeechData, fit_basis, fit_upper, opening_correlation, train_speech
@@ -110,7 +110,7 @@ def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def make_plate_or_layer(scene: TrainingScene) -> TorsoMotion:
+def make_plate_or_layer(scene: TrainingScene) -> Torso:
     """The scene's plate, or a layer to be learned that moves as the plate does."""
     if not scene.learned_torso:
         return copy.deepcopy(scene.torso)

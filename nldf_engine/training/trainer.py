@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.nn.grid import GridEncoding, grid_parameters
-from nldf_engine.rendering.portrait import Portrait, to_uint8
+from nldf_engine.rendering.layer import to_uint8
+from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training.checkpoint import RunState, restore_run, save_run
 from nldf_engine.training.monitor import Monitor, draw_curves
 from nldf_engine.training.objectives import Objective

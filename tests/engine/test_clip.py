@@ -14,7 +14,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Engine
 from nldf_engine.engine.clip import Clip
 from nldf_engine.media.video import VideoWriter, read_frames
-from nldf_engine.rendering.portrait import to_uint8
+from nldf_engine.rendering.layer import to_uint8
 
 
 @pytest.fixture(scope="module")

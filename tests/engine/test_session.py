@@ -16,7 +16,8 @@ from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Editor
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.systems.registry import ConditionConfig, LightField, LightFieldConfig
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.registry import ConditionConfig
 
 RATE = 16000
 

@@ -52,7 +52,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     from nldf_engine.rendering.portrait import Portrait
     from nldf_engine.rendering.region import HeadRegion
     from nldf_engine.systems.common.torso import TorsoPlate
-    from nldf_engine.systems.registry import LightField, LightFieldConfig
+    from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 
     torch.manual_seed(0)
     field = LightField(LightFieldConfig(Bounds(0.6, 1.2), width=16, depth=4, points=4))

@@ -7,10 +7,10 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, RayColors, Rays
-from nldf_engine.rendering.layer import Layer, frame_rays
-from nldf_engine.rendering.portrait import to_uint8
+from nldf_engine.rendering.layer import Layer, frame_rays, to_uint8
 from nldf_engine.rendering.region import HeadRegion, plane_points
-from nldf_engine.systems.common.torso import TorsoPlate, pose_features
+from nldf_engine.rendering.torsos import pose_features
+from nldf_engine.systems.common.torso import TorsoPlate
 
 
 def camera_at(x: float, y: float, z: float) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.nldf_fast.model import FRAME_LIMIT
-from nldf_engine.systems.registry import GridLightField, GridLightFieldConfig, build, config_json
+from nldf_engine.systems.nldf_fast.model import FRAME_LIMIT, GridLightField, GridLightFieldConfig
+from nldf_engine.systems.registry import build, config_json
 
 SIZES = {"resolutions": (4, 8), "warp_resolutions": (4,), "width": 16, "ambient": 2}
 

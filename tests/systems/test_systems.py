@@ -4,15 +4,9 @@ import pytest
 import torch
 
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
-from nldf_engine.systems.adnerf.model import RadianceMLP
-from nldf_engine.systems.registry import (
-    LightField,
-    LightFieldConfig,
-    RadianceField,
-    RadianceFieldConfig,
-    build,
-    config_json,
-)
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.registry import build, config_json
 
 BOUNDS = Bounds(0.6, 1.0)
 

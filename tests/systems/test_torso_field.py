@@ -14,8 +14,8 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Engine
 from nldf_engine.nn.pose import PoseEncoder, pose_dim, pose_numbers
 from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.systems.adnerf.model import RadianceField
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
-from nldf_engine.systems.registry import RadianceField
 
 
 def rotation(axis: int, angle: float) -> torch.Tensor:

@@ -12,10 +12,11 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.adnerf.model import RadianceField
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.common.torso_field import TorsoField
-from nldf_engine.systems.registry import LightField, RadianceField
+from nldf_engine.systems.nldf.model import LightField
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.objectives import make_objective

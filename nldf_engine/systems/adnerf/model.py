@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from nldf_engine import ops
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
+from nldf_engine.nn.noise import uniform_like
+from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
 from nldf_engine.rendering.volume import sample_lengths, stratified_distances
-from nldf_engine.systems.common.conditions import ConditionConfig, encode_frames, make_encoder
+from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 
 # What a sparse rendering leaves out: rays of which the coarse pass sees less than half a step of a byte, and
 # samples where it gives no weight worth mentioning.
@@ -145,7 +146,7 @@ class RadianceMLP(nn.Module):
         return rgb.view(frames, rays, samples, 3), density.view(frames, rays, samples)
 
 
-class RadianceField(nn.Module):
+class RadianceField(RayField):
     """Audio net, coarse and fine networks, and the two-pass rendering of AD-NeRF (section 3.3).
 
     The paper puts the background's pixel into a last sample of infinite length. That sample receives
@@ -157,7 +158,6 @@ class RadianceField(nn.Module):
     """
 
     system = "adnerf"
-    config_type = RadianceFieldConfig
 
     def __init__(self, config: RadianceFieldConfig) -> None:
         super().__init__()
@@ -165,17 +165,12 @@ class RadianceField(nn.Module):
         self.encoder = make_encoder(config.conditions)
         self.coarse = RadianceMLP(config)
         self.fine = RadianceMLP(config)
-        self.backend = "native"
         self.sparse = False
 
     @property
     def samples_per_ray(self) -> int:
         """How many network evaluations a ray takes at once, in its largest pass."""
         return self.config.coarse + self.config.fine
-
-    def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
-        """[N, C] codes of the frames `index` of a clip (all where None)."""
-        return encode_frames(self.encoder, conditions, index)
 
     def _pass(
         self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int,
@@ -193,14 +188,19 @@ class RadianceField(nn.Module):
         )  # fmt: skip
         return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
 
-    def passes(self, rays: Rays, code: Tensor, perturb: bool = False) -> tuple[RayColors, RayColors]:
-        """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment."""
+    def passes(
+        self, rays: Rays, code: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[RayColors, RayColors]:
+        """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment.
+
+        Samples are drawn by `noise` in training, and lie in the middle of their strata where it is None.
+        """
         config = self.config
         count = rays.origins.shape[0] * rays.origins.shape[1]
         bounds = config.bounds
-        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, perturb)
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, noise)
         coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
-        jitter = distances.new_empty(count, config.fine).uniform_() if perturb else None
+        jitter = None if noise is None else uniform_like(distances.new_empty(count, config.fine), noise)
         merged = ops.resample(distances.contiguous(), weights, config.fine, jitter, backend=self.backend)
         fine, _ = self._pass(self.fine, rays, code, merged, config.segments)
         return fine, coarse
@@ -214,7 +214,7 @@ class RadianceField(nn.Module):
     def _sparse(self, rays: Rays, code: Tensor) -> RayColors:
         """The fine pass of one frame's rays, of those samples alone that may be seen."""
         config, bounds, count = self.config, self.config.bounds, rays.origins.shape[1]
-        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, False)
+        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins)
         coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
         colors = coarse.segments.new_zeros(count, config.segments, 3)
         opacity = coarse.opacity.new_zeros(count)
@@ -238,6 +238,21 @@ class RadianceField(nn.Module):
         """[n] int64 places where a mask [N] holds; on CUDA their number is waited for."""
         order, count = ops.compact_rays(mask, backend=self.backend)
         return order[: int(count)].long()
+
+    def of_chosen(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
+        """See `RayField`; frame by frame, since the layers are efficient for many samples a code."""
+        frames, count, _ = rays.origins.shape
+        if count == 1:
+            return super().of_chosen(rays, code, chosen)
+        ends = torch.searchsorted(chosen, count * torch.arange(1, frames + 1, device=chosen.device)).tolist()
+        parts = []
+        for row, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
+            own = chosen[first:last] - row * count
+            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None])
+            parts.append(self(kept, code[row : row + 1]))
+        return RayColors(
+            torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])
+        )
 
     @property
     def macs(self) -> int:

@@ -24,8 +24,8 @@ from nldf_engine.geometry.face_mesh import (
     UPPER_INNER,
 )
 from nldf_engine.geometry.rotations import head_numbers
-from nldf_engine.nn.speech import SpeechNet
-from nldf_engine.rendering.fields import Conditions
+from nldf_engine.nn.speech import REACH, SpeechNet
+from nldf_engine.rendering.fields import Conditions, Driver
 
 MOUTH = LIPS + CHIN
 # A gaze is one point an eye, but moves more of the picture than a point of a brow.
@@ -107,7 +107,7 @@ class MotionBasis(LandmarkBasis):
         return placed[:, _LOWER, 1] - placed[:, _UPPER, 1]
 
 
-class UpperBasis(LandmarkBasis):
+class UpperBasis(LandmarkBasis, Driver):
     """Brows, lids and gaze: how they stand in a face beside what its pose and its blinks tell of them.
 
     The openness of the eyes and the pose are conditions by themselves, which can be edited alone, and what
@@ -122,6 +122,7 @@ class UpperBasis(LandmarkBasis):
 
     def __init__(self, codes: int) -> None:
         super().__init__(codes, UPPER_FACE)
+        self.dim = codes
         self.register_buffer("slopes", torch.zeros(13, len(UPPER_FACE), 2))
         self.register_buffer("usual", torch.zeros(13))
 
@@ -131,13 +132,20 @@ class UpperBasis(LandmarkBasis):
         own = placed - torch.einsum("tn,nli->tli", self.explained(poses, eyes), self.slopes)
         return self.encode(own).nan_to_num(0).clamp(-UPPER_LIMIT, UPPER_LIMIT)
 
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """See `Driver`: the track "upper" as it is, a face at rest where there is none."""
+        if conditions.upper is None:
+            return conditions.audio.new_zeros(len(index), self.dim)
+        # A teacher and its student may look at one clip, and one of them at more codes.
+        return conditions.upper[index, : self.dim]
+
     def explained(self, poses: Tensor, eyes: Tensor) -> Tensor:
         """The numbers [T, 13] that are taken off, about the usual ones."""
         head = head_numbers(poses).to(eyes)
         return torch.cat([eyes[:, None], head, head.square()], 1) - self.usual
 
 
-class MotionEncoder(nn.Module):
+class MotionEncoder(Driver):
     """Motion codes of a clip: the tracked ones where the conditions hold them, else the speech's.
 
     Args:
@@ -147,10 +155,16 @@ class MotionEncoder(nn.Module):
 
     def __init__(self, codes: int, audio_dim: int, audio_window: int) -> None:
         super().__init__()
+        self.dim = codes
         self.basis = MotionBasis(codes)
         self.speech = SpeechNet(audio_dim, audio_window, codes)
         # Trained by itself, ahead of the field (training.motion), and never by the field's losses.
         self.speech.requires_grad_(False)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """See `Driver`."""
+        return REACH, REACH
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
         """[N, K] for the frames `index` [N] of the clip."""

@@ -1,13 +1,12 @@
-"""The torso as a field in canonical space (ad_nerf 3.4): it stands still and is told the head's pose.
+"""The torso as a field in canonical space (ad_nerf 3.4), conditioned on the head's pose.
 
-The head's field moves with the head. What neck and shoulders do follows the head loosely, so their field
-stays in one fixed pose's space and is told the head's pose beside its code, and how they stand is for it to
-learn.
+The head's field moves with the head. Neck and shoulders follow the head loosely, so their field stays in the
+space of one fixed pose, and learns from the head's pose, beside its code, where they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,30 @@ from torch import Tensor
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.rendering.fields import Rays
-from nldf_engine.rendering.layer import ask_field
+from nldf_engine.rendering.fields import RayField, Rays
+from nldf_engine.rendering.heads import Head
+from nldf_engine.rendering.layer import Layer, View
+from nldf_engine.rendering.query import query_frame
 from nldf_engine.rendering.region import HeadRegion
-from nldf_engine.systems.common.torso import TorsoMotion
+from nldf_engine.rendering.torsos import Torso
 
 
 @dataclass(frozen=True)
 class TorsoFieldConfig:
-    """How a torso's field stands in the frame.
+    """How a torso's field is placed in the frame.
 
     Args:
-        in_front: draw it before the head, as AD-NeRF does. Behind the head it may go on under the chin, so
-            that no pose opens a gap there.
+        in_front: draw it in front of the head, as AD-NeRF does. Behind the head it may continue under the
+            chin, so that no pose opens a gap there.
         follows: send a pixel's ray through where the tracked motion found that pixel in the canonical frame;
-            the field then learns what the motion leaves. Else the pose alone tells where the torso is.
+            the field then learns the residual motion. Otherwise the pose alone says where the torso is.
     """
 
     in_front: bool = False
     follows: bool = False
 
 
-class TorsoField(TorsoMotion):
+class TorsoField(Torso):
     """A torso that is a field.
 
     Buffers: `pose` [4, 4], the canonical one, camera to head; `view` [4], the camera's fx, fy, cx, cy in
@@ -52,10 +53,9 @@ class TorsoField(TorsoMotion):
     pose: Tensor
     view: Tensor
 
-    def __init__(self, field: Any, config: TorsoFieldConfig | None = None) -> None:
+    def __init__(self, field: RayField, config: TorsoFieldConfig | None = None) -> None:
         super().__init__()
-        self.field = field
-        self.config = config or TorsoFieldConfig()
+        self.field, self.config = field, config or TorsoFieldConfig()
         self.region = HeadRegion()
         self.register_buffer("pose", torch.tensor(np.identity(4, np.float32)))
         self.register_buffer("view", torch.tensor([1.0, 1.0, 0.5, 0.5]))
@@ -65,13 +65,19 @@ class TorsoField(TorsoMotion):
         """See `TorsoFieldConfig`."""
         return self.config.in_front
 
-    @property
-    def sampled(self) -> bool:
-        """A field has no colours without a code."""
-        return False
+    def describe(self) -> dict[str, Any]:
+        """See `Torso`."""
+        network = {"system": self.field.system, "config": asdict(self.field.config)}
+        return {"field": {**network, "stands": asdict(self.config)}}
+
+    def check_head(self, head: Head) -> None:
+        """See `Torso`: the codes that it takes are the head's."""
+        own = replace(self.field.config.conditions, head_pose=0)
+        if own != head.config.conditions:
+            raise ValueError(f"torso.field: expected the head's conditions beside head_pose, got {own}")
 
     @torch.no_grad()
-    def place(self, camera: Camera, pose: Tensor, like: TorsoMotion) -> None:
+    def place(self, camera: Camera, pose: Tensor, like: Torso) -> None:
         """Sets the canonical view, and takes over how the torso moves with the head.
 
         Args:
@@ -91,25 +97,21 @@ class TorsoField(TorsoMotion):
         views = self.view.expand(len(at), 4).contiguous()
         return Rays(*ops.generate_rays(poses, views, at.contiguous(), backend=self.backend))
 
-    def codes(self, code: Tensor, poses: Tensor) -> Tensor:
-        """The field's codes [F, C'] of the head's codes [F, C] and poses [F, 4, 4]."""
-        return self.field.encoder(code, poses)
+    def codes(self, code: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """The field's codes [F, C'] of the head's codes [F, C] and poses [F, 4, 4]; see `PoseEncoder`."""
+        return self.field.encoder(code, poses, noise)
 
     @torch.no_grad()
-    def draw(
-        self, points: Tensor, motion: Tensor, pose: Tensor, code: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """See `TorsoMotion.draw`.
-
-        Raises:
-            ValueError: no code is given.
-        """
-        if code is None:
-            raise ValueError("code: a torso that is a field needs the head's code, got None")
-        self.field.backend = self.backend
-        own = self.codes(code[None], pose[None])[0]
-        order, color, opacity = ask_field(
-            self.field, self.region, self.rays(points[None], motion[None]), own, self.backend
-        )
+    def draw(self, view: View, code: Tensor) -> Layer:
+        """See `Torso`."""
+        if not self.shows():
+            return self.empty(view)
+        own = self.codes(code[None], view.pose[None])[0]
+        rays = self.rays(view.points()[None], view.motion[None])
+        found = query_frame(self.field, self.region, rays, own, self.backend)
+        shape = view.camera.height, view.camera.width
         with stage("composite"):
-            return ops.composite_rays(color, opacity, order, None, backend=self.backend)
+            color, alpha = ops.composite_rays(
+                found.color, found.opacity, found.order, None, backend=self.backend
+            )
+            return Layer(color.view(*shape, 3), alpha.view(shape))

@@ -1,4 +1,4 @@
-"""The torso as a learned layer: a small grid and network in the plate's coordinates.
+"""The torso as a learned layer: a small plane network in the plate's coordinates.
 
 Where a `TorsoPlate` is one picture under an affine motion, this layer adds what the motion leaves: folds,
 the shadow of the chin, shoulders that turn. It answers to the same calls.
@@ -6,17 +6,19 @@ the shadow of the chin, shoulders that turn. It answers to the same calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nldf_engine.nn.grid import GridEncoding
-from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
-from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
-from nldf_engine.systems.common.torso import POSE_FEATURES, TorsoMotion, TorsoPlate, pose_features
+from nldf_engine.nn.noise import normal_like
+from nldf_engine.ops import PortraitPart
+from nldf_engine.rendering.layer import View
+from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
+from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork, PlaneShape
+from nldf_engine.systems.common.torso import TorsoPlate
 
 MOTION_NUMBERS = 6
 FRAME_DIM = POSE_FEATURES - 1 + MOTION_NUMBERS
@@ -24,9 +26,6 @@ FRAME_DIM = POSE_FEATURES - 1 + MOTION_NUMBERS
 FRAME_LIMIT = 3.0
 SMALLEST_SPREAD = 2e-3
 FRAME_NOISE = 0.05
-WARP_SCALE = 0.05
-OPACITY_SLOPE = 3.0
-GRID_INIT = 1e-2
 OCCUPANCY = 64
 OCCUPIED = 0.02
 GROWTH = 2
@@ -57,47 +56,31 @@ class TorsoLayerConfig:
             raise ValueError(f"TorsoLayerConfig: expected a width of at least 1, got {self.width}")
 
 
-class TorsoLayer(TorsoMotion, PlanesModule):
-    """A learned torso.
+class TorsoLayer(SampledTorso, PlaneNetwork):
+    """A learned torso: a `PlaneNetwork` of one plane, points of the plate for lines without slope.
 
-    Parameters and buffers, all float32 but the occupancy, in the order in which a point meets them (V =
-    width, f = features):
+    The frame input is (6 pose features, 6 numbers of the motion, row by row), C = 12. Beside the network's:
 
-        box           [4]        x, y of a corner and of the opposite one, units of the frame's width: a point
-                                 p of the plate has unit coordinates u = (p - box[:2]) / (box[2:] - box[:2])
+        box           [4]        as there, in units of the frame's width
         occupancy     [64, 64] uint8 over the box, rows along y: points in empty cells are not evaluated
-        frame_mean, frame_scale [12]; a frame's input is ((6 pose features, 6 numbers of the motion, row by
-                                 row) - mean) / scale, held within +-FRAME_LIMIT
-        warp_grid.table, warp_head.linear [V, f L_w + 2 + 12] (features, 2 u - 1, frame), warp_tail [2, V]
-        grid.table, head.linear [V, f L + 12], body [V, V], tail [4, V]
-
-    ReLU follows every layer but the two tails. Colours are c + 1 / 2, opacity is sigmoid(OPACITY_SLOPE * o).
     """
 
-    box: Tensor
     occupancy: Tensor
-    frame_mean: Tensor
-    frame_scale: Tensor
 
     def __init__(self, config: TorsoLayerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or TorsoLayerConfig()
         self.register_buffer("box", torch.tensor([0.0, 0.0, 1.0, 1.0]))
         self.register_buffer("occupancy", torch.ones(OCCUPANCY, OCCUPANCY, dtype=torch.uint8))
-        self.register_buffer("frame_mean", torch.zeros(FRAME_DIM))
-        self.register_buffer("frame_scale", torch.ones(FRAME_DIM))
-        width = config.width
-        warp = GridSpec(2, config.features, config.warp_resolutions)
-        self.warp_grid = GridEncoding(warp, GRID_INIT)
-        self.warp_head = FrameLinear(warp.out_features + 2, FRAME_DIM, 0, width)
-        self.warp_tail = nn.Linear(width, 2)
-        nn.init.normal_(self.warp_tail.weight, 0, 1e-3)
-        nn.init.zeros_(self.warp_tail.bias)
-        spec = GridSpec(2, config.features, config.resolutions)
-        self.grid = GridEncoding(spec, GRID_INIT)
-        self.head = FrameLinear(spec.out_features, FRAME_DIM, 0, width)
-        self.body = nn.Linear(width, width)
-        self.tail = nn.Linear(width, 4)
+        shape = PlaneShape(
+            (0.0,), config.resolutions, config.warp_resolutions, config.features, 0, config.width, 0, 1,
+            FRAME_DIM, FRAME_LIMIT,
+        )  # fmt: skip
+        self.build_network(shape, {"grids.0.": "grid.", "body.0.": "body."})
+
+    def describe(self) -> dict[str, Any]:
+        """See `Torso`."""
+        return {"layer": asdict(self.config)}
 
     @torch.no_grad()
     def calibrate(self, plate: TorsoPlate, poses: Tensor, motion: Tensor) -> None:
@@ -137,27 +120,17 @@ class TorsoLayer(TorsoMotion, PlanesModule):
             cells = F.max_pool2d(cells, 3, 1, 1)
         self.occupancy.copy_(cells[0, 0].to(torch.uint8))
 
-    def _inputs(self, motion: Tensor, poses: Tensor) -> Tensor:
+    def _inputs(self, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
         inputs = torch.cat([pose_features(poses)[:, :-1], motion.flatten(1)], 1)
-        inputs = (inputs - self.frame_mean) / self.frame_scale
-        if self.training:
-            inputs = inputs + FRAME_NOISE * torch.randn_like(inputs)
-        return inputs.clamp(-FRAME_LIMIT, FRAME_LIMIT)
+        if noise is None:
+            return self.scale_inputs(inputs)
+        scaled = (inputs - self.frame_mean) / self.frame_scale
+        noisy = scaled + FRAME_NOISE * normal_like(scaled, noise)
+        return noisy.clamp(-FRAME_LIMIT, FRAME_LIMIT)
 
-    def planes_network(self) -> PlanesNetwork:
-        """The parameters as `ops.planes` takes them: one plane, and points for lines without slope."""
-        warp_tail, body, tail = ((part.weight, part.bias) for part in (self.warp_tail, self.body, self.tail))
-        return PlanesNetwork(
-            self.box, (0.0,), self.warp_grid.spec, self.warp_grid.table, self.grid.spec, (self.grid.table,),
-            ((self.warp_head.point_weight, None), warp_tail), ((self.head.point_weight, None), body, tail),
-            WARP_SCALE, OPACITY_SLOPE,
-        )  # fmt: skip
-
-    def portrait_part(self, motion: Tensor, pose: Tensor) -> PortraitPart:
-        """What `ops.render_portrait` needs of this layer for a motion [2, 3] and a pose [4, 4]."""
-        inputs = self._inputs(motion[None], pose[None])
-        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
-        return PortraitPart(self.packed(), *biases, self.occupancy)
+    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
+        """See `Torso`."""
+        return self.one_pass_part(self._inputs(view.motion[None], view.pose[None]), self.occupancy)
 
     def _occupied(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """[F * N, 2] unit coordinates of points [F, N, 2], and the numbers of those in occupied cells."""
@@ -166,49 +139,41 @@ class TorsoLayer(TorsoMotion, PlanesModule):
         cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
         return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]).nonzero()[:, 0]
 
-    def premultiplied(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """As `sample`, but colours times opacity: on the CPU one operation with gradients."""
+    def premultiplied(
+        self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `sample`, but colours times opacity: on the CPU one operation with gradients.
+
+        Args:
+            points, motion, poses: as in `sample`.
+            noise: draws the noise on the frame inputs that training adds; None for no noise.
+        """
         frames, count, _ = points.shape
         unit, chosen = self._occupied(points, motion)
-        if not self.on_cpu(points, motion, poses) or len(chosen) < FEWEST_RAYS * frames:
-            color, alpha = self.sample(points, motion, poses)
+        if not self.on_cpu(points, motion, poses) or not self.enough(chosen, frames):
+            color, alpha = self.sample(points, motion, poses, noise)
             return color * alpha[..., None], alpha
-        inputs = self._inputs(motion, poses)
-        biases = self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
-        starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
+        inputs = self._inputs(motion, poses, noise)
         lines = F.pad(unit.index_select(0, chosen), (0, 2))  # a point is a line without slope
-        segments, opacity = shade_lines(lines, starts, *biases, self.planes_network())
+        segments, opacity = self.shade(lines, chosen, frames, count, inputs)
         color = unit.new_zeros(frames * count, 3).index_copy(0, chosen, segments[:, 0])
         alpha = unit.new_zeros(frames * count).index_copy(0, chosen, opacity)
         return color.view(frames, count, 3), alpha.view(frames, count)
 
-    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """See `TorsoPlate.sample`. Gradients flow to the parameters."""
+    def sample(
+        self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `SampledTorso` and `premultiplied`. Gradients flow to the parameters."""
         frames, count, _ = points.shape
         unit, chosen = self._occupied(points, motion)
-        inputs = self._inputs(motion, poses)
+        inputs = self._inputs(motion, poses, noise)
         if frames == 1:  # in pieces that stay in the cache
             pieces = unit[chosen].split(PIECE.get(points.device.type, PIECE["cpu"]))
-            out = torch.cat([self._network(piece[None], inputs) for piece in pieces])
+            out = torch.cat([self.layers_of(piece[None], None, inputs) for piece in pieces])
         else:
-            out = self._network(unit[chosen][:, None], inputs[chosen // count])
+            out = self.layers_of(unit[chosen][:, None], None, inputs[chosen // count])
         color = torch.zeros(frames * count, 3, dtype=out.dtype, device=out.device)
         alpha = torch.zeros(frames * count, dtype=out.dtype, device=out.device)
         color = color.index_copy(0, chosen, out[:, :3] + 0.5)
         alpha = alpha.index_copy(0, chosen, torch.sigmoid(OPACITY_SLOPE * out[:, 3]))
         return color.view(frames, count, 3), alpha.view(frames, count)
-
-    def _network(self, unit: Tensor, inputs: Tensor) -> Tensor:
-        """[F * N, 4] of unit coordinates [F, N, 2] under frame inputs [F, 12]."""
-        frames, count, _ = unit.shape
-        flat = unit.flatten(0, 1)
-        seen = torch.cat([self.warp_grid(flat, backend=self.backend), 2 * flat - 1], 1)
-        hidden = F.relu(
-            self.warp_head(seen.view(frames, count, self.warp_head.sizes[0]), inputs), inplace=True
-        ).flatten(0, 1)
-        moved = flat + WARP_SCALE * self.warp_tail(hidden)
-        features = self.grid(moved, backend=self.backend)
-        hidden = F.relu(
-            self.head(features.view(frames, count, self.head.sizes[0]), inputs), inplace=True
-        ).flatten(0, 1)
-        return self.tail(F.relu(self.body(hidden), inplace=True))

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.beams import BeamEncoding
-from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
-from nldf_engine.systems.common.conditions import ConditionConfig, encode_frames, make_encoder
+from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
+from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,10 @@ class LightFieldConfig:
             raise ValueError(f"LightFieldConfig: segments and points must be positive, got {self}")
 
 
-class LightField(nn.Module):
+class LightField(RayField):
     """The NLDF network: beam encoder, audio net, residual MLP."""
 
     system = "nldf"
-    config_type = LightFieldConfig
-    samples_per_ray = 1
 
     def __init__(self, config: LightFieldConfig) -> None:
         super().__init__()
@@ -58,11 +56,6 @@ class LightField(nn.Module):
         code = config.conditions.code_dim
         beam = frequency_dim(3 * config.points, config.frequencies)
         self.network = ResMLP(beam + code, 3 * config.segments + 1, config.width, config.depth, code)
-        self.backend = "native"
-
-    def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
-        """[N, C] codes of the frames `index` of a clip (all where None)."""
-        return encode_frames(self.encoder, conditions, index)
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
         """Segment colours and opacity of rays [F, P] under codes [F, C]."""

@@ -1,0 +1,164 @@
+"""Torsos: the layer of neck and shoulders between the head and the background, and how it moves.
+
+A frame shows it under an affine motion; where no tracked motion is given (new poses), the motion is
+predicted linearly from the head's pose.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.base.timing import stage
+from nldf_engine.ops import PortraitPart
+from nldf_engine.rendering.heads import Head
+from nldf_engine.rendering.layer import Layer, View
+
+POSE_FEATURES = 7
+
+
+def pose_features(poses: Tensor) -> Tensor:
+    """[T, 7] float32 of poses [T, 4, 4]: viewing rotation (3 skew entries), translation (3), and 1."""
+    rotation = poses[:, :3, :3]
+    skew = torch.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        1,
+    )
+    # The camera in head space moves with the head's turn; in camera space it is the head's own place.
+    place = -(rotation.transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
+    return torch.cat([skew / 2, place, torch.ones_like(skew[:, :1])], 1)
+
+
+class Torso(nn.Module, ABC):
+    """A torso: its motion, and its layer of a frame.
+
+    Motions are [T, 2, 3]: plate coordinates -> frame coordinates, both in units of the frame's width
+    (0 left, 1 right; pixel centres at +0.5), so that they hold at every resolution. They come tracked with a
+    clip's poses, or are predicted from the poses.
+
+    Subclasses implement `draw`, or `sample` where colours are known at any point, and `describe`.
+
+    Buffers: `motion_weights` [7, 6], the linear prediction; `present`, whether there is a torso at all.
+    """
+
+    motion_weights: Tensor
+    present: Tensor
+    backend: str = "native"
+
+    def __init__(self) -> None:
+        super().__init__()
+        identity = torch.zeros(POSE_FEATURES, 6)
+        identity[-1] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        self.register_buffer("motion_weights", identity)
+        self.register_buffer("present", torch.tensor(False))
+        self._shown: tuple[Tensor, int, bool] | None = None
+
+    @property
+    def in_front(self) -> bool:
+        """Whether the torso stands in front of the head; else behind it."""
+        return False
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What avatar.json says of it, from which `systems.registry.read_torso` makes an empty one."""
+        ...
+
+    def check_head(self, head: Head) -> None:
+        """Checks that the torso goes with a head of an avatar; here it goes with any.
+
+        Raises:
+            ValueError: it does not.
+        """
+
+    def shows(self) -> bool:
+        """Whether there is a torso; read back from the device once, not at every frame."""
+        flag = self.present
+        if self._shown is None or self._shown[0] is not flag or self._shown[1] != flag._version:
+            self._shown = (flag, flag._version, bool(flag))
+        return self._shown[2]
+
+    def fit_motion(self, poses: Tensor, motion: Tensor, ridge: float = 1e-3) -> None:
+        """Fits the linear prediction of `motion` [T, 2, 3] from `poses` [T, 4, 4] by ridge regression."""
+        features = pose_features(poses).double()
+        scale = features[:, :-1].std(0).clamp_min(1e-6)
+        mean = features[:, :-1].mean(0)
+        x = torch.cat([(features[:, :-1] - mean) / scale, features[:, -1:]], 1)
+        y = motion.reshape(-1, 6).double()
+        penalty = ridge * len(x) * torch.eye(POSE_FEATURES, dtype=torch.float64)
+        penalty[-1, -1] = 0
+        weights = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+        slope = weights[:-1] / scale[:, None]
+        offset = weights[-1] - mean @ slope
+        self.motion_weights.copy_(torch.cat([slope, offset[None]]).float())
+
+    def predict_motion(self, poses: Tensor) -> Tensor:
+        """[T, 2, 3] motions for poses [T, 4, 4]."""
+        return (pose_features(poses) @ self.motion_weights).reshape(-1, 2, 3)
+
+    @staticmethod
+    def on_plate(points: Tensor, motion: Tensor) -> Tensor:
+        """[F, P, 2] plate coordinates of points [F, P, 2] of frames under `motion` [F, 2, 3]."""
+        inverse = torch.linalg.inv(motion[:, :, :2])
+        return (points - motion[:, None, :, 2]) @ inverse.transpose(1, 2)
+
+    @abstractmethod
+    def draw(self, view: View, code: Tensor) -> Layer:
+        """The torso's layer of a frame under the head's code [C]; empty where there is no torso."""
+        ...
+
+    def blend(self, view: View, code: Tensor, background: Tensor, out: Tensor) -> Tensor:
+        """The torso in front of an opaque background [H, W, 3], written to `out` [H, W, 3] float32."""
+        return out.copy_(self.draw(view, code).over(background) if self.shows() else background)
+
+    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
+        """The torso as part of a frame that `ops.render_portrait` draws in one pass; else None."""
+        return None
+
+    def empty(self, view: View) -> Layer:
+        """A layer that hides nothing."""
+        alpha = view.motion.new_zeros(view.camera.height, view.camera.width)
+        return Layer(alpha[..., None].expand(-1, -1, 3), alpha)
+
+
+class SampledTorso(Torso):
+    """A torso whose colours are known at any point of the plate without a code."""
+
+    @abstractmethod
+    def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """The torso where F frames' `points` [F, P, 2] fall under `motion` [F, 2, 3].
+
+        Args:
+            points: in units of the frame's width, as motions are.
+            motion: of the frames.
+            poses: [F, 4, 4] camera to head; a plate looks the same under every pose.
+
+        Returns:
+            color [F, P, 3] float32 and alpha [F, P] float32, not premultiplied.
+        """
+        ...
+
+    def draw(self, view: View, code: Tensor) -> Layer:
+        """See `Torso`."""
+        if not self.shows():
+            return self.empty(view)
+        shape = view.camera.height, view.camera.width
+        with stage("composite"):
+            color, alpha = self.sample(view.points()[None], view.motion[None], view.pose[None])
+            return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
+
+    def blend(self, view: View, code: Tensor, background: Tensor, out: Tensor) -> Tensor:
+        """See `Torso`; no layer of its own is made on the way."""
+        if not self.shows():
+            return out.copy_(background)
+        with stage("composite"):
+            color, alpha = self.sample(view.points()[None], view.motion[None], view.pose[None])
+            flat, shape = background.view(-1, 3), (view.camera.height * view.camera.width, 3)
+            torch.lerp(flat, color[0], alpha[0, :, None].expand(shape), out=out.view(shape))
+            return out

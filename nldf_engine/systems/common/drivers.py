@@ -1,0 +1,77 @@
+"""Drivers: what a frame's code is made of. Each turns conditions into its own part of the code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.nn.audio import AudioEncoder
+from nldf_engine.rendering.fields import Conditions, Driver
+
+# Open eyes have a lid gap of about a quarter of their width; the code holds it on a scale near one.
+EYES_SCALE = 4.0
+
+
+class AudioDriver(Driver, AudioEncoder):
+    """AD-NeRF's audio net with attention over neighbouring frames (ad_nerf 3.2 and 3.6).
+
+    Args:
+        audio_dim: features a row of the audio window.
+        code: size of the code.
+        frames: neighbouring frames that the attention fuses.
+        window: rows of the audio window.
+    """
+
+    def __init__(self, audio_dim: int, code: int, frames: int, window: int) -> None:
+        super().__init__(audio_dim, code, frames, window=window)
+        self.dim = code
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """See `Driver`."""
+        return self.frames // 2, self.frames - self.frames // 2 - 1
+
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """See `Driver`."""
+        return self.encode_clip(conditions.audio, index)
+
+
+class EyesDriver(Driver):
+    """Eye openness, scaled."""
+
+    dim = 1
+
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """See `Driver`."""
+        return scale_eyes(conditions.eyes[index, None])
+
+
+def scale_eyes(eyes: Tensor) -> Tensor:
+    """Eye openness as codes hold it."""
+    return EYES_SCALE * eyes
+
+
+class IdentityDriver(Driver):
+    """A learned code for each speaker of a run over several datasets.
+
+    Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track "identity" [T] int64
+    says another one.
+
+    Args:
+        speakers: how many.
+        code: size of the code.
+    """
+
+    own: Tensor
+
+    def __init__(self, speakers: int, code: int) -> None:
+        super().__init__()
+        self.dim = code
+        self.table = nn.Parameter(0.1 * torch.randn(speakers, code))
+        self.register_buffer("own", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+        """See `Driver`."""
+        speakers = conditions.get("identity")
+        numbers = self.own.expand(len(index)) if speakers is None else speakers[index]
+        return self.table[numbers]

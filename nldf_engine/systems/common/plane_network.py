@@ -1,0 +1,218 @@
+"""The plane network: grids of features on planes, a learned warp, two small networks.
+
+It renders rays by where they cross the planes z = z_i (nldf-fast's head), or points of one plane (the learned
+torso). One evaluation of it gives the colours of all planes' segments and the opacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nldf_engine.nn.grid import GridEncoding
+from nldf_engine.nn.linear import FrameLinear
+from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
+from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
+
+# How far the warp net moves a point for an output of one, in units of the planes' box.
+WARP_SCALE = 0.05
+OPACITY_SLOPE = 3.0
+GRID_INIT = 1e-2
+
+
+@dataclass(frozen=True)
+class PlaneShape:
+    """Sizes of a plane network.
+
+    Args:
+        planes: z_i, M of them.
+        resolutions: of the grid of one plane.
+        warp_resolutions: of the grid that the warp net reads.
+        features: of one level of a grid.
+        ambient: coordinates that the warp net adds beside the warp.
+        width: of all layers.
+        warp_hidden, hidden: layers of width x width between the first and the last of either network.
+        frame: size of the per-frame input.
+        frame_limit: standard deviations of the training video beyond which per-frame inputs are clamped, so
+            that a pose just outside of it does not lead where the network was never trained.
+    """
+
+    planes: tuple[float, ...]
+    resolutions: tuple[int, ...]
+    warp_resolutions: tuple[int, ...]
+    features: int
+    ambient: int
+    width: int
+    warp_hidden: int
+    hidden: int
+    frame: int
+    frame_limit: float
+
+
+class PlaneNetwork(PlanesModule):
+    """The network; subclasses say what its per-frame inputs and its unit coordinates are.
+
+    Parameters and buffers, all float32, in the order in which a ray meets them (W = width, M = planes,
+    L = levels, f = features, A = ambient, C = frame):
+
+        box           [4]          x, y of a corner and of the opposite one: unit coordinates of a point p of a
+                                   plane are u = (p - box[:2]) / (box[2:] - box[:2])
+        frame_mean, frame_scale    [C]; a frame's input is (input - mean) / scale, within +-frame_limit
+        warp_grid.table            [entries, f], `ops.GridSpec` order; read at u of the plane z = mean(z_i)
+        warp_head.linear           [W, f L_w + 2 + C]: columns are warp features, 2 u - 1, frame input
+        warp_body                  `warp_hidden` times [W, W]
+        warp_tail                  [2 M + A, W]: the warp of every plane (x, y), then the ambient coordinates
+        grids.{i}.table            [entries, f], read at u_i + WARP_SCALE * warp_i
+        head.linear                [W, M f L + A + C]: features of plane 0, 1, .., ambient, frame input
+        body                       `hidden` times [W, W]
+        tail                       [3 M + 1, W]: colours of the segments, then the opacity
+
+    ReLU follows every layer but the two tails. Opacity is sigmoid(OPACITY_SLOPE * o), and segment colours
+    are (c_i + 1 / (2 M)) * opacity. The frame input's columns are a bias, computed once a frame.
+
+    Names of state dictionaries: `names` renames entries, for files that other versions wrote.
+
+    Args:
+        shape: see `PlaneShape`.
+        names: prefix of an entry here to its prefix in state dictionaries.
+    """
+
+    box: Tensor
+    frame_mean: Tensor
+    frame_scale: Tensor
+
+    def build_network(self, shape: PlaneShape, names: dict[str, str] | None = None) -> None:
+        """Makes parameters and buffers; see the class."""
+        self.shape = shape
+        planes, width = len(shape.planes), shape.width
+        self.register_buffer("frame_mean", torch.zeros(shape.frame))
+        self.register_buffer("frame_scale", torch.ones(shape.frame))
+        warp = GridSpec(2, shape.features, shape.warp_resolutions)
+        self.warp_grid = GridEncoding(warp, GRID_INIT)
+        self.warp_head = FrameLinear(warp.out_features + 2, shape.frame, 0, width)
+        self.warp_body = nn.ModuleList(nn.Linear(width, width) for _ in range(shape.warp_hidden))
+        self.warp_tail = small_linear(width, 2 * planes + shape.ambient)
+        spec = GridSpec(2, shape.features, shape.resolutions)
+        self.grids = nn.ModuleList(GridEncoding(spec, GRID_INIT) for _ in shape.planes)
+        self.head = FrameLinear(planes * spec.out_features + shape.ambient, shape.frame, 0, width)
+        self.body = nn.ModuleList(nn.Linear(width, width) for _ in range(shape.hidden))
+        self.tail = nn.Linear(width, 3 * planes + 1)
+        if names:
+            self.register_state_dict_post_hook(lambda _, state, prefix, __: rename(state, prefix, names))
+            back = {new: old for old, new in names.items()}
+            self.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: rename(state, prefix, back))
+
+    def scale_inputs(self, inputs: Tensor) -> Tensor:
+        """[F, C] frame inputs as the networks take them."""
+        scaled = (inputs - self.frame_mean) / self.frame_scale
+        return scaled.clamp(-self.shape.frame_limit, self.shape.frame_limit)
+
+    def frame_biases(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What scaled frame inputs [F, C] add in the first layers of warp net and network: twice [F, W]."""
+        return self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
+
+    def planes_network(self) -> PlanesNetwork:
+        """The parameters as `ops.planes` takes them."""
+        warp = (
+            (self.warp_head.point_weight, None),
+            *map(weight_and_bias, (*self.warp_body, self.warp_tail)),
+        )
+        layers = ((self.head.point_weight, None), *map(weight_and_bias, (*self.body, self.tail)))
+        grids = [grid for grid in self.grids if isinstance(grid, GridEncoding)]
+        return PlanesNetwork(
+            self.box, self.shape.planes, self.warp_grid.spec, self.warp_grid.table, grids[0].spec,
+            tuple(grid.table for grid in grids), warp, layers, WARP_SCALE, OPACITY_SLOPE,
+        )  # fmt: skip
+
+    def one_pass_part(self, inputs: Tensor, cells: Tensor) -> PortraitPart | None:
+        """The network as part of a frame in one pass: scaled inputs [1, C], occupancy [N, N]; else None."""
+        if self.backend != "native" or self.training or not self.fusable(inputs) or not self.fits_frame():
+            return None
+        return PortraitPart(self.packed(), *self.frame_biases(inputs), cells)
+
+    def shade(
+        self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Segment colours [N, M, 3] and opacity [N] of chosen lines: one operation with gradients, on the CPU.
+
+        Args:
+            lines: [N, 4] start and slope of the chosen lines in unit coordinates.
+            chosen: [N] their numbers among `frames` * `count`, increasing.
+            frames, count: F and P.
+            inputs: [F, C] scaled frame inputs.
+        """
+        starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
+        return shade_lines(lines, starts, *self.frame_biases(inputs), self.planes_network())
+
+    def layers_of(self, start: Tensor, slope: Tensor | None, inputs: Tensor) -> Tensor:
+        """The raw outputs [F * N, 3 M + 1] by torch's layers, with gradients.
+
+        Args:
+            start: [F, N, 2] unit coordinates where the lines cross the plane z = 0.
+            slope: [F, N, 2] their change with z; None for points of one plane.
+            inputs: [F, C] scaled frame inputs.
+        """
+        frames, count, _ = start.shape
+        start = start.flatten(0, 1)
+        slope = None if slope is None else slope.flatten(0, 1)
+        planes = self.shape.planes
+        middle = start if slope is None else start + sum(planes) / len(planes) * slope
+        seen = torch.cat([self.warp_grid(middle, backend=self.backend), 2 * middle - 1], 1)
+        hidden = self._first(self.warp_head, seen, inputs, frames, count)
+        warp = self.warp_tail(_through(self.warp_body, hidden))
+        parts = []
+        for i, (z, grid) in enumerate(zip(planes, self.grids, strict=True)):
+            at = start if slope is None else start + z * slope
+            parts.append(grid(at + WARP_SCALE * warp[:, 2 * i : 2 * i + 2], backend=self.backend))
+        ambient = [warp[:, 2 * len(planes) :]] if self.shape.ambient else []
+        features = torch.cat([*parts, *ambient], 1) if len(parts) + len(ambient) > 1 else parts[0]
+        hidden = self._first(self.head, features, inputs, frames, count)
+        return self.tail(_through(self.body, hidden))
+
+    @staticmethod
+    def _first(layer: FrameLinear, seen: Tensor, inputs: Tensor, frames: int, count: int) -> Tensor:
+        out = layer(seen.view(frames, count, layer.sizes[0]), inputs)
+        return F.relu(out, inplace=True).flatten(0, 1)
+
+    def enough(self, chosen: Tensor, frames: int) -> bool:
+        """Whether chosen rays [N] of so many frames are enough for the fused operations."""
+        return len(chosen) >= FEWEST_RAYS * frames
+
+
+def _through(layers: nn.ModuleList, hidden: Tensor) -> Tensor:
+    for layer in layers:
+        hidden = F.relu(layer(hidden), inplace=True)
+    return hidden
+
+
+def rename(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> None:
+    """Renames the entries below `prefix` of a state dictionary, in place, by their beginnings."""
+    for old, new in names.items():
+        for name in [name for name in state if name.startswith(prefix + old)]:
+            state[prefix + new + name[len(prefix + old) :]] = state.pop(name)
+
+
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """The parameters of a linear layer."""
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"layer: expected a Linear, got {type(layer).__name__}")
+    return layer.weight, layer.bias
+
+
+def small_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts near zero: a warp that begins as the identity."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, 0, 1e-3)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def linear_macs(module: nn.Module, skip: Sequence[str] = ()) -> int:
+    """Multiply-adds of the linear layers of `module` but those under `skip`, codes' columns left out."""
+    named = [(name, part) for name, part in module.named_modules() if not name.startswith(tuple(skip))]
+    total = sum(p.in_features * p.out_features for _, p in named if isinstance(p, nn.Linear))
+    return total - sum(p.sizes[1] * p.linear.out_features for _, p in named if isinstance(p, FrameLinear))
