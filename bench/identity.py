@@ -28,7 +28,7 @@ PRESETS: dict[str, list[str]] = {
     "adnerf": [*SMALL, "--set", "torso_steps=10"],
     "adnerf-small": ["--size", "32", "--set", "torso_steps=20"],
     "adnerf-tiny": ["--set", "torso_steps=20"],
-    "nldf-88": [*SMALL, "--set", "rays=256"],
+    "nldf-88": ["--size", "16", "--set", "rays=256"],
     "nldf-small": ["--size", "32", "--set", "torso_steps=20"],
     "nldf-tiny": ["--set", "torso_steps=20"],
 }

@@ -47,6 +47,7 @@ class Frontend:
     revision: int = 1
     stream: Callable[[], RowStream] | None = None
     look_ahead: int = 0
+    spectral_bands: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ FRONTENDS: dict[str, Frontend] = {
         lambda config: mel.BANDS,
         stream=mel.MelStream,
         look_ahead=mel.LOOK_AHEAD,
+        spectral_bands=True,
     ),
     "wav2vec2": Frontend("wav2vec 2.0 through transformers", pretrained.rows, pretrained.dim),
     "hubert": Frontend("HuBERT through transformers", pretrained.rows, pretrained.dim),

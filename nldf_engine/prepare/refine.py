@@ -12,7 +12,6 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,16 +25,20 @@ from nldf_engine.base.seeds import check_seed
 from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
 from nldf_engine.media.pictures import read_picture
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso
+from nldf_engine.rendering.heads import RayHead
+from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
+from nldf_engine.systems.nldf.objective import light_field_objective
+from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.nldf_fast.recipe import fast_recipe
 from nldf_engine.training.motion import FACE_DEPTH, fit_basis
-from nldf_engine.training.objectives import make_objective
 from nldf_engine.training.optimizer import TableAdam
-from nldf_engine.training.parts import HeadPart
-from nldf_engine.training.presets import nldf_fast
-from nldf_engine.training.scene import TrainingScene
-from nldf_engine.training.start import calibrate, make_plate_or_layer
+from nldf_engine.training.recipe import with_parts
+from nldf_engine.training.scene import RayScene
+from nldf_engine.training.stages import RayPart, Subject, calibrate, plate_or_layer
+from nldf_engine.training.targets import HeadTarget
 from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
@@ -113,28 +116,39 @@ class _Refinement:
     """A scene whose poses and motions are moved in place."""
 
     def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
-        self.config, self.recipe = config, replace(
-            nldf_fast().recipe, rays=config.rays, correction=0.0, ray_jitter=RAY_JITTER,
-            motion_noise=MOTION_NOISE, blink_share=0.0, inside_weight=1.0, grid_learning_rate=GRID_RATE,
-        )  # fmt: skip
+        self.config, self.generator = config, torch.Generator()
+        self.recipe = replace(
+            with_parts(
+                fast_recipe(),
+                sampling={"rays": config.rays, "blink_share": 0.0},
+                regularisation={"correction": 0.0, "ray_jitter": RAY_JITTER},
+                driving={"motion_noise": MOTION_NOISE},
+                opacity={"inside_weight": 1.0},
+            ),
+            grid_learning_rate=GRID_RATE,
+        )
         size = min(config.size, dataset.info.size[0])
         frontend = FrontendConfig(
             str(dataset.info.audio.get("frontend") or "mel"), dim=int(dataset.info.audio.get("dim", 0))
         )
         torch.manual_seed(config.seed)
-        self.scene = TrainingScene(
+        self.scene = RayScene(
             dataset, size, frontend.resolve(), torch.device("cpu"), learned_torso=True, fit="all"
         )
         self.scene.poses = self.scene.poses.clone()  # the dataset's own array otherwise
         window, features = self.scene.conditions.audio.shape[1:]
-        conditions = ConditionConfig(int(features), int(window), motion=self.recipe.motion_codes)
-        field: Any = nldf_fast().model(self.scene.bounds, conditions)
-        self.portrait = Portrait(field, self.scene.region, make_plate_or_layer(self.scene))
-        fit_basis(field.encoder.motion.basis, dataset, self.scene.fit)
-        self.scene.set_motion(_shape_codes(field.encoder.motion.basis, dataset, self.scene.fit))
-        calibrate(field, self.scene)
-        self.objective = make_objective(HeadPart(self.portrait, self.scene), self.portrait, self.recipe, None)
-        groups = parameter_groups(self.portrait, self.objective, self.recipe)
+        conditions = ConditionConfig(int(features), int(window), motion=self.recipe.driving.motion_codes)
+        field = GridLightField(GridLightFieldConfig(self.scene.bounds, conditions))
+        self.portrait = Portrait(RayHead(field, self.scene.region), plate_or_layer(self.scene))
+        basis = field.encoder.part("motion").basis
+        fit_basis(basis, dataset, self.scene.fit)
+        self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.fit))
+        calibrate(self.portrait, self.scene)
+        target = HeadTarget(self.portrait, self.scene)
+        subject = Subject(self.scene, self.portrait)
+        self.objective = light_field_objective(RayPart(subject, target, self.recipe, None, Path()))
+        self.generator.set_state(torch.get_rng_state())
+        groups = parameter_groups(self.portrait, [self.objective], self.recipe)
         self.optimizer = TableAdam(groups, self.recipe.learning_rate, BETAS)
         self.surface = HeadSurface(_shape_of(dataset))
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
@@ -147,18 +161,18 @@ class _Refinement:
         for _ in range(self.config.steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["first_lr"] * FINAL_RATE ** (bar.done / max(1, total))
-            loss = self.objective.step()
+            loss = self.objective(self.generator)
             self.optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
             self.optimizer.step()
-            bar.step(note=f"{psnr_of(float(loss.figures['pixel']) / 3):.1f} dB")
+            bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
     def align(self, bar: Bar) -> tuple[float, float]:
         """Moves every frame; the mean PSNR before and after."""
         scene = self.scene
         self.portrait.eval()
-        codes = self.portrait.field.encode_frames(scene.conditions)
+        codes = self.portrait.head.encode_frames(scene.conditions)
         poses, motions = scene.poses.clone(), scene.motions.clone()
         before, after = [], []
         for number in scene.fit.tolist():
@@ -186,7 +200,8 @@ class _Refinement:
 
     def _picture(self, number: int, code: Tensor, pose: Tensor, motion: Tensor) -> Tensor:
         scene = self.scene
-        return self.portrait.picture(scene.camera, pose, code, motion, scene.backdrop(number)).float() / 255
+        view = View(scene.camera, pose, motion)
+        return self.portrait.picture(view, code, scene.backdrop(number)).float() / 255
 
     def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
         """Numbers of the pixels well inside the head without the mouth, and well inside the torso."""

@@ -38,7 +38,7 @@ class Portrait(nn.Module):
         """Chooses compiled kernels ("native") or their PyTorch twins ("reference") for all parts."""
         for part in self.modules():
             if hasattr(part, "backend"):
-                part.backend = backend
+                setattr(part, "backend", backend)  # noqa: B010 (nn.Module types attributes as tensors)
 
     @torch.no_grad()
     def layer(self, view: View, code: Tensor) -> Layer:

@@ -1,6 +1,10 @@
-"""Dataset to avatar: one trainer for all systems, distillation, and the active pool."""
+"""Dataset to avatar: one trainer for all systems, in stages; distillation, and the active pool."""
 
-from nldf_engine.training.presets import PRESETS, Recipe, find_preset
-from nldf_engine.training.run import TrainConfig, TrainResult, check_settings, train
+from nldf_engine.training.config import TrainConfig, TrainResult
+from nldf_engine.training.presets import Preset, find_preset, presets
+from nldf_engine.training.recipe import Recipe
+from nldf_engine.training.run import check_settings, train
 
-__all__ = ["PRESETS", "Recipe", "TrainConfig", "TrainResult", "check_settings", "find_preset", "train"]
+__all__ = [
+    "Preset", "Recipe", "TrainConfig", "TrainResult", "check_settings", "find_preset", "presets", "train",
+]  # fmt: skip

@@ -13,11 +13,12 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import RayField
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso_field import TorsoField
-from nldf_engine.training.parts import TorsoPart
-from nldf_engine.training.scene import TrainingScene
-from nldf_engine.training.start import consent_for, own_motion
+from nldf_engine.training.outcome import consent_for, own_motion, upper_codes
+from nldf_engine.training.scene import RayScene
+from nldf_engine.training.targets import TorsoTarget
 
 
 def adopt(
@@ -38,17 +39,17 @@ def adopt(
     Raises:
         FileProblem: the dataset has too few frames, or lacks the features.
     """
-    scene = TrainingScene(dataset, size, frontend, torch.device("cpu"))
-    portrait = Portrait(field, scene.region, scene.torso)
+    scene = RayScene(dataset, size, frontend, torch.device("cpu"))
+    portrait = Portrait(RayHead(field, scene.region), scene.torso)
     if torso is not None:
         torso.place(scene.camera, scene.poses[dataset.info.splits["train"][0]], scene.torso)
         portrait.torso = torso.eval()
-        TorsoPart(portrait, scene).mark_region()
+        TorsoTarget(portrait, scene).mark_region()
     provenance = {
         "package": __version__, "torch": torch.__version__, "python": platform.python_version(),
         "dataset": dataset.hash(), "source": dataset.info.source, "imported": dict(origin),
     }  # fmt: skip
     return Avatar(
         portrait, scene.camera, frontend, dataset.background(size), provenance=provenance,
-        consent=consent_for(dataset, None), **own_motion(scene, field.config.conditions.upper),  # type: ignore[attr-defined]
+        consent=consent_for(dataset, None), **own_motion(scene, upper_codes(portrait)),
     )  # fmt: skip

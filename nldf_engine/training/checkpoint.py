@@ -62,15 +62,13 @@ def save_run(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     extra: dict[str, Tensor],
+    generator: torch.Generator,
 ) -> None:
-    """Writes the run's state to `path`, whole or not at all."""
+    """Writes the run's state to `path`, whole or not at all; `generator` draws its samples."""
     tensors = _prefixed("network", network.state_dict())
     tensors |= _prefixed("optimizer", _optimizer_tensors(optimizer))
     tensors |= _prefixed("objective", extra)
-    tensors["random.cpu"] = torch.get_rng_state()
-    device = next(network.parameters()).device
-    if device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    tensors["random.cpu"] = generator.get_state()
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"run": json.dumps(state.__dict__)})
 
@@ -91,7 +89,7 @@ def read_state(path: Path) -> RunState:
 
 
 def restore_run(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
 ) -> tuple[RunState, dict[str, Tensor]]:
     """Brings network, optimiser and random state back to where `path` was saved.
 
@@ -111,10 +109,7 @@ def restore_run(
             index, key = name.split(".", 1)
             entries.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
-        torch.set_rng_state(tensors["random.cpu"])
-        device = next(network.parameters()).device
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        generator.set_state(tensors["random.cpu"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise FileProblem(
             path, f"it belongs to another network ({error})", "train without --resume"

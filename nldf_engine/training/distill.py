@@ -17,7 +17,7 @@ from nldf_engine.base.files import atomic_path
 from nldf_engine.base.progress import Bar
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import chunk_rays
-from nldf_engine.training.parts import Part, region_pixels
+from nldf_engine.training.targets import TrainTarget, region_pixels
 
 
 class SegmentTargets:
@@ -50,7 +50,7 @@ class SegmentTargets:
 
 
 @torch.no_grad()
-def _teach(teacher: Part, frame: int, pixels: Tensor) -> RayColors:
+def _teach(teacher: TrainTarget, frame: int, pixels: Tensor) -> RayColors:
     scene, field = teacher.scene, teacher.field
     rays = teacher.rays(torch.tensor([frame]), pixels[None])
     to = scene.device
@@ -59,7 +59,7 @@ def _teach(teacher: Part, frame: int, pixels: Tensor) -> RayColors:
     return RayColors.join([field(part, code) for part in rays.chunks(chunk_rays(field, to))])
 
 
-def segment_targets(teacher: Part, count: int, cache: Path) -> SegmentTargets:
+def segment_targets(teacher: TrainTarget, count: int, cache: Path) -> SegmentTargets:
     """The targets of a teacher's head or torso for `count` frames evenly spread over the training part.
 
     Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run goes

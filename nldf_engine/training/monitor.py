@@ -17,11 +17,14 @@ class Monitor:
     Args:
         folder: the run's folder; TensorBoard reads `folder/events`.
         step: where the run goes on; events behind it, of a run that was killed, are dropped.
+        quiet: write nothing, as processes of a run beside the first.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, quiet: bool = False) -> None:
         self.folder = folder
         self._writer: Any = None
+        if quiet:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -50,10 +50,10 @@ class ActivePool:
             self.pixels[slots] = pixels[:count][harder]
             self.losses[slots] = losses[:count][harder]
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(slots, frames, pixels), each [N], of up to `count` rays drawn evenly."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(slots, frames, pixels), each [N], of up to `count` rays drawn evenly by `generator`."""
         slots = (
-            torch.randint(len(self), (min(count, len(self)),))
+            torch.randint(len(self), (min(count, len(self)),), generator=generator)
             if len(self)
             else torch.empty(0, dtype=torch.long)
         )

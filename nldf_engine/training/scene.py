@@ -1,9 +1,12 @@
-"""The training video as tensors: pictures, masks, rays, conditions, and what lies behind the head."""
+"""Training videos as tensors: `Scene` is a dataset at training size, `RayScene` adds what rays need.
+
+A run learns from one scene or several (`Scenes`); a batch knows which one it is from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.geometry.cameras import Camera
@@ -19,10 +23,10 @@ from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
-from nldf_engine.training.sampling import PixelSampler, Shares
+from nldf_engine.training.recipe import Sampling
+from nldf_engine.training.samplers import PixelSampler
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
-FPS = 25.0
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
@@ -50,8 +54,10 @@ class Batch:
             a learned torso the background alone.
         mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
-        front: what stands before what is trained; None for nothing.
+        front: what stands in front of what is trained; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
+        identity: number of the scene in a run over several datasets.
+        grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
     """
 
     frames: Tensor
@@ -63,9 +69,11 @@ class Batch:
     labels: Tensor
     front: RayColors | None = None
     weight: Tensor | None = None
+    identity: int = 0
+    grid: tuple[int, int] | None = None
 
     def error(self, seen: RayColors) -> Tensor:
-        """[F, P, 3] weighted: what a field's colours, with what is behind and before, lack to the video."""
+        """[F, P, 3] weighted: composited colour minus target."""
         pixel = seen.over(self.behind)
         error = (pixel if self.front is None else self.front.over(pixel)) - self.target
         return error if self.weight is None else error * self.weight.sqrt()[..., None]
@@ -76,7 +84,7 @@ class Batch:
         return error if self.weight is None else error * self.weight
 
 
-class TrainingScene:
+class Scene:
     """A dataset at training size.
 
     Args:
@@ -84,17 +92,19 @@ class TrainingScene:
         size: width of the pictures, pixels.
         frontend: how audio becomes features.
         device: where batches are made.
-        learned_torso: leave the torso out of what stands behind the head: a layer learns it.
         fit: the split whose frames are trained on.
+
+    Attributes:
+        frame_pool: [N] numbers of the frames that steps draw from.
+        identity: number of the scene in a run over several datasets.
 
     Raises:
         FileProblem: the dataset has no usable training frames, or no audio.
     """
 
     def __init__(
-        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
-        learned_torso: bool = False, fit: str = "fit",
-    ) -> None:  # fmt: skip
+        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device, fit: str = "fit"
+    ) -> None:
         if dataset.info.fps != FPS:
             raise FileProblem(
                 Path(dataset.path), f"it has {dataset.info.fps:g} frames a second; training takes {FPS:g}",
@@ -109,7 +119,7 @@ class TrainingScene:
                 Path(dataset.path), f"it has {len(self.fit)} usable training and {len(self.validation)} "
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
-        self.drawn = self.fit
+        self.identity, self.frame_pool = 0, self.fit
         self.frames = torch.from_numpy(dataset.frames(size))
         self.labels = torch.from_numpy(dataset.labels(size))
         self.poses = torch.from_numpy(dataset.poses).float()
@@ -122,48 +132,83 @@ class TrainingScene:
         self.bounds = Bounds(dataset.info.near, dataset.info.far)
         self.torso_tracked = "torso" in dataset.extra
         self.motions = tracked_motion(dataset)
-        self.learned_torso = learned_torso
-        self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.pixels = self.camera.pixels()
-        self.region = HeadRegion(REGION_HALF_SIZE)
-        self.mark(self.region, lambda number: head_and_neck(self.labels[number]), self.rays)
-        self._sampler = self.sampler(self._in_region)
 
-    def close(self, closing: bool = True) -> None:
-        """Which frames steps are drawn from (`drawn`): with the validation cut when a run is closing."""
-        self.drawn = torch.cat([self.fit, self.validation]).unique() if closing else self.fit
+    def final_phase(self, final: bool = True) -> None:
+        """Which frames steps draw from: with the validation cut in the final phase of a run."""
+        self.frame_pool = torch.cat([self.fit, self.validation]).unique() if final else self.fit
 
     @property
-    def heard(self) -> Conditions:
-        """The conditions as an avatar has them when it is driven: the mouth told by the audio alone."""
-        return replace(self.conditions, motion=None)
+    def audio_only(self) -> Conditions:
+        """The conditions that drive an avatar: the mouth predicted from the audio alone."""
+        return self.conditions.replaced(motion=None)
 
-    def deep(self, frames: Tensor, pixels: Tensor) -> Tensor:
+    def set_track(self, name: str, values: Tensor) -> None:
+        """Puts a track [T, ...] into the conditions."""
+        self.conditions = self.conditions.replaced(**{name: values.to(self.device)})
+
+    def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:
         """[F, P] float: 1 where a frame shows no background within `RIM` of pixel numbers [F, P], else 0."""
         height, width = self.camera.height, self.camera.width
         flat, reach = self.labels.view(-1), max(1, round(RIM * width))
         first, own = frames.cpu()[:, None] * (height * width), pixels.cpu()
         x, y = own % width, own // width
-        deep = torch.ones(own.shape, dtype=torch.bool)
+        inside = torch.ones(own.shape, dtype=torch.bool)
         for dx, dy in ((-reach, 0), (reach, 0), (0, -reach), (0, reach)):
             beside = first + (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-            deep &= flat.take(beside) != LABELS["background"]
-        return deep.float().to(self.device)
+            inside &= flat.take(beside) != LABELS["background"]
+        return inside.float().to(self.device)
 
     def blinks(self) -> Tensor:
-        """[N] numbers of the frames that are drawn from in which lids are on their way down or up."""
-        eyes = self.conditions.eyes[self.drawn.to(self.device)].cpu()
+        """[N] numbers of the frames of the pool in which lids are on their way down or up."""
+        eyes = self.conditions.eyes[self.frame_pool.to(self.device)].cpu()
         usual, shut = eyes.median(), eyes.min()
         down = eyes < usual - LIDS_DOWN * (usual - shut)
-        return self.drawn[down] if shut < SHUT * usual else self.drawn[:0]
+        return self.frame_pool[down] if shut < SHUT * usual else self.frame_pool[:0]
 
-    def set_motion(self, codes: Tensor) -> None:
-        """Puts tracked motion codes [T, K] into the conditions."""
-        self.conditions = replace(self.conditions, motion=codes.to(self.device))
+    def backdrop(self, frame: int) -> Tensor:
+        """[H, W, 3] what stands behind the speaker in a frame: the plate, or a moving backdrop as it was."""
+        if self.moving is None:
+            return self.background
+        every = torch.arange(len(self.pixels))[None]
+        return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
 
-    def set_upper(self, codes: Tensor) -> None:
-        """Puts tracked codes of the upper face [T, E] into the conditions."""
-        self.conditions = replace(self.conditions, upper=codes.to(self.device))
+    def behind(self, frames: Tensor, pixels: Tensor) -> Tensor:
+        """[F, P, 3] the backdrop at pixel numbers [F, P] of frames [F], on the CPU."""
+        if self.moving is not None:
+            return self.moving.behind(frames, pixels)
+        return self.background.view(-1, 3).index_select(0, pixels.flatten()).view(*pixels.shape, 3)
+
+    def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
+        """Rays through pixel numbers [F, P] of frames [F]."""
+        return frame_rays(self.camera, self.poses[frames], self.points(pixels))
+
+    def points(self, pixels: Tensor) -> Tensor:
+        """[F, P, 2] centres of pixel numbers [F, P]."""
+        return self.pixels.index_select(0, pixels.flatten()).view(*pixels.shape, 2)
+
+
+class RayScene(Scene):
+    """A scene set up for ray fields: the torso's plate, the head's region, a sampler of its pixels.
+
+    Args:
+        dataset, size, frontend, device, fit: as for `Scene`.
+        learned_torso: leave the torso out of what stands behind the head: a layer learns it.
+
+    Raises:
+        FileProblem: as `Scene`.
+    """
+
+    def __init__(
+        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
+        learned_torso: bool = False, fit: str = "fit",
+    ) -> None:  # fmt: skip
+        super().__init__(dataset, size, frontend, device, fit)
+        self.learned_torso = learned_torso
+        self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
+        self.region = HeadRegion(REGION_HALF_SIZE)
+        self.mark(self.region, lambda number: head_and_neck(self.labels[number]), self.rays)
+        self._sampler = self.sampler(self._in_region)
 
     def mark(
         self, region: HeadRegion, where: Callable[[int], Tensor], rays: Callable[[Tensor, Tensor], Rays]
@@ -189,40 +234,28 @@ class TrainingScene:
         scale = self.camera.width / self.dataset.camera.width
         return PixelSampler(self.labels, torch.from_numpy(self.dataset.landmarks) * scale, in_region, own)
 
-    def backdrop(self, frame: int) -> Tensor:
-        """[H, W, 3] what stands behind the speaker in a frame: the plate, or a moving backdrop as it was."""
-        if self.moving is None:
-            return self.background
-        every = torch.arange(len(self.pixels))[None]
-        return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
+    def plate(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour [F, P, 3] and opacity [F, P] of the torso's plate at pixel numbers [F, P] of frames [F]."""
+        points = self.points(pixels) / self.camera.width
+        return self.torso.sample(points, self.motions[frames], self.poses[frames])
 
-    def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
-        """Rays through pixel numbers [F, P] of frames [F]."""
-        return frame_rays(self.camera, self.poses[frames], self.points(pixels))
-
-    def points(self, pixels: Tensor) -> Tensor:
-        """[F, P, 2] centres of pixel numbers [F, P]."""
-        return self.pixels.index_select(0, pixels.flatten()).view(*pixels.shape, 2)
-
-    def batch(self, frames: Tensor, pixels: Tensor, plate: bool | None = None) -> Batch:
+    def batch(
+        self, frames: Tensor, pixels: Tensor, plate: bool | None = None, grid: tuple[int, int] | None = None
+    ) -> Batch:
         """Everything about pixel numbers [F, P] of frames [F], as the head's field needs it.
 
         Args:
             frames, pixels: which.
-            plate: put the torso's plate before the background; as the scene was made where None.
+            plate: put the torso's plate in front of the background; as the scene was made where None.
+            grid: see `Batch`.
         """
         plate = not self.learned_torso if plate is None else plate
         height, width = self.camera.height, self.camera.width
         # Rows of one list are read several times as fast as by three indices.
         where = (frames[:, None] * (height * width) + pixels).flatten()
-        if self.moving is None:
-            behind = self.background.view(height * width, 3).index_select(0, pixels.flatten())
-            behind = behind.view(*pixels.shape, 3)
-        else:
-            behind = self.moving.behind(frames, pixels)
+        behind = self.behind(frames, pixels)
         if self.torso.shows() and plate:
-            points = self.points(pixels) / width
-            color, alpha = self.torso.sample(points, self.motions[frames], self.poses[frames])
+            color, alpha = self.plate(frames, pixels)
             behind = behind + alpha[..., None] * (color - behind)
         rays = self.rays(frames, pixels)
         to = self.device
@@ -231,17 +264,45 @@ class TrainingScene:
         return Batch(
             frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
             (colors.float() / 255).to(to), behind.to(to),
-            head_and_neck(labels).float().to(to), labels.to(to),
+            head_and_neck(labels).float().to(to), labels.to(to), identity=self.identity, grid=grid,
         )  # fmt: skip
 
-    def draw(self, frames: Tensor, rays: int, shares: Shares) -> Tensor:
+    def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
         """[F, rays] pixel numbers of the frames [F], drawn by shares."""
-        return self._sampler.draw(frames, rays, shares)
-
-    def sample(self, frames: Tensor, rays: int, shares: Shares) -> Batch:
-        """`rays` rays of each of the frames [F], drawn by shares."""
-        return self.batch(frames, self.draw(frames, rays, shares))
+        return self._sampler.draw(frames, rays, shares, generator)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])
         return self.region.select(rays.origins[0], rays.directions[0])
+
+
+class Scenes(Sequence[RayScene]):
+    """The scenes of a run, one a dataset; a speaker's number is the scene's.
+
+    Args:
+        scenes: at least one; they get their numbers here.
+    """
+
+    def __init__(self, scenes: Sequence[RayScene]) -> None:
+        if not scenes:
+            raise ValueError("scenes: expected at least one")
+        self._scenes = list(scenes)
+        for number, scene in enumerate(self._scenes):
+            scene.identity = number
+            if len(self._scenes) > 1:
+                scene.set_track("identity", torch.full((len(scene.poses),), number))
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> RayScene:  # type: ignore[override]
+        return self._scenes[index]
+
+    def __iter__(self) -> Iterator[RayScene]:
+        return iter(self._scenes)
+
+    def pick(self, generator: torch.Generator) -> int:
+        """The number of the scene that a step sees; with one scene nothing is drawn."""
+        if len(self._scenes) == 1:
+            return 0
+        return int(torch.randint(len(self._scenes), (), generator=generator))

@@ -7,11 +7,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,19 +19,22 @@ from torch import Tensor, nn
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.nn.grid import GridEncoding, grid_parameters
-from nldf_engine.rendering.layer import to_uint8
+from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.training import distributed
 from nldf_engine.training.checkpoint import RunState, restore_run, save_run
 from nldf_engine.training.monitor import Monitor, draw_curves
-from nldf_engine.training.objectives import Objective
+from nldf_engine.training.objective import Objective, StepLoss
 from nldf_engine.training.optimizer import TableAdam
-from nldf_engine.training.presets import Recipe
-from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.recipe import Recipe
+from nldf_engine.training.stages import Subject
 
 CHECKPOINT_SECONDS = 120.0
 VALIDATIONS = 20
 VALIDATION_FRAMES = 8
 BETAS = (0.9, 0.99)
+# The progress bar's figure is read from the device every so many steps.
+NOTED_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -49,32 +52,35 @@ class Budget:
 
 
 class Trainer:
-    """Trains a portrait's field.
+    """Trains the portraits of one speaker or of several.
 
     Args:
-        portrait: what is trained and validated.
-        scene: the training video.
-        objective: the loss.
+        subjects: speakers and their portraits; what is trained and validated.
+        objectives: the loss of each.
         recipe: learning rates.
         budget: when to stop.
         state: a fresh run's state.
         folder: the run's folder: checkpoint, best weights, events, curves.
+        seed: of the sampling.
 
-    `keep` may be filled before `run`: behind these steps the functions get a copy of the portrait, with the
+    `keep` may be filled before `run`: behind these steps the functions get a copy of the portraits, with the
     best weights so far, and the run's state.
     """
 
     def __init__(
-        self, portrait: Portrait, scene: TrainingScene, objective: Objective, recipe: Recipe, budget: Budget,
-        state: RunState, folder: Path,
+        self, subjects: Sequence[Subject], objectives: Sequence[Objective], recipe: Recipe, budget: Budget,
+        state: RunState, folder: Path, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.portrait, self.scene, self.objective = portrait, scene, objective
+        self.subjects, self.objectives = list(subjects), nn.ModuleList(objectives)
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
-        self.network: nn.Module = portrait
-        groups = parameter_groups(portrait, objective, recipe)
+        portraits = [subject.portrait for subject in subjects]
+        self.network: nn.Module = portraits[0] if len(portraits) == 1 else nn.ModuleList(portraits)
+        self.generator = distributed.generator(seed)
+        self._losses = distributed.averaged(_Losses(self.objectives))
+        groups = parameter_groups(self.network, objectives, recipe)
         self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS)
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.keep: dict[int, Callable[[Portrait, RunState], None]] = {}
+        self.keep: dict[int, Callable[[list[Portrait], RunState], None]] = {}
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
 
@@ -98,27 +104,38 @@ class Trainer:
             self._restore(self.before_closing)
 
     def _restore(self, path: Path) -> None:
-        self.state, extra = restore_run(path, self.network, self.optimizer)
+        self.state, extra = restore_run(path, self.network, self.optimizer, self.generator)
         best = {name[5:]: value for name, value in extra.items() if name.startswith("best.")}
         self.best = best or self.best
         running = {name[8:]: value for name, value in extra.items() if name.startswith("running.")}
         self._sums, self._counted = {k: v for k, v in running.items() if k != "count"}, 0
         if "count" in running:
             self._counted = int(running["count"])
-        objective = {name[5:]: value for name, value in extra.items() if name.startswith("pool.")}
-        if objective:
-            self.objective.restore(objective)
+        for prefix, objective in self._named_objectives():
+            start = len(prefix)
+            if own := {name[start:]: value for name, value in extra.items() if name.startswith(prefix)}:
+                objective.restore(own)
 
     def save(self, path: Path | None = None) -> None:
         """Writes the run's state, to `path` or the checkpoint."""
         extra = {f"best.{name}": value for name, value in self.best.items()}
-        extra |= {f"pool.{name}": value for name, value in self.objective.state().items()}
+        for prefix, objective in self._named_objectives():
+            extra |= {f"{prefix}{name}": value for name, value in objective.state().items()}
         extra |= {f"running.{name}": value for name, value in self._sums.items()}
         extra["running.count"] = torch.tensor(self._counted)
-        save_run(path or self.checkpoint, self.state, self.network, self.optimizer, extra)
+        if distributed.is_first():
+            save_run(path or self.checkpoint, self.state, self.network, self.optimizer, extra, self.generator)
+
+    def _named_objectives(self) -> list[tuple[str, Objective]]:
+        """The objectives with the prefixes of their tensors in checkpoints."""
+        several = len(self.objectives) > 1
+        return [(f"pool.{i}." if several else "pool.", part) for i, part in enumerate(self._parts())]
+
+    def _parts(self) -> list[Objective]:
+        return [cast(Objective, objective) for objective in self.objectives]
 
     def _is_closing(self) -> bool:
-        return self.budget.share(self.state) >= 1 - self.recipe.closing_share > 0
+        return self.budget.share(self.state) >= 1 - self.recipe.final_share > 0
 
     def _close(self, monitor: Monitor) -> None:
         """From here on the validation cut is trained on as well, and says nothing any more."""
@@ -126,8 +143,9 @@ class Trainer:
             self._validate_and_log(monitor)
         self.save(self.before_closing)
         self.state.closing = True
-        self.scene.close()
-        self.objective.begin(self.scene.validation)
+        for subject, objective in zip(self.subjects, self._parts(), strict=True):
+            subject.scene.final_phase()
+            objective.begin(subject.scene.validation)
         self.save()
 
     def learning_rate(self) -> float:
@@ -139,50 +157,45 @@ class Trainer:
         recipe = self.recipe
         return (recipe.final_learning_rate / recipe.learning_rate) ** self.budget.share(self.state)
 
-    def step(self) -> float:
-        """One optimiser step; returns the squared error a pixel."""
+    def step(self) -> Tensor:
+        """One optimiser step; returns the squared error a pixel, a scalar on the device."""
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["first_lr"] * self.decay()
-        loss = self.objective.step()
+        number = 0
+        if len(self.objectives) > 1:
+            number = int(torch.randint(len(self.objectives), (), generator=self.generator))
+        total, logged = self._losses(number, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        total.backward()
         self.optimizer.step()
-        for name, value in loss.figures.items():
-            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.cpu()
+        # Sums stay on the device until they are logged: reading one here would synchronise every step.
+        for name, value in logged.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._counted += 1
         self.state.step += 1
-        return float(loss.figures["pixel"])
+        return logged["pixel"]
 
     @torch.no_grad()
     def validate(self) -> tuple[float, np.ndarray, np.ndarray]:
         """Mean full-frame PSNR of validation frames, driven by audio; the first one, real and rendered."""
         self.network.eval()
-        scene = self.scene
-        picks = torch.linspace(0, len(scene.validation) - 1, min(VALIDATION_FRAMES, len(scene.validation)))
-        figures, first = [], None
-        for number in scene.validation[picks.long()].unique().tolist():
-            index = torch.tensor([number], device=scene.device)
-            pose = scene.poses[number].to(scene.device)
-            layer = self.portrait.layer(
-                scene.camera, pose, self.portrait.field.encode_frames(scene.heard, index)[0],
-                self._torso_motion(number, pose),
-            )  # fmt: skip
-            rendered = to_uint8(layer.over(scene.backdrop(number).to(scene.device))).cpu()
-            real = scene.frames[number]
-            error = (rendered.double() - real.double()).square().mean() / 255**2
-            figures.append(psnr_of(float(error)))
-            first = first or (real.numpy(), rendered.numpy())
+        scores, first = [], None
+        for subject in self.subjects:
+            validation = subject.scene.validation
+            picks = torch.linspace(0, len(validation) - 1, min(VALIDATION_FRAMES, len(validation)))
+            for number in validation[picks.long()].unique().tolist():
+                real, rendered = validation_frame(subject, number)
+                error = (rendered.double() - real.double()).square().mean() / 255**2
+                scores.append(psnr_of(float(error)))
+                first = first or (real.numpy(), rendered.numpy())
         assert first is not None
-        return float(np.mean(figures)), *first
-
-    def _torso_motion(self, number: int, pose: Tensor) -> Tensor:
-        """[2, 3]: tracked, as part of what drives a validation frame, or predicted where that is missing."""
-        if self.scene.torso_tracked:
-            return self.scene.motions[number].to(self.scene.device)
-        return self.portrait.torso.predict_motion(pose[None])[0]
+        return float(np.mean(scores)), *first
 
     def _validate_and_log(self, monitor: Monitor) -> None:
+        if not distributed.is_first():
+            self._log(monitor, {})
+            return
         psnr, real, rendered = self.validate()
         self._log(monitor, {"psnr": psnr})
         monitor.picture(self.state.step, real, rendered)
@@ -207,8 +220,9 @@ class Trainer:
         Raises:
             KeyboardInterrupt, SystemExit: it was asked to stop; the checkpoint is written.
         """
-        self.scene.close(self.state.closing)
-        monitor = Monitor(self.folder, self.state.step)
+        for subject in self.subjects:
+            subject.scene.final_phase(self.state.closing)
+        monitor = Monitor(self.folder, self.state.step, quiet=not distributed.is_first())
         try:
             with _StopSignals() as signals, Bar(label, self._total(), "step") as bar:
                 bar.start_at(self.state.step)
@@ -217,35 +231,46 @@ class Trainer:
             self.save()
         finally:
             monitor.close()
-            draw_curves(self.folder / "curves.png", self.state.history, label)
+            if distributed.is_first():
+                draw_curves(self.folder / "curves.png", self.state.history, label)
         signals.obey()
         if not self.state.closing:
             self.network.load_state_dict(self.best)
+        distributed.share_weights(self.network)
 
-    def _kept(self) -> Portrait:
-        """A copy of the portrait with the best weights so far; those of now where none are chosen."""
-        portrait = copy.deepcopy(self.portrait)
+    def _kept(self) -> list[Portrait]:
+        """A copy of the portraits with the best weights so far; those of now where none are chosen."""
+        network = copy.deepcopy(self.network)
         if self.state.best_psnr is not None and not self.state.closing:
-            portrait.load_state_dict(self.best)
-        return portrait
+            network.load_state_dict(self.best)
+        several = list(network) if isinstance(network, nn.ModuleList) else [network]
+        return [cast(Portrait, portrait) for portrait in several]
+
+    def _note(self, error: float) -> str:
+        """What the progress bar says of a squared error a pixel."""
+        note = f"{psnr_of(error / 3):.1f} dB"
+        if self.state.best_psnr is not None:
+            note += f", validation {self.state.best_psnr:.2f} dB"
+        return note
 
     def _total(self) -> int | None:
         return None if self.budget.minutes else self.budget.steps
 
     def _loop(self, bar: Bar, monitor: Monitor, signals: _StopSignals) -> None:
-        done = int(self.budget.share(self.state) * VALIDATIONS)
+        done, note = int(self.budget.share(self.state) * VALIDATIONS), ""
         saved = time.monotonic()
-        error = 0.0
+        error: Tensor | None = None
         while (share := self.budget.share(self.state)) < 1 and not signals.asked:
             if self._is_closing() and not self.state.closing:
                 self._close(monitor)
             began = time.monotonic()
             pixel = self.step()
-            error = 0.98 * error + 0.02 * pixel if error else pixel
+            error = pixel if error is None else 0.98 * error + 0.02 * pixel
             self.state.seconds += time.monotonic() - began
-            note = f"{psnr_of(error / 3):.1f} dB"
-            if self.state.best_psnr is not None:
-                note += f", validation {self.state.best_psnr:.2f} dB"
+            if self.budget.minutes is not None:  # processes must agree on when a time budget is used up
+                self.state.seconds = distributed.shared(self.state.seconds, pixel.device)
+            if self.state.step % NOTED_STEPS == 1:
+                note = self._note(float(error))
             bar.step(note=note, fraction=share if self.budget.minutes else None)
             share = self.budget.share(self.state)
             if int(share * VALIDATIONS) > done or share >= 1:
@@ -261,15 +286,52 @@ class Trainer:
                 saved = time.monotonic()
 
 
-def parameter_groups(portrait: nn.Module, objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
+class _Losses(nn.Module):
+    """All objectives behind one `forward`, as DistributedDataParallel wants them."""
+
+    def __init__(self, objectives: nn.ModuleList) -> None:
+        super().__init__()
+        self.objectives = objectives
+
+    def forward(self, number: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of objective `number`, and what is logged of it."""
+        loss: StepLoss = self.objectives[number](generator)
+        return loss.total, loss.logged
+
+
+@torch.no_grad()
+def validation_frame(subject: Subject, number: int) -> tuple[Tensor, Tensor]:
+    """Frame `number`, real and rendered as an avatar renders it: uint8 [H, W, 3], on the CPU."""
+    scene, portrait = subject.scene, subject.portrait
+    index = torch.tensor([number], device=scene.device)
+    pose = scene.poses[number].to(scene.device)
+    if scene.torso_tracked:  # it is part of what drives a validation frame
+        motion = scene.motions[number].to(scene.device)
+    else:
+        motion = portrait.torso.predict_motion(pose[None])[0]
+    code = portrait.head.encode_frames(scene.audio_only, index)[0]
+    layer = portrait.layer(View(scene.camera, pose, motion), code)
+    rendered = to_uint8(layer.over(scene.backdrop(number).to(scene.device))).cpu()
+    return scene.frames[number], rendered
+
+
+def parameter_groups(
+    portrait: nn.Module, objectives: Iterable[Objective], recipe: Recipe
+) -> list[dict[str, Any]]:
     """The optimiser's groups: networks, feature grids (`nn.grid` says how), and what the objective brings."""
     grids: list[dict[str, Any]] = []
     if any(isinstance(part, GridEncoding) for part in portrait.modules()):
-        grids = [grid_parameters(portrait, recipe.grid_learning_rate)]
+        grids = [grid_parameters(portrait, recipe.grid_rate)]
         grids[0]["params"] = [table for table in grids[0]["params"] if table.requires_grad]
     known = {id(table) for group in grids for table in group["params"]}
     rest = [p for p in portrait.parameters() if p.requires_grad and id(p) not in known]
-    groups = [{"params": rest + objective.parameters(), "lr": recipe.learning_rate}, *grids]
+    groups = [
+        {
+            "params": rest + [p for objective in objectives for p in objective.added()],
+            "lr": recipe.learning_rate,
+        },
+        *grids,
+    ]
     return [{**group, "first_lr": group["lr"]} for group in groups]
 
 
@@ -279,7 +341,7 @@ def psnr_of(error: float) -> float:
 
 
 class _StopSignals:
-    """Notes SIGINT and SIGTERM while it is entered, instead of letting them strike anywhere.
+    """Defers SIGINT and SIGTERM to the end of a step.
 
     A second signal strikes at once: a step can be long, and a person may be in a hurry.
     """

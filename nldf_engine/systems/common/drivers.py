@@ -31,7 +31,7 @@ class AudioDriver(Driver, AudioEncoder):
         """See `Driver`."""
         return self.frames // 2, self.frames - self.frames // 2 - 1
 
-    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:  # type: ignore[override]
         """See `Driver`."""
         return self.encode_clip(conditions.audio, index)
 

@@ -92,10 +92,10 @@ class Train(Command):
         overrides = parse_overrides(self.set)
         from nldf_engine.avatar.provenance import Consent
         from nldf_engine.base.progress import clock
-        from nldf_engine.training import PRESETS, TrainConfig, check_settings, find_preset, train
+        from nldf_engine.training import TrainConfig, check_settings, find_preset, presets, train
 
-        if self.preset not in PRESETS:
-            raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        if self.preset not in presets():
+            raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(presets())}")
         try:
             find_preset(self.preset, overrides)
         except ValueError as error:

@@ -1,13 +1,13 @@
-"""The parts of a portrait that are fields, as training and distillation see them: the head and the torso.
+"""What of a portrait is trained: the head's field, or the torso's.
 
-Both are trained by the same objectives. What differs stands here: which rays they are asked for, what
-their codes are made of, what stands behind and before them, and where the labels want them opaque.
+Both are trained by the same objectives. What differs is here: which rays they answer, what their codes are
+made of, what stands behind and in front of them, and where the labels want them opaque.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.rendering.fields import Conditions, RayColors, RayField, Rays
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.query import query_region
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_field import TorsoField
-from nldf_engine.systems.nldf_fast.model import GridLightField
-from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import Batch, TrainingScene
+from nldf_engine.training.recipe import Sampling
+from nldf_engine.training.scene import Batch, RayScene
 
 # How much a guess at what the head hides counts beside what a frame shows.
 BEHIND_WEIGHT = 0.2
@@ -28,13 +29,13 @@ BEHIND_WEIGHT = 0.2
 UNDER_CHIN = 0.08
 
 
-class Part(Protocol):
+class TrainTarget(Protocol):
     """One field of a portrait in a training video."""
 
-    scene: TrainingScene
+    scene: RayScene
 
     @property
-    def field(self) -> Any:
+    def field(self) -> RayField:
         """The network."""
         ...
 
@@ -43,7 +44,7 @@ class Part(Protocol):
         """Which of its rays may meet what it draws."""
         ...
 
-    def draw(self, frames: Tensor, rays: int, shares: Shares) -> Tensor:
+    def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
         """[F, rays] pixel numbers of frames [F] to train on."""
         ...
 
@@ -51,8 +52,8 @@ class Part(Protocol):
         """The field's rays of pixel numbers [F, P] of frames [F]."""
         ...
 
-    def codes(self, conditions: Conditions, frames: Tensor) -> Tensor:
-        """[F, C] codes of frames [F] of a clip."""
+    def codes(self, conditions: Conditions, frames: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """[F, C] codes of frames [F] of a clip; `noise` draws what training adds to a pose."""
         ...
 
     def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
@@ -60,7 +61,18 @@ class Part(Protocol):
         ...
 
 
-class HeadPart:
+def ray_head(portrait: Portrait) -> RayHead:
+    """The portrait's head, where it is a ray field.
+
+    Raises:
+        TypeError: it is another kind of head.
+    """
+    if not isinstance(portrait.head, RayHead):
+        raise TypeError(f"portrait.head: expected a RayHead, got {type(portrait.head).__name__}")
+    return portrait.head
+
+
+class HeadTarget:
     """The head: rays of the camera that moves about it, before torso and background.
 
     Args:
@@ -69,33 +81,34 @@ class HeadPart:
         torso_in_front: the torso will stand before the head and draw the neck (ad_nerf 3.4).
     """
 
-    def __init__(self, portrait: Portrait, scene: TrainingScene, torso_in_front: bool = False) -> None:
+    def __init__(self, portrait: Portrait, scene: RayScene, torso_in_front: bool = False) -> None:
         self.portrait, self.scene, self._alone = portrait, scene, torso_in_front
+        self._head = ray_head(portrait)
 
     @property
-    def field(self) -> Any:
-        """See `Part`."""
-        return self.portrait.field
+    def field(self) -> RayField:
+        """See `TrainTarget`."""
+        return self._head.field
 
     @property
     def region(self) -> HeadRegion:
-        """See `Part`."""
-        return self.portrait.region
+        """See `TrainTarget`."""
+        return self._head.region
 
-    def draw(self, frames: Tensor, rays: int, shares: Shares) -> Tensor:
-        """See `Part`."""
-        return self.scene.draw(frames, rays, shares)
+    def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
+        """See `TrainTarget`."""
+        return self.scene.draw(frames, rays, shares, generator)
 
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
-        """See `Part`."""
+        """See `TrainTarget`."""
         return self.scene.rays(frames, pixels)
 
-    def codes(self, conditions: Conditions, frames: Tensor) -> Tensor:
-        """See `Part`."""
+    def codes(self, conditions: Conditions, frames: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """See `TrainTarget`."""
         return self.field.encode_frames(conditions, frames)
 
     def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
-        """See `Part`. What the torso draws before the head says nothing of the head behind it."""
+        """See `TrainTarget`. What the torso draws before the head says nothing of the head behind it."""
         batch = self.scene.batch(frames, pixels)
         if not self._alone:
             return batch
@@ -106,7 +119,7 @@ class HeadPart:
         return dataclasses.replace(batch, behind=plain, target=target, mask=mask)
 
 
-class TorsoPart:
+class TorsoTarget:
     """The torso: canonical rays, told the head's pose; the trained head stands before it, or behind it.
 
     Behind the head, the neck's pixels are the torso's to show by itself: the head's field draws the neck as
@@ -120,28 +133,28 @@ class TorsoPart:
         scene: the training video.
     """
 
-    def __init__(self, portrait: Portrait, scene: TrainingScene) -> None:
+    def __init__(self, portrait: Portrait, scene: RayScene) -> None:
         if not isinstance(portrait.torso, TorsoField):
             raise TypeError(f"portrait.torso: expected a TorsoField, got {type(portrait.torso).__name__}")
-        self.head, self.torso, self.scene = HeadPart(portrait, scene), portrait.torso, scene
+        self.head, self.torso, self.scene = HeadTarget(portrait, scene), portrait.torso, scene
         self._sampler = scene.sampler(self._in_region, ("neck", "torso"))
 
     @property
-    def field(self) -> Any:
-        """See `Part`."""
+    def field(self) -> RayField:
+        """See `TrainTarget`."""
         return self.torso.field
 
     @property
     def region(self) -> HeadRegion:
-        """See `Part`."""
+        """See `TrainTarget`."""
         return self.torso.region
 
-    def draw(self, frames: Tensor, rays: int, shares: Shares) -> Tensor:
-        """See `Part`."""
-        return self._sampler.draw(frames, rays, shares)
+    def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
+        """See `TrainTarget`."""
+        return self._sampler.draw(frames, rays, shares, generator)
 
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
-        """See `Part`."""
+        """See `TrainTarget`."""
         scene = self.scene
         points = scene.pixels[pixels.cpu()] / scene.camera.width
         motion = scene.motions[frames.cpu()]
@@ -164,17 +177,18 @@ class TorsoPart:
         alpha = self._plate(torch.tensor([frame]), every)[1].view(labels.shape).cpu()
         return own | (near & is_label(labels, "head") & (alpha > 0.5))
 
-    def codes(self, conditions: Conditions, frames: Tensor) -> Tensor:
-        """See `Part`. The head's code comes first, and is no longer trained."""
+    def codes(self, conditions: Conditions, frames: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """See `TrainTarget`. The head's code comes first, and is no longer trained."""
         with torch.no_grad():
             code = self.head.codes(conditions, frames)
-        return self.torso.codes(code, self.scene.poses[frames.cpu()].to(code.device))
+        return self.torso.codes(code, self.scene.poses[frames.cpu()].to(code.device), noise)
 
     def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
-        """See `Part`."""
+        """See `TrainTarget`."""
         batch = self.scene.batch(frames, pixels, plate=False)
-        size = self.head.field.config.conditions.code_dim
-        head = cull(self.head.field, self.head.region, batch.rays, code[:, :size])
+        with torch.no_grad():
+            own_code = code[:, : self.head.field.encoder.dim]
+            head = query_region(self.head.field, self.head.region, batch.rays, own_code)
         own = is_label(batch.labels, "neck", "torso")
         seen = dataclasses.replace(batch, rays=self.rays(frames, pixels), mask=own.float())
         if self.torso.in_front:
@@ -191,10 +205,8 @@ class TorsoPart:
 
     def _plate(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Colour [F, P, 3] and opacity [F, P] of the scene's plate at pixel numbers [F, P] of frames [F]."""
-        scene, frames = self.scene, frames.cpu()
-        points = scene.points(pixels.cpu()) / scene.camera.width
-        color, alpha = scene.torso.sample(points, scene.motions[frames], scene.poses[frames])
-        return color.to(scene.device), alpha.to(scene.device)
+        color, alpha = self.scene.plate(frames.cpu(), pixels.cpu())
+        return color.to(self.scene.device), alpha.to(self.scene.device)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])
@@ -206,45 +218,9 @@ def is_label(labels: Tensor, *names: str) -> Tensor:
     return torch.isin(labels, torch.tensor([LABELS[name] for name in names], device=labels.device))
 
 
-def region_pixels(part: Part, frame: int) -> Tensor:
-    """[N] sorted numbers of the frame's pixels whose rays may meet what the part draws."""
-    every = torch.arange(len(part.scene.pixels))[None]
-    rays, region = part.rays(torch.tensor([frame]), every), part.region
+def region_pixels(target: TrainTarget, frame: int) -> Tensor:
+    """[N] sorted numbers of the frame's pixels whose rays may meet what the target draws."""
+    every = torch.arange(len(target.scene.pixels))[None]
+    rays, region = target.rays(torch.tensor([frame]), every), target.region
     to = region.occupancy.device
     return region.select(rays.origins[0].to(to), rays.directions[0].to(to)).nonzero()[:, 0].cpu()
-
-
-def ask(field: RayField, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
-    """A light field's colours of rays [F, P] under codes [F, C], none outside of a region; with gradients."""
-    frames, count, _ = rays.origins.shape
-    with torch.no_grad():
-        chosen = region.select(rays.origins, rays.directions).view(-1).nonzero()[:, 0]
-    if isinstance(field, GridLightField):
-        seen = field.of_chosen(rays, code, chosen)
-    else:
-        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
-        seen = field(kept, code[chosen // count])
-        seen = RayColors(seen.segments[:, 0], seen.opacity[:, 0])
-    segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[1:])
-    opacity = seen.opacity.new_zeros(frames * count)
-    segments = segments.index_copy(0, chosen, seen.segments)
-    opacity = opacity.index_copy(0, chosen, seen.opacity)
-    return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
-
-
-@torch.no_grad()
-def cull(field: RayField, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
-    """A trained field's colours of rays [F, P] under codes [F, C], none outside of a region.
-
-    A radiance field is asked frame by frame: its layers want many samples to a code.
-    """
-    if field.samples_per_ray == 1 or rays.origins.shape[1] == 1:
-        return ask(field, region, rays, code)
-    frames, count, _ = rays.origins.shape
-    segments, opacity = rays.origins.new_zeros(frames, count, 1, 3), rays.origins.new_zeros(frames, count)
-    for row, chosen in enumerate(region.select(rays.origins, rays.directions)):
-        kept = Rays(rays.origins[row, chosen][None], rays.directions[row, chosen][None])
-        seen = field(kept, code[row : row + 1])
-        segments[row, chosen, 0] = seen.color[0]
-        opacity[row, chosen] = seen.opacity[0]
-    return RayColors(segments, opacity)

@@ -1,0 +1,240 @@
+"""NLDF's loss (nldf eq. 6 to 9): light fields of any kind, their teacher, the active pool, a torso layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.nn.noise import normal_like
+from nldf_engine.rendering.fields import RayColors, Rays
+from nldf_engine.rendering.query import query_region
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.training.corrections import FrameCorrections
+from nldf_engine.training.distill import SegmentTargets, segment_targets
+from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared, weigh_opacity
+from nldf_engine.training.pool import ActivePool
+from nldf_engine.training.scene import Batch
+from nldf_engine.training.stages import RayPart
+from nldf_engine.training.targets import TrainTarget
+
+# Beside the whole speaker's mask, head and torso are told apart by this share of its weight; the neck, which
+# lies between them, may be in either.
+PARTS_WEIGHT = 0.3
+# How much the torso behind the head follows the plate's guess, beside the speaker's mask.
+HIDDEN_WEIGHT = 2.0
+# Where faces are on the average, metres in head space (the face looks towards -z).
+FACE_DEPTH = -0.04
+
+
+def jitter_rays(rays: Rays, metres: float, generator: torch.Generator) -> Rays:
+    """The rays seen from a camera that is moved a little, through the same points of the face.
+
+    A frame's rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead
+    of by its speech. Moved by more than what lies between neighbouring poses, they no longer do; colours
+    stay, since the face is close to the plane about which the rays turn.
+
+    Args:
+        rays: [F, P].
+        metres: standard deviation of the camera's move, one move a frame.
+        generator: draws it.
+    """
+    distance = (FACE_DEPTH - rays.origins[..., 2:]) / rays.directions[..., 2:]
+    points = rays.origins + distance * rays.directions
+    move = metres * normal_like(rays.origins.new_empty(len(rays.origins), 1, 3), generator)
+    origins = rays.origins + move
+    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
+
+
+class LightFieldLoss(nn.Module):
+    """A batch as the light field sees it in training: moved rays, culled rays, a torso learned along with it.
+
+    Args:
+        target: the light field and what it sees.
+        recipe: a `LightFieldRecipe`: noise, shares and weights.
+        torso: the layer that is learned along with it, or None.
+    """
+
+    def __init__(self, target: TrainTarget, recipe: Any, torso: TorsoLayer | None) -> None:
+        super().__init__()
+        self.target, self.scene, self.recipe = target, target.scene, recipe
+        self.model, self.torso = target.field, torso
+        self.corrections: FrameCorrections | None = None
+        if recipe.regularisation.correction:
+            scene, radius = target.scene, self.model.config.bounds.radius
+            self.corrections = FrameCorrections(len(scene.poses), scene.fit, radius).to(scene.device)
+
+    def forward(
+        self, batch: Batch, code: Tensor, generator: torch.Generator
+    ) -> tuple[RayColors, Tensor, Tensor]:
+        """The field's colours, the error [F, P, 3] of the pixel, and the opacity's mean weighted error."""
+        rays, jitter = batch.rays, self.recipe.regularisation.ray_jitter
+        if jitter:
+            rays = jitter_rays(rays, jitter, generator)
+        if self.corrections is not None:
+            rays = self.corrections.move(rays, batch.frames)
+        seen = self._culled(rays, code)
+        if self.torso is None:
+            return seen, batch.error(seen), self._weigh(batch.mask_error(seen.opacity), batch.mask, batch)
+        color, alpha = self._torso(batch, self.torso, generator)
+        behind = color + (1 - alpha)[..., None] * batch.behind
+        both = 1 - (1 - seen.opacity) * (1 - alpha)
+        speaker = (batch.labels != LABELS["background"]).float()
+        apart = (batch.labels == LABELS["head"]) | (batch.labels == LABELS["torso"])
+        parts = self._weigh((seen.opacity - batch.mask).square() * apart, batch.mask, batch)
+        opacity = self._weigh((both - speaker).square(), speaker, batch) + PARTS_WEIGHT * parts
+        opacity = opacity + HIDDEN_WEIGHT * self._hidden(batch, color, alpha)
+        return seen, seen.over(behind) - batch.target, opacity
+
+    def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
+        return weigh_opacity(error, mask, batch, self.scene, self.recipe.opacity)
+
+    def _hidden(self, batch: Batch, color: Tensor, alpha: Tensor) -> Tensor:
+        """Mean squared difference of the torso to the plate's guess, where the head hides it.
+
+        No frame shows at that moment what is there, and what has no target grows at random: a head that is
+        turned farther than it ever was would uncover it.
+        """
+        scene, frames = self.scene, batch.frames.cpu()
+        plate, dense = scene.plate(frames, batch.pixels.cpu())
+        plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
+        lack = (color - plate).square().sum(-1) + (alpha - dense).square()
+        return (lack * (batch.labels == LABELS["head"])).mean()
+
+    def _culled(self, rays: Rays, code: Tensor) -> RayColors:
+        """The field where rays may meet the head, zero elsewhere. Batches of head rays are taken whole."""
+        if not self.recipe.sampling.whole_frame:
+            return self.model(rays, code)
+        return query_region(self.model, self.target.region, rays, code)
+
+    def _torso(self, batch: Batch, torso: TorsoLayer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The torso's colours, times their opacity, and the opacity."""
+        scene, frames = self.scene, batch.frames.cpu()
+        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
+        return torso.premultiplied(points, motions, poses, generator if torso.training else None)
+
+
+class LightFieldObjective(Objective):
+    """Eq. (9), loss_r + lambda loss_rs, on drawn rays and on the active pool's.
+
+    Args:
+        target: the light field, head's or torso's, and what it sees.
+        recipe: a `LightFieldRecipe`.
+        targets: a teacher's segments of the same target, or None.
+        torso: the layer that is learned along with a head, or None.
+    """
+
+    def __init__(
+        self,
+        target: TrainTarget,
+        recipe: Any,
+        targets: SegmentTargets | None,
+        torso: TorsoLayer | None = None,
+    ) -> None:
+        super().__init__()
+        self.target, self.scene, self.recipe, self.targets = target, target.scene, recipe, targets
+        self.loss = LightFieldLoss(target, recipe, torso)
+        self._batches = RayBatches(target, recipe)
+        self.pool = ActivePool(recipe.pool.capacity, recipe.pool.share) if recipe.pool.on else None
+
+    def forward(self, generator: torch.Generator) -> StepLoss:
+        """See `Objective`."""
+        batch, code = self._batches.draw(generator, None if self.targets is None else self.targets.frames)
+        seen, error, mask = self.loss(batch, code, generator)
+        total = self._color_loss(error) + self.recipe.opacity.weight * mask
+        error = squared(error)
+        logged = {"pixel": error.detach().mean(), "opacity": mask.detach()}
+        if self.loss.corrections is not None:
+            size = self.loss.corrections.size(batch.frames)
+            total = total + self.recipe.regularisation.correction * size
+            logged["correction"] = size.detach()
+        if self.targets is not None:
+            segments = self._segment_loss(batch, seen, self.targets)
+            total = total + self.recipe.distillation.segment_weight * segments
+            logged["segments"] = segments.detach()
+        if self.pool is not None:
+            hard = self._pool_loss(self.pool, generator)
+            if hard is not None:
+                # As one more batch beside the drawn one: every ray of a step weighs the same.
+                share = self.recipe.pool.batch / self.recipe.sampling.rays
+                total = total + share * hard
+                logged["pool"] = hard.detach()
+            frames = batch.frames[:, None].expand_as(batch.pixels)
+            self.pool.offer(
+                frames.reshape(-1).cpu(), batch.pixels.reshape(-1).cpu(), error.detach().reshape(-1).cpu()
+            )
+        return StepLoss(total, logged)
+
+    def _color_loss(self, error: Tensor) -> Tensor:
+        """Squared error a ray, and a share of the Charbonnier error, which keeps edges sharp."""
+        loss, charbonnier = squared(error).mean(), self.recipe.regularisation.charbonnier
+        if charbonnier:
+            loss = loss + 3 * charbonnier * (error.square() + 1e-6).sqrt().mean()
+        return loss
+
+    def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
+        """Eq. (6) over the rays that the teacher has rendered, and the same for the opacity."""
+        losses, count = seen.segments.new_zeros(()), 0
+        for row, frame in enumerate(batch.frames.tolist()):
+            if frame not in targets:
+                continue
+            segments, opacity, known = (
+                part.to(seen.segments.device) for part in targets.look_up(frame, batch.pixels[row].cpu())
+            )
+            # A student of fewer segments learns the sums of as many of the teacher's.
+            own = seen.segments.shape[2]
+            segments = segments.unflatten(1, (own, -1)).sum(2)
+            per_ray = squared(seen.segments[row] - segments).sum(-1) + (seen.opacity[row] - opacity).square()
+            losses = losses + (per_ray * known).sum()
+            count += int(known.sum())
+        return losses / max(1, count)
+
+    def _pool_loss(self, pool: ActivePool, generator: torch.Generator) -> Tensor | None:
+        """The pool's rays train the light field alone: their codes carry no gradient (nldf 3.5)."""
+        slots, frames, pixels = pool.draw(self.recipe.pool.batch, generator)
+        if not len(slots):
+            return None
+        unique, row = frames.unique(return_inverse=True)
+        with torch.no_grad():
+            codes = self._batches.codes(unique, generator)[row.to(self.scene.device)]
+        batch = self.target.batch(frames, pixels[:, None], codes)
+        _, error, mask = self.loss(batch, codes, generator)
+        pool.renew(slots, squared(error.detach())[:, 0].cpu())
+        return self._color_loss(error) + self.recipe.opacity.weight * mask
+
+    def added(self) -> list[nn.Parameter]:
+        """See `Objective`: the frames' corrections."""
+        return [] if self.loss.corrections is None else list(self.loss.corrections.parameters())
+
+    def begin(self, frames: Tensor) -> None:
+        """See `Objective`: their corrections begin at none."""
+        if self.loss.corrections is not None:
+            self.loss.corrections.begin(frames)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Objective`: the active pool and the frames' corrections."""
+        state = {} if self.pool is None else self.pool.state()
+        if self.loss.corrections is not None:
+            state = {**state, "corrections": self.loss.corrections.numbers.detach()}
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `Objective`."""
+        if self.loss.corrections is not None:
+            with torch.no_grad():
+                self.loss.corrections.numbers.copy_(state["corrections"])
+        if self.pool is not None:
+            self.pool.restore(state)
+
+
+def light_field_objective(part: RayPart) -> LightFieldObjective:
+    """The objective of a light field in a run; a portrait's torso layer is learned along with its head."""
+    targets = None
+    if part.teacher is not None:
+        targets = segment_targets(part.teacher, part.recipe.distillation.frames, part.targets)
+    torso = part.subject.portrait.torso
+    layer = torso if isinstance(torso, TorsoLayer) else None
+    return LightFieldObjective(part.target, part.recipe, targets, layer)

@@ -1,0 +1,86 @@
+"""How nldf-fast is trained: as NLDF, with a rate of its own for grids, and a torso layer beside the head."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nldf_engine.systems.nldf.objective import light_field_objective
+from nldf_engine.systems.nldf.recipe import Distillation, LightFieldRecipe, Pool, RayRegularisation
+from nldf_engine.systems.nldf_fast.model import GridLightFieldConfig
+from nldf_engine.training.presets import Preset
+from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRecipe
+from nldf_engine.training.stages import Run, Stage, ray_stages
+
+
+@dataclass(frozen=True)
+class FastRecipe(LightFieldRecipe):
+    """See `LightFieldRecipe`.
+
+    Args:
+        grid_learning_rate: of feature grids, decayed by the same factor as the networks' rate.
+    """
+
+    torsos: ClassVar[tuple[str, ...]] = ("plate", "layer")
+
+    grid_learning_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.grid_learning_rate <= 1:
+            rate = self.grid_learning_rate
+            raise ValueError(f"grid_learning_rate: expected more than 0 and at most 1, got {rate}")
+
+    @property
+    def grid_rate(self) -> float:
+        """See `Recipe`."""
+        return self.grid_learning_rate
+
+
+def stages(run: Run) -> list[Stage]:
+    """Speech, then head and torso layer together."""
+    return ray_stages(run, light_field_objective)
+
+
+def fast_recipe() -> FastRecipe:
+    """The recipe of nldf-fast."""
+    return FastRecipe(
+            size=256, steps=8000, final_share=0.5, learning_rate=2e-3, final_learning_rate=6e-5,
+            grid_learning_rate=0.04,
+            sampling=Sampling(
+                rays=8192, frames=8, face_share=0.42, mouth_share=0.3, eyes_share=0.12, person_share=0.46,
+                frame_share=0.12, blink_share=0.05,
+            ),
+            opacity=OpacityLoss(0.02, outside_weight=2.0, inside_weight=8.0),
+            driving=Driving(motion_codes=8, upper_codes=4),
+            torso=TorsoRecipe("layer"),
+            pool=Pool(on=False),
+            regularisation=RayRegularisation(charbonnier=0.03, correction=3e-5, ray_jitter=5e-4),
+    )  # fmt: skip
+
+
+def nldf_fast() -> Preset:
+    """The grid-encoded light field with a learned torso: minutes on a CPU."""
+    return Preset("nldf-fast", fast_recipe(), GridLightFieldConfig)
+
+
+def nldf_fast_tiny() -> Preset:
+    """A grid-encoded light field for tests: seconds, not minutes."""
+    recipe = fast_recipe()
+    return Preset(
+        "nldf-fast",
+        dataclasses.replace(
+            recipe, size=32, steps=120,
+            sampling=dataclasses.replace(recipe.sampling, rays=1024, frames=4),
+            driving=dataclasses.replace(recipe.driving, motion_codes=4, speech_steps=40),
+            distillation=Distillation(frames=8),
+        ),
+        lambda bounds, conditions: GridLightFieldConfig(
+            bounds, conditions, resolutions=(8, 16, 32), warp_resolutions=(8, 16), ambient=2, width=32
+        ),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"nldf-fast": nldf_fast, "nldf-fast-tiny": nldf_fast_tiny}

@@ -1,0 +1,79 @@
+"""The settings of a run beside its preset, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nldf_engine.avatar.provenance import Consent
+from nldf_engine.base.seeds import check_seed
+
+LONGEST_MINUTES = 60 * 24 * 365
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a run beside its preset.
+
+    Args:
+        teacher: an avatar whose fields teach (systems with distillation only).
+        head: an avatar whose trained head is taken as it is; only the torso's field is trained.
+        size: width of the training pictures; the preset's where None.
+        steps: optimiser steps of the head; the preset's where None.
+        minutes: a time budget instead of steps; head and torso share it as they share the steps.
+        device: "auto", "cpu" or "cuda".
+        resume: continue from the checkpoint.
+        seed: of weights and sampling.
+        overrides: settings of the recipe to change (`training.recipe.setting_path`), as text.
+        consent: who agreed to the avatar; the teacher's record, or none, where None.
+        keep: steps of the head at which the avatar is written beside, as AVATAR-STEP: with the weights that
+            the run would have kept had it been stopped there, without a torso's field, and with the speech
+            network that was not trained on the validation cut. The run itself is the same with and without.
+        targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
+            None.
+
+    Raises:
+        TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
+        ValueError: a step to keep is below 1, or a budget that is none.
+    """
+
+    teacher: Path | None = None
+    head: Path | None = None
+    size: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "auto"
+    resume: bool = False
+    seed: int = 0
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
+    keep: tuple[int, ...] = ()
+    targets: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if min(self.keep, default=1) < 1:
+            raise ValueError(f"keep: expected steps of 1 or more, got {min(self.keep)}")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out.
+
+    Args:
+        avatar: the folder; of a run over several datasets, the first speaker's.
+        steps, seconds: spent in all trained stages (validation and preparation left out).
+        validation_psnr: the best on the validation cut, dB, full frame, while it was not trained on.
+        history: of the first trained stage, see `RunState`.
+        torso_history: the same of the stage behind it; empty where there is none.
+        avatars: the folders of all speakers.
+    """
+
+    avatar: Path
+    steps: int
+    seconds: float
+    validation_psnr: float
+    history: list[dict[str, float]]
+    torso_history: list[dict[str, float]] = field(default_factory=list)
+    avatars: tuple[Path, ...] = ()

@@ -1,0 +1,93 @@
+"""What drivers learn ahead of the field: motion codes of mouth and upper face, and speech to motion codes."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from nldf_engine.audio import FRONTENDS
+from nldf_engine.avatar import Avatar
+from nldf_engine.rendering.fields import Driver
+from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
+from nldf_engine.training.motion import SpeechData, fit_basis, fit_upper, opening_correlation, train_speech
+from nldf_engine.training.recipe import Recipe
+from nldf_engine.training.scene import Scene
+
+
+def learn_motion(
+    driver: Driver, scene: Scene, recipe: Recipe, teacher: Avatar | None, resuming: bool
+) -> None:
+    """Puts the driver's motion codes into the scene, and trains the network that predicts the mouth's.
+
+    Args:
+        driver: of the head that is trained.
+        scene: gets the codes.
+        recipe: how the network is trained.
+        teacher: a student takes the network of a teacher that has the same one: both then mean the same by a
+            code.
+        resuming: a resumed run finds the network in its checkpoint.
+    """
+    motion, upper = driver.part("motion"), driver.part("upper")
+    if motion is not None:
+        codes = fit_basis(motion.basis.cpu(), scene.dataset, scene.fit).to(scene.device)
+        motion.basis.to(scene.device)
+        if not _take_over(motion, teacher) and not resuming:
+            _learn_mouth(motion, scene, recipe, codes)
+        scene.set_track("motion", codes)
+    if upper is not None:
+        scene.set_track("upper", fit_upper(upper.cpu(), scene.dataset, scene.fit))
+        upper.to(scene.device)
+    teachers = None if teacher is None else teacher.portrait.head.driver.part("upper")
+    if teachers is not None and teachers.dim > (0 if upper is None else upper.dim):
+        # The components of one video are the same however many are fitted: the student's come first.
+        scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.fit))
+
+
+def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Avatar | None) -> None:
+    """The mouth's network once more, from the validation frames as well.
+
+    To be called when all that is chosen by those frames is chosen: speech is what a minute of video has too
+    little of. As `learn_motion`; nothing changes where the network is a teacher's.
+    """
+    motion, codes = driver.part("motion"), scene.conditions.motion
+    if motion is None or codes is None or _shares_net(motion, teacher):
+        return
+    motion.speech.reset()
+    frames = torch.cat([scene.fit, scene.validation])
+    train_speech(motion, speech_data(scene, codes, frames), recipe.driving.speech_steps)
+
+
+def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:
+    data = speech_data(scene, codes, scene.fit)
+    train_speech(encoder, data, recipe.driving.speech_steps)
+    follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
+    sys.stderr.write(f"speech predicts the mouth's opening with a correlation of {follows:.2f}\n")
+
+
+def speech_data(scene: Scene, codes: Tensor, frames: Tensor) -> SpeechData:
+    """What the speech network learns from: the scene's sound and codes [T, K] in the frames [N]."""
+    usable = torch.zeros(len(codes), dtype=torch.bool)
+    usable[frames] = True
+    bands = FRONTENDS[scene.frontend.name].spectral_bands
+    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands)
+
+
+def _shares_net(encoder: MotionEncoder, teacher: Avatar | None) -> MotionEncoder | None:
+    """The teacher's network, where it is one of the same kind."""
+    known = None if teacher is None else teacher.portrait.head.driver.part("motion")
+    return known if known is not None and _shapes(known) == _shapes(encoder) else None
+
+
+def _take_over(encoder: MotionEncoder, teacher: Avatar | None) -> bool:
+    """Whether the encoder became the teacher's."""
+    known = _shares_net(encoder, teacher)
+    if known is not None:
+        encoder.load_state_dict(known.state_dict())
+    return known is not None
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a module by name: equal where one's weights fit the other."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}

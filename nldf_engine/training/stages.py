@@ -1,0 +1,318 @@
+"""The stages of a run: what is trained, in turn. Run, resumption and progress iterate over them.
+
+A system's recipe returns its stages; `ray_stages` gives those of systems whose head is a ray field.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.rendering.heads import RayHead
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.rendering.torsos import Torso
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
+from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.registry import find_system
+from nldf_engine.training.config import TrainConfig
+from nldf_engine.training.driving import learn_motion, learn_motion_again
+from nldf_engine.training.objective import Objective
+from nldf_engine.training.presets import Preset
+from nldf_engine.training.recipe import Recipe, value_at
+from nldf_engine.training.scene import RayScene, Scenes
+from nldf_engine.training.targets import HeadTarget, TorsoTarget, TrainTarget, ray_head
+
+
+@dataclass
+class Subject:
+    """A speaker of a run.
+
+    Args:
+        scene: the training video.
+        portrait: what is trained; speakers of one run share the head's network.
+    """
+
+    scene: RayScene
+    portrait: Portrait
+
+
+@dataclass
+class Run:
+    """What the stages of a run share.
+
+    Args:
+        preset: system, recipe and sizes.
+        config: the settings beside it.
+        scenes: the training videos.
+        frontend: how audio becomes features.
+        device: where to train.
+        teacher: an avatar that teaches, or None.
+        given: an avatar whose head is taken as it is, or None.
+        subjects: the speakers; stages make them in `build`.
+        begun: names of the stages whose checkpoints are continued.
+        targets: folder of the teacher's targets.
+        torso_field: between being built and being trained.
+    """
+
+    preset: Preset
+    config: TrainConfig
+    scenes: Scenes
+    frontend: FrontendConfig
+    device: torch.device
+    teacher: Avatar | None = None
+    given: Avatar | None = None
+    subjects: list[Subject] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+    targets: Path = Path()
+    torso_field: TorsoField | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return self.preset.recipe
+
+    @property
+    def source(self) -> Avatar | None:
+        """The avatar that speech network and consent come from, where there is one."""
+        return self.given or self.teacher
+
+
+def nothing(run: Run) -> None:
+    """Does nothing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Args:
+        name: in checkpoints, progress and settings.
+        build: makes the modules that it needs; called for all stages in turn before any of them trains, also
+            when a run is resumed behind it, so that a resumed run draws the same weights.
+        objective: the loss for a speaker; None for a stage that trains by itself in `start`.
+        budget: path in the recipe of its optimiser steps.
+        start: called right before it trains.
+        recipe: by which it is trained, of the run's recipe.
+        seed: added to the run's for the stage's random numbers; None goes on with those of the stage before.
+        folder: of its checkpoint, below the run's.
+        label: behind the preset's name in the progress bar.
+        keeps: whether avatars are kept along the way (`TrainConfig.keep`).
+    """
+
+    name: str
+    build: Callable[[Run], None] = nothing
+    objective: Callable[[Run, Subject], Objective] | None = None
+    budget: str = "steps"
+    start: Callable[[Run], None] = nothing
+    recipe: Callable[[Recipe], Recipe] = lambda recipe: recipe
+    seed: int | None = None
+    folder: str = ""
+    label: str = ""
+    keeps: bool = False
+
+    def steps(self, recipe: Recipe) -> int:
+        """Its optimiser steps by the run's recipe."""
+        return int(value_at(recipe, self.budget))
+
+
+@dataclass(frozen=True)
+class RayPart:
+    """What a ray field's stage trains for a speaker, as its system's objective sees it.
+
+    Args:
+        subject: the speaker.
+        target: head or torso.
+        recipe: of the stage.
+        teacher: the same target of the teacher, or None.
+        targets: folder that keeps what the teacher answers.
+    """
+
+    subject: Subject
+    target: TrainTarget
+    recipe: Any
+    teacher: TrainTarget | None
+    targets: Path
+
+
+RayObjective = Callable[[RayPart], Objective]
+
+
+def ray_stages(run: Run, objective: RayObjective) -> list[Stage]:
+    """Speech to motion codes, the head's field, the torso's field where one is wanted, and speech once more.
+
+    Raises:
+        FileProblem: see `wants_torso_field`.
+        ValueError: several datasets with a teacher, a given head, or a torso's field.
+    """
+    torso = wants_torso_field(run)
+    if len(run.scenes) > 1 and (torso or run.source is not None):
+        raise ValueError(
+            "dataset: a run over several datasets trains a head with --set torso=plate or layer, and takes "
+            "neither a teacher nor a given head"
+        )
+
+    def of_head(run: Run, subject: Subject) -> Objective:
+        in_front = torso and torso_config(run).in_front
+        target = HeadTarget(subject.portrait, subject.scene, in_front)
+        taught = None
+        if run.teacher is not None:
+            taught = HeadTarget(run.teacher.portrait.to(run.device), subject.scene)
+        return objective(RayPart(subject, target, run.recipe, taught, run.targets))
+
+    def of_torso(run: Run, subject: Subject) -> Objective:
+        target, taught = TorsoTarget(subject.portrait, subject.scene), None
+        target.mark_region()
+        if run.teacher is not None and torso_of_teacher(run) is not None:
+            taught = TorsoTarget(run.teacher.portrait.to(run.device), subject.scene)
+        return objective(RayPart(subject, target, run.recipe.for_torso(), taught, run.targets / "torso"))
+
+    stages = [
+        Stage("motion", start=_learn_motion),
+        Stage("head", _build_subjects, None if run.given else of_head, seed=1, keeps=True),
+    ]
+    if torso:
+        stages.append(
+            Stage(
+                "torso",
+                _build_torso_field,
+                of_torso,
+                "torso.steps",
+                _start_torso_field,
+                lambda recipe: recipe.for_torso(),
+                2,
+                "torso",
+                "'s torso",
+            )
+        )
+    return [*stages, Stage("motion-final", start=_learn_motion_again, seed=3)]
+
+
+def torso_of_teacher(run: Run) -> TorsoField | None:
+    """The teacher's torso, where it is a field."""
+    torso = None if run.teacher is None else run.teacher.portrait.torso
+    return torso if isinstance(torso, TorsoField) else None
+
+
+def wants_torso_field(run: Run) -> bool:
+    """Whether a torso's field is trained after the head.
+
+    Raises:
+        FileProblem: a head is given, and there is no torso's field to train about it.
+    """
+    kind, scene = run.recipe.torso.kind, run.scenes[0]
+    wanted = kind == "field" or (kind == "distilled" and torso_of_teacher(run) is not None)
+    if wanted and not scene.torso.shows():
+        sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
+        wanted = False
+    if run.given is not None and not wanted:
+        raise FileProblem(
+            Path(scene.dataset.path), "there is no torso's field to learn about the given head",
+            "use a video that shows a torso, and a teacher whose torso is a field or --set torso=field",
+        )  # fmt: skip
+    return wanted
+
+
+def torso_config(run: Run) -> TorsoFieldConfig:
+    """How the torso's field is placed: a student's as its teacher's, so that both see the same rays."""
+    taught = torso_of_teacher(run)
+    own = TorsoFieldConfig(run.recipe.torso.in_front, run.recipe.torso.follows)
+    return own if taught is None else taught.config
+
+
+def _build_subjects(run: Run) -> None:
+    """One portrait a scene about one head's network: a given avatar's, or a new one."""
+    network = _head_field(run)
+    for scene in run.scenes:
+        # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
+        head = RayHead(network, copy.deepcopy(scene.region))
+        run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
+
+
+def _head_field(run: Run) -> Any:
+    system = find_system(run.preset.system)
+    if run.given is not None:
+        if run.given.system != system.name:
+            raise ValueError(f"head: expected an avatar of system {system.name!r}, got {run.given.system!r}")
+        return ray_head(run.given.portrait).field
+    assert system.field is not None, "ray_stages is for systems whose head is a ray field"
+    scene, driving = run.scenes[0], run.recipe.driving
+    window, features = scene.conditions.audio.shape[1:]
+    # The brows of a foreign folder are made of all of its 68 landmarks: they would reveal the mouth.
+    foreign = any("layout" in scene.dataset.info.source for scene in run.scenes)
+    several = len(run.scenes) > 1
+    conditions = ConditionConfig(
+        int(features), int(window), motion=driving.motion_codes,
+        upper=0 if foreign else driving.upper_codes,
+        identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
+    )  # fmt: skip
+    bounds = scene.bounds if run.teacher is None else ray_head(run.teacher.portrait).bounds
+    return system.field(run.preset.config(bounds, conditions))
+
+
+def plate_or_layer(scene: RayScene) -> Torso:
+    """The scene's plate, or a layer to be learned that moves as the plate does."""
+    if not scene.learned_torso:
+        return copy.deepcopy(scene.torso)
+    layer = TorsoLayer()
+    layer.calibrate(scene.torso, scene.poses[scene.fit], scene.motions[scene.fit])
+    return layer
+
+
+def calibrate(portrait: Portrait, scene: RayScene) -> None:
+    """Fits the field's input scales to the frames that are trained on, and its box to the head's region."""
+    conditions = scene.conditions.at(scene.fit.to(scene.device))
+    points = scene.region.points().to(scene.device)
+    ray_head(portrait).field.calibrate(scene.poses[scene.fit].to(scene.device), conditions, points)
+
+
+def _learn_motion(run: Run) -> None:
+    """Motion codes of all scenes and the speech network, before anything is trained on them."""
+    resuming = "head" in run.begun
+    for subject in run.subjects:
+        learn_motion(subject.portrait.head.driver, subject.scene, run.recipe, run.source, resuming)
+    if run.given is None:
+        calibrate(run.subjects[0].portrait, run.subjects[0].scene)
+
+
+def _learn_motion_again(run: Run) -> None:
+    """The speech network once more, when nothing is left to choose by the validation cut."""
+    for subject in run.subjects:
+        learn_motion_again(subject.portrait.head.driver, subject.scene, run.recipe, run.source)
+
+
+def _build_torso_field(run: Run) -> None:
+    """An untrained torso field of the preset's kind, in the view of the first frame that is trained on.
+
+    It is kept aside until its stage starts: the head is trained in front of the plate.
+    """
+    subject = run.subjects[0]
+    head, scene = ray_head(subject.portrait), subject.scene
+    frequencies = run.recipe.torso.pose_frequencies
+    conditions = dataclasses.replace(head.field.config.conditions, head_pose=frequencies)
+    system = find_system(run.preset.system)
+    assert system.field is not None
+    network = system.field(run.preset.config(head.bounds, conditions))
+    torso, taught = TorsoField(network, torso_config(run)), torso_of_teacher(run)
+    first = scene.poses[scene.fit[0]] if taught is None else taught.pose.cpu()
+    torso.place(scene.camera, first, scene.torso)
+    network.encoder.calibrate(scene.poses[scene.fit])
+    run.torso_field = torso
+
+
+def _start_torso_field(run: Run) -> None:
+    """Puts the field into the portrait; the head stays as it is."""
+    subject = run.subjects[0]
+    subject.portrait.head.requires_grad_(False)
+    assert run.torso_field is not None
+    subject.portrait = Portrait(subject.portrait.head, run.torso_field).to(run.device)
