@@ -7,6 +7,8 @@ also be named by its last part where that is unique, or by a short name of the r
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -290,3 +292,53 @@ def with_parts(recipe: R, **parts: Mapping[str, Any]) -> R:
     """The recipe with fields of its groups replaced: `with_parts(recipe, sampling={"rays": 64})`."""
     made = {name: dataclasses.replace(getattr(recipe, name), **values) for name, values in parts.items()}
     return dataclasses.replace(recipe, **made)
+
+
+@dataclass(frozen=True)
+class SettingHelp:
+    """One setting, for people.
+
+    Args:
+        path: its name for `--set`.
+        value: of the preset.
+        meaning: a sentence from the recipe's docstring.
+    """
+
+    path: str
+    value: Any
+    meaning: str
+
+
+def describe_settings(recipe: Recipe) -> list[SettingHelp]:
+    """Every setting of a recipe with its value and meaning, in their order.
+
+    Example:
+        >>> describe_settings(Recipe())[0].path
+        'size'
+    """
+
+    def walk(part: Any, prefix: str) -> Iterator[SettingHelp]:
+        meanings = _meanings(type(part))
+        for name, expected in field_types(type(part)).items():
+            value = getattr(part, name)
+            if nested(expected) is None:
+                yield SettingHelp(f"{prefix}{name}", value, meanings.get(name, ""))
+            else:
+                yield from walk(value, f"{prefix}{name}.")
+
+    return list(walk(recipe, ""))
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """What the `Args:` of a dataclass' docstring and of its bases' say of its fields."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        names: list[str] = []
+        block = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+        for line in block.splitlines():
+            if match := re.match(r" {4}(\w[\w, ]*): (.*)", line):
+                names = [name.strip() for name in match[1].split(",")]
+                found |= dict.fromkeys(names, match[2])
+            else:
+                found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found

@@ -296,6 +296,11 @@ def _build_torso_field(run: Run) -> None:
 
     It is kept aside until its stage starts: the head is trained in front of the plate.
     """
+    run.torso_field = make_torso_field(run)
+
+
+def make_torso_field(run: Run) -> TorsoField:
+    """An untrained torso field about the head of the run's speaker; see `torso_config`."""
     subject = run.subjects[0]
     head, scene = ray_head(subject.portrait), subject.scene
     frequencies = run.recipe.torso.pose_frequencies
@@ -307,7 +312,7 @@ def _build_torso_field(run: Run) -> None:
     first = scene.poses[scene.fit[0]] if taught is None else taught.pose.cpu()
     torso.place(scene.camera, first, scene.torso)
     network.encoder.calibrate(scene.poses[scene.fit])
-    run.torso_field = torso
+    return torso
 
 
 def _start_torso_field(run: Run) -> None:

@@ -1,11 +1,13 @@
 """nldf-fast on the synthetic speaker: it learns fast, resumes, distils, and keeps no frame's correction."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fields import seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.datasets.dataset import Dataset
@@ -16,8 +18,8 @@ from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.corrections import FrameCorrections
-from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.recipe import Sampling
+from nldf_engine.training.scene import RayScene
 
 STEPS = 60
 
@@ -86,11 +88,11 @@ def test_a_run_closes_on_all_of_the_training_part(
     """The cut is left alone while it validates, then trained on; held-out frames never are, and the last
     weights are kept. A larger budget goes on from before the closing."""
     seen: dict[int, set[int]] = {}
-    original = TrainingScene.draw
+    original = RayScene.draw
 
-    def noted(self: TrainingScene, frames: torch.Tensor, rays: int, shares: Shares) -> torch.Tensor:
+    def noted(self: RayScene, frames: torch.Tensor, *given: Any) -> torch.Tensor:
         seen.setdefault(trainers[-1].state.step, set()).update(frames.tolist())
-        return original(self, frames, rays, shares)
+        return original(self, frames, *given)
 
     trainers: list[trainer_module.Trainer] = []
     run = trainer_module.Trainer.run
@@ -99,7 +101,7 @@ def test_a_run_closes_on_all_of_the_training_part(
         trainers.append(self)
         run(self, label)
 
-    monkeypatch.setattr(TrainingScene, "draw", noted)
+    monkeypatch.setattr(RayScene, "draw", noted)
     monkeypatch.setattr(trainer_module.Trainer, "run", running)
 
     def steps_with(frames: set[int]) -> list[int]:
@@ -155,9 +157,14 @@ def test_corrections_move_the_plane_and_leave_the_camera() -> None:
 
 def test_shares_are_drawn_where_they_say(synthetic_dataset: Dataset) -> None:
     """Mouth and eye boxes, the speaker, and the frame get their shares of each frame's pixels."""
-    scene = TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), learned_torso=True)
+    scene = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), learned_torso=True)
     frames, sampler = scene.fit[:3], scene._sampler
-    pixels = sampler.draw(frames, 100, Shares(0.4, 0.3, 0.1, 0.4, 0.2))
+    pixels = sampler.draw(
+        frames,
+        100,
+        Sampling(face_share=0.4, mouth_share=0.3, eyes_share=0.1, person_share=0.4, frame_share=0.2),
+        seeded(),
+    )
     assert pixels.shape == (3, 100)
     x, y = pixels % 32, pixels // 32
     box = sampler.mouths[frames]
@@ -165,4 +172,4 @@ def test_shares_are_drawn_where_they_say(synthetic_dataset: Dataset) -> None:
     assert bool(inside[:, :30].all())
     on = scene.labels[frames[:, None], y, x] > 0
     assert bool(on[:, 40:80].all()) and float(on.float().mean()) < 1
-    assert sampler.draw(frames, 64, Shares(0.5)).shape == (3, 64)
+    assert sampler.draw(frames, 64, Sampling(face_share=0.5), seeded()).shape == (3, 64)

@@ -12,7 +12,7 @@ from nldf_engine.datasets.foreign.write import export_layout
 from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis, MotionEncoder
-from nldf_engine.training import motion, start
+from nldf_engine.training import driving, motion
 from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.run import TrainConfig, train
@@ -87,7 +87,7 @@ def test_tracked_codes_stand_in_for_the_audio():
     encoder = MotionEncoder(2, 6, 4).eval()
     audio, eyes, motion = torch.randn(5, 4, 6), torch.zeros(5), torch.randn(5, 2)
     index = torch.tensor([3, 1])
-    torch.testing.assert_close(encoder(Conditions(audio, eyes, motion), index), motion[index])
+    torch.testing.assert_close(encoder(Conditions(audio, eyes, motion=motion), index), motion[index])
     told = encoder(Conditions(audio, eyes), index)
     torch.testing.assert_close(told, encoder.speech.encode_clip(audio)[index])
 
@@ -100,9 +100,9 @@ def test_the_kept_network_has_heard_the_validation_frames(synthetic_dataset, tmp
         heard.append(data.usable.nonzero()[:, 0])
         real(encoder, data, steps)
 
-    real = start.train_speech
+    real = driving.train_speech
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "train_speech", listen)
+        patch.setattr(driving, "train_speech", listen)
         settings = TrainConfig(steps=2, overrides={"speech_steps": "2"})
         done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "teacher", settings)
         fit, validation = (
@@ -114,7 +114,7 @@ def test_the_kept_network_has_heard_the_validation_frames(synthetic_dataset, tmp
         taught = dataclasses.replace(settings, teacher=done.avatar)
         student = train("nldf-tiny", synthetic_dataset.path, tmp_path / "student", taught)
         assert len(heard) == 2, "a student shares its teacher's network"
-    nets = [Avatar.load(path).portrait.field.encoder.motion for path in (done.avatar, student.avatar)]
+    nets = [Avatar.load(path).portrait.head.driver.part("motion") for path in (done.avatar, student.avatar)]
     torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict())
 
 

@@ -3,47 +3,46 @@
 import pytest
 import torch
 
+from fields import head_target, seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.adnerf.objective import RadianceObjective
+from nldf_engine.systems.nldf.objective import LightFieldObjective
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
-from nldf_engine.training.objectives import LightFieldObjective, RadianceObjective, _Sampler, squared
-from nldf_engine.training.parts import HeadPart, region_pixels
-from nldf_engine.training.presets import Preset, Recipe
-from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import TrainingScene, head_and_neck
+from nldf_engine.training.objective import RayBatches, squared
+from nldf_engine.training.recipe import Driving, Recipe, Sampling
+from nldf_engine.training.scene import Batch, RayScene, head_and_neck
+from nldf_engine.training.targets import HeadTarget, region_pixels
 
 
 @pytest.fixture(scope="module")
-def scene(synthetic_dataset: Dataset) -> TrainingScene:
+def scene(synthetic_dataset: Dataset) -> RayScene:
     torch.manual_seed(0)
-    return TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+    return RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
 
 
-def head(scene: TrainingScene, preset: Preset) -> HeadPart:
-    model = preset.model(scene.bounds, ConditionConfig())
-    return HeadPart(Portrait(model, scene.region, scene.torso), scene)
+def tiny(scene: RayScene) -> HeadTarget:
+    return head_target(scene, "nldf-tiny")
 
 
-def tiny(scene: TrainingScene) -> HeadPart:
-    return head(scene, find_preset("nldf-tiny"))
+def sample(scene: RayScene, frames: torch.Tensor, rays: int, shares: Sampling) -> Batch:
+    return scene.batch(frames, scene.draw(frames, rays, shares, seeded()))
 
 
 def light_field(
-    scene: TrainingScene, targets: SegmentTargets | None = None, **settings: str
+    scene: RayScene, targets: SegmentTargets | None = None, **settings: str
 ) -> LightFieldObjective:
     torch.manual_seed(0)
     preset = find_preset("nldf-tiny", settings)
-    return LightFieldObjective(head(scene, preset), preset.recipe, targets)
+    return LightFieldObjective(head_target(scene, preset), preset.recipe, targets)
 
 
-def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
+def test_a_batch_holds_the_videos_pixels_and_rays(scene: RayScene) -> None:
     """Targets are the frame's colours at the drawn pixels; the rays go through those pixels' centres."""
     torch.manual_seed(0)
     frames = scene.fit[:2]
-    batch = scene.sample(frames, 50, Shares(0.8, 0.2))
+    batch = sample(scene, frames, 50, Sampling(face_share=0.8, mouth_share=0.2))
     x, y = batch.pixels % 32, batch.pixels // 32
     expected = scene.frames[frames[:, None], y, x].float() / 255
     assert torch.equal(batch.target, expected)
@@ -56,14 +55,14 @@ def test_a_batch_holds_the_videos_pixels_and_rays(scene: TrainingScene) -> None:
         torch.testing.assert_close(u, x[row] + 0.5, atol=1e-3, rtol=0)
 
 
-def test_most_rays_of_a_batch_are_in_the_head(scene: TrainingScene) -> None:
+def test_most_rays_of_a_batch_are_in_the_head(scene: RayScene) -> None:
     """With a face share of 0.9, nine of ten rays hit the head's mask or the box about the lips."""
     torch.manual_seed(0)
-    batch = scene.sample(scene.fit[:8], 200, Shares(0.9, 0.1))
+    batch = sample(scene, scene.fit[:8], 200, Sampling(face_share=0.9, mouth_share=0.1))
     assert float(batch.mask.mean()) > 0.85
 
 
-def test_the_region_covers_every_head_pixel(scene: TrainingScene) -> None:
+def test_the_region_covers_every_head_pixel(scene: RayScene) -> None:
     """No pixel of a head in the training part lies outside of the rays that are rendered."""
     for frame in scene.fit[::7].tolist():
         shown = head_and_neck(scene.labels[frame]).reshape(-1).nonzero()[:, 0]
@@ -71,34 +70,34 @@ def test_the_region_covers_every_head_pixel(scene: TrainingScene) -> None:
         assert float(inside.float().mean()) > 0.995
 
 
-def test_pool_rays_do_not_train_the_audio_net(scene: TrainingScene) -> None:
+def test_pool_rays_do_not_train_the_audio_net(scene: RayScene) -> None:
     """The pool's loss reaches the light field and leaves the audio net alone (section 3.5)."""
     objective = light_field(scene)
-    objective.step()
+    objective(seeded())
     assert objective.pool is not None and len(objective.pool) > 0
-    loss = objective._pool_loss(objective.pool)
+    loss = objective._pool_loss(objective.pool, seeded(1))
     assert loss is not None
     loss.backward()
-    grads = {name: p.grad for name, p in objective.model.named_parameters()}
+    grads = {name: p.grad for name, p in objective.loss.model.named_parameters()}
     assert all(grad is None for name, grad in grads.items() if name.startswith("encoder"))
     assert all(grad is not None for name, grad in grads.items() if name.startswith("network"))
 
 
-def test_the_step_trains_audio_and_field(scene: TrainingScene) -> None:
+def test_the_step_trains_audio_and_field(scene: RayScene) -> None:
     """The drawn rays' loss reaches every part of the network."""
     objective = light_field(scene, active_pool="off")
-    objective.step().total.backward()
-    assert all(p.grad is not None for p in objective.model.parameters())
+    objective(seeded()).total.backward()
+    assert all(p.grad is not None for p in objective.loss.model.parameters())
 
 
-def test_segment_loss_is_zero_for_a_perfect_student(scene: TrainingScene) -> None:
+def test_segment_loss_is_zero_for_a_perfect_student(scene: RayScene) -> None:
     """Targets made by the network itself cost nothing; others cost their squared distance (eq. 6)."""
     objective = light_field(scene, active_pool="off")
     frame = int(scene.fit[3])
     pixels = region_pixels(tiny(scene), frame)
     with torch.no_grad():
-        code = objective.model.encode_frames(scene.conditions, torch.tensor([frame]))
-        own = objective.model(scene.rays(torch.tensor([frame]), pixels[None]), code)
+        code = objective.loss.model.encode_frames(scene.conditions, torch.tensor([frame]))
+        own = objective.loss.model(scene.rays(torch.tensor([frame]), pixels[None]), code)
     batch = scene.batch(torch.tensor([frame]), pixels[None])
     for shift in (0.0, 0.1):
         targets = SegmentTargets(
@@ -109,7 +108,7 @@ def test_segment_loss_is_zero_for_a_perfect_student(scene: TrainingScene) -> Non
         assert loss == pytest.approx(12 * shift**2, abs=2e-3)
 
 
-def test_unknown_rays_have_no_segment_target(scene: TrainingScene) -> None:
+def test_unknown_rays_have_no_segment_target(scene: RayScene) -> None:
     """A pixel that the teacher did not render is left out."""
     targets = SegmentTargets(
         torch.tensor([5]), [torch.tensor([2, 4, 8])], [torch.zeros(3, 4, 3).half()], [torch.zeros(3).half()]
@@ -119,15 +118,15 @@ def test_unknown_rays_have_no_segment_target(scene: TrainingScene) -> None:
     assert 5 in targets and 6 not in targets
 
 
-def test_the_teacher_is_trained_in_both_passes(scene: TrainingScene) -> None:
+def test_the_teacher_is_trained_in_both_passes(scene: RayScene) -> None:
     """Coarse and fine networks both get gradients from one step."""
     torch.manual_seed(0)
     preset = find_preset("adnerf-tiny")
-    objective = RadianceObjective(head(scene, preset), preset.recipe)
-    loss = objective.step()
+    objective = RadianceObjective(head_target(scene, preset), preset.recipe)
+    loss = objective(seeded())
     loss.total.backward()
     assert all(p.grad is not None for p in objective.model.parameters())
-    assert set(loss.figures) == {"pixel", "coarse", "opacity"}
+    assert set(loss.logged) == {"pixel", "coarse", "opacity"}
 
 
 def test_squared_error_sums_over_channels() -> None:
@@ -135,13 +134,13 @@ def test_squared_error_sums_over_channels() -> None:
     assert squared(torch.tensor([[1.0, 2.0, 2.0]])).tolist() == [9.0]
 
 
-def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: TrainingScene) -> None:
+def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: RayScene) -> None:
     """The windows that the drawn frames' codes read carry the recipe's noise, all others carry none."""
-    sampler = _Sampler(tiny(scene), Recipe("nldf", size=32, steps=1, audio_noise=0.5))
+    sampler = RayBatches(tiny(scene), Recipe(size=32, steps=1, driving=Driving(audio_noise=0.5)))
     frames = scene.fit[torch.tensor([20, 3, 20])]
     heard = torch.cat([torch.arange(int(f) - 4, int(f) + 4) for f in frames]).unique()
     heard = heard[heard >= 0]
-    moved = sampler.conditions(frames, 8).audio - scene.conditions.audio
+    moved = sampler.conditions(frames, seeded()).audio - scene.conditions.audio
     silent = torch.ones(len(moved), dtype=torch.bool)
     silent[heard] = False
     assert (moved[silent] == 0).all() and (moved[heard] != 0).any((1, 2)).all()

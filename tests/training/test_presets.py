@@ -2,37 +2,44 @@
 
 import pytest
 
+from fields import field_of
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.synthetic import SyntheticConfig
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.nldf.model import LightField
-from nldf_engine.systems.registry import SYSTEMS
-from nldf_engine.training import PRESETS, TrainConfig, find_preset
+from nldf_engine.systems.registry import build_head, systems
+from nldf_engine.training import TrainConfig, find_preset, presets
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", list(presets()))
 def test_every_preset_builds_the_system_that_it_names(name: str) -> None:
-    """The recipe's system and the network's agree."""
+    """The preset's system and the network's agree."""
     preset = find_preset(name)
-    model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
-    known = [system for system in SYSTEMS if name == system or name.startswith(f"{system}-")]
-    assert model.system == preset.recipe.system == max(known, key=len)
+    head = build_head(preset.system, preset.config(Bounds(0.5, 1.0), ConditionConfig()))
+    known = [system for system in systems() if name == system or name.startswith(f"{system}-")]
+    assert head.system == preset.system == max(known, key=len)
 
 
 def test_nldf_88_is_the_papers_network() -> None:
     """88 layers of 256, 16 beam points, 4 segments, lambda 0.2, 4096 rays of one frame, 90 % in the face."""
     preset = find_preset("nldf-88")
-    model = preset.model(Bounds(0.5, 1.0), ConditionConfig())
-    assert isinstance(model, LightField)
-    config, recipe = model.config, preset.recipe
+    field = field_of(preset, Bounds(0.5, 1.0))
+    assert isinstance(field, LightField)
+    config, recipe = field.config, preset.recipe
+    sampling = recipe.sampling
     assert (config.depth, config.width, config.points, config.segments) == (88, 256, 16, 4)
-    assert (recipe.segment_weight, recipe.rays, recipe.frames, recipe.face_share) == (0.2, 4096, 1, 0.9)
+    assert (recipe.distillation.segment_weight, sampling.rays, sampling.frames, sampling.face_share) == (
+        0.2,
+        4096,
+        1,
+        0.9,
+    )
 
 
 def test_overrides_are_parsed_by_type() -> None:
     """Words become booleans, numbers become numbers; anything else is refused by name."""
     recipe = find_preset("nldf-small", {"distillation": "off", "rays": "128", "learning_rate": "1e-4"}).recipe
-    assert (recipe.distillation, recipe.rays, recipe.learning_rate) == (False, 128, 1e-4)
+    assert (recipe.distillation.on, recipe.sampling.rays, recipe.learning_rate) == (False, 128, 1e-4)
     bad = [("distilation", "off"), ("rays", "many"), ("distillation", "maybe"), ("system", "x")]
     bad += [
         ("rays", "0"),

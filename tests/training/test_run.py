@@ -14,7 +14,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.training import TrainConfig, distill, train
-from nldf_engine.training.start import consent_for
+from nldf_engine.training.outcome import consent_for
 
 CONSENT = Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
 

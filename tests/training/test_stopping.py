@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from fields import field_of, seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.training import TrainConfig, find_preset, train
+from nldf_engine.training import TrainConfig, train
 from nldf_engine.training import trainer as trainer_module
-from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import TrainingScene
+from nldf_engine.training.recipe import Sampling
+from nldf_engine.training.scene import RayScene
 
 STEPS = 40
 
@@ -115,8 +116,8 @@ def test_the_portrait_can_leave_the_scene_s_device(synthetic_dataset: Dataset) -
     """Moving the portrait moves copies: the scene goes on drawing its rays on the CPU."""
     import copy
 
-    scene = TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
-    model = find_preset("nldf-tiny").model(scene.bounds, ConditionConfig())
-    Portrait(model, copy.deepcopy(scene.region), copy.deepcopy(scene.torso)).to("meta")
+    scene = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+    head = RayHead(field_of("nldf-tiny", scene.bounds), copy.deepcopy(scene.region))
+    Portrait(head, copy.deepcopy(scene.torso)).to("meta")
     assert scene.region.occupancy.device.type == "cpu"
-    assert scene.draw(scene.fit[:1], 8, Shares()).shape == (1, 8)
+    assert scene.draw(scene.fit[:1], 8, Sampling(), seeded()).shape == (1, 8)

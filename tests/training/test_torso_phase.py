@@ -2,30 +2,34 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from fields import field_of, seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.json import encode
 from nldf_engine.datasets.dataset import LABELS, Dataset
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.adnerf.model import RadianceField
-from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.common.torso_field import TorsoField
 from nldf_engine.systems.nldf.model import LightField
+from nldf_engine.systems.registry import find_system
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
-from nldf_engine.training.objectives import make_objective
-from nldf_engine.training.parts import TorsoPart
-from nldf_engine.training.presets import torso_recipe
-from nldf_engine.training.resume import checkpoint_of, find_run
-from nldf_engine.training.sampling import Shares
-from nldf_engine.training.scene import TrainingScene
-from nldf_engine.training.torso_phase import make_torso
+from nldf_engine.training.presets import recipe_module
+from nldf_engine.training.recipe import Sampling, changed
+from nldf_engine.training.resume import checkpoint_of
+from nldf_engine.training.resume import find_run as find_stages
+from nldf_engine.training.scene import RayScene, Scenes
+from nldf_engine.training.stages import Run, Stage, Subject, make_torso_field
+from nldf_engine.training.targets import TorsoTarget
 
 STEPS = {"torso_steps": "30", "speech_steps": "4"}
 
@@ -38,28 +42,33 @@ def teacher(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def scene(synthetic_dataset: Dataset) -> TrainingScene:
-    return TrainingScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+def scene(synthetic_dataset: Dataset) -> RayScene:
+    return RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
 
 
-def torso_part(scene: TrainingScene, name: str = "adnerf-tiny", **settings: str) -> TorsoPart:
+def torso_run(scene: RayScene, name: str = "adnerf-tiny", **settings: str) -> Run:
     preset = find_preset(name, {"motion_codes": "0", **settings})
-    model = preset.model(scene.bounds, ConditionConfig())
-    portrait = Portrait(model, scene.region, scene.torso)
-    portrait.torso = make_torso(preset, preset.recipe, portrait, scene, None)
-    part = TorsoPart(portrait, scene)
+    run = Run(preset, TrainConfig(), Scenes([scene]), scene.frontend, scene.device)
+    head = RayHead(field_of(preset, scene.bounds), scene.region)
+    run.subjects = [Subject(scene, Portrait(head, scene.torso))]
+    run.subjects[0].portrait.torso = make_torso_field(run)
+    return run
+
+
+def torso_part(scene: RayScene, name: str = "adnerf-tiny", **settings: str) -> TorsoTarget:
+    part = TorsoTarget(torso_run(scene, name, **settings).subjects[0].portrait, scene)
     part.mark_region()
     return part
 
 
-def drawn(part: TorsoPart):  # type: ignore[no-untyped-def]
+def drawn(part: TorsoTarget):  # type: ignore[no-untyped-def]
     frames = part.scene.fit[:3]
-    pixels = part.draw(frames, 300, Shares(0.8))
+    pixels = part.draw(frames, 300, Sampling(face_share=0.8), seeded())
     code = part.codes(part.scene.conditions, frames)
     return part.batch(frames, pixels, code)
 
 
-def test_labels_say_what_the_torso_shows(scene: TrainingScene) -> None:
+def test_labels_say_what_the_torso_shows(scene: RayScene) -> None:
     """Behind the head: opaque on neck and torso, the plate's guess where the head hides it, alone on both."""
     batch = drawn(torso_part(scene))
     own = (batch.labels == LABELS["neck"]) | (batch.labels == LABELS["torso"])
@@ -77,7 +86,7 @@ def test_labels_say_what_the_torso_shows(scene: TrainingScene) -> None:
     assert torch.equal(batch.mask[hidden], alpha[hidden]) and float(alpha[hidden].max()) > 0.9
 
 
-def test_the_neck_goes_on_under_the_chin(scene: TrainingScene) -> None:
+def test_the_neck_goes_on_under_the_chin(scene: RayScene) -> None:
     """The torso may draw behind the lower head, where the plate is likely; not behind all of it."""
     part = torso_part(scene)
     frame = int(scene.fit[0])
@@ -89,7 +98,7 @@ def test_the_neck_goes_on_under_the_chin(scene: TrainingScene) -> None:
     assert bool(part.region.select(rays.origins[0], rays.directions[0]).all())
 
 
-def test_in_front_the_head_s_picture_is_the_background(scene: TrainingScene) -> None:
+def test_in_front_the_head_s_picture_is_the_background(scene: RayScene) -> None:
     """With torso_in_front, what stands behind is head over background, and the head's pixels count (3.4)."""
     part = torso_part(scene, torso_in_front="on")
     batch = drawn(part)
@@ -100,16 +109,17 @@ def test_in_front_the_head_s_picture_is_the_background(scene: TrainingScene) -> 
 
 
 @pytest.mark.parametrize("name", ["adnerf-tiny", "nldf-tiny"])
-def test_the_second_step_leaves_the_head_alone(scene: TrainingScene, name: str) -> None:
+def test_the_second_step_leaves_the_head_alone(scene: RayScene, name: str) -> None:
     """One objective trains either field; with the torso's part, no gradient reaches the head."""
-    part = torso_part(scene, name, torso="field")
-    portrait = part.head.portrait
-    objective = make_objective(part, portrait, torso_recipe(find_preset(name).recipe), None)
+    run = torso_run(scene, name, torso="field")
+    portrait, generator = run.subjects[0].portrait, seeded()
+    (stage,) = (s for s in recipe_module(find_system(run.preset.system)).stages(run) if s.name == "torso")
+    objective = stage.objective(run, run.subjects[0])
     for _ in range(2):
-        loss = objective.step()
+        loss = objective(generator)
     loss.total.backward()
-    assert all(p.grad is None for p in portrait.field.parameters())
-    assert all(p.grad is not None for p in part.field.parameters())
+    assert all(p.grad is None for p in portrait.head.parameters())
+    assert all(p.grad is not None for p in portrait.torso.field.parameters())
 
 
 def test_both_fields_are_learned_from_video_and_teacher(
@@ -162,15 +172,19 @@ def test_a_run_resumes_in_either_step(
 
 def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
     """The torso goes on about the head that it was begun with, and begins anew about one that trained on."""
-    settings = {"recipe": {"steps": 10, "torso_steps": 5}, "minutes": None, "phases": ["head", "torso"]}
-
+    recipe = find_preset("adnerf-tiny", {"steps": "10", "torso_steps": "5"}).recipe
+    settings = {"recipe": encode(recipe), "minutes": None, "phases": ["head", "torso"]}
+    stages = [Stage("head"), Stage("torso", budget="torso.steps", folder="torso")]
     folder = tmp_path / "me.training"
 
-    def longer(**steps: int) -> dict[str, object]:
-        return {**settings, "recipe": {**settings["recipe"], **steps}}  # type: ignore[dict-item]
+    def find_run(folder: Path, settings: dict[str, Any], resume: bool) -> list[str]:
+        return find_stages(folder, stages, settings, recipe, resume)
 
-    def leave(phase: str, then: dict[str, object], finished: bool = True) -> None:
-        path = checkpoint_of(folder, phase)
+    def longer(**steps: int) -> dict[str, Any]:
+        return {**settings, "recipe": encode(changed(recipe, steps))}
+
+    def leave(phase: str, then: dict[str, Any], finished: bool = True) -> None:
+        path = checkpoint_of(folder, stages[phase == "torso"])
         path.parent.mkdir(exist_ok=True)
         run = {"settings": then, "step": 3, "finished": finished}
         save_file({"x": torch.zeros(1)}, path, metadata={"run": json.dumps(run)})
@@ -201,8 +215,8 @@ def test_a_given_head_is_kept(synthetic_dataset: Dataset, teacher: Path, tmp_pat
     config = TrainConfig(head=teacher, overrides={"torso_steps": "10", "torso_follows": "on"})
     train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     mine, given = Avatar.load(tmp_path / "me").portrait, Avatar.load(teacher).portrait
-    for key, value in given.field.state_dict().items():
-        assert torch.equal(mine.field.state_dict()[key], value), key
+    for key, value in given.head.state_dict().items():
+        assert torch.equal(mine.head.state_dict()[key], value), key
     assert mine.torso.config.follows and not given.torso.config.follows
     with pytest.raises(ValueError, match="head: expected an avatar of system 'nldf'"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "x",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -50,6 +50,11 @@ class Command(ABC):
 
     fills: ClassVar[tuple[str, ...]] = ()
     """Fields that name folders it writes into, beside what is there."""
+
+    @classmethod
+    def more_help(cls, arguments: Sequence[str]) -> str:
+        """What `--help` says beside flags and examples, for these arguments; by default nothing."""
+        return ""
 
     def check_paths(self) -> None:
         """Checks, before any work, that no output takes the place of an input or of another output.

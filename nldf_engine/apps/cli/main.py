@@ -159,13 +159,14 @@ def parse(kind: type[C], name: str, arguments: Sequence[str]) -> C:
             # An empty path would be taken for the folder that one is in.
             raise UsageError(f"{flag.strip() or 'an argument'} is empty")
     examples = "\n".join(f"    {line}" for line in kind.examples)
+    more = kind.more_help(arguments) if {"-h", "--help"} & set(arguments) else ""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
                 kind,
                 prog=f"nldf {name}",
-                description=f"{COMMANDS[name]}\n{_details(kind)}\nExamples:\n{examples}",
+                description=f"{COMMANDS[name]}\n{_details(kind)}\nExamples:\n{examples}{more}",
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -40,6 +42,8 @@ class Train(Command):
         "nldf train nldf-small data/speaker -o avatars/me --teacher avatars/teacher --steps 20000",
         "nldf train nldf-fast data/speaker -o avatars/me --resume",
         "nldf train adnerf-small data/speaker -o avatars/whole --head avatars/teacher",
+        "nldf train nldf-fast data/ada data/bob -o avatars/ada",
+        "nldf train nldf-fast --help",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
@@ -53,8 +57,9 @@ class Train(Command):
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
     paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
     nldf-small, adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
-    dataset: Annotated[Path, Positional, value("DATASET")]
-    """folder written by nldf prepare or nldf synthetic"""
+    dataset: Annotated[tuple[Path, ...], Positional, value("DATASET ...")]
+    """folder written by nldf prepare or nldf synthetic; with several, one network learns all speakers, and
+    the avatar of the second is written to AVATAR-2, and so on"""
     avatar: Annotated[Path, output("AVATAR")]
     """folder to write"""
     teacher: Annotated[Path | None, optional("AVATAR")] = None
@@ -76,12 +81,29 @@ class Train(Command):
     seed: Annotated[int, value("N")] = 0
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
-    """override a field of the preset"""
+    """override a setting of the preset; nldf train PRESET --help lists them with their meaning"""
     consent: Annotated[str | None, optional("'NAME, YYYY-MM-DD, STATEMENT'")] = None
     """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
     every video of it, where anyone can read it"""
     json: Json = None
     """also write the figures here"""
+
+    @classmethod
+    def more_help(cls, arguments: Sequence[str]) -> str:
+        """The settings of the preset that is named."""
+        from nldf_engine.training import presets
+        from nldf_engine.training.recipe import describe_settings
+
+        name = next((word for word in arguments if word in presets()), None)
+        if name is None:
+            return "\n\nSettings of a preset (--set KEY=VALUE):\n    nldf train PRESET --help   lists them"
+        lines = [f"\n\nSettings of {name} (--set KEY=VALUE):"]
+        for setting in describe_settings(presets()[name]().recipe):
+            lines.append(f"    {setting.path} = {_shown(setting.value)}")
+            lines.append(
+                textwrap.fill(setting.meaning, 78, initial_indent=8 * " ", subsequent_indent=8 * " ")
+            )
+        return "\n".join(lines)
 
     def run(self) -> int:
         """Trains, and prints where the avatar is and how good."""
@@ -116,11 +138,17 @@ class Train(Command):
             check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)
         print(
-            f"{result.avatar}: {result.steps} steps in {clock(result.seconds)},"
+            f"{', '.join(map(str, result.avatars))}: {result.steps} steps in {clock(result.seconds)},"
             f" validation {result.validation_psnr:.2f} dB"
         )
-        save_figures(self.json, {**asdict(result), "avatar": str(result.avatar)})
+        figures = {**asdict(result), "avatar": str(result.avatar)}
+        save_figures(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
         return 0
+
+
+def _shown(value: object) -> str:
+    """A setting as one would type it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,81 @@
+"""Runs over several datasets, and batches that know their speaker and their pixel grid."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fields import seeded
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.avatar import Avatar
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.engine import Engine
+from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
+from nldf_engine.training import TrainConfig, train
+from nldf_engine.training.samplers import PatchSampler, whole_frames
+from nldf_engine.training.scene import RayScene, Scenes
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    config = SyntheticConfig(seconds=3.0, size=64, seed=5, looks=3)
+    return make_synthetic_dataset(tmp_path_factory.mktemp("second") / "speaker", config)
+
+
+def test_two_speakers_learn_in_one_network(
+    synthetic_dataset: Dataset, second: Dataset, tmp_path: Path
+) -> None:
+    """One network learns both; each avatar shows its own speaker, and resumes to the same weights."""
+    data = [synthetic_dataset.path, second.path]
+    config = TrainConfig(steps=60, overrides={"speech_steps": "5"})
+    result = train("nldf-fast-tiny", data, tmp_path / "me", config)
+    assert result.avatars == (tmp_path / "me", tmp_path / "me-2")
+    assert result.history[-1]["pixel"] < 0.7 * result.history[0]["pixel"]
+    avatars = [Avatar.load(path) for path in result.avatars]
+    assert [int(avatar.portrait.head.driver.part("identity").own) for avatar in avatars] == [0, 1]
+    assert [avatar.provenance["dataset"] for avatar in avatars] == [
+        synthetic_dataset.hash(), second.hash()
+    ]  # fmt: skip
+    first, other = (avatar.portrait.head.field.state_dict() for avatar in avatars)
+    shared = [name for name in first if not name.startswith("encoder.") and "frame_" not in name]
+    assert all(torch.equal(first[name], other[name]) for name in shared)
+    silence = np.zeros((2, 16, 29), np.float32)
+    seen = [Engine(avatar, torch.device("cpu")).render(silence, "still").frames[0] for avatar in avatars]
+    real = [one.frames(32)[0].astype(float) for one in (synthetic_dataset, second)]
+    own, swapped = ([np.abs(a - b).mean() for a, b in zip(seen, order, strict=True)] for order in (
+        real, real[::-1]))  # fmt: skip
+    assert max(own) < min(swapped)
+
+
+def test_a_batch_knows_its_speaker_and_its_grid(synthetic_dataset: Dataset, second: Dataset) -> None:
+    """Scenes number their speakers; patches keep rows and columns apart by one scale, inside the frame."""
+    scenes = Scenes(
+        [RayScene(data, 32, FrontendConfig(), torch.device("cpu")) for data in (synthetic_dataset, second)]
+    )
+    generator = seeded()
+    assert {scenes.pick(generator) for _ in range(20)} == {0, 1}
+    assert scenes[1].conditions.get("identity").unique().tolist() == [1]
+    frames = scenes[1].fit[:3]
+    pixels, grid = PatchSampler(32, 32, 8, (1.0, 3.0)).draw(frames, generator)
+    batch = scenes[1].batch(frames, pixels, grid=grid)
+    assert batch.identity == 1 and batch.grid == (8, 8)
+    rows, columns = (pixels // 32).view(3, 8, 8), (pixels % 32).view(3, 8, 8)
+    assert bool((rows == rows[:, :, :1]).all()) and bool((columns == columns[:, :1]).all())
+    for places in (rows[:, :, 0], columns[:, 0]):
+        steps = places.diff(dim=1)
+        assert int(steps.min()) >= 1 and int(steps.max()) <= 3
+    pixels, grid = whole_frames(frames, 32, 32)
+    assert grid == (32, 32) and torch.equal(pixels[0], torch.arange(1024))
+    picture = scenes[1].batch(frames, pixels, grid=grid).target.view(3, *grid, 3)
+    assert torch.equal(picture, scenes[1].frames[frames].float() / 255)
+    with pytest.raises(ValueError, match="patches"):
+        PatchSampler(32, 32, 40)
+
+
+def test_one_scene_draws_nothing(synthetic_dataset: Dataset) -> None:
+    """The simple case stays simple: no random number is spent on choosing among one scene."""
+    scenes = Scenes([RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))])
+    generator, same = seeded(), seeded()
+    assert scenes.pick(generator) == 0 and scenes[0].conditions.get("identity") is None
+    assert torch.equal(torch.rand(2, generator=generator), torch.rand(2, generator=same))
