@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.ops import native
-from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS, fits_planes_half
+from nldf_engine.ops.packed_planes import PORTRAIT_WIDTHS, fits_planes_half
 
 # Below this many rays a frame, groups of rays would be mostly empty.
 FEWEST_RAYS = 16

@@ -11,15 +11,17 @@ from nldf_engine.ops import reference
 from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
-from nldf_engine.ops.grid import GridSpec, encode_grid
+from nldf_engine.ops.grid import encode_grid
 from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
-from nldf_engine.ops.planes import PackedPlanes, PlanesNetwork, pack_planes, planes
+from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
+from nldf_engine.ops.planes import planes
 from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
-from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
+from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
+from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
 
 __all__ = [
     "GridSpec",

@@ -13,10 +13,11 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.grid import _call_grid_backward
-from nldf_engine.ops.planes import HostNetwork, PackedPlanes, PlanesNetwork, check_network, pack_planes, widen
+from nldf_engine.ops.grid import table_gradient
+from nldf_engine.ops.packed_planes import HostNetwork, PackedPlanes, pack_planes
+from nldf_engine.ops.packing import PANEL, pack_panels, whole_panels, widen
 from nldf_engine.ops.reference import lines_reference
-from nldf_engine.ops.resmlp import PANEL, _pack
+from nldf_engine.ops.specs import PlanesNetwork, check_network
 
 _MOST_LAYERS = 32
 
@@ -25,10 +26,6 @@ _NETWORK = (
     " int[] warp_resolutions, int[] warp_offsets, int[] resolutions, int[] offsets, int ambient, int width,"
     " int warp_hidden, int hidden, float warp_scale, float opacity_slope"
 )
-
-
-def _wide(count: int) -> int:
-    return count + -count % PANEL
 
 
 def _check_starts(starts: Sequence[int], lines: int, frames: int) -> None:
@@ -49,7 +46,7 @@ def _sizes(
         len(network[2]) * features + 2, 2 * planes + ambient,
         planes * len(network[4]) * features + ambient, 3 * planes + 1,
     )  # fmt: skip
-    return [_wide(size) for size in ends], width, warp_hidden + hidden
+    return [whole_panels(size) for size in ends], width, warp_hidden + hidden
 
 
 def _lines(
@@ -155,7 +152,7 @@ def _parameters(network: PlanesNetwork) -> list[Tensor]:
 def _transposes(weights: Sequence[Tensor], tails: set[int], width: int) -> Tensor:
     """The layers' transposes, packed; hidden outputs are filled up to `width`."""
     return torch.cat([
-        _pack(weight.t(), None if i in tails else width).flatten() for i, weight in enumerate(weights)
+        pack_panels(weight.t(), None if i in tails else width).flatten() for i, weight in enumerate(weights)
     ])  # fmt: skip
 
 
@@ -165,8 +162,8 @@ def _unpack(
     """Gradients [outputs, inputs] of the layers from where the kernel lays them."""
     made, start = [], 0
     for i, weight in enumerate(weights):
-        outputs = _wide(weight.shape[0]) if i in tails else width
-        inputs = _wide(weight.shape[1]) if i in firsts else width
+        outputs = whole_panels(weight.shape[0]) if i in tails else width
+        inputs = whole_panels(weight.shape[1]) if i in firsts else width
         block = packed[start : start + outputs * inputs].view(outputs, inputs)
         made.append(block[: weight.shape[0], : weight.shape[1]])
         start += outputs * inputs
@@ -211,9 +208,7 @@ class _Lines(torch.autograd.Function):
         warp_places, v_warp_features, places, v_features = grids
         specs = [network.warp_spec, *[network.spec] * planes]
         v_tables = [
-            _call_grid_backward(
-                x, table, v, spec.resolutions, spec.log2_table, False, False, True
-            )[1]
+            table_gradient(x, table, spec, v)
             for spec, table, x, v in zip(
                 specs, tables, (warp_places, *places), (v_warp_features, *v_features), strict=True
             )
@@ -222,7 +217,7 @@ class _Lines(torch.autograd.Function):
         for i, weight in enumerate(weights):
             if i not in firsts:
                 own.append(v_biases[start : start + weight.shape[0]])
-                start += _wide(weight.shape[0]) if i in tails else width
+                start += whole_panels(weight.shape[0]) if i in tails else width
         frame = (v[:, : bias.shape[1]] for v in (v_warp_bias, v_bias))
         v_layers = _unpack(v_weights, weights, firsts, tails, width)
         return None, None, None, v_lines, *frame, *v_tables, *v_layers, *own

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.planes import HostNetwork, PackedPlanes, widen
-from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS
+from nldf_engine.ops.packed_planes import PORTRAIT_WIDTHS, HostNetwork, PackedPlanes
+from nldf_engine.ops.packing import widen
 
 
 @dataclass(frozen=True)

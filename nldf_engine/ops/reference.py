@@ -6,15 +6,12 @@ They are what the kernels are tested against, and what `backend="reference"` run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nldf_engine.ops.grid import GridSpec
-    from nldf_engine.ops.planes import Linear, PlanesNetwork
+from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork
 
 _GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
 

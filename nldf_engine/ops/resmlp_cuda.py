@@ -23,8 +23,8 @@ from torch import Tensor
 from nldf_engine.ops import native
 from nldf_engine.ops.beams import MOST_FREQUENCIES, BeamEncoding
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.resmlp import ResmlpWeights
 from nldf_engine.ops.resmlp_chain import ResmlpChain, sum_segments
+from nldf_engine.ops.specs import ResmlpWeights
 
 KERNELS = ("wgmma", "turns", "mma", "chain")
 _WIDTHS = {"wgmma": (256,), "mma": (16, 32, 64, 128, 256)}
