@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,50 @@ MOST_FEATURES = 8
 MOST_LEVELS = 32
 
 
+class Levels(NamedTuple):
+    """A grid's levels: their resolutions, and their first entries with the number of all behind them."""
+
+    resolutions: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+
+class PlanesNumbers(NamedTuple):
+    """The numbers of a packed network.
+
+    Args:
+        ambient: A, outputs of the warp net behind the warp.
+        width: of the hidden layers, as packed: a multiple of 16; on CUDA 32, 64 or 128.
+        warp_hidden, hidden: hidden layers of the warp net and of the second network.
+        warp_scale: what one unit of the warp net moves a point in unit coordinates.
+        opacity_slope: of the sigmoid of the opacity.
+    """
+
+    ambient: int
+    width: int
+    warp_hidden: int
+    hidden: int
+    warp_scale: float
+    opacity_slope: float
+
+
+NETWORK_SCHEMA = "Tensor[] network, int[] sizes, float[] scales"
+"""How `PackedPlanes.arguments` stand in the schema of an operation."""
+
+
 @dataclass(frozen=True)
 class PackedPlanes:
     """A network in the order in which the kernel of its device reads it; made by `pack_planes`.
 
     On the CPU tables and the box are the parameters themselves. On CUDA tables are float16 copies, and
-    weights the bits of fp16 in an int16 tensor. `numbers` are the struct's fields without tensors.
+    weights the bits of fp16 in an int16 tensor.
+
+    Args:
+        box: [4] as in `PlanesNetwork`.
+        depths: [M + 1] z of the planes, then of the middle one.
+        warp_table, tables: the warp's features and every plane's, [entries, features].
+        weights, biases: of all layers in the order of use, flat.
+        warp_levels, levels: of the warp's grid and of every plane's, see `GridSpec`.
+        numbers: the fields without tensors.
     """
 
     box: Tensor
@@ -38,55 +76,84 @@ class PackedPlanes:
     tables: tuple[Tensor, ...]
     weights: Tensor
     biases: Tensor
-    warp_levels: tuple[tuple[int, ...], tuple[int, ...]]
-    levels: tuple[tuple[int, ...], tuple[int, ...]]
-    numbers: tuple[int, int, int, int, float, float]
+    warp_levels: Levels
+    levels: Levels
+    numbers: PlanesNumbers
 
     @property
     def width(self) -> int:
-        """Of the hidden layers, as packed: a multiple of 16; on CUDA 32, 64 or 128."""
-        return self.numbers[1]
+        """Of the hidden layers, as packed."""
+        return self.numbers.width
 
     @property
-    def arguments(self) -> tuple[Any, ...]:
-        """In the order of the operation's schema."""
-        return (
-            self.box, self.depths, self.warp_table, list(self.tables), self.weights, self.biases,
-            *self.warp_levels, *self.levels, *self.numbers,
+    def planes(self) -> int:
+        """M."""
+        return len(self.tables)
+
+    @property
+    def features(self) -> int:
+        """Of one level, as packed."""
+        return self.warp_table.shape[1]
+
+    @property
+    def arguments(self) -> tuple[list[Tensor], list[int], list[float]]:
+        """All of it as torch's schemas can say it, NETWORK_SCHEMA; `from_arguments` is the way back."""
+        tensors = [self.box, self.depths, self.weights, self.biases, self.warp_table, *self.tables]
+        *counts, warp_scale, opacity_slope = self.numbers
+        grids = (self.warp_levels, self.levels)
+        levels = [len(grid.resolutions) for grid in grids]
+        rest = [size for grid in grids for size in (*grid.resolutions, *grid.offsets)]
+        return tensors, [*counts, *levels, *rest], [warp_scale, opacity_slope]
+
+    @classmethod
+    def from_arguments(
+        cls, tensors: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float]
+    ) -> PackedPlanes:
+        """The network of `arguments`."""
+        box, depths, weights, biases, warp_table, *tables = tensors
+        ambient, width, warp_hidden, hidden, warp_count, count = sizes[:6]
+        # There is one offset more than resolutions.
+        first, second, third = 6 + warp_count, 7 + 2 * warp_count, 7 + 2 * warp_count + count
+        warp_levels = Levels(tuple(sizes[6:first]), tuple(sizes[first:second]))
+        levels = Levels(tuple(sizes[second:third]), tuple(sizes[third:]))
+        return cls(
+            box, depths, warp_table, tuple(tables), weights, biases, warp_levels, levels,
+            PlanesNumbers(ambient, width, warp_hidden, hidden, *scales),
         )  # fmt: skip
 
 
 class HostNetwork:
-    """The kernel's struct of a network as a dictionary, with the arrays that it points to."""
+    """The kernel's struct of a network as a dictionary, `fields`, with the memory that it points to.
 
-    def __init__(
-        self, box: Tensor, depths: Tensor, warp_table: Tensor, tables: Sequence[Tensor], weights: Tensor,
-        biases: Tensor, warp_resolutions: Sequence[int], warp_offsets: Sequence[int],
-        resolutions: Sequence[int], offsets: Sequence[int], ambient: int, width: int, warp_hidden: int,
-        hidden: int, warp_scale: float, opacity_slope: float,
-    ) -> None:  # fmt: skip
+    Raises:
+        TypeError: a table of another device, or not packed for this one.
+        ValueError: a table of another size than its offsets say.
+    """
+
+    def __init__(self, network: PackedPlanes) -> None:
+        box, warp_table, tables = network.box, network.warp_table, network.tables
         stored = torch.float16 if box.device.type == "cuda" else box.dtype
         if any(t.dtype != stored or t.device != box.device for t in (warp_table, *tables)):
             raise TypeError(f"planes: tables must be {stored} on {box.device}; pack the network there")
-        if warp_table.shape[0] != warp_offsets[-1] or any(t.shape[0] != offsets[-1] for t in tables):
+        warp_levels, levels = network.warp_levels, network.levels
+        entries = levels.offsets[-1]
+        if warp_table.shape[0] != warp_levels.offsets[-1] or any(t.shape[0] != entries for t in tables):
             raise ValueError("planes: a table has another number of rows than its offsets say")
-        planes, features = len(tables), warp_table.shape[1]
         tensors = {
-            "box": box, "depths": depths, "warp_table": warp_table, "weights": weights, "biases": biases,
+            "box": box, "depths": network.depths, "warp_table": warp_table, "weights": network.weights,
+            "biases": network.biases,
         }  # fmt: skip
         arrays = {
-            "tables": [table.data_ptr() for table in tables], "warp_resolutions": warp_resolutions,
-            "warp_offsets": warp_offsets, "resolutions": resolutions, "offsets": offsets,
+            "tables": [table.data_ptr() for table in tables], "warp_resolutions": warp_levels.resolutions,
+            "warp_offsets": warp_levels.offsets, "resolutions": levels.resolutions, "offsets": levels.offsets,
         }  # fmt: skip
-        self._held = [*tensors.values(), *tables]
-        fields: dict[str, float] = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        for name, values in arrays.items():
-            self._held.append(array("q", values))  # type: ignore[arg-type]
-            fields[name] = self._held[-1].buffer_info()[0]  # type: ignore[attr-defined]
-        self.fields = fields | {
-            "warp_levels": len(warp_resolutions), "levels": len(resolutions), "features": features,
-            "planes": planes, "ambient": ambient, "width": width, "warp_hidden": warp_hidden,
-            "hidden": hidden, "warp_scale": warp_scale, "opacity_slope": opacity_slope,
+        held = {name: array("q", values) for name, values in arrays.items()}
+        self._held = network, held
+        self.fields: dict[str, float] = {
+            **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+            **{name: values.buffer_info()[0] for name, values in held.items()},
+            "warp_levels": len(warp_levels.resolutions), "levels": len(levels.resolutions),
+            "features": network.features, "planes": network.planes, **network.numbers._asdict(),
         }  # fmt: skip
 
 
@@ -129,9 +196,9 @@ def _collect(
         tables=tables[1:],
         weights=weights,
         biases=biases,
-        warp_levels=(network.warp_spec.resolutions, network.warp_spec.offsets),
-        levels=(network.spec.resolutions, network.spec.offsets),
-        numbers=(
+        warp_levels=Levels(network.warp_spec.resolutions, network.warp_spec.offsets),
+        levels=Levels(network.spec.resolutions, network.spec.offsets),
+        numbers=PlanesNumbers(
             network.ambient, width, len(network.warp_layers) - 1, len(network.layers) - 1,
             network.warp_scale, network.opacity_slope,
         ),

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.packed_planes import HostNetwork, PackedPlanes, pack_planes
+from nldf_engine.ops.packed_planes import NETWORK_SCHEMA, HostNetwork, PackedPlanes, pack_planes
 from nldf_engine.ops.packing import widen
 from nldf_engine.ops.reference import planes_reference
 from nldf_engine.ops.specs import PlanesNetwork, check_network
 
 
 def _planes(
-    origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor, box: Tensor, depths: Tensor,
-    warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    segments, opacity = _planes_fake(
-        origins, directions, warp_bias, bias, box, depths, warp_table, tables, *network
-    )
-    host = HostNetwork(box, depths, warp_table, tables, *network)
+    segments, opacity = _planes_fake(origins, directions, warp_bias, bias, network, sizes, scales)
+    host = HostNetwork(PackedPlanes.from_arguments(network, sizes, scales))
     native.launch(
         "planes",
         {"origins": origins, "directions": directions, "warp_bias": warp_bias, "bias": bias},
@@ -34,18 +31,17 @@ def _planes(
 
 
 def _planes_fake(
-    origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor, box: Tensor, depths: Tensor,
-    warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     frames, rays, _ = origins.shape
-    return origins.new_empty(frames, rays, len(tables), 3), origins.new_empty(frames, rays)
+    planes = PackedPlanes.from_arguments(network, sizes, scales).planes
+    return origins.new_empty(frames, rays, planes, 3), origins.new_empty(frames, rays)
 
 
 _call_planes = native.register(
-    "planes(Tensor origins, Tensor directions, Tensor warp_bias, Tensor bias, Tensor box, Tensor depths,"
-    " Tensor warp_table, Tensor[] tables, Tensor weights, Tensor biases, int[] warp_resolutions,"
-    " int[] warp_offsets, int[] resolutions, int[] offsets, int ambient, int width, int warp_hidden,"
-    " int hidden, float warp_scale, float opacity_slope) -> (Tensor, Tensor)",
+    f"planes(Tensor origins, Tensor directions, Tensor warp_bias, Tensor bias, {NETWORK_SCHEMA})"
+    " -> (Tensor, Tensor)",
     _planes,
     _planes_fake,
 )

@@ -63,10 +63,7 @@ def _part(name: str, part: PortraitPart, held: list[Any]) -> dict[str, Any]:
     if packed.box.device.type == "cuda" and packed.width not in PORTRAIT_WIDTHS:
         raise ValueError(f"portrait: {name} must be at most 64 wide on CUDA, got {packed.width}")
     cells = part.cells.contiguous()
-    host = HostNetwork(
-        packed.box, packed.depths, packed.warp_table, packed.tables, packed.weights, packed.biases,
-        *packed.warp_levels, *packed.levels, *packed.numbers,  # type: ignore[arg-type]
-    )  # fmt: skip
+    host = HostNetwork(packed)
     held += [host, *biases, cells]
     return {
         "network": host.fields,

@@ -37,7 +37,7 @@ def test_nothing_is_packed_twice_without_a_change() -> None:
 
 
 def test_another_setting_or_tensor_packs_anew() -> None:
-    """A setting, another tensor and another dtype each make another result; the former isn't kept beside it."""
+    """A setting, another tensor and another dtype each pack anew; only the last is kept."""
     packer = Packer()
     packer.get("fp32")
     packer.get("int16")
@@ -56,13 +56,13 @@ def test_addresses_of_kept_parameters_are_not_given_to_others() -> None:
         assert packer.get().tolist() == [2 * value] * 3
 
 
-@pytest.mark.parametrize("hidden", ["data", "fused"])
-def test_forget_reaches_changes_that_no_counter_shows(hidden: str) -> None:
+@pytest.mark.parametrize("way", ["forget", "keep"])
+def test_forget_reaches_changes_that_no_counter_shows(way: str) -> None:
     """Writes through `.data`, as fused optimisers make them, are seen after `forget` or with keep=False."""
     packer = Packer()
     packer.get()
     packer.weight.data.add_(1)
-    if hidden == "data":
+    if way == "forget":
         packer.kept.forget()
         assert packer.get().tolist() == [4, 4, 4]
     else:
