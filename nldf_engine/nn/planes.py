@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -14,20 +16,24 @@ from nldf_engine.ops.packed_planes import PORTRAIT_WIDTHS, fits_planes_half
 FEWEST_RAYS = 16
 
 
-class PlanesModule(nn.Module):
-    """A module whose arithmetic `planes_network` describes; subclasses say which."""
+class PlanesModule(nn.Module, ABC):
+    """A module whose arithmetic `planes_network` describes: a subclass implements it and sets `backend`.
+
+    Attributes:
+        backend: "native" or "reference".
+        precision: "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
+    """
 
     backend: str
-    # "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
     precision: str = "fp32"
 
     def __init__(self) -> None:
         super().__init__()
         self._packed: PackedWeights[ops.PackedPlanes] = PackedWeights()
 
+    @abstractmethod
     def planes_network(self) -> ops.PlanesNetwork:
         """The parameters as `ops.planes` takes them."""
-        raise NotImplementedError
 
     def fusable(self, *inputs: Tensor) -> bool:
         """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
