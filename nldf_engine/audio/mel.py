@@ -26,6 +26,7 @@ import math
 
 import numpy as np
 
+from nldf_engine.audio.interface import Frontend
 from nldf_engine.audio.windows import BEFORE, ROW, SAMPLE_RATE, WINDOW, count_rows
 from nldf_engine.base.progress import Bar
 
@@ -199,3 +200,13 @@ class MelStream:
         if spent > 0:  # a copy, so that a long chunk is not kept for its last samples
             self._samples, self._offset = self._samples[spent:].copy(), self._offset + spent
         return made
+
+
+FRONTEND = Frontend(
+    "29 log-mel bands, no weights, 0.17 s of delay",
+    lambda samples, settings: mel_rows(samples),
+    dim=BANDS,
+    stream=MelStream,
+    look_ahead=LOOK_AHEAD,
+    spectral_bands=True,
+)
