@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from nldf_engine.audio.mel import RANGE_DB, SCALE
-from nldf_engine.audio.windows import BEFORE, ROW, SAMPLE_RATE, WINDOW
+from nldf_engine.audio.windows import BEFORE, ROW, WINDOW
+from nldf_engine.base.clock import SAMPLE_RATE
 
 LOWEST_DB = -60.0
 BACK = 1  # rows before a frame's moment that still belong to it

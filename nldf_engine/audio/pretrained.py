@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.audio.interface import Frontend, FrontendSettings
-from nldf_engine.audio.windows import ROW, SAMPLE_RATE, count_rows
+from nldf_engine.audio.windows import ROW, count_rows
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.progress import Bar
 

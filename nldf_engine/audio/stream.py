@@ -17,7 +17,8 @@ import numpy as np
 
 from nldf_engine.audio.frontends import FRONTENDS, FrontendConfig
 from nldf_engine.audio.interface import RowStream
-from nldf_engine.audio.windows import BEFORE, SAMPLE_RATE, STRIDE, WINDOW, count_frames
+from nldf_engine.audio.windows import BEFORE, STRIDE, WINDOW, count_frames
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.media.sound import QUALITY, read_sound
 
 
