@@ -96,7 +96,7 @@ def _source(settings: FrontendSettings) -> str:
 
 
 def _network_config(settings: FrontendSettings) -> Any:
-    """The network's own configuration, checked: kind, rate, and that the layer asked for exists."""
+    """The network's own configuration, checked: kind, rate, and that the wanted layer exists."""
     from transformers import AutoConfig
 
     source = _source(settings)

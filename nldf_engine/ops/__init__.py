@@ -1,9 +1,9 @@
-"""Operations with a compiled kernel, each with a slow twin in `ops.reference`.
+"""Operations with a compiled kernel, each with a slow reference implementation in `ops.reference`.
 
 Every operation takes contiguous float32 tensors on the CPU or on CUDA (float64 on the CPU too, for
 gradient checks), never casts or moves them, and raises `TypeError` or `ValueError` naming the argument
-that doesn't fit. `backend="native"` runs the compiled kernel, `backend="reference"` the twin; the
-environment variable `NLDF_BACKEND=reference` chooses the twin everywhere. Nothing falls back by itself:
+that doesn't fit. `backend="native"` runs the compiled kernel, `backend="reference"` the
+reference; the environment variable `NLDF_BACKEND=reference` does so everywhere. Nothing falls back by itself:
 where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 """
 

@@ -88,13 +88,13 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
     if _C is None:
         raise MissingBackend(
             f"{name}: the compiled module nldf_engine._C can't be loaded ({_why_not})",
-            f"run {_BUILD}, or choose the slow twin with backend='reference'",
+            f"run {_BUILD}, or choose the slow reference with backend='reference'",
         )
     found = getattr(_C, f"{name}_{like.device.type}_{_dtype_name(like.dtype)}", None)
     if found is None and like.device.type == "cuda" and not _C.cuda_archs:
         raise MissingBackend(
             f"{name}: the tensors are on {like.device}, but nldf_engine._C was built without CUDA",
-            f"{_BUILD_CUDA}, or choose the slow twin with backend='reference'",
+            f"{_BUILD_CUDA}, or choose the slow reference with backend='reference'",
         )
     if found is None:
         raise TypeError(f"{name}: no kernel for {like.dtype} on {like.device.type}")
@@ -114,8 +114,8 @@ def launch(
         name: the kernel, without device and dtype.
         inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
             ones, so they are made contiguous here; that is free where they already are.
-            None passes a null pointer; the first is a tensor.
-        outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
+            `None` becomes a null pointer; the first must be a tensor.
+        outputs: contiguous tensors to write, of the same dtype and device; `None` becomes a null pointer.
         dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct; a dictionary for a struct inside it.
     """

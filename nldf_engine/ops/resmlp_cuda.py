@@ -231,7 +231,7 @@ def _grid(device: torch.device, kernel: str, width: int, rays: int) -> tuple[int
     return rows, count * (1 if width == 256 else 2)
 
 
-# Without native.register: there is no CPU kernel and no gradient, and the twin is `ops.resmlp`'s.
+# Without native.register: there is no CPU kernel and no gradient, and the reference is `ops.resmlp`'s.
 native.LIBRARY.define(
     "resmlp_fused(Tensor x, Tensor frame_bias, Tensor weights, Tensor body_bias, Tensor tail_bias,"
     " str kernel, bool pixels) -> Tensor"

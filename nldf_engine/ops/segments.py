@@ -181,13 +181,13 @@ def composite_segments(
             further sample of infinite length behind all others, so that the M colours sum to the pixel
             before its background (AD-NeRF section 3.3). The opacity stays that of the samples. Where the
             last sample itself is to be the background, give it delta = 0.
-        distances: [R, S], t_k; asks for the depth.
+        distances: [R, S], t_k; where given, the depth is returned.
         return_weights: also return the samples' weights, for importance resampling. No gradient flows
             through them.
         backend: "native" or "reference".
 
     Returns:
-        colors [R, M, 3], opacity [R] = 1 - T_S in [0, 1]; then weights [R, S] where asked for; then, where
+        colors [R, M, 3], opacity [R] = 1 - T_S in [0, 1]; then weights [R, S] where requested; then, where
         distances are given, depth [R]: the expected distance sum_k w_k t_k. It is not divided by the
         opacity, and the background has no distance: depth / opacity is the mean over what was hit.
 
