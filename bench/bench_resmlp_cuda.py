@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from nldf_engine import ops
+from nldf_engine.nn.fused import FusedResmlp
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.beams import BeamEncoding
-from nldf_engine.ops.resmlp_cuda import KERNELS, FusedResmlp, resmlp_kernel
+from nldf_engine.ops.resmlp_cuda import KERNELS, resmlp_kernel
 
 # Network: inputs, width, depth. Rays: a frame of 512 x 512, the 45 % of it that a head covers, a small batch.
 SIZES = {"D88W256": (48, 256, 88), "D88W256 PE10": (1008, 256, 88), "D4W64": (32, 64, 4)}

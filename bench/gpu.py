@@ -124,9 +124,10 @@ def small(rays: int, device: str = "cuda") -> None:
     import torch
 
     from nldf_engine import ops
+    from nldf_engine.nn.fused import FusedResmlp
     from nldf_engine.nn.resmlp import ResMLP
     from nldf_engine.ops.beams import BeamEncoding
-    from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
+    from nldf_engine.ops.resmlp_cuda import resmlp_kernel
     from nldf_engine.rendering.fields import Bounds
     from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 

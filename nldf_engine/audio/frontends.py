@@ -1,58 +1,76 @@
-"""What turns sound into features: the register of front-ends, and how one is named and stored."""
+"""The register of front-ends, and how one of them is named and stored.
+
+Another package brings a front-end by `register_frontend`, or, so that `nldf` finds it without an import, by
+an entry point of the group "nldf_engine.frontends": its name is the front-end's, its object the `Frontend`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib.metadata import entry_points
+from typing import Any
 
 import numpy as np
 
 from nldf_engine.audio import mel, precomputed, pretrained
+from nldf_engine.audio.interface import Frontend, FrontendSettings
 from nldf_engine.audio.windows import count_frames, windows
+from nldf_engine.base.errors import MissingBackend
+from nldf_engine.base.json import decode, encode
 
-LARGEST_DIM = 1 << 16
+GROUP = "nldf_engine.frontends"
 
-
-class RowStream(Protocol):
-    """Rows of a sound that is still arriving: those that `Frontend.rows` gives for the whole of it."""
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """The rows [r, D] that these samples [n] float32 complete."""
-        ...
-
-    def finish(self) -> np.ndarray:
-        """The rows that are left when the sound has ended."""
-        ...
+FRONTENDS: dict[str, Frontend] = {
+    "mel": mel.FRONTEND,
+    "wav2vec2": pretrained.WAV2VEC2,
+    "hubert": pretrained.HUBERT,
+    "precomputed": precomputed.FRONTEND,
+}
+"""The front-ends of this package, and those that were registered; see `register_frontend`."""
 
 
-@dataclass(frozen=True)
-class Frontend:
-    """One front-end.
+def register_frontend(name: str, frontend: Frontend) -> None:
+    """Makes a front-end known by a name, which configs, avatars and files of features are called by.
 
-    Args:
-        summary: what it is, in a line.
-        rows: float32 [R, D] at 50 Hz of samples [N] and a config.
-        dim: D for a config.
-        revision: raised whenever the same sound and config give other features, so that avatars and
-            stored features of another revision are refused.
-        stream: makes the rows' stream, and `look_ahead` tells how many samples beyond its moment a frame
-            needs; None where rows depend on the whole sound.
+    Raises:
+        TypeError: it is no `Frontend`.
+        ValueError: another one has this name, or the name is not of a-z, 0-9, _ and -.
     """
+    if not isinstance(frontend, Frontend):
+        raise TypeError(f"audio front-end {name!r}: expected a Frontend, got {type(frontend).__name__}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"audio front-end: expected a name of a-z, 0-9, _ and -, got {name!r}")
+    if FRONTENDS.setdefault(name, frontend) is not frontend:
+        raise ValueError(f"audio front-end {name!r}: there is one of this name already; choose another")
 
-    summary: str
-    rows: Callable[[np.ndarray, FrontendConfig], np.ndarray]
-    dim: Callable[[FrontendConfig], int]
-    revision: int = 1
-    stream: Callable[[], RowStream] | None = None
-    look_ahead: int = 0
-    spectral_bands: bool = False
+
+def find_frontend(name: str) -> Frontend:
+    """The front-end of a name: a registered one, or one that an installed package brings.
+
+    Raises:
+        ValueError: there is none; the message lists the known ones.
+        MissingBackend: the package that brings it can't be imported.
+    """
+    if name not in FRONTENDS:
+        for entry in entry_points(group=GROUP, name=name):
+            try:
+                brought = entry.load()
+            except (ImportError, AttributeError) as error:
+                raise MissingBackend(
+                    f"the audio front-end {name!r} of {entry.value} can't be loaded ({error})",
+                    "install its package again",
+                ) from error
+            register_frontend(name, brought)
+    if name not in FRONTENDS:
+        raise ValueError(f"FrontendConfig.name: expected one of {', '.join(FRONTENDS)}, got {name!r}")
+    return FRONTENDS[name]
 
 
 @dataclass(frozen=True)
-class FrontendConfig:
-    """How sound becomes features, as an avatar stores it.
+class FrontendConfig(FrontendSettings):
+    """How sound becomes features, as an avatar stores it: `FrontendSettings` that the front-end has accepted.
 
     Args:
         name: one of FRONTENDS.
@@ -69,33 +87,26 @@ class FrontendConfig:
         True
     """
 
-    name: str = "mel"
-    source: str = ""
-    dim: int = 0
-    output: str = "hidden"
-    layer: int = -1
-
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            expected = int if field.type == "int" else str
-            if not isinstance(value, expected) or isinstance(value, bool):
-                raise TypeError(f"FrontendConfig.{field.name}: expected {field.type}, got {value!r}")
-        if self.name not in FRONTENDS:
-            raise ValueError(f"audio front-end: expected one of {', '.join(FRONTENDS)}, got {self.name!r}")
-        if not 0 <= self.dim <= LARGEST_DIM:
-            raise ValueError(f"FrontendConfig.dim: expected 0 to {LARGEST_DIM}, got {self.dim}")
-        if self.output not in pretrained.OUTPUTS:
-            expected_outputs = " or ".join(map(repr, pretrained.OUTPUTS))
-            raise ValueError(f"FrontendConfig.output: expected {expected_outputs}, got {self.output!r}")
-        if self.name == "mel":
-            if self.dim not in (0, mel.BANDS):
-                raise ValueError(f"FrontendConfig.dim: mel has {mel.BANDS} bands, got {self.dim}")
-            object.__setattr__(self, "dim", mel.BANDS)
+        super().__post_init__()
+        kind = self.kind
+        if kind.check is not None:
+            kind.check(self)
+        if isinstance(kind.dim, int):
+            if self.dim not in (0, kind.dim):
+                raise ValueError(
+                    f"FrontendConfig.dim: {self.name} makes {kind.dim} features a row, got {self.dim}"
+                )
+            object.__setattr__(self, "dim", kind.dim)
+
+    @property
+    def kind(self) -> Frontend:
+        """The front-end itself, with its traits."""
+        return find_frontend(self.name)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, and the front-end's revision."""
-        return {**dataclasses.asdict(self), "revision": FRONTENDS[self.name].revision}
+        return {**encode(self), "revision": self.kind.revision}
 
     @classmethod
     def from_json(cls, value: Any) -> FrontendConfig:
@@ -104,16 +115,9 @@ class FrontendConfig:
         Raises:
             ValueError: it is no object, has unknown fields or wrong values, or comes from another revision.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(value, dict) or not set(value) <= {*known, "revision"}:
-            raise ValueError(
-                f"audio front-end: expected an object with keys among {', '.join(known)}, got {value!r}"
-            )
-        try:
-            config = cls(**{name: item for name, item in value.items() if name != "revision"})
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-        ours = FRONTENDS[config.name].revision
+        fields = {k: v for k, v in value.items() if k != "revision"} if isinstance(value, dict) else value
+        config = decode(cls, fields, "audio front-end")
+        ours = config.kind.revision
         if value.get("revision", ours) != ours:
             raise ValueError(
                 f"audio front-end {config.name!r}: revision {value['revision']!r} was stored and this "
@@ -128,28 +132,16 @@ class FrontendConfig:
             MissingBackend: the network is not there.
             ValueError: `dim` is known already, and is another.
         """
-        dim = FRONTENDS[self.name].dim(self)
+        find = self.kind.dim
+        if isinstance(find, int):
+            return self
+        dim = find(self)
         if self.dim not in (0, dim):
             raise ValueError(
                 f"audio front-end {self.name!r}: it makes {dim} features a row, and {self.dim} were "
                 f"expected; its weights ({self.source or 'the usual ones'}) are others than those used before"
             )
         return dataclasses.replace(self, dim=dim)
-
-
-FRONTENDS: dict[str, Frontend] = {
-    "mel": Frontend(
-        "29 log-mel bands, no weights, 0.17 s of delay",
-        lambda samples, config: mel.mel_rows(samples),
-        lambda config: mel.BANDS,
-        stream=mel.MelStream,
-        look_ahead=mel.LOOK_AHEAD,
-        spectral_bands=True,
-    ),
-    "wav2vec2": Frontend("wav2vec 2.0 through transformers", pretrained.rows, pretrained.dim),
-    "hubert": Frontend("HuBERT through transformers", pretrained.rows, pretrained.dim),
-    "precomputed": Frontend("a features file instead of sound", precomputed.rows, precomputed.dim),
-}
 
 
 def features(
@@ -179,7 +171,7 @@ def features(
         raise TypeError(f"features: samples must be a float32 array (load_audio makes one), got {came}")
     if samples.ndim != 1 or not np.isfinite(samples).all():
         raise ValueError(f"features: samples must be [N] and finite, got shape {list(samples.shape)}")
-    made = FRONTENDS[config.name].rows(samples, config)
+    made = config.kind.rows(samples, config)
     if config.dim not in (0, made.shape[1]):
         raise ValueError(
             f"audio front-end {config.name!r}: it made {made.shape[1]} features a row, "

@@ -22,11 +22,13 @@ kept between sounds or measured over a whole file: frame t depends on the sample
 from __future__ import annotations
 
 import functools
-import math
+from pathlib import Path
 
 import numpy as np
 
-from nldf_engine.audio.windows import BEFORE, ROW, SAMPLE_RATE, WINDOW, count_rows
+from nldf_engine.audio.interface import Frontend
+from nldf_engine.audio.windows import BEFORE, ROW, WINDOW, count_rows
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.progress import Bar
 
 BANDS = 29
@@ -53,32 +55,18 @@ LOOK_BACK_SECONDS = LOOK_BACK / SAMPLE_RATE  # 10.15
 
 _BLOCK = 3000  # rows at once: a minute, so that an hour needs no more memory than that
 
-
-# The mel scale of Slaney's Auditory Toolbox: even up to 1 kHz, logarithmic above.
-_HZ_A_MEL, _BEND_HZ, _BEND_RATIO = 200 / 3, 1000.0, 6.4 ** (1 / 27)
-_WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)  # Hann's
-
-
-def _hertz(mels: np.ndarray) -> np.ndarray:
-    bend = _BEND_HZ / _HZ_A_MEL
-    return np.where(mels < bend, mels * _HZ_A_MEL, _BEND_HZ * _BEND_RATIO ** (mels - bend))
-
-
-def _mels(hertz: float) -> float:
-    if hertz < _BEND_HZ:
-        return hertz / _HZ_A_MEL
-    return _BEND_HZ / _HZ_A_MEL + math.log(hertz / _BEND_HZ) / math.log(_BEND_RATIO)
+HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
+FILTERS = Path(__file__).with_name("mel_filters.npy")
+"""The mel filters, [BANDS, FFT / 2 + 1] float32; scripts/mel_filters.py made them by librosa."""
 
 
 @functools.lru_cache(maxsize=1)
-def _filters() -> np.ndarray:
-    """[BANDS, FFT / 2 + 1] float32, scaled so that a sine of full scale has the power 1/2 in its band."""
-    edges = _hertz(np.linspace(_mels(LOWEST_HZ), _mels(HIGHEST_HZ), BANDS + 2))[:, None]
-    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    hertz = np.arange(FFT // 2 + 1) * (SAMPLE_RATE / FFT)
-    # Bands without area normalisation add up to about one at every frequency: powers, not densities.
-    filters = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)).clip(0)
-    return (filters * (2.0 / (FFT * np.square(_WINDOW).sum()))).astype(np.float32)
+def mel_filters() -> np.ndarray:
+    """[BANDS, FFT / 2 + 1] float32, so scaled that a sine of full scale has the power 1/2 in its band.
+
+    They are data, because librosa's first filter bank costs a process a second and more.
+    """
+    return np.load(FILTERS, allow_pickle=False)
 
 
 def band_powers(samples: np.ndarray) -> np.ndarray:
@@ -105,8 +93,8 @@ def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> 
             emphasised = piece[1:] - np.float32(PRE_EMPHASIS) * piece[:-1]
             cuts = np.lib.stride_tricks.sliding_window_view(emphasised, FFT)[::ROW]
             # numpy transforms in double precision or in single, as its version has it: here in double.
-            spectra = np.abs(np.fft.rfft(cuts * _WINDOW)).astype(np.float32)
-            powers[first - begun : first - begun + count] = np.square(spectra) @ _filters().T
+            spectra = np.abs(np.fft.rfft(cuts * HANN)).astype(np.float32)
+            powers[first - begun : first - begun + count] = np.square(spectra) @ mel_filters().T
             bar.step(count)
     return powers
 
@@ -132,9 +120,9 @@ def voice_level(row_db: np.ndarray, earlier: np.ndarray | None = None) -> np.nda
     levels = np.empty(rows, np.float32)
     for first in range(0, rows, _BLOCK):
         block = np.sort(recent[first : first + _BLOCK], axis=1)
-        heard = np.isfinite(block).sum(1)
-        active = (block > _exceeded(block, heard)[:, None] - np.float32(GATE_DB)).sum(1)
-        found = np.where(heard > 0, _exceeded(block, active), TYPICAL_DB)
+        above = np.isfinite(block).sum(1)
+        active = (block > _exceeded(block, above)[:, None] - np.float32(GATE_DB)).sum(1)
+        found = np.where(above > 0, _exceeded(block, active), TYPICAL_DB)
         trust = active**2 / (active**2 + TYPICAL_ROWS**2)
         levels[first : first + _BLOCK] = trust * found + (1 - trust) * TYPICAL_DB
     return levels
@@ -167,7 +155,7 @@ class MelStream:
     """
 
     def __init__(self) -> None:
-        _filters()  # made now, and not when the first samples are here
+        mel_filters()  # read now, and not when the first samples are here
         self._samples = np.zeros(0, np.float32)
         self._offset = 0  # of the first kept sample in the sound
         self._rows = 0
@@ -199,3 +187,13 @@ class MelStream:
         if spent > 0:  # a copy, so that a long chunk is not kept for its last samples
             self._samples, self._offset = self._samples[spent:].copy(), self._offset + spent
         return made
+
+
+FRONTEND = Frontend(
+    "29 log-mel bands, no weights, 0.17 s of delay",
+    lambda samples, settings: mel_rows(samples),
+    dim=BANDS,
+    stream=MelStream,
+    look_ahead=LOOK_AHEAD,
+    spectral_bands=True,
+)

@@ -10,14 +10,11 @@ Any (N, W, D) is read; the window W need not be 16, and a model must have been b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nldf_engine.audio.interface import Frontend, FrontendSettings
 from nldf_engine.base.errors import FileProblem, MissingBackend
-
-if TYPE_CHECKING:
-    from nldf_engine.audio.frontends import FrontendConfig
 
 LARGEST_WINDOW, LARGEST_FEATURES = 256, 1 << 16
 LARGEST_BYTES = 16 << 30
@@ -77,12 +74,7 @@ def load_features(path: str | Path) -> np.ndarray:
     return made
 
 
-def dim(config: FrontendConfig) -> int:
-    """Features a row, as the config says: nothing else knows."""
-    return config.dim
-
-
-def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def _rows(samples: np.ndarray, settings: FrontendSettings) -> np.ndarray:
     """Never any rows: features of a file can't be computed from sound.
 
     Raises:
@@ -90,6 +82,12 @@ def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     """
     raise MissingBackend(
         "this avatar was trained on features from a file, and they can't be computed from sound here",
-        f"give a features file (.npy) of shape (frames, window, {config.dim or 'features'}) instead of "
+        f"give a features file (.npy) of shape (frames, window, {settings.dim or 'features'}) instead of "
         "sound, made by the program that made the avatar's",
     )
+
+
+# Nothing but the settings says how many features a row has.
+FRONTEND = Frontend(
+    "a features file instead of sound", _rows, dim=lambda settings: settings.dim, from_sound=False
+)

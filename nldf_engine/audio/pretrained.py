@@ -13,16 +13,15 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nldf_engine.audio.windows import ROW, SAMPLE_RATE, count_rows
+from nldf_engine.audio.interface import Frontend, FrontendSettings
+from nldf_engine.audio.windows import ROW, count_rows
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.base.progress import Bar
-
-if TYPE_CHECKING:
-    from nldf_engine.audio.frontends import FrontendConfig
 
 OUTPUTS = ("hidden", "logits")
 USUAL_SOURCES = {"wav2vec2": "facebook/wav2vec2-base-960h", "hubert": "facebook/hubert-large-ls960-ft"}
@@ -88,44 +87,44 @@ def _from_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     ) from error
 
 
-def _source(config: FrontendConfig) -> str:
+def _source(settings: FrontendSettings) -> str:
     if importlib.util.find_spec("transformers") is None:
         raise MissingBackend(
-            f"the audio front-end {config.name!r} needs transformers", "pip install 'nldf_engine[features]'"
+            f"the audio front-end {settings.name!r} needs transformers", "pip install 'nldf_engine[features]'"
         )
-    return config.source or USUAL_SOURCES[config.name]
+    return settings.source or USUAL_SOURCES[settings.name]
 
 
-def _network_config(config: FrontendConfig) -> Any:
-    """The network's own configuration, checked: kind, rate, and that the layer asked for exists."""
+def _network_config(settings: FrontendSettings) -> Any:
+    """The network's own configuration, checked: kind, rate, and that the wanted layer exists."""
     from transformers import AutoConfig
 
-    source = _source(config)
+    source = _source(settings)
     network = _from_pretrained(AutoConfig, source)
-    if network.model_type != config.name:
+    if network.model_type != settings.name:
         raise FileProblem(
-            source, f"it holds a {network.model_type!r} network, and {config.name!r} was asked for"
+            source, f"it holds a {network.model_type!r} network, and {settings.name!r} was asked for"
         )
     hop = math.prod(network.conv_stride)
     if hop != ROW or getattr(network, "add_adapter", False):
         raise FileProblem(source, f"it makes a row every {hop} samples, and {ROW} are needed (50 Hz)")
     states = network.num_hidden_layers + 1
-    if config.output == "hidden" and not -states <= config.layer < states:
+    if settings.output == "hidden" and not -states <= settings.layer < states:
         raise ValueError(
             f"FrontendConfig.layer: {source} has the hidden states 0 to {states - 1} "
-            f"(or -1 to {-states}), got {config.layer}"
+            f"(or -1 to {-states}), got {settings.layer}"
         )
     return network
 
 
-def dim(config: FrontendConfig) -> int:
-    """Features a row of the network that the config names.
+def dim(settings: FrontendSettings) -> int:
+    """Features a row of the network that the settings name.
 
     Raises:
         MissingBackend, FileProblem, ValueError: see `rows`.
     """
-    network = _network_config(config)
-    return int(network.vocab_size if config.output == "logits" else network.hidden_size)
+    network = _network_config(settings)
+    return int(network.vocab_size if settings.output == "logits" else network.hidden_size)
 
 
 @functools.lru_cache(maxsize=1)
@@ -197,7 +196,7 @@ def in_chunks(
     return np.concatenate(pieces)
 
 
-def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def rows(samples: np.ndarray, settings: FrontendSettings) -> np.ndarray:
     """Feature rows at 50 Hz, float32 [R, D].
 
     As the networks were trained, the whole sound is brought to zero mean and unit variance first, where
@@ -205,7 +204,7 @@ def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
 
     Args:
         samples: [N] float32, mono at 16 kHz.
-        config: which network, and which of its outputs.
+        settings: which network, and which of its outputs.
 
     Raises:
         MissingBackend: transformers or the weights are not there.
@@ -214,8 +213,8 @@ def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     """
     import torch
 
-    network_config = _network_config(config)
-    network, normalise = _network(config.name, _source(config), config.output)
+    network_config = _network_config(settings)
+    network, normalise = _network(settings.name, _source(settings), settings.output)
     if normalise and len(samples):
         deviation = np.sqrt(np.var(samples, dtype=np.float64) + 1e-7)
         samples = ((samples - np.mean(samples, dtype=np.float64)) / deviation).astype(np.float32)
@@ -223,11 +222,11 @@ def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     def run(piece: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             values = torch.from_numpy(np.ascontiguousarray(piece))[None]
-            if config.output == "logits":
+            if settings.output == "logits":
                 return network(values).logits[0].numpy()
-            if config.layer in (-1, network_config.num_hidden_layers):
+            if settings.layer in (-1, network_config.num_hidden_layers):
                 return network(values).last_hidden_state[0].numpy()
-            return network(values, output_hidden_states=True).hidden_states[config.layer][0].numpy()
+            return network(values, output_hidden_states=True).hidden_states[settings.layer][0].numpy()
 
     field = 1
     for kernel, stride in zip(
@@ -235,3 +234,18 @@ def rows(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     ):
         field = (field - 1) * stride + kernel
     return in_chunks(samples, run, field)
+
+
+def check(settings: FrontendSettings) -> None:
+    """Checks what can be checked without the network: that `output` is one of OUTPUTS.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if settings.output not in OUTPUTS:
+        expected = " or ".join(map(repr, OUTPUTS))
+        raise ValueError(f"FrontendConfig.output: expected {expected}, got {settings.output!r}")
+
+
+WAV2VEC2 = Frontend("wav2vec 2.0 through transformers", rows, dim, check=check)
+HUBERT = Frontend("HuBERT through transformers", rows, dim, check=check)

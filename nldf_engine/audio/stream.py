@@ -10,12 +10,15 @@ Frames keep the clock of `audio.windows`: frame t belongs to t / 25 s of the sou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nldf_engine.audio.frontends import FRONTENDS, FrontendConfig
-from nldf_engine.audio.windows import BEFORE, SAMPLE_RATE, STRIDE, WINDOW, count_frames
+from nldf_engine.audio.interface import RowStream
+from nldf_engine.audio.windows import BEFORE, STRIDE, WINDOW, count_frames
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.media.sound import QUALITY, read_sound
 
 
@@ -90,10 +93,9 @@ class FeatureStream:
     """
 
     def __init__(self, config: FrontendConfig) -> None:
-        check_streams(config)
-        self._rows = FRONTENDS[config.name].stream()  # type: ignore[misc]
+        self._rows = _streaming(config)()
         # The rows from the next frame's window on; rows before the sound are zeros.
-        self._kept = np.zeros((BEFORE, FRONTENDS[config.name].dim(config)), np.float32)
+        self._kept = np.zeros((BEFORE, config.resolve().dim), np.float32)
         self._samples = self._frames = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -126,12 +128,19 @@ def check_streams(config: FrontendConfig) -> None:
     Raises:
         ValueError: it can't; the message names those that can.
     """
-    if FRONTENDS[config.name].stream is None:
+    _streaming(config)
+
+
+def _streaming(config: FrontendConfig) -> Callable[[], RowStream]:
+    """What makes the rows' stream of a front-end that can stream."""
+    make = config.kind.stream
+    if make is None:
         able = ", ".join(name for name, frontend in FRONTENDS.items() if frontend.stream)
         raise ValueError(
             f"audio front-end {config.name!r} needs the whole sound and can't stream; use Engine.render, "
             f"or an avatar trained with a front-end that can: {able}"
         )
+    return make
 
 
 def look_ahead_seconds(config: FrontendConfig) -> float:
@@ -141,4 +150,4 @@ def look_ahead_seconds(config: FrontendConfig) -> float:
         ValueError: the front-end can't stream.
     """
     check_streams(config)
-    return FRONTENDS[config.name].look_ahead / SAMPLE_RATE
+    return config.kind.look_ahead / SAMPLE_RATE

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-SAMPLE_RATE = 16000
-FRAMES_PER_SECOND = 25
-ROW = 320  # samples a row
-WINDOW = 16  # rows a window
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
+
 STRIDE = 2  # rows a frame
+ROW = round(SAMPLE_RATE / (STRIDE * FPS))  # samples a row, 320
+WINDOW = 16  # rows a window
 BEFORE = WINDOW // 2  # rows of a window before its frame's moment
 
 
 def count_frames(samples: int) -> int:
     """Video frames that so many samples at 16 kHz last, at least one."""
-    return max(1, round(samples * FRAMES_PER_SECOND / SAMPLE_RATE))
+    return max(1, round(samples * FPS / SAMPLE_RATE))
 
 
 def count_rows(samples: int) -> int:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from nldf_engine import ops
+from nldf_engine.nn.fused import PackedWeights
 from nldf_engine.ops import native
-from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS, fits_planes_half
+from nldf_engine.ops.packed_planes import PORTRAIT_WIDTHS, fits_planes_half
 
 # Below this many rays a frame, groups of rays would be mostly empty.
 FEWEST_RAYS = 16
 
 
-class PlanesModule(nn.Module):
-    """A module whose arithmetic `planes_network` describes; subclasses say which."""
+class PlanesModule(nn.Module, ABC):
+    """A module whose arithmetic `planes_network` describes: a subclass implements it and sets `backend`.
+
+    Attributes:
+        backend: "native" or "reference".
+        precision: "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
+    """
 
     backend: str
-    # "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
     precision: str = "fp32"
-    _packed: tuple[object, ops.PackedPlanes] | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: PackedWeights[ops.PackedPlanes] = PackedWeights()
+
+    @abstractmethod
     def planes_network(self) -> ops.PlanesNetwork:
         """The parameters as `ops.planes` takes them."""
-        raise NotImplementedError
 
     def fusable(self, *inputs: Tensor) -> bool:
         """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
@@ -66,26 +76,17 @@ class PlanesModule(nn.Module):
         return network.box.device.type == "cpu" or network.layers[0][0].shape[0] <= PORTRAIT_WIDTHS[-1]
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
-        """The network packed for the kernel; in eval mode without gradients it is kept between calls.
-
-        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
-        those through `parameter.data`. So what was kept is dropped by every call that records gradients
-        and by every `train()` and `eval()`.
-        """
+        """The network packed for the kernel; in eval mode without gradients it is kept between calls."""
         network = network or self.planes_network()
         layers = (*network.warp_layers, *network.layers)
         tensors = [network.box, network.warp_table, *network.tables]
         tensors += [t for layer in layers for t in layer if t is not None]
         recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        if self.training or recording or any(t.is_inference() for t in tensors):
-            self._packed = None
-            return ops.pack_planes(network)
-        state = [(t.data_ptr(), t._version, t.dtype) for t in tensors]
-        if self._packed is None or self._packed[0] != state:
-            self._packed = (state, ops.pack_planes(network))
-        return self._packed[1]
+        return self._packed.get(
+            tensors, lambda: ops.pack_planes(network), keep=not (self.training or recording)
+        )
 
     def train(self, mode: bool = True) -> PlanesModule:
         """As `nn.Module.train`; drops the packed network."""
-        self._packed = None
+        self._packed.forget()
         return super().train(mode)

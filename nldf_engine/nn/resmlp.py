@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine import ops
+from nldf_engine.nn.fused import FusedResmlp, PackedWeights
 from nldf_engine.ops import native
 from nldf_engine.ops.beams import BeamEncoding
-from nldf_engine.ops.resmlp_cuda import FusedResmlp, resmlp_kernel
+from nldf_engine.ops.resmlp_cuda import resmlp_kernel
 
 
 class ResidualBlock(nn.Module):
@@ -63,7 +64,7 @@ class ResMLP(nn.Module):
         self.precision = "fp32"
         # Gradients by the fused operation: it keeps no activations, and computes them a second time.
         self.recompute = False
-        self._packed: tuple[object, ops.PackedResmlp] | None = None
+        self._packed: PackedWeights[ops.PackedResmlp] = PackedWeights()
         self._cuda = FusedResmlp()
         # Each block adds a share of the variance; scaled so, the sum's does not grow with the depth.
         with torch.no_grad():
@@ -89,27 +90,24 @@ class ResMLP(nn.Module):
         )
 
     def packed(self) -> ops.PackedResmlp:
-        """The weights packed for the kernel; in eval mode without gradients they are kept between calls.
-
-        torch's version counters tell most changes of the weights, but not those of fused optimisers nor
-        those through `parameter.data`. So what was kept is dropped by every call that records gradients
-        and by every `train()` and `eval()`.
-        """
-        parameters = list(self.parameters())
-        recording = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if self.training or recording or any(p.is_inference() for p in parameters):
-            self._packed = None
-            return ops.pack_resmlp(self.weights(), self.precision)
-        state = [self.precision, *((p.data_ptr(), p._version, p.dtype) for p in parameters)]
-        if self._packed is None or self._packed[0] != state:
-            self._packed = (state, ops.pack_resmlp(self.weights(), self.precision))
-        return self._packed[1]
+        """The weights packed for the kernel; in eval mode without gradients they are kept between calls."""
+        keep = not (self.training or self._recording())
+        precision = self.precision
+        return self._packed.get(
+            list(self.parameters()),
+            lambda: ops.pack_resmlp(self.weights(), precision),
+            precision,
+            keep=keep,
+        )
 
     def train(self, mode: bool = True) -> ResMLP:
         """As `nn.Module.train`; drops the packed weights."""
-        self._packed = None
-        self._cuda.forget()
+        self._forget()
         return super().train(mode)
+
+    def _forget(self) -> None:
+        self._packed.forget()
+        self._cuda.forget()
 
     def forward(self, x: Tensor, code: Tensor | None = None, backend: str = "native") -> Tensor:
         """[F, P, out_dim] of x [F, P, in_dim - code_dim] and codes [F, code_dim].
@@ -146,8 +144,7 @@ class ResMLP(nn.Module):
             t is not None and t.requires_grad for t in (*inputs, *self.parameters())
         )
         if recording:
-            self._packed = None
-            self._cuda.forget()
+            self._forget()
         return recording
 
     def kernel(self, device: torch.device, backend: str = "native") -> str:

@@ -1,9 +1,9 @@
-"""Operations with a compiled kernel, each with a slow twin in `ops.reference`.
+"""Operations with a compiled kernel, each with a slow reference implementation in `ops.reference`.
 
 Every operation takes contiguous float32 tensors on the CPU or on CUDA (float64 on the CPU too, for
 gradient checks), never casts or moves them, and raises `TypeError` or `ValueError` naming the argument
-that doesn't fit. `backend="native"` runs the compiled kernel, `backend="reference"` the twin; the
-environment variable `NLDF_BACKEND=reference` chooses the twin everywhere. Nothing falls back by itself:
+that doesn't fit. `backend="native"` runs the compiled kernel, `backend="reference"` the
+reference; the environment variable `NLDF_BACKEND=reference` does so everywhere. Nothing falls back by itself:
 where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 """
 
@@ -11,15 +11,17 @@ from nldf_engine.ops import reference
 from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
-from nldf_engine.ops.grid import GridSpec, encode_grid
+from nldf_engine.ops.grid import encode_grid
 from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
-from nldf_engine.ops.planes import PackedPlanes, PlanesNetwork, pack_planes, planes
+from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
+from nldf_engine.ops.planes import planes
 from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
-from nldf_engine.ops.resmlp import PackedResmlp, ResmlpWeights, pack_resmlp, resmlp
+from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
+from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
 
 __all__ = [
     "GridSpec",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,121 +13,7 @@ from torch.autograd.function import once_differentiable
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import grid_reference
-
-_MOST_LEVELS = 32
-_MOST_FEATURES = 8
-_FINEST = 1 << 16
-_MOST_LOG2_TABLE = 24
-_INTERPOLATIONS = ("linear", "smoothstep")
-
-
-def _whole(name: str, value: Any, least: int, most: int) -> None:
-    Checker("GridSpec").integer(name, value, least, most)
-
-
-@dataclass(frozen=True)
-class GridSpec:
-    """The shape of a multiresolution grid.
-
-    Its parameters are a table [entries, features]: the levels lie one behind the other from `offsets`. A
-    level of resolution r has r vertices along every axis of [0, 1]^D, at k / (r - 1). Where r^D is at most
-    2^log2_table it is dense: vertex (i_0, .., i_{D-1}) has the entry sum_d i_d r^d, the first axis being
-    the fastest. Above, it is hashed: its 2^log2_table entries are shared by the hash of Mueller et al.
-    2022, eq. (4). Coordinates outside of [0, 1] are clamped to the border.
-
-    Args:
-        dims: D, 2 to 4.
-        features: of one level, 1 to 8.
-        resolutions: of the levels, each 2 to 65536; at most 32 levels. See `geometric` for the usual
-            progression.
-        log2_table: logarithm of the most entries of a level, 1 to 24.
-        interpolation: "linear" (bi-, tri-, quadrilinear), or "smoothstep": the fraction t in a cell becomes
-            t^2 (3 - 2 t), so that the gradient with respect to the coordinates is continuous.
-
-    Raises:
-        TypeError, ValueError: an argument doesn't fit.
-
-    Example:
-        >>> spec = GridSpec(dims=2, features=4, resolutions=(16, 64, 256))
-        >>> spec.out_features, spec.offsets
-        (12, (0, 256, 4352, 69888))
-    """
-
-    dims: int
-    features: int
-    resolutions: tuple[int, ...]
-    log2_table: int = 19
-    interpolation: str = "linear"
-
-    def __post_init__(self) -> None:
-        _whole("dims", self.dims, 2, 4)
-        _whole("features", self.features, 1, _MOST_FEATURES)
-        if not isinstance(self.resolutions, Sequence) or isinstance(self.resolutions, str):
-            raise TypeError(
-                f"GridSpec: resolutions must be a tuple of int, got {type(self.resolutions).__name__}"
-            )
-        object.__setattr__(self, "resolutions", tuple(self.resolutions))
-        if not 1 <= len(self.resolutions) <= _MOST_LEVELS:
-            raise ValueError(
-                f"GridSpec: resolutions must name 1 to {_MOST_LEVELS} levels, got {len(self.resolutions)}"
-            )
-        for i, resolution in enumerate(self.resolutions):
-            _whole(f"resolutions[{i}]", resolution, 2, _FINEST)
-        _whole("log2_table", self.log2_table, 1, _MOST_LOG2_TABLE)
-        if self.interpolation not in _INTERPOLATIONS:
-            raise ValueError(
-                f"GridSpec: interpolation must be 'linear' or 'smoothstep', got {self.interpolation!r}"
-            )
-
-    @classmethod
-    def geometric(
-        cls, dims: int, levels: int, features: int, base_resolution: int, finest_resolution: int,
-        log2_table: int = 19, interpolation: str = "linear",
-    ) -> GridSpec:  # fmt: skip
-        """Levels whose resolutions grow by a constant factor, Mueller et al. 2022, eq. (2) and (3).
-
-        Example:
-            >>> GridSpec.geometric(2, 5, 4, base_resolution=16, finest_resolution=256).resolutions
-            (16, 32, 64, 128, 256)
-        """
-        _whole("levels", levels, 1, _MOST_LEVELS)
-        _whole("base_resolution", base_resolution, 2, _FINEST)
-        _whole("finest_resolution", finest_resolution, base_resolution, _FINEST)
-        growth = math.log(finest_resolution / base_resolution) / max(levels - 1, 1)
-        resolutions = tuple(round(base_resolution * math.exp(growth * level)) for level in range(levels))
-        return cls(dims, features, resolutions, log2_table, interpolation)
-
-    @property
-    def levels(self) -> int:
-        """How many levels there are."""
-        return len(self.resolutions)
-
-    @property
-    def out_features(self) -> int:
-        """Size of the encoding: levels * features."""
-        return len(self.resolutions) * self.features
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """First entry of every level, and behind them the number of all entries: levels + 1 numbers."""
-        return _offsets(self.dims, self.resolutions, self.log2_table)
-
-    @property
-    def entries(self) -> int:
-        """Rows of the table."""
-        return self.offsets[-1]
-
-    @property
-    def hashed(self) -> tuple[bool, ...]:
-        """Which levels are hashed."""
-        return tuple(r**self.dims > 1 << self.log2_table for r in self.resolutions)
-
-
-def _offsets(dims: int, resolutions: Sequence[int], log2_table: int) -> tuple[int, ...]:
-    offsets = [0]
-    for resolution in resolutions:
-        offsets.append(offsets[-1] + min(resolution**dims, 1 << log2_table))
-    return tuple(offsets)
+from nldf_engine.ops.specs import GridSpec, level_offsets
 
 
 def _launch(
@@ -137,7 +21,7 @@ def _launch(
     resolutions: Sequence[int], log2_table: int, smooth: bool,
 ) -> None:  # fmt: skip
     x, table = inputs["x"], inputs["table"]
-    offsets = _offsets(x.shape[1], resolutions, log2_table)
+    offsets = level_offsets(x.shape[1], resolutions, log2_table)
     if table.shape[0] != offsets[-1]:
         raise ValueError(f"{name}: table must have {offsets[-1]} rows, got {table.shape[0]}")
     # Held by name until the launch is over: the kernel reads them on the host.
@@ -210,6 +94,22 @@ class _Grid(torch.autograd.Function):
         to_x, to_table = ctx.needs_input_grad[:2]
         v_x, v_table = _call_grid_backward(*ctx.saved_tensors, v_out, *ctx.spec, to_x, to_table)
         return v_x if to_x else None, v_table if to_table else None, None, None, None
+
+
+def table_gradient(x: Tensor, table: Tensor, spec: GridSpec, v_out: Tensor) -> Tensor:
+    """The gradient of `encode_grid` with respect to its table alone, by the native kernel.
+
+    Args:
+        x: [N, D] points.
+        table: [spec.entries, spec.features].
+        spec: the grid's shape.
+        v_out: [N, levels * features], the gradient of the encoding.
+
+    Returns:
+        [spec.entries, spec.features].
+    """
+    smooth = spec.interpolation == "smoothstep"
+    return _call_grid_backward(x, table, v_out, spec.resolutions, spec.log2_table, smooth, False, True)[1]
 
 
 def encode_grid(x: Tensor, table: Tensor, spec: GridSpec, *, backend: str = "native") -> Tensor:

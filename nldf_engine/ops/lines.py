@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,22 +13,13 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.grid import _call_grid_backward
-from nldf_engine.ops.planes import HostNetwork, PackedPlanes, PlanesNetwork, check_network, pack_planes, widen
+from nldf_engine.ops.grid import table_gradient
+from nldf_engine.ops.packed_planes import NETWORK_SCHEMA, HostNetwork, PackedPlanes, pack_planes
+from nldf_engine.ops.packing import PANEL, pack_panels, whole_panels, widen
 from nldf_engine.ops.reference import lines_reference
-from nldf_engine.ops.resmlp import PANEL, _pack
+from nldf_engine.ops.specs import PlanesNetwork, check_network
 
 _MOST_LAYERS = 32
-
-_NETWORK = (
-    "Tensor box, Tensor depths, Tensor warp_table, Tensor[] tables, Tensor weights, Tensor biases,"
-    " int[] warp_resolutions, int[] warp_offsets, int[] resolutions, int[] offsets, int ambient, int width,"
-    " int warp_hidden, int hidden, float warp_scale, float opacity_slope"
-)
-
-
-def _wide(count: int) -> int:
-    return count + -count % PANEL
 
 
 def _check_starts(starts: Sequence[int], lines: int, frames: int) -> None:
@@ -40,27 +31,36 @@ def _check_starts(starts: Sequence[int], lines: int, frames: int) -> None:
         )
 
 
-def _sizes(
-    tables: Sequence[Tensor], warp_table: Tensor, network: Sequence[Any]
-) -> tuple[list[int], int, int]:
-    """Inputs and outputs of the two networks up to whole panels, their width, and how many hidden layers."""
-    planes, features, (ambient, width, warp_hidden, hidden) = len(tables), warp_table.shape[1], network[6:10]
-    ends = (
-        len(network[2]) * features + 2, 2 * planes + ambient,
-        planes * len(network[4]) * features + ambient, 3 * planes + 1,
-    )  # fmt: skip
-    return [_wide(size) for size in ends], width, warp_hidden + hidden
+class _Widths(NamedTuple):
+    """Of the two networks' layers, in whole panels; `inner` is what hidden layers but the first ones read."""
+
+    warp_in: int
+    warp_out: int
+    main_in: int
+    main_out: int
+    hidden: int
+    inner: int
+
+
+def _widths(network: PackedPlanes) -> _Widths:
+    planes, features, numbers = network.planes, network.features, network.numbers
+    return _Widths(
+        whole_panels(len(network.warp_levels.resolutions) * features + 2),
+        whole_panels(2 * planes + numbers.ambient),
+        whole_panels(planes * len(network.levels.resolutions) * features + numbers.ambient),
+        whole_panels(3 * planes + 1),
+        (numbers.warp_hidden + numbers.hidden) * numbers.width,
+        (numbers.warp_hidden + numbers.hidden - 2) * numbers.width,
+    )
 
 
 def _lines(
-    lines: Tensor, starts: Sequence[int], keep: bool, warp_bias: Tensor, bias: Tensor, box: Tensor,
-    depths: Tensor, warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    lines: Tensor, starts: Sequence[int], keep: bool, warp_bias: Tensor, bias: Tensor,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _check_starts(starts, len(lines), len(bias))
-    segments, opacity, kept = _lines_fake(
-        lines, starts, keep, warp_bias, bias, box, depths, warp_table, tables, *network
-    )
-    host, held = HostNetwork(box, depths, warp_table, tables, *network), array("q", starts)
+    segments, opacity, kept = _lines_fake(lines, starts, keep, warp_bias, bias, network, sizes, scales)
+    host, held = HostNetwork(PackedPlanes.from_arguments(network, sizes, scales)), array("q", starts)
     native.launch(
         "lines",
         {"lines": lines, "warp_bias": warp_bias, "bias": bias},
@@ -71,31 +71,31 @@ def _lines(
 
 
 def _lines_fake(
-    lines: Tensor, starts: Sequence[int], keep: bool, warp_bias: Tensor, bias: Tensor, box: Tensor,
-    depths: Tensor, warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    lines: Tensor, starts: Sequence[int], keep: bool, warp_bias: Tensor, bias: Tensor,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    count = lines.shape[0]
-    ends, width, hidden = _sizes(tables, warp_table, network)
+    packed = PackedPlanes.from_arguments(network, sizes, scales)
+    count, planes, widths = lines.shape[0], packed.planes, _widths(packed)
     # A frame's last vector of rays is filled up: by less than a panel.
     rows = count + PANEL * bias.shape[0] if keep else 0
-    kept = lines.new_empty(rows, 2 * (len(tables) + 1) + sum(ends) + hidden * width)
-    return lines.new_empty(count, len(tables), 3), lines.new_empty(count), kept
+    ends = widths.warp_in + widths.warp_out + widths.main_in + widths.main_out
+    kept = lines.new_empty(rows, 2 * (planes + 1) + ends + widths.hidden)
+    return lines.new_empty(count, planes, 3), lines.new_empty(count), kept
 
 
 def _lines_backward(
     lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, transposed: Tensor,
-    v_segments: Tensor, v_opacity: Tensor, kept: Tensor, parts: int, box: Tensor, depths: Tensor,
-    warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    v_segments: Tensor, v_opacity: Tensor, kept: Tensor, parts: int,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, ...]:  # fmt: skip
     _check_starts(starts, len(lines), len(bias))
     outputs = _lines_backward_fake(
-        lines, starts, warp_bias, bias, transposed, v_segments, v_opacity, kept, parts, box, depths,
-        warp_table, tables, *network,
-    )  # fmt: skip
+        lines, starts, warp_bias, bias, transposed, v_segments, v_opacity, kept, parts, network, sizes, scales
+    )
     v_lines, v_warp_bias, v_bias, v_weights, v_biases, *grids = outputs
     # Sums of every part, of which the kernel leaves the whole sums in the first.
     sums = [x.new_zeros(parts, *x.shape) for x in (v_warp_bias, v_bias, v_weights, v_biases)]
-    host, held = HostNetwork(box, depths, warp_table, tables, *network), array("q", starts)
+    host, held = HostNetwork(PackedPlanes.from_arguments(network, sizes, scales)), array("q", starts)
     native.launch(
         "lines_backward",
         {
@@ -114,31 +114,33 @@ def _lines_backward(
 
 def _lines_backward_fake(
     lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, transposed: Tensor,
-    v_segments: Tensor, v_opacity: Tensor, kept: Tensor, parts: int, box: Tensor, depths: Tensor,
-    warp_table: Tensor, tables: Sequence[Tensor], *network: Any,
+    v_segments: Tensor, v_opacity: Tensor, kept: Tensor, parts: int,
+    network: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float],
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    count, planes, features = lines.shape[0], len(tables), warp_table.shape[1]
-    warp_levels, levels = len(network[2]), len(network[4])
-    (warp_in, warp_out, into, out), width, hidden = _sizes(tables, warp_table, network)
-    inside, ends, ins = (hidden - 2) * width, warp_out + out, warp_in + into
+    packed = PackedPlanes.from_arguments(network, sizes, scales)
+    count, planes, features, width = lines.shape[0], packed.planes, packed.features, packed.width
+    widths = _widths(packed)
+    read = widths.warp_in + widths.main_in + widths.inner
+    written = widths.warp_out + widths.main_out
     return (
         lines.new_empty(count, 4),
         lines.new_empty(bias.shape[0], width), lines.new_empty(bias.shape[0], width),
-        lines.new_empty(width * (ins + inside + ends)), lines.new_empty(inside + ends),
-        lines.new_empty(count, 2), lines.new_empty(count, warp_levels * features),
-        lines.new_empty(planes, count, 2), lines.new_empty(planes, count, levels * features),
+        lines.new_empty(width * (read + written)), lines.new_empty(widths.inner + written),
+        lines.new_empty(count, 2), lines.new_empty(count, len(packed.warp_levels.resolutions) * features),
+        lines.new_empty(planes, count, 2),
+        lines.new_empty(planes, count, len(packed.levels.resolutions) * features),
     )  # fmt: skip
 
 
 _call_lines = native.register(
-    f"lines(Tensor lines, int[] starts, bool keep, Tensor warp_bias, Tensor bias, {_NETWORK})"
+    f"lines(Tensor lines, int[] starts, bool keep, Tensor warp_bias, Tensor bias, {NETWORK_SCHEMA})"
     " -> (Tensor, Tensor, Tensor)",
     _lines,
     _lines_fake,
 )
 _call_lines_backward = native.register(
     "lines_backward(Tensor lines, int[] starts, Tensor warp_bias, Tensor bias, Tensor transposed,"
-    f" Tensor v_segments, Tensor v_opacity, Tensor kept, int parts, {_NETWORK})"
+    f" Tensor v_segments, Tensor v_opacity, Tensor kept, int parts, {NETWORK_SCHEMA})"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _lines_backward,
     _lines_backward_fake,
@@ -155,7 +157,7 @@ def _parameters(network: PlanesNetwork) -> list[Tensor]:
 def _transposes(weights: Sequence[Tensor], tails: set[int], width: int) -> Tensor:
     """The layers' transposes, packed; hidden outputs are filled up to `width`."""
     return torch.cat([
-        _pack(weight.t(), None if i in tails else width).flatten() for i, weight in enumerate(weights)
+        pack_panels(weight.t(), None if i in tails else width).flatten() for i, weight in enumerate(weights)
     ])  # fmt: skip
 
 
@@ -165,8 +167,8 @@ def _unpack(
     """Gradients [outputs, inputs] of the layers from where the kernel lays them."""
     made, start = [], 0
     for i, weight in enumerate(weights):
-        outputs = _wide(weight.shape[0]) if i in tails else width
-        inputs = _wide(weight.shape[1]) if i in firsts else width
+        outputs = whole_panels(weight.shape[0]) if i in tails else width
+        inputs = whole_panels(weight.shape[1]) if i in firsts else width
         block = packed[start : start + outputs * inputs].view(outputs, inputs)
         made.append(block[: weight.shape[0], : weight.shape[1]])
         start += outputs * inputs
@@ -211,9 +213,7 @@ class _Lines(torch.autograd.Function):
         warp_places, v_warp_features, places, v_features = grids
         specs = [network.warp_spec, *[network.spec] * planes]
         v_tables = [
-            _call_grid_backward(
-                x, table, v, spec.resolutions, spec.log2_table, False, False, True
-            )[1]
+            table_gradient(x, table, spec, v)
             for spec, table, x, v in zip(
                 specs, tables, (warp_places, *places), (v_warp_features, *v_features), strict=True
             )
@@ -222,7 +222,7 @@ class _Lines(torch.autograd.Function):
         for i, weight in enumerate(weights):
             if i not in firsts:
                 own.append(v_biases[start : start + weight.shape[0]])
-                start += _wide(weight.shape[0]) if i in tails else width
+                start += whole_panels(weight.shape[0]) if i in tails else width
         frame = (v[:, : bias.shape[1]] for v in (v_warp_bias, v_bias))
         v_layers = _unpack(v_weights, weights, firsts, tails, width)
         return None, None, None, v_lines, *frame, *v_tables, *v_layers, *own

@@ -88,13 +88,13 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
     if _C is None:
         raise MissingBackend(
             f"{name}: the compiled module nldf_engine._C can't be loaded ({_why_not})",
-            f"run {_BUILD}, or choose the slow twin with backend='reference'",
+            f"run {_BUILD}, or choose the slow reference with backend='reference'",
         )
     found = getattr(_C, f"{name}_{like.device.type}_{_dtype_name(like.dtype)}", None)
     if found is None and like.device.type == "cuda" and not _C.cuda_archs:
         raise MissingBackend(
             f"{name}: the tensors are on {like.device}, but nldf_engine._C was built without CUDA",
-            f"{_BUILD_CUDA}, or choose the slow twin with backend='reference'",
+            f"{_BUILD_CUDA}, or choose the slow reference with backend='reference'",
         )
     if found is None:
         raise TypeError(f"{name}: no kernel for {like.dtype} on {like.device.type}")
@@ -114,8 +114,8 @@ def launch(
         name: the kernel, without device and dtype.
         inputs: tensors of one dtype and device. A compiler may hand over other strides than the checked
             ones, so they are made contiguous here; that is free where they already are.
-            None passes a null pointer; the first is a tensor.
-        outputs: contiguous tensors to write, of the same dtype and device; None passes a null pointer.
+            `None` becomes a null pointer; the first must be a tensor.
+        outputs: contiguous tensors to write, of the same dtype and device; `None` becomes a null pointer.
         dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct; a dictionary for a struct inside it.
     """
@@ -152,14 +152,15 @@ def launch(
 def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
     """Defines torch.ops.nldf.<name> with one implementation for CPU and CUDA and one for shapes alone.
 
-    The operations know no gradient; `autograd.Function`s in the operations' modules give it.
+    The operations have no gradient of their own; `autograd.Function`s in the operations' modules give it.
+
+    Args:
+        schema: as `torch.library.Library.define` takes it, without the namespace.
+        run: the implementation, which launches a kernel.
+        fake: makes outputs of the right shapes, without values.
 
     Returns:
-        What calls it, with the schema's arguments in their order: `run` itself where torch has nobody
-        between a call and its kernel, which saves up to 10 microseconds of boxing, and the operation where
-        a compiler, a mode, a transform, a tracer or a profiler of the thread, or a tensor of a kind of its
-        own, wants to see it pass. What a program registers for torch.ops.nldf by itself is seen by none but
-        calls of torch.ops.nldf.
+        the operation, to be called with the schema's arguments.
     """
     name = schema.split("(")[0]
     LIBRARY.define(schema)
@@ -167,46 +168,4 @@ def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> 
     LIBRARY.impl(name, run, "CUDA")
     torch.library.register_fake(f"nldf::{name}", fake, lib=LIBRARY)
     REGISTERED.append(name)
-    operation = getattr(torch.ops.nldf, name).default
-
-    def call(*args: Any) -> Any:
-        # The first question is one that a compiler answers while it reads this; it never asks the second.
-        if torch.compiler.is_compiling() or _watched(args):
-            return operation(*args)
-        return run(*args)
-
-    return call
-
-
-_PLAIN = frozenset((Tensor, torch.nn.Parameter, int, float, bool, str, type(None)))
-
-
-def _watchers() -> tuple[Callable[[], Any], ...]:
-    """What tells whether somebody watches this thread's calls; torch has no public name for most of it."""
-    try:
-        return (
-            torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack,
-            torch._C._are_functorch_transforms_active, torch._C._is_tracing, torch.autograd._profiler_enabled,
-            torch._ops.mode_stack_state_for_pre_dispatch().count,
-        )  # fmt: skip
-    except AttributeError:  # another torch: every call goes through it
-        return (lambda: True,)
-
-
-_WATCHERS = _watchers()
-
-
-def _watched(args: tuple[Any, ...]) -> bool:
-    """Whether torch has somebody between this thread's calls and their kernels, or something to undo."""
-    for watching in _WATCHERS:
-        if watching():
-            return True
-    for value in args:
-        kind = type(value)
-        if kind is Tensor or kind is torch.nn.Parameter:
-            # A sign or a zero that is kept in the tensor's type and not in its memory.
-            if value.is_neg() or value._is_zerotensor():
-                return True
-        elif kind not in _PLAIN and not (kind in (list, tuple) and _PLAIN.issuperset(map(type, value))):
-            return True
-    return False
+    return getattr(torch.ops.nldf, name).default

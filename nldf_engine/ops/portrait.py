@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.planes import HostNetwork, PackedPlanes, widen
-from nldf_engine.ops.planes_half import PORTRAIT_WIDTHS
+from nldf_engine.ops.packed_planes import PORTRAIT_WIDTHS, HostNetwork, PackedPlanes
+from nldf_engine.ops.packing import widen
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,7 @@ def _part(name: str, part: PortraitPart, held: list[Any]) -> dict[str, Any]:
     if packed.box.device.type == "cuda" and packed.width not in PORTRAIT_WIDTHS:
         raise ValueError(f"portrait: {name} must be at most 64 wide on CUDA, got {packed.width}")
     cells = part.cells.contiguous()
-    host = HostNetwork(
-        packed.box, packed.depths, packed.warp_table, packed.tables, packed.weights, packed.biases,
-        *packed.warp_levels, *packed.levels, *packed.numbers,  # type: ignore[arg-type]
-    )  # fmt: skip
+    host = HostNetwork(packed)
     held += [host, *biases, cells]
     return {
         "network": host.fields,

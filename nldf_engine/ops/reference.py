@@ -1,4 +1,4 @@
-"""The slow twins: every operation in plain PyTorch, for any dtype and device, with torch's own gradients.
+"""Reference implementations: every operation in plain PyTorch, for any dtype and device, with autograd.
 
 They are what the kernels are tested against, and what `backend="reference"` runs.
 """
@@ -6,21 +6,18 @@ They are what the kernels are tested against, and what `backend="reference"` run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nldf_engine.ops.grid import GridSpec
-    from nldf_engine.ops.planes import Linear, PlanesNetwork
+from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork
 
 _GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
 
 
 def rays_reference(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Twin of `ops.generate_rays`: pose [F, 4, 4], intrinsics [F, 4], pixels [F, P, 2] to two [F, P, 3]."""
+    """Reference of `ops.generate_rays`: origins and directions [F, P, 3] of pixels [F, P, 2]."""
     focal, center = intrinsics[:, None, :2], intrinsics[:, None, 2:]
     plane = (pixels - center) / focal
     camera = torch.cat([plane, torch.ones_like(plane[..., :1])], -1)
@@ -34,7 +31,7 @@ def beams_reference(
     points: int = 16, frequencies: int = 10, scale: float = 1.0,
     pad_to: int = 1, dtype: torch.dtype | None = None,
 ) -> Tensor:  # fmt: skip
-    """Twin of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)], then padded."""
+    """Reference of `ops.encode_beams`: two [R, 3] to [R, 3 * points * (2 * frequencies + 1)], then padded."""
     distance = torch.linspace(near, far, points, dtype=origins.dtype, device=origins.device)
     x = (origins[:, None] + distance[:, None] * directions[:, None]) * scale
     x = x.reshape(len(origins), 3 * points)
@@ -49,7 +46,7 @@ def segments_reference(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4,
     background: Tensor | None = None, distances: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Twin of `ops.composite_segments`: colours [R, M, 3], opacity [R], weights [R, S], depth [R]."""
+    """Reference of `ops.composite_segments`: colours [R, M, 3], opacity [R], weights [R, S], depth [R]."""
     passed = torch.exp(-sigma * delta)
     through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
     weights = through[:, : passed.shape[1]] * (1 - passed)
@@ -64,7 +61,7 @@ def segments_reference(
 
 
 def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:
-    """Twin of `ops.resample`: distances and weights [R, S], jitter [R, N] or None to [R, S + N]."""
+    """Reference of `ops.resample`: distances and weights [R, S], jitter [R, N] or None to [R, S + N]."""
     middles = 0.5 * (distances[:, 1:] + distances[:, :-1])
     mass = weights[:, 1:-1].nan_to_num(0).clamp(0, 1e15) + 1e-5
     cdf = torch.cumsum(mass / mass.sum(-1, keepdim=True), -1)
@@ -82,7 +79,7 @@ def adam_reference(
     table: Tensor, v_table: Tensor, first: Tensor, second: Tensor,
     step: float, root: float, beta1: float, beta2: float, epsilon: float,
 ) -> None:  # fmt: skip
-    """Twin of `ops.step_adam`: changes table, first and second [N, F] where v_table [N, F] isn't zero."""
+    """Reference of `ops.step_adam`: changes table, first and second [N, F] where v_table isn't zero."""
     touched = (v_table != 0).any(1)
     g = v_table[touched]
     first[touched] = m = beta1 * first[touched] + (1 - beta1) * g
@@ -91,7 +88,7 @@ def adam_reference(
 
 
 def compact_reference(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Twin of `ops.compact_rays`: mask [R] to order [R] and count [1], both int32."""
+    """Reference of `ops.compact_rays`: mask [R] to order [R] and count [1], both int32."""
     chosen = mask.nonzero()[:, 0]
     others = (mask == 0).nonzero()[:, 0].flip(0)
     count = torch.full((1,), len(chosen), dtype=torch.int32, device=mask.device)
@@ -102,7 +99,7 @@ def compact_over_reference(
     colors: Tensor, opacity: Tensor, order: Tensor,
     under_color: Tensor | None = None, under_alpha: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Twin of `ops.composite_rays`: colours [N, 3], opacity [N], order [R] to colour [R, 3], alpha [R]."""
+    """Reference of `ops.composite_rays`: colours [N, 3], opacity [N], order [R] to [R, 3] and alpha [R]."""
     chosen = order[: len(colors)].long()
     color, alpha = colors.new_zeros(len(order), 3), colors.new_zeros(len(order))
     color[chosen], alpha[chosen] = colors, opacity
@@ -115,7 +112,7 @@ def compact_over_reference(
 
 
 def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
-    """Twin of `ops.encode_grid`: x [N, D] and table [entries, features] to [N, levels * features]."""
+    """Reference of `ops.encode_grid`: x [N, D] and table [entries, features] to [N, levels * features]."""
     corners = [[corner >> d & 1 for d in range(spec.dims)] for corner in range(1 << spec.dims)]
     clamped = x.clamp(0, 1)
     levels = []
@@ -147,7 +144,7 @@ def resmlp_reference(
     x: Tensor, frame_bias: Tensor, head: Tensor, body: Sequence[Tensor], body_bias: Sequence[Tensor],
     tail: Tensor, tail_bias: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Twin of `ops.resmlp`: x [F, P, in], frame_bias [F, W] to [F, P, out]."""
+    """Reference of `ops.resmlp`: x [F, P, in], frame_bias [F, W] to [F, P, out]."""
     first = F.relu(torch.matmul(x, head.t()) + frame_bias[:, None])
     z = first
     for w1, b1, w2, b2 in zip(body[::2], body_bias[::2], body[1::2], body_bias[1::2], strict=True):
@@ -158,7 +155,7 @@ def resmlp_reference(
 def planes_reference(
     origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
 ) -> tuple[Tensor, Tensor]:
-    """Twin of `ops.planes`: origins, directions [F, P, 3] to segments [F, P, M, 3] and opacity [F, P]."""
+    """Reference of `ops.planes`: origins, directions [F, P, 3] to segments [F, P, M, 3], opacity [F, P]."""
     frames, count, _ = origins.shape
     low, size = network.box[:2], network.box[2:] - network.box[:2]
     slope = directions[..., :2] / directions[..., 2:]
@@ -172,7 +169,7 @@ def planes_reference(
 def lines_reference(
     lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
 ) -> tuple[Tensor, Tensor]:
-    """Twin of `ops.shade_lines`: lines [N, 4] to segments [N, M, 3] and opacity [N]."""
+    """Reference of `ops.shade_lines`: lines [N, 4] to segments [N, M, 3] and opacity [N]."""
     depths, start, slope = network.depths, lines[:, :2], lines[:, 2:]
     counts = torch.tensor(starts, device=lines.device).diff()
     frame = torch.arange(len(bias), device=lines.device).repeat_interleave(counts)

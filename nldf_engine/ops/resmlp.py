@@ -12,31 +12,13 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
+from nldf_engine.ops.packing import PANEL, pack_panels, whole_panels, widen
 from nldf_engine.ops.reference import resmlp_reference
+from nldf_engine.ops.specs import ResmlpWeights
 
-PANEL = 16  # output features that are packed together, csrc/resmlp.h
 # Rays whose activations the backward pass holds at once: as many as fit this much memory, in these bounds.
 WORKSPACE_BYTES = 96 << 20
 LEAST_GROUP, MOST_GROUP = 192, 960
-
-
-@dataclass(frozen=True)
-class ResmlpWeights:
-    """The parameters of a residual MLP of B blocks, as `torch.nn.Linear` keeps them.
-
-    Args:
-        head: [W, in] weight of the first layer; its bias comes with each call, one a frame.
-        body: 2B weights [W, W]: fc1, fc2 of the first block, then of the second, ...
-        body_bias: 2B biases [W].
-        tail: [out, W].
-        tail_bias: [out].
-    """
-
-    head: Tensor
-    body: tuple[Tensor, ...]
-    body_bias: tuple[Tensor, ...]
-    tail: Tensor
-    tail_bias: Tensor
 
 
 @dataclass(frozen=True)
@@ -107,7 +89,7 @@ _call_resmlp = native.register(
 
 def _workspace(x: Tensor, width: int, blocks: int, out_dim: int) -> tuple[int, int]:
     """Rays of a group, and scalars of the workspace that holds their activations (csrc/resmlp.h)."""
-    per_ray = (4 * blocks + 2) * width + sum(n + -n % PANEL for n in (x.shape[2], out_dim))
+    per_ray = (4 * blocks + 2) * width + sum(whole_panels(n) for n in (x.shape[2], out_dim))
     fitting = WORKSPACE_BYTES // (per_ray * x.element_size())
     group = min(max(fitting, LEAST_GROUP), MOST_GROUP, max(x.shape[0] * x.shape[1], 1))
     return group, group * per_ray
@@ -184,13 +166,13 @@ class _Resmlp(torch.autograd.Function):
         x, frame_bias, head, tail, _, *layers = ctx.saved_tensors
         packed, body = ctx.packed, layers[: len(layers) // 2]
         width = frame_bias.shape[1]
-        wide = width + -width % PANEL
+        wide = whole_panels(width)
         to_x = ctx.needs_input_grad[1]
         v_x, v_frame_bias, v_head, v_body, v_body_bias, v_tail, v_tail_bias = _call_resmlp_backward(
-            x, _widen(frame_bias), packed.head, packed.body, packed.body_bias,
-            _pack(head.t(), wide) if to_x else head.new_empty(0),
-            _pack(_stack(tuple(body), head, width, width).transpose(-1, -2), wide),
-            _pack(tail.t()), v_out.contiguous(), to_x,
+            x, widen(frame_bias, wide), packed.head, packed.body, packed.body_bias,
+            pack_panels(head.t(), wide) if to_x else head.new_empty(0),
+            pack_panels(_stack(tuple(body), head, width, width).transpose(-1, -2), wide),
+            pack_panels(tail.t()), v_out.contiguous(), to_x,
         )  # fmt: skip
         if wide != width:
             v_frame_bias, v_head, v_tail = v_frame_bias[:, :width], v_head[:width], v_tail[:, :width]
@@ -199,20 +181,8 @@ class _Resmlp(torch.autograd.Function):
         return (None, *gradients, *v_body.unbind(), *v_body_bias.unbind())
 
 
-def _widen(frame_bias: Tensor) -> Tensor:
-    width = frame_bias.shape[1]
-    return F.pad(frame_bias, (0, -width % PANEL)) if width % PANEL else frame_bias
-
-
 def _run(x: Tensor, frame_bias: Tensor, packed: PackedResmlp) -> Tensor:
-    return _call_resmlp(x, _widen(frame_bias), *packed.arguments)
-
-
-def _pack(weights: Tensor, inputs: int | None = None) -> Tensor:
-    """[..., out, in] to [..., ceil(out / 16), in, 16], with inputs filled up to `inputs`."""
-    out, known = weights.shape[-2:]
-    padded = F.pad(weights, (0, (inputs or known) - known, 0, -out % PANEL))
-    return padded.unflatten(-2, (-1, PANEL)).transpose(-1, -2).contiguous()
+    return _call_resmlp(x, widen(frame_bias, packed.body_bias.shape[1]), *packed.arguments)
 
 
 def _stack(parts: tuple[Tensor, ...], like: Tensor, *shape: int) -> Tensor:
@@ -268,11 +238,11 @@ def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp
     check.tensor("tail", weights.tail, ("out", "W"))
     check.tensor("tail_bias", weights.tail_bias, ("out",))
     width = weights.head.shape[0]
-    wide = width + -width % PANEL
+    wide = whole_panels(width)
     body = _stack(weights.body, weights.head, width, width)
     body_scale, levels = weights.head.new_empty(0), 0
     if precision == "fp32":
-        body = _pack(body, wide)
+        body = pack_panels(body, wide)
     elif body.dtype != torch.float32 or body.device.type != "cpu":
         raise TypeError(
             f"pack_resmlp: int16 must be made of torch.float32 on the CPU, got {body.dtype} on {body.device}"
@@ -280,11 +250,11 @@ def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp
     else:
         body, body_scale, levels = _to_int16(F.pad(body, (0, wide - width, 0, wide - width)))
     return PackedResmlp(
-        head=_pack(weights.head),
+        head=pack_panels(weights.head),
         body=body,
         body_scale=body_scale,
         body_bias=F.pad(_stack(weights.body_bias, weights.head, width), (0, wide - width)),
-        tail=_pack(weights.tail, wide),
+        tail=pack_panels(weights.tail, wide),
         tail_bias=weights.tail_bias.clone(),
         levels=levels,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nldf_engine.ops.resmlp import ResmlpWeights
+from nldf_engine.ops.specs import ResmlpWeights
 
 
 def sum_segments(out: Tensor) -> Tensor:

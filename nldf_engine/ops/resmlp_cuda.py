@@ -15,22 +15,21 @@ them has been measured on a GPU yet.
 from __future__ import annotations
 
 import os
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nldf_engine.ops import native
-from nldf_engine.ops.beams import MOST_FREQUENCIES, BeamEncoding
-from nldf_engine.ops.check import Checker
-from nldf_engine.ops.resmlp import ResmlpWeights
-from nldf_engine.ops.resmlp_chain import ResmlpChain, sum_segments
+from nldf_engine.ops.beams import BeamEncoding
+from nldf_engine.ops.specs import ResmlpWeights
 
 KERNELS = ("wgmma", "turns", "mma", "chain")
 _WIDTHS = {"wgmma": (256,), "mma": (16, 32, 64, 128, 256)}
 # The order of the weights, by its place in csrc/resmlp_pack.h.
 _LAYOUTS = ("mma", "wgmma")
-_MOST_PIXEL_OUTPUTS = 16
+MOST_PIXEL_OUTPUTS = 16
+"""Most outputs of a network whose segments a kernel sums to pixels."""
 
 
 def resmlp_kernel(device: torch.device | str, width: int = 256, out_dim: int = 13) -> str:
@@ -105,7 +104,7 @@ def pack_resmlp_cuda(weights: ResmlpWeights, kernel: str, points: int = 0) -> Pa
     """Rounds weights to fp16 and orders them for a kernel; the result is on the weights' device.
 
     The ordering is done on the CPU, so this waits for the device: do it once a change of weights, as
-    `FusedResmlp` does.
+    `nn.fused.FusedResmlp` does.
 
     Args:
         weights: float32, on one device.
@@ -232,7 +231,7 @@ def _grid(device: torch.device, kernel: str, width: int, rays: int) -> tuple[int
     return rows, count * (1 if width == 256 else 2)
 
 
-# Without native.register: there is no CPU kernel and no gradient, and the twin is `ops.resmlp`'s.
+# Without native.register: there is no CPU kernel and no gradient, and the reference is `ops.resmlp`'s.
 native.LIBRARY.define(
     "resmlp_fused(Tensor x, Tensor frame_bias, Tensor weights, Tensor body_bias, Tensor tail_bias,"
     " str kernel, bool pixels) -> Tensor"
@@ -246,123 +245,3 @@ native.LIBRARY.define(
 )
 native.LIBRARY.impl("resmlp_beams", _resmlp_beams, "CUDA")
 torch.library.register_fake("nldf::resmlp_beams", _resmlp_beams_fake, lib=native.LIBRARY)
-
-
-class FusedResmlp:
-    """Runs a residual MLP on CUDA and keeps its packed weights until the parameters change.
-
-    Changes are seen by torch's version counters. Fused optimisers, and writing through `parameter.data`,
-    leave those as they were: call `forget()` after such a change.
-
-    Args:
-        kernel: one of KERNELS; None lets `resmlp_kernel` choose.
-
-    Example:
-        >>> run = FusedResmlp()
-        >>> run.kernel is None
-        True
-    """
-
-    def __init__(self, kernel: str | None = None) -> None:
-        if kernel is not None and kernel not in KERNELS:
-            raise ValueError(f"FusedResmlp: kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
-        self.kernel = kernel
-        self._kept: tuple[list[object], ResmlpWeights, PackedResmlpCuda | ResmlpChain] | None = None
-
-    def packed(self, weights: ResmlpWeights, points: int = 0) -> PackedResmlpCuda | ResmlpChain:
-        """The packed weights (or the chain), made anew where a parameter has changed."""
-        parts = (weights.head, *weights.body, *weights.body_bias, weights.tail, weights.tail_bias)
-        kernel = self.kernel or resmlp_kernel(
-            weights.head.device, weights.head.shape[0], weights.tail.shape[0]
-        )
-        points = 0 if kernel == "chain" else points
-        state: list[object] = [kernel, points, *((p.data_ptr(), p._version, p.device) for p in parts)]
-        if self._kept is None or self._kept[0] != state:
-            made = ResmlpChain(weights) if kernel == "chain" else pack_resmlp_cuda(weights, kernel, points)
-            # The weights are kept too: so their addresses are not given to others.
-            self._kept = (state, weights, made)
-        return self._kept[2]
-
-    def forget(self) -> None:
-        """Packs anew at the next call, whatever the counters say."""
-        self._kept = None
-
-    @torch.no_grad()
-    def __call__(
-        self, x: Tensor, frame_bias: Tensor, weights: ResmlpWeights, *, pixels: bool = False
-    ) -> Tensor:
-        """The network on the rays of F frames; no gradient.
-
-        Args:
-            x: [F, P, in] float32, on the weights' device.
-            frame_bias: [F, W] float32: the head's bias plus the frame code's share.
-            weights: the parameters, float32.
-            pixels: give [F, P, 4] instead: (A sum_i c_i, A) of the M segments' colours c_i, the first 3M
-                outputs, and the opacity A, the sigmoid of the last one. Takes up to 16 outputs.
-
-        Returns:
-            [F, P, out] float32, with no activation, or the pixels.
-
-        Raises:
-            TypeError, ValueError: an argument doesn't fit.
-            MissingBackend: the kernel isn't built.
-        """
-        check = Checker("FusedResmlp")
-        check.tensor("x", x, ("F", "P", "in"))
-        self._check(check, x, frame_bias, weights, pixels)
-        made = self.packed(weights)
-        if isinstance(made, ResmlpChain):
-            out = made(x, frame_bias)
-            return sum_segments(out) if pixels else out
-        return torch.ops.nldf.resmlp_fused(
-            x, frame_bias, made.weights, made.body_bias, made.tail_bias, made.kernel, pixels
-        )
-
-    @torch.no_grad()
-    def beams(
-        self, origins: Tensor, directions: Tensor, encoding: BeamEncoding, frame_bias: Tensor,
-        weights: ResmlpWeights, *, pixels: bool = False,
-    ) -> Tensor:  # fmt: skip
-        """The network on the encoded beams of rays; the fused kernels encode them as they go.
-
-        Args:
-            origins, directions: [F, P, 3] float32, on the weights' device.
-            encoding: of the beams.
-            frame_bias, weights, pixels: as in a call.
-
-        Returns:
-            [F, P, out] float32, with no activation, or the pixels.
-
-        Raises:
-            TypeError, ValueError: an argument doesn't fit.
-            MissingBackend: the kernel isn't built.
-        """
-        check = Checker("FusedResmlp")
-        check.tensor("origins", origins, ("F", "P", 3))
-        check.tensor("directions", directions, ("F", "P", 3))
-        check.integer("points", encoding.points, 1)
-        check.integer("frequencies", encoding.frequencies, 0, MOST_FREQUENCIES)
-        check.sizes["in"] = encoding.columns
-        self._check(check, origins, frame_bias, weights, pixels)
-        made = self.packed(weights, encoding.points)
-        if isinstance(made, ResmlpChain):
-            out = made(encoding.encode(origins, directions), frame_bias)
-            return sum_segments(out) if pixels else out
-        return torch.ops.nldf.resmlp_beams(
-            origins, directions, frame_bias, made.weights, made.body_bias, made.tail_bias, made.kernel,
-            pixels, *astuple(encoding),
-        )  # fmt: skip
-
-    def _check(
-        self, check: Checker, rays: Tensor, frame_bias: Tensor, weights: ResmlpWeights, pixels: bool
-    ) -> None:
-        check.tensor("frame_bias", frame_bias, ("F", "W"))
-        check.tensor("head", weights.head.contiguous(), ("W", "in"))
-        check.tensor("tail", weights.tail, ("out", "W"))
-        out_dim = weights.tail.shape[0]
-        if self.kernel != "chain" and rays.device.type != "cuda":
-            raise ValueError(
-                f"FusedResmlp: rays must be on a CUDA device, got {rays.device}; on the CPU call ops.resmlp"
-            )
-        if pixels and (out_dim > _MOST_PIXEL_OUTPUTS or out_dim % 3 != 1):
-            raise ValueError(f"FusedResmlp: pixels need 3M + 1 <= 16 outputs, got {out_dim}")

@@ -13,77 +13,82 @@ from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import segments_reference
 
 
+def _present(outputs: dict[str, Tensor | None]) -> list[Tensor]:
+    return [tensor for tensor in outputs.values() if tensor is not None]
+
+
+def _outputs(
+    sigma: Tensor, segments: int, weights: bool, distances: Tensor | None
+) -> dict[str, Tensor | None]:
+    rays, samples = sigma.shape
+    return {
+        "colors": sigma.new_empty(rays, segments, 3),
+        "opacity": sigma.new_empty(rays),
+        "weights": sigma.new_empty(rays, samples) if weights else None,
+        "depth": None if distances is None else sigma.new_empty(rays),
+    }
+
+
 def _segments(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
     background: Tensor | None = None, distances: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    rays, samples = sigma.shape
-    outputs = _segments_fake(sigma, rgb, delta, segments, weights, background, distances)
+    outputs = _outputs(sigma, segments, weights, distances)
     native.launch(
         "segments",
         {"sigma": sigma, "rgb": rgb, "delta": delta, "background": background, "distances": distances},
-        {
-            "colors": outputs[0], "opacity": outputs[1], "weights": outputs[2] if weights else None,
-            "depth": None if distances is None else outputs[-1],
-        },
-        rays=rays, samples=samples, segments=segments,
+        outputs,
+        rays=sigma.shape[0], samples=sigma.shape[1], segments=segments,
     )  # fmt: skip
-    return outputs
+    return _present(outputs)
 
 
 def _segments_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int, weights: bool,
     background: Tensor | None = None, distances: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
+    return _present(_outputs(sigma, segments, weights, distances))
+
+
+def _gradients(
+    sigma: Tensor, to_delta: bool, background: Tensor | None, distances: Tensor | None
+) -> dict[str, Tensor | None]:
     rays, samples = sigma.shape
-    outputs = [sigma.new_empty(rays, segments, 3), sigma.new_empty(rays)]
-    if weights:
-        outputs.append(sigma.new_empty(rays, samples))
-    if distances is not None:
-        outputs.append(sigma.new_empty(rays))
-    return outputs
+    return {
+        "v_sigma": sigma.new_empty(rays, samples),
+        "v_rgb": sigma.new_empty(rays, samples, 3),
+        "v_delta": sigma.new_empty(rays, samples) if to_delta else None,
+        "v_background": None if background is None else sigma.new_empty(rays, 3),
+        "v_distances": None if distances is None else sigma.new_empty(rays, samples),
+    }
 
 
 def _segments_backward(
     sigma: Tensor, rgb: Tensor, delta: Tensor, v_colors: Tensor, v_opacity: Tensor, to_delta: bool,
     background: Tensor | None = None, distances: Tensor | None = None, v_depth: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    rays, samples = sigma.shape
-    outputs = _segments_backward_fake(sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances)
+    gradients = _gradients(sigma, to_delta, background, distances)
     native.launch(
         "segments_backward",
         {
             "sigma": sigma, "rgb": rgb, "delta": delta, "v_colors": v_colors, "v_opacity": v_opacity,
             "background": background, "distances": distances, "v_depth": v_depth,
         },
-        {
-            "v_sigma": outputs[0], "v_rgb": outputs[1], "v_delta": outputs[2] if to_delta else None,
-            "v_background": None if background is None else outputs[2 + to_delta],
-            "v_distances": None if distances is None else outputs[-1],
-        },
-        rays=rays, samples=samples, segments=v_colors.shape[1],
+        gradients,
+        rays=sigma.shape[0], samples=sigma.shape[1], segments=v_colors.shape[1],
     )  # fmt: skip
-    return outputs
+    return _present(gradients)
 
 
 def _segments_backward_fake(
     sigma: Tensor, rgb: Tensor, delta: Tensor, v_colors: Tensor, v_opacity: Tensor, to_delta: bool,
     background: Tensor | None = None, distances: Tensor | None = None, v_depth: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    rays, samples = sigma.shape
-    outputs = [sigma.new_empty(rays, samples), rgb.new_empty(rays, samples, 3)]
-    if to_delta:
-        outputs.append(delta.new_empty(rays, samples))
-    if background is not None:
-        outputs.append(background.new_empty(rays, 3))
-    if distances is not None:
-        outputs.append(distances.new_empty(rays, samples))
-    return outputs
+    return _present(_gradients(sigma, to_delta, background, distances))
 
 
-# Both return what was asked for and nothing else, in the order of the arguments: a tensor of no elements
-# costs as much time to make as any other, and with few rays that is what counts; so do sizes handed over as
-# a torch.Size.
+# Both return the requested outputs alone, in the order of `_outputs` and `_gradients`: an empty tensor costs
+# as much time to make as any other, and with few rays that is what counts.
 _call_segments = native.register(
     "segments(Tensor sigma, Tensor rgb, Tensor delta, int segments, bool weights,"
     " Tensor? background=None, Tensor? distances=None) -> Tensor[]",
@@ -116,7 +121,7 @@ class _Segments(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor | None, v_opacity: Tensor | None, *more: Any) -> tuple[Any, ...]:
         sigma, rgb, delta, background, distances = ctx.saved_tensors
-        _, _, to_delta, _, _, to_background, to_distances = ctx.needs_input_grad
+        to_delta = ctx.needs_input_grad[2]
         rays, v_depth = len(sigma), None if distances is None else more[-1]
         if v_colors is None:
             v_colors = sigma.new_zeros(rays, ctx.segments, 3)
@@ -124,13 +129,16 @@ class _Segments(torch.autograd.Function):
             v_opacity = sigma.new_zeros(rays)
         if distances is not None and v_depth is None:
             v_depth = sigma.new_zeros(rays)
-        v_sigma, v_rgb, *others = _call_segments_backward(
-            sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances, v_depth
+        gradients = iter(
+            _call_segments_backward(
+                sigma, rgb, delta, v_colors, v_opacity, to_delta, background, distances, v_depth
+            )
         )
-        return (
-            v_sigma, v_rgb, others[0] if to_delta else None, None, None,
-            others[to_delta] if to_background else None, others[-1] if to_distances else None,
-        )  # fmt: skip
+        v_sigma, v_rgb = next(gradients), next(gradients)
+        v_delta = next(gradients) if to_delta else None
+        v_background = None if background is None else next(gradients)
+        v_distances = None if distances is None else next(gradients)
+        return v_sigma, v_rgb, v_delta, None, None, v_background, v_distances
 
 
 @overload
@@ -173,13 +181,13 @@ def composite_segments(
             further sample of infinite length behind all others, so that the M colours sum to the pixel
             before its background (AD-NeRF section 3.3). The opacity stays that of the samples. Where the
             last sample itself is to be the background, give it delta = 0.
-        distances: [R, S], t_k; asks for the depth.
+        distances: [R, S], t_k; where given, the depth is returned.
         return_weights: also return the samples' weights, for importance resampling. No gradient flows
             through them.
         backend: "native" or "reference".
 
     Returns:
-        colors [R, M, 3], opacity [R] = 1 - T_S in [0, 1]; then weights [R, S] where asked for; then, where
+        colors [R, M, 3], opacity [R] = 1 - T_S in [0, 1]; then weights [R, S] where requested; then, where
         distances are given, depth [R]: the expected distance sum_k w_k t_k. It is not divided by the
         opacity, and the background has no distance: depth / opacity is the mean over what was hit.
 
@@ -209,13 +217,8 @@ def composite_segments(
     given = (background, distances)
     if not native.use_native("composite_segments", backend):
         colors, opacity, weights, depth = segments_reference(sigma, rgb, delta, segments, *given)
-        weights = weights.detach()
-        return (
-            colors,
-            opacity,
-            *((weights,) if return_weights else ()),
-            *(() if distances is None else (depth,)),
-        )
+        more = (weights.detach(),) if return_weights else ()
+        return colors, opacity, *more, *(() if distances is None else (depth,))
     tracked = sigma.requires_grad or rgb.requires_grad or delta.requires_grad
     tracked = tracked or any(x is not None and x.requires_grad for x in given)
     if tracked and torch.is_grad_enabled():

@@ -7,7 +7,6 @@ import sys
 import torch
 from torch import Tensor
 
-from nldf_engine.audio import FRONTENDS
 from nldf_engine.avatar import Avatar
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
@@ -70,7 +69,7 @@ def speech_data(scene: Scene, codes: Tensor, frames: Tensor) -> SpeechData:
     """What the speech network learns from: the scene's sound and codes [T, K] in the frames [N]."""
     usable = torch.zeros(len(codes), dtype=torch.bool)
     usable[frames] = True
-    bands = FRONTENDS[scene.frontend.name].spectral_bands
+    bands = scene.frontend.kind.spectral_bands
     return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands)
 
 

@@ -1,9 +1,19 @@
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nldf_engine.audio import FRONTENDS, FrontendConfig, count_frames, features
+from nldf_engine.audio import (
+    FRONTENDS,
+    FeatureStream,
+    Frontend,
+    FrontendConfig,
+    count_frames,
+    features,
+    register_frontend,
+)
 from nldf_engine.audio.windows import windows
 from nldf_engine.base.errors import MissingBackend
 
@@ -85,7 +95,7 @@ def test_mel_knows_its_size_and_others_do_not():
     ("value", "words"),
     [
         ({"name": "deepspeech"}, "mel, wav2vec2, hubert, precomputed"),
-        ({"name": "mel", "dim": 30}, "29 bands"),
+        ({"name": "mel", "dim": 30}, "mel makes 29 features a row, got 30"),
         ({"name": "mel", "bands": 29}, "bands"),
         ({"name": "hubert", "dim": -1}, "dim"),
         ({"name": "hubert", "dim": 1 << 20}, "dim"),
@@ -115,7 +125,7 @@ def test_every_registered_frontend_has_a_summary_and_a_size():
     """The register's entries are whole, and a config of each can be made."""
     for name, frontend in FRONTENDS.items():
         assert frontend.summary and FrontendConfig(name).name == name
-    assert FRONTENDS["mel"].dim(FrontendConfig()) == 29
+    assert FRONTENDS["mel"].dim == 29
 
 
 def test_features_of_a_file_are_not_made_from_sound():
@@ -123,3 +133,94 @@ def test_features_of_a_file_are_not_made_from_sound():
     with pytest.raises(MissingBackend, match=r"\.npy.*44"):
         features(np.zeros(10, np.float32), FrontendConfig("precomputed", dim=44))
     assert FrontendConfig("precomputed", dim=44).resolve().dim == 44
+
+
+def test_traits_say_what_a_front_end_is() -> None:
+    """Features of files alone aren't made from sound, and mel's rows alone are bands of a spectrum."""
+    assert [name for name, frontend in FRONTENDS.items() if not frontend.from_sound] == ["precomputed"]
+    assert [name for name, frontend in FRONTENDS.items() if frontend.spectral_bands] == ["mel"]
+    assert FrontendConfig().kind is FRONTENDS["mel"]
+
+
+OTHER = """
+import numpy as np
+from nldf_engine.audio import Frontend
+
+class Loudness:
+    '''The mean square of each 20 ms, twice.'''
+
+    def __init__(self):
+        self.kept = np.zeros(0, np.float32)
+
+    def push(self, samples):
+        self.kept = np.concatenate([self.kept, samples])
+        whole = len(self.kept) // 320 * 320
+        made, self.kept = self.kept[:whole], self.kept[whole:]
+        return np.repeat(np.square(made).reshape(-1, 320).mean(1, keepdims=True), 2, 1)
+
+    def finish(self):
+        return np.zeros((0, 2), np.float32)
+
+def check(settings):
+    if settings.output not in ("hidden", "loud"):
+        raise ValueError(f"loudness: expected the output loud, got {settings.output!r}")
+
+def rows(samples, settings):
+    return Loudness().push(samples)
+
+LOUDNESS = Frontend("loudness", rows, lambda settings: 2, 3, Loudness, 320, check)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A front-end of an installed package that nobody has imported: its name."""
+    (tmp_path / "others_frontend.py").write_text(OTHER)
+    info = tmp_path / "others_frontend-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others-frontend\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[nldf_engine.frontends]\nloudness = others_frontend:LOUDNESS\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "loudness"
+    FRONTENDS.pop("loudness", None)
+
+
+def test_a_front_end_of_another_package_works(other: str) -> None:
+    """It is found by its entry point, checks its own settings, streams, and is stored and read like ours."""
+    config = FrontendConfig(other, output="loud")
+    assert config.dim == 0 and config.resolve().dim == 2
+    sound = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    made = features(sound, config)
+    assert made.shape == (25, 16, 2) and made[5:20].all()
+    stream = FeatureStream(config)
+    pieces = [*[stream.push(piece) for piece in np.array_split(sound, 7)], stream.finish()]
+    np.testing.assert_array_equal(np.concatenate(pieces), made)
+    stored = json.loads(json.dumps(config.to_json()))
+    assert stored["revision"] == 3 and FrontendConfig.from_json(stored) == config
+    with pytest.raises(ValueError, match="expected the output loud, got 'words'"):
+        FrontendConfig.from_json(stored | {"output": "words"})
+
+
+def test_a_front_end_that_cannot_be_imported_is_named(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package that fails to import is an error with the package, not an unknown name."""
+    (tmp_path / "others_frontend-1.dist-info" / "entry_points.txt").write_text(
+        "[nldf_engine.frontends]\nloudness = absent_frontend:LOUDNESS\n"
+    )
+    with pytest.raises(MissingBackend, match="'loudness' of absent_frontend:LOUDNESS can't be loaded"):
+        FrontendConfig(other)
+
+
+def test_registering_refuses_what_would_confuse() -> None:
+    """A second front-end of a name, a name that no file can have, and something else than a front-end."""
+    mine = Frontend("mine", lambda samples, settings: np.zeros((1, 1), np.float32), 1)
+    with pytest.raises(ValueError, match="'mel': there is one of this name already"):
+        register_frontend("mel", mine)
+    for name in ("", "../mel", "Mel", "a b"):
+        with pytest.raises(ValueError, match="expected a name of a-z"):
+            register_frontend(name, mine)
+    with pytest.raises(TypeError, match="expected a Frontend, got str"):
+        register_frontend("mine", "mel")
+    register_frontend("mel", FRONTENDS["mel"])
+    assert "mine" not in FRONTENDS

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -51,14 +54,25 @@ def test_rows_are_those_of_a_slow_twin(speech):
     np.testing.assert_allclose(made, slow_rows(speech), atol=1e-4)
 
 
+def test_stored_filters_are_those_of_their_script():
+    """The file holds what scripts/mel_filters.py makes by librosa, to the rounding of float32 (2^-23)."""
+    path = Path(__file__).resolve().parents[2] / "scripts" / "mel_filters.py"
+    spec = importlib.util.spec_from_file_location("mel_filters_script", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    made, stored = script.make_filters(), mel_module.mel_filters()
+    assert stored.shape == made.shape == (BANDS, 257) and stored.dtype == made.dtype == np.float32
+    np.testing.assert_allclose(stored, made, rtol=2**-23, atol=2**-23 * made.max())
+
+
 def test_band_powers_are_librosas(speech):
-    """Filters and spectra agree with librosa's to float32's rounding, which are made in another way."""
+    """Filters and spectra agree with librosa's, which are made in float32, to its rounding."""
     import librosa
 
     window = np.square(librosa.filters.get_window("hann", 512)).sum()
     filters = librosa.filters.mel(sr=16000, n_fft=512, n_mels=BANDS, fmin=80, fmax=7600, norm=None)
     filters = filters * (2 / (512 * window))
-    np.testing.assert_allclose(mel_module._filters(), filters, atol=1e-6 * filters.max(), rtol=0)
+    np.testing.assert_allclose(mel_module.mel_filters(), filters, atol=1e-6 * filters.max(), rtol=0)
     emphasised = np.pad(speech, (97, 513)) - np.float32(0.97) * np.pad(speech, (98, 512))
     spectra = librosa.stft(emphasised[1:], n_fft=512, hop_length=320, center=False)
     made = band_powers(speech)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nldf_engine import ops
-from nldf_engine.ops import GridSpec, PlanesNetwork
+from nldf_engine.ops import GridSpec, PackedPlanes, PlanesNetwork
 from nldf_engine.ops.reference import planes_reference
 
 SHAPES = {  # depths, features, ambient, width, layers of the warp net and of the second network
@@ -240,3 +240,19 @@ def test_bad_networks_are_named(name):
     given = rays(net, 1, 3)
     with pytest.raises(error, match="planes: " + message):
         ops.planes(*given, replace(net, **change))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_arguments_and_back(shape):
+    """What a packed network is in an operation's schema gives the same network again."""
+    packed = ops.pack_planes(network(shape))
+    again = PackedPlanes.from_arguments(*packed.arguments)
+    assert (again.warp_levels, again.levels, again.numbers) == (
+        packed.warp_levels,
+        packed.levels,
+        packed.numbers,
+    )
+    assert len(again.tables) == len(packed.tables) == again.planes
+    tensors = ("box", "depths", "warp_table", "weights", "biases")
+    assert all(getattr(again, name) is getattr(packed, name) for name in tensors)
+    assert all(a is b for a, b in zip(again.tables, packed.tables, strict=True))

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from nldf_engine import ops
 from nldf_engine.base.errors import MissingBackend
+from nldf_engine.nn.fused import FusedResmlp
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops import native, resmlp_cuda
 from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.ops.reference import resmlp_reference
 from nldf_engine.ops.resmlp_chain import ResmlpChain, sum_segments
-from nldf_engine.ops.resmlp_cuda import FusedResmlp, pack_resmlp_cuda, resmlp_kernel
+from nldf_engine.ops.resmlp_cuda import pack_resmlp_cuda, resmlp_kernel
 
 
 def case(width: int = 64, blocks: int = 3, in_dim: int = 20, out_dim: int = 13) -> ops.ResmlpWeights:

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.ops import GridSpec, PackedPlanes, PlanesNetwork
-from nldf_engine.ops.planes import Linear, widen
-from nldf_engine.ops.planes_half import pack_planes_half
+from nldf_engine.ops.packed_planes import pack_planes_half
+from nldf_engine.ops.packing import widen
 from nldf_engine.ops.reference import grid_reference
+from nldf_engine.ops.specs import Linear
 from simt.runner import Library, Source
 
 PLANES = Source("csrc/planes_cuda.cu", "planes.h", ("planes",))

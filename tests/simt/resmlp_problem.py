@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.ops.reference import beams_reference
-from nldf_engine.ops.resmlp import ResmlpWeights
 from nldf_engine.ops.resmlp_chain import sum_segments
 from nldf_engine.ops.resmlp_cuda import pack_resmlp_cuda
+from nldf_engine.ops.specs import ResmlpWeights
 from simt.runner import ROOT, Library, Source
 
 RAYS_PER_FRAME = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nldf_engine.ops.planes_half import pack_planes_half
+from nldf_engine.ops.packed_planes import pack_planes_half
 from simt.planes_problem import PLANES, Shape, assert_agrees, network, rays, run
 from simt.runner import ROOT, Builder, Fault, Library, Source
 

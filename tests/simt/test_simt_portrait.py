@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nldf_engine import ops
 from nldf_engine.ops import PortraitPart, PortraitView
-from nldf_engine.ops.planes import widen
-from nldf_engine.ops.planes_half import pack_planes_half
+from nldf_engine.ops.packed_planes import pack_planes_half
+from nldf_engine.ops.packing import widen
 from simt.planes_problem import Shape, fields, network
 from simt.runner import ROOT, Builder, Fault, Library, Source
 

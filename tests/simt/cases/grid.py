@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nldf_engine.ops.grid import GridSpec
 from nldf_engine.ops.reference import grid_reference
+from nldf_engine.ops.specs import GridSpec
 from simt.problem import Problem, case, gradients, leaves
 from simt.runner import Source
 

@@ -1,0 +1,224 @@
+"""What describes an operation: the shape of a grid, the parameters of networks. Plain data, no kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nldf_engine.ops.check import Checker
+
+_MOST_LEVELS = 32
+_MOST_FEATURES = 8
+_FINEST = 1 << 16
+_MOST_LOG2_TABLE = 24
+_INTERPOLATIONS = ("linear", "smoothstep")
+_MOST_PLANES = 16
+
+Linear = tuple[Tensor, Tensor | None]
+"""A layer's weight [out, in] and bias [out]; None where the bias comes with each call."""
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> None:
+    Checker("GridSpec").integer(name, value, least, most)
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """The shape of a multiresolution grid.
+
+    Its parameters are a table [entries, features]: the levels lie one behind the other from `offsets`. A
+    level of resolution r has r vertices along every axis of [0, 1]^D, at k / (r - 1). Where r^D is at most
+    2^log2_table it is dense: vertex (i_0, .., i_{D-1}) has the entry sum_d i_d r^d, the first axis being
+    the fastest. Above, it is hashed: its 2^log2_table entries are shared by the hash of Mueller et al.
+    2022, eq. (4). Coordinates outside of [0, 1] are clamped to the border.
+
+    Args:
+        dims: D, 2 to 4.
+        features: of one level, 1 to 8.
+        resolutions: of the levels, each 2 to 65536; at most 32 levels. See `geometric` for the usual
+            progression.
+        log2_table: logarithm of the most entries of a level, 1 to 24.
+        interpolation: "linear" (bi-, tri-, quadrilinear), or "smoothstep": the fraction t in a cell becomes
+            t^2 (3 - 2 t), so that the gradient with respect to the coordinates is continuous.
+
+    Raises:
+        TypeError, ValueError: an argument doesn't fit.
+
+    Example:
+        >>> spec = GridSpec(dims=2, features=4, resolutions=(16, 64, 256))
+        >>> spec.out_features, spec.offsets
+        (12, (0, 256, 4352, 69888))
+    """
+
+    dims: int
+    features: int
+    resolutions: tuple[int, ...]
+    log2_table: int = 19
+    interpolation: str = "linear"
+
+    def __post_init__(self) -> None:
+        _whole("dims", self.dims, 2, 4)
+        _whole("features", self.features, 1, _MOST_FEATURES)
+        if not isinstance(self.resolutions, Sequence) or isinstance(self.resolutions, str):
+            raise TypeError(
+                f"GridSpec: resolutions must be a tuple of int, got {type(self.resolutions).__name__}"
+            )
+        object.__setattr__(self, "resolutions", tuple(self.resolutions))
+        if not 1 <= len(self.resolutions) <= _MOST_LEVELS:
+            raise ValueError(
+                f"GridSpec: resolutions must name 1 to {_MOST_LEVELS} levels, got {len(self.resolutions)}"
+            )
+        for i, resolution in enumerate(self.resolutions):
+            _whole(f"resolutions[{i}]", resolution, 2, _FINEST)
+        _whole("log2_table", self.log2_table, 1, _MOST_LOG2_TABLE)
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ValueError(
+                f"GridSpec: interpolation must be 'linear' or 'smoothstep', got {self.interpolation!r}"
+            )
+
+    @classmethod
+    def geometric(
+        cls, dims: int, levels: int, features: int, base_resolution: int, finest_resolution: int,
+        log2_table: int = 19, interpolation: str = "linear",
+    ) -> GridSpec:  # fmt: skip
+        """Levels whose resolutions grow by a constant factor, Mueller et al. 2022, eq. (2) and (3).
+
+        Example:
+            >>> GridSpec.geometric(2, 5, 4, base_resolution=16, finest_resolution=256).resolutions
+            (16, 32, 64, 128, 256)
+        """
+        _whole("levels", levels, 1, _MOST_LEVELS)
+        _whole("base_resolution", base_resolution, 2, _FINEST)
+        _whole("finest_resolution", finest_resolution, base_resolution, _FINEST)
+        growth = math.log(finest_resolution / base_resolution) / max(levels - 1, 1)
+        resolutions = tuple(round(base_resolution * math.exp(growth * level)) for level in range(levels))
+        return cls(dims, features, resolutions, log2_table, interpolation)
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(self.resolutions)
+
+    @property
+    def out_features(self) -> int:
+        """Size of the encoding: levels * features."""
+        return len(self.resolutions) * self.features
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """First entry of every level, and behind them the number of all entries: levels + 1 numbers."""
+        return level_offsets(self.dims, self.resolutions, self.log2_table)
+
+    @property
+    def entries(self) -> int:
+        """Rows of the table."""
+        return self.offsets[-1]
+
+    @property
+    def hashed(self) -> tuple[bool, ...]:
+        """Which levels are hashed."""
+        return tuple(r**self.dims > 1 << self.log2_table for r in self.resolutions)
+
+
+def level_offsets(dims: int, resolutions: Sequence[int], log2_table: int) -> tuple[int, ...]:
+    """The first entry of every level of a grid, then the number of all entries; see `GridSpec`."""
+    offsets = [0]
+    for resolution in resolutions:
+        offsets.append(offsets[-1] + min(resolution**dims, 1 << log2_table))
+    return tuple(offsets)
+
+
+@dataclass(frozen=True)
+class PlanesNetwork:
+    """The parameters of a light field over M planes, or of a learned picture (one plane).
+
+    Args:
+        box: [4] x, y of the corner at (0, 0) of unit coordinates, and of the one at (1, 1).
+        depths: z of the planes.
+        warp_spec, warp_table: the grid that the warp net reads; specs are two-dimensional and linear.
+        spec, tables: the grid of every plane; as many features a level as the warp's.
+        warp_layers: (weight, bias) of the warp net: hidden layers, then a tail with 2 M outputs (x, y of
+            every plane's warp) and A further ones. The first bias is None: it comes with the frame.
+        layers: the same of the second network, whose tail has 3 M + 1 outputs.
+        warp_scale: what one unit of the warp net moves a point in unit coordinates.
+        opacity_slope: of the sigmoid of the opacity.
+    """
+
+    box: Tensor
+    depths: tuple[float, ...]
+    warp_spec: GridSpec
+    warp_table: Tensor
+    spec: GridSpec
+    tables: tuple[Tensor, ...]
+    warp_layers: tuple[Linear, ...]
+    layers: tuple[Linear, ...]
+    warp_scale: float
+    opacity_slope: float
+
+    @property
+    def ambient(self) -> int:
+        """A, outputs of the warp net behind the warp."""
+        return self.warp_layers[-1][0].shape[0] - 2 * len(self.depths)
+
+
+def check_network(check: Checker, network: PlanesNetwork) -> None:
+    """Checks the parameters of a network against each other.
+
+    Raises:
+        TypeError, ValueError: a parameter doesn't fit the others.
+    """
+    if not isinstance(network, PlanesNetwork):
+        raise TypeError(f"{check.op}: network must be a PlanesNetwork, got {type(network).__name__}")
+    planes, features = len(network.depths), network.spec.features
+    check.integer("the number of planes", planes, 1, _MOST_PLANES)
+    check.tensor("box", network.box, (4,))
+    for name, spec in (("warp_spec", network.warp_spec), ("spec", network.spec)):
+        if spec.dims != 2 or spec.interpolation != "linear" or spec.features != features:
+            raise ValueError(
+                f"{check.op}: {name} must be two-dimensional and linear with {features} features, got {spec}"
+            )
+    check.tensor("warp_table", network.warp_table, (network.warp_spec.entries, features))
+    if len(network.tables) != planes:
+        raise ValueError(f"{check.op}: tables must be {planes} as depths are, got {len(network.tables)}")
+    for i, table in enumerate(network.tables):
+        check.tensor(f"tables[{i}]", table, (network.spec.entries, features))
+    check.integer("the warp net's further outputs", network.ambient, 0)
+    warp_inputs = network.warp_spec.out_features + 2
+    _check_layers(check, "warp_layers", network.warp_layers, warp_inputs, None)
+    inputs = planes * network.spec.out_features + network.ambient
+    _check_layers(check, "layers", network.layers, inputs, 3 * planes + 1)
+
+
+def _check_layers(
+    check: Checker, name: str, layers: tuple[Linear, ...], inputs: int, outputs: int | None
+) -> None:
+    if len(layers) < 2 or layers[0][1] is not None:
+        raise ValueError(f"{check.op}: {name} must be a layer without bias, and at least one more")
+    sizes: list[int | str] = [inputs] + ["W"] * (len(layers) - 1) + [outputs or f"{name}'s outputs"]
+    for i, (weight, bias) in enumerate(layers):
+        check.tensor(f"{name}[{i}] weight", weight.contiguous(), (sizes[i + 1], sizes[i]))
+        if i:
+            check.tensor(f"{name}[{i}] bias", bias, (sizes[i + 1],))
+
+
+@dataclass(frozen=True)
+class ResmlpWeights:
+    """The parameters of a residual MLP of B blocks, as `torch.nn.Linear` keeps them.
+
+    Args:
+        head: [W, in] weight of the first layer; its bias comes with each call, one a frame.
+        body: 2B weights [W, W]: fc1, fc2 of the first block, then of the second, ...
+        body_bias: 2B biases [W].
+        tail: [out, W].
+        tail_bias: [out].
+    """
+
+    head: Tensor
+    body: tuple[Tensor, ...]
+    body_bias: tuple[Tensor, ...]
+    tail: Tensor
+    tail_bias: Tensor
