@@ -37,7 +37,7 @@ def sample(scene: RayScene, rays: int, shares: Sampling) -> Batch:
 
 
 def test_the_interior_is_where_no_background_is_near(scene: RayScene) -> None:
-    """A pixel is interior where it and its four neighbours show the speaker; the frame's border wraps nowhere."""
+    """A pixel is interior where it and its four neighbours show the speaker; borders wrap nowhere."""
     frames = scene.fit[:2]
     every = torch.arange(SIZE * SIZE).expand(2, -1)
     person = (scene.labels[frames] != LABELS["background"]).float()
