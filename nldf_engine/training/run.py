@@ -21,6 +21,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.seeds import check_seed
 from nldf_engine.base.version import __version__
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
@@ -211,7 +212,7 @@ def train(
             raise FileProblem(
                 avatar, f"it overlaps with {read}, which is read from", "choose an output path apart from it"
             )
-    data = Dataset.open(dataset)
+    data = open_dataset(dataset)
     # No cheap look at sizes: the hash below reads every byte of the data anyway.
     data.check_unchanged()
     teacher = _load_given(config.teacher if recipe.distillation else None, data, "teacher")

@@ -16,7 +16,8 @@ from test_dataset import T, make
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.datasets.validate import Problem, validate
+from nldf_engine.datasets.problems import Problem
+from nldf_engine.datasets.validate import validate
 
 
 def test_good_dataset(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from nldf_engine.audio.precomputed import load_features
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.datasets.foreign.findings import AGAIN, FEWEST, Findings, some
 from nldf_engine.datasets.foreign.geometry import depths, usual_bounds
 from nldf_engine.datasets.foreign.kinds import TRANSFORMS
 from nldf_engine.datasets.foreign.marks import read_blinks, read_marks
-from nldf_engine.datasets.foreign.scan import AGAIN, FEWEST, Scan, some
 
 FPS = 25.0
 FEW_ROWS = 4  # audio rows that end before the frames do: two windows' worth is usual
@@ -25,7 +25,7 @@ LABELS_OF_SOUNDS = 16  # columns of the (N, 16) labels of sounds that RAD-NeRF's
 DERIVED_NOTE = "nldf needs nothing done, it works from parsing and bc.jpg; {} itself needs them"
 
 
-def check(found: Scan) -> None:
+def check(found: Findings) -> None:
     """Adds what is wrong without decoding pictures, and says which frames have all their files."""
     _pictures(found)
     _cameras(found)
@@ -36,7 +36,7 @@ def check(found: Scan) -> None:
     _blinks(found)
 
 
-def _pictures(found: Scan) -> None:
+def _pictures(found: Findings) -> None:
     ids, count = found.ids, len(found.ids)
     usable = np.ones(count, bool)
     needed = {
@@ -67,7 +67,7 @@ def _pictures(found: Scan) -> None:
         found.add("bc.jpg", "the clean background is missing", AGAIN)
 
 
-def _cameras(found: Scan) -> None:
+def _cameras(found: Findings) -> None:
     assert found.camera is not None
     camera, z = found.camera, depths(found.poses)
     where = TRANSFORMS[0] if (found.folder / TRANSFORMS[0]).is_file() else TRANSFORMS[2]
@@ -106,7 +106,7 @@ def _cameras(found: Scan) -> None:
             )
 
 
-def _splits(found: Scan) -> None:
+def _splits(found: Findings) -> None:
     train, held = found.ids[~found.held], found.ids[found.held]
     for name, part in (("training", train), ("validation", held)):
         if not len(part):
@@ -124,7 +124,7 @@ def _splits(found: Scan) -> None:
         found.add(TRANSFORMS[0], "no training frame is usable", AGAIN)
 
 
-def _features(found: Scan) -> None:
+def _features(found: Findings) -> None:
     folder, names = found.folder, found.kind.features
     if found.features is None:
         found.add(
@@ -160,7 +160,7 @@ def _features(found: Scan) -> None:
             found.add(name, what, "extract the features from the whole sound again", severity)
 
 
-def _of_features(path: Path, found: Scan, error: FileProblem) -> tuple[str, str]:
+def _of_features(path: Path, found: Findings, error: FileProblem) -> tuple[str, str]:
     """What is wrong with a file of features, and the mend: rows without windows are told by its name."""
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
@@ -176,7 +176,7 @@ def _of_features(path: Path, found: Scan, error: FileProblem) -> tuple[str, str]
     return what, f"save a window of {rows} rows about each frame, not rows alone, or take the file away"
 
 
-def _sound(found: Scan) -> None:
+def _sound(found: Findings) -> None:
     from nldf_engine.audio import SAMPLE_RATE, load_audio
 
     path = sound_of(found.folder)
@@ -216,7 +216,7 @@ def sound_of(folder: Path) -> Path | None:
     return None
 
 
-def _rects(found: Scan) -> None:
+def _rects(found: Findings) -> None:
     """A face_rect that is [y, x, height, width] shows where it leaves the landmarks that it should hold."""
     assert found.camera is not None
     sides = np.array([found.camera.width, found.camera.height])
@@ -251,7 +251,7 @@ def _share(points: np.ndarray, box: np.ndarray) -> float:
     return float(inside.all(1).mean())
 
 
-def _blinks(found: Scan) -> None:
+def _blinks(found: Findings) -> None:
     if not found.kind.blinks:
         return
     path = found.folder / "au.csv"

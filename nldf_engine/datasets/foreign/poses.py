@@ -24,9 +24,9 @@ def driving_poses(spec: Any) -> Any:
     if path.is_dir():
         if (path / "track.safetensors").exists() or detect(path) is None:
             return spec
-        from nldf_engine.datasets.foreign.dataset import open_foreign
+        from nldf_engine.datasets.foreign.dataset import ForeignDataset
 
-        opened = open_foreign(path)
+        opened = ForeignDataset.open(path)
         return opened.poses[opened.indices("all")]
     if path.suffix.lower() != ".json" or not path.is_file():
         return spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,84 +9,17 @@ import numpy as np
 
 from nldf_engine.base.errors import NldfError
 from nldf_engine.base.files import read_json
+from nldf_engine.datasets.foreign.checks import check
+from nldf_engine.datasets.foreign.findings import AGAIN, Findings, some
 from nldf_engine.datasets.foreign.geometry import intrinsics, off_rigid, rigid, turn, usual_bounds
-from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, TRANSFORMS, Kind, detect, root_of
-from nldf_engine.datasets.validate import Problem
-from nldf_engine.geometry.cameras import Camera
+from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, TRANSFORMS, detect, root_of
 
-AGAIN = "run the layout's own preparation again, or nldf prepare on the video"
 RIGID = 1e-2  # what a matrix may be off a rotation; less is rounding, and put right
-FEWEST = 0.9  # share of the frames that must have all their files
 LARGEST_ID = 1 << 20
 HELD_OUT = 10 / 11  # where a single transforms file is cut: as AD-NeRF's preparation does
 
 
-@dataclass
-class Scan:
-    """What was found. Anything below `problems` is only there where no problem is an error.
-
-    Args:
-        folder: where the transforms lie.
-        kind: the layout.
-        problems: in the order in which they were found.
-        ids, audio_ids: [N] `img_id` and `aud_id` of the listed frames, in the order of the ids; put right
-            where the layout counts tracked frames only.
-        poses: [N, 4, 4] ours, float64.
-        held: [N] bool, listed for validation.
-        rects: by name, [N, 4] boxes x, y, width, height.
-        eyes: [N] eye openness that `nldf export` wrote beside the poses; None in folders of others.
-        usable: [N] bool, frames that have all their files.
-        pictures: the folder of the whole frames.
-        camera, near, far: of the dataset.
-        files: by folder name, {id: path} of numbered files.
-        features: the audio features' file, None where there is none.
-    """
-
-    folder: Path
-    kind: Kind
-    problems: list[Problem] = field(default_factory=list)
-    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    audio_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
-    held: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    usable: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    rects: dict[str, np.ndarray] = field(default_factory=dict)
-    eyes: np.ndarray | None = None
-    pictures: str = "ori_imgs"
-    camera: Camera | None = None
-    near: float = 0.0
-    far: float = 0.0
-    files: dict[str, dict[int, Path]] = field(default_factory=dict)
-    features: Path | None = None
-
-    def add(self, where: str, what: str, mend: str, severity: str = "error") -> None:
-        """Notes a problem with the file or folder `where`."""
-        self.problems.append(Problem(str(self.folder / where), what, mend, severity))
-
-    @property
-    def errors(self) -> list[Problem]:
-        """The problems that make the folder unusable."""
-        return [problem for problem in self.problems if problem.severity == "error"]
-
-
-def some(ids: np.ndarray | list[int], count: int) -> str:
-    """'3 of 24 frames (the first: 7)'."""
-    first = sorted(int(i) for i in ids)[0]
-    return f"{len(ids)} of {count} frames (the first: {first})"
-
-
-def numbered(folder: Path, ending: str) -> dict[int, Path]:
-    """{number: path} of the files `0.jpg`, `1.jpg`, ...; padded names are none, as for the layouts' code."""
-    if not folder.is_dir():
-        return {}
-    return {
-        int(p.stem): p
-        for p in folder.iterdir()
-        if p.suffix == ending and p.stem.isascii() and p.stem.isdigit() and str(int(p.stem)) == p.stem
-    }
-
-
-def scan(folder: str | Path) -> Scan:
+def scan(folder: str | Path) -> Findings:
     """Looks at a foreign folder without decoding its pictures.
 
     Raises:
@@ -96,7 +28,7 @@ def scan(folder: str | Path) -> Scan:
     kind = detect(folder)
     if kind is None:
         raise ValueError(f"scan: {folder} is none of {', '.join(k.title for k in KINDS.values())}")
-    found = Scan(root_of(folder), kind)
+    found = Findings(root_of(folder), kind)
     metas = _read_transforms(found)
     if not len(found.ids):
         return found
@@ -107,13 +39,11 @@ def scan(folder: str | Path) -> Scan:
     _find_camera(found, metas)
     if found.camera is None:
         return found
-    from nldf_engine.datasets.foreign.checks import check
-
     check(found)
     return found
 
 
-def _read_transforms(found: Scan) -> dict[str, dict[str, Any]]:
+def _read_transforms(found: Findings) -> dict[str, dict[str, Any]]:
     folder, single = found.folder, "transforms.json"
     names = [name for name in TRANSFORMS[:2] if (folder / name).is_file()] or [single]
     if names[0] != single and len(names) == 1:
@@ -145,7 +75,7 @@ def _read_transforms(found: Scan) -> dict[str, dict[str, Any]]:
     return metas
 
 
-def _readable(found: Scan, name: str, frames: list[Any]) -> bool:
+def _readable(found: Findings, name: str, frames: list[Any]) -> bool:
     """Whether the frames of one file can all be read; notes the first that can't."""
     for place, frame in enumerate(frames):
         try:
@@ -163,7 +93,7 @@ def _readable(found: Scan, name: str, frames: list[Any]) -> bool:
     return True
 
 
-def _take_frames(found: Scan, rows: list[tuple[Any, bool]]) -> None:
+def _take_frames(found: Findings, rows: list[tuple[Any, bool]]) -> None:
     rows.sort(key=lambda row: int(row[0]["img_id"]))
     found.ids = np.array([frame["img_id"] for frame, _ in rows], np.int64)
     found.audio_ids = np.array([frame.get("aud_id", frame["img_id"]) for frame, _ in rows], np.int64)
@@ -203,7 +133,18 @@ def _take_frames(found: Scan, rows: list[tuple[Any, bool]]) -> None:
             found.add(TRANSFORMS[0], what, mend, "warning")
 
 
-def _list_files(found: Scan) -> None:
+def numbered(folder: Path, ending: str) -> dict[int, Path]:
+    """{number: path} of the files `0.jpg`, `1.jpg`, ...; padded names are none, as for the layouts' code."""
+    if not folder.is_dir():
+        return {}
+    return {
+        int(p.stem): p
+        for p in folder.iterdir()
+        if p.suffix == ending and p.stem.isascii() and p.stem.isdigit() and str(int(p.stem)) == p.stem
+    }
+
+
+def _list_files(found: Findings) -> None:
     folder = found.folder
     for name in (*PICTURES, *found.kind.derived):
         found.files[name] = numbered(folder / name, found.kind.derived.get(name, ".jpg"))
@@ -212,7 +153,7 @@ def _list_files(found: Scan) -> None:
     found.features = next((folder / n for n in found.kind.features if (folder / n).is_file()), None)
 
 
-def _names(found: Scan) -> bool:
+def _names(found: Findings) -> bool:
     """Whether the pictures have names that count; says what is wrong with names that are nearly right."""
     name, ids = PICTURES[0], set(found.ids.tolist())
     counted = [p for p in (found.folder / name).glob("*") if p.stem.isascii() and p.stem.isdigit()]
@@ -232,7 +173,7 @@ def _names(found: Scan) -> bool:
     return True
 
 
-def _true_numbers(found: Scan) -> None:
+def _true_numbers(found: Findings) -> None:
     """Puts the numbers right of a layout that counts the tracked frames and calls that `img_id`."""
     ids, tracked = found.ids, np.array(sorted(found.files["lms"]))
     if not found.kind.ordinals or not np.array_equal(ids, np.arange(len(ids))):
@@ -250,7 +191,7 @@ def _true_numbers(found: Scan) -> None:
         found.add(TRANSFORMS[0], what, mend, "warning")
 
 
-def _find_camera(found: Scan, metas: dict[str, dict[str, Any]]) -> None:
+def _find_camera(found: Findings, metas: dict[str, dict[str, Any]]) -> None:
     import cv2
 
     name, meta = next(iter(metas.items()))

@@ -14,7 +14,7 @@ import pytest
 from foreign_folders import edit, save_picture
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.validate import validate
 
 Copied = Callable[[str], Path]
@@ -350,16 +350,16 @@ def test_mismatch(
     assert found[0].mend
     if severity != "error":
         assert not [str(p) for p in problems if p.severity == "error"]
-        assert len(Dataset.open(folder).indices("train")) > 0
+        assert len(open_dataset(folder).indices("train")) > 0
 
 
 def test_error_at_opening(copied: Copied) -> None:
-    """Dataset.open refuses with the first error, and says where all of them stand."""
+    """open_dataset refuses with the first error, and says where all of them stand."""
     folder = copied("adnerf")
     (folder / "bc.jpg").unlink()
     without("parsing/*.png")(folder)
     with pytest.raises(FileProblem, match=r"parsing.*1 more: nldf validate"):
-        Dataset.open(folder)
+        open_dataset(folder)
 
 
 def test_tracked_numbers_are_told(copied: Copied) -> None:
