@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from nldf_engine.audio import load_audio
 from nldf_engine.audio.precomputed import load_features
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.foreign.findings import AGAIN, FEWEST, Findings, some
-from nldf_engine.datasets.foreign.geometry import depths, usual_bounds
-from nldf_engine.datasets.foreign.kinds import TRANSFORMS
+from nldf_engine.datasets.foreign.findings import FEWEST, Findings
 from nldf_engine.datasets.foreign.marks import read_blinks, read_marks
+from nldf_engine.geometry.transforms import AGAIN, TRANSFORMS, check_facing, depths, some, usual_bounds
+from nldf_engine.media.video import probe
 
-FPS = 25.0
 FEW_ROWS = 4  # audio rows that end before the frames do: two windows' worth is usual
 SOUND_SLACK = 0.5  # seconds
 SHALLOW, DEEP = 0.2, 4.0  # metres from camera to head that make sense
@@ -69,15 +70,14 @@ def _pictures(found: Findings) -> None:
 
 def _cameras(found: Findings) -> None:
     assert found.camera is not None
-    camera, z = found.camera, depths(found.poses)
+    camera = found.camera
     where = TRANSFORMS[0] if (found.folder / TRANSFORMS[0]).is_file() else TRANSFORMS[2]
-    if (z <= 0).any():
-        kind = "all" if (z <= 0).all() else f"{int((z <= 0).sum())} of {len(z)}"
-        what = f"{kind} cameras look away from the head: the matrices seem to have OpenCV's axes already"
-        mend = "negate the second and third column of each transform_matrix (to OpenGL's axes)"
-        found.add(where, what, mend)
+    try:
+        check_facing(found.folder, found.poses)
+    except FileProblem as problem:
+        found.note([problem])
         return
-    middle = float(z.mean())
+    middle = float(depths(found.poses).mean())
     if not SHALLOW < middle < DEEP:
         what = f"the head is {middle:.3g} m from the camera on average; 0.5 to 1.5 is usual"
         mend = "write translations in metres (those of the face tracker divided by 10)"
@@ -177,8 +177,6 @@ def _of_features(path: Path, found: Findings, error: FileProblem) -> tuple[str, 
 
 
 def _sound(found: Findings) -> None:
-    from nldf_engine.audio import SAMPLE_RATE, load_audio
-
     path = sound_of(found.folder)
     if path is None:
         severity = "error" if found.features is None else "warning"
@@ -207,8 +205,6 @@ def sound_of(folder: Path) -> Path | None:
     """The sound of a foreign folder: aud.wav, or else the one video that lies there."""
     if (folder / "aud.wav").is_file():
         return folder / "aud.wav"
-    from nldf_engine.media.video import probe
-
     videos = sorted(folder.glob("*.mp4"))
     with contextlib.suppress(FileProblem):
         if len(videos) == 1 and probe(videos[0]).has_audio:

@@ -16,7 +16,6 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset, DatasetInfo
 from nldf_engine.datasets.foreign.checks import sound_of
 from nldf_engine.datasets.foreign.findings import Findings
-from nldf_engine.datasets.foreign.kinds import TRANSFORMS
 from nldf_engine.datasets.foreign.marks import (
     PIXEL,
     eye_openness,
@@ -26,6 +25,7 @@ from nldf_engine.datasets.foreign.marks import (
     to_mesh,
 )
 from nldf_engine.datasets.foreign.scan import scan
+from nldf_engine.geometry.transforms import TRANSFORMS
 
 # By which of red, green and blue are bright: white, blue, green, red. Black hair and a grey inner mouth,
 # as relatives of these layouts paint them, are parts of the head.

@@ -10,10 +10,11 @@ import numpy as np
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.datasets.foreign.dataset import labels_from
-from nldf_engine.datasets.foreign.findings import AGAIN, Findings
+from nldf_engine.datasets.foreign.findings import Findings
 from nldf_engine.datasets.foreign.marks import PIXEL, read_marks
 from nldf_engine.datasets.foreign.scan import scan
 from nldf_engine.datasets.problems import Problem
+from nldf_engine.geometry.transforms import AGAIN
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.foreign.kinds import Kind
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.geometry.cameras import Camera
 
-AGAIN = "run the layout's own preparation again, or nldf prepare on the video"
 FEWEST = 0.9  # share of the frames that must have all their files
 
 
@@ -57,13 +58,11 @@ class Findings:
         """Notes a problem with the file or folder `where`."""
         self.problems.append(Problem(str(self.folder / where), what, mend, severity))
 
+    def note(self, problems: Iterable[FileProblem]) -> None:
+        """Notes what keeps files from being used, each as an error."""
+        self.problems += [Problem(str(p.path), p.problem, p.mend) for p in problems]
+
     @property
     def errors(self) -> list[Problem]:
         """The problems that make the folder unusable."""
         return [problem for problem in self.problems if problem.severity == "error"]
-
-
-def some(ids: np.ndarray | list[int], count: int) -> str:
-    """'3 of 24 frames (the first: 7)'."""
-    first = sorted(int(i) for i in ids)[0]
-    return f"{len(ids)} of {count} frames (the first: {first})"

@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from nldf_engine.base.errors import NldfError
-from nldf_engine.base.files import read_json
 from nldf_engine.datasets.foreign.checks import check
-from nldf_engine.datasets.foreign.findings import AGAIN, Findings, some
-from nldf_engine.datasets.foreign.geometry import intrinsics, off_rigid, rigid, turn, usual_bounds
-from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, TRANSFORMS, detect, root_of
-
-RIGID = 1e-2  # what a matrix may be off a rotation; less is rounding, and put right
-LARGEST_ID = 1 << 20
-HELD_OUT = 10 / 11  # where a single transforms file is cut: as AD-NeRF's preparation does
+from nldf_engine.datasets.foreign.findings import Findings
+from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, detect
+from nldf_engine.geometry.transforms import (
+    AGAIN,
+    HELD_OUT,
+    TRANSFORMS,
+    Listing,
+    intrinsics,
+    read_listing,
+    root_of,
+    some,
+    usual_bounds,
+)
 
 
 def scan(folder: str | Path) -> Findings:
@@ -29,106 +33,47 @@ def scan(folder: str | Path) -> Findings:
     if kind is None:
         raise ValueError(f"scan: {folder} is none of {', '.join(k.title for k in KINDS.values())}")
     found = Findings(root_of(folder), kind)
-    metas = _read_transforms(found)
+    listing = read_listing(found.folder)
+    _read_frames(found, listing)
     if not len(found.ids):
         return found
     _list_files(found)
     if not _names(found):
         return found
     _true_numbers(found)
-    _find_camera(found, metas)
+    _find_camera(found, listing.headers)
     if found.camera is None:
         return found
     check(found)
     return found
 
 
-def _read_transforms(found: Findings) -> dict[str, dict[str, Any]]:
-    folder, single = found.folder, "transforms.json"
-    names = [name for name in TRANSFORMS[:2] if (folder / name).is_file()] or [single]
-    if names[0] != single and len(names) == 1:
-        missing = next(name for name in TRANSFORMS[:2] if name not in names)
-        found.add(missing, "it is missing, and the other split is there", AGAIN)
-    metas: dict[str, dict[str, Any]] = {}
-    rows: list[tuple[Any, bool]] = []
-    unreadable = False
-    for name in names:
-        try:
-            value = read_json(folder / name)
-        except NldfError as error:
-            found.add(name, getattr(error, "problem", str(error)), "copy the file again, or " + AGAIN)
-            continue
-        frames = value.get("frames") if isinstance(value, dict) else None
-        if not isinstance(frames, list) or not frames:
-            found.add(name, "it lists no frames", AGAIN)
-            continue
-        metas[name] = value
-        held = name == "transforms_val.json"
-        cut = len(frames) if name != single else int(len(frames) * HELD_OUT)
-        rows += [(frame, held or place >= cut) for place, frame in enumerate(frames)]
-        unreadable |= not _readable(found, name, frames)
-    if single in metas:
-        what = f"all frames are in one file; the last {len(rows) - int(len(rows) * HELD_OUT)} are held out"
-        found.add(single, what, "", "note")
-    if not unreadable and rows:
-        _take_frames(found, rows)
-    return metas
-
-
-def _readable(found: Findings, name: str, frames: list[Any]) -> bool:
-    """Whether the frames of one file can all be read; notes the first that can't."""
-    for place, frame in enumerate(frames):
-        try:
-            for key in ("img_id", "aud_id"):
-                value = frame[key] if key == "img_id" else frame.get(key, 0)
-                if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST_ID:
-                    raise ValueError(f"{key} must be a whole number from 0, and is {value!r}")
-            matrix = np.array(frame["transform_matrix"], np.float64)
-            if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-                raise ValueError(f"transform_matrix must be 4 x 4 finite numbers, and is {matrix.shape}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-            found.add(name, f"frame {place} of its list can't be used: {what}", AGAIN)
-            return False
-    return True
-
-
-def _take_frames(found: Findings, rows: list[tuple[Any, bool]]) -> None:
-    rows.sort(key=lambda row: int(row[0]["img_id"]))
-    found.ids = np.array([frame["img_id"] for frame, _ in rows], np.int64)
-    found.audio_ids = np.array([frame.get("aud_id", frame["img_id"]) for frame, _ in rows], np.int64)
-    found.held = np.array([held for _, held in rows])
-    matrices = np.array([frame["transform_matrix"] for frame, _ in rows], np.float64)
-    found.poses = turn(matrices)
-    twice = found.ids[1:][found.ids[1:] == found.ids[:-1]]
-    if len(twice):
-        what = (
-            f"img_id {twice[0]} is listed more than once ({len(twice)} such), so the splits may share frames"
-        )
-        found.add(TRANSFORMS[0], what, "list each frame once, in one split")
-    off = off_rigid(matrices)
-    bad = off > RIGID
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        kind = "mirrors" if np.isinf(off[first]) else f"is off a rotation by {off[first]:.2g}"
-        what = f"{some(found.ids[bad], len(rows))} have a transform_matrix that is not rigid: it {kind}"
-        found.add(
-            TRANSFORMS[int(found.held[first])], what, "write camera-to-world matrices with a pure rotation"
-        )
-    else:
-        found.poses = rigid(found.poses) if (off > 1e-6).any() else found.poses
-    eyes = [frame.get("eye_openness") for frame, _ in rows]
+def _read_frames(found: Findings, listing: Listing) -> None:
+    """Takes over what the transforms files list, and notes what is wrong with it."""
+    found.note(listing.problems)
+    if "transforms.json" in listing.headers:
+        count = len(listing.headers["transforms.json"]["frames"])
+        what = f"all frames are in one file; the last {count - int(count * HELD_OUT)} are held out"
+        found.add("transforms.json", what, "", "note")
+    frames = listing.frames
+    if not frames:
+        return
+    found.ids, found.held = listing.ids, listing.held
+    found.audio_ids = np.array([frame.get("aud_id", frame["img_id"]) for frame in frames], np.int64)
+    found.poses, problems = listing.poses()
+    found.note(problems)
+    eyes = [frame.get("eye_openness") for frame in frames]
     if all(isinstance(value, float) and 0 <= value <= 1 for value in eyes):
         found.eyes = np.array(eyes, np.float32)
     for name in found.kind.rects:
-        boxes = [frame.get(name) for frame, _ in rows]
+        boxes = [frame.get(name) for frame in frames]
         good = [
             isinstance(b, list) and len(b) == 4 and all(type(v) in (int, float) for v in b) for b in boxes
         ]
         if all(good):
             found.rects[name] = np.array(boxes, np.float64)
         else:
-            what = f"{some(found.ids[~np.array(good)], len(rows))} have no {name} of four numbers"
+            what = f"{some(found.ids[~np.array(good)], len(frames))} have no {name} of four numbers"
             mend = f"nldf needs nothing done; {found.kind.title} itself needs it"
             found.add(TRANSFORMS[0], what, mend, "warning")
 

@@ -14,10 +14,10 @@ from nldf_engine.base.files import atomic_folder
 from nldf_engine.base.progress import track
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
-from nldf_engine.datasets.foreign.geometry import turn, usual_bounds
 from nldf_engine.datasets.foreign.kinds import KINDS, Kind
 from nldf_engine.datasets.foreign.marks import PIXEL, to_marks
 from nldf_engine.datasets.format import told_plainly, write_wav
+from nldf_engine.geometry.transforms import turn, usual_bounds
 
 LAYOUTS = ("adnerf", "radnerf")
 QUALITY = 100  # of the JPEGs, without halved colours

@@ -19,11 +19,11 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.datasets.foreign.kinds import detect
-from nldf_engine.datasets.foreign.poses import driving_poses
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
+from nldf_engine.datasets.foreign.kinds import detect
 from nldf_engine.datasets.foreign.marks import MESH, read_blinks, to_marks, to_mesh
 from nldf_engine.datasets.foreign.write import export_layout
+from nldf_engine.geometry.poses import load_poses
 
 Copied = Callable[[str], Path]
 EVERY = ("adnerf", "dfrf", "radnerf", "ernerf")
@@ -257,18 +257,16 @@ def test_mesh_from_marks() -> None:
     assert len(set(MESH)) == 68
 
 
-def test_driving_poses(written: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """A foreign folder and a foreign transforms file serve as poses to render; all else passes through."""
-    all_poses, held = synthetic_dataset.poses, synthetic_dataset.indices("heldout")
-    assert np.abs(driving_poses(written["radnerf"]) - all_poses).max() <= 1e-6
-    listed = driving_poses(str(written["adnerf"] / "transforms_val.json"))
-    assert np.abs(listed - all_poses[held]).max() <= 1e-6
-    for same in (None, "track", "still", synthetic_dataset.path, all_poses):
-        assert driving_poses(same) is same
-    bad = tmp_path / "bad.json"
-    bad.write_text('{"frames": [{"transform_matrix": [[1, 0], [0, 1]]}]}')
-    with pytest.raises(FileProblem, match="holds no poses"):
-        driving_poses(bad)
+def test_poses_to_render_with(written: dict[str, Path], synthetic_dataset: Dataset) -> None:
+    """A foreign folder and a foreign transforms file serve as poses to render, and so does a dataset."""
+    all_poses, held = torch.from_numpy(synthetic_dataset.poses), synthetic_dataset.indices("heldout")
+    for layout in EVERY:
+        assert (load_poses(written[layout]) - all_poses).abs().max() <= 1e-6
+        opened = open_dataset(written[layout])
+        assert torch.equal(load_poses(written[layout]), torch.from_numpy(opened.poses))
+    listed = load_poses(str(written["adnerf"] / "transforms_val.json"))
+    assert listed.dtype == torch.float32 and (listed - all_poses[held]).abs().max() <= 1e-6
+    assert torch.equal(load_poses(synthetic_dataset.path), all_poses)
 
 
 def test_never_replaces(written: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path) -> None:
