@@ -26,32 +26,28 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.audio import FrontendConfig, features, load_audio
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, inside, write_json
-from nldf_engine.datasets.contents import (
-    CHANGED,
-    EDITABLE,
-    NEEDED,
-    UNHASHED_BY_SCHEMA_1,
-    changed_files,
-    check_sizes,
-    describe_files,
-)
+from nldf_engine.base.files import as_file_problem, atomic_folder, inside, write_json
 from nldf_engine.datasets.features import keep_features, kept_features
 from nldf_engine.datasets.format import (
-    AUDIO_RATE,
+    CHANGED,
+    EDITABLE,
     LABELS,
+    NEEDED,
     PREPARE_AGAIN,
     SCHEMA,
     TRACK,
     VALIDATION,
     DatasetInfo,
+    changed_files,
+    check_sizes,
     check_target,
     check_track,
+    describe_files,
     near_far,
     read_info,
     read_track,
-    told_plainly,
     wav_length,
     write_wav,
 )
@@ -110,7 +106,7 @@ class Dataset:
         for name in NEEDED:
             if not inside(path, name).is_file():
                 raise FileProblem(path / name, "it is missing", PREPARE_AGAIN)
-        check_sizes(path, info.files, PREPARE_AGAIN)
+        check_sizes(path, info.files)
         track = read_track(path / "track.safetensors", info.frames)
         for name in ("video.mp4", "parsing.mkv"):
             _check_video(path / name, info)
@@ -181,8 +177,7 @@ class Dataset:
     def hash(self) -> str:
         """SHA-256 over the description and every file of the data: which data a model was trained on."""
         digest = hashlib.sha256()
-        left_out = UNHASHED_BY_SCHEMA_1 if self.info.schema == 1 else ()
-        for name in ("dataset.json", *(name for name in NEEDED if name not in left_out)):
+        for name in ("dataset.json", *NEEDED):
             with open(self.path / name, "rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
@@ -394,7 +389,7 @@ def write_dataset(
         )
     if audio.ndim != 1 or not np.isfinite(audio).all():
         raise ValueError(f"write_dataset: audio must be finite and [N], got shape {audio.shape}")
-    with told_plainly(path), atomic_folder(path) as folder:
+    with as_file_problem(path), atomic_folder(path) as folder:
         if isinstance(video, Path) or isinstance(labels, Path):
             if not (isinstance(video, Path) and isinstance(labels, Path)):
                 raise ValueError("write_dataset: give video and labels both as files or both as frames")
@@ -422,7 +417,7 @@ def _encode(
     audio: np.ndarray,
     crf: int,
 ) -> None:
-    sound = (audio.astype(np.float32), AUDIO_RATE) if audio.size else None
+    sound = (audio.astype(np.float32), SAMPLE_RATE) if audio.size else None
     with (
         VideoWriter(folder / "video.mp4", *info.size, fps=info.fps, audio=sound, crf=crf) as frames_out,
         VideoWriter(folder / "parsing.mkv", *info.size, fps=info.fps, codec="ffv1") as labels_out,

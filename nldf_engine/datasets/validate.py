@@ -8,10 +8,10 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem, NldfError
 from nldf_engine.base.files import read_json
-from nldf_engine.datasets.contents import CHANGED, EDITABLE, changed_files
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.foreign.decode import examine
 from nldf_engine.datasets.foreign.kinds import detect
+from nldf_engine.datasets.format import CHANGED, EDITABLE, changed_files
 from nldf_engine.datasets.problems import Problem
 
 SOUND_SLACK = 0.5  # seconds that the sound may be shorter than the picture
@@ -109,7 +109,7 @@ def _reported(path: Path) -> list[Problem]:
 def _contents(dataset: Dataset) -> list[Problem]:
     """The bytes of each file against what dataset.json says of them."""
     files, again = dataset.info.files, "copy the dataset again, or run nldf prepare again"
-    if not any(isinstance(stated, dict) for stated in files.values()):
+    if not files:
         what = "it holds no SHA-256 of the files: there is nothing to compare their content with"
         return [Problem("dataset.json", what, "run nldf prepare again to have them", "note")]
     edited = f"nothing, if you edited it; otherwise {again}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from nldf_engine.base.files import FULL_DISK, atomic_path
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder
+from nldf_engine.base.files import as_file_problem, atomic_folder
 from nldf_engine.base.progress import track
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
 from nldf_engine.datasets.foreign.kinds import KINDS, Kind
 from nldf_engine.datasets.foreign.marks import PIXEL, to_marks
-from nldf_engine.datasets.format import told_plainly, write_wav
+from nldf_engine.datasets.format import write_wav
 from nldf_engine.geometry.transforms import turn, usual_bounds
 
 LAYOUTS = ("adnerf", "radnerf")
@@ -75,7 +75,7 @@ def export_layout(dataset: Dataset, layout: str, folder: str | Path) -> Export:
         raise FileProblem(
             folder, "it exists, and is never replaced", "choose another output path, or delete it"
         )
-    with told_plainly(folder), atomic_folder(folder) as target:
+    with as_file_problem(folder), atomic_folder(folder) as target:
         _pictures(dataset, kind, target)
         features = _sound(dataset, kind, target)
         listed = _transforms(dataset, kind, target)
