@@ -51,7 +51,7 @@ from nldf_engine.datasets.format import (
     wav_length,
     write_wav,
 )
-from nldf_engine.media.pictures import read_picture
+from nldf_engine.media.pictures import encode_png, read_picture
 from nldf_engine.media.video import VideoWriter, frames_at, labels_of, probe
 
 __all__ = ["LABELS", "Dataset", "DatasetInfo", "near_far", "write_dataset"]
@@ -377,7 +377,6 @@ def write_dataset(
         ValueError: a shape or dtype does not fit `info`.
         FileProblem: the folder can't be written.
     """
-    import cv2
     from safetensors.numpy import save
 
     path = check_target(Path(path))
@@ -401,7 +400,7 @@ def write_dataset(
         (folder / "track.safetensors").write_bytes(save(tensors))
         for name, picture in (("background.png", background), ("report.png", report_image)):
             if picture is not None:
-                (folder / name).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+                (folder / name).write_bytes(encode_png(picture))
         write_json(folder / "report.json", dict(report or {}))
         described = replace(info, files=describe_files(folder), schema=SCHEMA)
         write_json(folder / "dataset.json", described.to_json())
