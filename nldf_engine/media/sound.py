@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nldf_engine.audio.windows import SAMPLE_RATE
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.headers import mp3_counts_frames, wav_bytes
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import FULL_DISK, atomic_path
 
@@ -80,7 +81,7 @@ class VideoWriter:
         path: str | Path,
         width: int,
         height: int,
-        fps: float = 25.0,
+        fps: float = FPS,
         audio: tuple[np.ndarray, int] | None = None,
         codec: str = "h264",
         crf: int = 16,

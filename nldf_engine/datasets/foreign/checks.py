@@ -196,8 +196,8 @@ def _sound(found: Findings) -> None:
         return
     wanted = (int(found.audio_ids.max()) + 1) / FPS
     if seconds < wanted - SOUND_SLACK:
-        what = f"the sound lasts {seconds:.2f} s, and the frames reach {wanted:.2f} s at 25 a second"
-        mend = "extract pictures and sound again from a video of 25 frames a second"
+        what = f"the sound lasts {seconds:.2f} s, and the frames reach {wanted:.2f} s at {FPS:g} a second"
+        mend = f"extract pictures and sound again from a video of {FPS:g} frames a second"
         found.add(path.name, what, mend, "severe")
 
 
