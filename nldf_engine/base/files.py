@@ -84,7 +84,7 @@ def as_file_problem(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """Turns what the system says against writing `temporary` into an error about `path`."""
+    """Turns errors of writing `temporary` into errors about `path`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Says what is wrong with a folder of this package, and what mends it."""
+"""Says what is wrong with a folder of this package, and what to do about it."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _seconds(container: Any, stream: Any) -> float:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Says what a video is, from its headers and its first frame.
+    """What a video is, from its headers and its first frame.
 
     Raises:
         FileProblem: the file is missing, empty, cut short, has no video track, or can't be decoded.

@@ -1,4 +1,4 @@
-"""The dataset folder: what is written is read back, and nothing wrong passes the door."""
+"""The dataset folder: what is written is read back, and nothing wrong is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T, S = 40, 48
 
 
 def make(path: Path, frames: int = T, size: int = S, **changes: object) -> Dataset:
-    """A small dataset whose every part can be told from its index."""
+    """A small dataset whose every part shows its index."""
     poses = np.tile(np.eye(4, dtype=np.float32), (frames, 1, 1))
     poses[:, 2, 3] = -0.9
     valid = np.ones(frames, bool)
@@ -227,7 +227,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_datasets(copy: Path, kind: str) -> None:
-    """Every kind of damage is told at the door: which file, what is wrong; validate says the same."""
+    """Every kind of damage is refused at opening: which file, what is wrong; validate reports the same."""
     spoil, text = BAD[kind]
     spoil(copy)
     with pytest.raises(FileProblem, match=text) as caught:
@@ -237,7 +237,7 @@ def test_bad_datasets(copy: Path, kind: str) -> None:
 
 
 def test_bad_background(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A background that is empty, cut short or no picture is told when it is read, and by us alone."""
+    """A background that is empty, cut short or no picture is refused when it is read, by us alone."""
     whole = (copy / "background.png").read_bytes()
     for content, text in (
         (b"", "empty"),
@@ -311,10 +311,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     make(Path({str(copy)!r}), frames=100)
 except FileProblem as error:
-    print("told:", error)
+    print("refused:", error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert "told:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
+    assert "refused:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
     assert len(Dataset.open(copy)) == T and [f.name for f in copy.parent.iterdir()] == ["speaker"]
 
 

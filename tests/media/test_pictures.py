@@ -21,7 +21,7 @@ def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.png"
     for made in (picture(3), 255 - picture(3)):
         write_picture(path, made)
-        assert np.array_equal(read_picture(path, "mend"), made)
+        assert np.array_equal(read_picture(path, "draw it again"), made)
     assert [item.name for item in path.parent.iterdir()] == ["a.png"]
 
 

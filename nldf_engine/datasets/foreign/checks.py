@@ -27,7 +27,7 @@ DERIVED_NOTE = "nldf needs nothing done, it works from parsing and bc.jpg; {} it
 
 
 def check(found: Findings) -> None:
-    """Adds what is wrong without decoding pictures, and says which frames have all their files."""
+    """Notes what is wrong and shows without decoding, and marks the frames that have all their files."""
     _pictures(found)
     _cameras(found)
     _splits(found)
@@ -161,7 +161,7 @@ def _features(found: Findings) -> None:
 
 
 def _of_features(path: Path, found: Findings, error: FileProblem) -> tuple[str, str]:
-    """What is wrong with a file of features, and the mend: rows without windows are told by its name."""
+    """What is wrong with a file of features, and the remedy; its name says which windows it should have."""
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, OverflowError):

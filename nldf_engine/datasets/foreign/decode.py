@@ -52,7 +52,7 @@ class _Seen:
         try:
             points = read_marks(marks)[INNER] + PIXEL
         except (ValueError, OSError):
-            return  # said elsewhere
+            return  # noted when the landmarks are read
         x, y = points[np.isfinite(points).all(1)].astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
         self.face += np.bincount(labels[y[inside], x[inside]], minlength=len(LABELS))
@@ -87,7 +87,7 @@ def _decode(found: Findings) -> None:
                     continue
             else:
                 continue
-            break  # one of a kind says it
+            break  # one of each folder is enough
     _labels(found, seen)
     for number, path in sorted(found.files["lms"].items()):
         try:

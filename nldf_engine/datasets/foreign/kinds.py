@@ -20,7 +20,7 @@ class Kind:
         title: as its authors do.
         half_pixel: added to its principal point: 0.5 where its rays go through whole pixel numbers,
             0 where they go through pixel centres as ours do.
-        ordinals: its `img_id` counts tracked frames and not pictures, so that it is wrong behind the
+        ordinals: its `img_id` counts tracked frames and not pictures, so that it is wrong after the
             first picture without a face.
         derived: folders that its own code reads and ours does not need, with the endings of their files.
         features: files of audio features, the usual one first.

@@ -24,7 +24,7 @@ from nldf_engine.geometry.transforms import (
 
 
 def scan(folder: str | Path) -> Findings:
-    """Looks at a foreign folder without decoding its pictures.
+    """Finds out what lies in a foreign folder, without decoding its pictures.
 
     Raises:
         ValueError: it is none of the layouts (see `detect`).
@@ -99,7 +99,7 @@ def _list_files(found: Findings) -> None:
 
 
 def _names(found: Findings) -> bool:
-    """Whether the pictures have names that count; says what is wrong with names that are nearly right."""
+    """Whether the pictures have names that count; notes what is wrong with names that are nearly right."""
     name, ids = PICTURES[0], set(found.ids.tolist())
     counted = [p for p in (found.folder / name).glob("*") if p.stem.isascii() and p.stem.isdigit()]
     padded = sorted(p.name for p in counted if str(int(p.stem)) != p.stem)

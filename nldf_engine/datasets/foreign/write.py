@@ -154,7 +154,7 @@ def _transforms(dataset: Dataset, kind: Kind, target: Path) -> tuple[int, int]:
             # Not of the layouts, whose loaders pass over it: what their landmarks say less exactly.
             row["eye_openness"] = float(np.clip(dataset.eye_openness[k], 0, 1))
             if "face_rect" in kind.rects:
-                row["frame_id"] = k  # AD-NeRF's test of a head asks for it, and for focal_length
+                row["frame_id"] = k  # AD-NeRF's test of a head needs it, and focal_length
                 row["face_rect"] = face_rect(points[k], camera.width, camera.height)
             frames.append(row)
         head: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""`nldf validate` on foreign folders: nothing against good ones, every mismatch in words with the mend."""
+"""`nldf validate` on foreign folders: nothing against good ones, every mismatch is named with the remedy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def transposed(frame: Meta) -> None:
 
 
 def aside(folder: Path) -> None:
-    """The face in a corner, so that its box can be told from a transposed one."""
+    """The face in a corner, so that its box differs from a transposed one."""
     for path in (folder / "ori_imgs").glob("*.lms"):
         points = np.loadtxt(path)
         np.savetxt(path, (points - points.min(0)) * 0.4 + [30, 2])
@@ -341,7 +341,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
 def test_mismatch(
     layout: str, damage: Callable[[Path], None], severity: str, where: str, what: str, copied: Copied
 ) -> None:
-    """The mismatch is named with its file and a mend; only an error keeps the folder from opening."""
+    """The mismatch is named with its file and a remedy; only an error keeps the folder from opening."""
     folder = copied(layout)
     damage(folder)
     problems = validate(folder)
@@ -362,8 +362,8 @@ def test_error_at_opening(copied: Copied) -> None:
         open_dataset(folder)
 
 
-def test_tracked_numbers_are_told(copied: Copied) -> None:
-    """Poses beside the wrong pictures, RAD-NeRF's trap, are put right and said."""
+def test_tracked_numbers_are_noted(copied: Copied) -> None:
+    """Poses beside the wrong pictures, RAD-NeRF's trap, are corrected and noted."""
     folder = copied("ernerf")
     (folder / "ori_imgs" / "50.lms").unlink()
     edit(folder, lambda meta: meta["frames"].pop(), ("val",))

@@ -52,8 +52,8 @@ def test_round_trip(layout: str, written: dict[str, Path], synthetic_dataset: Da
     assert back.camera == synthetic_dataset.camera
     for split in ("train", "heldout", "fit", "validation", "all"):
         assert np.array_equal(back.indices(split), synthetic_dataset.indices(split))
-    heard = back.audio_features(FrontendConfig("precomputed", dim=29))
-    assert np.array_equal(heard, synthetic_dataset.audio_features("mel"))
+    rows_read = back.audio_features(FrontendConfig("precomputed", dim=29))
+    assert np.array_equal(rows_read, synthetic_dataset.audio_features("mel"))
     assert np.abs(back.audio() - synthetic_dataset.audio()).max() < 1e-4
     assert np.abs(back.eye_openness - synthetic_dataset.eye_openness).max() <= 1e-6
     marks = to_marks(synthetic_dataset.landmarks)
@@ -147,17 +147,17 @@ def test_tracked_frames_are_counted(copied: Copied, synthetic_dataset: Dataset) 
     there = np.setdiff1d(np.arange(100), lost)
     assert np.array_equal(opened.indices("all"), there)
     assert np.abs(opened.poses[there] - synthetic_dataset.poses[there]).max() <= 1e-6
-    heard = opened.audio_features("precomputed")
-    assert np.array_equal(heard, synthetic_dataset.audio_features("mel"))
+    rows_read = opened.audio_features("precomputed")
+    assert np.array_equal(rows_read, synthetic_dataset.audio_features("mel"))
 
 
 def test_audio_is_clamped(copied: Copied) -> None:
-    """Frames behind the last row of features hear that row, as in the layouts' own code."""
+    """Frames after the last row of features have that row, as in the layouts' own code."""
     folder = copied("adnerf")
     rows = np.load(folder / "aud.npy")
     np.save(folder / "aud.npy", rows[:97])
-    heard = open_dataset(folder).audio_features("precomputed")
-    assert np.array_equal(heard[:97], rows[:97]) and (heard[97:] == rows[96]).all()
+    rows_read = open_dataset(folder).audio_features("precomputed")
+    assert np.array_equal(rows_read[:97], rows[:97]) and (rows_read[97:] == rows[96]).all()
 
 
 def test_features_of_every_name(copied: Copied) -> None:
