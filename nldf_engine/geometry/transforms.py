@@ -271,6 +271,6 @@ def file_poses(path: str | Path, value: Mapping[str, Any]) -> np.ndarray:
         if not np.isfinite(poses).all() or off_rigid(poses).max() > RIGID:
             raise ValueError("a transform_matrix is no rotation with a translation")
     except (KeyError, TypeError, ValueError) as error:
-        what = f"it holds no poses ({type(error).__name__}: {error})"
+        what = f"it holds no usable poses ({type(error).__name__}: {error})"
         raise FileProblem(path, what, "give a transforms file of AD-NeRF, or [T, 4, 4] matrices") from error
     return rigid(turn(poses)).astype(np.float32)

@@ -111,5 +111,5 @@ def test_a_file_without_poses(tmp_path: Path, value: object) -> None:
     """A JSON object that lists no poses is refused, and what would do is named."""
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(value))
-    with pytest.raises(FileProblem, match=r"bad.json: it holds no poses.*transforms file of AD-NeRF"):
+    with pytest.raises(FileProblem, match=r"bad.json: it holds no usable poses.*transforms file of AD-NeRF"):
         load_poses(path)
