@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from nldf_engine import Engine
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import Dataset, open_dataset
 from nldf_engine.evaluation.metrics.landmarks import detect
 from nldf_engine.evaluation.metrics.lips import mouth_distance
 from nldf_engine.evaluation.metrics.neck import neck_band
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12, help="how many held-out frames")
     parser.add_argument("--out", type=Path, help="folder for table.json and frames.png")
     given = parser.parse_args()
-    data = Dataset.open(given.dataset)
+    data = open_dataset(given.dataset)
     held = data.indices("heldout")
     chosen = held[np.linspace(0, len(held) - 1, min(given.frames, len(held))).astype(int)]
     engines: dict[str, Engine] = {}

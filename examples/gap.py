@@ -22,7 +22,7 @@ import torch
 
 from nldf_engine import Engine
 from nldf_engine.base.progress import Bar
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import Dataset, open_dataset
 from nldf_engine.evaluation.metrics.quality import psnr_of_error, squared_error
 from nldf_engine.evaluation.metrics.regions import region_masks
 from nldf_engine.systems.common.motion import MotionBasis
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=48, help="how many frames of each part")
     parser.add_argument("--out", type=Path, help="folder for gap.json and gap.png")
     given = parser.parse_args()
-    data, engine = Dataset.open(given.dataset), Engine.load(given.avatar)
+    data, engine = open_dataset(given.dataset), Engine.load(given.avatar)
     width = min(engine.avatar.camera.width, data.camera.width)
     rows, parts, sheet = rows_of(engine, data, width), {}, []
     for part, split in PARTS.items():

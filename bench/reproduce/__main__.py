@@ -86,10 +86,10 @@ def run(given: argparse.Namespace) -> int:
             f"--scale {scale.name} needs --data DATASET; make one with nldf prepare VIDEO -o DATASET"
         )
     from bench.reproduce.lab import Lab
-    from nldf_engine.datasets.dataset import Dataset
+    from nldf_engine.datasets import open_dataset
 
     folder = given.output
-    data = Dataset.open(given.data or _speaker(folder / "speaker", scale))
+    data = open_dataset(given.data or _speaker(folder / "speaker", scale))
     lab = Lab(folder, data, scale, given.device, given.weights)
     command = f"python -m bench.reproduce {shlex.join(names)} --scale {scale.name} --seeds {given.seeds}"
     print(report(lab, tables, given.seeds, command, training=not given.report))

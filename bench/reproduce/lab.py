@@ -25,8 +25,8 @@ from bench.timing import environment
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, make_folder, read_json, write_json
 from nldf_engine.base.progress import clock
-from nldf_engine.datasets.contents import NEEDED
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets.format import NEEDED
 from nldf_engine.evaluation import EvaluateConfig, evaluate
 from nldf_engine.evaluation.metrics.landmarks import FaceMesh
 from nldf_engine.training import TrainConfig, train

@@ -30,7 +30,7 @@ from nldf_engine.base.json import encode
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.poses import check_poses
 from nldf_engine.geometry.tracks import Track
-from nldf_engine.media.pictures import read_picture
+from nldf_engine.media.pictures import encode_png, read_picture
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso import LARGEST_PLATE
@@ -117,8 +117,6 @@ class Avatar:
         Raises:
             FileProblem: the folder can't be written, or `path` is a folder that is no avatar.
         """
-        import cv2
-
         path = check_target(path)
         with atomic_folder(path) as folder:
             state = {name: _stored(name, value) for name, value in self.portrait.state_dict().items()}
@@ -132,10 +130,7 @@ class Avatar:
             if self.upper is not None:
                 track["upper"] = self.upper.cpu().contiguous()
             save_file(track, folder / "track.safetensors")
-            ok, png = cv2.imencode(".png", cv2.cvtColor(self.background, cv2.COLOR_RGB2BGR))
-            if not ok:
-                raise FileProblem(path, "the background could not be written as PNG")
-            (folder / "background.png").write_bytes(png.tobytes())
+            (folder / "background.png").write_bytes(encode_png(self.background))
             digests = {name: sha256(folder / name) for name in FILES}
             write_json(folder / "avatar.json", {**self.info, "files": digests})
 

@@ -1,4 +1,4 @@
-"""Work in a second thread behind a bounded queue: making items ahead of their use, or using them behind.
+"""Work in a second thread with a bounded queue: making items before they are needed, or using them later.
 
 Both ways the queue is short, so a slow side holds up the other one instead of filling the memory, and an
 error on either side ends both and is raised where the caller can see it.
@@ -57,7 +57,7 @@ class Channel(Generic[T]):
 
         Raises:
             Closed: the last item was got.
-            BaseException: what the other side ended with, behind its last item.
+            BaseException: what the other side ended with, after its last item.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._left or self._ended or self._items)
@@ -69,13 +69,13 @@ class Channel(Generic[T]):
             raise Closed
 
     def end(self, error: BaseException | None = None) -> None:
-        """Says that no more items will be put."""
+        """Closes the channel from the side that puts: no more items come."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def leave(self) -> None:
-        """Says that no more items will be got; those that wait are dropped."""
+        """Closes the channel from the side that gets: items that wait are dropped."""
         with self._changed:
             self._left = True
             self._items.clear()
@@ -83,9 +83,9 @@ class Channel(Generic[T]):
 
 
 def make_ahead(items: Iterator[T], ahead: int) -> Iterator[T]:
-    """`items`, made in a thread of their own up to `ahead` items before they are asked for.
+    """`items`, made in a thread of their own up to `ahead` items before they are needed.
 
-    An error in `items` is raised here, behind the items that came before it. Closing this generator ends
+    An error in `items` is raised here, after the items that came before it. Closing this generator ends
     the thread and closes `items` there. Where `items` hangs in a call of its own (a microphone that is
     silent for good), closing gives up waiting after LEAVE_SECONDS; the thread ends when that call returns,
     and never keeps the program from ending.

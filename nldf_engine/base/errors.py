@@ -33,7 +33,7 @@ class FileProblem(NldfError):
 
 
 class MissingBackend(NldfError):
-    """A compiled kernel, library or weight file that a call asked for is not there."""
+    """A compiled kernel, library or weight file that a call needs is not there."""
 
     def __init__(self, what: str, mend: str) -> None:
         self.what, self.mend = what, mend

@@ -15,6 +15,7 @@ from typing import Any
 
 from nldf_engine.base.errors import FileProblem
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError.errno
 ELSEWHERE = "choose an output path that you may write to"
 
 
@@ -68,12 +69,26 @@ def overlap(a: str | Path, b: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """Turns what the system says against writing `temporary` into an error about `path`."""
+def as_file_problem(path: Path) -> Iterator[None]:
+    """A full disk or a forbidden folder inside the block becomes a FileProblem about `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL_DISK:
+            mend = "free some space, or choose another output path"
+            raise FileProblem(path, "it can't be written: the disk is full", mend) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
+        raise
+
+
+@contextlib.contextmanager
+def _writing(path: Path, temporary: Path) -> Iterator[None]:
+    """Turns errors of writing `temporary` into errors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
             raise FileProblem(
                 path, f"the disk is full ({error.strerror})", "free some space, or choose another output path"
             ) from error

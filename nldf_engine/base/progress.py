@@ -41,7 +41,7 @@ class Bar:
     def __init__(self, label: str, total: int | None, unit: str = "step") -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done, self.note = 0, ""
-        self._begun: float | None = 0.0  # share that was done before; None until the first step tells it
+        self._begun: float | None = 0.0  # share done before; None until the first step gives it
         self._start = self._last_drawn = time.monotonic()
         self._live = sys.stderr.isatty()
         self._shown = False
@@ -56,7 +56,7 @@ class Bar:
             self._draw(final=True)
 
     def start_at(self, done: int) -> None:
-        """Says that `done` steps were finished earlier, so that they do not count in the estimate."""
+        """Sets the number of steps that were finished earlier, which do not count in the estimate."""
         self.done = done
         self._begun = done / self.total if self.total else (None if done else 0.0)
 
@@ -103,7 +103,7 @@ class Bar:
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, unit: str = "step") -> Iterator[T]:
-    """Iterates over `items` behind a `Bar`.
+    """Iterates over `items` and shows a `Bar`.
 
     Example:
         >>> sum(track([1, 2, 3], "adding"))

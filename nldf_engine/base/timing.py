@@ -1,10 +1,10 @@
-"""Where the time of a frame goes: named stages, measured only while somebody listens.
+"""Where the time of a frame goes: named stages, measured only inside `listen`.
 
     with listen() as stages:
         render()
     stages.seconds["network"]
 
-`stage` costs a fraction of a microsecond while nobody listens.
+`stage` costs a fraction of a microsecond outside of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Stages:
     """Seconds by stage, and how to wait for a device before the clock is read.
 
     Args:
-        wait: called at both ends of every stage, for devices that work on behind the program's back.
+        wait: called at both ends of every stage, for devices that work asynchronously.
         seconds: sum of every stage entered since the last `take`.
     """
 

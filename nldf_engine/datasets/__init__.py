@@ -1,5 +1,9 @@
-"""Datasets: their format, checks, foreign layouts, preparation from video, and the synthetic speaker."""
+"""Datasets: their format, their checks, and the layouts of other projects.
+
+`open_dataset` opens a folder of any of them; `Dataset` is what it gives.
+"""
 
 from nldf_engine.datasets.dataset import LABELS, Dataset, DatasetInfo, write_dataset
+from nldf_engine.datasets.open import open_dataset
 
-__all__ = ["LABELS", "Dataset", "DatasetInfo", "write_dataset"]
+__all__ = ["LABELS", "Dataset", "DatasetInfo", "open_dataset", "write_dataset"]

@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,43 +25,49 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.audio import FrontendConfig, features, load_audio
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, inside, write_json
-from nldf_engine.datasets.contents import (
-    CHANGED,
-    EDITABLE,
-    NEEDED,
-    UNHASHED_BY_SCHEMA_1,
-    changed_files,
-    check_sizes,
-    describe_files,
-)
+from nldf_engine.base.files import as_file_problem, atomic_folder, inside, write_json
 from nldf_engine.datasets.features import keep_features, kept_features
 from nldf_engine.datasets.format import (
-    AUDIO_RATE,
+    CHANGED,
+    EDITABLE,
     LABELS,
+    NEEDED,
     PREPARE_AGAIN,
     SCHEMA,
     TRACK,
     VALIDATION,
     DatasetInfo,
+    changed_files,
+    check_sizes,
     check_target,
     check_track,
+    describe_files,
     near_far,
     read_info,
     read_track,
-    told_plainly,
     wav_length,
     write_wav,
 )
-from nldf_engine.media.pictures import read_picture
+from nldf_engine.media.pictures import encode_png, read_picture
 from nldf_engine.media.video import VideoWriter, frames_at, labels_of, probe
 
 __all__ = ["LABELS", "Dataset", "DatasetInfo", "near_far", "write_dataset"]
 
 
 class Dataset:
-    """One opened dataset folder; big arrays are decoded at first use and kept.
+    """One opened dataset; big arrays are decoded at first use and kept.
+
+    A layout of another project is a subclass (`datasets.foreign`): it fills in the same attributes and
+    overrides what reads the files, `pictures`, `label_maps`, `plate`, `sound`, `compute_features` and `hash`.
+
+    Args:
+        path: the folder.
+        info: its description.
+        track: "poses" [T, 4, 4], "landmarks" [T, 478, 2] in pixels, "eye_openness" [T], "valid" [T] bool, and
+            whatever else was tracked, which becomes `extra`.
 
     Example:
         dataset = Dataset.open("data/speaker")
@@ -82,9 +88,9 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
-        """Opens a folder and checks everything that can be checked without decoding it whole.
+        """Opens a folder that `nldf prepare` wrote, and checks all that takes no decoding of it whole.
 
-        Folders of AD-NeRF, DFRF, RAD-NeRF and ER-NeRF open as well, as they are (`datasets.foreign`).
+        `open_dataset` opens folders of other projects as well.
 
         Raises:
             FileProblem: something is missing, damaged, of the wrong shape, newer, or outside the folder.
@@ -94,99 +100,162 @@ class Dataset:
             what = "it is a file, and a dataset is a folder" if path.exists() else "there is no such folder"
             raise FileProblem(path, what, "make one with: nldf prepare VIDEO -o FOLDER")
         if not (path / "dataset.json").exists():
-            from nldf_engine.datasets.foreign import detect
-
-            if detect(path) is not None:
-                from nldf_engine.datasets.foreign.dataset import open_foreign
-
-                return open_foreign(path)
             missing = "it is no dataset: dataset.json is missing"
             raise FileProblem(path, missing, "make one with: nldf prepare VIDEO -o FOLDER")
         info = read_info(path)
         for name in NEEDED:
             if not inside(path, name).is_file():
                 raise FileProblem(path / name, "it is missing", PREPARE_AGAIN)
-        check_sizes(path, info.files, PREPARE_AGAIN)
+        check_sizes(path, info.files)
         track = read_track(path / "track.safetensors", info.frames)
         for name in ("video.mp4", "parsing.mkv"):
-            video = probe(path / name)
-            if (video.width, video.height) != _even(info.size, name):
-                came = f"{video.width} x {video.height}"
-                wanted = f"{info.size[0]} x {info.size[1]}"
-                raise FileProblem(
-                    path / name, f"its frames are {came}, and dataset.json says {wanted}", PREPARE_AGAIN
-                )
-            if abs(video.frames - info.frames) > (0 if name == "video.mp4" else 1):
-                counts = f"it has {video.frames} frames, and dataset.json says {info.frames}"
-                raise FileProblem(path / name, counts, PREPARE_AGAIN)
+            _check_video(path / name, info)
         wav_length(path / "audio.wav")
         return cls(path, info, track)
 
+    # What a layout reads in its own way. Nothing below this block knows what lies in the folder.
+
+    def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames [start, stop), or all, decoded one by one: uint8 [H, W, 3] RGB, or larger by padding.
+
+        Raises:
+            FileProblem: a file is damaged, or has another number of frames than it should.
+        """
+        frames = frames_at(self.path / "video.mp4", fps=None)
+        return islice(self._counted("video.mp4", frames), start, stop)
+
+    def label_maps(self) -> Iterator[np.ndarray]:
+        """All label maps one by one, uint8 [H, W], values of `LABELS`.
+
+        Raises:
+            FileProblem: a file is damaged, or holds something else.
+        """
+        path = self.path / "parsing.mkv"
+        for label in self._counted("parsing.mkv", labels_of(path)):
+            if int(label.max()) not in LABELS.values():
+                raise FileProblem(path, f"it holds the label {label.max()}", PREPARE_AGAIN)
+            yield label
+
+    def plate(self) -> np.ndarray:
+        """The scene without the person, uint8 [H, W, 3] RGB.
+
+        Raises:
+            FileProblem: it is no picture of that size.
+        """
+        path, (width, height) = self.path / "background.png", self.info.size
+        mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
+        picture = read_picture(path, mend)
+        if picture.shape[1::-1] != (width, height):
+            came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
+            raise FileProblem(path, came, mend)
+        return picture
+
+    def sound(self) -> np.ndarray:
+        """The sound that goes with the frames, float32 [N] mono at 16 kHz.
+
+        Raises:
+            FileProblem: there is none, or it is damaged.
+        """
+        return load_audio(self.path / "audio.wav")
+
+    def compute_features(self, config: FrontendConfig) -> np.ndarray:
+        """Audio features of one front-end, float32 [T, W, D]; kept beside the data where it can be written.
+
+        Raises:
+            FileProblem: there is no sound to compute them from.
+        """
+        name = "features_" + re.sub(r"[^A-Za-z0-9-]+", "-", str(config.name)) + ".safetensors"
+        digest = hashlib.sha256((self.path / "audio.wav").read_bytes())
+        digest.update(json.dumps(config.to_json(), sort_keys=True).encode())
+        kept = kept_features(self.path / name, digest.hexdigest(), len(self))
+        if kept is not None:
+            return kept
+        made = np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
+        keep_features(self.path / name, digest.hexdigest(), made)
+        return made
+
+    def hash(self) -> str:
+        """SHA-256 over the description and every file of the data: which data a model was trained on."""
+        digest = hashlib.sha256()
+        for name in ("dataset.json", *NEEDED):
+            with open(self.path / name, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    # What every layout has.
+
+    def scaled_size(self, width: int | None) -> tuple[int, int]:
+        """(width, height) of the frames scaled down to a width; their own size where it is None.
+
+        Raises:
+            ValueError: the width is not in 1..the dataset's own.
+        """
+        size = self.info.size
+        if width is None or width == size[0]:
+            return (size[0], size[1])
+        if not 1 <= width <= size[0]:
+            raise ValueError(f"Dataset: size must be in 1..{size[0]} (the dataset's width), got {width}")
+        return width, max(1, round(size[1] * width / size[0]))
+
     def frames(self, size: int | None = None) -> np.ndarray:
-        """The video, uint8 [T, h, w, 3] RGB; `size` is the width, scaled down by area."""
-        scaled = _scaled(self.info.size, size)
+        """The video, uint8 [T, h, w, 3] RGB; `size` is the width, scaled down by area.
+
+        Raises:
+            ValueError: the width is not in 1..the dataset's own.
+            FileProblem: a file is damaged.
+        """
+        scaled = self.scaled_size(size)
 
         def load() -> np.ndarray:
-            decoded = frames_at(self.path / "video.mp4", fps=None)
-            return self._filled(
-                "video.mp4",
-                (_shrink(frame, self.info.size, scaled) for frame in decoded),
-                (scaled[1], scaled[0], 3),
-            )
+            return self._stacked((self._shrunk(p, scaled) for p in self.pictures()), (*scaled[::-1], 3))
 
         return self._cached(("frames", scaled), load)
 
     def read_frames(self, start: int, stop: int, size: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop) of `frames(size)`, decoded one by one and not kept."""
-        scaled = _scaled(self.info.size, size)
-        for frame in islice(frames_at(self.path / "video.mp4", fps=None), start, stop):
-            yield _shrink(frame, self.info.size, scaled)
+        scaled = self.scaled_size(size)
+        for picture in self.pictures(start, stop):
+            yield self._shrunk(picture, scaled)
 
     def labels(self, size: int | None = None) -> np.ndarray:
-        """The label maps, uint8 [T, h, w], values of `LABELS`; scaled by nearest neighbour."""
-        scaled, path = _scaled(self.info.size, size), self.path / "parsing.mkv"
+        """The label maps, uint8 [T, h, w], values of `LABELS`; scaled by nearest neighbour.
+
+        Raises:
+            ValueError: the width is not in 1..the dataset's own.
+            FileProblem: a file is damaged.
+        """
+        scaled = self.scaled_size(size)
 
         def one(label: np.ndarray) -> np.ndarray:
             import cv2
 
-            if int(label.max()) not in LABELS.values():
-                raise FileProblem(path, f"it holds the label {label.max()}", PREPARE_AGAIN)
-            return (
-                label
-                if scaled == self.info.size
-                else cv2.resize(label, scaled, interpolation=cv2.INTER_NEAREST_EXACT)
-            )
+            if scaled == self.info.size:
+                return label
+            return np.asarray(cv2.resize(label, scaled, interpolation=cv2.INTER_NEAREST_EXACT))
 
         def load() -> np.ndarray:
-            return self._filled("parsing.mkv", map(one, labels_of(path)), (scaled[1], scaled[0]))
+            return self._stacked(map(one, self.label_maps()), scaled[::-1])
 
         return self._cached(("labels", scaled), load)
 
-    def _filled(self, name: str, items: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """[T, *shape] uint8, filled one by one so that memory holds the frames once."""
-        whole, count = np.empty((len(self), *shape), np.uint8), 0
-        for item in items:
-            if count < len(self):
-                whole[count] = item
-            count += 1
-        if count != len(self):
-            counts = f"it has {count} frames, and dataset.json says {len(self)}"
-            raise FileProblem(self.path / name, counts, PREPARE_AGAIN)
-        return whole
-
     def background(self, size: int | None = None) -> np.ndarray:
-        """The clean plate, uint8 [h, w, 3] RGB."""
+        """The scene without the person, uint8 [h, w, 3] RGB; `size` as in `frames`."""
+        scaled = self.scaled_size(size)
+        return self._cached(("background", scaled), lambda: self._shrunk(self.plate(), scaled))
 
-        def load() -> np.ndarray:
-            path, (width, height) = self.path / "background.png", self.info.size
-            mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
-            picture = read_picture(path, mend)
-            if picture.shape[1::-1] != (width, height):
-                came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
-                raise FileProblem(path, came, mend)
-            return _shrink(picture, self.info.size, _scaled(self.info.size, size))
+    def audio(self) -> np.ndarray:
+        """The sound, float32 [N] mono at 16 kHz; see `sound`."""
+        return self._cached("audio", self.sound)
 
-        return self._cached(("background", _scaled(self.info.size, size)), load)
+    def audio_features(self, frontend: str | FrontendConfig = "mel") -> np.ndarray:
+        """Features of one front-end, float32 [T, W, D]; see `compute_features`.
+
+        Args:
+            frontend: a name or a FrontendConfig of nldf_engine.audio.
+        """
+        config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
+        return self._cached(("features", str(config)), lambda: self.compute_features(config))
 
     def torso_motion(self) -> np.ndarray | None:
         """Tracked torso motion, float32 [T, 2, 3] in units of the frame's width; None where it has none."""
@@ -195,39 +264,6 @@ class Dataset:
         motion = np.array(self.extra["torso"], np.float32)
         motion[:, :, 2] /= self.info.size[0]
         return motion
-
-    def audio(self) -> np.ndarray:
-        """The sound, float32 [N] mono at 16 kHz."""
-
-        def load() -> np.ndarray:
-            from nldf_engine.audio import load_audio
-
-            return load_audio(self.path / "audio.wav")
-
-        return self._cached("audio", load)
-
-    def audio_features(self, frontend: Any = "mel") -> np.ndarray:
-        """Features of one front-end, float32 [T, 16, D]; kept beside the data where that can be written.
-
-        Args:
-            frontend: a name or a FrontendConfig of nldf_engine.audio.
-        """
-
-        def load() -> np.ndarray:
-            from nldf_engine.audio import FrontendConfig, features
-
-            config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
-            name = "features_" + re.sub(r"[^A-Za-z0-9-]+", "-", str(config.name)) + ".safetensors"
-            digest = hashlib.sha256((self.path / "audio.wav").read_bytes())
-            digest.update(json.dumps(config.to_json(), sort_keys=True).encode())
-            kept = kept_features(self.path / name, digest.hexdigest(), len(self))
-            if kept is not None:
-                return kept
-            made = np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
-            keep_features(self.path / name, digest.hexdigest(), made)
-            return made
-
-        return self._cached(("features", str(frontend)), load)
 
     def indices(self, split: str) -> np.ndarray:
         """int64 indices of the frames with a face in "train", "heldout", "validation", "fit" or "all".
@@ -252,20 +288,10 @@ class Dataset:
         begin, end = ranges[split]
         return begin + np.flatnonzero(self.valid[begin:end])
 
-    def hash(self) -> str:
-        """SHA-256 over dataset.json and every file of the data: says which data a model saw."""
-        digest = hashlib.sha256()
-        left_out = UNHASHED_BY_SCHEMA_1 if self.info.schema == 1 else ()
-        for name in ("dataset.json", *(name for name in NEEDED if name not in left_out)):
-            with open(self.path / name, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
-
     def check_unchanged(self) -> None:
         """Checks that the data is what `prepare` wrote, byte for byte; an edited background is.
 
-        Costs one reading of the folder. `open` does without: it looks at sizes alone.
+        Costs one reading of the folder. `open` does without: it compares sizes only.
 
         Raises:
             FileProblem: a file has another content than dataset.json says.
@@ -274,10 +300,50 @@ class Dataset:
             if name not in EDITABLE:
                 raise FileProblem(self.path / name, CHANGED, f"copy the dataset again, or {PREPARE_AGAIN}")
 
-    def _cached(self, key: Any, load: Any) -> np.ndarray:
+    def _counted(self, name: str, items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The first T items; FileProblem at their end where there are more or fewer in the file `name`."""
+        count = 0
+        for item in items:
+            count += 1
+            if count <= len(self):
+                yield item
+        if count != len(self):
+            counts = f"it has {count} frames, and dataset.json says {len(self)}"
+            raise FileProblem(self.path / name, counts, PREPARE_AGAIN)
+
+    def _stacked(self, items: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """T items as uint8 [T, *shape], filled one by one so that memory holds the frames once."""
+        whole = np.empty((len(self), *shape), np.uint8)
+        for k, item in enumerate(items):
+            whole[k] = item
+        return whole
+
+    def _shrunk(self, picture: np.ndarray, scaled: tuple[int, int]) -> np.ndarray:
+        """A picture without the padding that H.264 needs, scaled to (width, height) by area."""
+        import cv2
+
+        width, height = self.info.size
+        picture = np.ascontiguousarray(picture[:height, :width])
+        if scaled == (width, height):
+            return picture
+        return np.asarray(cv2.resize(picture, scaled, interpolation=cv2.INTER_AREA))
+
+    def _cached(self, key: Any, load: Callable[[], np.ndarray]) -> np.ndarray:
         if key not in self._cache:
             self._cache[key] = load()
         return self._cache[key]
+
+
+def _check_video(path: Path, info: DatasetInfo) -> None:
+    """Checks size and number of frames of the video or the label maps, as far as the header says them."""
+    video, whole = probe(path), path.name == "video.mp4"
+    even = (info.size[0] + info.size[0] % 2, info.size[1] + info.size[1] % 2)  # H.264 pads odd sizes
+    if (video.width, video.height) != (even if whole else tuple(info.size)):
+        came, wanted = f"{video.width} x {video.height}", f"{info.size[0]} x {info.size[1]}"
+        raise FileProblem(path, f"its frames are {came}, and dataset.json says {wanted}", PREPARE_AGAIN)
+    if abs(video.frames - info.frames) > (0 if whole else 1):
+        counts = f"it has {video.frames} frames, and dataset.json says {info.frames}"
+        raise FileProblem(path, counts, PREPARE_AGAIN)
 
 
 def write_dataset(
@@ -311,7 +377,6 @@ def write_dataset(
         ValueError: a shape or dtype does not fit `info`.
         FileProblem: the folder can't be written.
     """
-    import cv2
     from safetensors.numpy import save
 
     path = check_target(Path(path))
@@ -323,7 +388,7 @@ def write_dataset(
         )
     if audio.ndim != 1 or not np.isfinite(audio).all():
         raise ValueError(f"write_dataset: audio must be finite and [N], got shape {audio.shape}")
-    with told_plainly(path), atomic_folder(path) as folder:
+    with as_file_problem(path), atomic_folder(path) as folder:
         if isinstance(video, Path) or isinstance(labels, Path):
             if not (isinstance(video, Path) and isinstance(labels, Path)):
                 raise ValueError("write_dataset: give video and labels both as files or both as frames")
@@ -335,7 +400,7 @@ def write_dataset(
         (folder / "track.safetensors").write_bytes(save(tensors))
         for name, picture in (("background.png", background), ("report.png", report_image)):
             if picture is not None:
-                (folder / name).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+                (folder / name).write_bytes(encode_png(picture))
         write_json(folder / "report.json", dict(report or {}))
         described = replace(info, files=describe_files(folder), schema=SCHEMA)
         write_json(folder / "dataset.json", described.to_json())
@@ -351,7 +416,7 @@ def _encode(
     audio: np.ndarray,
     crf: int,
 ) -> None:
-    sound = (audio.astype(np.float32), AUDIO_RATE) if audio.size else None
+    sound = (audio.astype(np.float32), SAMPLE_RATE) if audio.size else None
     with (
         VideoWriter(folder / "video.mp4", *info.size, fps=info.fps, audio=sound, crf=crf) as frames_out,
         VideoWriter(folder / "parsing.mkv", *info.size, fps=info.fps, codec="ffv1") as labels_out,
@@ -361,23 +426,3 @@ def _encode(
             labels_out.write(label)
         if frames_out.frames != info.frames:
             raise ValueError(f"write_dataset: info says {info.frames} frames, got {frames_out.frames}")
-
-
-def _even(size: tuple[int, int], name: str) -> tuple[int, int]:
-    """The coded size: H.264 pads odd sizes."""
-    return (size[0] + size[0] % 2, size[1] + size[1] % 2) if name == "video.mp4" else (size[0], size[1])
-
-
-def _scaled(size: tuple[int, int], width: int | None) -> tuple[int, int]:
-    if width is None or width == size[0]:
-        return (size[0], size[1])
-    if not 1 <= width <= size[0]:
-        raise ValueError(f"Dataset: size must be in 1..{size[0]} (the dataset's width), got {width}")
-    return width, max(1, round(size[1] * width / size[0]))
-
-
-def _shrink(picture: np.ndarray, size: tuple[int, int], scaled: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    picture = np.ascontiguousarray(picture[: size[1], : size[0]])
-    return picture if scaled == size else cv2.resize(picture, scaled, interpolation=cv2.INTER_AREA)

@@ -1,34 +1,38 @@
-"""What a dataset folder's files hold, and the checks that their contents pass."""
+"""The files of a dataset folder: which there are, what they hold, and the checks that their contents pass."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import wave
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path, check_writable, inside, read_json
-from nldf_engine.datasets.contents import check_stated
+from nldf_engine.base.files import atomic_path, check_writable, inside, read_json, sha256
+from nldf_engine.base.json import decode, encode
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import LANDMARKS
-from nldf_engine.media.video_writer import FULL_DISK
 
 SCHEMA = 2
-OLDEST_SCHEMA = 1  # the same but for `files`, which held sizes alone
 LABELS = {"background": 0, "head": 1, "neck": 2, "torso": 3}
 HELD_OUT = 0.2  # share of the frames, at the end, that only `evaluate` reads
 VALIDATION = 0.1  # share of the training part, at its end, that chooses the best checkpoint
-DEPTH_MARGIN = 0.2  # metres before and behind the head's origin that rays look at
-AUDIO_RATE = 16_000
+DEPTH_MARGIN = 0.2  # metres before and behind the head's origin that rays are sampled in
 JSON_LIMIT = 4 << 20
 PREPARE_AGAIN = "run nldf prepare again"
+
+NEEDED = ("track.safetensors", "video.mp4", "audio.wav", "parsing.mkv", "background.png")
+"""Without one of these a folder is no dataset; the hash of a dataset goes over them in this order."""
+
+REPORTS = ("report.json", "report.png")
+EDITABLE = ("background.png", *REPORTS)
+"""Files that people may edit: another content is noted and is no error, and their size is free."""
+
+CHANGED = "its content is not what dataset.json says: it was changed or damaged since it was written"
 
 
 def check_target(path: Path) -> Path:
@@ -50,6 +54,19 @@ def training_frames(frames: int) -> int:
 
 
 @dataclass(frozen=True)
+class FileStamp:
+    """What dataset.json says of one file.
+
+    Args:
+        bytes: its size.
+        sha256: the digest of its content, hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """What dataset.json says.
 
@@ -63,8 +80,7 @@ class DatasetInfo:
         source: where the frames came from (file name, SHA-256, crop, ...).
         audio: about the sound (seconds, front-end, ...).
         provenance: tool, version and settings that made the dataset.
-        files: bytes and SHA-256 of each file at writing, to notice a copy that was cut short or changed; in
-            schema 1 the bytes alone.
+        files: bytes and SHA-256 of each file at writing, to notice a copy that was cut short or changed.
 
     Raises:
         ValueError: a value is out of its range.
@@ -75,12 +91,12 @@ class DatasetInfo:
     camera: Camera
     near: float
     far: float
-    fps: float = 25.0
+    fps: float = FPS
     splits: dict[str, list[int]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     audio: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileStamp] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -109,7 +125,7 @@ class DatasetInfo:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` reads back."""
-        return {**asdict(self), "size": list(self.size), "camera": self.camera.to_json()}
+        return {**encode(self), "size": list(self.size)}
 
     @classmethod
     def from_json(cls, value: Any) -> DatasetInfo:
@@ -118,27 +134,28 @@ class DatasetInfo:
         Raises:
             ValueError: a key is missing or unknown, or a value is of the wrong kind or range.
         """
-        if not isinstance(value, dict):
-            raise ValueError(f"expected an object, got {type(value).__name__}")
-        known = set(cls.__dataclass_fields__)
-        missing = {"frames", "size", "camera", "near", "far"} - set(value)
-        if missing or set(value) - known:
-            raise ValueError(f"missing keys {sorted(missing)}, unknown keys {sorted(set(value) - known)}")
-        for key in ("frames", "near", "far", "fps"):
-            if key in value and (isinstance(value[key], bool) or not isinstance(value[key], int | float)):
-                raise ValueError(f"{key} must be a number, got {value[key]!r}")
-        for key in ("splits", "source", "audio", "provenance", "files"):
-            if not isinstance(value.get(key, {}), dict):
-                raise ValueError(f"{key} must be an object")
-        check_stated(value.get("files", {}))
-        size = value["size"]
-        if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)):
-            raise ValueError(f"size must be [width, height], got {size!r}")
-        for part in value.get("splits", {}).values():
-            if not (isinstance(part, list) and len(part) == 2 and all(isinstance(n, int) for n in part)):
-                raise ValueError(f"a split must be [first, last], got {part!r}")
-        made = {**value, "camera": Camera.from_json(value["camera"]), "size": (size[0], size[1])}
-        return cls(**{**made, "frames": int(value["frames"])})
+        unknown = set(value) - set(cls.__dataclass_fields__) if isinstance(value, dict) else ()
+        if unknown:  # by their names alone: the whole object is long
+            raise ValueError(f"dataset: unknown keys {', '.join(sorted(unknown))}")
+        return decode(cls, value, "dataset")
+
+
+def read_info(path: Path) -> DatasetInfo:
+    """Reads and checks dataset.json of the folder `path`; FileProblem when it is wrong or newer."""
+    target = inside(path, "dataset.json")
+    value = read_json(target, JSON_LIMIT)
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        newer = f"its schema is {schema}, and this version reads {SCHEMA}"
+        raise FileProblem(path / "dataset.json", newer, "upgrade nldf_engine")
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < SCHEMA:
+        raise FileProblem(
+            path / "dataset.json", f"its schema is {schema!r}, expected {SCHEMA}", PREPARE_AGAIN
+        )
+    try:
+        return DatasetInfo.from_json(value)
+    except (ValueError, TypeError) as error:
+        raise FileProblem(path / "dataset.json", str(error), PREPARE_AGAIN) from error
 
 
 def near_far(poses: np.ndarray, margin: float = DEPTH_MARGIN) -> tuple[float, float]:
@@ -151,13 +168,32 @@ def near_far(poses: np.ndarray, margin: float = DEPTH_MARGIN) -> tuple[float, fl
     return round(max(0.05 * distance, distance - margin), 4), round(distance + margin, 4)
 
 
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Writes float samples [N] in [-1, 1] as 16 kHz mono PCM16."""
-    with atomic_path(path) as temporary, closing(wave.open(str(temporary), "wb")) as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(AUDIO_RATE)
-        out.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
+def describe_files(folder: Path) -> dict[str, FileStamp]:
+    """Bytes and SHA-256 of each file of a dataset, for dataset.json."""
+    present = [folder / name for name in (*NEEDED, *REPORTS) if (folder / name).is_file()]
+    return {path.name: FileStamp(path.stat().st_size, sha256(path)) for path in present}
+
+
+def check_sizes(folder: Path, files: dict[str, FileStamp]) -> None:
+    """Checks what costs no reading: that each file has the size that it was written with.
+
+    Raises:
+        FileProblem: one is shorter or longer.
+    """
+    for name in NEEDED:
+        came = (folder / name).stat().st_size
+        if name in files and name not in EDITABLE and came != files[name].bytes:
+            short = f"it has {came} bytes, and dataset.json says {files[name].bytes}"
+            raise FileProblem(folder / name, short, f"copy the dataset again, or {PREPARE_AGAIN}")
+
+
+def changed_files(folder: Path, files: dict[str, FileStamp]) -> list[str]:
+    """Names of the files whose content is not what dataset.json says; reads every one of them."""
+    return [
+        name
+        for name, stamp in files.items()
+        if name in (*NEEDED, *REPORTS) and (folder / name).is_file() and sha256(folder / name) != stamp.sha256
+    ]
 
 
 TRACK: dict[str, tuple[tuple[int, ...], str]] = {
@@ -194,39 +230,6 @@ def check_track(tensors: dict[str, np.ndarray], frames: int, error: Any) -> dict
     return tensors
 
 
-@contextlib.contextmanager
-def told_plainly(path: Path) -> Iterator[None]:
-    """A full disk or a forbidden folder inside the block becomes a FileProblem about `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            mend = "free some space, or choose another output path"
-            raise FileProblem(path, "it can't be written: the disk is full", mend) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            mend = "choose an output path that you may write to"
-            raise FileProblem(path, f"it can't be written ({error.strerror})", mend) from error
-        raise
-
-
-def read_info(path: Path) -> DatasetInfo:
-    """Reads and checks dataset.json of the folder `path`; FileProblem when it is wrong or newer."""
-    target = inside(path, "dataset.json")
-    value = read_json(target, JSON_LIMIT)
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        newer = f"its schema is {schema}, and this version reads up to {SCHEMA}"
-        raise FileProblem(path / "dataset.json", newer, "upgrade nldf_engine")
-    if isinstance(schema, bool) or not isinstance(schema, int) or schema < OLDEST_SCHEMA:
-        raise FileProblem(
-            path / "dataset.json", f"its schema is {schema!r}, expected {SCHEMA}", PREPARE_AGAIN
-        )
-    try:
-        return DatasetInfo.from_json(value)
-    except (ValueError, TypeError) as error:
-        raise FileProblem(path / "dataset.json", str(error), PREPARE_AGAIN) from error
-
-
 def read_track(path: Path, frames: int) -> dict[str, np.ndarray]:
     """Reads and checks track.safetensors; FileProblem when it is damaged or does not fit `frames`."""
     from safetensors import SafetensorError
@@ -239,6 +242,15 @@ def read_track(path: Path, frames: int) -> dict[str, np.ndarray]:
     return check_track(tensors, frames, lambda text: FileProblem(path, text, PREPARE_AGAIN))
 
 
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Writes float samples [N] in [-1, 1] as 16 kHz mono PCM16."""
+    with atomic_path(path) as temporary, closing(wave.open(str(temporary), "wb")) as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
 def wav_length(path: Path) -> int:
     """The number of samples of a 16 kHz mono PCM16 file; FileProblem when it is anything else."""
     try:
@@ -247,9 +259,9 @@ def wav_length(path: Path) -> int:
             count = sound.getnframes()
     except (wave.Error, EOFError) as error:
         raise FileProblem(path, f"it is no readable wav file ({error})", PREPARE_AGAIN) from error
-    if kind != (1, 2, AUDIO_RATE):
+    if kind != (1, 2, SAMPLE_RATE):
         came = f"{kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz"
-        raise FileProblem(path, f"expected mono 16 bits at {AUDIO_RATE} Hz, got {came}", PREPARE_AGAIN)
+        raise FileProblem(path, f"expected mono 16 bits at {SAMPLE_RATE} Hz, got {came}", PREPARE_AGAIN)
     if path.stat().st_size < 2 * count:
         raise FileProblem(path, "it is cut short", PREPARE_AGAIN)
     return count

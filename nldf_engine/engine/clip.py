@@ -22,6 +22,7 @@ from nldf_engine.base.files import atomic_folder, check_writable
 from nldf_engine.base.progress import track
 from nldf_engine.base.timing import stage
 from nldf_engine.geometry.cameras import Camera
+from nldf_engine.media.pictures import encode_png
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.rendering.portrait import Portrait
 
@@ -223,18 +224,13 @@ class Clip:
         return lambda finished: seal(finished, self.frames.origin, credentials, path.name)
 
     def _save_pictures(self, path: Path, provenance: bool) -> Path:
-        import cv2
-
-        order = cv2.COLOR_RGBA2BGRA if self.transparent else cv2.COLOR_RGB2BGR
         with atomic_folder(path) as folder:
             numbers = itertools.count()
 
             def write(frame: np.ndarray) -> None:
                 number = next(numbers)
-                ok, png = cv2.imencode(".png", cv2.cvtColor(frame, order))
-                if not ok:
-                    raise FileProblem(path, f"frame {number} could not be written as PNG")
-                marked = self.frames.origin.mark_png(png.tobytes()) if provenance else png.tobytes()
+                png = encode_png(frame)
+                marked = self.frames.origin.mark_png(png) if provenance else png
                 (folder / f"{number:05d}.png").write_bytes(marked)
 
             self._send(write, path.name)

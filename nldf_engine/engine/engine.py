@@ -18,7 +18,6 @@ from nldf_engine import audio as audio_module
 from nldf_engine import ops
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.timing import stage
-from nldf_engine.datasets.foreign import driving_poses
 from nldf_engine.engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
 from nldf_engine.engine.edits.edit import NO_MOTION, Edit, Editor
 from nldf_engine.engine.edits.upper import NO_UPPER
@@ -298,7 +297,7 @@ class Engine:
             motion = self._portrait.torso.predict_motion(of.to(self.device))
             return smooth_motion(motion, TORSO_SMOOTHING).cpu()
 
-        return open_track(driving_poses(poses), avatar.track(predict), predict, smooth, centred)
+        return open_track(poses, avatar.track(predict), predict, smooth, centred)
 
     @property
     def latency(self) -> float:

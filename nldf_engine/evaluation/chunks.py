@@ -20,6 +20,7 @@ import numpy as np
 from nldf_engine.base.files import atomic_path, make_folder, sha256
 from nldf_engine.evaluation.metrics.landmarks import Detector
 from nldf_engine.evaluation.metrics.lips import LANDMARKS
+from nldf_engine.media.pictures import encode_png
 
 LENGTH, WARM_UP = 100, 8
 
@@ -143,14 +144,9 @@ def packed(frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: a frame that is not uint8 [H, W, 3].
     """
-    import cv2
-
     pieces = []
     for frame in frames:
-        ok, data = cv2.imencode(".png", frame[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        if not ok:
-            raise ValueError(f"frames: expected uint8 [H,W,3], got {frame.dtype} {list(frame.shape)}")
-        pieces.append(data.ravel())
+        pieces.append(np.frombuffer(encode_png(frame, compression=1), np.uint8))
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     return {"frames": np.concatenate(pieces) if pieces else np.empty(0, np.uint8), "frame_ends": ends}
 

@@ -200,9 +200,9 @@ def controls(
     Raises:
         FileProblem, MissingBackend, ValueError: as `evaluate`.
     """
-    from nldf_engine.datasets.dataset import Dataset
+    from nldf_engine.datasets import open_dataset
 
-    config, data = config or EvaluateConfig(), Dataset.open(dataset)
+    config, data = config or EvaluateConfig(), open_dataset(dataset)
     width = config.size or data.camera.width
     clip = real_clip(data, config.split, config.frames, width, "mel")
     return controls_of(clip, Path(out), config, detector)

@@ -85,7 +85,7 @@ def evaluate(
         29.87
     """
     from nldf_engine.avatar import Avatar
-    from nldf_engine.datasets.dataset import Dataset
+    from nldf_engine.datasets import open_dataset
     from nldf_engine.engine import Engine
 
     config = config or EvaluateConfig()
@@ -95,7 +95,7 @@ def evaluate(
         subject = engine.avatar
     else:
         subject = Avatar.load(avatar)
-    data = Dataset.open(dataset)
+    data = open_dataset(dataset)
     data.check_unchanged()
     camera = subject.camera if config.size is None else subject.camera.scaled(config.size)
     check_same_view(dataset, data.camera, camera)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nldf_engine.base.json import decode
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -71,15 +73,6 @@ class Camera:
         """Reads what `to_json` wrote.
 
         Raises:
-            ValueError: a key is missing or unknown, or a value is no number.
+            ValueError: a key is missing or unknown, or a value is no number or out of its range.
         """
-        keys = ("width", "height", "fx", "fy", "cx", "cy")
-        if not isinstance(value, dict) or set(value) != set(keys):
-            raise ValueError(f"camera: expected the keys {', '.join(keys)}, got {value!r}")
-        for key in keys:
-            if isinstance(value[key], bool) or not isinstance(value[key], int | float):
-                raise ValueError(f"camera: {key} must be a number, got {value[key]!r}")
-        return cls(
-            int(value["width"]), int(value["height"]),
-            float(value["fx"]), float(value["fy"]), float(value["cx"]), float(value["cy"]),
-        )  # fmt: skip
+        return decode(cls, value, "camera")

@@ -5,7 +5,7 @@ A pose is camera-to-head, [4, 4]: the head stands still and the camera moves (AD
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json
+from nldf_engine.geometry.transforms import TRANSFORMS, file_poses, folder_poses, root_of
 
 LARGEST_FILE = 256 << 20
 ORTHONORMAL_TOLERANCE = 1e-2
+WRITE_SO = "write [T, 4, 4] float32 camera-to-head matrices as .npy, .safetensors (tensor 'poses') or .json"
 
 
 def check_poses(poses: Tensor, name: str = "poses") -> Tensor:
@@ -54,38 +56,63 @@ def check_poses(poses: Tensor, name: str = "poses") -> Tensor:
     return poses
 
 
+def _read_numpy(path: Path) -> Tensor:
+    return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+
+
+def _read_safetensors(path: Path) -> Tensor:
+    with safe_open(path, "pt") as stream:
+        if "poses" not in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
+            raise FileProblem(path, "it holds no tensor named 'poses'", WRITE_SO)
+        return stream.get_tensor("poses")
+
+
+def _read_json(path: Path) -> Tensor:
+    """Nested lists, or a transforms file of another project."""
+    value = read_json(path, LARGEST_FILE)
+    if isinstance(value, dict):
+        return torch.from_numpy(file_poses(path, value))
+    return torch.tensor(value, dtype=torch.float32)
+
+
+READERS: dict[str, Callable[[Path], Tensor]] = {
+    ".npy": _read_numpy,
+    ".safetensors": _read_safetensors,
+    ".json": _read_json,
+}
+"""What reads the poses [T, 4, 4] of a file, by its ending."""
+
+
 def load_poses(path: str | Path) -> Tensor:
-    """[T, 4, 4] poses of a .npy, .json (nested lists) or .safetensors file, or of a dataset folder.
+    """[T, 4, 4] float32 poses of a file or folder.
+
+    Args:
+        path: a file that `READERS` has an ending for; a JSON file holds nested lists, or is a transforms
+            file of AD-NeRF, DFRF, RAD-NeRF or ER-NeRF. Or a dataset folder, or a folder of those projects,
+            of which all listed frames are taken.
 
     Raises:
         FileProblem: the file is missing, of another kind, damaged, or holds no valid poses.
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "track.safetensors"
+        track, root = path / "track.safetensors", root_of(path)
+        if not track.exists() and any((root / name).is_file() for name in TRANSFORMS):
+            return check_poses(torch.from_numpy(folder_poses(path)))
+        path = track
     if not path.is_file():
         raise FileProblem(
             path, "there is no such file", "give a pose file, a dataset folder, 'track' or 'still'"
         )
     if path.stat().st_size > LARGEST_FILE:
         raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than a pose file can have")
-    mend = "write [T, 4, 4] float32 camera-to-head matrices as .npy, .safetensors (tensor 'poses') or .json"
     kind = path.suffix.lower()
+    if kind not in READERS:
+        raise FileProblem(path, f"pose files end in .npy, .safetensors or .json, not {kind!r}", WRITE_SO)
     try:
-        if kind == ".npy":
-            value = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-        elif kind == ".safetensors":
-            with safe_open(path, "pt") as stream:
-                if "poses" not in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
-                    raise FileProblem(path, "it holds no tensor named 'poses'", mend)
-                value = stream.get_tensor("poses")
-        elif kind == ".json":
-            value = torch.tensor(read_json(path, LARGEST_FILE), dtype=torch.float32)
-        else:
-            raise FileProblem(path, f"pose files end in .npy, .safetensors or .json, not {kind!r}", mend)
-        return check_poses(value)
-    except (ValueError, TypeError, OSError, EOFError, SafetensorError, json.JSONDecodeError) as error:
-        raise FileProblem(path, f"it holds no usable poses ({error})", mend) from error
+        return check_poses(READERS[kind](path))
+    except (ValueError, TypeError, OSError, EOFError, SafetensorError) as error:
+        raise FileProblem(path, f"it holds no usable poses ({error})", WRITE_SO) from error
 
 
 def load_torso(path: str | Path) -> Tensor | None:
@@ -95,7 +122,7 @@ def load_torso(path: str | Path) -> Tensor | None:
         FileProblem: the folder's track or description is damaged.
     """
     path = Path(path)
-    if not path.is_dir() or not (path / "dataset.json").is_file():
+    if not all((path / name).is_file() for name in ("dataset.json", "track.safetensors")):
         return None
     try:
         with safe_open(path / "track.safetensors", "pt") as stream:

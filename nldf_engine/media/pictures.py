@@ -1,4 +1,4 @@
-"""Reading picture files: whole, as RGB, and without what the image libraries print by themselves."""
+"""Picture files as RGB arrays: read whole or refused, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import atomic_path
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
@@ -72,3 +73,49 @@ def read_picture(path: str | Path, mend: str) -> np.ndarray:
     if picture is None:
         raise FileProblem(path, "it is no picture that can be read", mend)
     return np.ascontiguousarray(picture[..., ::-1])
+
+
+def encode_png(picture: np.ndarray, compression: int | None = None) -> bytes:
+    """A picture as a PNG file.
+
+    Args:
+        picture: uint8 [H, W, 3] RGB or [H, W, 4] RGBA.
+        compression: 0 (none) to 9 (slow and small); OpenCV's own choice where None.
+
+    Raises:
+        ValueError: another dtype or shape, or no pixels.
+
+    Example:
+        >>> encode_png(np.zeros((2, 2, 3), np.uint8))[1:4]
+        b'PNG'
+    """
+    import cv2
+
+    good = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] in (3, 4) and picture.size
+    if not good:
+        raise ValueError(
+            "picture: expected uint8 [H, W, 3] or [H, W, 4] with at least one pixel, "
+            f"got {picture.dtype} {list(picture.shape)}"
+        )
+    order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    settings = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, order), settings)
+    if not done:
+        raise ValueError(f"picture: PNG can't hold {list(picture.shape)}")
+    return bytes(data.tobytes())
+
+
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Writes a picture as a PNG file, whole or not at all.
+
+    Args:
+        path: the file; its folder is made where it is not there yet.
+        picture: uint8 [H, W, 3] RGB or [H, W, 4] RGBA.
+
+    Raises:
+        ValueError: another dtype or shape, or no pixels.
+        FileProblem: the file can't be written, or the disk is full.
+    """
+    data = encode_png(picture)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)

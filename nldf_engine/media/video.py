@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import (
     COVER,
@@ -157,7 +158,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[tuple[Fraction
     context = stream.codec_context
     if stream.codec_context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
         context = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder drops the alpha plane
-    usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+    usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)
     first: Fraction | None = None
     last: Fraction | None = None
     packets = bad = 0
@@ -208,7 +209,7 @@ def _seconds(container: Any, stream: Any) -> float:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Says what a video is, from its headers and its first frame.
+    """What a video is, from its headers and its first frame.
 
     Raises:
         FileProblem: the file is missing, empty, cut short, has no video track, or can't be decoded.
@@ -232,7 +233,7 @@ def probe(path: str | Path) -> VideoInfo:
                     float((max(stamps) - min(stamps)) * stream.time_base) * len(stamps) / (len(stamps) - 1)
                 )
                 fps, count = len(stamps) / seconds, len(stamps)
-    fps = fps or 25.0
+    fps = fps or FPS
     seconds = seconds or max(1, count) / fps
     count = count or max(1, round(seconds * fps))
     return VideoInfo(width, height, fps, count, seconds, rotation, audio, name, hdr)
@@ -273,7 +274,7 @@ def decode(path: str | Path) -> Iterator[Shot]:
 
 
 def frames_at(
-    path: str | Path, fps: float | None = 25.0, alpha: bool = False, times: np.ndarray | None = None
+    path: str | Path, fps: float | None = FPS, alpha: bool = False, times: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Yields upright frames on an even clock: frame k is the one on screen at time k/fps.
 

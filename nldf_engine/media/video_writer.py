@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from nldf_engine.base.files import FULL_DISK, atomic_path
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class VideoWriter:
         path: str | Path,
         width: int,
         height: int,
-        fps: float = 25.0,
+        fps: float = FPS,
         audio: tuple[np.ndarray, int] | None = None,
         codec: str = "h264",
         crf: int = 16,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.datasets.format import LABELS
-from nldf_engine.datasets.validate import Problem
+from nldf_engine.datasets.problems import Problem
 from nldf_engine.media.video import VideoInfo
 from nldf_engine.prepare.align import Aligner, Prior, small_gray
 from nldf_engine.prepare.background import CLEARANCE

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nldf_engine.datasets.validate import SEVERITIES, Problem
+from nldf_engine.datasets.problems import SEVERITIES, Problem
 from nldf_engine.prepare.camera import CameraTrack
 
 LABEL_COLOURS = np.array([[0, 0, 0], [70, 150, 255], [80, 220, 120], [255, 110, 90]], np.uint8)

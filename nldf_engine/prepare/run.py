@@ -14,10 +14,10 @@ import torch
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import sha256
+from nldf_engine.base.files import as_file_problem, sha256
 from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
-from nldf_engine.datasets.format import check_target, near_far, told_plainly, training_frames
+from nldf_engine.datasets.format import check_target, near_far, training_frames
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.rotations_numpy import degrees
 from nldf_engine.media.video import (
@@ -78,7 +78,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         FrontendConfig(config.audio_frontend).resolve()
     begin = time.monotonic()
     key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
-    with told_plainly(out):
+    with as_file_problem(out):
         steps = Steps(out.with_name(out.name + ".partial"), key)
         work = _Preparation(path, info, config, steps)
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.files import atomic_path
+from nldf_engine.media.pictures import write_picture
 
 
 class Monitor:
@@ -42,15 +43,10 @@ class Monitor:
 
     def picture(self, step: int, real: np.ndarray, rendered: np.ndarray) -> None:
         """Logs a validation frame beside the real one: uint8 [H, W, 3] each."""
-        import cv2
-
         pair = np.concatenate([real, rendered], 1)
         if self._writer is not None:
             self._writer.add_image("validation/real_rendered", pair, step, dataformats="HWC")
-        ok, png = cv2.imencode(".png", cv2.cvtColor(pair, cv2.COLOR_RGB2BGR))
-        if ok:
-            with atomic_path(self.folder / "validation.png") as temporary:
-                temporary.write_bytes(png.tobytes())
+        write_picture(self.folder / "validation.png", pair)
 
     def close(self) -> None:
         """Ends the event file."""

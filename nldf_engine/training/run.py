@@ -17,6 +17,7 @@ from nldf_engine.avatar.avatar import check_target
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import encode
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
@@ -113,7 +114,7 @@ class _Training:
                     avatar, f"it overlaps with {read}, which is read from",
                     "choose an output path apart from it",
                 )  # fmt: skip
-        self.data = [Dataset.open(path) for path in paths]
+        self.data = [open_dataset(path) for path in paths]
         for data in self.data:
             # No cheap look at sizes: the hash below reads every byte of the data anyway.
             data.check_unchanged()

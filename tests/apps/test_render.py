@@ -15,7 +15,7 @@ from avatars import tiny_avatar
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.datasets.format import write_wav
-from nldf_engine.datasets.validate import Problem
+from nldf_engine.datasets.problems import Problem
 from nldf_engine.media.video import VideoWriter, probe, read_frames
 
 SECONDS, FRAMES = 0.4, 10

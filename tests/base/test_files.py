@@ -39,7 +39,7 @@ def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
-    """'No space left' names the file that was asked for, and nothing stays behind."""
+    """'No space left' names the file that was to be written, and nothing is left beside it."""
     with pytest.raises(FileProblem, match=r"a\.txt.*space"), atomic_path(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []

@@ -32,7 +32,7 @@ def test_a_log_gets_lines_with_the_time_left(
 def test_resumed_work_is_not_counted_in_the_estimate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of an earlier sitting took no time in this one."""
+    """Steps of an earlier run took no time in this one."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with progress.Bar("train", 100) as bar:

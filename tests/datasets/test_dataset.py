@@ -1,4 +1,4 @@
-"""The dataset folder: what is written is read back, and nothing wrong passes the door."""
+"""The dataset folder: what is written is read back, and nothing wrong is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T, S = 40, 48
 
 
 def make(path: Path, frames: int = T, size: int = S, **changes: object) -> Dataset:
-    """A small dataset whose every part can be told from its index."""
+    """A small dataset whose every part shows its index."""
     poses = np.tile(np.eye(4, dtype=np.float32), (frames, 1, 1))
     poses[:, 2, 3] = -0.9
     valid = np.ones(frames, bool)
@@ -192,16 +192,18 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep json": (lambda p: (p / "dataset.json").write_text("[" * 200000), "not valid JSON"),
     "huge json": (lambda p: (p / "dataset.json").write_text(" " * (5 << 20)), "more than"),
     "newer": (change_json(schema=99), "upgrade"),
+    "older": (change_json(schema=1), "its schema is 1, expected 2"),
     "no schema": (change_json(schema=None), "schema"),
-    "no camera": (change_json(camera=None), "missing keys"),
-    "camera text": (change_json(camera={"fx": "x"}), "camera"),
-    "frames text": (change_json(frames="many"), "must be a number"),
+    "no camera": (change_json(camera=None), "missing required field `camera`"),
+    "camera text": (change_json(camera={"fx": "x"}), "dataset.camera.fx: Expected `float`, got `str`"),
+    "files text": (change_json(files={"video.mp4": 7}), "dataset.files.*: Expected `object`, got `int`"),
+    "frames text": (change_json(frames="many"), "dataset.frames: Expected `int`, got `str`"),
     "frames negative": (change_json(frames=-1), "at least 1"),
-    "size": (change_json(size=[48]), "size must be"),
+    "size": (change_json(size=[48]), "dataset.size: Expected"),
     "near far": (change_json(near=2.0, far=1.0), "near"),
     "split": (change_json(splits={"train": [0, 99], "heldout": [99, 40]}), "split"),
     "split text": (change_json(splits={"train": "all"}), "split"),
-    "unknown key": (change_json(surprise=1), "unknown keys"),
+    "unknown key": (change_json(surprise=1), "unknown keys surprise"),
     "other frames": (change_json(frames=41, splits={}, files={}), "41"),
     "no video": (lambda p: (p / "video.mp4").unlink(), "missing"),
     "no wav": (lambda p: (p / "audio.wav").unlink(), "missing"),
@@ -225,7 +227,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_datasets(copy: Path, kind: str) -> None:
-    """Every kind of damage is told at the door: which file, what is wrong; validate says the same."""
+    """Every kind of damage is refused at opening: which file, what is wrong; validate reports the same."""
     spoil, text = BAD[kind]
     spoil(copy)
     with pytest.raises(FileProblem, match=text) as caught:
@@ -235,7 +237,7 @@ def test_bad_datasets(copy: Path, kind: str) -> None:
 
 
 def test_bad_background(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A background that is empty, cut short or no picture is told when it is read, and by us alone."""
+    """A background that is empty, cut short or no picture is refused when it is read, by us alone."""
     whole = (copy / "background.png").read_bytes()
     for content, text in (
         (b"", "empty"),
@@ -309,10 +311,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     make(Path({str(copy)!r}), frames=100)
 except FileProblem as error:
-    print("told:", error)
+    print("refused:", error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert "told:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
+    assert "refused:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
     assert len(Dataset.open(copy)) == T and [f.name for f in copy.parent.iterdir()] == ["speaker"]
 
 

@@ -1,8 +1,7 @@
-"""validate: good folders pass, bad ones say what is wrong and how to mend it."""
+"""validate: good folders pass, bad ones say what is wrong and what to do about it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ from test_dataset import T, make
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.datasets.validate import Problem, validate
+from nldf_engine.datasets.problems import Problem
+from nldf_engine.datasets.validate import validate
 
 
 def test_good_dataset(tmp_path: Path) -> None:
@@ -31,14 +31,14 @@ def test_good_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["video.mp4", "parsing.mkv", "audio.wav", "track.safetensors"])
 def test_changed_bytes_of_the_same_size(tmp_path: Path, name: str) -> None:
-    """One changed byte is an error that names the file; its size tells nothing."""
+    """One changed byte is an error that names the file; its size shows nothing."""
     path = make(tmp_path / "speaker").path
     before = Dataset.open(path).hash()
     data = bytearray((path / name).read_bytes())
     data[-1] ^= 1
     (path / name).write_bytes(bytes(data))
-    told = [p for p in validate(path) if p.severity == "error" and p.where.endswith(name)]
-    assert told and "changed or damaged" in told[0].what and "copy the dataset again" in told[0].mend
+    found = [p for p in validate(path) if p.severity == "error" and p.where.endswith(name)]
+    assert found and "changed or damaged" in found[0].what and "copy the dataset again" in found[0].mend
     with pytest.raises(FileProblem, match="changed or damaged"):
         Dataset.open(path).check_unchanged()
     assert Dataset.open(path).hash() != before
@@ -57,20 +57,14 @@ def test_an_edited_background_is_noted(tmp_path: Path) -> None:
     assert Dataset.open(path).hash() != before
 
 
-def test_a_dataset_of_schema_1_has_nothing_to_compare(tmp_path: Path) -> None:
-    """Sizes alone, as older versions wrote them, still open; validate says what can't be told."""
+def test_without_digests_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    """A dataset.json that says nothing of the files still opens; validate says what can't be checked."""
     path = make(tmp_path / "speaker").path
     info = json.loads((path / "dataset.json").read_text())
-    sizes = {name: stated["bytes"] for name, stated in info["files"].items() if "." in name}
-    (path / "dataset.json").write_text(json.dumps({**info, "schema": 1, "files": sizes}))
+    (path / "dataset.json").write_text(json.dumps({**info, "files": {}}))
     (problem,) = validate(path)
     assert problem.severity == "note" and "nothing to compare" in problem.what
-    dataset = Dataset.open(path)
-    dataset.check_unchanged()
-    digest = hashlib.sha256()
-    for name in ("dataset.json", "track.safetensors", "video.mp4", "audio.wav"):
-        digest.update((path / name).read_bytes())
-    assert dataset.hash() == digest.hexdigest(), "avatars of older versions name this hash"
+    Dataset.open(path).check_unchanged()
 
 
 def test_damage_inside(tmp_path: Path) -> None:
@@ -102,7 +96,7 @@ def test_no_faces_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty", "other"])
 def test_unknown_folders(tmp_path: Path, kind: str) -> None:
-    """What is neither dataset nor avatar is told with what was looked for."""
+    """What is neither dataset nor avatar is reported with what was searched for."""
     path = tmp_path / "x"
     if kind == "file":
         path.touch()
@@ -118,7 +112,7 @@ def test_unknown_folders(tmp_path: Path, kind: str) -> None:
 
 
 def test_broken_avatar(tmp_path: Path) -> None:
-    """A damaged avatar folder is told as a problem, not as a traceback."""
+    """A damaged avatar folder is reported as a problem, not as a traceback."""
     (tmp_path / "avatar.json").write_text("{")
     (problem,) = validate(tmp_path)
     assert problem.severity == "error" and "avatar.json" in problem.where

@@ -125,7 +125,7 @@ def test_a_file_without_sound_says_so(tmp_path, content, words):
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
-    """A path to nothing and a path to a folder are told apart."""
+    """A path to nothing and a path to a folder give different errors."""
     with pytest.raises(FileProblem, match="no such file"):
         load_audio(tmp_path / "absent.wav")
     with pytest.raises(FileProblem, match="folder"):

@@ -170,12 +170,12 @@ def test_sound_keeps_its_rate_and_channels(
     assert abs((click[0] + click[-1]) / 2 / back - 1.0025) < 0.003
     assert abs(len(samples) / back - 2) < 1 / 25
     if left > 1:
-        others, heard = (float(np.square(samples[:, part]).sum()) for part in (slice(0, -1), slice(-1, None)))
-        assert others < 0.05 * heard
+        others, last = (float(np.square(samples[:, part]).sum()) for part in (slice(0, -1), slice(-1, None)))
+        assert others < 0.05 * last
 
 
 def test_sound_is_in_step(tmp_path: Path) -> None:
-    """A click at one second is heard at one second after encoding and decoding."""
+    """A click at one second is found at one second after encoding and decoding."""
     sound = np.zeros(32000, np.float32)
     sound[16000:16080] = 0.9
     samples, rate = read_audio_track(write(tmp_path / "a.mp4", [flat(9)] * 50, audio=(sound, 16000)))
@@ -253,7 +253,7 @@ def test_jumping_timestamps(tmp_path: Path) -> None:
 
 
 def test_silent_film(tmp_path: Path) -> None:
-    """A video without sound says so when asked for it."""
+    """A video without sound says so when its sound is read."""
     with pytest.raises(FileProblem, match="no audio track"):
         read_audio_track(write(tmp_path / "a.mp4", [flat(1)] * 3))
 
@@ -287,11 +287,11 @@ try:
         for _ in range(40):
             out.write(rng.integers(0, 255, (128, 128, 3), dtype=np.uint8))
 except FileProblem as error:
-    print("told:", error)
+    print("refused:", error)
 """
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != limit
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert "told:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
+    assert "refused:" in done.stdout and "disk is full" in done.stdout, done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

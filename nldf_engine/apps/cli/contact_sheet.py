@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,21 +165,3 @@ def _row(cells: list[Cell]) -> np.ndarray:
         if known:
             made[LABEL - 2 : LABEL, left : left + width] = SEEN_INK
     return made
-
-
-def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes RGB uint8 [H, W, 3] as PNG, whole or not at all.
-
-    Raises:
-        FileProblem: it can't be written.
-    """
-    import cv2
-
-    from nldf_engine.base.errors import FileProblem
-    from nldf_engine.base.files import atomic_path
-
-    ok, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not ok:
-        raise FileProblem(path, "the picture could not be written as PNG")
-    with atomic_path(path) as beside:
-        beside.write_bytes(png.tobytes())

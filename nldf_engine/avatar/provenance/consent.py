@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from nldf_engine.base.json import decode
+
 KINDS = ("given", "no-person", "unrecorded")
 LONGEST = 500
 _PATTERN = re.compile(r"\s*(?P<name>.+?)\s*,\s*(?P<date>\d{4}-\d{2}-\d{2})\s*,\s*(?P<statement>.+?)\s*", re.S)
@@ -31,21 +33,19 @@ class Consent:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"consent: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         texts = {"name": self.name, "date": self.date, "statement": self.statement}
         for key, text in texts.items():
             if not isinstance(text, str) or len(text) > LONGEST or not (text.isprintable()):
-                raise ValueError(f"consent: {key} must be one line of at most {LONGEST} characters")
+                raise ValueError(f"{key} must be one line of at most {LONGEST} characters")
             if (self.kind == "given") != bool(text.strip()):
                 needs = "needs" if self.kind == "given" else "takes no"
-                raise ValueError(f"consent: kind {self.kind!r} {needs} {key}, got {text!r}")
+                raise ValueError(f"kind {self.kind!r} {needs} {key}, got {text!r}")
         if self.kind == "given":
             try:
                 datetime.date.fromisoformat(self.date)
             except ValueError as error:
-                raise ValueError(
-                    f"consent: date must be a day as YYYY-MM-DD, got {self.date!r} ({error})"
-                ) from error
+                raise ValueError(f"date must be a day as YYYY-MM-DD, got {self.date!r} ({error})") from error
 
     @classmethod
     def parse(cls, text: str) -> Consent:
@@ -61,7 +61,10 @@ class Consent:
         found = _PATTERN.fullmatch(text)
         if not found:
             raise ValueError(f'consent: expected "NAME, YYYY-MM-DD, STATEMENT", got {text!r}')
-        return cls("given", **found.groupdict())
+        try:
+            return cls("given", **found.groupdict())
+        except ValueError as error:
+            raise ValueError(f"consent: {error}") from error
 
     @classmethod
     def from_json(cls, value: Any) -> Consent:
@@ -72,9 +75,7 @@ class Consent:
         """
         if value is None:
             return cls()
-        if not isinstance(value, dict) or not set(value) <= {"kind", "name", "date", "statement"}:
-            raise ValueError(f"consent: expected kind, name, date and statement, got {value!r}")
-        return cls(**value)
+        return decode(cls, value, "consent")
 
     def to_json(self) -> dict[str, str]:
         """The fields that say something."""

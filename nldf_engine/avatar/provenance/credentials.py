@@ -1,6 +1,6 @@
 """The certificate and key that sign a video: the user's own, or local ones that are made once.
 
-Looked for in this order: what the call gives, the environment variables NLDF_SIGN_CERT and NLDF_SIGN_KEY,
+Searched for in this order: what the call gives, the environment variables NLDF_SIGN_CERT and NLDF_SIGN_KEY,
 the folder `signing` of the user's configuration. Where that folder is empty, it is filled with a key
 and a certificate of a local authority: C2PA does not take certificates that sign themselves.
 """
@@ -18,7 +18,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder
 
 ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
-# C2PA asks for one of these purposes in the signer's certificate: e-mail protection, which every version of
+# C2PA demands one of these purposes in the signer's certificate: e-mail protection, which every version of
 # the standard takes, and C2PA's own "claim signing".
 PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.4.1.62558.2.1")
 YEARS = 10

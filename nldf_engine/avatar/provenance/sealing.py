@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nldf_engine.avatar.provenance.credentials import Credentials
 from nldf_engine.avatar.provenance.origin import Origin
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_path
+from nldf_engine.media.pictures import encode_png
 
 FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime"}
-# Nothing is ever asked of the network, and no thumbnail is made.
+# The network is never used, and no thumbnail is made.
 SETTINGS: dict[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": True},
     "builder": {"thumbnail": {"enabled": False}},
@@ -37,7 +38,7 @@ def check_credentials(credentials: Credentials) -> None:
     Raises:
         FileProblem: it is refused.
     """
-    picture = io.BytesIO(_pixel())
+    picture = io.BytesIO(encode_png(np.zeros((1, 1, 3), np.uint8)))
     _sign(Path("certificate"), Origin("check", "", "check"), credentials, "image/png", picture, io.BytesIO())
 
 
@@ -88,16 +89,3 @@ def _sign(
         said = " ".join(str(error).split())
         mend = PROFILE if "signingCredential" in said or "ertificate" in said else "render it again"
         raise FileProblem(path, f"it can't be signed ({said})", mend) from error
-
-
-def _pixel() -> bytes:
-    """A black picture of one pixel as PNG."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    content = zlib.compress(b"\0\0")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from nldf_engine.audio import load_audio
 from nldf_engine.audio.precomputed import load_features
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.foreign.geometry import depths, usual_bounds
-from nldf_engine.datasets.foreign.kinds import TRANSFORMS
+from nldf_engine.datasets.foreign.findings import FEWEST, Findings
 from nldf_engine.datasets.foreign.marks import read_blinks, read_marks
-from nldf_engine.datasets.foreign.scan import AGAIN, FEWEST, Scan, some
+from nldf_engine.geometry.transforms import AGAIN, TRANSFORMS, check_facing, depths, some, usual_bounds
+from nldf_engine.media.video import probe
 
-FPS = 25.0
 FEW_ROWS = 4  # audio rows that end before the frames do: two windows' worth is usual
 SOUND_SLACK = 0.5  # seconds
 SHALLOW, DEEP = 0.2, 4.0  # metres from camera to head that make sense
@@ -25,8 +26,8 @@ LABELS_OF_SOUNDS = 16  # columns of the (N, 16) labels of sounds that RAD-NeRF's
 DERIVED_NOTE = "nldf needs nothing done, it works from parsing and bc.jpg; {} itself needs them"
 
 
-def check(found: Scan) -> None:
-    """Adds what is wrong without decoding pictures, and says which frames have all their files."""
+def check(found: Findings) -> None:
+    """Notes what is wrong and shows without decoding, and marks the frames that have all their files."""
     _pictures(found)
     _cameras(found)
     _splits(found)
@@ -36,7 +37,7 @@ def check(found: Scan) -> None:
     _blinks(found)
 
 
-def _pictures(found: Scan) -> None:
+def _pictures(found: Findings) -> None:
     ids, count = found.ids, len(found.ids)
     usable = np.ones(count, bool)
     needed = {
@@ -67,17 +68,16 @@ def _pictures(found: Scan) -> None:
         found.add("bc.jpg", "the clean background is missing", AGAIN)
 
 
-def _cameras(found: Scan) -> None:
+def _cameras(found: Findings) -> None:
     assert found.camera is not None
-    camera, z = found.camera, depths(found.poses)
+    camera = found.camera
     where = TRANSFORMS[0] if (found.folder / TRANSFORMS[0]).is_file() else TRANSFORMS[2]
-    if (z <= 0).any():
-        kind = "all" if (z <= 0).all() else f"{int((z <= 0).sum())} of {len(z)}"
-        what = f"{kind} cameras look away from the head: the matrices seem to have OpenCV's axes already"
-        mend = "negate the second and third column of each transform_matrix (to OpenGL's axes)"
-        found.add(where, what, mend)
+    try:
+        check_facing(found.folder, found.poses)
+    except FileProblem as problem:
+        found.note([problem])
         return
-    middle = float(z.mean())
+    middle = float(depths(found.poses).mean())
     if not SHALLOW < middle < DEEP:
         what = f"the head is {middle:.3g} m from the camera on average; 0.5 to 1.5 is usual"
         mend = "write translations in metres (those of the face tracker divided by 10)"
@@ -106,7 +106,7 @@ def _cameras(found: Scan) -> None:
             )
 
 
-def _splits(found: Scan) -> None:
+def _splits(found: Findings) -> None:
     train, held = found.ids[~found.held], found.ids[found.held]
     for name, part in (("training", train), ("validation", held)):
         if not len(part):
@@ -124,7 +124,7 @@ def _splits(found: Scan) -> None:
         found.add(TRANSFORMS[0], "no training frame is usable", AGAIN)
 
 
-def _features(found: Scan) -> None:
+def _features(found: Findings) -> None:
     folder, names = found.folder, found.kind.features
     if found.features is None:
         found.add(
@@ -160,8 +160,8 @@ def _features(found: Scan) -> None:
             found.add(name, what, "extract the features from the whole sound again", severity)
 
 
-def _of_features(path: Path, found: Scan, error: FileProblem) -> tuple[str, str]:
-    """What is wrong with a file of features, and the mend: rows without windows are told by its name."""
+def _of_features(path: Path, found: Findings, error: FileProblem) -> tuple[str, str]:
+    """What is wrong with a file of features, and the remedy; its name says which windows it should have."""
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, OverflowError):
@@ -176,9 +176,7 @@ def _of_features(path: Path, found: Scan, error: FileProblem) -> tuple[str, str]
     return what, f"save a window of {rows} rows about each frame, not rows alone, or take the file away"
 
 
-def _sound(found: Scan) -> None:
-    from nldf_engine.audio import SAMPLE_RATE, load_audio
-
+def _sound(found: Findings) -> None:
     path = sound_of(found.folder)
     if path is None:
         severity = "error" if found.features is None else "warning"
@@ -198,8 +196,8 @@ def _sound(found: Scan) -> None:
         return
     wanted = (int(found.audio_ids.max()) + 1) / FPS
     if seconds < wanted - SOUND_SLACK:
-        what = f"the sound lasts {seconds:.2f} s, and the frames reach {wanted:.2f} s at 25 a second"
-        mend = "extract pictures and sound again from a video of 25 frames a second"
+        what = f"the sound lasts {seconds:.2f} s, and the frames reach {wanted:.2f} s at {FPS:g} a second"
+        mend = f"extract pictures and sound again from a video of {FPS:g} frames a second"
         found.add(path.name, what, mend, "severe")
 
 
@@ -207,8 +205,6 @@ def sound_of(folder: Path) -> Path | None:
     """The sound of a foreign folder: aud.wav, or else the one video that lies there."""
     if (folder / "aud.wav").is_file():
         return folder / "aud.wav"
-    from nldf_engine.media.video import probe
-
     videos = sorted(folder.glob("*.mp4"))
     with contextlib.suppress(FileProblem):
         if len(videos) == 1 and probe(videos[0]).has_audio:
@@ -216,7 +212,7 @@ def sound_of(folder: Path) -> Path | None:
     return None
 
 
-def _rects(found: Scan) -> None:
+def _rects(found: Findings) -> None:
     """A face_rect that is [y, x, height, width] shows where it leaves the landmarks that it should hold."""
     assert found.camera is not None
     sides = np.array([found.camera.width, found.camera.height])
@@ -251,7 +247,7 @@ def _share(points: np.ndarray, box: np.ndarray) -> float:
     return float(inside.all(1).mean())
 
 
-def _blinks(found: Scan) -> None:
+def _blinks(found: Findings) -> None:
     if not found.kind.blinks:
         return
     path = found.folder / "au.csv"

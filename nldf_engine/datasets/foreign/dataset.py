@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nldf_engine.audio import FrontendConfig, features, load_audio
+from nldf_engine.audio.precomputed import load_features
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset, DatasetInfo
-from nldf_engine.datasets.foreign import marks
-from nldf_engine.datasets.foreign.checks import FPS, sound_of
-from nldf_engine.datasets.foreign.kinds import TRANSFORMS
-from nldf_engine.datasets.foreign.scan import Scan, scan
-from nldf_engine.datasets.format import AUDIO_RATE
+from nldf_engine.datasets.foreign.checks import sound_of
+from nldf_engine.datasets.foreign.findings import Findings
+from nldf_engine.datasets.foreign.marks import (
+    PIXEL,
+    eye_openness,
+    from_blinks,
+    read_blinks,
+    read_marks,
+    to_mesh,
+)
+from nldf_engine.datasets.foreign.scan import scan
+from nldf_engine.geometry.transforms import TRANSFORMS
 
 # By which of red, green and blue are bright: white, blue, green, red. Black hair and a grey inner mouth,
 # as relatives of these layouts paint them, are parts of the head.
@@ -23,20 +33,6 @@ _COLORS = {0b111: "background", 0b001: "head", 0b010: "neck", 0b100: "torso", 0b
 _TABLE = np.full(8, 255, np.uint8)
 for _code, _label in _COLORS.items():
     _TABLE[_code] = LABELS[_label]
-
-
-def open_foreign(folder: str | Path) -> ForeignDataset:
-    """Opens a folder of AD-NeRF, DFRF, RAD-NeRF or ER-NeRF.
-
-    Raises:
-        FileProblem: it can't be used; the message is the first error that `nldf validate` prints.
-    """
-    found = scan(folder)
-    if found.errors:
-        first, more = found.errors[0], len(found.errors) - 1
-        rest = f" ({more} more: nldf validate {folder})" if more else ""
-        raise FileProblem(first.where, first.what + rest, first.mend)
-    return ForeignDataset(Path(folder), found)
 
 
 def labels_from(path: Path) -> np.ndarray:
@@ -70,10 +66,10 @@ class ForeignDataset(Dataset):
 
     Args:
         path: the folder as it was named.
-        found: its scan, without errors.
+        found: what lies in it, without errors.
     """
 
-    def __init__(self, path: Path, found: Scan) -> None:
+    def __init__(self, path: Path, found: Findings) -> None:
         assert found.camera is not None
         self.found = found
         pictures = found.files[found.pictures]
@@ -106,7 +102,7 @@ class ForeignDataset(Dataset):
             eyes = np.interp(np.arange(frames), places, found.eyes).astype(np.float32)
         track = {
             "poses": found.poses[near].astype(np.float32),
-            "landmarks": marks.to_mesh(points),
+            "landmarks": to_mesh(points),
             "eye_openness": eyes,
             "valid": usable,
         }
@@ -118,148 +114,95 @@ class ForeignDataset(Dataset):
         known = {n - self.first: p for n, p in found.files["lms"].items() if 0 <= n - self.first < frames}
         at = np.array(sorted(known))
         try:
-            read = np.stack([marks.read_marks(known[k]) for k in at.tolist()]) + marks.PIXEL
+            read = np.stack([read_marks(known[k]) for k in at.tolist()]) + PIXEL
         except (ValueError, OSError) as error:
             raise FileProblem(found.folder / "ori_imgs", f"a .lms file can't be read ({error})",
                               "run the layout's landmark step again") from error  # fmt: skip
         flat = read.reshape(len(at), -1)
         every = np.arange(frames)
         points = np.stack([np.interp(every, at, column) for column in flat.T], 1).reshape(frames, -1, 2)
-        eyes = marks.eye_openness(points)
+        eyes = eye_openness(points)
         csv = found.folder / "au.csv"
         if found.kind.blinks and csv.is_file():
-            blinks = marks.read_blinks(csv)
-            eyes = marks.from_blinks(blinks[np.minimum(every + self.first, len(blinks) - 1)])
+            blinks = read_blinks(csv)
+            eyes = from_blinks(blinks[np.minimum(every + self.first, len(blinks) - 1)])
         return points, eyes
 
-    def _picture(self, path: Path) -> np.ndarray:
-        import cv2
+    @classmethod
+    def open(cls, path: str | Path) -> ForeignDataset:
+        """Opens a folder of AD-NeRF, DFRF, RAD-NeRF or ER-NeRF.
 
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if picture is None or picture.shape[1::-1] != self.info.size:
-            came = "no readable picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
-            wanted = f"it must be {self.info.size[0]} x {self.info.size[1]}, and is {came}"
-            raise FileProblem(path, wanted, "run the layout's preparation again")
-        return np.ascontiguousarray(picture[..., ::-1])
+        Raises:
+            FileProblem: it can't be used; the message is the first error that `nldf validate` prints.
+            ValueError: it is none of the four layouts.
+        """
+        found = scan(path)
+        if found.errors:
+            first, more = found.errors[0], len(found.errors) - 1
+            rest = f" ({more} more: nldf validate {path})" if more else ""
+            raise FileProblem(first.where, first.what + rest, first.mend)
+        return cls(Path(path), found)
 
-    def _each(self, folder: str, read: Callable[[Path], np.ndarray], start: int, stop: int) -> Iterator[Any]:
-        """What `read` makes of the pictures of frames [start, stop); None where there is no picture."""
-        for k in range(start, stop):
-            path = self.found.files[folder].get(self.first + k)
-            yield None if path is None else read(path)
+    def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames [start, stop), or all, one by one: uint8 [H, W, 3] RGB; black where there is no picture."""
+        black = np.zeros((self.info.size[1], self.info.size[0], 3), np.uint8)
+        for path in self._paths(self.found.pictures, start, stop):
+            yield black if path is None else self._picture(path)
 
-    def read_frames(self, start: int, stop: int, size: int | None = None) -> Iterator[np.ndarray]:
-        """Frames [start, stop) one by one, uint8 [h, w, 3]; black where the folder has no picture."""
-        from nldf_engine.datasets.dataset import _scaled, _shrink
-
-        scaled = _scaled(self.info.size, size)
-        black = np.zeros((scaled[1], scaled[0], 3), np.uint8)
-        for picture in self._each(self.found.pictures, self._picture, start, stop):
-            yield black if picture is None else _shrink(picture, self.info.size, scaled)
-
-    def frames(self, size: int | None = None) -> np.ndarray:
-        """The frames, uint8 [T, h, w, 3] RGB."""
-        from nldf_engine.datasets.dataset import _scaled
-
-        scaled = _scaled(self.info.size, size)
-
-        def load() -> np.ndarray:
-            pictures = self.read_frames(0, len(self), size)
-            return self._filled(self.found.pictures, pictures, (scaled[1], scaled[0], 3))
-
-        return self._cached(("frames", scaled), load)
-
-    def labels(self, size: int | None = None) -> np.ndarray:
-        """The label maps, uint8 [T, h, w], values of `LABELS`, from the colours of parsing."""
-        import cv2
-
-        from nldf_engine.datasets.dataset import _scaled
-
-        scaled = _scaled(self.info.size, size)
-
-        def one(path: Path) -> np.ndarray:
+    def label_maps(self) -> Iterator[np.ndarray]:
+        """All label maps one by one, uint8 [H, W] of `LABELS`; background where the folder has none."""
+        none = np.zeros((self.info.size[1], self.info.size[0]), np.uint8)
+        for path in self._paths("parsing"):
+            if path is None:
+                yield none
+                continue
             label = labels_from(path)
-            if label.shape[::-1] != self.info.size:
+            if label.shape != none.shape:
                 wanted = f"{self.info.size[0]} x {self.info.size[1]}"
                 came = f"it is {label.shape[1]} x {label.shape[0]}, the pictures {wanted}"
                 raise FileProblem(path, came, "run the layout's face parsing again")
-            if scaled == self.info.size:
-                return label
-            return np.asarray(cv2.resize(label, scaled, interpolation=cv2.INTER_NEAREST_EXACT))
+            yield label
 
-        def load() -> np.ndarray:
-            none = np.zeros((scaled[1], scaled[0]), np.uint8)
-            maps = (none if m is None else m for m in self._each("parsing", one, 0, len(self)))
-            return self._filled("parsing", maps, none.shape)
+    def plate(self) -> np.ndarray:
+        """The scene without the person, uint8 [H, W, 3] RGB, from bc.jpg."""
+        return self._picture(self.found.folder / "bc.jpg")
 
-        return self._cached(("labels", scaled), load)
-
-    def background(self, size: int | None = None) -> np.ndarray:
-        """The clean plate, uint8 [h, w, 3] RGB, from bc.jpg."""
-        from nldf_engine.datasets.dataset import _scaled, _shrink
-
-        scaled = _scaled(self.info.size, size)
-        path = self.found.folder / "bc.jpg"
-        return self._cached(
-            ("background", scaled), lambda: _shrink(self._picture(path), self.info.size, scaled)
-        )
-
-    def audio(self) -> np.ndarray:
+    def sound(self) -> np.ndarray:
         """The sound that goes with the frames, float32 [N] mono at 16 kHz.
 
         Raises:
             FileProblem: the folder has none.
         """
+        path = sound_of(self.found.folder)
+        if path is None:
+            raise FileProblem(
+                self.found.folder / "aud.wav", "there is no sound", "put the video's sound there, 16 kHz wav"
+            )
+        # Frame 0 need not be the first of the video.
+        first = max(0, int(np.median(self.rows - np.arange(len(self)))))
+        start, length = round(first * SAMPLE_RATE / FPS), round(len(self) * SAMPLE_RATE / FPS)
+        return np.ascontiguousarray(load_audio(path)[start : start + length])
 
-        def load() -> np.ndarray:
-            from nldf_engine.audio import load_audio
-
-            path = sound_of(self.found.folder)
-            if path is None:
-                raise FileProblem(
-                    self.found.folder / "aud.wav",
-                    "there is no sound",
-                    "put the video's sound there, 16 kHz wav",
-                )
-            # Frame 0 need not be the first of the video.
-            first = max(0, int(np.median(self.rows - np.arange(len(self)))))
-            start, length = round(first * AUDIO_RATE / FPS), round(len(self) * AUDIO_RATE / FPS)
-            return np.ascontiguousarray(load_audio(path)[start : start + length])
-
-        return self._cached("audio", load)
-
-    def audio_features(self, frontend: Any = "mel") -> np.ndarray:
+    def compute_features(self, config: FrontendConfig) -> np.ndarray:
         """Features of one front-end, float32 [T, W, D]; "precomputed" are those of the folder itself.
 
-        Frames behind the last row of the folder's features have that row, as in the layouts' own code.
+        Frames after the last row of the folder's features have that row, as in the layouts' own code.
 
         Raises:
             FileProblem: the folder has no such features, or no sound to compute them from.
         """
-        from nldf_engine.audio import FrontendConfig, features
-
-        config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
-
-        def load() -> np.ndarray:
-            if config.name != "precomputed":
-                return np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
-            return self._precomputed(config.dim)
-
-        return self._cached(("features", str(config)), load)
-
-    def _precomputed(self, dim: int) -> np.ndarray:
-        from nldf_engine.audio.precomputed import load_features
-
+        if config.name != "precomputed":
+            return np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
         came = []
         for name in self.found.kind.features:
             path = self.found.folder / name
             if path.is_file():
                 rows = load_features(path)
-                if dim in (0, rows.shape[2]):
+                if config.dim in (0, rows.shape[2]):
                     return np.ascontiguousarray(rows[np.clip(self.rows, 0, len(rows) - 1)])
                 came.append(f"{name} has {rows.shape[2]} features a row")
         what = "; ".join(came) or "there are no audio features"
-        wanted = f"; {dim} were asked for" if dim else ""
+        wanted = f"; {config.dim} were asked for" if config.dim else ""
         raise FileProblem(self.found.folder, what + wanted, "extract them with the layout's own program")
 
     def hash(self) -> str:
@@ -272,6 +215,21 @@ class ForeignDataset(Dataset):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
         return digest.hexdigest()
+
+    def _paths(self, folder: str, start: int = 0, stop: int | None = None) -> Iterator[Path | None]:
+        """The files of frames [start, stop) in one of its folders; None where a frame has none."""
+        for k in range(len(self))[start:stop]:
+            yield self.found.files[folder].get(self.first + k)
+
+    def _picture(self, path: Path) -> np.ndarray:
+        import cv2
+
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if picture is None or picture.shape[1::-1] != self.info.size:
+            came = "no readable picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
+            wanted = f"it must be {self.info.size[0]} x {self.info.size[1]}, and is {came}"
+            raise FileProblem(path, wanted, "run the layout's preparation again")
+        return np.ascontiguousarray(picture[..., ::-1])
 
 
 def _nearest(places: np.ndarray, frames: int) -> np.ndarray:

@@ -10,9 +10,11 @@ import numpy as np
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.datasets.foreign.dataset import labels_from
+from nldf_engine.datasets.foreign.findings import Findings
 from nldf_engine.datasets.foreign.marks import PIXEL, read_marks
-from nldf_engine.datasets.foreign.scan import AGAIN, Scan, scan
-from nldf_engine.datasets.validate import Problem
+from nldf_engine.datasets.foreign.scan import scan
+from nldf_engine.datasets.problems import Problem
+from nldf_engine.geometry.transforms import AGAIN
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover
@@ -50,13 +52,13 @@ class _Seen:
         try:
             points = read_marks(marks)[INNER] + PIXEL
         except (ValueError, OSError):
-            return  # said elsewhere
+            return  # noted when the landmarks are read
         x, y = points[np.isfinite(points).all(1)].astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
         self.face += np.bincount(labels[y[inside], x[inside]], minlength=len(LABELS))
 
 
-def _decode(found: Scan) -> None:
+def _decode(found: Findings) -> None:
     import cv2
 
     assert found.camera is not None
@@ -85,7 +87,7 @@ def _decode(found: Scan) -> None:
                     continue
             else:
                 continue
-            break  # one of a kind says it
+            break  # one of each folder is enough
     _labels(found, seen)
     for number, path in sorted(found.files["lms"].items()):
         try:
@@ -103,7 +105,7 @@ def _decode(found: Scan) -> None:
             found.add("bc.jpg", came, "scale it to the pictures' size")
 
 
-def _labels(found: Scan, seen: _Seen) -> None:
+def _labels(found: Findings, seen: _Seen) -> None:
     """Colours that each mean something may still mean something else, which no single map shows."""
     for name, color in (("background", "white"), ("head", "blue")):
         if seen.pixels.any() and not seen.pixels[LABELS[name]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nldf_engine.base.errors import NldfError
 from nldf_engine.base.files import read_json
+from nldf_engine.geometry.transforms import TRANSFORMS, root_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Kind:
         title: as its authors do.
         half_pixel: added to its principal point: 0.5 where its rays go through whole pixel numbers,
             0 where they go through pixel centres as ours do.
-        ordinals: its `img_id` counts tracked frames and not pictures, so that it is wrong behind the
+        ordinals: its `img_id` counts tracked frames and not pictures, so that it is wrong after the
             first picture without a face.
         derived: folders that its own code reads and ours does not need, with the endings of their files.
         features: files of audio features, the usual one first.
@@ -50,16 +51,8 @@ KINDS: dict[str, Kind] = {
              blinks=True),
     )
 }  # fmt: skip
-TRANSFORMS = ("transforms_train.json", "transforms_val.json", "transforms.json")
 # Pictures of whole frames, best first: the video's own, then the person before the clean background.
 PICTURES = ("ori_imgs", "com_imgs", "gt_imgs")
-
-
-def root_of(folder: str | Path) -> Path:
-    """The folder that holds the transforms: DFRF keeps them in `0` of the speaker's folder."""
-    folder = Path(folder)
-    here = any((folder / name).is_file() for name in TRANSFORMS)
-    return folder / "0" if not here and any((folder / "0" / n).is_file() for n in TRANSFORMS) else folder
 
 
 def detect(folder: str | Path) -> Kind | None:

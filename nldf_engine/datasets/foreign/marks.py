@@ -88,7 +88,7 @@ def from_blinks(blinks: np.ndarray) -> np.ndarray:
 
 
 def read_blinks(path: Path) -> np.ndarray:
-    """float64 [N] the column AU45_r of OpenFace's csv, whose header has a space behind each comma.
+    """float64 [N] the column AU45_r of OpenFace's csv, whose header has a space after each comma.
 
     Raises:
         ValueError: there is no such column, or a row without a number in it.

@@ -2,78 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nldf_engine.base.errors import NldfError
-from nldf_engine.base.files import read_json
-from nldf_engine.datasets.foreign.geometry import intrinsics, off_rigid, rigid, turn, usual_bounds
-from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, TRANSFORMS, Kind, detect, root_of
-from nldf_engine.datasets.validate import Problem
-from nldf_engine.geometry.cameras import Camera
+from nldf_engine.datasets.foreign.checks import check
+from nldf_engine.datasets.foreign.findings import Findings
+from nldf_engine.datasets.foreign.kinds import KINDS, PICTURES, detect
+from nldf_engine.geometry.transforms import (
+    AGAIN,
+    HELD_OUT,
+    TRANSFORMS,
+    Listing,
+    intrinsics,
+    read_listing,
+    root_of,
+    some,
+    usual_bounds,
+)
 
-AGAIN = "run the layout's own preparation again, or nldf prepare on the video"
-RIGID = 1e-2  # what a matrix may be off a rotation; less is rounding, and put right
-FEWEST = 0.9  # share of the frames that must have all their files
-LARGEST_ID = 1 << 20
-HELD_OUT = 10 / 11  # where a single transforms file is cut: as AD-NeRF's preparation does
 
+def scan(folder: str | Path) -> Findings:
+    """Finds out what lies in a foreign folder, without decoding its pictures.
 
-@dataclass
-class Scan:
-    """What was found. Anything below `problems` is only there where no problem is an error.
-
-    Args:
-        folder: where the transforms lie.
-        kind: the layout.
-        problems: in the order in which they were found.
-        ids, audio_ids: [N] `img_id` and `aud_id` of the listed frames, in the order of the ids; put right
-            where the layout counts tracked frames only.
-        poses: [N, 4, 4] ours, float64.
-        held: [N] bool, listed for validation.
-        rects: by name, [N, 4] boxes x, y, width, height.
-        eyes: [N] eye openness that `nldf export` wrote beside the poses; None in folders of others.
-        usable: [N] bool, frames that have all their files.
-        pictures: the folder of the whole frames.
-        camera, near, far: of the dataset.
-        files: by folder name, {id: path} of numbered files.
-        features: the audio features' file, None where there is none.
+    Raises:
+        ValueError: it is none of the layouts (see `detect`).
     """
-
-    folder: Path
-    kind: Kind
-    problems: list[Problem] = field(default_factory=list)
-    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    audio_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
-    held: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    usable: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    rects: dict[str, np.ndarray] = field(default_factory=dict)
-    eyes: np.ndarray | None = None
-    pictures: str = "ori_imgs"
-    camera: Camera | None = None
-    near: float = 0.0
-    far: float = 0.0
-    files: dict[str, dict[int, Path]] = field(default_factory=dict)
-    features: Path | None = None
-
-    def add(self, where: str, what: str, mend: str, severity: str = "error") -> None:
-        """Notes a problem with the file or folder `where`."""
-        self.problems.append(Problem(str(self.folder / where), what, mend, severity))
-
-    @property
-    def errors(self) -> list[Problem]:
-        """The problems that make the folder unusable."""
-        return [problem for problem in self.problems if problem.severity == "error"]
+    kind = detect(folder)
+    if kind is None:
+        raise ValueError(f"scan: {folder} is none of {', '.join(k.title for k in KINDS.values())}")
+    found = Findings(root_of(folder), kind)
+    listing = read_listing(found.folder)
+    _read_frames(found, listing)
+    if not len(found.ids):
+        return found
+    _list_files(found)
+    if not _names(found):
+        return found
+    _true_numbers(found)
+    _find_camera(found, listing.headers)
+    if found.camera is None:
+        return found
+    check(found)
+    return found
 
 
-def some(ids: np.ndarray | list[int], count: int) -> str:
-    """'3 of 24 frames (the first: 7)'."""
-    first = sorted(int(i) for i in ids)[0]
-    return f"{len(ids)} of {count} frames (the first: {first})"
+def _read_frames(found: Findings, listing: Listing) -> None:
+    """Takes over what the transforms files list, and notes what is wrong with it."""
+    found.note(listing.problems)
+    if "transforms.json" in listing.headers:
+        count = len(listing.headers["transforms.json"]["frames"])
+        what = f"all frames are in one file; the last {count - int(count * HELD_OUT)} are held out"
+        found.add("transforms.json", what, "", "note")
+    frames = listing.frames
+    if not frames:
+        return
+    found.ids, found.held = listing.ids, listing.held
+    found.audio_ids = np.array([frame.get("aud_id", frame["img_id"]) for frame in frames], np.int64)
+    found.poses, problems = listing.poses()
+    found.note(problems)
+    eyes = [frame.get("eye_openness") for frame in frames]
+    if all(isinstance(value, float) and 0 <= value <= 1 for value in eyes):
+        found.eyes = np.array(eyes, np.float32)
+    for name in found.kind.rects:
+        boxes = [frame.get(name) for frame in frames]
+        good = [
+            isinstance(b, list) and len(b) == 4 and all(type(v) in (int, float) for v in b) for b in boxes
+        ]
+        if all(good):
+            found.rects[name] = np.array(boxes, np.float64)
+        else:
+            what = f"{some(found.ids[~np.array(good)], len(frames))} have no {name} of four numbers"
+            mend = f"nldf needs nothing done; {found.kind.title} itself needs it"
+            found.add(TRANSFORMS[0], what, mend, "warning")
 
 
 def numbered(folder: Path, ending: str) -> dict[int, Path]:
@@ -87,123 +89,7 @@ def numbered(folder: Path, ending: str) -> dict[int, Path]:
     }
 
 
-def scan(folder: str | Path) -> Scan:
-    """Looks at a foreign folder without decoding its pictures.
-
-    Raises:
-        ValueError: it is none of the layouts (see `detect`).
-    """
-    kind = detect(folder)
-    if kind is None:
-        raise ValueError(f"scan: {folder} is none of {', '.join(k.title for k in KINDS.values())}")
-    found = Scan(root_of(folder), kind)
-    metas = _read_transforms(found)
-    if not len(found.ids):
-        return found
-    _list_files(found)
-    if not _names(found):
-        return found
-    _true_numbers(found)
-    _find_camera(found, metas)
-    if found.camera is None:
-        return found
-    from nldf_engine.datasets.foreign.checks import check
-
-    check(found)
-    return found
-
-
-def _read_transforms(found: Scan) -> dict[str, dict[str, Any]]:
-    folder, single = found.folder, "transforms.json"
-    names = [name for name in TRANSFORMS[:2] if (folder / name).is_file()] or [single]
-    if names[0] != single and len(names) == 1:
-        missing = next(name for name in TRANSFORMS[:2] if name not in names)
-        found.add(missing, "it is missing, and the other split is there", AGAIN)
-    metas: dict[str, dict[str, Any]] = {}
-    rows: list[tuple[Any, bool]] = []
-    unreadable = False
-    for name in names:
-        try:
-            value = read_json(folder / name)
-        except NldfError as error:
-            found.add(name, getattr(error, "problem", str(error)), "copy the file again, or " + AGAIN)
-            continue
-        frames = value.get("frames") if isinstance(value, dict) else None
-        if not isinstance(frames, list) or not frames:
-            found.add(name, "it lists no frames", AGAIN)
-            continue
-        metas[name] = value
-        held = name == "transforms_val.json"
-        cut = len(frames) if name != single else int(len(frames) * HELD_OUT)
-        rows += [(frame, held or place >= cut) for place, frame in enumerate(frames)]
-        unreadable |= not _readable(found, name, frames)
-    if single in metas:
-        what = f"all frames are in one file; the last {len(rows) - int(len(rows) * HELD_OUT)} are held out"
-        found.add(single, what, "", "note")
-    if not unreadable and rows:
-        _take_frames(found, rows)
-    return metas
-
-
-def _readable(found: Scan, name: str, frames: list[Any]) -> bool:
-    """Whether the frames of one file can all be read; notes the first that can't."""
-    for place, frame in enumerate(frames):
-        try:
-            for key in ("img_id", "aud_id"):
-                value = frame[key] if key == "img_id" else frame.get(key, 0)
-                if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST_ID:
-                    raise ValueError(f"{key} must be a whole number from 0, and is {value!r}")
-            matrix = np.array(frame["transform_matrix"], np.float64)
-            if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-                raise ValueError(f"transform_matrix must be 4 x 4 finite numbers, and is {matrix.shape}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-            found.add(name, f"frame {place} of its list can't be used: {what}", AGAIN)
-            return False
-    return True
-
-
-def _take_frames(found: Scan, rows: list[tuple[Any, bool]]) -> None:
-    rows.sort(key=lambda row: int(row[0]["img_id"]))
-    found.ids = np.array([frame["img_id"] for frame, _ in rows], np.int64)
-    found.audio_ids = np.array([frame.get("aud_id", frame["img_id"]) for frame, _ in rows], np.int64)
-    found.held = np.array([held for _, held in rows])
-    matrices = np.array([frame["transform_matrix"] for frame, _ in rows], np.float64)
-    found.poses = turn(matrices)
-    twice = found.ids[1:][found.ids[1:] == found.ids[:-1]]
-    if len(twice):
-        what = (
-            f"img_id {twice[0]} is listed more than once ({len(twice)} such), so the splits may share frames"
-        )
-        found.add(TRANSFORMS[0], what, "list each frame once, in one split")
-    off = off_rigid(matrices)
-    bad = off > RIGID
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        kind = "mirrors" if np.isinf(off[first]) else f"is off a rotation by {off[first]:.2g}"
-        what = f"{some(found.ids[bad], len(rows))} have a transform_matrix that is not rigid: it {kind}"
-        found.add(
-            TRANSFORMS[int(found.held[first])], what, "write camera-to-world matrices with a pure rotation"
-        )
-    else:
-        found.poses = rigid(found.poses) if (off > 1e-6).any() else found.poses
-    eyes = [frame.get("eye_openness") for frame, _ in rows]
-    if all(isinstance(value, float) and 0 <= value <= 1 for value in eyes):
-        found.eyes = np.array(eyes, np.float32)
-    for name in found.kind.rects:
-        boxes = [frame.get(name) for frame, _ in rows]
-        good = [
-            isinstance(b, list) and len(b) == 4 and all(type(v) in (int, float) for v in b) for b in boxes
-        ]
-        if all(good):
-            found.rects[name] = np.array(boxes, np.float64)
-        else:
-            what = f"{some(found.ids[~np.array(good)], len(rows))} have no {name} of four numbers"
-            mend = f"nldf needs nothing done; {found.kind.title} itself needs it"
-            found.add(TRANSFORMS[0], what, mend, "warning")
-
-
-def _list_files(found: Scan) -> None:
+def _list_files(found: Findings) -> None:
     folder = found.folder
     for name in (*PICTURES, *found.kind.derived):
         found.files[name] = numbered(folder / name, found.kind.derived.get(name, ".jpg"))
@@ -212,8 +98,8 @@ def _list_files(found: Scan) -> None:
     found.features = next((folder / n for n in found.kind.features if (folder / n).is_file()), None)
 
 
-def _names(found: Scan) -> bool:
-    """Whether the pictures have names that count; says what is wrong with names that are nearly right."""
+def _names(found: Findings) -> bool:
+    """Whether the pictures have names that count; notes what is wrong with names that are nearly right."""
     name, ids = PICTURES[0], set(found.ids.tolist())
     counted = [p for p in (found.folder / name).glob("*") if p.stem.isascii() and p.stem.isdigit()]
     padded = sorted(p.name for p in counted if str(int(p.stem)) != p.stem)
@@ -232,7 +118,7 @@ def _names(found: Scan) -> bool:
     return True
 
 
-def _true_numbers(found: Scan) -> None:
+def _true_numbers(found: Findings) -> None:
     """Puts the numbers right of a layout that counts the tracked frames and calls that `img_id`."""
     ids, tracked = found.ids, np.array(sorted(found.files["lms"]))
     if not found.kind.ordinals or not np.array_equal(ids, np.arange(len(ids))):
@@ -250,7 +136,7 @@ def _true_numbers(found: Scan) -> None:
         found.add(TRANSFORMS[0], what, mend, "warning")
 
 
-def _find_camera(found: Scan, metas: dict[str, dict[str, Any]]) -> None:
+def _find_camera(found: Findings, metas: dict[str, dict[str, Any]]) -> None:
     import cv2
 
     name, meta = next(iter(metas.items()))

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder
+from nldf_engine.base.files import as_file_problem, atomic_folder
 from nldf_engine.base.progress import track
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
-from nldf_engine.datasets.foreign.geometry import turn, usual_bounds
 from nldf_engine.datasets.foreign.kinds import KINDS, Kind
 from nldf_engine.datasets.foreign.marks import PIXEL, to_marks
-from nldf_engine.datasets.format import told_plainly, write_wav
+from nldf_engine.datasets.format import write_wav
+from nldf_engine.geometry.transforms import turn, usual_bounds
+from nldf_engine.media.pictures import encode_png
 
 LAYOUTS = ("adnerf", "radnerf")
 QUALITY = 100  # of the JPEGs, without halved colours
@@ -75,7 +76,7 @@ def export_layout(dataset: Dataset, layout: str, folder: str | Path) -> Export:
         raise FileProblem(
             folder, "it exists, and is never replaced", "choose another output path, or delete it"
         )
-    with told_plainly(folder), atomic_folder(folder) as target:
+    with as_file_problem(folder), atomic_folder(folder) as target:
         _pictures(dataset, kind, target)
         features = _sound(dataset, kind, target)
         listed = _transforms(dataset, kind, target)
@@ -85,42 +86,45 @@ def export_layout(dataset: Dataset, layout: str, folder: str | Path) -> Export:
 
 
 def _pictures(dataset: Dataset, kind: Kind, target: Path) -> None:
-    import cv2
-
-    def save(path: Path, picture: np.ndarray) -> None:
-        settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
-        ok, data = cv2.imencode(path.suffix, picture, settings if path.suffix == ".jpg" else [])
-        if not ok:
-            raise FileProblem(path, "the picture could not be encoded")
-        path.write_bytes(data.tobytes())
-
     for name in ("ori_imgs", "parsing", *kind.derived):
         (target / name).mkdir()
     colors = np.zeros((len(LABELS), 3), np.uint8)
     for name, color in PARSING.items():
-        colors[LABELS[name]] = color[::-1]  # OpenCV writes blue first
-    plate = np.ascontiguousarray(dataset.background()[..., ::-1])
-    save(target / "bc.jpg", plate)
+        colors[LABELS[name]] = color
+    plate = dataset.background()
+    _save_jpeg(target / "bc.jpg", plate)
     labels, points = dataset.labels(), to_marks(dataset.landmarks.astype(np.float64)) - PIXEL
     frames = dataset.read_frames(0, len(dataset))
     for number, frame in enumerate(track(frames, f"export {kind.name}", len(dataset))):
-        picture, label = np.ascontiguousarray(frame[..., ::-1]), labels[number]
-        save(target / "ori_imgs" / f"{number}.jpg", picture)
-        save(target / "parsing" / f"{number}.png", colors[label])
+        label = labels[number]
+        _save_jpeg(target / "ori_imgs" / f"{number}.jpg", frame)
+        (target / "parsing" / f"{number}.png").write_bytes(encode_png(colors[label]))
         if dataset.valid[number]:
             lines = "".join(f"{x:.6f} {y:.6f}\n" for x, y in points[number])
             (target / "ori_imgs" / f"{number}.lms").write_text(lines, encoding="ascii")
-        person = np.where((label != LABELS["background"])[..., None], picture, plate)
+        person = np.where((label != LABELS["background"])[..., None], frame, plate)
         if kind.name == "adnerf":
-            head = np.where((label == LABELS["head"])[..., None], picture, plate)
-            save(target / "head_imgs" / f"{number}.jpg", head)
-            save(target / "com_imgs" / f"{number}.jpg", person)
+            head = np.where((label == LABELS["head"])[..., None], frame, plate)
+            _save_jpeg(target / "head_imgs" / f"{number}.jpg", head)
+            _save_jpeg(target / "com_imgs" / f"{number}.jpg", person)
         else:
             body = (label == LABELS["neck"]) | (label == LABELS["torso"])
             alpha = np.where(body, 255, 0).astype(np.uint8)[..., None]
-            save(target / "gt_imgs" / f"{number}.jpg", person)
-            save(target / "torso_imgs" / f"{number}.png", np.concatenate([picture * (alpha > 0), alpha], 2))
+            torso = np.concatenate([frame * (alpha > 0), alpha], 2)
+            _save_jpeg(target / "gt_imgs" / f"{number}.jpg", person)
+            (target / "torso_imgs" / f"{number}.png").write_bytes(encode_png(torso))
+
+
+def _save_jpeg(path: Path, picture: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] RGB at full chroma resolution."""
+    import cv2
+
+    settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), settings)
+    if not done:
+        raise FileProblem(path, "the picture could not be encoded")
+    path.write_bytes(data.tobytes())
 
 
 def _sound(dataset: Dataset, kind: Kind, target: Path) -> str:
@@ -150,7 +154,7 @@ def _transforms(dataset: Dataset, kind: Kind, target: Path) -> tuple[int, int]:
             # Not of the layouts, whose loaders pass over it: what their landmarks say less exactly.
             row["eye_openness"] = float(np.clip(dataset.eye_openness[k], 0, 1))
             if "face_rect" in kind.rects:
-                row["frame_id"] = k  # AD-NeRF's test of a head asks for it, and for focal_length
+                row["frame_id"] = k  # AD-NeRF's test of a head needs it, and focal_length
                 row["face_rect"] = face_rect(points[k], camera.width, camera.height)
             frames.append(row)
         head: dict[str, Any] = {

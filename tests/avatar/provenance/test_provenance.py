@@ -100,7 +100,7 @@ def test_a_video_cut_again_is_no_longer_ours(signed: Path, tmp_path: Path) -> No
 
 
 def test_another_programs_manifest_is_foreign(signed: Path, tmp_path: Path, issue) -> None:
-    """A manifest of another generator is told apart, also over ours; a borrowed name is not enough."""
+    """A manifest of another generator is recognised, also over ours; a borrowed name is not enough."""
     chain, key, _ = issue()
 
     def signs(source: Path, target: Path, name: str, ingredient: Path | None = None) -> Path:
@@ -157,7 +157,7 @@ def test_a_signer_of_ones_own(kind: str, clip: Clip, tmp_path: Path, issue) -> N
 def test_unfit_certificates_are_refused_before_rendering(
     clip: Clip, tmp_path: Path, issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong key, purpose, day, password or file ends `save` at once, with a mend and without a file."""
+    """A wrong key, purpose, day, password or file ends `save` at once, with a remedy and without a file."""
     chain, key, _ = issue()
     _, other_key, _ = issue("es384")
     server, server_key, _ = issue(purpose="1.3.6.1.5.5.7.3.1")
@@ -223,7 +223,7 @@ def test_a_failed_signature_leaves_nothing(
 def test_without_the_library_the_tags_stay(
     clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where c2pa-python is missing the clip is saved with tags only, and a note names the mend."""
+    """Where c2pa-python is missing the clip is saved with tags only, and a note names the remedy."""
     monkeypatch.setattr("nldf_engine.engine.clip.can_seal", lambda: False)
     found = inspect(clip.save(tmp_path / "out.mp4"))
     assert found.status == "none" and found.tags["avatar_sha256"] == clip.frames.origin.digest
@@ -258,10 +258,10 @@ def test_verify_answers_by_exit_code(
         ([str(signed), "--trust", str(config_folder() / "signing" / "authority.pem")], 0, "vouches for it"),
     ]
     for number, (arguments, code, says) in enumerate(cases):
-        figures = tmp_path / f"{number}.json"
-        assert cli.main(["verify", *arguments, "--json", str(figures)]) == code
+        report = tmp_path / f"{number}.json"
+        assert cli.main(["verify", *arguments, "--json", str(report)]) == code
         assert says in capsys.readouterr().out
-        assert json.loads(figures.read_text())["exit_code"] == code
+        assert json.loads(report.read_text())["exit_code"] == code
     assert cli.main(["verify", str(signed), "--trust", str(tmp_path / "text.mp4")]) == 1
     assert "no certificate" in capsys.readouterr().err
     hostile = tmp_path / "hostile.mp4"

@@ -1,4 +1,4 @@
-"""`nldf validate` on foreign folders: nothing against good ones, every mismatch in words with the mend."""
+"""`nldf validate` on foreign folders: nothing against good ones, every mismatch is named with the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from foreign_folders import edit, save_picture
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.validate import validate
 
 Copied = Callable[[str], Path]
@@ -79,7 +79,7 @@ def transposed(frame: Meta) -> None:
 
 
 def aside(folder: Path) -> None:
-    """The face in a corner, so that its box can be told from a transposed one."""
+    """The face in a corner, so that its box differs from a transposed one."""
     for path in (folder / "ori_imgs").glob("*.lms"):
         points = np.loadtxt(path)
         np.savetxt(path, (points - points.min(0)) * 0.4 + [30, 2])
@@ -341,7 +341,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
 def test_mismatch(
     layout: str, damage: Callable[[Path], None], severity: str, where: str, what: str, copied: Copied
 ) -> None:
-    """The mismatch is named with its file and a mend; only an error keeps the folder from opening."""
+    """The mismatch is named with its file and a remedy; only an error keeps the folder from opening."""
     folder = copied(layout)
     damage(folder)
     problems = validate(folder)
@@ -350,20 +350,20 @@ def test_mismatch(
     assert found[0].mend
     if severity != "error":
         assert not [str(p) for p in problems if p.severity == "error"]
-        assert len(Dataset.open(folder).indices("train")) > 0
+        assert len(open_dataset(folder).indices("train")) > 0
 
 
 def test_error_at_opening(copied: Copied) -> None:
-    """Dataset.open refuses with the first error, and says where all of them stand."""
+    """open_dataset refuses with the first error, and says where all of them stand."""
     folder = copied("adnerf")
     (folder / "bc.jpg").unlink()
     without("parsing/*.png")(folder)
     with pytest.raises(FileProblem, match=r"parsing.*1 more: nldf validate"):
-        Dataset.open(folder)
+        open_dataset(folder)
 
 
-def test_tracked_numbers_are_told(copied: Copied) -> None:
-    """Poses beside the wrong pictures, RAD-NeRF's trap, are put right and said."""
+def test_tracked_numbers_are_noted(copied: Copied) -> None:
+    """Poses beside the wrong pictures, RAD-NeRF's trap, are corrected and noted."""
     folder = copied("ernerf")
     (folder / "ori_imgs" / "50.lms").unlink()
     edit(folder, lambda meta: meta["frames"].pop(), ("val",))

@@ -11,7 +11,7 @@ import torch
 
 from foreign_folders import random_checkpoint, save_checkpoint
 from foreign_networks import FLIP, imported, samples, their_code, their_nerf
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import open_dataset
 from nldf_engine.rendering.fields import Conditions, Rays
 from nldf_engine.systems.adnerf.released import head_bounds, import_head, read_checkpoint
 
@@ -76,7 +76,7 @@ def test_attention_before_its_training(tmp_path: Path) -> None:
 def test_pixels_agree(tmp_path: Path, written: dict[str, Path]) -> None:
     """A frame's pixels, from their transforms, rays and compositing, are ours over the same background."""
     weights = random_checkpoint()
-    opened = Dataset.open(written["adnerf"])
+    opened = open_dataset(written["adnerf"])
     bounds = head_bounds(opened.info.near, opened.info.far, opened.camera)
     checkpoint = read_checkpoint(save_checkpoint(tmp_path / "x_head.tar", weights))
     field = import_head(checkpoint, bounds).double()

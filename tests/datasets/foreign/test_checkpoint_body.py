@@ -24,7 +24,7 @@ from foreign_networks import (
 )
 from nldf_engine import ops
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets import open_dataset
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.systems.adnerf.released import head_bounds, import_body, import_head, read_checkpoint
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
@@ -59,7 +59,7 @@ def test_body_networks_agree(part: str, tmp_path: Path) -> None:
 def test_body_pixels_agree(tmp_path: Path, written: dict[str, Path]) -> None:
     """Head and body of one frame, composited in their order, are ours: body over head over background."""
     weights, body = random_checkpoint(), random_body()
-    opened = Dataset.open(written["adnerf"])
+    opened = open_dataset(written["adnerf"])
     bounds = head_bounds(opened.info.near, opened.info.far, opened.camera)
     head = import_head(read_checkpoint(save_checkpoint(tmp_path / "x_head.tar", weights)), bounds)
     torso = TorsoField(

@@ -18,6 +18,7 @@ from foreign_networks import BOUNDS, random_body
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.systems.adnerf.model import RadianceField
@@ -98,7 +99,7 @@ def test_import_command(written: dict[str, Path], tmp_path: Path, capsys: pytest
     assert json.loads(report.read_text())["body"]["step"] == 600_000
     loaded = Avatar.load(avatar)
     assert loaded.system == "adnerf" and loaded.frontend.name == "precomputed" and loaded.frontend.dim == 29
-    assert loaded.provenance["dataset"] == Dataset.open(written["adnerf"]).hash()
+    assert loaded.provenance["dataset"] == open_dataset(written["adnerf"]).hash()
     assert loaded.provenance["imported"]["head"]["step"] == 300_000
     torso = loaded.portrait.torso
     assert isinstance(torso, TorsoField) and torso.in_front and isinstance(torso.field, RadianceField)

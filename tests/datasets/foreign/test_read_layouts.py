@@ -17,11 +17,13 @@ from nldf_engine import ops
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.datasets.foreign import detect, driving_poses
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
+from nldf_engine.datasets.foreign.kinds import detect
 from nldf_engine.datasets.foreign.marks import MESH, read_blinks, to_marks, to_mesh
 from nldf_engine.datasets.foreign.write import export_layout
+from nldf_engine.geometry.poses import load_poses
 
 Copied = Callable[[str], Path]
 EVERY = ("adnerf", "dfrf", "radnerf", "ernerf")
@@ -29,9 +31,9 @@ EVERY = ("adnerf", "dfrf", "radnerf", "ernerf")
 
 @pytest.mark.parametrize("layout", EVERY)
 def test_opens_as_it_is(layout: str, written: dict[str, Path], synthetic_dataset: Dataset) -> None:
-    """Each layout is known by its files, opens through Dataset.open, and gives the speaker's frames."""
+    """Each layout is known by its files, opens through open_dataset, and gives the speaker's frames."""
     kind = detect(written[layout])
-    opened = Dataset.open(written[layout])
+    opened = open_dataset(written[layout])
     assert kind is not None and kind.name == layout and isinstance(opened, ForeignDataset)
     assert len(opened) == len(synthetic_dataset)
     assert np.array_equal(opened.labels(), synthetic_dataset.labels())
@@ -39,19 +41,19 @@ def test_opens_as_it_is(layout: str, written: dict[str, Path], synthetic_dataset
     streamed = np.stack(list(opened.read_frames(5, 9, 32)))
     assert np.array_equal(streamed, opened.frames(32)[5:9])
     assert opened.audio_features("mel").shape == (100, 16, 29)
-    assert len(opened.hash()) == 64 and opened.hash() == Dataset.open(written[layout]).hash()
+    assert len(opened.hash()) == 64 and opened.hash() == open_dataset(written[layout]).hash()
 
 
 @pytest.mark.parametrize("layout", ["adnerf", "radnerf"])
 def test_round_trip(layout: str, written: dict[str, Path], synthetic_dataset: Dataset) -> None:
     """Ours -> theirs -> ours keeps all but the last bits of the pictures, which are JPEGs."""
-    back = Dataset.open(written[layout])
+    back = open_dataset(written[layout])
     assert np.abs(back.poses - synthetic_dataset.poses).max() <= 1e-6
     assert back.camera == synthetic_dataset.camera
     for split in ("train", "heldout", "fit", "validation", "all"):
         assert np.array_equal(back.indices(split), synthetic_dataset.indices(split))
-    heard = back.audio_features(FrontendConfig("precomputed", dim=29))
-    assert np.array_equal(heard, synthetic_dataset.audio_features("mel"))
+    rows_read = back.audio_features(FrontendConfig("precomputed", dim=29))
+    assert np.array_equal(rows_read, synthetic_dataset.audio_features("mel"))
     assert np.abs(back.audio() - synthetic_dataset.audio()).max() < 1e-4
     assert np.abs(back.eye_openness - synthetic_dataset.eye_openness).max() <= 1e-6
     marks = to_marks(synthetic_dataset.landmarks)
@@ -65,11 +67,11 @@ def test_round_trip(layout: str, written: dict[str, Path], synthetic_dataset: Da
 def test_round_trip_with_lost_faces(synthetic_dataset: Dataset, tmp_path: Path) -> None:
     """Frames without a face keep their numbers on the way out and back, at the ends and at the cut too."""
     shutil.copytree(synthetic_dataset.path, tmp_path / "ours")
-    ours = Dataset.open(tmp_path / "ours")
+    ours = open_dataset(tmp_path / "ours")
     ours.valid[[0, 1, 40, 79, 80, 99]] = False
     for layout in ("adnerf", "radnerf"):
         export_layout(ours, layout, tmp_path / layout)
-        back = Dataset.open(tmp_path / layout)
+        back = open_dataset(tmp_path / layout)
         assert len(back) == 100
         for split in ("train", "heldout", "all"):
             assert np.array_equal(back.indices(split), ours.indices(split))
@@ -96,7 +98,7 @@ PIXELS = np.array([[0, 0], [63, 0], [10, 50], [32, 32], [63, 63]])
 
 def test_rays_of_adnerf(written: dict[str, Path]) -> None:
     """Through each pixel goes the ray of AD-NeRF's sampler: whole numbers, y up, looking along -z."""
-    opened = Dataset.open(written["adnerf"])
+    opened = open_dataset(written["adnerf"])
     meta, matrix = _frame(written["adnerf"], 7)
     i, j, f = PIXELS[:, 0], PIXELS[:, 1], meta["focal_len"]
     camera = np.stack([(i - meta["cx"]) / f, -(j - meta["cy"]) / f, -np.ones(len(i))], 1)
@@ -110,7 +112,7 @@ def test_rays_of_adnerf(written: dict[str, Path]) -> None:
 
 def test_rays_of_radnerf(written: dict[str, Path]) -> None:
     """The same for RAD-NeRF: rows cycled, two columns negated, distances times 4, centres at +0.5."""
-    opened = Dataset.open(written["radnerf"])
+    opened = open_dataset(written["radnerf"])
     meta, m = _frame(written["radnerf"], 7)
     scale = 4.0
     pose = np.array([[m[r, 0], -m[r, 1], -m[r, 2], m[r, 3] * scale] for r in (1, 2, 0)])
@@ -141,43 +143,43 @@ def test_tracked_frames_are_counted(copied: Copied, synthetic_dataset: Dataset) 
         meta["frames"] = kept
 
     edit(folder, count)
-    opened = Dataset.open(folder)
+    opened = open_dataset(folder)
     there = np.setdiff1d(np.arange(100), lost)
     assert np.array_equal(opened.indices("all"), there)
     assert np.abs(opened.poses[there] - synthetic_dataset.poses[there]).max() <= 1e-6
-    heard = opened.audio_features("precomputed")
-    assert np.array_equal(heard, synthetic_dataset.audio_features("mel"))
+    rows_read = opened.audio_features("precomputed")
+    assert np.array_equal(rows_read, synthetic_dataset.audio_features("mel"))
 
 
 def test_audio_is_clamped(copied: Copied) -> None:
-    """Frames behind the last row of features hear that row, as in the layouts' own code."""
+    """Frames after the last row of features have that row, as in the layouts' own code."""
     folder = copied("adnerf")
     rows = np.load(folder / "aud.npy")
     np.save(folder / "aud.npy", rows[:97])
-    heard = Dataset.open(folder).audio_features("precomputed")
-    assert np.array_equal(heard[:97], rows[:97]) and (heard[97:] == rows[96]).all()
+    rows_read = open_dataset(folder).audio_features("precomputed")
+    assert np.array_equal(rows_read[:97], rows[:97]) and (rows_read[97:] == rows[96]).all()
 
 
 def test_features_of_every_name(copied: Copied) -> None:
     """ER-NeRF's features are found by their size; DeepSpeech's under either of their names."""
     folder = copied("ernerf")
-    opened = Dataset.open(folder)
+    opened = open_dataset(folder)
     assert opened.audio_features(FrontendConfig("precomputed", dim=1024)).shape == (100, 2, 1024)
     assert opened.audio_features(FrontendConfig("precomputed", dim=29)).shape == (100, 16, 29)
     with pytest.raises(FileProblem, match=r"aud_hu.npy has 1024 features.*44 were asked for"):
         opened.audio_features(FrontendConfig("precomputed", dim=44))
     (folder / "aud_ds.npy").rename(folder / "aud.npy")
-    assert Dataset.open(folder).audio_features("precomputed").shape == (100, 16, 29)
+    assert open_dataset(folder).audio_features("precomputed").shape == (100, 16, 29)
 
 
 def test_blinks(written: dict[str, Path], copied: Copied, tmp_path: Path) -> None:
     """AU45 is found behind OpenFace's space and closes the eyes; without it the landmarks do."""
     folder = copied("ernerf")
     edit(folder, lambda meta: [frame.pop("eye_openness") for frame in meta["frames"]])  # type: ignore[arg-type]
-    eyes = Dataset.open(folder).eye_openness
+    eyes = open_dataset(folder).eye_openness
     assert (eyes[::10] == 0).all() and eyes[1::10].min() > 0.2
     (folder / "au.csv").unlink()
-    marks = Dataset.open(folder).eye_openness
+    marks = open_dataset(folder).eye_openness
     assert marks.min() >= 0 and not np.array_equal(marks, eyes)
     (tmp_path / "x.csv").write_text("frame,AU45_r\n1,0.5\n")
     assert read_blinks(tmp_path / "x.csv").tolist() == [0.5]
@@ -190,7 +192,7 @@ def test_without_sound(copied: Copied) -> None:
     """A folder with features and no sound trains on them; asking for its sound says where to put it."""
     folder = copied("adnerf")
     (folder / "aud.wav").unlink()
-    opened = Dataset.open(folder)
+    opened = open_dataset(folder)
     assert opened.info.audio == {"frontend": "precomputed", "dim": 29}
     with pytest.raises(FileProblem, match=r"aud\.wav"):
         opened.audio()
@@ -208,7 +210,7 @@ def test_later_start(copied: Copied, synthetic_dataset: Dataset) -> None:
         meta["frames"] = [frame for frame in meta["frames"] if frame["img_id"] >= 20]
 
     edit(folder, cut)
-    opened = Dataset.open(folder)
+    opened = open_dataset(folder)
     assert len(opened) == 80 and opened.info.source["first_frame"] == 20
     assert np.array_equal(opened.audio_features("precomputed"), synthetic_dataset.audio_features("mel")[20:])
     assert np.abs(opened.audio() - synthetic_dataset.audio()[20 * 640 :]).max() < 1e-4
@@ -217,20 +219,20 @@ def test_later_start(copied: Copied, synthetic_dataset: Dataset) -> None:
 def test_other_intrinsics(copied: Copied) -> None:
     """fl_x and camera_angle_x serve for a focal length; one transforms.json is cut at 10/11."""
     folder = copied("radnerf")
-    focal = Dataset.open(folder).camera.fx
+    focal = open_dataset(folder).camera.fx
 
     def other(meta: dict[str, Any]) -> None:
         meta["fl_x"] = meta.pop("focal_len")
 
     edit(folder, other)
-    assert Dataset.open(folder).camera.fx == focal
+    assert open_dataset(folder).camera.fx == focal
     edit(folder, lambda meta: meta.update(camera_angle_x=2 * np.arctan(32 / meta.pop("fl_x"))))
-    assert Dataset.open(folder).camera.fx == pytest.approx(focal, rel=1e-12)
+    assert open_dataset(folder).camera.fx == pytest.approx(focal, rel=1e-12)
     meta = json.loads((folder / "transforms_train.json").read_text())
     (folder / "transforms_train.json").unlink()
     (folder / "transforms_val.json").rename(folder / "transforms.json")
     (folder / "transforms.json").write_text(json.dumps(meta))
-    assert len(Dataset.open(folder).indices("train")) == int(80 * 10 / 11)
+    assert len(open_dataset(folder).indices("train")) == int(80 * 10 / 11)
 
 
 def test_without_own_pictures(copied: Copied, synthetic_dataset: Dataset) -> None:
@@ -238,7 +240,7 @@ def test_without_own_pictures(copied: Copied, synthetic_dataset: Dataset) -> Non
     folder = copied("adnerf")
     for path in (folder / "ori_imgs").glob("*.jpg"):
         path.unlink()
-    opened = Dataset.open(folder)
+    opened = open_dataset(folder)
     person = synthetic_dataset.labels() != 0
     error = opened.frames().astype(int) - synthetic_dataset.frames()
     assert np.abs(error[person]).mean() < 3
@@ -255,18 +257,16 @@ def test_mesh_from_marks() -> None:
     assert len(set(MESH)) == 68
 
 
-def test_driving_poses(written: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """A foreign folder and a foreign transforms file serve as poses to render; all else passes through."""
-    all_poses, held = synthetic_dataset.poses, synthetic_dataset.indices("heldout")
-    assert np.abs(driving_poses(written["radnerf"]) - all_poses).max() <= 1e-6
-    listed = driving_poses(str(written["adnerf"] / "transforms_val.json"))
-    assert np.abs(listed - all_poses[held]).max() <= 1e-6
-    for same in (None, "track", "still", synthetic_dataset.path, all_poses):
-        assert driving_poses(same) is same
-    bad = tmp_path / "bad.json"
-    bad.write_text('{"frames": [{"transform_matrix": [[1, 0], [0, 1]]}]}')
-    with pytest.raises(FileProblem, match="holds no poses"):
-        driving_poses(bad)
+def test_poses_to_render_with(written: dict[str, Path], synthetic_dataset: Dataset) -> None:
+    """A foreign folder and a foreign transforms file serve as poses to render, and so does a dataset."""
+    all_poses, held = torch.from_numpy(synthetic_dataset.poses), synthetic_dataset.indices("heldout")
+    for layout in EVERY:
+        assert (load_poses(written[layout]) - all_poses).abs().max() <= 1e-6
+        opened = open_dataset(written[layout])
+        assert torch.equal(load_poses(written[layout]), torch.from_numpy(opened.poses))
+    listed = load_poses(str(written["adnerf"] / "transforms_val.json"))
+    assert listed.dtype == torch.float32 and (listed - all_poses[held]).abs().max() <= 1e-6
+    assert torch.equal(load_poses(synthetic_dataset.path), all_poses)
 
 
 def test_never_replaces(written: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ class Export(Command):
 
     def run(self) -> int:
         """Writes the folder and prints what is in it, and what was lost."""
-        from nldf_engine.datasets.dataset import Dataset
+        from nldf_engine.datasets import open_dataset
         from nldf_engine.datasets.foreign.write import LAYOUTS, export_layout
 
         if self.layout not in LAYOUTS:
             raise UsageError(f"--layout is {' or '.join(LAYOUTS)}; it is {self.layout!r}")
-        made = export_layout(Dataset.open(self.dataset), self.layout, self.folder)
+        made = export_layout(open_dataset(self.dataset), self.layout, self.folder)
         train, held = made.listed
         print(f"{made.folder}: {made.frames} pictures, {train} training and {held} validation frames listed")
         for lost in made.lost:

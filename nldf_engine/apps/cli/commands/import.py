@@ -58,7 +58,7 @@ class Import(Command):
         from nldf_engine.audio import FrontendConfig
         from nldf_engine.avatar.avatar import check_target
         from nldf_engine.base.errors import FileProblem
-        from nldf_engine.datasets.dataset import Dataset
+        from nldf_engine.datasets import open_dataset
         from nldf_engine.datasets.foreign.dataset import ForeignDataset
         from nldf_engine.systems.adnerf.released import (
             describe,
@@ -73,7 +73,7 @@ class Import(Command):
         check_target(self.avatar)
         head = read_checkpoint(self.paths[0])
         body = read_checkpoint(self.paths[1]) if len(self.paths) == 3 else None
-        dataset = Dataset.open(self.paths[-1])
+        dataset = open_dataset(self.paths[-1])
         if not isinstance(dataset, ForeignDataset):
             raise FileProblem(
                 dataset.path,

@@ -57,11 +57,12 @@ class Sheet(Command):
         """Renders and writes the sheet."""
         positive(size=self.size)
         check_device(self.device)
-        from nldf_engine.apps.cli.contact_sheet import contact_sheet, save_picture
+        from nldf_engine.apps.cli.contact_sheet import contact_sheet
         from nldf_engine.base.files import check_writable
         from nldf_engine.engine import Engine, check_size
         from nldf_engine.engine.edits.head import LIMITS, HeadRange
         from nldf_engine.geometry.rotations import HEAD_NUMBERS
+        from nldf_engine.media.pictures import write_picture
 
         with checking_flags():
             check_size(self.size)
@@ -72,7 +73,7 @@ class Sheet(Command):
         check_writable(self.out)
         engine = Engine.load(self.avatar, device=self.device)
         picture = contact_sheet(engine, self.pose_limit, self.size)
-        save_picture(self.out, picture)
+        write_picture(self.out, picture)
         print(f"{self.out}: {picture.shape[1]}x{picture.shape[0]}")
         seen = HeadRange.of(engine.avatar.poses.cpu())
         ranges = zip(HEAD_NUMBERS, seen.low.tolist(), seen.high.tolist(), strict=True)
