@@ -75,8 +75,10 @@ def check_keys(kind: type, value: Any, where: str, text: bool = False) -> dict[s
         ValueError: it is no dictionary, or has a key that `kind` lacks.
     """
     known = field_types(kind)
-    if not isinstance(value, Mapping) or not set(value) <= set(known):
-        raise ValueError(f"{where}: expected an object with keys among {', '.join(known)}, got {value!r}")
+    unknown = set(value) - set(known) if isinstance(value, Mapping) else {repr(value)}
+    if unknown:
+        came = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"{where}: expected an object with keys among {', '.join(known)}, got {came}")
     out: dict[str, Any] = {}
     for name, item in value.items():
         inner = nested(known[name])

@@ -318,8 +318,9 @@ def describe_settings(recipe: Recipe) -> list[SettingHelp]:
     """
 
     def walk(part: Any, prefix: str) -> Iterator[SettingHelp]:
-        meanings = _meanings(type(part))
-        for name, expected in field_types(type(part)).items():
+        kind: type = type(part)
+        meanings = _meanings(kind)
+        for name, expected in field_types(kind).items():
             value = getattr(part, name)
             if nested(expected) is None:
                 yield SettingHelp(f"{prefix}{name}", value, meanings.get(name, ""))
