@@ -28,7 +28,7 @@ from nldf_engine.base.progress import clock
 from nldf_engine.datasets.contents import NEEDED
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.evaluation import EvaluateConfig, evaluate
-from nldf_engine.evaluation.metrics.landmarks import FaceMesh
+from nldf_engine.evaluation.landmark_detector import FaceMesh
 from nldf_engine.training import TrainConfig, train
 
 MOST_SEEDS = 16
@@ -153,7 +153,7 @@ class Lab:
             record["measured"][at] = evaluate(
                 self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"figures-{at}", config,
                 detector=FaceMesh if self.scale.faces else None,
-                known=self._faces.setdefault(cell.recipe.size, {}),
+                real_faces=self._faces.setdefault(cell.recipe.size, {}),
             )  # fmt: skip
             write_json(self.place(cell) / "cell.json", record)
         return record["measured"][at]

@@ -1,6 +1,6 @@
-"""The unit of work of an evaluation: a run of frames, scored on threads and kept on disk until the end.
+"""The unit of work of an evaluation: a run of frames, scored on threads and stored on disk until the end.
 
-Cuts don't depend on how many threads there are, so neither do the figures: a face is tracked anew in
+Chunks don't depend on the number of threads, so neither do the values: a face is tracked anew in
 every chunk, from `WARM_UP` frames before it on (measured on a talking person: landmarks then differ by
 less than 0.07 px at 512 from those of one unbroken track).
 """
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.files import atomic_path, make_folder, sha256
-from nldf_engine.evaluation.metrics.landmarks import Detector
-from nldf_engine.evaluation.metrics.lips import LANDMARKS
+from nldf_engine.evaluation.landmark_detector import Detector
+from nldf_engine.geometry.face_mesh import LANDMARKS
 
 LENGTH, WARM_UP = 100, 8
 
@@ -37,7 +37,7 @@ class Chunk:
 
     @property
     def first(self) -> int:
-        """The first frame that is looked at."""
+        """The first frame that is read."""
         return self.start - self.warm
 
 
@@ -64,7 +64,7 @@ def track(frames: Sequence[np.ndarray], warm: int, detector: Callable[[], Detect
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 over arrays and whatever JSON can say."""
+    """SHA-256 over arrays and whatever JSON can hold."""
     made = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -78,7 +78,7 @@ def digest(*parts: Any) -> str:
 
 @cache
 def installation_hash() -> str:
-    """SHA-256 over the package's own code and kernels: what other code measured is not taken again."""
+    """SHA-256 over the package's own code and kernels: results of other code are not reused."""
     import nldf_engine
 
     root = Path(nldf_engine.__file__).parent
@@ -86,8 +86,8 @@ def installation_hash() -> str:
     return digest([(str(path.relative_to(root)), sha256(path)) for path in files])
 
 
-class Store:
-    """Results of chunks beside the report, so that an evaluation that was stopped goes on where it was.
+class ChunkStore:
+    """Values of chunks beside the report, so that an evaluation that was stopped goes on where it was.
 
     Args:
         folder: where; it is made with the first result, and removed by `clear`.
@@ -98,17 +98,17 @@ class Store:
         self._folder = folder if key is not None else None
         self._key = digest(LENGTH, WARM_UP, key)[:24]
 
-    def _path(self, sequence: str, chunk: Chunk) -> Path | None:
+    def _path(self, variant: str, chunk: Chunk) -> Path | None:
         if self._folder is None:
             return None
-        return self._folder / f"{sequence}-{chunk.start:06d}-{chunk.stop:06d}-{self._key}.safetensors"
+        return self._folder / f"{variant}-{chunk.start:06d}-{chunk.stop:06d}-{self._key}.safetensors"
 
-    def get(self, sequence: str, chunk: Chunk) -> dict[str, np.ndarray] | None:
-        """What was kept of a chunk of a sequence, or None. A damaged file counts as none."""
+    def get(self, variant: str, chunk: Chunk) -> dict[str, np.ndarray] | None:
+        """The stored values of a chunk of a variant, or None. A damaged file counts as none."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        path = self._path(sequence, chunk)
+        path = self._path(variant, chunk)
         if path is None or not path.is_file():
             return None
         try:
@@ -116,16 +116,20 @@ class Store:
         except (SafetensorError, OSError, ValueError, KeyError):
             return None
 
-    def put(self, sequence: str, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
+    def put(self, variant: str, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
         """Keeps a chunk's results, whole or not at all."""
         from safetensors.numpy import save
 
-        path = self._path(sequence, chunk)
+        path = self._path(variant, chunk)
         if path is None:
             return
         make_folder(path.parent)
         with atomic_path(path) as temporary:
             temporary.write_bytes(save({name: np.ascontiguousarray(v) for name, v in values.items()}))
+
+    def lacks(self, variant: str, chunks: Sequence[Chunk]) -> bool:
+        """Whether any of the variant's chunks is not stored."""
+        return any(self.get(variant, chunk) is None for chunk in chunks)
 
     def clear(self) -> None:
         """Removes everything that a store ever kept in the folder, and the folder if it is empty then."""

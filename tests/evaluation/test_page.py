@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base import html
-from nldf_engine.evaluation import EvaluateConfig, RealClip
-from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip
 from nldf_engine.evaluation.report.page import write_index
 from nldf_engine.evaluation.report.plots import PLOTS, plot, worst
 
@@ -40,7 +39,7 @@ def page(folder: Path, painted: RealClip, painter: Any, pixel_detector: Any) -> 
     path = folder / "report.html"
     if not path.exists():
         header = {"avatar": '<b>me</b> & "you"', "dataset": "</script><script>alert(1)</script>"}
-        report(painted, painter(dim), folder, header, EvaluateConfig(), pixel_detector)
+        evaluate_clip(painted, painter(dim), folder, header, EvaluateConfig(), pixel_detector)
     return path
 
 

@@ -8,8 +8,7 @@ import pytest
 from nldf_engine.avatar.provenance.inspection import inspect
 from nldf_engine.avatar.provenance.origin import COMPOSITE
 from nldf_engine.base.errors import FileProblem, MissingBackend
-from nldf_engine.evaluation import EvaluateConfig, RealClip
-from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip
 from nldf_engine.media.video import probe, read_audio_track
 
 NO_PICTURES = EvaluateConfig(pictures=False)
@@ -38,7 +37,7 @@ def test_a_perfect_renderer_scores_the_cap_and_wrong_audio_scores_worse(
     painted: RealClip, painter: Any, pixel_detector: Any, tmp_path: Path
 ) -> None:
     """Real frames returned as they are: 100 dB, SSIM 1, lips exact; with shifted audio the lips are off."""
-    found = report(painted, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert found["psnr"] == found["psnr_foreground"] == found["psnr_mouth"] == 100.0
     assert found["ssim"] == pytest.approx(1.0)
     assert found["lmd"] == found["lmd_centred"] == 0.0
@@ -62,7 +61,7 @@ def test_an_error_counts_where_it_is(
         return frame
 
     first, second = (
-        report(painted, painter(change), tmp_path, {}, NO_PICTURES, pixel_detector)
+        evaluate_clip(painted, painter(change), tmp_path, {}, NO_PICTURES, pixel_detector)
         for change in (above, chin)
     )
     assert first["psnr"] == pytest.approx(10.792, abs=1e-3)  # 4 of 48 rows are off by the full range
@@ -75,7 +74,7 @@ def test_a_blurred_renderer_scores_lower_and_keeps_the_lips(
     painted: RealClip, painter: Any, pixel_detector: Any, tmp_path: Path
 ) -> None:
     """Blur costs PSNR and SSIM everywhere that has texture, and hardly any lip correlation."""
-    found = report(painted, painter(blurred), tmp_path, {}, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, painter(blurred), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert 15 < found["psnr_foreground"] < found["psnr"] < 35
     assert found["ssim"] < 0.95
     assert found["lip_correlation"] > 0.9
@@ -85,7 +84,7 @@ def test_a_renderer_whose_lips_come_late_scores_a_lower_correlation(
     painted: RealClip, painter: Any, pixel_detector: Any, tmp_path: Path
 ) -> None:
     """Three frames of delay at a mouth period of nine frames turn the correlation around."""
-    found = report(painted, painter(lag=3), tmp_path, {}, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, painter(lag=3), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert found["lip_correlation"] < 0.3
     assert found["lmd_centred"] > 5
 
@@ -95,7 +94,7 @@ def test_frames_that_are_not_valid_do_not_count(
 ) -> None:
     """Two invalid frames, of somebody else in the video, are rendered with a neighbour's pose, not scored."""
     renderer = painter()
-    found = report(painted, renderer, tmp_path, {}, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, renderer, tmp_path, {}, NO_PICTURES, pixel_detector)
     assert (found["frames"], found["frames_invalid"]) == (38, 2)
     assert (found["first_frame"], found["last_frame"]) == (160, 199)
     assert renderer.calls == [1, 40, 40]
@@ -112,7 +111,7 @@ def test_metrics_json_holds_what_is_returned_and_no_nan(
 ) -> None:
     """metrics.json is strict JSON with every promised key; a null figure comes with its reason."""
     header = {"avatar": "me", "avatar_hash": "a1"}
-    found = report(painted, painter(), tmp_path, header, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, painter(), tmp_path, header, NO_PICTURES, pixel_detector)
     stored = strict_json(tmp_path / "metrics.json")
     assert set(found) >= DESIGN_KEYS
     assert {key: stored[key] for key in found} == found
@@ -126,7 +125,7 @@ def test_a_face_that_is_not_found_is_counted_and_left_out(
     painted: RealClip, painter: Any, pixel_detector: Any, tmp_path: Path
 ) -> None:
     """A renderer that shows nothing loses every lip figure, with the reason, and no picture figure."""
-    found = report(painted, painter(np.zeros_like), tmp_path, {}, NO_PICTURES, pixel_detector)
+    found = evaluate_clip(painted, painter(np.zeros_like), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert found["frames_without_face_real"] == 0
     assert found["frames_without_face_rendered"] == found["frames_without_face_shuffled"] == 38
     assert found["lmd"] is None and found["lip_correlation"] is None
@@ -143,7 +142,7 @@ def test_without_mediapipe_the_lips_are_null_and_the_rest_is_measured(
         raise MissingBackend("mediapipe is not installed", "pip install it")
 
     renderer = painter(blurred)
-    found = report(painted, renderer, tmp_path, {}, NO_PICTURES, missing)
+    found = evaluate_clip(painted, renderer, tmp_path, {}, NO_PICTURES, missing)
     for key in ("lmd", "lmd_centred", "lip_correlation"):
         assert found[key] is None and found[f"{key}_shuffled"] is None
         assert "mediapipe is not installed" in found[f"{key}_reason"]
@@ -156,7 +155,9 @@ def test_the_same_run_gives_the_same_figures_and_frees_its_detectors(
 ) -> None:
     """Two runs agree in everything but the time they took; every detector made is closed."""
     pixel_detector.closed = 0
-    runs = [report(painted, painter(blurred), tmp_path, {}, NO_PICTURES, pixel_detector) for _ in range(2)]
+    runs = [
+        evaluate_clip(painted, painter(blurred), tmp_path, {}, NO_PICTURES, pixel_detector) for _ in range(2)
+    ]
     for run in runs:
         run.pop("seconds_per_frame")
     assert runs[0] == runs[1]
@@ -169,7 +170,9 @@ def test_pictures_are_written_and_hold_the_clip(
     """The side-by-side video has every frame and the clip's sound; sheet and curves are real pictures."""
     import cv2
 
-    report(painted, painter(blurred), tmp_path / "new" / "report", {}, EvaluateConfig(), pixel_detector)
+    evaluate_clip(
+        painted, painter(blurred), tmp_path / "new" / "report", {}, EvaluateConfig(), pixel_detector
+    )
     folder = tmp_path / "new" / "report"
     names = {
         "metrics.json",
@@ -205,7 +208,7 @@ def test_a_renderer_that_fails_leaves_nothing_behind(
         return frame
 
     with pytest.raises(KeyboardInterrupt):
-        report(painted, painter(stop), tmp_path, {}, EvaluateConfig(), pixel_detector)
+        evaluate_clip(painted, painter(stop), tmp_path, {}, EvaluateConfig(), pixel_detector)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,7 +227,7 @@ def test_frames_that_do_not_fit_are_refused(
 ) -> None:
     """Too few, too many, another size or another dtype: an error that says what came."""
     with pytest.raises(ValueError, match=message):
-        report(painted, renderer, tmp_path, {}, NO_PICTURES, None)
+        evaluate_clip(painted, renderer, tmp_path, {}, NO_PICTURES, None)
 
 
 def test_an_output_that_is_a_file_is_refused_before_rendering(
@@ -234,7 +237,7 @@ def test_an_output_that_is_a_file_is_refused_before_rendering(
     (tmp_path / "out").write_text("mine")
     renderer = painter()
     with pytest.raises(FileProblem, match="it is a file"):
-        report(painted, renderer, tmp_path / "out", {}, NO_PICTURES, None)
+        evaluate_clip(painted, renderer, tmp_path / "out", {}, NO_PICTURES, None)
     assert renderer.calls == [] and (tmp_path / "out").read_text() == "mine"
 
 

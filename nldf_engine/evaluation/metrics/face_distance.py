@@ -9,33 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from nldf_engine.geometry.face_mesh import LANDMARKS, LIPS, RIGID
+from nldf_engine.evaluation.metrics.inputs import checked_faces
+from nldf_engine.geometry.face_mesh import LIPS, RIGID
 
 FACE = 468
 """The first 468 points are the face's surface; the last ten are the irises."""
-
-
-def checked_landmarks(landmarks: np.ndarray, name: str) -> np.ndarray:
-    """[T, 478, 2] as float64.
-
-    Raises:
-        ValueError: another shape.
-    """
-    if landmarks.ndim != 3 or landmarks.shape[1:] != (LANDMARKS, 2):
-        raise ValueError(f"{name}: expected landmarks [T,{LANDMARKS},2], got {list(landmarks.shape)}")
-    return landmarks.astype(np.float64)
-
-
-def checked_pair(rendered: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 [T, 478, 2].
-
-    Raises:
-        ValueError: wrong shapes, or lengths that differ.
-    """
-    a, b = checked_landmarks(rendered, "rendered"), checked_landmarks(real, "real")
-    if len(a) != len(b):
-        raise ValueError(f"rendered: expected {len(b)} frames, as many as the real ones, got {len(a)}")
-    return a, b
 
 
 def align(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -54,7 +32,7 @@ def align(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: wrong shapes, or lengths that differ.
     """
-    a, b = (points[..., 0] + 1j * points[..., 1] for points in checked_pair(rendered, real))
+    a, b = (points[..., 0] + 1j * points[..., 1] for points in checked_faces(rendered, real))
     p, q = a[:, RIGID], b[:, RIGID]
     p_mean, q_mean = p.mean(1, keepdims=True), q.mean(1, keepdims=True)
     p, q = p - p_mean, q - q_mean
@@ -67,7 +45,7 @@ def align(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 def distance(rendered: np.ndarray, real: np.ndarray, points: tuple[int, ...] | slice) -> np.ndarray:
     """[T] the mean distance of the chosen landmarks of each pair of frames; NaN without both faces."""
-    a, b = checked_pair(rendered, real)
+    a, b = checked_faces(rendered, real)
     return np.asarray(np.linalg.norm(a[:, points] - b[:, points], axis=2).mean(axis=1))
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldf_engine.evaluation.metrics.lips import FEWEST_FRAMES, correlation
+from nldf_engine.evaluation.metrics.statistics import FEWEST_FRAMES, correlation
 
 LONGEST_LAG = 0.6  # seconds
-CHANCE = 95.0  # per cent of the chance peaks that stay below the figure
+CHANCE = 95.0  # per cent of the chance peaks that stay below it
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LipSync:
         lag_ms: of the rendered lips behind the real ones, milliseconds; below zero they come early.
         peak: the correlation at that lag.
         chance: what 95 % of the peaks of lips that run backwards stay below: a peak under it says nothing.
-        reason: why a figure is None; empty otherwise.
+        reason: why a value is None; empty otherwise.
     """
 
     lag_ms: float | None

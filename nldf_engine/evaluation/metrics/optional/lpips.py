@@ -2,6 +2,9 @@
 
 Nothing is downloaded, and no other distance stands in for it: `lpips` in a report is LPIPS or null. The
 backbones are those of torchvision up to their last used layer; the linear heads are the lpips package's.
+
+Own code, because the lpips package imports torchvision, which has no build that goes with the CPU build of
+torch used here. A test compares it with the paper's formula, layer by layer in float64.
 """
 
 from __future__ import annotations
@@ -16,7 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.evaluation.metrics.weights import ALEXNET, LPIPS_HEADS, VGG16, WeightFile, fill, find, load
+from nldf_engine.evaluation.metrics.optional.weights import (
+    ALEXNET,
+    LPIPS_HEADS,
+    VGG16,
+    WeightFile,
+    fill,
+    find,
+    load,
+)
 
 SMALLEST_SIDE = 32
 MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -25,7 +36,7 @@ MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A convolutional network that LPIPS looks into.
+    """A convolutional network whose features LPIPS compares.
 
     Args:
         weights: its file.
@@ -130,21 +141,21 @@ class Lpips:
         fill(heads, load(LPIPS_HEADS[net], heads_path), LPIPS_HEADS[net], heads_path)
         self._heads = [parameter.flatten() for parameter in heads.parameters()]
 
-    def _look(self, pictures: Tensor) -> list[Tensor]:
+    def _features_of(self, pictures: Tensor) -> list[Tensor]:
         x = (pictures - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
-        seen = []
+        found = []
         for number, layer in enumerate(self._features):
             x = functional.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
             if number in self._taps:
-                seen.append(x)
-        return seen
+                found.append(x)
+        return found
 
     def __call__(self, rendered: np.ndarray, real: np.ndarray) -> float:
         """LPIPS of two uint8 [H, W, 3] frames of at least 32x32; smaller is more alike."""
         pair = np.stack([rendered, real]).astype(np.float32) / 127.5 - 1.0
         with torch.no_grad():
-            seen = self._look(torch.from_numpy(pair).permute(0, 3, 1, 2).contiguous())
-            return float(lpips_distance([x[:1] for x in seen], [x[1:] for x in seen], self._heads))
+            taps = self._features_of(torch.from_numpy(pair).permute(0, 3, 1, 2).contiguous())
+            return float(lpips_distance([x[:1] for x in taps], [x[1:] for x in taps], self._heads))
 
 
 def load_lpips(weights: Path | None, width: int, height: int, net: str = "alex") -> tuple[Lpips | None, str]:

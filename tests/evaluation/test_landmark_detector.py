@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.evaluation.metrics.landmarks import FaceMesh, detect, landmark_scale
+from nldf_engine.evaluation.landmark_detector import FaceMesh, detect, landmark_scale
 from nldf_engine.evaluation.metrics.lips import lip_scores
 from nldf_engine.media.video import frames_at
 

@@ -1,4 +1,4 @@
-"""Frames that are made when they are asked for, timed."""
+"""Frames that are rendered or decoded on demand, timed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from nldf_engine.evaluation.chunks import WARM_UP
 
 
-class Source:
+class FrameSource:
     """Frames of a sequence by rising number, whether they can be indexed or only come one by one.
 
-    The last `WARM_UP` frames given are kept, so that the next chunk may ask for them again. `seconds` and
-    `made` count what making the frames took, and how many were made.
+    The last `WARM_UP` frames are kept, so that the next chunk can read them again. `seconds` and `made` are
+    the time that making the frames took, and how many were made.
 
     Args:
-        make: makes the sequence, at the first frame asked for.
+        make: makes the sequence, at the first access.
         count: how many frames it must have.
         shape: the shape that each must have, as uint8; None leaves them unchecked.
 
@@ -36,7 +36,7 @@ class Source:
         return hasattr(self._frames, "__getitem__") and hasattr(self._frames, "__len__")
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Frame `index`; numbers rise, but for the last `WARM_UP` ones given."""
+        """Frame `index`; numbers rise, but for the last `WARM_UP` ones."""
         if index in self._recent:
             return self._recent[index]
         start = time.perf_counter()
@@ -71,7 +71,11 @@ class Source:
                 return np.array(frame)  # whoever yields frames may use their memory again
 
     def finish(self) -> None:
-        """Finds frames beyond the last one."""
+        """Checks that there are no frames beyond the last one.
+
+        Raises:
+            ValueError: there are.
+        """
         ended = self._frames is not None and not self._indexed() and self._next == self._count
         if ended and next(self._frames, None) is not None:
             raise self._wrong("more")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.closures import CLOSED, Phone, closure_scores, extremes, read_labels
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.evaluation.metrics.closures import CLOSED, Phone, closure_scores, extremes, read_labels
 from nldf_engine.synthetic import synthesise_speech
 
 # An open vowel from 0.4 s to 1.6 s, closed for a p at 0.8 to 0.88 s, half closed for a t at 1.2 to 1.28 s.

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from nldf_engine.evaluation import EvaluateConfig, RealClip
-from nldf_engine.evaluation.metrics.inception import Inception
-from nldf_engine.evaluation.metrics.syncnet import SyncNet
-from nldf_engine.evaluation.report import report
+from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip
+from nldf_engine.evaluation.metrics.optional.fid import Inception
+from nldf_engine.evaluation.metrics.optional.syncnet import SyncNet
 from tests.evaluation.weight_files import random_like, save_lpips
 
 SHORT = 12
@@ -33,10 +32,10 @@ def test_lpips_and_fid_are_in_the_report(
     save_lpips(weights, "alex")
     torch.save(random_like(Inception()), weights / "pt_inception-2015-12-05-6726825d.pth")
     config = EvaluateConfig(pictures=False, weights=weights, every=10)
-    found = report(painted, painter(), tmp_path / "same", {}, config, pixel_detector)
+    found = evaluate_clip(painted, painter(), tmp_path / "same", {}, config, pixel_detector)
     assert found["lpips"] == 0.0 and found["fid"] == pytest.approx(0, abs=1e-6)
     assert found["lpips_vgg"] is None and "vgg16-397923af.pth" in found["lpips_vgg_reason"]
-    dim = report(painted, painter(lambda f: f // 3), tmp_path / "dim", {}, config, pixel_detector)
+    dim = evaluate_clip(painted, painter(lambda f: f // 3), tmp_path / "dim", {}, config, pixel_detector)
     assert dim["lpips"] > 0 and dim["fid"] > 1e-3
 
 
@@ -52,11 +51,11 @@ def test_syncnet_scores_the_real_the_rendered_and_the_wrong_lips(
     frames = list(painter()(painted.features[:SHORT], painted.poses[:SHORT], painted.eyes[:SHORT]))
     clip = without(painted, frames=lambda: iter(frames), samples=sound, **cut)
     config = EvaluateConfig(pictures=False, weights=tmp_path)
-    found = report(clip, painter(), tmp_path / "out", {}, config, pixel_detector)
+    found = evaluate_clip(clip, painter(), tmp_path / "out", {}, config, pixel_detector)
     assert -15 <= found["sync_offset"] <= 15 and found["sync_confidence"] >= 0
     for key in ("sync_offset", "sync_confidence", "sync_distance"):
         assert found[key] == found[f"{key}_real"] and found[f"{key}_shuffled"] is not None
     assert found["sync_distance_shuffled"] != found["sync_distance"]
     slow = EvaluateConfig(pictures=False, weights=tmp_path, every=2)
-    slow_found = report(clip, painter(), tmp_path / "slow", {}, slow, pixel_detector)
+    slow_found = evaluate_clip(clip, painter(), tmp_path / "slow", {}, slow, pixel_detector)
     assert slow_found["sync_offset"] is None and "25 frames a second" in slow_found["sync_offset_reason"]

@@ -1,16 +1,16 @@
-"""What is scored, and the renderer that is scored: the two inputs of the measurement."""
+"""The real frames that a renderer is compared with, and the conditions to render them again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.evaluation.metrics.lips import LANDMARKS
+from nldf_engine.geometry.face_mesh import LANDMARKS
 
 if TYPE_CHECKING:
     from nldf_engine.datasets.dataset import Dataset
@@ -20,29 +20,9 @@ SAME_VIEW = 1e-3
 """How far two cameras may differ and still show the same view, as a share of the frame's width."""
 
 
-class Renderer(Protocol):
-    """Turns audio features, poses and eye openness into frames."""
-
-    backend: str
-    device: str
-
-    def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Iterable[np.ndarray]:
-        """Frames, one by one or as one array.
-
-        Args:
-            features: [T, 16, D] float32 audio windows.
-            poses: [T, 4, 4] float32 camera-to-head.
-            eyes: [T] float32 eye openness.
-
-        Returns:
-            T frames of uint8 [H, W, 3].
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class RealClip:
-    """A stretch of consecutive real frames with all that a renderer needs to repeat it.
+    """Consecutive real frames with all that a renderer needs to render them again.
 
     Args:
         frames: makes an iterator over the T real frames, uint8 [H, W, 3].
@@ -61,7 +41,7 @@ class RealClip:
         size: (width, height) of the frames; None takes that of the labels.
         foreign: [T, 16, D] float32, features of somebody else's speech, or None.
         camera: the view, for what needs poses and pixels together; or None.
-        identity: a hash of the real frames, so that what was found in them can be kept; or None.
+        identity: a hash of the real frames, so that results on them can be cached; or None.
 
     Raises:
         ValueError: lengths that differ, fewer than two valid frames, or no size.
@@ -118,7 +98,7 @@ class RealClip:
     @property
     def _shape(self) -> tuple[int, int]:
         if self.labels is None:
-            assert self.size is not None  # __post_init__ saw to it
+            assert self.size is not None  # __post_init__ checks it
             return self.size[1], self.size[0]
         return int(self.labels.shape[1]), int(self.labels.shape[2])
 
@@ -178,7 +158,7 @@ def check_same_view(path: Path, dataset: Camera, avatar: Camera) -> None:
 def real_clip(
     data: Dataset, split: str, frames: int | None, width: int, frontend: Any, foreign: Path | None = None
 ) -> RealClip:
-    """The stretch of a dataset that a split and a number of frames name.
+    """The consecutive frames of a dataset that a split and a number of frames select.
 
     Args:
         data: the dataset.

@@ -1,8 +1,12 @@
-"""The Inception network of the FID (Heusel et al. 2017), up to its 2048 pooled features.
+"""FID (Heusel et al. 2017): the Fréchet distance between two sets of Inception's 2048 pooled features.
 
-It is Inception v3 as TensorFlow shipped it in 2015: beside the later one its average pools leave the
-padding out, and its last block pools by the maximum. Names of parameters are those of the public PyTorch
-port of its weights.
+The network is Inception v3 as TensorFlow shipped it in 2015: beside the later one its average pools leave the
+padding out, and its last block pools by the maximum. Parameters are named as in the public PyTorch port of
+its weights.
+
+Own code, because pytorch-fid and torch-fidelity import torchvision, which has no build that goes with the CPU
+build of torch used here. Tests compare the distance with its closed form and with scipy's matrix root, and
+the network's parameters with the public file's.
 """
 
 from __future__ import annotations
@@ -15,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nldf_engine.evaluation.metrics.weights import INCEPTION, fill, find, load
+from nldf_engine.evaluation.metrics.optional.weights import INCEPTION, fill, find, load
 
 SIDE = 299
-FEATURES = 2048
+FEWEST = 2
+"""Frames that a covariance needs."""
 
 
 class Conv(nn.Module):
@@ -204,3 +209,37 @@ class InceptionFeatures:
         with torch.no_grad():
             scaled = functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)
             return np.asarray(self._network(2 * scaled - 1)[0])
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the Gaussians fitted to both (Heusel et al. 2017).
+
+    With centred rows X1, X2, C = X^T X / (N - 1), and the trace of the root is the sum of the singular values
+    of X1 X2^T over sqrt((N - 1)(M - 1)): no matrix root, and nothing added to singular covariances, which
+    every set with fewer rows than features has.
+
+    Args:
+        first: [N, D] float, N >= 2.
+        second: [M, D] float, M >= 2.
+
+    Raises:
+        ValueError: fewer than two rows, another number of features, or values that are not finite.
+
+    Example:
+        >>> x = np.array([[0.0], [2.0]])
+        >>> frechet_distance(x, x + 3)
+        9.0
+    """
+    for name, values in (("first", first), ("second", second)):
+        if values.ndim != 2 or len(values) < FEWEST or values.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{name}: expected at least {FEWEST} rows of {first.shape[-1]} features, "
+                f"got {list(values.shape)}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: expected finite features")
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    x, y = a - a.mean(0), b - b.mean(0)
+    traces = (x**2).sum() / (len(x) - 1) + (y**2).sum() / (len(y) - 1)
+    roots = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
+    return float(max(0.0, ((a.mean(0) - b.mean(0)) ** 2).sum() + traces - 2 * roots))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from nldf_engine.base.errors import FileProblem, MissingBackend
-from nldf_engine.evaluation.metrics.perceptual import BACKBONES, MEAN, SCALE, Lpips, load_lpips
+from nldf_engine.evaluation.metrics.optional.lpips import BACKBONES, MEAN, SCALE, Lpips, load_lpips
 from tests.evaluation.weight_files import save_lpips
 
 RNG = np.random.default_rng(0)

@@ -1,12 +1,12 @@
 """SyncNet (Chung and Zisserman 2016): offset and confidence of lips against sound, with its public weights.
 
-The network sees five frames of a face at 224 pixels (colours 0..255, BGR) and the 20 MFCC columns that
-sound meanwhile. Distances between both embeddings, averaged over the clip for every shift within 15
-frames, give the offset (where they are least, positive where the lips come late) and the confidence
-(their median minus their least).
+The network takes five frames of a face at 224 pixels (colours 0..255, BGR) and the 20 MFCC columns of the
+same time. Distances between both embeddings, averaged over the clip for every shift within 15 frames, give
+the offset (where they are least, positive where the lips come late) and the confidence (their median minus
+their least).
 
-The published pipeline finds faces with S3FD; here the box is that of the face's landmarks, which a test of
-true against shifted sound does not notice, but figures may differ from published ones by a little.
+The published pipeline finds faces with S3FD; here the box is that of the face's landmarks. It separates true
+from shifted sound as well, but values may differ a little from published ones.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nldf_engine.evaluation.metrics.weights import SYNCNET, fill, find, load
+from nldf_engine.evaluation.metrics.optional.weights import SYNCNET, fill, find, load
 
 FPS, RATE = 25, 16_000
-WINDOW, COLUMNS = 5, 4  # frames a look; MFCC columns a frame
+WINDOW, COLUMNS = 5, 4  # frames a window; MFCC columns a frame
 SIDE, CROP_SCALE, SMOOTH, GREY = 224, 0.40, 13, 110
 LONGEST_SHIFT, BATCH = 15, 20
 FFT, FILTERS, COEFFICIENTS, LIFTER, EMPHASIS = 512, 26, 13, 22, 0.97
@@ -137,7 +137,7 @@ def face_boxes(landmarks: np.ndarray) -> np.ndarray:
 
 
 def face_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The face as SyncNet was shown it: uint8 [224, 224, 3] of a frame and one row of `face_boxes`."""
+    """The face as SyncNet was trained on it: uint8 [224, 224, 3] of a frame and one row of `face_boxes`."""
     import cv2
 
     x, y, side = box
@@ -151,7 +151,7 @@ def face_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SyncScore:
-    """SyncNet's verdict: offset in frames (positive: the lips come late), confidence, least distance."""
+    """SyncNet's score: offset in frames (positive: the lips come late), confidence, least distance."""
 
     offset: int
     confidence: float
@@ -203,12 +203,12 @@ class SyncScorer:
         count = min(count, (sound.shape[1] - WINDOW * COLUMNS) // COLUMNS + 1)
         if count < 1:
             return None
-        seen, heard = [], []
+        lips, audio = [], []
         for start in range(0, count, BATCH):
             here = range(start, min(count, start + BATCH))
             frames = np.stack([crops[k : k + WINDOW, :, :, ::-1] for k in here])
             columns = np.stack([sound[None, :, COLUMNS * k : COLUMNS * (k + WINDOW)] for k in here])
             with torch.no_grad():
-                seen.append(self._network.lips(torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float()))
-                heard.append(self._network.audio(torch.from_numpy(columns).float()))
-        return sync_of_embeddings(torch.cat(seen), torch.cat(heard))
+                lips.append(self._network.lips(torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float()))
+                audio.append(self._network.audio(torch.from_numpy(columns).float()))
+        return sync_of_embeddings(torch.cat(lips), torch.cat(audio))

@@ -1,6 +1,6 @@
 """Finding and loading the public weights of other people's metrics; never downloading them.
 
-A figure that needs weights is that figure or null with the reason: nothing stands in for it.
+A metric whose weights are missing is null, with the reason: nothing stands in for it.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def load(file: WeightFile, path: Path) -> dict[str, Tensor]:
     """
     import torch
 
-    mend = f"save it again, from {file.source}"
+    remedy = f"save it again, from {file.source}"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes: pickle, zip, runtime and value errors
-        raise FileProblem(path, f"it does not hold {file.what} ({_first_line(error)})", mend) from error
+        raise FileProblem(path, f"it does not hold {file.what} ({_first_line(error)})", remedy) from error
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise FileProblem(path, f"it does not hold {file.what} (no table of tensors)", mend)
+        raise FileProblem(path, f"it does not hold {file.what} (no table of tensors)", remedy)
     return dict(state)
 
 

@@ -12,7 +12,7 @@ import pytest
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.datasets.dataset import Dataset
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:

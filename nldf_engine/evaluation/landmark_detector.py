@@ -20,9 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.evaluation.metrics.lips import LANDMARK_SIZE, LANDMARKS
+from nldf_engine.geometry.face_mesh import LANDMARKS
 
-MEND_MEDIAPIPE = "pip install 'nldf_engine[evaluate]'"
+LANDMARK_SIZE = 512
+"""Landmarks are in pixels of a frame whose longer side is this."""
+INSTALL_MEDIAPIPE = "pip install 'nldf_engine[evaluate]'"
 
 
 class Detector(Protocol):
@@ -59,10 +61,10 @@ class FaceMesh:
     @staticmethod
     @contextmanager
     def session() -> Iterator[None]:
-        """Holds back the chatter of every detector inside the block, on whichever thread it is made and used.
+        """Silences the log of every detector inside the block, on whichever thread it is made and used.
 
-        Without it each detector sees to itself, by moving the process's stderr for a moment: threads may
-        not do that beside each other.
+        Without it each detector redirects the process's stderr for a moment, which threads may not do at
+        the same time.
 
         Raises:
             MissingBackend: mediapipe is not installed.
@@ -77,7 +79,7 @@ class FaceMesh:
                 finally:
                     FaceMesh._inside_session = False
         except MissingBackend as error:
-            raise MissingBackend("mediapipe is not installed", MEND_MEDIAPIPE) from error
+            raise MissingBackend("mediapipe is not installed", INSTALL_MEDIAPIPE) from error
 
     def __init__(self) -> None:
         from nldf_engine.prepare.faces import mediapipe_solutions
@@ -92,10 +94,10 @@ class FaceMesh:
                 self._mesh = solutions.face_mesh.FaceMesh(
                     static_image_mode=False, max_num_faces=1, refine_landmarks=True
                 )
-                # The graph starts, and says so on stderr, with its first picture: let it do so in here.
+                # The graph logs to stderr when it starts with its first picture: it starts here, silenced.
                 self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         except MissingBackend as error:
-            raise MissingBackend("mediapipe is not installed", MEND_MEDIAPIPE) from error
+            raise MissingBackend("mediapipe is not installed", INSTALL_MEDIAPIPE) from error
         self._quiet = quiet
 
     def __enter__(self) -> FaceMesh:
@@ -118,7 +120,7 @@ class FaceMesh:
             found = self._mesh.process(np.ascontiguousarray(large)).multi_face_landmarks
         if not found:
             return np.full((LANDMARKS, 2), np.nan, np.float32)
-        self._quiet = nullcontext  # the last of its chatter comes with the first face
+        self._quiet = nullcontext  # its last log line comes with the first face
         return np.array([(point.x * size[0], point.y * size[1]) for point in found[0].landmark], np.float32)
 
     def close(self) -> None:

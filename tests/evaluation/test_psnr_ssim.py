@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.metrics.quality import PSNR_CAP, mean, mouth_box, psnr, squared_error, ssim
+from nldf_engine.evaluation.metrics.psnr import PSNR_CAP, psnr, squared_error
+from nldf_engine.evaluation.metrics.ssim import ssim
+from nldf_engine.evaluation.metrics.statistics import mean
 
 
 def noisy_pair(height: int = 40, width: int = 56) -> tuple[np.ndarray, np.ndarray]:
@@ -89,22 +91,7 @@ def test_ssim_refuses_frames_smaller_than_its_window() -> None:
         ssim(small, small)
 
 
-def test_mouth_box_has_its_margins_and_stays_inside() -> None:
-    """The box is the lips' extent plus 2 % and 3 % of the frame, cut at the frame's edge."""
-    lips = np.array([[100.0, 120.0], [140.0, 130.0]])
-    rows, columns = mouth_box(lips, 200, 200)
-    assert (columns.start, columns.stop, rows.start, rows.stop) == (96, 145, 114, 137)
-    rows, columns = mouth_box(lips + np.array([55, 65]), 200, 200)
-    assert (columns.start, columns.stop, rows.start, rows.stop) == (151, 200, 179, 200)
-
-
-@pytest.mark.parametrize("lips", [np.full((2, 2), np.nan), np.full((2, 2), -50.0), np.full((2, 2), 900.0)])
-def test_mouth_box_without_lips_in_the_frame_is_empty(lips: np.ndarray) -> None:
-    """Lips that are unknown or outside give a box without pixels."""
-    assert np.zeros((200, 200))[mouth_box(lips, 200, 200)].size == 0
-
-
 def test_mean_leaves_out_what_is_not_finite() -> None:
-    """NaN frames don't count; without any figure there is no mean."""
+    """NaN frames don't count; without any value there is no mean."""
     assert mean([1.0, math.nan, 2.0]) == 1.5
     assert mean([]) is None
