@@ -13,6 +13,7 @@ from nldf_engine.evaluation.landmark_detector import Detector
 from nldf_engine.evaluation.metrics.optional.fid import InceptionFeatures
 from nldf_engine.evaluation.metrics.optional.lpips import load_lpips
 from nldf_engine.evaluation.metrics.optional.syncnet import FPS, SyncScorer
+from nldf_engine.evaluation.metrics.ssim import require_ssim
 from nldf_engine.evaluation.real_clip import RealClip
 
 
@@ -45,7 +46,9 @@ def metric_suite(
 
     Raises:
         FileProblem: a file of weights is there but can't be used.
+        MissingBackend: scikit-image, which SSIM of every frame needs, is not installed.
     """
+    require_ssim()
     reasons: dict[str, str] = {}
     files: list[str] = []
     lpips: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {}

@@ -1,10 +1,12 @@
 import math
+import sys
 
 import numpy as np
 import pytest
 
+from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation.metrics.psnr import PSNR_CAP, psnr, squared_error
-from nldf_engine.evaluation.metrics.ssim import ssim
+from nldf_engine.evaluation.metrics.ssim import ssim, ssim_map
 from nldf_engine.evaluation.metrics.statistics import mean
 
 
@@ -63,6 +65,33 @@ def test_ssim_agrees_with_scikit_image(size: tuple[int, int]) -> None:
         use_sample_covariance=False,
     )  # fmt: skip
     assert ssim(rendered, real) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_of_a_window_is_the_formula() -> None:
+    """At a pixel: the formula over its 11x11 window with Gaussian weights, written out; mean of colours."""
+    rendered, real = noisy_pair()
+    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(weights, weights) / weights.sum() ** 2
+    values = []
+    for colour in range(3):
+        a, b = (frame[15:26, 20:31, colour] / 255.0 for frame in (rendered, real))
+        mean_a, mean_b = (window * a).sum(), (window * b).sum()
+        spread_a, spread_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+        shared = (window * (a - mean_a) * (b - mean_b)).sum()
+        c1, c2 = 0.01**2, 0.03**2
+        likeness = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+        values.append(likeness * (2 * shared + c2) / (spread_a + spread_b + c2))
+    similarity = ssim_map(rendered, real)
+    assert similarity[20, 25] == pytest.approx(np.mean(values), abs=1e-12)
+    assert np.isnan(similarity[:5]).all() and np.isnan(similarity[:, -5:]).all()
+    assert np.isfinite(similarity[5:-5, 5:-5]).all()
+
+
+def test_without_scikit_image_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing library is an error that says how to install it."""
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(MissingBackend, match=r"nldf_engine\[evaluate\]"):
+        ssim(*noisy_pair())
 
 
 def test_ssim_is_one_for_equal_frames_and_falls_with_blur() -> None:

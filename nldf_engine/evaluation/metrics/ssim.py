@@ -1,15 +1,32 @@
-"""Structural similarity over a frame or a region of it."""
+"""Structural similarity (scikit-image's) over a frame or a region of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation.metrics.inputs import checked_frames
 
 SSIM_WINDOW = 11
-SSIM_SIGMA = 1.5
+
+
+def require_ssim() -> Callable[..., Any]:
+    """scikit-image's `structural_similarity`.
+
+    Raises:
+        MissingBackend: scikit-image is not installed.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError as error:
+        raise MissingBackend(
+            "scikit-image, which measures SSIM, is not installed", "pip install 'nldf_engine[evaluate]'"
+        ) from error
+    return structural_similarity
 
 
 def ssim_map(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -27,29 +44,23 @@ def ssim_map(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: another dtype, shapes that differ, or a frame smaller than the window.
+        MissingBackend: scikit-image is not installed.
     """
-    import cv2
-
+    similarity_of = require_ssim()
     a, b = checked_frames(rendered, real)
     if min(a.shape[:2]) < SSIM_WINDOW:
         raise ValueError(
             f"real: SSIM needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW}, got {list(real.shape)}"
         )
-
-    def blur(x: np.ndarray) -> np.ndarray:
-        window = (SSIM_WINDOW, SSIM_WINDOW)
-        return np.asarray(cv2.GaussianBlur(x, window, SSIM_SIGMA, borderType=cv2.BORDER_REFLECT))
-
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    denominator = (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    # Its Gaussian window of sigma 1.5 reaches 5 pixels to either side, SSIM_WINDOW in all.
+    _, similarity = similarity_of(
+        a, b, channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
     edge = SSIM_WINDOW // 2
-    similarity = np.full(a.shape[:2], np.nan)
-    similarity[edge:-edge, edge:-edge] = (numerator / denominator)[edge:-edge, edge:-edge].mean(axis=2)
-    return similarity
+    inner = np.full(a.shape[:2], np.nan)
+    inner[edge:-edge, edge:-edge] = similarity.mean(axis=2)[edge:-edge, edge:-edge]
+    return inner
 
 
 def ssim_of_map(similarity: np.ndarray, where: np.ndarray | None = None) -> float:
