@@ -8,6 +8,7 @@ from typing import Any
 
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.files import sha256, write_json
+from nldf_engine.base.html import require_jinja
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.evaluation.chunks import digest
@@ -110,10 +111,12 @@ def evaluate_many(
         The metrics of each avatar by its name.
 
     Raises:
-        ValueError: no avatar; and what `evaluate` raises.
+        ValueError: no avatar.
+        MissingBackend: jinja2, which renders the table, is not installed; and what `evaluate` raises.
     """
     if not avatars:
         raise ValueError("avatars: expected at least one, got none")
+    require_jinja()
     config, out = config or EvaluateConfig(), Path(out)
     found: dict[str, dict[str, Any]] = {}
     faces: dict[int, RealFaces] = {}

@@ -13,6 +13,7 @@ import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json, write_json
+from nldf_engine.base.html import require_jinja
 from nldf_engine.base.version import __version__
 from nldf_engine.evaluation.chunks import ChunkStore, digest, installation_hash
 from nldf_engine.evaluation.clip_metrics import clip_metrics
@@ -25,8 +26,8 @@ from nldf_engine.evaluation.real_clip import RealClip
 from nldf_engine.evaluation.renderers import Renderer
 from nldf_engine.evaluation.report.comparison_video import ComparisonVideo
 from nldf_engine.evaluation.report.contact_sheet import Sample, contact_sheet
-from nldf_engine.evaluation.report.curves import curves
-from nldf_engine.evaluation.report.drawing import require_matplotlib
+from nldf_engine.evaluation.report.curves import draw_curves, svg_of
+from nldf_engine.evaluation.report.drawing import require_matplotlib, save_png
 from nldf_engine.evaluation.report.page import write_page
 from nldf_engine.evaluation.scoring import OnFrame, RealFaces, score_frames
 from nldf_engine.evaluation.variants import variants_of
@@ -68,6 +69,7 @@ def evaluate_clip(
     _check_writable(out)
     if config.pictures:
         require_matplotlib()
+        require_jinja()
     suite = metric_suite(clip, config, detector)
     key = _key(clip, renderer, header, config, suite)
     if key is not None and not config.fresh:
@@ -91,8 +93,9 @@ def evaluate_clip(
     if config.pictures:
         title, subtitle = _headline(metrics)
         contact_sheet(out / "contact_sheet.png", _samples(clip, scores), title, subtitle, clip.fps)
-        curves(out / "curves.png", scores.curves(), title, subtitle, clip.start, clip.fps, config.every)
-        write_page(out, title, metrics, per_frame)
+        figure = draw_curves(per_frame, title, subtitle)
+        save_png(figure, out / "curves.png")
+        write_page(out, title, metrics, per_frame, svg_of(figure))
     write_json(out / "frames.json", per_frame)
     write_json(out / "metrics.json", {**metrics, "definitions": DEFINITIONS})
     store.clear()

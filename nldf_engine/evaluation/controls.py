@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.files import write_json
-from nldf_engine.base.html import document, grid, write_document
+from nldf_engine.base.html import number, require_jinja, write_html
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
 from nldf_engine.evaluation.real_clip import RealClip, real_clip
 from nldf_engine.evaluation.renderers import PlayedVideo
-from nldf_engine.evaluation.report.page import number
+from nldf_engine.evaluation.report.page import TEMPLATES
 from nldf_engine.evaluation.scoring import RealFaces
 
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
@@ -43,6 +43,7 @@ SHOWN = (
     ("jitter_mouth", 2), ("flicker", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
 )  # fmt: skip
+VERDICTS = {True: "holds", False: "does not hold", None: "not measured"}
 
 Frames = Callable[[], Iterator[np.ndarray]]
 
@@ -169,16 +170,24 @@ def controls_of(
     clip: RealClip, out: Path, config: EvaluateConfig, detector: Callable[[], Detector] | None = FaceMesh
 ) -> dict[str, Any]:
     """As `controls`, of a clip that is loaded already."""
+    require_jinja()
     real_faces: RealFaces = {}
     metrics: dict[str, dict[str, Any]] = {}
     for name, frames in degraded(clip).items():
         header = {"control": name, "avatar": name, "dataset": "the clip itself"}
         player = PlayedVideo(frames, f"control {name}")
         metrics[name] = evaluate_clip(clip, player, out / name, header, config, detector, real_faces)
-    checked = [{"claim": str(c), "holds": c.holds(metrics)} for c in claims(clip.fps / config.every)]
-    found = {"controls": metrics, "claims": checked}
+    checked: list[dict[str, Any]] = [
+        {"claim": str(c), "holds": c.holds(metrics)} for c in claims(clip.fps / config.every)
+    ]
+    found: dict[str, Any] = {"controls": metrics, "claims": checked}
     write_json(out / "controls.json", found)
-    write_document(out / "controls.html", _page(found))
+    names, rows = _rows(found)
+    listed = [(item["claim"], VERDICTS[item["holds"]]) for item in checked]
+    write_html(
+        out / "controls.html", TEMPLATES / "controls.html", title="Do the metrics measure?", names=names,
+        rows=rows, claims=listed,
+    )  # fmt: skip
     return found
 
 
@@ -234,15 +243,3 @@ def table(found: dict[str, Any]) -> str:
     lines += ["", f"{holding} claims hold, {len(broken)} do not, {len(missing)} could not be checked"]
     lines += [f"does not hold: {claim}" for claim in broken]
     return "\n".join(lines)
-
-
-def _page(found: dict[str, Any]) -> str:
-    names, rows = _rows(found)
-    said = {True: "holds", False: "does not hold", None: "not measured"}
-    listed = [(item["claim"], said[item["holds"]]) for item in found["claims"]]
-    body = [
-        "<h1>Do the metrics measure?</h1><p>Degraded copies of the real frames, and how metrics change.</p>",
-        grid("Figures", ("", *names), rows),
-        "<h2>Claims</h2>", grid("What must hold", ("claim", ""), listed),
-    ]  # fmt: skip
-    return document("nldf evaluate: controls", body)
