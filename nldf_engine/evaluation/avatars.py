@@ -9,9 +9,9 @@ from typing import Any
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.files import sha256, write_json
 from nldf_engine.base.html import require_jinja
+from nldf_engine.base.results import key_of
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
-from nldf_engine.evaluation.chunks import digest
 from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
@@ -91,7 +91,7 @@ def evaluate(
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
     if renderer is None:
         files = [sha256(path) for path in sorted(avatar.iterdir()) if path.is_file()]
-        identity = digest(files, config.precision)
+        identity = key_of(files, config.precision)
         renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
     return evaluate_clip(clip, renderer, out, header, config, detector, real_faces)
 

@@ -14,8 +14,9 @@ import numpy as np
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json, write_json
 from nldf_engine.base.html import require_jinja
+from nldf_engine.base.results import key_of
 from nldf_engine.base.version import __version__
-from nldf_engine.evaluation.chunks import ChunkStore, digest, installation_hash
+from nldf_engine.evaluation.chunks import ChunkStore, installation_hash
 from nldf_engine.evaluation.clip_metrics import clip_metrics
 from nldf_engine.evaluation.config import DEFINITIONS, EvaluateConfig
 from nldf_engine.evaluation.frame_scores import FrameScores
@@ -142,7 +143,7 @@ def _key(
     weights = [(path, Path(path).stat().st_size) for path in suite.files]
     has_faces = suite.detector is not None
     parts = (identity, renderer.backend, renderer.device, clip.identity, clip.start, len(clip), config.every)
-    return digest(
+    return key_of(
         *parts, [clip.width, clip.height], *clip.conditions(), clip.valid, clip.foreign, header, weights,
         has_faces, installation_hash(),
     )[:32]  # fmt: skip

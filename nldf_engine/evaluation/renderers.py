@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nldf_engine.base.results import key_of
 from nldf_engine.engine import Engine
-from nldf_engine.evaluation.chunks import digest
 
 
 class Renderer(Protocol):
@@ -53,7 +53,7 @@ class EngineRenderer:
     ) -> None:  # fmt: skip
         self._engine, self._size, self._torso, self._upper = engine, size, torso, upper
         self.backend, self.device = engine.backend, str(engine.device)
-        self.identity = None if identity is None else digest(identity, size, torso, upper)
+        self.identity = None if identity is None else key_of(identity, size, torso, upper)
 
     def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Any:
         """Lazy frames, uint8 [T, H, W, 3]."""
