@@ -80,13 +80,7 @@ def evaluate(
         "split": config.split,
         "torso": "predicted" if torso is None else "tracked",
         "upper": "tracked" if upper is not None else "own track" if subject.upper is not None else None,
-        "avatar": avatar.resolve().name,
-        "avatar_hash": sha256(avatar / "avatar.json"),
-        "system": subject.system,
-        "dataset": dataset.resolve().name,
-        "dataset_hash": data.hash(),
-        "trained_on_hash": subject.provenance.get("dataset"),
-        "trained_on_this_dataset": own,
+        **_origin(avatar, subject, dataset, data),
     }
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
     if renderer is None:
@@ -94,6 +88,20 @@ def evaluate(
         identity = key_of(files, config.precision)
         renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
     return evaluate_clip(clip, renderer, out, header, config, detector, real_faces)
+
+
+def _origin(path: Path, avatar: Avatar, dataset: Path, data: Dataset) -> dict[str, Any]:
+    """What the report says of where avatar and dataset come from."""
+    trained_on = avatar.provenance.get("dataset")
+    return {
+        "avatar": path.resolve().name,
+        "avatar_hash": sha256(path / "avatar.json"),
+        "system": avatar.system,
+        "dataset": dataset.resolve().name,
+        "dataset_hash": data.hash(),
+        "trained_on_hash": trained_on,
+        "trained_on_this_dataset": trained_on == data.hash(),
+    }
 
 
 def evaluate_many(

@@ -11,7 +11,10 @@ import numpy as np
 
 from nldf_engine.evaluation.report.drawing import ERROR_TOP, INK, blank_figure, error_share, save_png
 
-PANEL, MOUTH_GAP = 2.15, 0.03  # inches
+# Inches: a frame's width, what lies between frames and between mouths, and the margins.
+PANEL, GAP, MOUTH_GAP = 2.15, 0.06, 0.03
+LEFT, RIGHT, TOP, BOTTOM = 0.95, 0.85, 1.15, 0.2
+ROW_NAME: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 10}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def contact_sheet(
         path: the PNG to write.
         samples: one a column, at least one, all of one size.
         title: first line, in bold.
-        subtitle: second line, with the figures.
+        subtitle: second line, with the metrics.
         fps: frames a second, for the times above the columns.
 
     Raises:
@@ -61,54 +64,73 @@ def contact_sheet(
     """
     if not samples:
         raise ValueError("samples: expected at least one frame to show, got none")
-    frame_height, frame_width = samples[0].real.shape[:2]
-    width, height, gap = PANEL, PANEL * frame_height / frame_width, 0.06
-    half = (width - MOUTH_GAP) / 2
-    left, right, top, bottom = 0.95, 0.85, 1.15, 0.2
-    tops = [top + row * (height + gap) for row in range(4)]
-    page_width = left + max(len(samples), 4) * (width + gap) - gap + right
-    page_height = tops[3] + half + bottom
-    figure = blank_figure(page_width, page_height)
-
-    def place(x: float, y: float, w: float, h: float) -> Any:
-        """Axes at inches from the upper left corner."""
-        y = page_height - y - h
-        return figure.add_axes((x / page_width, y / page_height, w / page_width, h / page_height))
-
-    def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / page_width, 1 - y / page_height, text, color=INK, **style)
-
+    sheet = _Sheet(samples)
     views = _mouth_views(samples)
     for column, (sample, view) in enumerate(zip(samples, views, strict=True)):
-        x = left + column * (width + gap)
-        share = error_share(sample.rendered, sample.real)
-        scale: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1}
-        for row, image in enumerate((sample.real, sample.rendered, share)):
-            axes = place(x, tops[row], width, height)
-            drawn = _picture(axes, image, interpolation="antialiased", **(scale if row == 2 else {}))
-            if row == 0:
-                heading = f"frame {sample.frame}  ({sample.frame / fps:.2f} s)"
-                axes.set_title(heading, fontsize=8, color=INK, pad=4)
-        _note(axes, f"{sample.psnr:.2f} dB", 9)
-        if view is not None:
-            for index, image in enumerate((sample.real, sample.rendered)):
-                axes = place(x + index * (half + MOUTH_GAP), tops[3], half, half)
-                _picture(axes, image[view], interpolation="bicubic")
-            _note(axes, f"{sample.psnr_mouth:.2f} dB", 7.5)
-
+        errors = _draw_column(sheet, column, sample, view, fps)
     for row, name in enumerate(("real", "rendered", "error")):
-        write(left - 0.14, tops[row] + height / 2, name, ha="right", va="center", fontsize=10)
+        sheet.write(LEFT - 0.14, sheet.tops[row] + sheet.height / 2, name, **ROW_NAME)
     if any(view is not None for view in views):
-        write(left - 0.14, tops[3] + half / 2, "mouths", ha="right", va="center", fontsize=10)
-    bar = figure.colorbar(
-        drawn, cax=place(page_width - right + 0.12, tops[2], 0.13, height), ticks=[0, 0.2, 0.4, 0.6, 0.8, 1]
-    )
-    labels = [f"{100 * ERROR_TOP * tick:g} %" for tick in (0, 0.2, 0.4, 0.6, 0.8, 1)]
+        sheet.write(LEFT - 0.14, sheet.tops[3] + sheet.half / 2, "mouths", **ROW_NAME)
+    _draw_scale(sheet, errors)
+    sheet.write(LEFT, 0.36, title, fontsize=15, fontweight="bold")
+    sheet.write(LEFT, 0.66, subtitle, fontsize=9.5)
+    save_png(sheet.figure, path)
+
+
+class _Sheet:
+    """The page: its figure, and where things stand on it, in inches from the upper left corner."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        frame_height, frame_width = samples[0].real.shape[:2]
+        self.height = PANEL * frame_height / frame_width
+        self.half = (PANEL - MOUTH_GAP) / 2
+        self.tops = [TOP + row * (self.height + GAP) for row in range(4)]
+        self.page_width = LEFT + max(len(samples), 4) * (PANEL + GAP) - GAP + RIGHT
+        self.page_height = self.tops[3] + self.half + BOTTOM
+        self.figure = blank_figure(self.page_width, self.page_height)
+
+    def place(self, x: float, y: float, width: float, height: float) -> Any:
+        """Axes of that place and size."""
+        y = self.page_height - y - height
+        share = (self.page_width, self.page_height)
+        return self.figure.add_axes((x / share[0], y / share[1], width / share[0], height / share[1]))
+
+    def write(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Text at that place."""
+        self.figure.text(x / self.page_width, 1 - y / self.page_height, text, color=INK, **style)
+
+
+def _draw_column(
+    sheet: _Sheet, column: int, sample: Sample, view: tuple[slice, slice] | None, fps: float
+) -> Any:
+    """Draws one frame; returns the image of its errors, whose colours the scale explains."""
+    x = LEFT + column * (PANEL + GAP)
+    share = error_share(sample.rendered, sample.real)
+    scale: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1}
+    for row, image in enumerate((sample.real, sample.rendered, share)):
+        axes = sheet.place(x, sheet.tops[row], PANEL, sheet.height)
+        drawn = _picture(axes, image, interpolation="antialiased", **(scale if row == 2 else {}))
+        if row == 0:
+            heading = f"frame {sample.frame}  ({sample.frame / fps:.2f} s)"
+            axes.set_title(heading, fontsize=8, color=INK, pad=4)
+    _note(axes, f"{sample.psnr:.2f} dB", 9)
+    if view is not None:
+        for index, image in enumerate((sample.real, sample.rendered)):
+            axes = sheet.place(x + index * (sheet.half + MOUTH_GAP), sheet.tops[3], sheet.half, sheet.half)
+            _picture(axes, image[view], interpolation="bicubic")
+        _note(axes, f"{sample.psnr_mouth:.2f} dB", 7.5)
+    return drawn
+
+
+def _draw_scale(sheet: _Sheet, errors: Any) -> None:
+    """The scale of the errors' colours, beside their row."""
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    beside = sheet.place(sheet.page_width - RIGHT + 0.12, sheet.tops[2], 0.13, sheet.height)
+    bar = sheet.figure.colorbar(errors, cax=beside, ticks=ticks)
+    labels = [f"{100 * ERROR_TOP * tick:g} %" for tick in ticks]
     bar.ax.set_yticklabels([*labels[:-1], "≥" + labels[-1]], fontsize=7, color=INK)
     bar.outline.set_visible(False)
-    write(left, 0.36, title, fontsize=15, fontweight="bold")
-    write(left, 0.66, subtitle, fontsize=9.5)
-    save_png(figure, path)
 
 
 def _note(axes: Any, text: str, size: float) -> None:
