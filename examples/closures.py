@@ -3,17 +3,20 @@
     python examples/closures.py avatars/me                                         # the synthetic voice
     python examples/closures.py avatars/me --audio speech.wav --labels speech.txt  # any speech
 
-Labels say what is heard when, as Audacity exports a label track: start and end in seconds, and a sound's
-name (ARPABET, X-SAMPA, espeak or IPA). Forced aligners and synthesisers give such times. Openings are read
-from the motion codes that the speech tells, in millimetres, and from rendered frames, where mediapipe sees
-the lips.
+For p, b and m lips close; for t, d, k, s and their like they need not; open vowels part them. Foreign speech
+has no real frames to compare with, but its sounds and their times are known where a synthesiser or a forced
+aligner made them. Labels are Audacity's label tracks: lines of start, end (seconds) and a sound's name
+(ARPABET, X-SAMPA, espeak or IPA), with tabs between. Openings are measured on the motion codes that are
+predicted from the speech, in millimetres, and on the landmarks of rendered frames (mediapipe).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +24,172 @@ import torch
 
 from nldf_engine import Engine
 from nldf_engine.audio import load_audio
-from nldf_engine.evaluation.metrics.closures import FPS, Phone, closure_scores, read_labels
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.evaluation.landmark_detector import detect, landmark_scale
 from nldf_engine.evaluation.metrics.jitter import head_jitter, mouth_jitter
-from nldf_engine.evaluation.metrics.landmarks import detect, landmark_scale
-from nldf_engine.evaluation.metrics.lips import LIPS, lip_gap
+from nldf_engine.evaluation.metrics.lips import lip_gap
+from nldf_engine.geometry.face_mesh import LIPS
 from nldf_engine.synthetic import synthesise_speech
 
 TEXT = "Papa, mama, baby. Papa may bob a map. Up above, a bomb. Pam may stop a bump. Amber, apart."
 SHOWN, SECONDS = 12, 8.0
-# Between the outer corners of an adult's eyes; lip gaps of pictures are told in shares of it.
+# Between the outer corners of an adult's eyes; lip gaps of pictures are shares of it.
 EYES_MM = 90.0
+# A frame shows the mouth at its moment, and lips are closed for two frames or three: a sound counts
+# from a frame before it to a frame after it.
+REACH = 1 / FPS
+# Lips that stand apart by less than this share of the open vowels' opening pass for closed.
+CLOSED = 0.125
+# Silence counts where it lies further than this from any sound: lips close after it and part before.
+AWAY = 0.2
+KINDS = ("bilabial", "other", "open", "silence")
+REMEDY = "export a label track: lines of start, end and name, with tabs between"
 
 
-def told_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
-    """[T] millimetres between the inner lips, as the speech tells them."""
+@dataclass(frozen=True)
+class Phone:
+    """One sound.
+
+    Args:
+        start, end: seconds.
+        name: as ARPABET, X-SAMPA, espeak or IPA write it; silence is empty or begins with "_", "sil" or "sp".
+    """
+
+    start: float
+    end: float
+    name: str
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS, or empty for sounds that say nothing here (closed vowels, glides, f and v).
+
+        Example:
+            >>> [Phone(0, 1, name).kind for name in ("B", "m", "AA1", "t", "_:", "u")]
+            ['bilabial', 'bilabial', 'open', 'other', 'silence', '']
+        """
+        name = self.name.strip()
+        if not name or name.startswith("_") or name.lower().startswith(("sil", "sp", "pau")):
+            return "silence"
+        if name.lower().rstrip("ʰː':;") in ("p", "b", "m"):
+            return "bilabial"
+        if name.startswith(("a", "A", "ɑ", "æ", "ɐ")):
+            return "open"
+        return "other" if name.lower().startswith(tuple("tdkgnszlʃʒŋɡ")) else ""
+
+
+def read_labels(path: str | Path) -> list[Phone]:
+    """The sounds of a label track, in their order.
+
+    Raises:
+        FileProblem: it is missing, no text, holds no sound, or a line is no label.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem(path, f"it can't be read ({error})", REMEDY) from error
+    phones = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("\\"):  # Audacity's second line of a label holds frequencies
+            continue
+        start, end, name = [*line.split("\t", 2), "", ""][:3]
+        try:
+            phone = Phone(float(start), float(end), name.strip())
+        except ValueError:
+            phone = Phone(math.nan, math.nan, "")
+        if not 0 <= phone.start <= phone.end < math.inf:
+            raise FileProblem(path, f"line {number} is no label: {line[:60]!r}", REMEDY)
+        phones.append(phone)
+    if not phones:
+        raise FileProblem(path, "it holds no label", REMEDY)
+    return sorted(phones, key=lambda phone: phone.start)
+
+
+@dataclass(frozen=True)
+class ClosureScores:
+    """Openings of a clip, in the unit of the measured curve; None where no sound is of the kind.
+
+    Args:
+        bilabial, other: medians of the least opening about each p, b or m, and about each of t, d, k, s, ...
+        open: median of the widest opening of each open vowel.
+        silence: median over the frames of silence, `AWAY` from any sound.
+        bilabial_closed, other_closed, silence_closed: shares that lie under `CLOSED` times `open`.
+        count: how many p, b and m there are.
+    """
+
+    bilabial: float | None
+    other: float | None
+    open: float | None
+    silence: float | None
+    bilabial_closed: float | None
+    other_closed: float | None
+    silence_closed: float | None
+    count: int
+
+
+def extremes(opening: np.ndarray, phones: Sequence[Phone], kind: str) -> np.ndarray:
+    """What the mouth reaches in each sound of a kind: the widest of open vowels, the least of all others.
+
+    Args:
+        opening: [T] at 25 frames a second; NaN where unknown.
+        phones: the sounds.
+        kind: of KINDS; "silence" gives every frame of it instead.
+
+    Returns:
+        [n] float64, without those that are not known.
+
+    Raises:
+        ValueError: an unknown kind, or an opening of another shape.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    if opening.ndim != 1:
+        raise ValueError(f"opening: expected [T], got shape {list(opening.shape)}")
+    times = np.arange(len(opening)) / FPS
+    opening = opening.astype(np.float64)
+    if kind == "silence":
+        near = np.zeros(len(opening), bool)
+        for phone in phones:
+            if phone.kind != "silence":
+                near |= (times > phone.start - AWAY) & (times < phone.end + AWAY)
+        return opening[~near & np.isfinite(opening)]
+    reach, choose = (0.0, np.max) if kind == "open" else (REACH, np.min)
+    found = []
+    for phone in phones:
+        if phone.kind == kind:
+            inside = (times >= phone.start - reach - 1e-6) & (times <= phone.end + reach + 1e-6)
+            seen = opening[inside & np.isfinite(opening)]
+            found += [float(choose(seen))] if len(seen) else []
+    return np.array(found)
+
+
+def closure_scores(opening: np.ndarray, phones: Sequence[Phone]) -> ClosureScores:
+    """How far the mouth closes where it should, beside how far it opens.
+
+    Args:
+        opening: [T] of the mouth at 25 frames a second, in any unit; NaN where unknown. Of codes it is
+            `MotionBasis.opening`, of pictures `evaluation.metrics.lips.lip_gap`.
+        phones: what is said.
+
+    Raises:
+        ValueError: an opening of another shape.
+    """
+    reached = {kind: extremes(opening, phones, kind) for kind in KINDS}
+    middle = {kind: float(np.median(values)) if len(values) else None for kind, values in reached.items()}
+    wide = middle["open"]
+
+    def closed(kind: str) -> float | None:
+        values = reached[kind]
+        return float((values <= CLOSED * wide).mean()) if len(values) and wide is not None else None
+
+    return ClosureScores(
+        middle["bilabial"], middle["other"], wide, middle["silence"],
+        closed("bilabial"), closed("other"), closed("silence"), len(reached["bilabial"]),
+    )  # fmt: skip
+
+
+def predicted_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
+    """[T] millimetres between the inner lips, as predicted from the speech."""
     basis = engine.avatar.portrait.field.encoder.motion.basis
     return 1000 * basis.opening(torch.from_numpy(engine.motion(sound)).to(basis.mean.device)).cpu().numpy()
 
@@ -104,10 +259,10 @@ def main() -> None:
         speech = synthesise_speech(TEXT)
         sound, phones = (speech.samples, speech.rate), [Phone(a, b, name) for name, a, b in speech.phonemes]
     else:
-        sound, phones = (load_audio(flags.audio), 16000), read_labels(flags.labels)
+        sound, phones = (load_audio(flags.audio), SAMPLE_RATE), read_labels(flags.labels)
     engine = Engine.load(flags.avatar)
-    told = told_opening(engine, sound)
-    curves, figures = {"codes": told}, {}
+    predicted = predicted_opening(engine, sound)
+    curves, metrics = {"codes": predicted}, {}
     flags.out.mkdir(parents=True, exist_ok=True)
     if not flags.codes_only:
         clip = engine.render(sound, size=flags.size)
@@ -115,22 +270,22 @@ def main() -> None:
         faces, _ = detect(frames)
         curves["pictures"] = EYES_MM * lip_gap(faces)
         poses = engine.open_track(None)(torch.arange(len(frames))).poses.numpy()
-        figures["jitter"] = head_jitter(faces, poses, engine.avatar.camera)
-        figures["jitter_mouth"] = mouth_jitter(faces)
+        metrics["jitter"] = head_jitter(faces, poses, engine.avatar.camera)
+        metrics["jitter_mouth"] = mouth_jitter(faces)
         mouths = [mouth_of(frame, face) for frame, face in zip(frames, faces, strict=True)]
         picture(flags.out / "closures.png", mouths, curves, phones, min(SECONDS, len(frames) / FPS))
-    figures |= {name: asdict(closure_scores(curve, phones)) for name, curve in curves.items()}
-    (flags.out / "closures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    metrics |= {name: asdict(closure_scores(curve, phones)) for name, curve in curves.items()}
+    (flags.out / "closures.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print("opening in mm  p b m t d k s    open silence   closed: p b m, t d k s, silence")
     for name in curves:
-        row = figures[name]
+        row = metrics[name]
         shown = [row[key] for key in ("bilabial", "other", "open", "silence")]
         shares = [row[f"{key}_closed"] for key in ("bilabial", "other", "silence")]
         cells = "".join(f"{'-' if v is None else format(v, '.1f'):>8}" for v in shown)
         print(f"{name:12}{cells}   {', '.join('-' if v is None else format(v, '.0%') for v in shares)}")
     for name in ("jitter", "jitter_mouth"):
-        if figures.get(name) is not None:
-            print(f"{name}: {figures[name]:.2f} px at 512")
+        if metrics.get(name) is not None:
+            print(f"{name}: {metrics[name]:.2f} px at 512")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ import numpy as np
 
 from nldf_engine import Engine
 from nldf_engine.datasets import Dataset, open_dataset
-from nldf_engine.evaluation.metrics.landmarks import detect
+from nldf_engine.evaluation.landmark_detector import detect
 from nldf_engine.evaluation.metrics.lips import mouth_distance
-from nldf_engine.evaluation.metrics.neck import neck_band
-from nldf_engine.evaluation.metrics.quality import psnr, ssim
+from nldf_engine.evaluation.metrics.psnr import psnr
+from nldf_engine.evaluation.metrics.regions import neck_band
+from nldf_engine.evaluation.metrics.ssim import ssim
 from nldf_engine.systems.adnerf.model import RadianceField
 
 SHOWN = 8

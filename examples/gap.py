@@ -23,7 +23,7 @@ import torch
 from nldf_engine import Engine
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets import Dataset, open_dataset
-from nldf_engine.evaluation.metrics.quality import psnr_of_error, squared_error
+from nldf_engine.evaluation.metrics.psnr import psnr_of_error, squared_error
 from nldf_engine.evaluation.metrics.regions import region_masks
 from nldf_engine.systems.common.motion import MotionBasis
 

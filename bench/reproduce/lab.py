@@ -2,6 +2,7 @@
 
 DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its figures at every step measured
                           avatar        and avatar-STEP beside it, avatar.training, figures-STEP
+DIR/races                               how long frames of trained cells take
 DIR/targets                             a teacher's segment colours, for all its students
 """
 
@@ -25,10 +26,11 @@ from bench.timing import environment
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, make_folder, read_json, write_json
 from nldf_engine.base.progress import clock
+from nldf_engine.base.results import Results, key_of
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.format import NEEDED
 from nldf_engine.evaluation import EvaluateConfig, evaluate
-from nldf_engine.evaluation.metrics.landmarks import FaceMesh
+from nldf_engine.evaluation.landmark_detector import FaceMesh
 from nldf_engine.training import TrainConfig, train
 
 MOST_SEEDS = 16
@@ -90,13 +92,16 @@ class Lab:
 
     def race(self, cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
         """How long a frame takes with the avatars of trained cells, in turns; measured once and kept."""
-        keys = [cell.key(self.hash) for cell in cells.values()]
-        path = self.folder / f"race-{'-'.join(keys)}.json"
-        if not path.is_file():
-            write_json(
-                path, race({name: self.avatar(cell) for name, cell in cells.items()}, self.data, self.device)
-            )
-        return read_json(path)
+        keys = [[name, cell.key(self.hash)] for name, cell in cells.items()]
+        key = key_of(keys)
+        results = Results(self.folder / "races", key)
+        found = results.get(key[:16])
+        if found is not None:
+            return found.values
+        avatars = {name: self.avatar(cell) for name, cell in cells.items()}
+        values = race(avatars, self.data, self.device)
+        results.put(key[:16], {}, values)
+        return values
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
         """What is known of a cell whose training has ended; None before."""
@@ -153,7 +158,7 @@ class Lab:
             record["measured"][at] = evaluate(
                 self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"figures-{at}", config,
                 detector=FaceMesh if self.scale.faces else None,
-                known=self._faces.setdefault(cell.recipe.size, {}),
+                real_faces=self._faces.setdefault(cell.recipe.size, {}),
             )  # fmt: skip
             write_json(self.place(cell) / "cell.json", record)
         return record["measured"][at]

@@ -1,25 +1,23 @@
-"""The unit of work of an evaluation: a run of frames, scored on threads and kept on disk until the end.
+"""The unit of work of an evaluation: a run of frames, scored on threads and stored on disk until the end.
 
-Cuts don't depend on how many threads there are, so neither do the figures: a face is tracked anew in
+Chunks don't depend on the number of threads, so neither do the values: a face is tracked anew in
 every chunk, from `WARM_UP` frames before it on (measured on a talking person: landmarks then differ by
 less than 0.07 px at 512 from those of one unbroken track).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nldf_engine.base.files import atomic_path, make_folder, sha256
-from nldf_engine.evaluation.metrics.landmarks import Detector
-from nldf_engine.evaluation.metrics.lips import LANDMARKS
+from nldf_engine.base.files import sha256
+from nldf_engine.base.results import Results, key_of
+from nldf_engine.evaluation.landmark_detector import Detector
+from nldf_engine.geometry.face_mesh import LANDMARKS
 from nldf_engine.media.pictures import encode_png
 
 LENGTH, WARM_UP = 100, 8
@@ -38,7 +36,7 @@ class Chunk:
 
     @property
     def first(self) -> int:
-        """The first frame that is looked at."""
+        """The first frame that is read."""
         return self.start - self.warm
 
 
@@ -64,78 +62,51 @@ def track(frames: Sequence[np.ndarray], warm: int, detector: Callable[[], Detect
     return np.stack(points[warm:]) if len(points) > warm else np.empty((0, LANDMARKS, 2), np.float32)
 
 
-def digest(*parts: Any) -> str:
-    """SHA-256 over arrays and whatever JSON can say."""
-    made = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            made.update(f"{part.dtype}{part.shape}".encode())
-            made.update(np.ascontiguousarray(part).tobytes())
-        else:
-            made.update(json.dumps(part, sort_keys=True, default=str).encode())
-        made.update(b"\0")
-    return made.hexdigest()
-
-
 @cache
 def installation_hash() -> str:
-    """SHA-256 over the package's own code and kernels: what other code measured is not taken again."""
+    """SHA-256 over the package's own code and kernels: results of other code are not reused."""
     import nldf_engine
 
     root = Path(nldf_engine.__file__).parent
     files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".so", ".pyd"))
-    return digest([(str(path.relative_to(root)), sha256(path)) for path in files])
+    return key_of([(str(path.relative_to(root)), sha256(path)) for path in files])
 
 
-class Store:
-    """Results of chunks beside the report, so that an evaluation that was stopped goes on where it was.
+class ChunkStore:
+    """Values of chunks beside the report, so that an evaluation that was stopped goes on where it was.
 
     Args:
-        folder: where; it is made with the first result, and removed by `clear`.
-        key: hash of everything that the results depend on; None keeps nothing.
+        folder: where; it is made with the first chunk, and deleted by `clear`.
+        key: hash of everything that the values depend on; None keeps nothing.
     """
 
     def __init__(self, folder: Path | None, key: str | None) -> None:
-        self._folder = folder if key is not None else None
-        self._key = digest(LENGTH, WARM_UP, key)[:24]
+        self._results = Results(folder if key is not None else None, key_of(LENGTH, WARM_UP, key))
 
-    def _path(self, sequence: str, chunk: Chunk) -> Path | None:
-        if self._folder is None:
-            return None
-        return self._folder / f"{sequence}-{chunk.start:06d}-{chunk.stop:06d}-{self._key}.safetensors"
+    def get(self, variant: str, chunk: Chunk) -> dict[str, np.ndarray] | None:
+        """The stored values of a chunk of a variant, or None. A damaged file counts as none."""
+        found = self._results.get(_name(variant, chunk))
+        return None if found is None else found.tensors
 
-    def get(self, sequence: str, chunk: Chunk) -> dict[str, np.ndarray] | None:
-        """What was kept of a chunk of a sequence, or None. A damaged file counts as none."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+    def put(self, variant: str, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
+        """Stores a chunk's values, whole or not at all.
 
-        path = self._path(sequence, chunk)
-        if path is None or not path.is_file():
-            return None
-        try:
-            return dict(load(path.read_bytes()))
-        except (SafetensorError, OSError, ValueError, KeyError):
-            return None
+        Raises:
+            FileProblem: they can't be written.
+        """
+        self._results.put(_name(variant, chunk), values)
 
-    def put(self, sequence: str, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
-        """Keeps a chunk's results, whole or not at all."""
-        from safetensors.numpy import save
-
-        path = self._path(sequence, chunk)
-        if path is None:
-            return
-        make_folder(path.parent)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save({name: np.ascontiguousarray(v) for name, v in values.items()}))
+    def lacks(self, variant: str, chunks: Sequence[Chunk]) -> bool:
+        """Whether any of the variant's chunks is not stored."""
+        return self._results.lacks(_name(variant, chunk) for chunk in chunks)
 
     def clear(self) -> None:
-        """Removes everything that a store ever kept in the folder, and the folder if it is empty then."""
-        if self._folder is None or not self._folder.is_dir():
-            return
-        for path in self._folder.glob("*-*-*-*.safetensors"):
-            path.unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        """Deletes every chunk that was ever stored in the folder, and the folder if it is empty then."""
+        self._results.clear()
+
+
+def _name(variant: str, chunk: Chunk) -> str:
+    return f"{variant}-{chunk.start:06d}-{chunk.stop:06d}"
 
 
 def packed(frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,11 +1,11 @@
-"""How an evaluation is done, and what its figures mean."""
+"""How an evaluation is done, and what its metrics mean."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from nldf_engine.evaluation.metrics.quality import PSNR_CAP
+from nldf_engine.evaluation.metrics.psnr import PSNR_CAP
 
 SMALLEST_WIDTH = 16
 
@@ -19,11 +19,11 @@ class EvaluateConfig:
         frames: only the first that many valid frames of the split; None takes them all. They are
             consecutive, since the lips are scored over time.
         size: width to render and compare at, in pixels; None takes the avatar's.
-        torso: "tracked": the torso's tracked motion in the scored frames goes with their poses as part of
-            what drives them, where the dataset is the avatar's own and holds it; "predicted": from the poses.
+        torso: "tracked": the torso follows its tracked motion in the scored frames, where the dataset is
+            the avatar's own and holds it; "predicted": its motion is predicted from the poses.
         pictures: write the contact sheet, the curves, the side-by-side video and the page, too.
         every: score only every so many frames.
-        weights: folder with public weights (LPIPS, FID, SyncNet); torch's cache is looked into as well.
+        weights: folder with public weights (LPIPS, FID, SyncNet); torch's cache is searched as well.
         foreign_audio: somebody else's speech, a further control for the lips.
         workers: threads that score; None takes the machine's cores, at most 8.
         fresh: measure again, even where the report at hand was made from the same inputs.
@@ -98,8 +98,8 @@ DEFINITIONS = {
     "*_foreign": "the same with somebody else's speech",
     "torso": "what moved it: the motion tracked in the scored frames, as their poses are, or a prediction "
     "from the poses",
-    "upper": "what moved brows, lids and gaze, where the avatar is told them: what was tracked in the scored "
-    "frames of the speaker it was trained on, or the avatar's own track",
+    "upper": "what moved brows, lids and gaze, where the avatar is conditioned on them: what was tracked "
+    "in the scored frames of the speaker it was trained on, or the avatar's own track",
     "seconds_per_frame": "rendering alone, while nothing is scored: mean over the first frames, at most "
     "100, after one to warm up",
 }  # fmt: skip

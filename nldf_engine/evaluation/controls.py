@@ -1,4 +1,4 @@
-"""Does the ruler measure? Spoilt copies of real frames, of which it is known how each figure must move.
+"""Sanity checks: metrics on degraded copies of the real frames, where it is known how each must change.
 
     identical   the frames as they are
     blurred     Gaussian blur of 1/128 of the width
@@ -8,7 +8,7 @@
     foreign     the frames from half the clip away: another sentence
     flickering  every second frame 4 of 255 brighter
 
-A claim is a relation between two figures that any sound measurement keeps. They are checked, and told.
+A claim is a relation between two metrics that any sound measurement keeps. Claims are checked and reported.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.base.files import write_json
-from nldf_engine.base.html import document, grid, write_document
-from nldf_engine.evaluation.clip import RealClip, real_clip
+from nldf_engine.base.html import number, require_jinja, write_html
+from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.metrics.landmarks import Detector, FaceMesh
-from nldf_engine.evaluation.report.page import number
-from nldf_engine.evaluation.report.write import report
-from nldf_engine.evaluation.videos import PlayedVideo
+from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
+from nldf_engine.evaluation.real_clip import RealClip, real_clip
+from nldf_engine.evaluation.renderers import PlayedVideo
+from nldf_engine.evaluation.report.page import TEMPLATES
+from nldf_engine.evaluation.scoring import RealFaces
 
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
 NOISE, FLICKER = 10, 4  # of 255
@@ -41,6 +42,7 @@ SHOWN = (
     ("jitter_mouth", 2), ("flicker", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
 )  # fmt: skip
+VERDICTS = {True: "holds", False: "does not hold", None: "not measured"}
 
 Frames = Callable[[], Iterator[np.ndarray]]
 
@@ -84,7 +86,7 @@ def _flickering(frames: Frames) -> Iterator[np.ndarray]:
         yield np.minimum(frame.astype(np.int16) + FLICKER * (index % 2), 255).astype(np.uint8)
 
 
-def spoilt(clip: RealClip) -> dict[str, Frames]:
+def degraded(clip: RealClip) -> dict[str, Frames]:
     """What makes the frames of each control, by its name."""
     frames = clip.frames
     return {
@@ -100,26 +102,26 @@ def spoilt(clip: RealClip) -> dict[str, Frames]:
 
 @dataclass(frozen=True)
 class Claim:
-    """`figure` of control `a` is above (or below, or near) that of control `b`, or a number.
+    """`metric` of control `a` is above (or below, or near) that of control `b`, or a number.
 
     Args:
-        figure: its key.
+        metric: its key.
         a: a control.
         relation: ">", "<" or "~", which allows `within`.
         b: another control, or a number.
         within: how far apart "~" lets both be.
     """
 
-    figure: str
+    metric: str
     a: str
     relation: str
     b: str | float
     within: float = 0.0
 
     def holds(self, found: dict[str, dict[str, Any]]) -> bool | None:
-        """Whether it does; None where a figure is missing."""
-        ours = found[self.a].get(self.figure)
-        theirs = found[self.b].get(self.figure) if isinstance(self.b, str) else self.b
+        """Whether it does; None where a metric is missing."""
+        ours = found[self.a].get(self.metric)
+        theirs = found[self.b].get(self.metric) if isinstance(self.b, str) else self.b
         if ours is None or theirs is None:
             return None
         if self.relation == "~":
@@ -128,7 +130,7 @@ class Claim:
 
     def __str__(self) -> str:
         near = f" (± {self.within:g})" if self.relation == "~" else ""
-        return f"{self.figure}: {self.a} {self.relation} {self.b}{near}"
+        return f"{self.metric}: {self.a} {self.relation} {self.b}{near}"
 
 
 def claims(fps: float) -> list[Claim]:
@@ -166,17 +168,25 @@ def claims(fps: float) -> list[Claim]:
 def controls_of(
     clip: RealClip, out: Path, config: EvaluateConfig, detector: Callable[[], Detector] | None = FaceMesh
 ) -> dict[str, Any]:
-    """As `controls`, of a clip."""
-    known: dict[tuple[int, int], np.ndarray] = {}
-    figures: dict[str, dict[str, Any]] = {}
-    for name, frames in spoilt(clip).items():
+    """As `controls`, of a clip that is loaded already."""
+    require_jinja()
+    real_faces: RealFaces = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, frames in degraded(clip).items():
         header = {"control": name, "avatar": name, "dataset": "the clip itself"}
         player = PlayedVideo(frames, f"control {name}")
-        figures[name] = report(clip, player, out / name, header, config, detector, known)
-    told = [{"claim": str(c), "holds": c.holds(figures)} for c in claims(clip.fps / config.every)]
-    found = {"controls": figures, "claims": told}
+        metrics[name] = evaluate_clip(clip, player, out / name, header, config, detector, real_faces)
+    checked: list[dict[str, Any]] = [
+        {"claim": str(c), "holds": c.holds(metrics)} for c in claims(clip.fps / config.every)
+    ]
+    found: dict[str, Any] = {"controls": metrics, "claims": checked}
     write_json(out / "controls.json", found)
-    write_document(out / "controls.html", _page(found))
+    names, rows = _rows(found)
+    listed = [(item["claim"], VERDICTS[item["holds"]]) for item in checked]
+    write_html(
+        out / "controls.html", TEMPLATES / "controls.html", title="Do the metrics measure?", names=names,
+        rows=rows, claims=listed,
+    )  # fmt: skip
     return found
 
 
@@ -195,7 +205,7 @@ def controls(
         detector: as for `evaluate`.
 
     Returns:
-        `controls`: the figures by control; `claims`: each claim and whether it holds (None: not measured).
+        `controls`: the metrics by control; `claims`: each claim and whether it holds (None: not measured).
 
     Raises:
         FileProblem, MissingBackend, ValueError: as `evaluate`.
@@ -209,17 +219,17 @@ def controls(
 
 
 def _rows(found: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
-    figures = found["controls"]
+    metrics = found["controls"]
     rows = [
-        (key, *(number(one.get(key), digits) for one in figures.values()))
+        (key, *(number(one.get(key), digits) for one in metrics.values()))
         for key, digits in SHOWN
-        if any(one.get(key) is not None for one in figures.values())
+        if any(one.get(key) is not None for one in metrics.values())
     ]
-    return list(figures), rows
+    return list(metrics), rows
 
 
-def _told(found: dict[str, Any]) -> tuple[int, list[str], list[str]]:
-    """(claims that hold, those that don't, those whose figure is missing)."""
+def _verdicts(found: dict[str, Any]) -> tuple[int, list[str], list[str]]:
+    """(claims that hold, those that don't, those whose metric is missing)."""
     broken = [item["claim"] for item in found["claims"] if item["holds"] is False]
     missing = [item["claim"] for item in found["claims"] if item["holds"] is None]
     return len(found["claims"]) - len(broken) - len(missing), broken, missing
@@ -230,19 +240,7 @@ def table(found: dict[str, Any]) -> str:
     names, rows = _rows(found)
     lines = [f"{'':<26}" + "".join(f"{name:>12}" for name in names)]
     lines += [f"{key:<26}" + "".join(f"{cell:>12}" for cell in cells) for key, *cells in rows]
-    holding, broken, missing = _told(found)
+    holding, broken, missing = _verdicts(found)
     lines += ["", f"{holding} claims hold, {len(broken)} do not, {len(missing)} could not be checked"]
     lines += [f"does not hold: {claim}" for claim in broken]
     return "\n".join(lines)
-
-
-def _page(found: dict[str, Any]) -> str:
-    names, rows = _rows(found)
-    said = {True: "holds", False: "does not hold", None: "not measured"}
-    listed = [(item["claim"], said[item["holds"]]) for item in found["claims"]]
-    body = [
-        "<h1>Does the ruler measure?</h1><p>Spoilt copies of the real frames, and how each figure moves.</p>",
-        grid("Figures", ("", *names), rows),
-        "<h2>Claims</h2>", grid("What must hold", ("claim", ""), listed),
-    ]  # fmt: skip
-    return document("nldf evaluate: controls", body)

@@ -1,163 +1,49 @@
-"""What can be evaluated: one avatar, several on one dataset, or any video beside the real one."""
+"""The renderings of a clip that are scored: with its own audio, and as controls with wrong audio."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from nldf_engine.base.files import sha256, write_json
-from nldf_engine.evaluation.chunks import digest
-from nldf_engine.evaluation.clip import Renderer, check_same_view, real_clip
-from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.metrics.landmarks import Detector, FaceMesh
-from nldf_engine.evaluation.report.write import report
-
-if TYPE_CHECKING:
-    from nldf_engine.engine import Engine
+from nldf_engine.evaluation.real_clip import RealClip
+from nldf_engine.evaluation.renderers import Renderer
 
 
-class EngineRenderer:
-    """An `Engine` as the renderer to score, at one size.
+@dataclass(frozen=True)
+class Variant:
+    """One rendering of a clip.
 
     Args:
-        engine: a loaded engine.
-        size: width in pixels.
-        torso: [T, 2, 3] tracked torso motion of the clip's frames from its first one on, or None to have it
-            predicted from the poses.
-        upper: [T, E] tracked codes of brows, lids and gaze, likewise; or None for the avatar's own track.
-        identity: hash of the avatar's files.
+        name: of "rendered" the pictures are scored; of every other variant only the faces are.
+        frames: makes the T frames, uint8 [H, W, 3]: an array-like that is indexed, or an iterable.
+        warm_up: makes one frame, untimed, so that loading and compiling do not count; or None.
     """
 
-    def __init__(
-        self, engine: Engine, size: int, torso: np.ndarray | None = None, upper: np.ndarray | None = None,
-        identity: str | None = None,
-    ) -> None:  # fmt: skip
-        self._engine, self._size, self._torso, self._upper = engine, size, torso, upper
-        self.backend, self.device = engine.backend, str(engine.device)
-        self.identity = None if identity is None else digest(identity, size, torso, upper)
-
-    def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Any:
-        """Lazy frames, uint8 [T, H, W, 3]."""
-        moved = (None if values is None else values[: len(poses)] for values in (self._torso, self._upper))
-        torso, upper = moved
-        engine = self._engine
-        return engine.render(features, poses, eyes=eyes, size=self._size, torso=torso, upper=upper).frames
+    name: str
+    frames: Callable[[], Any]
+    warm_up: Callable[[], Any] | None = None
 
 
-def evaluate(
-    avatar: str | Path,
-    dataset: str | Path,
-    out: str | Path | None = None,
-    config: EvaluateConfig | None = None,
-    renderer: Renderer | None = None,
-    detector: Callable[[], Detector] | None = FaceMesh,
-    known: dict[tuple[int, int], np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """Scores an avatar against the frames of a dataset and writes the report.
+def variants_of(clip: RealClip, renderer: Renderer) -> tuple[list[Variant], int | None]:
+    """The variants that a renderer allows, "rendered" first, and by how many frames wrong audio is shifted.
 
-    Written into `out`, each file whole or not at all: `metrics.json` (what is returned, and what each
-    figure means), `frames.json` (one value a frame), and, unless switched off, `contact_sheet.png`,
-    `curves.png`, `comparison.mp4` and `report.html`, one page that holds everything.
-
-    Args:
-        avatar: the avatar's folder.
-        dataset: the dataset's folder.
-        out: folder for the report; `AVATAR/evaluation/SPLIT` where None.
-        config: how.
-        renderer: scores this renderer instead of the avatar's own engine.
-        detector: makes the landmark detector of one run of frames. Without mediapipe the lips' figures are
-            null and `lmd_reason` says so. None leaves them out.
-        known: faces of the real frames, filled and read: share one between avatars of one size.
-
-    Returns:
-        The figures; a figure that could not be had is None, and `<figure>_reason` says why.
-
-    Raises:
-        FileProblem: avatar or dataset can't be used or don't belong together, `out` can't be written.
-        MissingBackend: the pictures are wanted and can't be drawn, or a device is missing.
-        ValueError: an argument out of range, or a split with fewer than two valid frames.
-
-    Example:
-        >>> evaluate("avatars/me", "data/speaker")["psnr"]      # doctest: +SKIP
-        29.87
+    "shuffled" has the audio from half the clip away, "foreign" somebody else's, where the clip holds any.
+    What only plays recorded frames has no audio that could be changed: one variant, and no shift.
     """
-    from nldf_engine.avatar import Avatar
-    from nldf_engine.datasets import open_dataset
-    from nldf_engine.engine import Engine
-
-    config = config or EvaluateConfig()
-    avatar, dataset = Path(avatar), Path(dataset)
-    if renderer is None:
-        engine = Engine.load(avatar, config.device, config.precision, config.backend)
-        subject = engine.avatar
-    else:
-        subject = Avatar.load(avatar)
-    data = open_dataset(dataset)
-    data.check_unchanged()
-    camera = subject.camera if config.size is None else subject.camera.scaled(config.size)
-    check_same_view(dataset, data.camera, camera)
-    clip = real_clip(data, config.split, config.frames, camera.width, subject.frontend, config.foreign_audio)
-    own = subject.provenance.get("dataset") == data.hash()
-    torso = clip.torso if own and config.torso == "tracked" else None
-    upper = None
-    if renderer is None and own and engine.upper_codes and clip.landmarks is not None:
-        upper = engine.upper(clip.landmarks, clip.poses, clip.eyes, data.camera.scaled(camera.width))
-    header = {
-        "split": config.split,
-        "torso": "predicted" if torso is None else "tracked",
-        "upper": "tracked" if upper is not None else "own track" if subject.upper is not None else None,
-        "avatar": avatar.resolve().name,
-        "avatar_hash": sha256(avatar / "avatar.json"),
-        "system": subject.system,
-        "dataset": dataset.resolve().name,
-        "dataset_hash": data.hash(),
-        "trained_on_hash": subject.provenance.get("dataset"),
-        "trained_on_this_dataset": own,
-    }
-    out = Path(out) if out is not None else avatar / "evaluation" / config.split
-    if renderer is None:
-        files = [sha256(path) for path in sorted(avatar.iterdir()) if path.is_file()]
-        identity = digest(files, config.precision)
-        renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
-    return report(clip, renderer, out, header, config, detector, known)
-
-
-def evaluate_many(
-    avatars: Sequence[str | Path],
-    dataset: str | Path,
-    out: str | Path,
-    config: EvaluateConfig | None = None,
-    detector: Callable[[], Detector] | None = FaceMesh,
-) -> dict[str, dict[str, Any]]:
-    """Scores several avatars on one dataset: a report each in `out/NAME`, and one table over them in `out`.
-
-    The table is `comparison.json` and `index.html`. Avatars of the same folder name get a number.
-
-    Returns:
-        The figures of each avatar by its name.
-
-    Raises:
-        ValueError: no avatar; and what `evaluate` raises.
-    """
-    from nldf_engine.avatar import Avatar
-    from nldf_engine.evaluation.report.page import write_index
-
-    if not avatars:
-        raise ValueError("avatars: expected at least one, got none")
-    config, out = config or EvaluateConfig(), Path(out)
-    found: dict[str, dict[str, Any]] = {}
-    known: dict[int, dict[tuple[int, int], np.ndarray]] = {}
-    for path in map(Path, avatars):
-        plain = name = path.resolve().name
-        number = 2
-        while name in found:
-            name, number = f"{plain}-{number}", number + 1
-        width = config.size or Avatar.load(path).camera.width
-        shared = known.setdefault(width, {})
-        found[name] = evaluate(path, dataset, out / name, config, None, detector, shared)
-    write_json(out / "comparison.json", found)
-    write_index(out, found)
-    return found
+    features, poses, eyes = clip.conditions()
+    if getattr(renderer, "recorded", False):
+        return [Variant("rendered", lambda: renderer(features, poses, eyes))], None
+    wrong, shift = clip.shifted_features()
+    variants = [
+        Variant(
+            "rendered",
+            lambda: renderer(features, poses, eyes),
+            lambda: renderer(features[:1], poses[:1], eyes[:1]),
+        ),
+        Variant("shuffled", lambda: renderer(wrong, poses, eyes)),
+    ]
+    foreign = clip.foreign
+    if foreign is not None:
+        variants.append(Variant("foreign", lambda: renderer(foreign, poses, eyes)))
+    return variants, shift

@@ -1,6 +1,6 @@
-"""Scoring any video against the real one, whoever made it: what differs is brought together by stated rules.
+"""Scoring any video against the real one: rate, length, size and sound are made equal by stated rules.
 
-- Rate: both are sampled on one clock of 25 frames a second (or another that is asked for); a frame is the
+- Rate: both are sampled on one clock of 25 frames a second (or another, on request); a frame is the
   one on screen at that time, whatever the file's own rate.
 - Length: from time 0 of both (a lead of the real video can be skipped) to the end of the shorter one.
 - Size: both are compared at the smaller of the two widths, scaled down by area; the aspect must be the
@@ -18,17 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
-from nldf_engine.evaluation.clip import RealClip
+from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
-from nldf_engine.evaluation.metrics.action_units import openface_errors
-from nldf_engine.evaluation.metrics.landmarks import Detector, FaceMesh
-from nldf_engine.evaluation.report.write import report
+from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
+from nldf_engine.evaluation.metrics.optional.openface import openface_errors
+from nldf_engine.evaluation.real_clip import RealClip
+from nldf_engine.evaluation.renderers import PlayedVideo
 from nldf_engine.media.video import VideoInfo, frames_at, probe
 
 ASPECT = 0.01
-RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class VideoPair:
 
     rendered: Path
     reference: Path
-    fps: float = 25.0
+    fps: float = float(FPS)
     skip: float = 0.0
     openface: tuple[Path, Path] | None = None
 
@@ -57,20 +58,6 @@ class VideoPair:
             raise ValueError(f"fps: expected a positive rate, got {self.fps}")
         if not self.skip >= 0:
             raise ValueError(f"skip: expected seconds of at least 0, got {self.skip}")
-
-
-class PlayedVideo:
-    """A finished video in a renderer's place."""
-
-    recorded = True
-    backend, device = "file", "none"
-
-    def __init__(self, frames: Callable[[], Iterator[np.ndarray]], identity: str) -> None:
-        self._frames, self.identity = frames, identity
-
-    def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Iterator[np.ndarray]:
-        """The frames, whatever the conditions."""
-        return self._frames()
 
 
 def _size(pair: VideoPair, rendered: VideoInfo, real: VideoInfo, width: int | None) -> tuple[int, int]:
@@ -121,8 +108,8 @@ def _sound(pair: VideoPair, rendered: VideoInfo, real: VideoInfo, seconds: float
         (pair.rendered, rendered, 0.0, "rendered"), (pair.reference, real, pair.skip, "reference"),
     ):  # fmt: skip
         if info.has_audio:
-            first = round(skip * RATE)
-            return load_audio(path)[first : first + round(seconds * RATE)], name
+            first = round(skip * SAMPLE_RATE)
+            return load_audio(path)[first : first + round(seconds * SAMPLE_RATE)], name
     return np.zeros(0, np.float32), "none"
 
 
@@ -134,7 +121,7 @@ def evaluate_videos(
 ) -> dict[str, Any]:
     """Scores one video against another and writes the report, as `evaluate` does for an avatar.
 
-    Without label maps the head and the neck's band follow the face's landmarks, and there is no figure of
+    Without label maps the head and the neck's band follow the face's landmarks, and there is no metric of
     the foreground; without a renderer there is no wrong audio, and `lip_chance` is the control.
 
     Args:
@@ -145,7 +132,7 @@ def evaluate_videos(
 
     Raises:
         FileProblem: a video can't be read, their aspects differ, or fewer than two frames are common.
-        MissingBackend: the pictures are wanted and can't be drawn.
+        MissingBackend: the pictures are wanted and a library that draws them is missing.
     """
     config = config or EvaluateConfig()
     rendered, real = probe(pair.rendered), probe(pair.reference)
@@ -166,7 +153,7 @@ def evaluate_videos(
     hashes = sha256(pair.rendered), sha256(pair.reference)
     clip = RealClip(
         _scaled(pair.reference, size, pair.fps, first, count), None, None, np.ones(count, bool), none,
-        np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)), np.ones(count, np.float32), samples, RATE,
+        np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)), np.ones(count, np.float32), samples, SAMPLE_RATE,
         pair.fps, first, size=size, identity=hashes[1],
     )  # fmt: skip
     header: dict[str, Any] = {
@@ -180,4 +167,4 @@ def evaluate_videos(
         header |= {"au_openface_units": openface_errors(*pair.openface)}
         header["au_openface"] = header["au_openface_units"].pop("au_openface")
     player = PlayedVideo(_scaled(pair.rendered, size, pair.fps, 0, count), hashes[0])
-    return report(clip, player, Path(out), header, config, detector)
+    return evaluate_clip(clip, player, Path(out), header, config, detector)

@@ -134,7 +134,9 @@ def test_tables_are_trained_measured_and_told(finished: Path, synthetic_dataset:
     rows = found["tables"]["table2"]["rows"]
     assert [row["step"] for row in rows] == [10, 20, None] * 2
     figures = [row["measured"][0]["psnr"] for row in rows]
-    assert all(5 < figure < 40 for figure in figures) and len(set(figures)) == 6
+    assert all(5 < figure < 40 for figure in figures)
+    # The end is the best state that validation saw, which may be that of an earlier mark.
+    assert len(set(figures[:2] + figures[3:5])) == 4 and figures[2] != figures[0]
     assert rows[2]["measured"] == found["tables"]["table1"]["rows"][1]["measured"], (
         "it is one and the same cell"
     )

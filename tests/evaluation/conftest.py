@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.clip import RealClip
-from nldf_engine.evaluation.metrics.lips import LIPS
+from nldf_engine.evaluation.real_clip import RealClip
+from nldf_engine.geometry.face_mesh import LIPS
 
 SIZE, FRAMES, RATE = 48, 40, 16000
 CENTRE = (24, 30)
@@ -49,7 +49,7 @@ class PixelDetector:
 
 @dataclass
 class Painter:
-    """A renderer whose mouth follows the features; `change` spoils its frames, `lag` delays its lips."""
+    """A renderer whose mouth follows the features; `change` degrades its frames, `lag` delays its lips."""
 
     change: Callable[[np.ndarray], np.ndarray] = lambda frame: frame
     lag: int = 0
@@ -59,8 +59,8 @@ class Painter:
 
     def __call__(self, features: np.ndarray, poses: np.ndarray, eyes: np.ndarray) -> Iterable[np.ndarray]:
         self.calls.append(len(features))
-        heard = np.roll(features[:, 0, 0], self.lag)
-        for gap, pose in zip(heard, poses, strict=True):
+        gaps = np.roll(features[:, 0, 0], self.lag)
+        for gap, pose in zip(gaps, poses, strict=True):
             yield self.change(paint(int(gap), int(pose[0, 3])))
 
 

@@ -12,13 +12,12 @@ from nldf_engine.evaluation.metrics.action_units import (
     UPPER_UNITS,
     action_unit_errors,
     action_units,
-    openface_errors,
-    read_openface,
 )
-from nldf_engine.evaluation.metrics.alignment import align, aligned_mouth_distance, face_distance
-from nldf_engine.evaluation.metrics.lips import LIPS, lip_scores, lip_velocity
-from nldf_engine.evaluation.metrics.lipsync import lagged_correlations, lip_sync
-from nldf_engine.geometry.face_mesh import RIGID
+from nldf_engine.evaluation.metrics.face_distance import align, aligned_mouth_distance, face_distance
+from nldf_engine.evaluation.metrics.lip_lag import lagged_correlations, lip_sync
+from nldf_engine.evaluation.metrics.lips import lip_scores, lip_velocity
+from nldf_engine.evaluation.metrics.optional.openface import openface_errors, read_openface
+from nldf_engine.geometry.face_mesh import LIPS, RIGID
 
 
 def heads(count: int = 12, seed: int = 0) -> np.ndarray:

@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional
 
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.evaluation.metrics.fid import frechet_distance
-from nldf_engine.evaluation.metrics.inception import Inception, InceptionFeatures
+from nldf_engine.evaluation.metrics.optional.fid import Inception, InceptionFeatures, frechet_distance
 from tests.evaluation.weight_files import random_like
 
 

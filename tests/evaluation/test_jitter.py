@@ -1,17 +1,12 @@
-"""The figures of unrest, against closed forms."""
+"""Jitter and flicker, against closed forms."""
 
 import math
 
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.metrics.jitter import (
-    Flicker,
-    head_jitter,
-    jitter_scores,
-    mouth_jitter,
-    still_region,
-)
+from nldf_engine.evaluation.metrics.flicker import Flicker, still_region
+from nldf_engine.evaluation.metrics.jitter import head_jitter, jitter_scores, mouth_jitter
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import RIGID
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.metrics.lips import LIPS, correlation, lip_gap, lip_scores, mouth_distance
+from nldf_engine.evaluation.metrics.lips import lip_gap, lip_scores, mouth_distance
+from nldf_engine.evaluation.metrics.statistics import correlation
+from nldf_engine.geometry.face_mesh import LIPS
 
 
 def faces(gaps: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset, DatasetInfo, write_dataset
 from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate
-from nldf_engine.evaluation.clip import check_same_view, real_clip
+from nldf_engine.evaluation.real_clip import check_same_view, real_clip
 from nldf_engine.geometry.cameras import Camera
 
 CAMERA = Camera(64, 48, 90.0, 90.0, 32.0, 24.0)

@@ -1,13 +1,15 @@
-"""Where a figure is measured: masks from labels, masks from landmarks, and figures that stay inside."""
+"""Where a metric is measured: masks from labels, masks from landmarks, and metrics that stay inside."""
 
 import numpy as np
 import pytest
 
-from nldf_engine.evaluation.frame_metrics import flicker, image_figures
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.evaluation.frame_metrics import image_metrics
 from nldf_engine.evaluation.metrics import regions
-from nldf_engine.evaluation.metrics.neck import neck_band
-from nldf_engine.evaluation.metrics.quality import ssim, ssim_map
-from nldf_engine.evaluation.metrics.regions import region_masks
+from nldf_engine.evaluation.metrics.flicker import flicker
+from nldf_engine.evaluation.metrics.psnr import psnr_of_error
+from nldf_engine.evaluation.metrics.regions import NECK_MARGIN, mouth_box, neck_band, region_masks
+from nldf_engine.evaluation.metrics.ssim import ssim, ssim_map
 
 SHAPE = (100, 120)
 NOBODY = np.full((478, 2), np.nan)
@@ -54,7 +56,7 @@ def test_an_error_counts_in_its_regions_alone() -> None:
     real = rng.integers(0, 200, (*SHAPE, 3), dtype=np.uint8)
     rendered = real.copy()
     rendered[80:] += 40
-    found = image_figures(rendered, real, labels(), NOBODY)
+    found = image_metrics(rendered, real, labels(), NOBODY)
     assert found["psnr_head"] == found["psnr_neck"] == 100.0
     assert found["ssim_head"] == found["ssim_neck"] == pytest.approx(1)
     assert found["psnr_foreground"] < found["psnr"] < 30 and found["ssim_foreground"] < 0.995
@@ -93,3 +95,50 @@ def test_flicker_counts_where_three_valid_frames_meet() -> None:
     found = flicker(np.ones((2, 2), bool), (frames, calm), np.arange(9) != 4)
     assert found.tolist() == [64.0, 0.0, 4.0]
     assert flicker(np.ones((2, 2), bool), (frames, calm), np.arange(9) % 3 != 0).tolist() == [0.0, 0.0, 0.0]
+
+
+def speaker(size: int) -> np.ndarray:
+    """A head above a neck above a torso, in the middle of a frame."""
+    labels = np.full((size, size), LABELS["background"], np.uint8)
+    third = size // 3
+    labels[third // 2 : third, third : 2 * third] = LABELS["head"]
+    labels[third : 2 * third, 4 * size // 10 : 6 * size // 10] = LABELS["neck"]
+    labels[2 * third :, size // 10 : 9 * size // 10] = LABELS["torso"]
+    return labels
+
+
+def test_the_band_follows_the_seams_and_not_the_outline() -> None:
+    """It reaches the stated share of the width to either side of a seam, and knows no other border."""
+    labels = speaker(200)
+    band = neck_band(labels)
+    reach = round(NECK_MARGIN * 200)
+    column = band[:, 100]
+    assert column[66 - 1 - reach : 66 + 1 + reach].all() and column[132 - 1 - reach : 132 + 1 + reach].all()
+    assert column.sum() == 4 * (reach + 1)
+    assert not band[:50].any() and not band[150:].any() and not band[99, :70].any()
+    assert band[132, 80 - reach] and not band[132, 30], "shoulders apart from the neck have no seam"
+    assert not neck_band(np.zeros((40, 40), np.uint8)).any()
+
+
+def test_errors_count_in_the_band_alone() -> None:
+    """A gap below the chin is felt; the same error in the face is not."""
+    band = neck_band(speaker(200))
+    gap, face = np.zeros((200, 200)), np.zeros((200, 200))
+    gap[64:68, 90:110] = 1
+    face[40:44, 90:110] = 1
+    assert psnr_of_error(gap, band) < 20 and psnr_of_error(face, band) == 100
+
+
+def test_mouth_box_has_its_margins_and_stays_inside() -> None:
+    """The box is the lips' extent plus 2 % and 3 % of the frame, cut at the frame's edge."""
+    lips = np.array([[100.0, 120.0], [140.0, 130.0]])
+    rows, columns = mouth_box(lips, 200, 200)
+    assert (columns.start, columns.stop, rows.start, rows.stop) == (96, 145, 114, 137)
+    rows, columns = mouth_box(lips + np.array([55, 65]), 200, 200)
+    assert (columns.start, columns.stop, rows.start, rows.stop) == (151, 200, 179, 200)
+
+
+@pytest.mark.parametrize("lips", [np.full((2, 2), np.nan), np.full((2, 2), -50.0), np.full((2, 2), 900.0)])
+def test_mouth_box_without_lips_in_the_frame_is_empty(lips: np.ndarray) -> None:
+    """Lips that are unknown or outside give a box without pixels."""
+    assert np.zeros((200, 200))[mouth_box(lips, 200, 200)].size == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nldf_engine.base.errors import FileProblem, MissingBackend
-from nldf_engine.evaluation.metrics.syncnet import (
+from nldf_engine.evaluation.metrics.optional.syncnet import (
     SyncNet,
     SyncScorer,
     face_boxes,

@@ -76,14 +76,14 @@ def test_interrupted_and_resumed(film, tmp_path: Path, monkeypatch: pytest.Monke
     watch("track", stop=True)
     with pytest.raises(KeyboardInterrupt):
         prepare(path, out, PrepareConfig(size=66, audio_frontend=""))
-    assert called == ["survey", "track"] and (tmp_path / "out.partial" / "find.json").exists()
+    assert called == ["survey", "track"] and (tmp_path / "out.partial" / "find.safetensors").exists()
     called.clear()
     for name in real:
         watch(name, stop=name == "track_torso")
     with pytest.raises(KeyboardInterrupt):
         prepare(path, out, config)
     assert called == ["survey", "track", "solve_poses", "track_torso"]  # nothing of the other size
-    assert not out.exists() and (tmp_path / "out.partial" / "pose.json").exists()
+    assert not out.exists() and (tmp_path / "out.partial" / "pose.safetensors").exists()
     called.clear()
     watch("track_torso", stop=False)
     prepare(path, out, config)

@@ -1,26 +1,20 @@
-"""What `nldf bench` shows of its figures: a table for a terminal, and one page of HTML with charts.
+"""What `nldf bench` shows of its rows: a table for a terminal, and one page of HTML with charts.
 
 A row is what `bench/timing.py` makes: a timing, a stage of one, a count of operations, or an absence.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from nldf_engine.base.html import COLOURS, document, facts, rect, svg, text, write_document
+from nldf_engine.base.html import render, write_html
 
 Row = Mapping[str, Any]
 BUSY = 0.5  # other processes a core that make a machine busy
-HOW = """
-Every kernel was checked against its slow twin before it was timed. Times are medians; a ratio is the median
-of the ratios by round, contestants taking turns, with its quartiles. <b>mm</b> is the share of the best that
-torch.mm gave in the same run (2048³ float32 on a CPU, 8192³ float16 on a GPU), <b>copy</b> the share of what
-a large copy moved. Operations are those of the formula.
-"""
+TEMPLATE = Path(__file__).parent / "templates" / "bench.html"
+COLUMNS = ("", "time", "p95", "a second", "FLOP a unit", "GFLOP/s", "mm", "GB/s", "copy", "ratio by round")
 
 
 def seconds(value: float) -> str:
@@ -122,7 +116,7 @@ def busy(environment: Row) -> str:
     )
 
 
-def told(environment: Row) -> list[tuple[str, str]]:
+def machine(environment: Row) -> list[tuple[str, str]]:
     """The machine and the versions, as (what, value)."""
     kernels = environment.get("kernels") or {}
     cores, threads = environment.get("cores"), environment.get("threads")
@@ -149,7 +143,7 @@ def summary(figures: Row) -> str:
     environment = figures["environment"]
     suites: Mapping[str, Row] = figures["suites"]
     rows = [row for suite in suites.values() for row in suite["rows"]]
-    lines = [f"{name:<14}{value}" for name, value in told(environment)]
+    lines = [f"{name:<14}{value}" for name, value in machine(environment)]
     lines += [text for text in (busy(environment),) if text]
     lines += ["", table(rows), ""]
     for name, suite in suites.items():
@@ -172,34 +166,33 @@ def _skipped(suites: Mapping[str, Row]) -> dict[str, int]:
 
 
 def page(figures: Row) -> str:
-    """One HTML page, which loads nothing: charts are drawn as SVG inside it."""
+    """One HTML page, which loads nothing.
+
+    Raises:
+        MissingBackend: jinja2 is not installed.
+    """
+    return render(TEMPLATE, **_values(figures))
+
+
+def write_page(folder: str | Path, figures: Row) -> Path:
+    """Writes `bench.html` into the folder, whole or not at all; returns its path.
+
+    Raises:
+        MissingBackend: jinja2 is not installed.
+        FileProblem: it can't be written.
+    """
+    return write_html(Path(folder) / "bench.html", TEMPLATE, **_values(figures))
+
+
+def _values(figures: Row) -> dict[str, Any]:
+    """What the template shows."""
     environment = figures["environment"]
     suites: Mapping[str, Row] = figures["suites"]
-    warning = busy(environment)
-    parts = [
-        f"<h1>nldf bench</h1><p>{escape(_scope(figures))}</p>{facts(told(environment))}",
-        f"<p class=warn>{escape(warning)}</p>" if warning else "",
-        f"<p>{HOW}</p>",
-    ]
-    for name, suite in suites.items():
-        rows = suite["rows"]
-        if not rows and not suite["problems"]:
-            continue
-        parts.append(f"<h2>{escape(name)}</h2>")
-        parts += [
-            f"<p class=bad>{escape(item['case'])} failed: {escape(item['detail'])}</p>"
-            for item in suite["problems"]
-        ]
-        parts += [
-            chart for _, case, members in cases(rows) for chart in [_chart(name, case, members)] if chart
-        ]
-        if rows:
-            parts.append(_html_table(rows))
-    reasons = _skipped(suites)
-    if reasons:
-        listed = "".join(f"<li>{number} cases: {escape(why)}</li>" for why, number in reasons.items())
-        parts.append(f"<h2>Not run</h2><ul>{listed}</ul>")
-    return document("nldf bench", parts)
+    return {
+        "title": "nldf bench", "scope": _scope(figures), "machine": machine(environment),
+        "warning": busy(environment), "head": COLUMNS, "skipped": _skipped(suites),
+        "suites": [_suite(n, s) for n, s in suites.items() if s["rows"] or s["problems"]],
+    }  # fmt: skip
 
 
 def _scope(figures: Row) -> str:
@@ -208,101 +201,47 @@ def _scope(figures: Row) -> str:
     return f"{rows} rows of {len(figures['suites'])} suites{spent}, pace {figures['pace']}"
 
 
-def write_page(folder: str | Path, figures: Row) -> Path:
-    """Writes `bench.html` into the folder, whole or not at all; returns its path.
-
-    Raises:
-        FileProblem: it can't be written.
-    """
-    return write_document(Path(folder) / "bench.html", page(figures))
-
-
-def _html_table(rows: Sequence[Row]) -> str:
-    head = ("", "time", "p95", "a second", "FLOP a unit", "GFLOP/s", "mm", "GB/s", "copy", "ratio by round")
-    lines = ["<table><tr>" + "".join(f"<th{' class=name' * (not h)}>{h}</th>" for h in head) + "</tr>"]
-    for _, case, members in cases(rows):
+def _suite(name: str, suite: Row) -> dict[str, Any]:
+    charts, tables = [], []
+    for _, case, members in cases(suite["rows"]):
+        charts += [chart for chart in [_chart(name, case, members)] if chart]
         timed = next((row for row in members if row["kind"] == "timing"), None)
         where = f" · {timed['device']} {timed['isa'] or ''} · {timed['threads']} threads" if timed else ""
-        lines.append(f"<tr class=case><td colspan={len(head)}>{escape(case + where)}</td></tr>")
-        lines += [_html_row(row, len(head)) for row in members]
-    return "\n".join(lines) + "</table>"
+        tables.append((case + where, [_table_row(row) for row in members]))
+    return {"name": name, "problems": suite["problems"], "charts": charts, "cases": tables}
 
 
-def _html_row(row: Row, columns: int) -> str:
-    name = f"<td class=name>{escape(row['name'])}</td>"
+def _table_row(row: Row) -> dict[str, Any]:
+    """A row's name, its cells, and a note that takes the rest of the columns."""
     if row["kind"] == "absent":
-        return f"<tr>{name}<td class=note colspan={columns - 1}>not run: {escape(row['note'])}</td></tr>"
+        return {"name": row["name"], "cells": [], "note": f"not run: {row['note']}"}
     if row["kind"] == "count":
-        said = f"{count(row['flops_per_unit'])}FLOP a {_one(row)}, counted: {row['note']}"
-        return f"<tr>{name}<td class=note colspan={columns - 1}>{escape(said)}</td></tr>"
+        note = f"{count(row['flops_per_unit'])}FLOP a {_one(row)}, counted: {row['note']}"
+        return {"name": row["name"], "cells": [], "note": note}
     shares = [None if row[key] is None else f"{row[key]:.0%}" for key in ("ceiling_share", "copy_share")]
-    last = f"{row['share']:.0%} of the frame" if row["kind"] == "stage" else versus(row)
+    note = f"{row['share']:.0%} of the frame" if row["kind"] == "stage" else versus(row)
     if row.get("peak_ram_bytes"):
-        last = f"{row['note']}; peak memory {row['peak_ram_bytes'] / 2**20:.0f} MiB"
+        note = f"{row['note']}; peak memory {row['peak_ram_bytes'] / 2**20:.0f} MiB"
     cells = [
-        seconds(row["median_s"]), seconds(row["p95_s"]), f"{count(row['per_second'])} {row['unit']}",
+        seconds(row["median_s"]), seconds(row["p95_s"]),
+        "" if row["kind"] == "stage" else f"{count(row['per_second'])} {row['unit']}",
         count(row["flops_per_unit"]) if row["flops_per_unit"] else "",
-        f"{row['gflops']:.3g}" if row["gflops"] else "", shares[0] if row["gflops"] else "",
+        f"{row['gflops']:.3g}" if row["gflops"] else "", shares[0] or "" if row["gflops"] else "",
         f"{row['gb_per_s']:.3g}" if row["gb_per_s"] else "", shares[1] or "",
     ]  # fmt: skip
-    if row["kind"] == "stage":
-        cells[2] = ""
-    filled = "".join(f"<td>{escape(cell or '')}</td>" for cell in cells)
-    return f"<tr>{name}{filled}<td class=note>{escape(last)}</td></tr>"
+    return {"name": row["name"], "cells": cells, "note": note}
 
 
-def _chart(suite: str, case: str, rows: Sequence[Row]) -> str:
+def _chart(suite: str, case: str, rows: Sequence[Row]) -> dict[str, Any] | None:
     """What is easier seen than read: a frame's stages, the cost over a parameter, rates in a race."""
-    stages = [row for row in rows if row["kind"] == "stage"]
+    stages = [(row["name"], row["share"]) for row in rows if row["kind"] == "stage"]
     if stages:
-        return _stack(f"{case}: where a frame's time goes", [(row["name"], row["share"]) for row in stages])
+        return {"kind": "stack", "title": f"{case}: where a frame's time goes", "parts": stages}
     timed = [row for row in rows if row["kind"] == "timing"]
-    if suite == "sweep":
-        numbers = [(float(row["name"].split()[-1]), 1e3 * row["median_s"]) for row in timed]
-        return _line_chart(f"ms a frame over {case}", numbers)
+    if suite == "sweep" and len(timed) > 1:
+        parts = [(row["name"].split()[-1], row["median_s"], seconds(row["median_s"])) for row in timed]
+        return {"kind": "bars", "title": f"time a frame over {case}", "parts": parts, "race": False}
     if suite in ("renderers", "resmlp") and len(timed) > 1:
-        return _bars(f"{case}: {timed[0]['unit']}/s", [(row["name"], row["per_second"]) for row in timed])
-    return ""
-
-
-def _stack(title: str, parts: Sequence[tuple[str, float]]) -> str:
-    body, x, width = "", 0.0, 700.0
-    for index, (name, share) in enumerate(parts):
-        colour = COLOURS[index % len(COLOURS)]
-        body += rect(x, 24, width * share, 22, colour)
-        place = 145 * index
-        body += rect(place, 56, 10, 10, colour)
-        body += text(place + 14, 65, f"{name} {share:.0%}")
-        x += width * share
-    return svg(740, 76, title, body)
-
-
-def _bars(title: str, parts: Sequence[tuple[str, float]]) -> str:
-    top = max(value for _, value in parts)
-    body = ""
-    for index, (name, value) in enumerate(parts):
-        y = 24 + 22 * index
-        body += text(130, y + 13, name, "end")
-        body += rect(138, y, 480 * value / top, 16, COLOURS[index > 0])
-        body += text(144 + 480 * value / top, y + 13, count(value))
-    return svg(740, 30 + 22 * len(parts), title, body)
-
-
-def _line_chart(title: str, points: Sequence[tuple[float, float]]) -> str:
-    """Points joined by lines, both axes logarithmic: what grows in proportion is a straight slope."""
-    if len(points) < 2 or min(min(point) for point in points) <= 0:
-        return ""
-    logs = [(math.log(x), math.log(y)) for x, y in points]
-    left, right = min(x for x, _ in logs), max(x for x, _ in logs)
-    low, high = min(y for _, y in logs), max(y for _, y in logs)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return 50 + 280 * (x - left) / (right - left or 1), 120 - 75 * (y - low) / (high - low or 1)
-
-    placed = [place(x, y) for x, y in logs]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(placed))
-    body = f'<polyline points="{path}" style="fill:none;stroke:{COLOURS[0]};stroke-width:2"/>'
-    for (x, y), (value, cost) in zip(placed, points, strict=True):
-        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{COLOURS[0]}"/>'
-        body += text(x, y - 8, f"{cost:.3g}", "middle") + text(x, 145, f"{value:g}", "middle")
-    return svg(370, 152, title, body)
+        parts = [(row["name"], row["per_second"], count(row["per_second"])) for row in timed]
+        return {"kind": "bars", "title": f"{case}: {timed[0]['unit']}/s", "parts": parts, "race": True}
+    return None

@@ -1,8 +1,7 @@
-"""Does the picture tremble? Two figures of unrest in time: of the face's landmarks, and of what stands still.
+"""Jitter of the face's landmarks: second differences over time, x[t-1] - 2 x[t] + x[t+1].
 
-Both look at second differences over time, x[t-1] - 2 x[t] + x[t+1]: what moves evenly counts nothing, what
-goes to and fro from frame to frame counts fourfold. Landmarks first lose the motion that the head's pose
-explains, so a lively head is no trembling one, and a whole head that shakes beside its pose is.
+Even motion counts nothing, alternation from frame to frame counts fourfold. The motion that the head's pose
+explains is subtracted first, so a lively head does not jitter, and a head that shakes beside its pose does.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldf_engine.evaluation.metrics.landmarks import landmark_scale
-from nldf_engine.evaluation.metrics.lips import FEWEST_FRAMES
+from nldf_engine.evaluation.landmark_detector import landmark_scale
+from nldf_engine.evaluation.metrics.statistics import FEWEST_FRAMES
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import LANDMARKS, LIPS, RIGID
 
@@ -24,16 +23,16 @@ DEPTH_RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class JitterScores:
-    """Unrest of a clip's landmarks, pixels at 512, RMS; None where it has no meaning.
+    """Jitter of a clip's landmarks, pixels at 512, RMS; None where it has no meaning.
 
     Args:
         jitter: of the rendered face's rigid landmarks about where the poses put them.
-        jitter_real: of the real face's, measured in the same way: how far detector, tracking and
-            compression tremble by themselves.
+        jitter_real: of the real face's, measured in the same way: the jitter of detector, tracking
+            and compression by themselves.
         jitter_ratio: the first over the second; 1 is as calm as the real clip.
         jitter_mouth: of the rendered lips about their centre, speech included.
         jitter_mouth_real: of the real lips, likewise.
-        reason: why a figure is None; empty otherwise.
+        reason: why a value is None; empty otherwise.
     """
 
     jitter: float | None
@@ -93,13 +92,13 @@ def head_jitter(
     """RMS second difference, in pixels at 512, of landmarks about where the poses put them.
 
     Args:
-        landmarks: [T, 478, 2] pixels at 512 (see `evaluation.metrics.landmarks`); NaN without a face.
+        landmarks: [T, 478, 2] pixels at 512 (see `evaluation.landmark_detector`); NaN without a face.
         poses: [T, 4, 4] camera to head, of the same frames.
         camera: the view, at any size.
         points: which landmarks.
 
     Returns:
-        the figure, or None without three frames in a row that have a face.
+        the value, or None without three frames in a row that have a face.
 
     Raises:
         ValueError: landmarks of another shape, or another number of poses.
@@ -120,7 +119,7 @@ def mouth_jitter(landmarks: np.ndarray) -> float | None:
 
 
 def jitter_scores(rendered: np.ndarray, real: np.ndarray, poses: np.ndarray, camera: Camera) -> JitterScores:
-    """How much a rendered clip trembles beside the real one that it repeats.
+    """Jitter of a rendered clip beside that of the real one that it repeats.
 
     Args:
         rendered, real: [T, 478, 2] landmarks in pixels at 512; NaN where no face was found.
@@ -138,60 +137,3 @@ def jitter_scores(rendered: np.ndarray, real: np.ndarray, poses: np.ndarray, cam
     if theirs < 1e-9:
         return JitterScores(ours, theirs, None, *mouths, "the real landmarks do not tremble at all")
     return JitterScores(ours, theirs, ours / theirs, *mouths)
-
-
-def still_region(labels: np.ndarray, margin: int) -> np.ndarray:
-    """[H, W] bool: background in every frame, and further than `margin` pixels from the person.
-
-    Args:
-        labels: [T, H, W] uint8; 0 is background.
-        margin: pixels by which the person's reach is grown.
-    """
-    person = (labels > 0).any(0)
-    for _ in range(margin):
-        grown = person.copy()
-        grown[1:] |= person[:-1]
-        grown[:-1] |= person[1:]
-        grown[:, 1:] |= person[:, :-1]
-        grown[:, :-1] |= person[:, 1:]
-        person = grown
-    return np.asarray(~person)
-
-
-class Flicker:
-    """RMS second difference over time of a still region, in grey levels of 255; fed frame by frame.
-
-    Args:
-        mask: [H, W] bool, the pixels that ought not to change.
-
-    Example:
-        >>> meter = Flicker(np.ones((2, 2), bool))
-        >>> for level in (0, 4, 0):
-        ...     meter.add(np.full((2, 2, 3), level, np.uint8))
-        >>> meter.value
-        8.0
-    """
-
-    def __init__(self, mask: np.ndarray) -> None:
-        self.mask = mask
-        self._last: list[np.ndarray] = []
-        self._squares, self._count = 0.0, 0
-
-    def add(self, frame: np.ndarray) -> None:
-        """Takes the next frame, uint8 [H, W, 3]; frames come in their order, without gaps.
-
-        Raises:
-            ValueError: another size than the mask's.
-        """
-        if frame.shape[:2] != self.mask.shape:
-            raise ValueError(f"frame: expected the size {list(self.mask.shape)}, got {list(frame.shape)}")
-        self._last = [*self._last[-2:], frame[self.mask].astype(np.float32)]
-        if len(self._last) == 3:
-            before, here, after = self._last
-            self._squares += float(np.square(before - 2 * here + after).sum(dtype=np.float64))
-            self._count += here.size
-
-    @property
-    def value(self) -> float | None:
-        """The figure; None before the third frame, or where the mask is empty."""
-        return math.sqrt(self._squares / self._count) if self._count else None

@@ -1,7 +1,7 @@
 """Do the lips follow? Mouth landmark distance and lip-gap correlation, from landmarks alone.
 
 Landmarks are MediaPipe's 478 face-mesh points in pixels of a frame whose longer side is 512, whatever
-the size the frame was rendered at, so that figures of different sizes compare. `lmd` mixes how the
+the size the frame was rendered at, so that values at different sizes compare. `lmd` mixes how the
 mouth is shaped with where the whole head stands; `lmd_centred` and `lip_correlation` look at the shape
 only, and separate true from wrong audio far better.
 """
@@ -10,27 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nldf_engine.evaluation.metrics.alignment import (
-    aligned_mouth_distance,
-    checked_landmarks,
-    checked_pair,
-    face_distance,
-)
-from nldf_engine.evaluation.metrics.quality import mean
-from nldf_engine.geometry.face_mesh import (
-    LANDMARKS,
-    LEFT_EYE_OUTER,
-    LIPS,
-    LOWER_INNER,
-    RIGHT_EYE_OUTER,
-    UPPER_INNER,
-)
-
-__all__ = ["LANDMARKS", "LIPS", "correlation", "lip_gap", "lip_scores", "lip_velocity", "mouth_distance"]
-
-LANDMARK_SIZE = 512
-FEWEST_FRAMES = 3
-"""Two frames always correlate fully; a correlation is given from this many on."""
+from nldf_engine.evaluation.metrics.face_distance import aligned_mouth_distance, face_distance
+from nldf_engine.evaluation.metrics.inputs import checked_faces, checked_landmarks
+from nldf_engine.evaluation.metrics.statistics import correlation, mean
+from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, LIPS, LOWER_INNER, RIGHT_EYE_OUTER, UPPER_INNER
 
 
 def mouth_distance(rendered: np.ndarray, real: np.ndarray, centred: bool = False) -> np.ndarray:
@@ -47,7 +30,7 @@ def mouth_distance(rendered: np.ndarray, real: np.ndarray, centred: bool = False
     Raises:
         ValueError: wrong shapes, or lengths that differ.
     """
-    a, b = (points[:, LIPS] for points in checked_pair(rendered, real))
+    a, b = (points[:, LIPS] for points in checked_faces(rendered, real))
     if centred:
         a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     return np.asarray(np.linalg.norm(a - b, axis=2).mean(axis=1))
@@ -84,31 +67,8 @@ def lip_velocity(landmarks: np.ndarray) -> np.ndarray:
     return np.asarray(np.diff(lips, axis=0).reshape(max(len(lips) - 1, 0), -1))
 
 
-def correlation(a: np.ndarray, b: np.ndarray, what: str = "the lip gap") -> tuple[float | None, str]:
-    """Pearson's correlation over the frames where both are finite, or None and the reason.
-
-    Args:
-        a: [T] float.
-        b: [T] float.
-        what: what both are, for the reason.
-
-    Example:
-        >>> correlation(np.array([0.0, 1.0, 2.0]), np.array([5.0, 7.0, 9.0]))
-        (1.0, '')
-    """
-    both = np.isfinite(a) & np.isfinite(b)
-    count = int(both.sum())
-    if count < FEWEST_FRAMES:
-        return None, f"a correlation needs {FEWEST_FRAMES} frames with both faces found, there are {count}"
-    x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
-    spread = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    if spread < 1e-12:
-        return None, f"{what} stays constant over these frames, so nothing can correlate with it"
-    return float(np.clip((x * y).sum() / spread, -1.0, 1.0)), ""
-
-
 def lip_scores(rendered: np.ndarray, real: np.ndarray) -> dict[str, float | str | None]:
-    """The figures on landmarks of a clip, and why one of them is None.
+    """The metrics on landmarks of a clip, and why one of them is None.
 
     `lmd`, `lmd_centred`, `lmd_aligned` (lips), `face_lmd`, `face_lmd_aligned` (whole face) in pixels at 512;
     `lip_correlation` of the lip gap, `lip_velocity_correlation` of `lip_velocity`, over all its components.

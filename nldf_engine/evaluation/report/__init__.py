@@ -1,5 +1,1 @@
-"""What an evaluation shows people: a page, plots and pictures."""
-
-from nldf_engine.evaluation.report.write import report
-
-__all__ = ["report"]
+"""What people see of an evaluation: a page, curves, a contact sheet and a video."""

@@ -154,8 +154,9 @@ class Evaluate(Command):
         return 0
 
     def _many(self, avatars: list[Path], dataset: Path, config: Any) -> int:
+        from nldf_engine.base.html import number
         from nldf_engine.evaluation import evaluate_many
-        from nldf_engine.evaluation.report.page import INDEX, number
+        from nldf_engine.evaluation.report.page import INDEX
 
         assert self.out is not None
         found = evaluate_many(avatars, dataset, self.out, config)

@@ -1,0 +1,172 @@
+"""LPIPS 0.1 (Zhang et al. 2018), where its weights are on this machine; a reason where they are not.
+
+Nothing is downloaded, and no other distance stands in for it: `lpips` in a report is LPIPS or null. The
+backbones are those of torchvision up to their last used layer; the linear heads are the lpips package's.
+
+Own code, because the lpips package imports torchvision, which has no build that goes with the CPU build of
+torch used here. A test compares it with the paper's formula, layer by layer in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nldf_engine.base.errors import MissingBackend
+from nldf_engine.evaluation.metrics.optional.weights import (
+    ALEXNET,
+    LPIPS_HEADS,
+    VGG16,
+    WeightFile,
+    fill,
+    find,
+    load,
+)
+
+SMALLEST_SIDE = 32
+MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""ImageNet's colours, for pictures in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A convolutional network whose features LPIPS compares.
+
+    Args:
+        weights: its file.
+        layers: what `features` is made of: ("conv", in, out, kernel, stride, padding), ("relu",), ("pool",
+            kernel, stride).
+        taps: the layers whose outputs are compared.
+    """
+
+    weights: WeightFile
+    layers: tuple[tuple, ...]
+    taps: tuple[int, ...]
+
+    def network(self) -> nn.Sequential:
+        """The untrained layers, numbered as torchvision's `features`."""
+        make: dict[str, Callable[..., nn.Module]] = {
+            "conv": lambda a, b, k, s, p: nn.Conv2d(a, b, k, s, p),
+            "relu": lambda: nn.ReLU(),
+            "pool": lambda k, s: nn.MaxPool2d(k, s),
+        }
+        return nn.Sequential(*(make[kind](*sizes) for kind, *sizes in self.layers))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each tap."""
+        return tuple(
+            next(layer[2] for layer in reversed(self.layers[: tap + 1]) if layer[0] == "conv")
+            for tap in self.taps
+        )
+
+
+def _alexnet() -> Backbone:
+    layers = (
+        ("conv", 3, 64, 11, 4, 2), ("relu",), ("pool", 3, 2), ("conv", 64, 192, 5, 1, 2), ("relu",),
+        ("pool", 3, 2), ("conv", 192, 384, 3, 1, 1), ("relu",), ("conv", 384, 256, 3, 1, 1), ("relu",),
+        ("conv", 256, 256, 3, 1, 1), ("relu",),
+    )  # fmt: skip
+    return Backbone(ALEXNET, layers, (1, 4, 7, 9, 11))
+
+
+def _vgg16() -> Backbone:
+    layers: list[tuple] = []
+    taps, width = [], 3
+    for block, (repeats, wide) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))):
+        if block:
+            layers.append(("pool", 2, 2))
+        for _ in range(repeats):
+            layers += [("conv", width, wide, 3, 1, 1), ("relu",)]
+            width = wide
+        taps.append(len(layers) - 1)
+    return Backbone(VGG16, tuple(layers), tuple(taps))
+
+
+BACKBONES = {"alex": _alexnet, "vgg": _vgg16}
+
+
+def lpips_distance(first: Sequence[Tensor], second: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
+    """Equation 1 of Zhang et al.: sum over layers of the mean over pixels of |w (x/|x| - y/|y|)|^2.
+
+    Args:
+        first: features of each layer, [N, C, H, W].
+        second: likewise.
+        heads: weight of each channel, [C], already squared as the lpips package stores them.
+
+    Returns:
+        [N].
+    """
+    total = torch.zeros(len(first[0]), dtype=first[0].dtype)
+    for a, b, head in zip(first, second, heads, strict=True):
+        a, b = (x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+        total = total + ((a - b).pow(2) * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
+    return total
+
+
+class Lpips:
+    """LPIPS 0.1 on the CPU.
+
+    Args:
+        net: "alex" or "vgg".
+        weights: folder with the weight files; without it, or without the file in it, torch's cache and the
+            lpips package are looked into.
+
+    Raises:
+        MissingBackend: a file of weights is nowhere.
+        FileProblem: one is damaged or something else.
+        ValueError: an unknown net.
+    """
+
+    def __init__(self, net: str = "alex", weights: Path | None = None) -> None:
+        if net not in BACKBONES:
+            raise ValueError(f"net: expected one of {', '.join(BACKBONES)}, got {net!r}")
+        backbone = BACKBONES[net]()
+        path, heads_path = find(backbone.weights, weights), find(LPIPS_HEADS[net], weights)
+        state = load(backbone.weights, path)
+        self.files = (path, heads_path)
+        self._features, self._taps = backbone.network(), backbone.taps
+        inner = {name.removeprefix("features."): value for name, value in state.items()}
+        fill(self._features, inner, backbone.weights, path)
+        heads = nn.ModuleDict(
+            {f"lin{k}": nn.ModuleDict({"model": nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})})
+             for k, width in enumerate(backbone.widths)}
+        )  # fmt: skip
+        fill(heads, load(LPIPS_HEADS[net], heads_path), LPIPS_HEADS[net], heads_path)
+        self._heads = [parameter.flatten() for parameter in heads.parameters()]
+
+    def _features_of(self, pictures: Tensor) -> list[Tensor]:
+        x = (pictures - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
+        found = []
+        for number, layer in enumerate(self._features):
+            x = functional.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+            if number in self._taps:
+                found.append(x)
+        return found
+
+    def __call__(self, rendered: np.ndarray, real: np.ndarray) -> float:
+        """LPIPS of two uint8 [H, W, 3] frames of at least 32x32; smaller is more alike."""
+        pair = np.stack([rendered, real]).astype(np.float32) / 127.5 - 1.0
+        with torch.no_grad():
+            taps = self._features_of(torch.from_numpy(pair).permute(0, 3, 1, 2).contiguous())
+            return float(lpips_distance([x[:1] for x in taps], [x[1:] for x in taps], self._heads))
+
+
+def load_lpips(weights: Path | None, width: int, height: int, net: str = "alex") -> tuple[Lpips | None, str]:
+    """LPIPS for frames of this size, or None and the reason why there is none.
+
+    Raises:
+        FileProblem: a file of weights is there but can't be used.
+    """
+    if min(width, height) < SMALLEST_SIDE:
+        return None, f"LPIPS needs frames of at least {SMALLEST_SIDE} pixels, these are {width}x{height}"
+    try:
+        return Lpips(net, weights), ""
+    except MissingBackend as error:
+        return None, str(error)
