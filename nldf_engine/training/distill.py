@@ -9,15 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nldf_engine.base.files import atomic_path
 from nldf_engine.base.progress import Bar
+from nldf_engine.base.results import Results
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import chunk_rays
 from nldf_engine.training.targets import TrainTarget, region_pixels
+
+# Of the entries: raised where they change.
+FORMAT = "segment-targets-1"
 
 
 class SegmentTargets:
@@ -62,40 +63,32 @@ def _teach(teacher: TrainTarget, frame: int, pixels: Tensor) -> RayColors:
 def segment_targets(teacher: TrainTarget, count: int, cache: Path) -> SegmentTargets:
     """The targets of a teacher's head or torso for `count` frames evenly spread over the training part.
 
-    Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run goes
-    on where it was. What is found there is taken as it is: a folder belongs to one part of one teacher, and
-    to one dataset and size.
+    Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run resumes
+    there. What is found there is taken as it is: a folder belongs to one part of one teacher, and to one
+    dataset and size.
     """
-    scene = teacher.scene
+    scene, field = teacher.scene, teacher.field
     chosen = scene.fit[torch.linspace(0, len(scene.fit) - 1, min(count, len(scene.fit))).long()].unique()
-    teacher.field.to(scene.device).eval()
+    field.to(scene.device).eval()
     pixels, segments, opacity = [], [], []
-    cache.mkdir(parents=True, exist_ok=True)
+    kept = Results(cache, FORMAT, shared=True)
     with Bar("teach: segment colours", len(chosen), "frame") as bar:
         for frame in chosen.tolist():
-            path = cache / f"{frame:06d}.safetensors"
-            entry = _cached(path)
+            name = f"{frame:06d}"
+            entry = kept.get(name, "torch")
             if entry is None:
                 where = region_pixels(teacher, frame)
                 seen = _teach(teacher, frame, where)
-                entry = {
+                tensors = {
                     "pixels": where,
                     "segments": seen.segments[0].half().cpu().contiguous(),
                     "opacity": seen.opacity[0].half().cpu().contiguous(),
                 }
-                with atomic_path(path) as temporary:
-                    save_file(entry, temporary)
-            pixels.append(entry["pixels"])
-            segments.append(entry["segments"])
-            opacity.append(entry["opacity"])
+                kept.put(name, tensors)
+            else:
+                tensors = entry.tensors
+            pixels.append(tensors["pixels"])
+            segments.append(tensors["segments"])
+            opacity.append(tensors["opacity"])
             bar.step()
     return SegmentTargets(chosen, pixels, segments, opacity)
-
-
-def _cached(path: Path) -> dict[str, Tensor] | None:
-    if not path.is_file():
-        return None
-    try:
-        return load_file(path)
-    except SafetensorError:
-        return None
