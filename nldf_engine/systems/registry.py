@@ -82,9 +82,9 @@ def systems() -> Mapping[str, System]:
 
     found: list[System] = []
     for part in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{part.name}") if part.ispkg else None
-        if hasattr(module, "SYSTEM"):
-            found.append(module.SYSTEM)
+        if part.ispkg:
+            module = importlib.import_module(f"{package.__name__}.{part.name}")
+            found += [module.SYSTEM] if hasattr(module, "SYSTEM") else []
     found += [entry.load() for entry in entry_points(group=GROUP)]
     known = {system.name: system for system in found}
     if len(known) != len(found):

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 
 LARGEST_FILE = 64 << 20
-FPS = 25.0
 MEND = (
     'write a CSV with a header of column names, or JSON like {"time": [0, 1], "yaw": [0, 10]}; a column '
     "'time' (seconds) or 'frame' says when, else each row is one frame"

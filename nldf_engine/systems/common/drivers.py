@@ -31,7 +31,9 @@ class AudioDriver(Driver, AudioEncoder):
         """See `Driver`."""
         return self.frames // 2, self.frames - self.frames // 2 - 1
 
-    def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # an encoder's windows are here found in the conditions
+        self, conditions: Conditions, index: Tensor
+    ) -> Tensor:
         """See `Driver`."""
         return self.encode_clip(conditions.audio, index)
 

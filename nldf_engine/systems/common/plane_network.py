@@ -59,8 +59,8 @@ class PlaneNetwork(PlanesModule):
     Parameters and buffers, all float32, in the order in which a ray meets them (W = width, M = planes,
     L = levels, f = features, A = ambient, C = frame):
 
-        box           [4]          x, y of a corner and of the opposite one: unit coordinates of a point p of a
-                                   plane are u = (p - box[:2]) / (box[2:] - box[:2])
+        box           [4]          x, y of a corner and of the opposite one: unit coordinates of a point p of
+                                   a plane are u = (p - box[:2]) / (box[2:] - box[:2])
         frame_mean, frame_scale    [C]; a frame's input is (input - mean) / scale, within +-frame_limit
         warp_grid.table            [entries, f], `ops.GridSpec` order; read at u of the plane z = mean(z_i)
         warp_head.linear           [W, f L_w + 2 + C]: columns are warp features, 2 u - 1, frame input
@@ -137,7 +137,7 @@ class PlaneNetwork(PlanesModule):
     def shade(
         self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Segment colours [N, M, 3] and opacity [N] of chosen lines: one operation with gradients, on the CPU.
+        """Segment colours [N, M, 3] and opacity [N] of chosen lines, with gradients; one operation, on the CPU.
 
         Args:
             lines: [N, 4] start and slope of the chosen lines in unit coordinates.
