@@ -60,7 +60,7 @@ def peak_memory(size: int, device: torch.device, frames: int, out: Path) -> tupl
 def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
     frames, sound = FRAMES[pace.mode], speech(FRAMES[pace.mode] + WARM_UP)
     engine = Engine.load(bundled_avatar(), device.type)
-    field = engine.avatar.portrait.field
+    field = engine.avatar.portrait.head.field
     ceilings.look(device)
     clip = engine.render((sound, RATE), size=size)
     twin = Engine.load(bundled_avatar(), device.type, backend="reference")
@@ -95,7 +95,7 @@ def rays_of(engine: Engine, clip: Clip) -> int:
         nonlocal counted
         counted += inputs[0].origins.shape[0] * inputs[0].origins.shape[1]
 
-    hook = engine.avatar.portrait.field.register_forward_pre_hook(count)
+    hook = engine.avatar.portrait.head.field.register_forward_pre_hook(count)
     clip.frames[0]
     hook.remove()
     return counted

@@ -30,7 +30,7 @@ FRAMES = 12
 def engine() -> Engine:
     plain = tiny_avatar(size=256)
     field = LightField(LightFieldConfig(Bounds(0.6, 1.0), width=64, depth=16))
-    portrait = Portrait(field, plain.portrait.region, plain.portrait.torso).eval()
+    portrait = Portrait(field, plain.portrait.head.region, plain.portrait.torso).eval()
     avatar = Avatar(
         portrait, plain.camera, plain.frontend, plain.background, plain.poses, plain.eye_openness, {}
     )
@@ -71,7 +71,7 @@ def test_saving_in_a_pipeline(race, engine: Engine, tmp_path: Path) -> None:
 def test_compositing_without_layers(race, engine: Engine) -> None:
     """A frame behind its rays' colours: `Portrait.picture` into kept memory, and layers over a background."""
     clip = engine.render(features())
-    scene, portrait = clip.frames._scene, engine._portrait
+    scene, portrait = clip.frames.scene, engine.renderer.portrait
     drawn = (scene.camera, scene.poses[0], scene.codes[0], scene.motions[0])
     canvas, frame = torch.empty_like(scene.background), torch.empty(256, 256, 3, dtype=torch.uint8)
     # What is compared is all but the network, whose colours both ways get for nothing.

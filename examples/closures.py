@@ -35,7 +35,7 @@ EYES_MM = 90.0
 
 def told_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
     """[T] millimetres between the inner lips, as the speech tells them."""
-    basis = engine.avatar.portrait.field.encoder.motion.basis
+    basis = engine.avatar.portrait.head.driver.motion.basis
     return 1000 * basis.opening(torch.from_numpy(engine.motion(sound)).to(basis.mean.device)).cpu().numpy()
 
 

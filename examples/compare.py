@@ -98,7 +98,7 @@ def main() -> None:
     engines: dict[str, Engine] = {}
     for path in given.avatars:
         engines[path.name] = Engine.load(path)
-        if isinstance(engines[path.name].avatar.portrait.field, RadianceField):
+        if isinstance(engines[path.name].avatar.portrait.head.field, RadianceField):
             engines[f"{path.name} sparse"] = Engine.load(path, sparse=True)
     width = min([data.camera.width, *(engine.avatar.camera.width for engine in engines.values())])
     real = np.stack([next(iter(data.read_frames(int(i), int(i) + 1, width))) for i in chosen])

@@ -34,7 +34,7 @@ SHOWN = 6
 
 def tracked_mouth(engine: Engine, data: Dataset) -> np.ndarray:
     """[T, K] codes of the mouth as it was tracked in the video itself."""
-    field: Any = engine.avatar.portrait.field
+    field: Any = engine.avatar.portrait.head.field
     basis: MotionBasis = field.encoder.motion.basis
     given = (torch.from_numpy(np.asarray(x, np.float32)) for x in (data.landmarks, data.poses))
     landmarks, poses = (x.to(engine.device) for x in given)

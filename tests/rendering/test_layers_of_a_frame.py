@@ -124,12 +124,12 @@ def test_only_region_rays_reach_the_field() -> None:
     """Outside of the head's region a frame is torso over background, to the bit."""
     avatar = tiny_avatar()
     portrait, camera = avatar.portrait, avatar.camera
-    code = torch.zeros(portrait.field.config.conditions.code_dim)
+    code = torch.zeros(portrait.head.field.config.conditions.code_dim)
     motion = torch.eye(2, 3)
     layer = portrait.layer(camera, avatar.poses[0], code, motion)
     torso = portrait.behind(camera, motion, avatar.poses[0])
     rays = frame_rays(camera, avatar.poses[:1], camera.pixels()[None])
-    outside = ~portrait.region.select(rays.origins[0], rays.directions[0]).view(24, 24)
+    outside = ~portrait.head.region.select(rays.origins[0], rays.directions[0]).view(24, 24)
     assert 0 < int(outside.sum()) < 24 * 24
     assert torch.equal(layer.color[outside], torso.color[outside])
     assert not torch.allclose(layer.color[~outside], torso.color[~outside])

@@ -30,8 +30,8 @@ def rotation(axis: int, angle: float) -> torch.Tensor:
 def with_field(in_front: bool = False, follows: bool = False) -> Avatar:
     """A tiny avatar whose torso is an untrained radiance field."""
     avatar = tiny_avatar("adnerf")
-    head = dataclasses.replace(avatar.portrait.field.config, density="softplus", density_scale=4.0)
-    avatar.portrait.field = RadianceField(head).eval()
+    head = dataclasses.replace(avatar.portrait.head.field.config, density="softplus", density_scale=4.0)
+    avatar.portrait.head.field = RadianceField(head).eval()
     conditions = dataclasses.replace(head.conditions, head_pose=2)
     network = RadianceField(dataclasses.replace(head, conditions=conditions))
     torso = TorsoField(network, TorsoFieldConfig(in_front, follows))
@@ -111,7 +111,7 @@ def test_the_order_of_the_layers(in_front: bool) -> None:
 
 def _parts(in_front: bool):  # type: ignore[no-untyped-def]
     avatar = with_field(in_front)
-    code = torch.randn(avatar.portrait.field.config.conditions.code_dim)
+    code = torch.randn(avatar.portrait.head.field.config.conditions.code_dim)
     return avatar.portrait, avatar.camera, code, torch.eye(2, 3)
 
 
@@ -144,7 +144,7 @@ def test_an_avatar_keeps_both_fields(tmp_path: Path) -> None:
 def test_sparse_is_for_radiance_fields() -> None:
     """An engine sets head and torso to sparse, and refuses to where nothing is marched."""
     engine = Engine(with_field(), torch.device("cpu"), sparse=True)
-    assert engine.avatar.portrait.field.sparse and engine.avatar.portrait.torso.field.sparse
+    assert engine.avatar.portrait.head.field.sparse and engine.avatar.portrait.torso.field.sparse
     clip = engine.render(np.zeros((1, 16, 29), np.float32))
     assert clip.frames[:].shape == (1, 24, 24, 3)
     with pytest.raises(ValueError, match="sparse: only radiance fields"):

@@ -139,15 +139,15 @@ def test_the_engine_drives_the_torso_by_its_track_by_hand_or_by_the_poses(tmp_pa
     avatar, poses = engine.avatar, engine.avatar.poses
     assert avatar.torso_motion is not None
     silence = torch.zeros(50, 16, 29)
-    tracked = engine.render(silence).frames._scene.motions
+    tracked = engine.render(silence).frames.scene.motions
     own = LoopedTrack.of(Track(poses, avatar.eye_openness, avatar.torso_motion))
     torch.testing.assert_close(tracked, own.at(torch.arange(50)).torso)
     torch.testing.assert_close(tracked[:40], avatar.torso_motion)
-    predicted = engine.render(silence, poses.clone()).frames._scene.motions
+    predicted = engine.render(silence, poses.clone()).frames.scene.motions
     expected = smooth_motion(avatar.portrait.torso.predict_motion(poses), 3)
     torch.testing.assert_close(predicted[:40], expected)
     given = torch.eye(2, 3).repeat(50, 1, 1)
-    assert torch.equal(engine.render(silence, torso=given).frames._scene.motions, given)
+    assert torch.equal(engine.render(silence, torso=given).frames.scene.motions, given)
     with pytest.raises(ValueError, match="torso"):
         engine.render(silence, torso=given[:3])
 
