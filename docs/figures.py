@@ -94,7 +94,7 @@ def beam(engine: Engine) -> Any:
     pixels = torch.tensor([[[x, camera.height * 0.45] for x in columns]], dtype=torch.float32)
     rays = frame_rays(camera, pose, pixels)
     origins, directions = rays.origins[0], rays.directions[0]
-    config: Any = avatar.portrait.head.field.config  # type: ignore[attr-defined]
+    config: Any = avatar.portrait.head.config
     near, far = config.bounds.near, config.bounds.far
     points = ops.encode_beams(origins, directions, near, far, points=16, frequencies=0)
     points = points.view(len(columns), 16, 3).numpy()
@@ -174,11 +174,10 @@ def layers(engine: Engine) -> Any:
     """A frame and what it is made of."""
     frames: Any = engine.render(speech()).frames
     scene, number = frames.scene, MOMENT
-    portrait = engine.avatar.portrait
+    portrait = engine.renderer.portrait
     with torch.no_grad():
-        drawn = scene.camera, scene.poses[number], scene.codes[number]
-        torso = portrait.behind(scene.camera, scene.motions[number], scene.poses[number])
-        head = portrait.head(*drawn, "native", None)
+        view, code = scene.view(number), scene.codes[number]
+        torso, head = portrait.torso.draw(view, code), portrait.head.draw(view, code)
         torso_picture = torso.over(checkers(scene.camera.width)).numpy()
         head_picture = head.over(checkers(scene.camera.width)).numpy()
     parts = [

@@ -3,7 +3,7 @@
     python examples/closures.py avatars/me                                         # the synthetic voice
     python examples/closures.py avatars/me --audio speech.wav --labels speech.txt  # any speech
 
-Labels say what is heard when, as Audacity exports a label track: start and end in seconds, and a sound's
+Labels say which sound comes when, as Audacity exports a label track: start and end in seconds, and a sound's
 name (ARPABET, X-SAMPA, espeak or IPA). Forced aligners and synthesisers give such times. Openings are read
 from the motion codes that the speech tells, in millimetres, and from rendered frames, where mediapipe sees
 the lips.
@@ -29,13 +29,15 @@ from nldf_engine.synthetic import synthesise_speech
 
 TEXT = "Papa, mama, baby. Papa may bob a map. Up above, a bomb. Pam may stop a bump. Amber, apart."
 SHOWN, SECONDS = 12, 8.0
-# Between the outer corners of an adult's eyes; lip gaps of pictures are told in shares of it.
+# Between the outer corners of an adult's eyes; lip gaps of pictures are given in shares of it.
 EYES_MM = 90.0
 
 
-def told_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
-    """[T] millimetres between the inner lips, as the speech tells them."""
-    basis = engine.avatar.portrait.head.driver.motion.basis
+def predicted_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
+    """[T] millimetres between the inner lips, as predicted from the speech."""
+    basis = engine.renderer.motion_basis
+    if basis is None:
+        raise ValueError("avatar: expected one with motion codes (--set motion_codes=8 trains them)")
     return 1000 * basis.opening(torch.from_numpy(engine.motion(sound)).to(basis.mean.device)).cpu().numpy()
 
 
@@ -106,8 +108,8 @@ def main() -> None:
     else:
         sound, phones = (load_audio(flags.audio), 16000), read_labels(flags.labels)
     engine = Engine.load(flags.avatar)
-    told = told_opening(engine, sound)
-    curves, figures = {"codes": told}, {}
+    predicted = predicted_opening(engine, sound)
+    curves, figures = {"codes": predicted}, {}
     flags.out.mkdir(parents=True, exist_ok=True)
     if not flags.codes_only:
         clip = engine.render(sound, size=flags.size)

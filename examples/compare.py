@@ -32,7 +32,7 @@ SHOWN = 8
 
 
 def upper_codes(engine: Engine, data: Dataset) -> np.ndarray | None:
-    """[T, E] codes of brows, lids and gaze as they were tracked, None for an avatar that isn't told them."""
+    """[T, E] codes of brows, lids and gaze as they were tracked, None for an avatar without."""
     if not engine.upper_codes:
         return None
     return engine.upper(data.landmarks, data.poses, data.eye_openness, data.camera)
@@ -44,7 +44,7 @@ def race(
     """Each engine's frames uint8 [N, H, W, 3] and the median of its seconds a frame."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     frames: dict[str, list[np.ndarray]] = {name: [] for name in engines}
-    # Whole clips, because a frame's sound has neighbours; only the frames that are asked for are drawn.
+    # Whole clips, because a frame's sound has neighbours; only the frames that are read are drawn.
     clips = {
         name: engine.render(
             data.audio_features(engine.avatar.frontend), data.poses, size=width,

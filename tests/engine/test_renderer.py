@@ -47,7 +47,7 @@ ENGINES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("system", list(ENGINES))
 def test_engines_on_one_avatar_render_what_each_renders_alone(system: str) -> None:
-    """In turn, frame by frame, each has its own precision, backend and sparseness; the avatar keeps its own."""
+    """Frame by frame in turn, each keeps its precision, backend and sparseness, and the avatar its own."""
     alone = [Engine(loud(system), CPU, **options).render(FEATURES).frames[:] for options in ENGINES[system]]
     assert (alone[0] != alone[1]).any(), "the settings show nothing"
     avatar = loud(system)

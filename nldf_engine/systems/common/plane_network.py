@@ -137,7 +137,7 @@ class PlaneNetwork(PlanesModule):
     def shade(
         self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Segment colours [N, M, 3] and opacity [N] of chosen lines, with gradients; one operation, on the CPU.
+        """Segment colours [N, M, 3] and opacity [N] of chosen lines: one operation with gradients, on a CPU.
 
         Args:
             lines: [N, 4] start and slope of the chosen lines in unit coordinates.
