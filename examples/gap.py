@@ -4,9 +4,9 @@
 
 The same avatar draws frames of the training part and of the held-out part, conditioned on less from row to
 row: first all that was tracked in the frame itself (mouth, brows, torso, pose), then the mouth by the sound
-alone, then the torso by the head's pose, then no brows. What the first row loses from one part to the other is the
-picture's own gap: poses, expressions and light that were not there. What the next ones lose is the price of
-predicting from sound. Into the folder go gap.json and gap.png.
+alone, then the torso by the head's pose, then no brows. What the first row loses from one part to the other
+is the picture's own gap: poses, expressions and light that were not there. What the next ones lose is the
+price of predicting from sound. Into the folder go gap.json and gap.png.
 """
 
 from __future__ import annotations
