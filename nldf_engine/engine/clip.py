@@ -37,7 +37,12 @@ class Frames:
 
     Args:
         renderer: what renders them.
-        scene: what they show.
+        scene: what they show; how head and torso stand in each frame.
+
+    Attributes:
+        renderer, scene: as given.
+        shape: (T, H, W, 3), or (T, H, W, 4) when transparent.
+        dtype: uint8.
     """
 
     def __init__(self, renderer: Renderer, scene: Scene) -> None:

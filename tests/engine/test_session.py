@@ -452,7 +452,7 @@ def test_utterances_follow_each_other(engine: Engine) -> None:
 
 
 def test_live_poses_go_on_under_another_edit(engine: Engine) -> None:
-    """Replacing the edit takes no pose twice and skips none; a tracker's filter and torso go on."""
+    """Replacing the edit takes no pose twice and skips none."""
     taken: list[int] = []
 
     def tracker() -> Iterator[torch.Tensor]:
