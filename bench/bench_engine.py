@@ -60,7 +60,7 @@ def peak_memory(size: int, device: torch.device, frames: int, out: Path) -> tupl
 def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
     frames, sound = FRAMES[pace.mode], speech(FRAMES[pace.mode] + WARM_UP)
     engine = Engine.load(bundled_avatar(), device.type)
-    field = engine.avatar.portrait.field
+    field = engine.renderer.portrait.head.field
     ceilings.look(device)
     clip = engine.render((sound, RATE), size=size)
     twin = Engine.load(bundled_avatar(), device.type, backend="reference")
@@ -83,19 +83,19 @@ def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
         stage = row_of(case, name, times, Sizes(1, "frames", flops * (name == "network")), device, ceiling)
         share = sum(times) / sum(profile.total)
         rows.append(stage | {"kind": "stage", "share": share, "p50_s": quantile(times, 0.5)})
-    assert "network" in spent, "no frame of the profile asked the network"
+    assert "network" in spent, "no frame of the profile reached the network"
     record(rows)
 
 
 def rays_of(engine: Engine, clip: Clip) -> int:
-    """How many rays of a frame reach the head's network; of an engine that asks it by itself, as twins do."""
+    """How many rays of a frame reach the head's network; of a reference engine, which calls it by itself."""
     counted = 0
 
     def count(_: object, inputs: tuple) -> None:
         nonlocal counted
         counted += inputs[0].origins.shape[0] * inputs[0].origins.shape[1]
 
-    hook = engine.avatar.portrait.field.register_forward_pre_hook(count)
+    hook = engine.renderer.portrait.head.field.register_forward_pre_hook(count)
     clip.frames[0]
     hook.remove()
     return counted
@@ -103,7 +103,7 @@ def rays_of(engine: Engine, clip: Clip) -> int:
 
 def engine_note(engine: Engine) -> str:
     """What was rendered."""
-    told = engine.describe()
+    said = engine.describe()
     return (
-        f"bundled {told['system']} avatar, {told['macs_per_ray'] / 1e6:.3f} MMAC a ray, {told['precision']}"
+        f"bundled {said['system']} avatar, {said['macs_per_ray'] / 1e6:.3f} MMAC a ray, {said['precision']}"
     )

@@ -11,7 +11,8 @@ import torch
 
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.rendering.layer import to_uint8
+from nldf_engine.rendering.heads import RayHead
+from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
@@ -29,29 +30,29 @@ def portrait() -> Portrait:
     region = HeadRegion()
     region.clear()
     region.occupancy[25:60, 29:66] = 1
-    return Portrait(field, region, torso).eval()
+    return Portrait(RayHead(field, region), torso).eval()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [256, 512])
 def test_frame(race, size, device, monkeypatch):
     part = portrait().to(device)
-    part.field.precision = part.torso.precision = "fp16" if device.type == "cuda" else "fp32"
+    part.head.field.precision = part.torso.precision = "fp16" if device.type == "cuda" else "fp32"
     camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
     pose = torch.eye(4)
     pose[2, 3] = -0.8
-    code = torch.randn(part.field.config.conditions.code_dim)
+    code = torch.randn(part.head.field.config.conditions.code_dim)
     motion, background = torch.eye(3)[:2].contiguous(), torch.rand(size, size, 3).to(device)
     out = torch.empty(size, size, 3, dtype=torch.uint8, device=device)
-    view = (camera, pose.to(device), code.to(device), motion.to(device))
+    drawn = View(camera, pose.to(device), motion.to(device)), code.to(device)
 
     def layers() -> torch.Tensor:
         with monkeypatch.context() as patch:
             patch.setattr(GridLightField, "fusable", lambda *_: False)
-            return to_uint8(part.layer(*view).over(background))
+            return to_uint8(part.layer(*drawn).over(background))
 
     def one_pass() -> torch.Tensor:
-        return part.picture(*view, background, out=out)
+        return part.picture(*drawn, background, out=out)
 
     most = 1 if device.type == "cpu" else 3
     assert (one_pass().int() - layers().int()).abs().max() <= most

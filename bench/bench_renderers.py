@@ -26,8 +26,10 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
 from nldf_engine.rendering.layer import frame_rays
-from nldf_engine.systems import registry as models
-from nldf_engine.systems.registry import ConditionConfig
+from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
 BOUNDS, CONDITIONS = Bounds(0.6, 1.0), ConditionConfig(eyes=False)
@@ -79,20 +81,18 @@ class Both(torch.nn.Module):
 
 def light_field(conditions: ConditionConfig) -> RayField:
     """The paper's NLDF."""
-    return models.LightField(models.LightFieldConfig(BOUNDS, conditions))
+    return LightField(LightFieldConfig(BOUNDS, conditions))
 
 
 def radiance_field(conditions: ConditionConfig) -> RayField:
     """The paper's AD-NeRF, with a density that lives without training."""
-    return models.RadianceField(models.RadianceFieldConfig(BOUNDS, conditions, density="softplus"))
+    return RadianceField(RadianceFieldConfig(BOUNDS, conditions, density="softplus"))
 
 
 # The first is the one that the others are compared with. A new system is one line here.
 SYSTEMS = {
     "nldf-88": System(lambda: light_field(CONDITIONS), 4096, 131072),
-    "nldf-fast": System(
-        lambda: models.GridLightField(models.GridLightFieldConfig(BOUNDS, CONDITIONS)), 65536, 262144
-    ),
+    "nldf-fast": System(lambda: GridLightField(GridLightFieldConfig(BOUNDS, CONDITIONS)), 65536, 262144),
     "adnerf head": System(lambda: radiance_field(CONDITIONS), 128, 4096),
     "nldf-88 head + torso": System(lambda: Both(light_field), 4096, 131072),
     "adnerf head + torso": System(lambda: Both(radiance_field), 128, 4096),

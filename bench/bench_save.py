@@ -19,6 +19,7 @@ from nldf_engine.engine import Engine
 from nldf_engine.engine.clip import Clip
 from nldf_engine.media.video import VideoWriter, read_frames
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.layer import Layer, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
@@ -30,7 +31,7 @@ FRAMES = 12
 def engine() -> Engine:
     plain = tiny_avatar(size=256)
     field = LightField(LightFieldConfig(Bounds(0.6, 1.0), width=64, depth=16))
-    portrait = Portrait(field, plain.portrait.region, plain.portrait.torso).eval()
+    portrait = Portrait(RayHead(field, plain.portrait.head.region), plain.portrait.torso).eval()
     avatar = Avatar(
         portrait, plain.camera, plain.frontend, plain.background, plain.poses, plain.eye_openness, {}
     )
@@ -71,12 +72,12 @@ def test_saving_in_a_pipeline(race, engine: Engine, tmp_path: Path) -> None:
 def test_compositing_without_layers(race, engine: Engine) -> None:
     """A frame behind its rays' colours: `Portrait.picture` into kept memory, and layers over a background."""
     clip = engine.render(features())
-    scene, portrait = clip.frames._scene, engine._portrait
-    drawn = (scene.camera, scene.poses[0], scene.codes[0], scene.motions[0])
+    scene, portrait = clip.frames.scene, engine.renderer.portrait
+    drawn = scene.view(0), scene.codes[0]
     canvas, frame = torch.empty_like(scene.background), torch.empty(256, 256, 3, dtype=torch.uint8)
     # What is compared is all but the network, whose colours both ways get for nothing.
-    seen = portrait._seen(*drawn[:3], "native", None)
-    portrait._seen = lambda *_: seen
+    seen = portrait.head.seen(*drawn)
+    portrait.head.seen = lambda *_: seen
 
     def layers() -> torch.Tensor:
         layer: Layer = portrait.layer(*drawn)

@@ -15,8 +15,8 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.query import chunk_rays
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.registry import ConditionConfig
 
 # What the others are while one parameter varies: small enough for a CPU.
 FRAME = {"side": 128, "width": 128, "depth": 18, "segments": 4, "share": 1.0}
@@ -51,7 +51,7 @@ class Frame:
         self.chunk = chunk_rays(self.field, device)
 
     def render(self, backend: str = "native") -> torch.Tensor:
-        """[side * side, 3], and 0 where no ray was asked for."""
+        """[side * side, 3], and 0 where no ray reached the network."""
         self.field.backend = backend
         rays = frame_rays(self.camera, self.pose, self.pixels, backend)
         order, count = ops.compact_rays(self.mask, backend=backend)

@@ -94,7 +94,7 @@ def beam(engine: Engine) -> Any:
     pixels = torch.tensor([[[x, camera.height * 0.45] for x in columns]], dtype=torch.float32)
     rays = frame_rays(camera, pose, pixels)
     origins, directions = rays.origins[0], rays.directions[0]
-    config: Any = avatar.portrait.field.config  # type: ignore[attr-defined]
+    config: Any = avatar.portrait.head.config
     near, far = config.bounds.near, config.bounds.far
     points = ops.encode_beams(origins, directions, near, far, points=16, frequencies=0)
     points = points.view(len(columns), 16, 3).numpy()
@@ -118,7 +118,7 @@ def beam(engine: Engine) -> Any:
         axis.axvline(z, color=INK, lw=1.1, ls=(0, (4, 3)), label=label, zorder=2)
         across = origins + (z - origins[:, 2:]) / directions[:, 2:] * directions
         axis.scatter(across[:, 2], across[:, 0], s=44, marker="x", color=INK, lw=1.1, zorder=4)
-    seen = avatar.portrait.region.points().numpy()
+    seen = avatar.portrait.head.region.points().numpy()
     axis.plot(
         [0, 0], [seen[:, 0].min(), seen[:, 0].max()], color=INK, lw=4, alpha=0.18, solid_capstyle="butt"
     )
@@ -173,12 +173,11 @@ def segments(_: Engine) -> Any:
 def layers(engine: Engine) -> Any:
     """A frame and what it is made of."""
     frames: Any = engine.render(speech()).frames
-    scene, number = frames._scene, MOMENT
-    portrait = engine.avatar.portrait
+    scene, number = frames.scene, MOMENT
+    portrait = engine.renderer.portrait
     with torch.no_grad():
-        drawn = scene.camera, scene.poses[number], scene.codes[number]
-        torso = portrait.behind(scene.camera, scene.motions[number], scene.poses[number])
-        head = portrait.head(*drawn, "native", None)
+        view, code = scene.view(number), scene.codes[number]
+        torso, head = portrait.torso.draw(view, code), portrait.head.draw(view, code)
         torso_picture = torso.over(checkers(scene.camera.width)).numpy()
         head_picture = head.over(checkers(scene.camera.width)).numpy()
     parts = [
@@ -205,7 +204,7 @@ def control(engine: Engine) -> Any:
 
 def grid(engine: Engine) -> Any:
     """What the grid of the front plane has learned, level by level: the size of its features."""
-    field: Any = engine.avatar.portrait.field
+    field: Any = engine.avatar.portrait.head.field
     table, spec = field.grids[0].table.detach(), field.grids[0].spec
     parts = []
     for side, first in zip(spec.resolutions, spec.offsets, strict=False):

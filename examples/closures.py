@@ -190,7 +190,9 @@ def closure_scores(opening: np.ndarray, phones: Sequence[Phone]) -> ClosureScore
 
 def predicted_opening(engine: Engine, sound: tuple[np.ndarray, int]) -> np.ndarray:
     """[T] millimetres between the inner lips, as predicted from the speech."""
-    basis = engine.avatar.portrait.field.encoder.motion.basis
+    basis = engine.renderer.motion_basis
+    if basis is None:
+        raise ValueError("avatar: expected one with motion codes (--set motion_codes=8 trains them)")
     return 1000 * basis.opening(torch.from_numpy(engine.motion(sound)).to(basis.mean.device)).cpu().numpy()
 
 

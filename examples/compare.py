@@ -33,7 +33,7 @@ SHOWN = 8
 
 
 def upper_codes(engine: Engine, data: Dataset) -> np.ndarray | None:
-    """[T, E] codes of brows, lids and gaze as they were tracked, None for an avatar that isn't told them."""
+    """[T, E] codes of brows, lids and gaze as they were tracked, None for an avatar without."""
     if not engine.upper_codes:
         return None
     return engine.upper(data.landmarks, data.poses, data.eye_openness, data.camera)
@@ -45,7 +45,7 @@ def race(
     """Each engine's frames uint8 [N, H, W, 3] and the median of its seconds a frame."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     frames: dict[str, list[np.ndarray]] = {name: [] for name in engines}
-    # Whole clips, because a frame's sound has neighbours; only the frames that are asked for are drawn.
+    # Whole clips, because a frame's sound has neighbours; only the frames that are read are drawn.
     clips = {
         name: engine.render(
             data.audio_features(engine.avatar.frontend), data.poses, size=width,
@@ -99,7 +99,7 @@ def main() -> None:
     engines: dict[str, Engine] = {}
     for path in given.avatars:
         engines[path.name] = Engine.load(path)
-        if isinstance(engines[path.name].avatar.portrait.field, RadianceField):
+        if isinstance(engines[path.name].avatar.portrait.head.field, RadianceField):
             engines[f"{path.name} sparse"] = Engine.load(path, sparse=True)
     width = min([data.camera.width, *(engine.avatar.camera.width for engine in engines.values())])
     real = np.stack([next(iter(data.read_frames(int(i), int(i) + 1, width))) for i in chosen])

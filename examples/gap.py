@@ -2,11 +2,11 @@
 
     python examples/gap.py avatars/me data/speaker [--frames N] [--out FOLDER]
 
-The same avatar draws frames of the training part and of the held-out part, and is told less from row to row:
-first all that was tracked in the frame itself (mouth, brows, torso, pose), then the mouth by the sound alone,
-then the torso by the head's pose, then no brows. What the first row loses from one part to the other is the
-picture's own gap: poses, expressions and light that were not there. What the next ones lose is the price of
-being told by sound. Into the folder go gap.json and gap.png.
+The same avatar draws frames of the training part and of the held-out part, conditioned on less from row to
+row: first all that was tracked in the frame itself (mouth, brows, torso, pose), then the mouth by the sound
+alone, then the torso by the head's pose, then no brows. What the first row loses from one part to the other
+is the picture's own gap: poses, expressions and light that were not there. What the next ones lose is the
+price of predicting from sound. Into the folder go gap.json and gap.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from nldf_engine.base.progress import Bar
 from nldf_engine.datasets import Dataset, open_dataset
 from nldf_engine.evaluation.metrics.psnr import psnr_of_error, squared_error
 from nldf_engine.evaluation.metrics.regions import region_masks
-from nldf_engine.systems.common.motion import MotionBasis
 
 PARTS = {"training part": "train", "held out": "heldout"}
 REGIONS = ("frame", "foreground", "head", "mouth")
@@ -34,8 +33,8 @@ SHOWN = 6
 
 def tracked_mouth(engine: Engine, data: Dataset) -> np.ndarray:
     """[T, K] codes of the mouth as it was tracked in the video itself."""
-    field: Any = engine.avatar.portrait.field
-    basis: MotionBasis = field.encoder.motion.basis
+    basis = engine.renderer.motion_basis
+    assert basis is not None  # engine.motion_codes says so
     given = (torch.from_numpy(np.asarray(x, np.float32)) for x in (data.landmarks, data.poses))
     landmarks, poses = (x.to(engine.device) for x in given)
     with torch.no_grad():
@@ -43,32 +42,30 @@ def tracked_mouth(engine: Engine, data: Dataset) -> np.ndarray:
 
 
 def predicted_torso(engine: Engine, data: Dataset) -> np.ndarray:
-    """[T, 2, 3]: as an avatar draws it that is told the head's poses alone, and has no track of its own."""
+    """[T, 2, 3]: as predicted from the head's poses alone."""
     track = engine.open_track(np.asarray(data.poses, np.float32))
     return track(torch.arange(len(data.poses))).torso.numpy()
 
 
 def rows_of(engine: Engine, data: Dataset, width: int) -> dict[str, Any]:
-    """Lazy frames of the whole video, `width` pixels wide, by what the avatar is told."""
+    """Lazy frames of the whole video, `width` pixels wide, by what the avatar is conditioned on."""
     features, eyes = data.audio_features(engine.avatar.frontend), data.eye_openness
-    told: dict[str, Any] = {"eyes": eyes, "torso": data.torso_motion()}
+    given: dict[str, Any] = {"eyes": eyes, "torso": data.torso_motion()}
     if engine.upper_codes:
-        told["upper"] = engine.upper(data.landmarks, data.poses, eyes, data.camera)
+        given["upper"] = engine.upper(data.landmarks, data.poses, eyes, data.camera)
     rows = {}
     if engine.motion_codes:
-        told["motion"] = tracked_mouth(engine, data)
-        rows["all as tracked"] = dict(told)
-        del told["motion"]
-    rows["mouth by sound"] = dict(told)
-    if told["torso"] is not None:
-        told["torso"] = predicted_torso(engine, data)
-        rows["and torso by pose"] = dict(told)
+        given["motion"] = tracked_mouth(engine, data)
+        rows["all as tracked"] = dict(given)
+        del given["motion"]
+    rows["mouth by sound"] = dict(given)
+    if given["torso"] is not None:
+        given["torso"] = predicted_torso(engine, data)
+        rows["and torso by pose"] = dict(given)
     if engine.upper_codes:
-        told["upper"] = np.zeros((len(features), engine.upper_codes), np.float32)
-        rows["and no brows"] = dict(told)
-    return {
-        name: engine.render(features, data.poses, size=width, **given).frames for name, given in rows.items()
-    }
+        given["upper"] = np.zeros((len(features), engine.upper_codes), np.float32)
+        rows["and no brows"] = dict(given)
+    return {name: engine.render(features, data.poses, size=width, **row).frames for name, row in rows.items()}
 
 
 def figures(
@@ -114,7 +111,7 @@ def main() -> None:
                 table[name][part], drawn = figures(frames, chosen, data, width, bar)
                 if part == "held out":
                     sheet.append(np.concatenate(drawn, 1))
-    print("| told | part | " + " | ".join(REGIONS) + " |\n" + "|---" * (2 + len(REGIONS)) + "|")
+    print("| conditioned on | part | " + " | ".join(REGIONS) + " |\n" + "|---" * (2 + len(REGIONS)) + "|")
     for name, by_part in table.items():
         for part, row in by_part.items():
             print(f"| {name} | {part} | " + " | ".join(f"{row[region]:.2f}" for region in REGIONS) + " |")

@@ -7,6 +7,7 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
@@ -37,5 +38,5 @@ def tiny_avatar(system: str = "nldf", size: int = 24, frames: int = 40) -> Avata
     background = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
     camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
     eyes = torch.full((frames,), 0.28)
-    portrait = Portrait(field, region, torso).eval()
+    portrait = Portrait(RayHead(field, region), torso).eval()
     return Avatar(portrait, camera, FrontendConfig(), background, poses, eyes, {"note": "test"})

@@ -8,84 +8,54 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
-from torch import Tensor
 
 from nldf_engine.avatar.provenance import Credentials, Origin, can_seal, find_credentials, seal
 from nldf_engine.avatar.provenance.origin import COMMENT
 from nldf_engine.avatar.provenance.sealing import FORMATS, check_credentials
 from nldf_engine.base.ahead import Behind
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable
 from nldf_engine.base.progress import track
 from nldf_engine.base.timing import stage
-from nldf_engine.geometry.cameras import Camera
+from nldf_engine.engine.renderer import Renderer, Scene
 from nldf_engine.media.pictures import encode_png
 from nldf_engine.media.video import VideoWriter
-from nldf_engine.rendering.portrait import Portrait
 
-if TYPE_CHECKING:
-    from nldf_engine.engine.engine import Engine
-
-FPS = 25.0
-LARGEST_SIDE = 4096
 # Frames between the renderer and the encoder: enough to even out a slow frame on either side.
 WAITING = 3
 # Pictures of a sequence: only a folder of these is ever replaced.
 PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
 
-@dataclass(frozen=True)
-class Scene:
-    """All that T frames need, worked out once for them.
-
-    Args:
-        camera: the view.
-        poses: [T, 4, 4] camera to head.
-        codes: [T, C] of the field.
-        motions: [T, 2, 3] of the torso.
-        background: [H, W, 3] float32, or None for transparent frames.
-        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
-            the camera's in every frame.
-        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
-        portrait: what is rendered, where it is not the engine's own.
-    """
-
-    camera: Camera
-    poses: Tensor
-    codes: Tensor
-    motions: Tensor
-    background: Tensor | None
-    views: Tensor | None = None
-    plate: Tensor | None = None
-    portrait: Portrait | None = None
-
-    def view(self, number: int) -> Camera:
-        """The camera that frame `number` shows the head with."""
-        if self.views is None:
-            return self.camera
-        width, height = self.camera.width, self.camera.height
-        return Camera(width, height, *(width * self.views[number]).tolist())
-
-
 class Frames:
-    """Frames of a clip, rendered when they are asked for: uint8 [T, H, W, 3] (4 when transparent).
+    """Frames of a clip, rendered when they are read: uint8 [T, H, W, 3] (4 when transparent).
 
     Behaves like a read-only array: `len`, indexing by number or slice, iteration, `numpy.asarray`.
+
+    Args:
+        renderer: what renders them.
+        scene: what they show; how head and torso stand in each frame.
+
+    Attributes:
+        renderer, scene: as given.
+        shape: (T, H, W, 3), or (T, H, W, 4) when transparent.
+        dtype: uint8.
     """
 
-    def __init__(self, engine: Engine, scene: Scene) -> None:
-        self._engine, self._scene = engine, scene
+    def __init__(self, renderer: Renderer, scene: Scene) -> None:
+        self.renderer, self.scene = renderer, scene
         channels = 4 if scene.background is None else 3
-        self.shape = (len(scene.poses), scene.camera.height, scene.camera.width, channels)
+        self.shape = (len(scene), scene.camera.height, scene.camera.width, channels)
         self.dtype = np.dtype(np.uint8)
 
     @property
     def origin(self) -> Origin:
         """What makes them: the avatar, and who agreed to it."""
-        return self._engine.avatar.origin
+        return self.renderer.avatar.origin
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -99,15 +69,15 @@ class Frames:
             chosen = range(*index.indices(len(self)))
             out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
             for place, number in enumerate(chosen):
-                out[place] = self._engine._frame(self._scene, number)
+                out[place] = self.renderer.frame(self.scene, number)
             return out
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of a clip of {len(self)} frames")
-        return self._engine._frame(self._scene, index % len(self))
+        return self.renderer.frame(self.scene, index % len(self))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for number in range(len(self)):
-            yield self._engine._frame(self._scene, number)
+            yield self.renderer.frame(self.scene, number)
 
     def reused(self, buffers: int) -> Iterator[np.ndarray]:
         """The frames in turn, in the memory of `buffers` frames: a frame is overwritten that much later.
@@ -115,9 +85,9 @@ class Frames:
         For loops that are done with a frame soon: no large memory is allocated after the first ones.
         """
         ring = [np.empty(self.shape[1:], np.uint8) for _ in range(buffers)]
-        canvas = self._engine._canvas(self._scene)
+        canvas = self.renderer.canvas(self.scene)
         for number in range(len(self)):
-            yield self._engine._frame(self._scene, number, ring[number % buffers], canvas)
+            yield self.renderer.frame(self.scene, number, ring[number % buffers], canvas)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         out = self[:]
@@ -164,7 +134,7 @@ class Clip:
             crf: the encoder's quality, 0 (best) to 51.
             provenance: sign a manifest into .mp4 and .mov that says what made them, and write the same into
                 the tags of every file. Without it, only the comment that it is synthetic stays.
-            credentials: what signs; see `provenance.find_credentials`, which is asked where None.
+            credentials: what signs; those of `provenance.find_credentials` where None.
 
         Returns:
             the path.
@@ -215,8 +185,8 @@ class Clip:
             sys.stderr.write(f"{path}: {path.suffix} holds no signed manifest, only unprotected tags\n")
             return None
         if not can_seal():
-            mend = f"{sys.executable} -m pip install c2pa-python"
-            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To mend it: {mend}\n")
+            install = f"{sys.executable} -m pip install c2pa-python"
+            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To mend it: {install}\n")
             return None
         credentials = credentials or find_credentials()
         if not credentials.local:
@@ -238,7 +208,7 @@ class Clip:
 
 
 def check_clip_path(path: str | Path, transparent: bool) -> Path:
-    """The path, where a clip can be saved; to be asked before anything is rendered.
+    """The path, where a clip can be saved; to be called before anything is rendered.
 
     Raises:
         FileProblem: an ending that is not written, or one without transparency, or a place where nothing
@@ -259,19 +229,6 @@ def check_clip_path(path: str | Path, transparent: bool) -> Path:
     ):
         raise FileProblem(path, "it exists and holds something else than pictures", "choose another folder")
     return check_writable(path, folder=True)
-
-
-def check_size(size: int | None) -> int | None:
-    """The width to render at, where it is one (None: the avatar's own).
-
-    Raises:
-        ValueError: it is no integer of 1 to LARGEST_SIDE.
-    """
-    if size is not None and (
-        isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE
-    ):
-        raise ValueError(f"size: expected a width of 1 to {LARGEST_SIDE} pixels, got {size!r}")
-    return size
 
 
 def _opaque(frame: np.ndarray) -> np.ndarray:

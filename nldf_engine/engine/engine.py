@@ -6,48 +6,44 @@ engine.render("speech.wav").save("out.mp4")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from nldf_engine import audio as audio_module
-from nldf_engine import ops
+from nldf_engine.audio import FRONTENDS
 from nldf_engine.avatar import Avatar
-from nldf_engine.base.timing import stage
-from nldf_engine.engine.clip import FPS, LARGEST_SIDE, Clip, Frames, Scene, check_clip_path, check_size
-from nldf_engine.engine.edits.edit import NO_MOTION, Edit, Editor
-from nldf_engine.engine.edits.upper import NO_UPPER
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
+from nldf_engine.engine.clip import Clip, Frames
+from nldf_engine.engine.edits.edit import Edit, Editor
+from nldf_engine.engine.edits.live import LivePoses, is_live
 from nldf_engine.engine.profile import Profile, profile
-from nldf_engine.engine.session import FrameStream, Setting, latency, render_stream
+from nldf_engine.engine.renderer import NO_MOTION, NO_UPPER, Poses, Renderer
+from nldf_engine.engine.scenes import Given, Setting, scene_of
+from nldf_engine.engine.session import FrameStream, Session, Sound
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.poses import check_values
-from nldf_engine.geometry.tracks import Track, open_track, smooth_motion
-from nldf_engine.nn.planes import PlanesModule
-from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.geometry.tracks import Track
 from nldf_engine.ops.device import choose_device
-from nldf_engine.rendering.backgrounds import resolve_background
+from nldf_engine.rendering.backgrounds import Background
 from nldf_engine.rendering.fields import Conditions
-from nldf_engine.rendering.layer import straight, to_uint8
-from nldf_engine.rendering.matte import clean_layer
-from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.systems.common.motion import UpperBasis
 
-__all__ = [
-    "FPS", "LARGEST_SIDE", "Clip", "Engine", "Frames", "check_clip_path", "check_size", "choose_device",
-]  # fmt: skip
-# Shoulders follow the head with more weight behind them: what is predicted from its pose is smoothed so.
-TORSO_SMOOTHING = 3.0
-PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
-# Where each precision beside fp32 is computed.
-WHERE = {"int16": "cpu", "fp16": "cuda"}
+Audio = str | Path | np.ndarray | Tensor | tuple[np.ndarray, int]
+"""The path of a sound or video file, (samples [N] or [N, channels], rate), a features file (.npy), or
+features [T, 16, D] of the avatar's front-end."""
 
 
 class Engine:
     """Renders an avatar. Made with `Engine.load`.
+
+    It changes nothing of the avatar: several engines may share one, each with its own device, backend and
+    precision, and the weights are in memory once on every device.
 
     Args:
         avatar: what to render.
@@ -55,41 +51,19 @@ class Engine:
         backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
         sparse: see `Engine.load`.
+
+    Attributes:
+        renderer: what draws the frames; it owns the modules.
+
+    Raises:
+        ValueError: see `Renderer`.
     """
 
     def __init__(
         self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto",
         sparse: bool = False,
     ) -> None:  # fmt: skip
-        if precision not in PRECISIONS:
-            known = ", ".join(map(repr, PRECISIONS))
-            raise ValueError(f"precision: expected one of {known}, got {precision!r}")
-        if backend not in ("native", "reference"):
-            raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
-        self.avatar, self.device, self.backend = avatar, device, backend
-        self._edited_portrait: Portrait | None = None  # see engine.edits.unseen
-        self._portrait = avatar.portrait.to(device).eval()
-        self._portrait.field.backend = backend  # type: ignore[attr-defined]
-        self._portrait.torso.backend = backend
-        self.precision = PRECISIONS[precision]
-        self._networks = [m for m in self._portrait.modules() if isinstance(m, ResMLP)]
-        wanted = WHERE.get(self.precision, device.type)
-        planes = [m for m in self._portrait.modules() if isinstance(m, PlanesModule)]
-        self._computing: list[ResMLP | PlanesModule] = [*self._networks, *planes]
-        chosen: list[ResMLP | PlanesModule] = [*self._networks, *(planes if self.precision == "fp16" else [])]
-        fits = chosen and device.type == wanted and ops.native.use_native("Engine", backend)
-        if self.precision != "fp32" and not fits:
-            raise ValueError(
-                f"precision: {precision!r} needs an avatar with a residual MLP (fp16: or grids), device "
-                f"{wanted!r} and backend 'native', got a {avatar.system} avatar, {device} and {backend!r}"
-            )
-        for network in chosen:
-            network.precision = self.precision
-        marched: list[Any] = [m for m in self._portrait.modules() if hasattr(m, "sparse")]
-        if sparse and not marched:
-            raise ValueError(f"sparse: only radiance fields have samples to leave out, not {avatar.system}")
-        for field in marched:
-            field.sparse = sparse
+        self.renderer = Renderer(avatar, device, backend, precision, sparse)
 
     @classmethod
     def load(
@@ -107,7 +81,7 @@ class Engine:
             backend: "native" or "reference".
             sparse: radiance fields leave out the rays and samples that their coarse pass finds empty or
                 hidden. A trained head is drawn about 1.3 times as fast, over 70 dB close, and so is one on a
-                torso's field, of which both passes tell less alike: over 50 dB (`examples/compare.py`).
+                torso's field, whose two passes agree less: over 50 dB (`examples/compare.py`).
 
         Raises:
             FileProblem: the folder is no usable avatar.
@@ -116,21 +90,31 @@ class Engine:
         """
         return cls(Avatar.load(path), choose_device(device), backend, precision, sparse)
 
+    @property
+    def avatar(self) -> Avatar:
+        """What is rendered, as it was given."""
+        return self.renderer.avatar
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is rendered."""
+        return self.renderer.device
+
+    @property
+    def backend(self) -> str:
+        """What computes: "native" or "reference"."""
+        return self.renderer.backend
+
+    @property
+    def precision(self) -> str:
+        """What it is computed in: "fp32", "int16" or "fp16"."""
+        return self.renderer.precision
+
     def describe(self) -> dict[str, Any]:
         """What renders: system, size, device, precision, the kernel of its network, multiply-adds a ray."""
-        camera = self.avatar.camera
-        return {
-            "system": self.avatar.system,
-            "size": [camera.width, camera.height],
-            "device": str(self.device),
-            "backend": self.backend,
-            "precision": self.precision,
-            "kernel": self._computing[0].kernel(self.device, self.backend) if self._computing else "torch",
-            "macs_per_ray": int(self._portrait.field.macs),  # type: ignore[attr-defined]
-            "audio": self.avatar.frontend.to_json(),
-        }
+        return self.renderer.describe()
 
-    def features(self, audio: Any) -> tuple[np.ndarray, tuple[np.ndarray, int] | None]:
+    def features(self, audio: Audio) -> tuple[np.ndarray, tuple[np.ndarray, int] | None]:
         """Features [T, 16, D] for any audio that `render` takes, and the sound that goes with them.
 
         Raises:
@@ -154,16 +138,15 @@ class Engine:
 
     @property
     def motion_codes(self) -> int:
-        """K, numbers a frame that tell the mouth's motion; 0 where the audio drives the field itself."""
-        return int(self._portrait.field.config.conditions.motion)  # type: ignore[attr-defined]
+        """K, how many motion codes of the mouth a frame has; 0 where the audio drives the head itself."""
+        return self.renderer.motion_codes
 
     @property
     def upper_codes(self) -> int:
-        """E, numbers a frame that tell brows, lids and gaze; 0 where the field is not told them."""
-        return int(self._portrait.field.config.conditions.upper)  # type: ignore[attr-defined]
+        """E, how many codes of brows, lids and gaze a frame has; 0 where the head takes none."""
+        return self.renderer.upper_codes
 
-    @torch.no_grad()
-    def motion(self, audio: Any) -> np.ndarray:
+    def motion(self, audio: Audio) -> np.ndarray:
         """The mouth's motion codes [T, K] float32 for any audio that `render` takes, to look at or to edit.
 
         Raises:
@@ -177,15 +160,15 @@ class Engine:
         """
         features = torch.tensor(self.features(audio)[0]).to(self.device)
         still = torch.zeros(len(features), device=self.device)
-        return self._speech(Conditions(features, still)).cpu().numpy()
+        return self.renderer.speech_codes(Conditions(features, still)).cpu().numpy()
 
-    def _speech(self, conditions: Conditions) -> Tensor:
-        if not self.motion_codes:
-            raise ValueError(NO_MOTION)
-        every = torch.arange(len(conditions), device=self.device)
-        return self._portrait.field.encoder.motion(conditions, every)  # type: ignore[attr-defined]
-
-    def upper(self, landmarks: Any, poses: Any, eyes: Any, camera: Camera) -> np.ndarray:
+    def upper(
+        self,
+        landmarks: ArrayLike | Tensor,
+        poses: ArrayLike | Tensor,
+        eyes: ArrayLike | Tensor,
+        camera: Camera,
+    ) -> np.ndarray:
         """Codes [T, E] float32 of brows, lids and gaze as they were tracked in a video of this person.
 
         Args:
@@ -195,34 +178,38 @@ class Engine:
             camera: the view of the video.
 
         Raises:
-            ValueError: the avatar's field is not told them, or landmarks of another shape.
+            ValueError: the avatar has no such codes, or landmarks of another shape.
         """
-        if not self.upper_codes:
+        basis = self.renderer.upper_basis
+        if basis is None:
             raise ValueError(
                 "upper: this avatar has no codes of the upper face; --set upper_codes=4 trains them"
             )
-        basis: UpperBasis = self._portrait.field.encoder.upper  # type: ignore[attr-defined]
-        given = (torch.as_tensor(np.asarray(values, np.float32)) for values in (landmarks, poses, eyes))
-        landmarks, poses, eyes = (values.to(self.device) for values in given)
-        return basis.track(landmarks, poses, camera, eyes).cpu().numpy()
+        seen, turned, open_ = (
+            torch.as_tensor(np.asarray(values, np.float32)).to(self.device)
+            for values in (landmarks, poses, eyes)
+        )
+        return basis.track(seen, turned, camera, open_).cpu().numpy()
 
-    @torch.no_grad()
     def render(
         self,
-        audio: Any,
-        poses: Any = None,
+        audio: Audio,
+        poses: Poses = None,
         *,
-        background: Any = None,
+        background: Background = None,
         size: int | None = None,
-        eyes: Any = None,
-        motion: Any = None,
+        eyes: ArrayLike | Tensor | None = None,
+        motion: ArrayLike | Tensor | None = None,
         mouth: float = 1.0,
-        torso: Any = None,
-        upper: Any = None,
+        torso: ArrayLike | Tensor | None = None,
+        upper: ArrayLike | Tensor | None = None,
         edit: Edit | None = None,
         edges: str = "clean",
     ) -> Clip:
         """A clip of the avatar speaking. Nothing is rendered before its frames are read.
+
+        `eyes`, `motion`, `torso` and `upper` replace a track of the clip, frame by frame; `edit` then changes
+        what is there.
 
         Args:
             audio: path of a sound or video file, (samples, rate), a features file (.npy), or features
@@ -230,11 +217,16 @@ class Engine:
             poses: None or "track", "still", a path (pose file or dataset), or [T, 4, 4] camera-to-head.
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
             size: width in pixels; the avatar's own where None.
-            eyes: [T] eye openness; the avatar's own track, or `edit.eyes`, where None.
-            motion: [T, K] motion codes of the mouth in the audio's place (see `Engine.motion`).
-            mouth: how far the mouth moves: 1 as told by the speech, 0 closed lips at rest.
+            eyes: [T] eye openness (lid gap over eye width; 0 is closed) in the place of the avatar's own
+                track and of `edit.eyes`.
+            motion: [T, K] motion codes of the mouth, in standard deviations, in the place of those predicted
+                from the audio (see `Engine.motion`).
+            mouth: how far the mouth moves: 1 as predicted from the speech, 0 closed lips at rest, at most 3.
+                Short for `edit.mouth` with this gain, and not together with it.
             torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
                 avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
+            upper: [T, E] codes of brows, lids and gaze, in standard deviations, in the place of the avatar's
+                own track (see `Engine.upper`).
             edit: changes to how head, eyes, brows and mouth move (see `engine.edits`). Poses beyond the
                 training video's are then warned of.
             edges: before another background than the avatar's own, "clean" takes the own one's light from
@@ -245,59 +237,50 @@ class Engine:
 
         Raises:
             FileProblem: a file that can't be used.
-            ValueError: a wrong shape, size or value.
+            ValueError: a wrong shape, size or value, or codes for an avatar that has none.
 
         Example:
             >>> engine = Engine.load("avatars/me")                      # doctest: +SKIP
             >>> clip = engine.render("speech.wav", background="navy")   # doctest: +SKIP
             >>> clip.save("out.mp4")                                    # doctest: +SKIP
         """
-        camera = self._camera(size)
-        behind, plate = self._plates(background, edges, camera)
-        editor = Editor(self, edit, mouth)
+        if is_live(poses):
+            raise ValueError(
+                "poses: poses that arrive one by one drive Engine.stream; here expected [T, 4, 4] at once, "
+                f"got {type(poses).__name__}"
+            )
+        renderer = self.renderer
+        camera = renderer.camera(size)
+        behind, plate = renderer.backdrop(background, edges, camera)
+        editor = Editor(renderer, edit, poses, mouth)
         features, sound = self.features(audio)
         frames = len(features)
-        every = torch.arange(frames)
-        editor.warn(poses, frames)
-        driven = editor.track(poses)(every)
-        lids = driven.eyes if eyes is None else check_values("eyes", eyes, [frames])
-        moved = driven.torso if torso is None else check_values("torso", torso, [frames, 2, 3])
-        told = driven.upper
-        if upper is not None:
-            told = editor.upper(every, _codes("upper", upper, frames, self.upper_codes))
-        motion = (
-            None if motion is None else _codes("motion", motion, frames, self.motion_codes).to(self.device)
+        editor.warn(frames)
+        given = Given(
+            None if eyes is None else check_values("eyes", eyes, [frames]),
+            None if torso is None else check_values("torso", torso, [frames, 2, 3]),
+            None if upper is None else _codes("upper", upper, frames, self.upper_codes, NO_UPPER),
+            None
+            if motion is None
+            else _codes("motion", motion, frames, self.motion_codes, NO_MOTION).to(self.device),
+            sound,
         )
-        conditions = Conditions(torch.tensor(features), lids, upper=told).to(self.device)
-        free = editor.free(features, sound)
-        conditions = editor.conditions(conditions, motion, every, free)
-        scene = Scene(
-            camera,
-            driven.poses.to(self.device),
-            self._portrait.field.encode_frames(conditions),
-            moved.to(self.device),
-            behind,
-            driven.views,
-            plate,
-            editor.portrait,
-        )
-        return Clip(Frames(self, scene), sound)
+        scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
+        return Clip(Frames(renderer, scene), sound)
 
-    @torch.no_grad()
-    def open_track(self, poses: Any, smooth: float = 0.0, centred: bool = False) -> Callable[[Tensor], Track]:
+    def open_track(
+        self, poses: Poses = None, smooth: float = 0.0, centred: bool = False
+    ) -> Callable[[Tensor], Track]:
         """How head, eyes and torso move under `poses` (as in `render`), for any frame numbers [N] int64.
 
         Args:
             poses: as in `render`.
-            smooth, centred: see `editing.HeadEdit`.
+            smooth, centred: see `edits.HeadEdit`.
+
+        Raises:
+            FileProblem, ValueError: poses that can't be used.
         """
-        avatar = self.avatar
-
-        def predict(of: Tensor) -> Tensor:
-            motion = self._portrait.torso.predict_motion(of.to(self.device))
-            return smooth_motion(motion, TORSO_SMOOTHING).cpu()
-
-        return open_track(poses, avatar.track(predict), predict, smooth, centred)
+        return self.renderer.open_track(poses, smooth, centred)
 
     @property
     def latency(self) -> float:
@@ -309,11 +292,36 @@ class Engine:
         Raises:
             ValueError: the avatar's audio front-end can't stream.
         """
-        return latency(self)
+        return self.renderer.latency
+
+    def session(
+        self, poses: Poses | LivePoses = None, *, background: Background = None, size: int | None = None,
+        mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
+    ) -> Session:  # fmt: skip
+        """A session: sound is pushed in as it comes, and frames come out; see `Session`.
+
+        Args:
+            poses, background, size, mouth, edit, edges: as in `stream`; poses, background and edit may be
+                replaced while it runs.
+
+        Raises:
+            FileProblem: a file that can't be used.
+            ValueError: a wrong shape, size or value, or the avatar's audio front-end can't stream.
+
+        Example:
+            >>> session = engine.session(size=256)                      # doctest: +SKIP
+            >>> for frame in session.push(samples):                     # doctest: +SKIP
+            ...     show(frame.picture, at=frame.time)
+            >>> session.background = "navy"                             # doctest: +SKIP
+        """
+        return Session(
+            self.renderer, poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges
+        )
 
     def stream(
-        self, chunks: Iterable[Any], poses: Any = None, *, background: Any = None, size: int | None = None,
-        mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean", ahead: int = 0,
+        self, chunks: Iterable[Sound], poses: Poses | LivePoses = None, *, background: Background = None,
+        size: int | None = None, mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
+        ahead: int = 0,
     ) -> FrameStream:  # fmt: skip
         """Frames of a sound that is still arriving, each as soon as it can be known (see `latency`).
 
@@ -324,8 +332,8 @@ class Engine:
         Args:
             chunks: pieces of sound of any length: float32 [N] mono at 16 kHz, or (samples, rate).
             poses, background, size, mouth, edit, edges: as in `render`; poses are looped for as long as it
-                takes. Or an iterator that is asked for each frame's pose [4, 4], or a `HeadEdit` to add
-                to the own track, when the frame is drawn: a head tracker, a game pad (`engine.edits.live`).
+                takes. Or an iterator that gives each frame's pose [4, 4], or a `HeadEdit` to add to the own
+                track, when the frame is drawn: a head tracker, a game pad (`engine.edits.live`).
             ahead: how many frames a second thread makes ahead of their use; none where 0.
 
         Returns:
@@ -340,58 +348,50 @@ class Engine:
             ...     for frame in frames:
             ...         show(frame, at=frames.time)
         """
-        editor = Editor(self, edit, mouth)
-        camera = self._camera(size)
-        behind, plate = self._plates(background, edges, camera)
-        editor.warn(poses)
-        live = editor.live(poses)
-        setting = Setting(camera, None if live else poses, behind, editor, plate, live)
-        return render_stream(self, chunks, setting, ahead)
+        session = self.session(
+            poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges
+        )  # fmt: skip
+        return FrameStream(session, chunks, ahead)
 
-    def profile(self, audio: Any, **options: Any) -> Profile:
-        """Where a frame's time goes, stage by stage; see `nldf_engine.engine.profile.profile`."""
-        return profile(self, audio, **options)
+    def profile(
+        self, audio: Audio, poses: Poses = None, *, frames: int = 50, size: int | None = None,
+        encode: bool = True,
+    ) -> Profile:  # fmt: skip
+        """Where a frame's time goes, stage by stage, of the first frames of a sound.
 
-    def _camera(self, size: int | None) -> Camera:
-        camera = self.avatar.camera
-        return camera if check_size(size) is None else camera.scaled(size)  # type: ignore[arg-type]
+        On a GPU every stage waits for the device at both ends. Where the front-end streams, the sound comes
+        in by 40 ms and "audio" is what each frame costs; else it is an equal share of the whole sound's cost.
 
-    def _plates(self, background: Any, edges: str, camera: Camera) -> tuple[Tensor | None, Tensor | None]:
-        """What lies behind (None: transparent), and the own plate where edges are to be cleaned of it."""
-        if edges not in ("clean", "fast"):
-            raise ValueError(f"edges: expected 'clean' or 'fast', got {edges!r}")
-        own, size = self.avatar.background, (camera.height, camera.width)
-        behind = resolve_background(background, own, *size)
-        plate = resolve_background(None, own, *size) if edges == "clean" and background is not None else None
-        placed = [None if picture is None else picture.to(self.device) for picture in (behind, plate)]
-        return placed[0], placed[1]
+        Args:
+            audio, poses, size: as for `render`.
+            frames: how many are measured, behind some others that warm up; fewer where the sound is shorter.
+            encode: also encode to H.264, into a file that is thrown away.
 
-    def _canvas(self, scene: Scene) -> Tensor | None:
-        """Memory to draw one frame of a scene after the other in; the caller's alone."""
-        return None if scene.background is None else torch.empty_like(scene.background)
+        Raises:
+            FileProblem, ValueError: as `render`; or no frame is left to measure.
+        """
+        wait = torch.cuda.synchronize if self.device.type == "cuda" else None
+        return profile(
+            lambda: self._begin_frames(audio, poses, size), frames=frames, encode=encode, wait=wait
+        )  # fmt: skip
 
-    @torch.no_grad()
-    def _frame(
-        self, scene: Scene, number: int, out: np.ndarray | None = None, canvas: Tensor | None = None
-    ) -> np.ndarray:
-        """Frame `number` of a scene, into `out` uint8 by way of `canvas` float32 where those are given."""
-        drawn = scene.view(number), scene.poses[number], scene.codes[number], scene.motions[number]
-        into = None if out is None else torch.from_numpy(out)
-        portrait = self._portrait if scene.portrait is None else scene.portrait
-        if scene.background is not None and scene.plate is None:
-            made = portrait.picture(*drawn, scene.background, self.backend, into, canvas)
-        else:
-            layer = portrait.layer(*drawn, self.backend)
-            with stage("composite"):
-                layer = layer if scene.plate is None else clean_layer(layer, scene.plate)
-                picture = straight(layer) if scene.background is None else layer.over(scene.background)
-            with stage("pixels"):
-                made = to_uint8(picture, into)
-        return made.cpu().numpy() if out is None else out
+    def _begin_frames(
+        self, audio: Audio, poses: Poses, size: int | None
+    ) -> tuple[Iterator[np.ndarray], float]:
+        """The frames of a sound, and the seconds a frame that were spent on its features beforehand."""
+        streams = FRONTENDS[self.avatar.frontend.name].stream is not None
+        if streams and not isinstance(audio, np.ndarray | Tensor) and Path(str(audio)).suffix != ".npy":
+            speech = audio_module.speech_of(*audio_module.read_sound(audio))
+            step = round(SAMPLE_RATE / FPS)
+            chunks = (speech[first : first + step] for first in range(0, len(speech), step))
+            return self.stream(chunks, poses, size=size), 0.0
+        start = time.perf_counter()
+        clip = self.render(audio, poses, size=size)
+        return iter(clip.frames), (time.perf_counter() - start) / len(clip)
 
 
-def _codes(name: str, values: Any, frames: int, count: int) -> Tensor:
-    """[T, count] codes that an avatar was given, where its field takes any."""
+def _codes(name: str, values: ArrayLike | Tensor, frames: int, count: int, missing: str) -> Tensor:
+    """[T, count] codes that an avatar was given, where its head takes any."""
     if not count:
-        raise ValueError(NO_UPPER if name == "upper" else NO_MOTION)
+        raise ValueError(missing)
     return check_values(name, values, [frames, count])

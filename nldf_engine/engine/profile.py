@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from nldf_engine.audio import FRONTENDS, SAMPLE_RATE, speech_of
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import listen, stage
-from nldf_engine.engine.clip import FPS
 from nldf_engine.media.video import VideoWriter
-
-if TYPE_CHECKING:
-    from nldf_engine.engine.engine import Engine
 
 STAGES = ("audio", "rays", "network", "composite", "pixels", "encode")
 WARM_UP = 3
@@ -60,37 +55,33 @@ class Profile:
 
 
 def profile(
-    engine: Engine,
-    audio: Any,
-    poses: Any = None,
+    make_frames: Callable[[], tuple[Iterator[np.ndarray], float]],
     *,
     frames: int = 50,
-    size: int | None = None,
     encode: bool = True,
+    wait: Callable[[], object] | None = None,
 ) -> Profile:
-    """Renders the first frames of a sound one after the other and times their stages.
+    """Takes the first frames of a sound one after the other and times their stages.
 
     Everything runs in turn here, so that stages don't hide behind each other: `Clip.save` overlaps them.
-    On a GPU every stage waits for the device at both ends. Where the front-end streams, the sound comes
-    in by 40 ms and "audio" is what each frame costs; else it is an equal share of the whole sound's cost.
 
     Args:
-        engine: what renders.
-        audio, poses, size: as for `Engine.render`.
+        make_frames: begins the frames, uint8 [H, W, 3]; returns them, and the seconds a frame that were spent
+            on their features beforehand, which count for "audio".
         frames: how many are measured, behind WARM_UP others; fewer where the sound is shorter.
         encode: also encode to H.264, into a file that is thrown away.
+        wait: waits for the device at both ends of every stage, where it works asynchronously.
 
     Raises:
-        FileProblem, ValueError: as `Engine.render`; or no frame is left to measure.
+        ValueError: no frame is left to measure.
     """
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
         raise ValueError(f"frames: expected a whole number of at least 1, got {frames!r}")
-    wait = torch.cuda.synchronize if engine.device.type == "cuda" else None
     rows: list[dict[str, float]] = []
     total: list[float] = []
     with ExitStack() as stack:
         stages = stack.enter_context(listen(wait))
-        made, share = _frames(engine, audio, poses, size)
+        made, share = make_frames()
         writer = None
         start = time.perf_counter()
         for frame in made:
@@ -113,19 +104,3 @@ def profile(
     named = {name: [row.get(name, 0.0) for row in rows] for name in STAGES if encode or name != "encode"}
     height, width = frame.shape[:2]
     return Profile((width, height), named, total, torch.get_num_threads())
-
-
-def _frames(engine: Engine, audio: Any, poses: Any, size: int | None) -> tuple[Iterator[np.ndarray], float]:
-    """The frames of a sound, and the seconds a frame that its features have taken already."""
-    streams = FRONTENDS[engine.avatar.frontend.name].stream is not None
-    if streams and not isinstance(audio, np.ndarray | torch.Tensor) and Path(str(audio)).suffix != ".npy":
-        from nldf_engine.audio import read_sound
-
-        speech = speech_of(*read_sound(audio))
-        step = round(SAMPLE_RATE / FPS)
-        chunks = (speech[first : first + step] for first in range(0, len(speech), step))
-        return engine.stream(chunks, poses, size=size), 0.0
-    start = time.perf_counter()
-    clip = engine.render(audio, poses, size=size)
-    spent = time.perf_counter() - start
-    return iter(clip.frames), spent / len(clip)

@@ -36,9 +36,9 @@ class Portrait(nn.Module):
 
     def use_backend(self, backend: str) -> None:
         """Chooses compiled kernels ("native") or their PyTorch twins ("reference") for all parts."""
-        for part in self.modules():
-            if hasattr(part, "backend"):
-                setattr(part, "backend", backend)  # noqa: B010 (nn.Module types attributes as tensors)
+        parts: list[Any] = [part for part in self.modules() if hasattr(part, "backend")]
+        for part in parts:
+            part.backend = backend
 
     @torch.no_grad()
     def layer(self, view: View, code: Tensor) -> Layer:

@@ -18,9 +18,13 @@ from nldf_engine.rendering.layer import to_uint8
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
-    features = np.random.default_rng(0).random((23, 16, 29)).astype(np.float32)
-    return Engine(tiny_avatar(), torch.device("cpu")).render(features)
+def engine() -> Engine:
+    return Engine(tiny_avatar(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def clip(engine: Engine) -> Clip:
+    return engine.render(np.random.default_rng(0).random((23, 16, 29)).astype(np.float32))
 
 
 def test_the_file_holds_the_frames_in_order(clip: Clip, tmp_path: Path) -> None:
@@ -37,10 +41,10 @@ def test_the_file_holds_the_frames_in_order(clip: Clip, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("background", [None, "transparent"])
-def test_reused_memory_changes_no_frame(clip: Clip, background: str | None) -> None:
+def test_reused_memory_changes_no_frame(engine: Engine, background: str | None) -> None:
     """Frames in a ring of three equal those in memory of their own, and come in the ring's arrays."""
     features = np.random.default_rng(0).random((7, 16, 29)).astype(np.float32)
-    frames = clip.frames._engine.render(features, background=background).frames
+    frames = engine.render(features, background=background).frames
     places = set()
     for frame, want in zip(frames.reused(3), frames, strict=True):
         np.testing.assert_array_equal(frame, want)
@@ -68,9 +72,8 @@ def test_an_encoder_that_fails_leaves_nothing(
     assert not [thread for thread in threading.enumerate() if thread.name == "nldf-behind"]
 
 
-def test_a_profile_names_where_the_time_goes(clip: Clip) -> None:
+def test_a_profile_names_where_the_time_goes(engine: Engine) -> None:
     """Every stage of every frame has a time, together no more than the frame's own."""
-    engine = clip.frames._engine
     features = np.random.default_rng(0).random((9, 16, 29)).astype(np.float32)
     profile = engine.profile(features, frames=5)
     assert profile.frames == 5 and profile.size == (24, 24)
@@ -88,14 +91,14 @@ def test_a_profile_names_where_the_time_goes(clip: Clip) -> None:
 def test_a_picture_is_its_layers_over_the_background() -> None:
     """`Portrait.picture` is `layer(...).over(background)`: with a torso, without one, and with no head."""
     engine = Engine(tiny_avatar(), torch.device("cpu"))
-    scene, portrait = engine.render(np.ones((5, 16, 29), np.float32)).frames._scene, engine._portrait
+    scene, portrait = engine.render(np.ones((5, 16, 29), np.float32)).frames.scene, engine.renderer.portrait
     assert scene.background is not None
-    drawn = (scene.camera, scene.poses[3], scene.codes[3], scene.motions[3])
+    drawn = (scene.view(3), scene.codes[3])
     with torch.no_grad():
         for torso, head in ((True, True), (False, True), (True, False)):
             portrait.torso.present.fill_(torso)
             if not head:
-                portrait.region.clear()
+                portrait.head.region.clear()
             want = to_uint8(portrait.layer(*drawn).over(scene.background)).int()
             assert int((portrait.picture(*drawn, scene.background).int() - want).abs().max()) <= 1
 

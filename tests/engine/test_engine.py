@@ -159,19 +159,19 @@ def test_unwritable_outputs_leave_nothing(engine: Engine, tmp_path: Path) -> Non
 def test_a_full_disk_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
     """When writing fails in the middle, no file and no temporary file stays behind."""
     clip = engine.render((tone(0.2), RATE))
-    original = clip.frames._engine._frame
+    original = engine.renderer.frame
 
     def fails(scene: object, number: int, *buffers: object) -> np.ndarray:
         if number == 3:
             raise OSError(28, "No space left on device")
         return original(scene, number, *buffers)
 
-    engine._frame = fails  # type: ignore[method-assign]
+    engine.renderer.frame = fails  # type: ignore[method-assign]
     try:
         with pytest.raises((FileProblem, OSError), match="space"):
             clip.save(tmp_path / "out.mp4")
     finally:
-        del engine._frame
+        del engine.renderer.frame
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,11 +226,11 @@ import numpy as np, torch
 from avatars import tiny_avatar
 from nldf_engine.engine import Engine
 engine = Engine(tiny_avatar(), torch.device("cpu"))
-original = engine._frame
+original = engine.renderer.frame
 def interrupted(scene, number, *buffers):
     if number == 4: raise KeyboardInterrupt
     return original(scene, number, *buffers)
-engine._frame = interrupted
+engine.renderer.frame = interrupted
 engine.render((np.zeros(16000, np.float32), 16000)).save({str(tmp_path / "out.mp4")!r})
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

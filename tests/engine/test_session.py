@@ -1,7 +1,9 @@
-"""Engine.stream: chunks of a sound in, the frames of `render` out, as early as promised."""
+"""Sessions and streams: a sound in, piece by piece; the frames of `render` out, as early as promised."""
 
+import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,15 +11,19 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
+from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.engine import Engine
-from nldf_engine.engine.edits import Editor
+from nldf_engine.engine import Engine, Frame, Renderer, Session
+from nldf_engine.engine.edits import Edit, Editor, EyesEdit, Gate, HeadEdit, MouthEdit
+from nldf_engine.engine.scenes import RETURNING
+from nldf_engine.geometry.rotations import poses_of
 from nldf_engine.rendering.fields import Bounds
+from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.registry import ConditionConfig
 
 RATE = 16000
 
@@ -26,7 +32,7 @@ def avatar_with_attention() -> Avatar:
     """The tiny avatar, with louder audio codes: of an untrained net's, a picture shows next to nothing."""
     avatar = tiny_avatar(size=8)
     with torch.no_grad():
-        avatar.portrait.field.encoder.audio.net.encoder_fc1[2].weight.mul_(50)
+        avatar.portrait.head.driver.audio.net.encoder_fc1[2].weight.mul_(50)
     return avatar
 
 
@@ -40,7 +46,8 @@ def avatar_with_motion() -> Avatar:
     )
     with torch.no_grad():
         field.encoder.motion.speech.out[1].weight.mul_(50)
-    portrait = Portrait(field, plain.portrait.region, plain.portrait.torso).eval()
+    head = RayHead(field, plain.portrait.head.region)
+    portrait = Portrait(head, plain.portrait.torso).eval()
     return Avatar(
         portrait, plain.camera, plain.frontend, plain.background, plain.poses, plain.eye_openness, {}
     )
@@ -171,21 +178,32 @@ def test_frames_know_their_time(engine: Engine) -> None:
     assert frames.latency == engine.latency
 
 
-def test_memory_and_work_do_not_grow_with_the_sound(engine: Engine) -> None:
-    """After a minute the stream holds no more than after half a second of speech and ten of levels."""
-    from nldf_engine.audio import FeatureStream
-    from nldf_engine.engine.session import CodeStream, Setting
+def held(value: object, seen: set[int]) -> int:
+    """Bytes of all arrays and tensors that an object leads to, but not its renderer's and its editor's."""
+    while isinstance(value, np.ndarray) and value.base is not None:
+        value = value.base  # a view keeps all of it
+    if id(value) in seen or isinstance(value, Renderer | Editor | Portrait):
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(held(item, seen) for item in value.values())
+    if isinstance(value, list | tuple | deque):
+        return sum(held(item, seen) for item in value)
+    return held(vars(value), seen) if hasattr(value, "__dict__") else 0
 
-    features = FeatureStream(FrontendConfig())
-    codes = CodeStream(engine, Setting(engine.avatar.camera, None, None, Editor(engine, None)))
-    sizes = []
-    for chunk in cut(np.tile(speech(10.0), 6), 4000):
-        codes.push(features.push(chunk))
-        assert codes._windows is not None
-        sizes.append((len(features._rows._samples), len(features._kept), len(codes._windows)))
-    assert len(features._rows._levels) == 499
-    assert max(s[0] for s in sizes) < 1000 and max(s[1] for s in sizes) < 18
-    assert max(s[2] for s in sizes) <= 8
+
+def test_memory_and_work_do_not_grow_with_the_sound(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute a session holds no more than after seventeen seconds, and less than a megabyte."""
+    monkeypatch.setattr(engine.renderer, "frame", lambda *_: np.zeros(0, np.uint8))
+    session, sizes = engine.session(), []
+    for chunk in cut(np.tile(speech(10.0), 6), 16000):
+        session.push(chunk[:4000])
+        session.push(chunk[4000:])
+        sizes.append(held(session, set()))
+    assert sizes[3] < 0.5 * sizes[-1], "nothing was counted"
+    assert max(sizes) <= 1.01 * max(sizes[:18]) and max(sizes) < 1e6
 
 
 def test_a_slow_consumer_holds_up_the_chunks(engine: Engine) -> None:
@@ -209,14 +227,14 @@ def test_rendering_ahead_gives_the_same_and_stays_bounded(engine: Engine) -> Non
     sound, drawn = speech(1.0), 0
     want = np.stack(list(engine.stream(cut(sound, 640))))
     assert distance(np.stack(list(engine.stream(cut(sound, 640), ahead=3))), want) == 0
-    original = engine._frame
+    original = engine.renderer.frame
 
     def counted(*arguments: object) -> np.ndarray:
         nonlocal drawn
         drawn += 1
         return original(*arguments)  # type: ignore[arg-type]
 
-    engine._frame = counted  # type: ignore[method-assign]
+    engine.renderer.frame = counted  # type: ignore[method-assign]
     try:
         with engine.stream(cut(sound, 640), ahead=3) as frames:
             for used, _ in enumerate(frames, 1):
@@ -225,7 +243,7 @@ def test_rendering_ahead_gives_the_same_and_stays_bounded(engine: Engine) -> Non
                 if used == 6:
                     break
     finally:
-        del engine._frame
+        del engine.renderer.frame
     assert not [thread for thread in threading.enumerate() if thread.name == "nldf-ahead"]
 
 
@@ -283,3 +301,168 @@ def test_front_ends_that_need_the_whole_sound_say_so(name: str) -> None:
         engine.stream([])
     with pytest.raises(ValueError, match="can't stream"):
         _ = engine.latency
+
+
+def pictures(frames: list[Frame]) -> np.ndarray:
+    return np.stack([frame.picture for frame in frames])
+
+
+def pushed(session: Session, pieces: list[np.ndarray]) -> list[Frame]:
+    return [frame for piece in pieces for frame in session.push(piece)]
+
+
+def test_a_session_gives_the_frames_of_a_stream_with_their_numbers(engine: Engine) -> None:
+    """Pushed sound and `finish` give a stream's frames; frames and session know numbers and moments."""
+    sound = speech(1.0)
+    session = engine.session("still", background="navy")
+    assert session.number == -1 and session.time == 0 and session.latency == engine.latency
+    frames = pushed(session, cut(sound, 700))
+    assert frames[-1].number == session.number and frames[-1].time == session.time == frames[-1].number / 25
+    frames += session.finish()
+    assert [frame.number for frame in frames] == list(range(25))
+    want = np.stack(list(engine.stream(cut(sound, 700), "still", background="navy")))
+    assert distance(pictures(frames), want) == 0
+    assert session.finish() == [] and session.push(np.zeros(0, np.float32)) == []
+
+
+def test_frames_are_drawn_when_they_are_taken(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lazy form draws one frame at a time; what is not taken comes with the next sound's."""
+    sound, drawn, original = speech(1.0), [], engine.renderer.frame
+    monkeypatch.setattr(engine.renderer, "frame", lambda *given: drawn.append(0) or original(*given))
+    session = engine.session()
+    frames = session.frames(sound)
+    assert not drawn
+    first = [next(frames), next(frames)]
+    assert len(drawn) == 2
+    rest = session.finish()
+    assert [frame.number for frame in first + rest] == list(range(25)) and list(frames) == []
+    monkeypatch.undo()
+    whole = engine.session()
+    assert distance(pictures(first + rest), pictures(whole.push(sound) + whole.finish())) == 0
+
+
+def sway(frames: int) -> torch.Tensor:
+    numbers = torch.zeros(frames, 6, dtype=torch.float64)
+    numbers[:, 3], numbers[:, 5] = 0.015 * torch.sin(torch.arange(frames) / 4), 0.8
+    return poses_of(numbers)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Engine:
+    return Engine.load(bundled_avatar(), "cpu")
+
+
+EDIT = Edit(
+    HeadEdit(yaw=1.0, limit="clamp"), EyesEdit("natural", seed=4), MouthEdit(1.3, {"width": 0.5}, gate=Gate())
+)
+SETTINGS: list[dict[str, object]] = [
+    {"edit": EDIT},
+    {"background": "navy"},
+    {"background": "transparent"},
+    {"poses": "still"},
+    {"edit": Edit(mouth=MouthEdit(gate=Gate(hold=0.4))), "background": "lime", "poses": sway(50)},
+]
+
+
+@pytest.mark.filterwarnings("ignore:head poses lead beyond")
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(setting))
+def test_what_is_changed_acts_from_the_next_frame_on(bundled: Engine, setting: dict[str, object]) -> None:
+    """Frames behind a change are those of a session with these settings from the start, gate included.
+
+    Between pushes, and within the frames of one; those before it stay, and all goes back again.
+    """
+    # Speech, a second of silence, speech: so that the gate's state at the change matters.
+    sound = np.concatenate([speech(0.9), np.zeros(16000, np.float32), speech(0.6)])
+    pieces = cut(sound, 1600)
+
+    def session(**given: object) -> Session:
+        return bundled.session(size=32, **given)  # type: ignore[arg-type]
+
+    plain, other = (
+        [frame.picture for frame in (*pushed(made, pieces), *made.finish())]
+        for made in (session(), session(**setting))
+    )
+    assert plain[30].shape != other[30].shape or (plain[30] != other[30]).any(), "the setting shows nothing"
+    changed = session()
+    frames = pushed(changed, pieces[:13])
+    at = len(frames)
+    for name, value in setting.items():
+        setattr(changed, name, value)
+    lazily = changed.frames(np.concatenate(pieces[13:]))
+    frames += [next(lazily) for _ in range(7)]
+    back = len(frames)
+    for name in setting:
+        setattr(changed, name, None)
+    frames += [*lazily, *changed.finish()]
+    assert len(frames) == len(plain) == 62 and 20 < at < back < 40
+    for frame in frames:
+        want = (other if at <= frame.number < back else plain)[frame.number]
+        assert frame.picture.shape == want.shape, frame.number
+        assert int(np.abs(frame.picture.astype(int) - want).max()) <= 1, frame.number
+
+
+def test_a_bad_change_leaves_what_was(engine: Engine) -> None:
+    """A setting that can't be is refused when it is set, and the session goes on under the one before."""
+    session = engine.session("still", background="navy")
+    frames = session.push(speech(0.5))
+    for name, value, word in (
+        ("background", np.zeros((3, 3)), "background"),
+        ("poses", np.eye(4), "poses"),
+        ("poses", "none.npy", "none"),
+    ):
+        with pytest.raises((ValueError, FileProblem), match=word):
+            setattr(session, name, value)
+    if not engine.motion_codes:
+        with pytest.raises(ValueError, match="mouth"):
+            session.edit = Edit(mouth=MouthEdit(1.3))
+    assert session.poses == "still" and session.background == "navy" and session.edit == Edit()
+    want = np.stack(list(engine.stream([speech(0.5)], "still", background="navy")))
+    assert distance(pictures(frames + session.finish()), want) == 0
+
+
+def test_an_interruption_drops_the_sound_and_the_next_one_is_an_utterance(engine: Engine) -> None:
+    """Nothing of the dropped sound is shown; after a few frames all are those of the new sound alone."""
+    loud, sound = speech(2.0), speech(1.0)[::-1].copy()
+    session = engine.session("still")
+    taken = session.push(loud[:9600])
+    lazily = session.frames(loud[9600:])
+    taken += [next(lazily), next(lazily)]
+    session.interrupt()
+    assert list(lazily) == []
+    after = session.push(sound) + session.finish()
+    assert [frame.number for frame in taken + after] == list(range(len(taken) + 25))
+    alone = engine.session("still")
+    want = pictures(alone.push(sound) + alone.finish())
+    assert distance(pictures(after[RETURNING:]), want[RETURNING:]) <= 1
+    jump = np.abs(want[0].astype(int) - taken[-1].picture).max()
+    eased = [taken[-1], *after[: RETURNING + 1]]
+    steps = [int(np.abs(a.picture.astype(int) - b.picture).max()) for a, b in itertools.pairwise(eased)]
+    assert jump > 3 and max(steps) < jump
+
+
+def test_utterances_follow_each_other(engine: Engine) -> None:
+    """Behind `finish` the next sound is another one, whatever its rate, on a clock that goes on."""
+    session = engine.session("still")
+    first = session.push(speech(0.6)) + session.finish()
+    second = session.push((speech(0.4, 8000), 8000)) + session.finish()
+    assert [frame.number for frame in first + second] == list(range(25))
+    assert second[0].time == pytest.approx(0.6)
+    want = engine.render((speech(0.4, 8000), 8000), "still").frames[:]
+    assert distance(pictures(second), want) <= 1
+
+
+def test_live_poses_go_on_under_another_edit(engine: Engine) -> None:
+    """Replacing the edit takes no pose twice and skips none."""
+    taken: list[int] = []
+
+    def tracker() -> Iterator[torch.Tensor]:
+        for number, pose in enumerate(sway(40)):
+            taken.append(number)
+            yield pose
+
+    session = engine.session(tracker())
+    frames = session.push(speech(0.7))
+    assert len(taken) == len(frames) > 5
+    session.edit = Edit(eyes=EyesEdit("none"))
+    frames += session.push(speech(0.5)) + session.finish()
+    assert taken == list(range(len(frames)))

@@ -7,7 +7,7 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, RayColors, Rays
-from nldf_engine.rendering.layer import Layer, frame_rays, to_uint8
+from nldf_engine.rendering.layer import Layer, View, frame_rays, to_uint8
 from nldf_engine.rendering.region import HeadRegion, plane_points
 from nldf_engine.rendering.torsos import pose_features
 from nldf_engine.systems.common.torso import TorsoPlate
@@ -124,12 +124,11 @@ def test_only_region_rays_reach_the_field() -> None:
     """Outside of the head's region a frame is torso over background, to the bit."""
     avatar = tiny_avatar()
     portrait, camera = avatar.portrait, avatar.camera
-    code = torch.zeros(portrait.field.config.conditions.code_dim)
-    motion = torch.eye(2, 3)
-    layer = portrait.layer(camera, avatar.poses[0], code, motion)
-    torso = portrait.behind(camera, motion, avatar.poses[0])
+    code = torch.zeros(portrait.head.field.config.conditions.code_dim)
+    view = View(camera, avatar.poses[0], torch.eye(2, 3))
+    layer, torso = portrait.layer(view, code), portrait.torso.draw(view, code)
     rays = frame_rays(camera, avatar.poses[:1], camera.pixels()[None])
-    outside = ~portrait.region.select(rays.origins[0], rays.directions[0]).view(24, 24)
+    outside = ~portrait.head.region.select(rays.origins[0], rays.directions[0]).view(24, 24)
     assert 0 < int(outside.sum()) < 24 * 24
     assert torch.equal(layer.color[outside], torso.color[outside])
     assert not torch.allclose(layer.color[~outside], torso.color[~outside])
@@ -139,10 +138,9 @@ def test_small_chunks_and_bytes() -> None:
     """Rendering in small pieces changes nothing; bytes are clamped and rounded."""
     avatar = tiny_avatar("adnerf")
     code = torch.zeros(65)
-    a, b = (
-        avatar.portrait.layer(avatar.camera, avatar.poses[3], code, torch.eye(2, 3), chunk=size)
-        for size in (7, 8192)
-    )
+    view = View(avatar.camera, avatar.poses[3], torch.eye(2, 3))
+    torso = avatar.portrait.torso.draw(view, code)
+    a, b = (avatar.portrait.head.draw(view, code, torso, chunk=size) for size in (7, 8192))
     torch.testing.assert_close(a.color, b.color, atol=1e-5, rtol=1e-5)
     assert to_uint8(torch.tensor([-1.0, 0.5, 0.999, 2.0])).tolist() == [0, 128, 255, 255]
 

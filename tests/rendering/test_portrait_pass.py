@@ -9,7 +9,8 @@ import torch
 
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
-from nldf_engine.rendering.layer import frame_rays, to_uint8
+from nldf_engine.rendering.heads import RayHead
+from nldf_engine.rendering.layer import View, frame_rays, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
@@ -37,18 +38,24 @@ def portrait(planes: tuple[float, ...]) -> Portrait:
     region = HeadRegion()
     region.clear()
     region.occupancy[26:66, 30:64] = 1
-    return Portrait(field, region, torso).eval()
+    return Portrait(RayHead(field, region), torso).eval()
 
 
-def scene(part: Portrait, size: int) -> tuple:
+def one_pass(part: Portrait, view: View, code: torch.Tensor) -> bool:
+    """Whether head and torso are drawn by the fused kernel."""
+    parts = part.head.portrait_part(view, code), part.torso.portrait_part(view, code)
+    return None not in parts
+
+
+def scene(part: Portrait, size: int) -> tuple[View, torch.Tensor, torch.Tensor]:
     """What `Portrait.picture` takes, of a frame that isn't square."""
     camera = Camera(size, size - 7, 1.9 * size, 1.9 * size, size / 2, size / 2)
     pose = torch.eye(4)
     pose[:3, 3] = torch.tensor([0.01, -0.02, -0.8])
-    code = torch.randn(part.field.config.conditions.code_dim, generator=torch.Generator().manual_seed(1))
+    code = torch.randn(part.head.field.config.conditions.code_dim, generator=torch.Generator().manual_seed(1))
     motion = torch.tensor([[1.02, 0.03, 0.01], [-0.02, 0.98, -0.03]])
     background = torch.rand(camera.height, camera.width, 3, generator=torch.Generator().manual_seed(2))
-    return camera, pose, code, motion, background
+    return View(camera, pose, motion), code, background
 
 
 @torch.no_grad()
@@ -59,13 +66,13 @@ def test_one_pass_is_the_layers(size, planes, torso, monkeypatch):
     """The frame in one pass differs from torch's layers by at most one in 255, and by over 60 dB PSNR."""
     part = portrait(planes)
     part.torso.present.fill_(torso)
-    camera, pose, code, motion, background = scene(part, size)
-    assert part._in_one_pass("native", pose, code, motion, background)
-    out = torch.empty(camera.height, camera.width, 3, dtype=torch.uint8)
-    got = part.picture(camera, pose, code, motion, background, out=out)
+    view, code, background = scene(part, size)
+    assert one_pass(part, view, code)
+    out = torch.empty(*background.shape, dtype=torch.uint8)
+    got = part.picture(view, code, background, out=out)
     assert got is out
     monkeypatch.setattr(GridLightField, "fusable", lambda *_: False)
-    layer = part.layer(camera, pose, code, motion)
+    layer = part.layer(view, code)
     assert 0.05 < layer.alpha.mean() < 0.95
     difference = (got.int() - to_uint8(layer.over(background)).int()).abs()
     assert difference.max() <= 1
@@ -76,11 +83,11 @@ def test_one_pass_is_the_layers(size, planes, torso, monkeypatch):
 def test_field_in_one_operation_is_its_layers(monkeypatch):
     """GridLightField's forward gives the same by `ops.planes` as by torch's layers."""
     part = portrait(PLANES[1])
-    camera, pose, code, *_ = scene(part, 24)
-    rays = frame_rays(camera, pose[None], part.pixels(camera)[None])
-    fused = part.field(rays, code[None])
+    view, code, _ = scene(part, 24)
+    rays = frame_rays(view.camera, view.pose[None], view.pixels()[None])
+    fused = part.head.field(rays, code[None])
     monkeypatch.setattr(GridLightField, "fusable", lambda *_: False)
-    layers = part.field(rays, code[None])
+    layers = part.head.field(rays, code[None])
     torch.testing.assert_close(fused.segments, layers.segments, rtol=1e-4, atol=2e-5)
     torch.testing.assert_close(fused.opacity, layers.opacity, rtol=1e-4, atol=2e-5)
 
@@ -89,31 +96,33 @@ def test_field_in_one_operation_is_its_layers(monkeypatch):
 def test_changed_weights_reach_the_next_frame():
     """Packed weights are kept between frames, and packed anew behind a change in place."""
     part = portrait(PLANES[0])
-    view = scene(part, 24)
-    before = part.picture(*view)
-    kept = part.field.packed()
-    assert part.field.packed() is kept
-    part.field.tail.bias.add_(0.5)
-    assert part.field.packed() is not kept
-    assert not torch.equal(part.picture(*view), before)
+    frame = scene(part, 24)
+    before = part.picture(*frame)
+    kept = part.head.field.packed()
+    assert part.head.field.packed() is kept
+    part.head.field.tail.bias.add_(0.5)
+    assert part.head.field.packed() is not kept
+    assert not torch.equal(part.picture(*frame), before)
     fresh = portrait(PLANES[0])
-    fresh.field.tail.bias.add_(0.5)
-    assert torch.equal(part.picture(*view), fresh.picture(*view))
+    fresh.head.field.tail.bias.add_(0.5)
+    assert torch.equal(part.picture(*frame), fresh.picture(*frame))
 
 
 def test_recording_and_training_take_the_layers():
     """Where a gradient is wanted, or in training mode, the generic path runs and gradients flow."""
     part = portrait(PLANES[0])
-    camera, pose, code, motion, background = scene(part, 24)
+    view, code, _ = scene(part, 24)
     code.requires_grad_()
-    assert not part._in_one_pass("native", pose, code, motion, background)
-    rays = frame_rays(camera, pose[None], part.pixels(camera)[None])
-    part.field(Rays(rays.origins, rays.directions), code[None]).color.sum().backward()
+    assert not one_pass(part, view, code)
+    rays = frame_rays(view.camera, view.pose[None], view.pixels()[None])
+    part.head.field(Rays(rays.origins, rays.directions), code[None]).color.sum().backward()
     assert code.grad.abs().sum() > 0
     with torch.no_grad():
-        assert part._in_one_pass("native", pose, code, motion, background)
-        assert not part._in_one_pass("reference", pose, code, motion, background)
-        assert not part.train()._in_one_pass("native", pose, code, motion, background)
+        assert one_pass(part, view, code)
+        part.use_backend("reference")
+        assert not one_pass(part, view, code)
+        part.use_backend("native")
+        assert one_pass(part, view, code) and not one_pass(part.train(), view, code)
 
 
 @torch.no_grad()
@@ -124,15 +133,15 @@ def test_recording_and_training_take_the_layers():
 def test_one_pass_on_cuda(planes):
     """On a CUDA device the frame in fp16 is the CPU's, but for the rounding: over 45 dB PSNR."""
     part = portrait(planes)
-    camera, *view = scene(part, 200)
-    want = part.picture(camera, *view)
+    view, code, background = scene(part, 200)
+    want = part.picture(view, code, background)
     part.cuda()
-    view = [tensor.cuda() for tensor in view]
-    assert not part._in_one_pass("native", *view)
-    part.field.precision = part.torso.precision = "fp16"
-    assert part._in_one_pass("native", *view)
+    view, code = View(view.camera, view.pose.cuda(), view.motion.cuda()), code.cuda()
+    assert not one_pass(part, view, code)
+    part.head.field.precision = part.torso.precision = "fp16"
+    assert one_pass(part, view, code)
     out = torch.empty(want.shape, dtype=torch.uint8)
-    assert part.picture(camera, *view, out=out) is out
+    assert part.picture(view, code, background.cuda(), out=out) is out
     error = (out.int() - want.int()).float().square().mean().item()
     assert 10 * math.log10(255**2 / max(error, 1e-9)) > 45
 
@@ -140,6 +149,6 @@ def test_one_pass_on_cuda(planes):
 def test_wrong_outputs_are_named():
     """A buffer of another size or type is refused by name."""
     part = portrait(PLANES[0])
-    view = scene(part, 24)
+    frame = scene(part, 24)
     with torch.no_grad(), pytest.raises(ValueError, match=r"portrait: out must be contiguous uint8 \[17, 24"):
-        part.picture(*view, out=torch.empty(17, 24, 4, dtype=torch.uint8))
+        part.picture(*frame, out=torch.empty(17, 24, 4, dtype=torch.uint8))

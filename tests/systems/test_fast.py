@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
+from nldf_engine.base.json import encode
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.nldf_fast.model import FRAME_LIMIT, GridLightField, GridLightFieldConfig
-from nldf_engine.systems.registry import build, config_json
+from nldf_engine.systems.registry import build_field
 
 SIZES = {"resolutions": (4, 8), "warp_resolutions": (4,), "width": 16, "ambient": 2}
 
@@ -149,16 +150,16 @@ def test_shut_eyes_are_told_from_half_shut_ones() -> None:
 def test_configurations_survive_json_and_wrong_ones_are_refused() -> None:
     """Tuples come back as tuples; empty, mistyped and huge lists are named."""
     model = small(conditions=ConditionConfig(motion=4))
-    again = build("nldf-fast", json.loads(json.dumps(config_json(model))))
+    again = build_field("nldf-fast", json.loads(json.dumps(encode(model.config))))
     assert again.config == model.config
     again.load_state_dict(model.state_dict())
-    good = config_json(model)
+    good = encode(model.config)
     for name, value in [
         ("planes", []), ("planes", ["a"]), ("planes", 0.1), ("resolutions", [8] * 100),
         ("resolutions", [1 << 20]), ("resolutions", [1]), ("resolutions", [8.5]), ("width", 0),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=rf"{name}|planes|GridSpec"):
-            build("nldf-fast", {**good, name: value})
+            build_field("nldf-fast", {**good, name: value})
 
 
 def test_its_cost_is_counted_without_what_a_frame_pays_once() -> None:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from nldf_engine.base.json import encode
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.registry import build, config_json
+from nldf_engine.systems.registry import build_field
 
 BOUNDS = Bounds(0.6, 1.0)
 
@@ -141,13 +142,13 @@ def test_configurations_survive_json() -> None:
     import json
 
     model = small_field()
-    again = build("adnerf", json.loads(json.dumps(config_json(model))))
+    again = build_field("adnerf", json.loads(json.dumps(encode(model.config))))
     again.load_state_dict(model.state_dict())
     for config in ({}, {"bounds": 3}, {"bounds": {"near": 0.5, "far": 1}, "density": "sharp"}, None):
         with pytest.raises(ValueError, match=r"config|density|Bounds"):
-            build("adnerf", config)
+            build_field("adnerf", config)
     with pytest.raises(ValueError, match="system"):
-        build("nerf", {})
+        build_field("nerf", {})
 
 
 def test_no_rays_of_a_light_field_have_no_colours() -> None:

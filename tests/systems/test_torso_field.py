@@ -13,7 +13,8 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Engine
 from nldf_engine.nn.pose import PoseEncoder, pose_dim, pose_numbers
-from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.heads import RayHead
+from nldf_engine.rendering.layer import View, frame_rays
 from nldf_engine.systems.adnerf.model import RadianceField
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 
@@ -30,8 +31,8 @@ def rotation(axis: int, angle: float) -> torch.Tensor:
 def with_field(in_front: bool = False, follows: bool = False) -> Avatar:
     """A tiny avatar whose torso is an untrained radiance field."""
     avatar = tiny_avatar("adnerf")
-    head = dataclasses.replace(avatar.portrait.field.config, density="softplus", density_scale=4.0)
-    avatar.portrait.field = RadianceField(head).eval()
+    head = dataclasses.replace(avatar.portrait.head.field.config, density="softplus", density_scale=4.0)
+    avatar.portrait.head = RayHead(RadianceField(head), avatar.portrait.head.region).eval()
     conditions = dataclasses.replace(head.conditions, head_pose=2)
     network = RadianceField(dataclasses.replace(head, conditions=conditions))
     torso = TorsoField(network, TorsoFieldConfig(in_front, follows))
@@ -93,25 +94,24 @@ def test_canonical_rays_do_not_move_with_the_head() -> None:
 def test_the_order_of_the_layers(in_front: bool) -> None:
     """A frame is head over torso over background, or torso over head over background, and says its alpha."""
     portrait, camera, code, motion = _parts(in_front)
-    pose, background = tiny_avatar().poses[3], torch.rand(24, 24, 3)
-    torso = portrait.behind(camera, motion, pose, code)
-    head = portrait.head(camera, pose, code, "native", None)
+    view, background = View(camera, tiny_avatar().poses[3], motion), torch.rand(24, 24, 3)
+    torso, head = portrait.torso.draw(view, code), portrait.head.draw(view, code)
     assert float(torso.alpha.mean()) > 0.05 and float(head.alpha.mean()) > 0.01
     expected = (
         torso.over(head.over(background)) if in_front else head.over(torso.over(background))
     )  # the two differ where both are half there
-    layer = portrait.layer(camera, pose, code, motion)
+    layer = portrait.layer(view, code)
     torch.testing.assert_close(layer.over(background), expected, atol=1e-6, rtol=0)
     other = head.over(torso.over(background)) if in_front else torso.over(head.over(background))
     assert float((other - expected).abs().max()) > 1e-3
     torch.testing.assert_close(layer.alpha, 1 - (1 - torso.alpha) * (1 - head.alpha), atol=1e-6, rtol=0)
-    picture = portrait.picture(camera, pose, code, motion, background)
+    picture = portrait.picture(view, code, background)
     assert int((picture.int() - (expected * 255).round().int()).abs().max()) <= 1
 
 
 def _parts(in_front: bool):  # type: ignore[no-untyped-def]
     avatar = with_field(in_front)
-    code = torch.randn(avatar.portrait.field.config.conditions.code_dim)
+    code = torch.randn(avatar.portrait.head.field.config.conditions.code_dim)
     return avatar.portrait, avatar.camera, code, torch.eye(2, 3)
 
 
@@ -119,10 +119,8 @@ def test_the_torso_is_told_the_pose() -> None:
     """Another pose of the head is another picture of the torso, though its rays are the same."""
     portrait, camera, code, motion = _parts(False)
     poses = tiny_avatar().poses
-    one, other = (portrait.behind(camera, motion, poses[i], code).color for i in (0, 12))
+    one, other = (portrait.torso.draw(View(camera, poses[i], motion), code).color for i in (0, 12))
     assert float((one - other).abs().max()) > 1e-4
-    with pytest.raises(ValueError, match="code"):
-        portrait.behind(camera, motion, poses[0])
 
 
 def test_an_avatar_keeps_both_fields(tmp_path: Path) -> None:
@@ -144,7 +142,8 @@ def test_an_avatar_keeps_both_fields(tmp_path: Path) -> None:
 def test_sparse_is_for_radiance_fields() -> None:
     """An engine sets head and torso to sparse, and refuses to where nothing is marched."""
     engine = Engine(with_field(), torch.device("cpu"), sparse=True)
-    assert engine.avatar.portrait.field.sparse and engine.avatar.portrait.torso.field.sparse
+    assert engine.renderer.portrait.head.field.sparse and engine.renderer.portrait.torso.field.sparse
+    assert not engine.avatar.portrait.head.field.sparse and not engine.avatar.portrait.torso.field.sparse
     clip = engine.render(np.zeros((1, 16, 29), np.float32))
     assert clip.frames[:].shape == (1, 24, 24, 3)
     with pytest.raises(ValueError, match="sparse: only radiance fields"):

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.progress import Bar
 
 if TYPE_CHECKING:
     from nldf_engine.engine import Engine
+    from nldf_engine.engine.edits import Edit, HeadEdit
 
 COLUMNS = 7
 LABEL = 18  # pixels above each picture
 INK, SEEN_INK, PAPER = (60, 60, 60), (20, 110, 20), 255
 ZOOM = 4
-BACKGROUNDS = (None, "lime", "magenta", "white", "black", "navy")
+BACKGROUNDS = (None, "lime", "magenta", "white", "black", "navy", "transparent")
 # Shares of the training range at which heads are shown: 0 and 1 are its ends.
 SHARES = (-0.6, -0.15, 0.0, 0.5, 1.0, 1.15, 1.6)
 CHECKER = 8
 # Standard deviations by which brows are raised and lowered.
 RAISED = 2.0
 
-Cell = tuple[str, np.ndarray, bool]
+
+class Cell(NamedTuple):
+    """One picture of the sheet.
+
+    Args:
+        label: written above it.
+        draw: makes uint8 [H, W, 3 or 4].
+        known: whether the training video shows such a thing.
+    """
+
+    label: str
+    draw: Callable[[], np.ndarray]
+    known: bool = True
 
 
 def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
@@ -32,100 +46,133 @@ def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
 
     Args:
         engine: of the avatar.
-        limit: see `editing.HeadEdit`.
+        limit: see `edits.HeadEdit`.
         size: width of one picture; the avatar's own where None.
     """
-    from nldf_engine.engine.edits import Edit, EyesEdit, HeadEdit, HeadRange, MouthEdit, UpperEdit
-    from nldf_engine.engine.edits.eyes import NaturalBlinks
-    from nldf_engine.engine.edits.mouth import SLIDERS, MouthShape
-    from nldf_engine.geometry.rotations import HEAD_NUMBERS, UNITS, head_numbers
+    shots = _Shots(engine, size)
+    rows = [*_head_rows(shots, limit), _blink_row(shots)]
+    if engine.upper_codes:
+        rows.append(_brow_row(shots))
+    if engine.motion_codes:
+        rows.append(_mouth_row(shots))
+    pictures: list[np.ndarray] = []
 
-    config = engine._portrait.field.config.conditions  # type: ignore[attr-defined]
-    silence = np.zeros((1, config.audio_window, config.audio_dim), np.float32)
-    still = engine.render(silence, "still").frames._scene.poses.cpu()
-    middle = head_numbers(still)[0]
-    seen = HeadRange.of(engine.avatar.poses.cpu())
-    rows: list[list[Cell]] = []
+    def keep(name: str | None) -> np.ndarray:
+        pictures.append(_opaque(shots(background=name)))
+        return pictures[-1]
 
-    def shot(
-        edit: Edit | None = None, background: Any = None, index: int = 0, motion: Any = None
+    rows.append([Cell(name or "own background", lambda name=name: keep(name)) for name in BACKGROUNDS])  # type: ignore[misc]
+    drawn = []
+    with Bar("sheet", len(rows) * COLUMNS, "picture") as bar:
+        for row in rows:
+            made = []
+            for cell in row:
+                made.append((cell.label, cell.draw(), cell.known))
+                bar.step()
+            drawn.append(_row(made))
+    drawn.append(_row([(f"{ZOOM}x", _hair(picture), True) for picture in pictures]))
+    return np.concatenate(drawn)
+
+
+class _Shots:
+    """Single frames of an avatar that stands still in silence.
+
+    Args:
+        engine: of the avatar.
+        size: width in pixels; the avatar's own where None.
+    """
+
+    def __init__(self, engine: Engine, size: int | None) -> None:
+        self.engine, self._size = engine, size
+
+    def __call__(
+        self,
+        edit: Edit | None = None,
+        background: str | None = None,
+        index: int = 0,
+        motion: np.ndarray | None = None,
     ) -> np.ndarray:
+        """Frame `index` under the edit, uint8 [H, W, 3 or 4]."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            audio = np.repeat(silence, index + 1, 0)
-            clip = engine.render(audio, "still", background=background, size=size, edit=edit, motion=motion)
+            silence = self.engine.renderer.silence(index + 1)
+            clip = self.engine.render(
+                silence, "still", background=background, size=self._size, edit=edit, motion=motion
+            )
             return clip.frames[index]
 
-    rest = 2 + bool(engine.motion_codes) + bool(engine.upper_codes)
-    with Bar("sheet", (6 + rest) * COLUMNS, "picture") as bar:
 
-        def row(cells: list[tuple[str, Callable[[], np.ndarray], bool]]) -> None:
-            made = []
-            for label, draw, known in cells:
-                made.append((label, draw(), known))
-                bar.step()
-            rows.append(made)
-
-        for place, name in enumerate(HEAD_NUMBERS):
-            low, high = float(seen.low[place]), float(seen.high[place])
-            cells: list[tuple[str, Callable[[], np.ndarray], bool]] = []
-            for share in SHARES:
-                value = low + share * (high - low)
-                offset = value - float(middle[place])
-                edit = Edit(_head(HeadEdit, name, offset, limit))
-                told = f"{value:+.1f}" if UNITS[place] == "degrees" else f"{value:+.3f} m"
-                known = 0 <= share <= 1
-                cells.append((f"{name} {told}", lambda edit=edit: shot(edit), known))  # type: ignore[misc]
-            row(cells)
-
-        blinks = NaturalBlinks()
-        blinks.at(_numbers(0, 1))
-        first = int(25 * blinks.begins[0])
-        row([
-            (f"blink {40 * k} ms", lambda k=k: shot(Edit(eyes=EyesEdit("natural")), index=first + k), True)  # type: ignore[misc]
-            for k in range(COLUMNS)
-        ])  # fmt: skip
-        if engine.upper_codes:
-            row([
-                (f"brows {rise:+.1f}", lambda rise=rise: shot(Edit(upper=UpperEdit(0, rise))), True)  # type: ignore[misc]
-                for rise in np.linspace(-RAISED, RAISED, COLUMNS).tolist()
-            ])  # fmt: skip
-        if engine.motion_codes:
-            # Gains are of a mouth that says something, sliders of one at its mean.
-            mean = np.zeros((1, engine.motion_codes), np.float32)
-            basis = engine._portrait.field.encoder.motion.basis  # type: ignore[attr-defined]
-            said = mean + 1.5 * MouthShape(basis).way("jaw").cpu().numpy()
-            gains = [(f"mouth {gain:g}", MouthEdit(gain), said) for gain in (0.0, 0.5, 1.0, 1.5)]
-            slid = [(f"{name} +2", MouthEdit(sliders={name: 2.0}), mean) for name in SLIDERS]
-            row([
-                (label, lambda edit=edit, codes=codes: shot(Edit(mouth=edit), motion=codes), True)  # type: ignore[misc]
-                for label, edit, codes in gains + slid
-            ])  # fmt: skip
-        names = [*BACKGROUNDS, "transparent"]
-        pictures = [shot(background=name) for name in names]
-        for _ in names:
-            bar.step()
-        rows.append([
-            (name or "own background", _opaque(picture), True)
-            for name, picture in zip(names, pictures, strict=True)
-        ])  # fmt: skip
-        rows.append([
-            (f"{ZOOM}x", _hair(_opaque(picture)), True) for picture in pictures
-        ])  # fmt: skip
-    return np.concatenate([_row(cells) for cells in rows])
-
-
-def _numbers(first: int, last: int) -> Any:
+def _head_rows(shots: _Shots, limit: str) -> list[list[Cell]]:
+    """A row for each number of the head, from below its range in the training video to above it."""
     import torch
 
-    return torch.arange(first, last)
+    from nldf_engine.engine.edits import Edit, HeadRange
+    from nldf_engine.geometry.rotations import HEAD_NUMBERS, UNITS, head_numbers
+
+    engine = shots.engine
+    middle = head_numbers(engine.open_track("still")(torch.arange(1)).poses)[0]
+    seen = HeadRange.of(engine.avatar.poses.cpu())
+    rows = []
+    for place, name in enumerate(HEAD_NUMBERS):
+        low, high = float(seen.low[place]), float(seen.high[place])
+        cells = []
+        for share in SHARES:
+            value = low + share * (high - low)
+            edit = Edit(_head(name, value - float(middle[place]), limit))
+            number = f"{value:+.1f}" if UNITS[place] == "degrees" else f"{value:+.3f} m"
+            known = 0 <= share <= 1
+            cells.append(Cell(f"{name} {number}", lambda edit=edit: shots(edit), known))  # type: ignore[misc]
+        rows.append(cells)
+    return rows
 
 
-def _head(kind: Any, name: str, offset: float, limit: str) -> Any:
+def _head(name: str, offset: float, limit: str) -> HeadEdit:
+    from nldf_engine.engine.edits import HeadEdit
+
     if name in ("x", "y", "z"):
-        shift = tuple(offset if axis == name else 0.0 for axis in ("x", "y", "z"))
-        return kind(shift=shift, limit=limit)
-    return kind(**{name: offset}, limit=limit)
+        x, y, z = (offset if axis == name else 0.0 for axis in ("x", "y", "z"))
+        return HeadEdit(shift=(x, y, z), limit=limit)
+    return HeadEdit(**{name: offset}, limit=limit)  # type: ignore[arg-type]
+
+
+def _blink_row(shots: _Shots) -> list[Cell]:
+    import torch
+
+    from nldf_engine.engine.edits import Edit, EyesEdit
+    from nldf_engine.engine.edits.eyes import NaturalBlinks
+
+    blinks, edit = NaturalBlinks(), Edit(eyes=EyesEdit("natural"))
+    blinks.at(torch.arange(1))
+    first = int(FPS * blinks.begins[0])
+    return [Cell(f"blink {40 * k} ms", lambda k=k: shots(edit, index=first + k)) for k in range(COLUMNS)]  # type: ignore[misc]
+
+
+def _brow_row(shots: _Shots) -> list[Cell]:
+    from nldf_engine.engine.edits import Edit, UpperEdit
+
+    rises = np.linspace(-RAISED, RAISED, COLUMNS).tolist()
+    return [
+        Cell(f"brows {rise:+.1f}", lambda rise=rise: shots(Edit(upper=UpperEdit(0, rise))))  # type: ignore[misc]
+        for rise in rises
+    ]
+
+
+def _mouth_row(shots: _Shots) -> list[Cell]:
+    """Gains of a mouth that says something, and sliders of one at its mean."""
+    from nldf_engine.engine.edits import Edit, MouthEdit
+    from nldf_engine.engine.edits.mouth import SLIDERS, MouthShape
+
+    basis = shots.engine.renderer.motion_basis
+    if basis is None:
+        return []
+    mean = np.zeros((1, shots.engine.motion_codes), np.float32)
+    speaking = mean + 1.5 * MouthShape(basis).way("jaw").cpu().numpy()
+    gains = [(f"mouth {gain:g}", MouthEdit(gain), speaking) for gain in (0.0, 0.5, 1.0, 1.5)]
+    slid = [(f"{name} +2", MouthEdit(sliders={name: 2.0}), mean) for name in SLIDERS]
+    return [
+        Cell(label, lambda edit=edit, codes=codes: shots(Edit(mouth=edit), motion=codes))  # type: ignore[misc]
+        for label, edit, codes in gains + slid
+    ]
 
 
 def _opaque(picture: np.ndarray) -> np.ndarray:
@@ -151,7 +198,7 @@ def _hair(picture: np.ndarray) -> np.ndarray:
     return out
 
 
-def _row(cells: list[Cell]) -> np.ndarray:
+def _row(cells: list[tuple[str, np.ndarray, bool]]) -> np.ndarray:
     import cv2
 
     height, width = cells[0][1].shape[:2]

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 
 LARGEST_FILE = 64 << 20
-FPS = 25.0
-MEND = (
+REMEDY = (
     'write a CSV with a header of column names, or JSON like {"time": [0, 1], "yaw": [0, 10]}; a column '
     "'time' (seconds) or 'frame' says when, else each row is one frame"
 )
@@ -92,9 +92,9 @@ def load_curve(path: str | Path) -> Curve:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileProblem(path, "there is no such file", MEND)
+        raise FileProblem(path, "there is no such file", REMEDY)
     if path.stat().st_size > LARGEST_FILE:
-        raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than a curve can have", MEND)
+        raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than a curve can have", REMEDY)
     kind = path.suffix.lower()
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -104,7 +104,7 @@ def load_curve(path: str | Path) -> Curve:
                 raise ValueError(f"expected an object of columns, got a {type(value).__name__}")
             return curve_of(value)
         if kind != ".csv":
-            raise FileProblem(path, f"curve files end in .csv or .json, not {kind!r}", MEND)
+            raise FileProblem(path, f"curve files end in .csv or .json, not {kind!r}", REMEDY)
         rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
         if len(rows) < 2:
             raise ValueError("expected a header and at least one row of numbers")
@@ -116,7 +116,7 @@ def load_curve(path: str | Path) -> Curve:
                 raise ValueError(f"line {number} has {len(row)} values, the header {len(header)}")
         return curve_of({name: [row[k] for row in rows[1:]] for k, name in enumerate(header)})
     except (ValueError, TypeError, OSError, csv.Error) as error:
-        raise FileProblem(path, f"it holds no usable curve ({error})", MEND) from error
+        raise FileProblem(path, f"it holds no usable curve ({error})", REMEDY) from error
 
 
 def _is_number(text: str) -> bool:

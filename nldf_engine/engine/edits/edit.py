@@ -1,11 +1,10 @@
-"""All edits of a clip or stream, made ready for one avatar."""
+"""All edits of a clip or session, made ready for one avatar."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,28 +14,21 @@ from nldf_engine.audio.activity import speech_active
 from nldf_engine.engine.edits.curves import Curve
 from nldf_engine.engine.edits.eyes import Eyes, EyesEdit
 from nldf_engine.engine.edits.head import RARE, EditedTrack, HeadEdit, HeadRange
-from nldf_engine.engine.edits.live import LiveTrack, is_live
+from nldf_engine.engine.edits.live import LivePoses, LiveTrack, is_live
 from nldf_engine.engine.edits.mouth import GateState, Mouth, MouthEdit, MouthShape
-from nldf_engine.engine.edits.unseen import without_unseen
-from nldf_engine.engine.edits.upper import NO_UPPER, Upper, UpperEdit
+from nldf_engine.engine.edits.upper import Upper, UpperEdit
+from nldf_engine.engine.renderer import NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.geometry.rotations import HEAD_NUMBERS
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.rendering.fields import Conditions
 
-if TYPE_CHECKING:
-    from nldf_engine.engine.engine import Engine
-
-NO_MOTION = (
-    "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
-    "(--set motion_codes=8)"
-)
-# Frames of a stream whose poses are looked at for the warning before it begins: a minute.
+# Frames of a session whose poses are looked at for the warning before it begins: a minute.
 LOOKED_AT = 1500
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is changed of a rendering; None leaves a part as track and speech tell it.
+    """What is changed of a rendering; None leaves a part as track and speech have it.
 
     Eyes whose track never blinks blink by themselves, unless `EyesEdit("track")` says otherwise.
 
@@ -81,125 +73,124 @@ class Edit:
 
 
 class Editor:
-    """An `Edit` for one clip or stream of one engine. Frames go through `codes` once and in their order.
+    """An `Edit` and poses, made ready for one clip or session of one renderer.
 
     Args:
-        engine: whose avatar is edited.
+        renderer: of the avatar that is edited.
         edit: what is changed; None for nothing.
+        poses: known beforehand (see `Renderer.open_track`), or arriving one by one (see `edits.live`).
         mouth: gain of the mouth, in the place of `edit.mouth`.
+        before: the editor of the same poses that this one replaces: poses that arrive one by one go on from
+            where it is.
 
     Attributes:
-        portrait: what to render with, once `track` was called.
+        edit, poses, mouth: as given.
+        portrait: what to render with.
+        live: moves the head under poses that arrive one by one; None where they are known beforehand.
 
     Raises:
-        ValueError: a mouth or brows are edited that have no codes, or a mouth twice.
+        FileProblem: poses that can't be read.
+        ValueError: poses that are no rigid motions; a mouth or brows are edited that have no codes, or a
+            mouth twice; or poses that arrive one by one are to be centred.
     """
 
-    def __init__(self, engine: Engine, edit: Edit | None, mouth: float = 1.0) -> None:
-        self._engine, self._edit = engine, edit or Edit()
-        self.portrait = engine._portrait
-        wanted = self._edit.mouth
-        if wanted is None or mouth != 1:
+    def __init__(
+        self, renderer: Renderer, edit: Edit | None = None, poses: Poses | LivePoses = None,
+        mouth: float = 1.0, before: Editor | None = None,
+    ) -> None:  # fmt: skip
+        self._renderer = renderer
+        self.edit, self.poses, self.mouth = edit or Edit(), poses, mouth
+        self._open_mouth()
+        self._upper = self._open_upper()
+        self._eyes = Eyes(self.edit.eyes or EyesEdit(), renderer.avatar.eye_openness.cpu())
+        self.live: LiveTrack | None = None
+        head = self.edit.head
+        items = poses if is_live(poses) else None
+        whole = None if items is not None else cast(Poses, poses)
+        if items is not None:
+            if head is not None and head.centred:
+                raise ValueError(
+                    "edit: centred needs all poses beforehand, and these come one by one; leave it off"
+                )
+            head = head or HeadEdit()
+        smooth, centred = (head.smooth, head.centred) if head else (0.0, False)
+        self._base = renderer.open_track(whole, smooth, centred)
+        self._moved = None if head is None else self._moved_head(head, whole)
+        self.portrait = renderer.portrait if head is None else renderer.edited_portrait
+        if items is not None and self._moved is not None:
+            known = before.live if before is not None and before.poses is poses else None
+            self.live = LiveTrack(items, self._moved) if known is None else known.under(self._moved)
+
+    def _open_mouth(self) -> None:
+        wanted = self.edit.mouth
+        if wanted is None or self.mouth != 1:
             if wanted is not None:
-                raise ValueError(f"mouth: expected it once, got {mouth!r} and edit.mouth as well")
-            wanted = MouthEdit(mouth)
+                raise ValueError(f"mouth: expected it once, got {self.mouth!r} and edit.mouth as well")
+            wanted = MouthEdit(self.mouth)
         self._mouth: Mouth | None = None
         self._gate: GateState | None = None
         self._wanted = wanted
-        self._upper: Upper | None = None
-        if self._edit.upper is not None and not self._edit.upper.idle:
-            if not engine.upper_codes:
-                raise ValueError(NO_UPPER)
-            self._upper = Upper(self._edit.upper, engine._portrait.field.encoder.upper)  # type: ignore[attr-defined]
         if wanted.idle:
             return
-        if not engine.motion_codes:
+        basis = self._renderer.motion_basis
+        if basis is None:
             raise ValueError(NO_MOTION)
-        basis = engine._portrait.field.encoder.motion.basis  # type: ignore[attr-defined]
         self._mouth = Mouth(wanted, MouthShape(basis))
-        self._gate = None if wanted.gate is None else GateState(wanted.gate)
+        self.restart_gate()
 
-    def track(self, poses: Any) -> Callable[[Tensor], Track]:
-        """How head, eyes and torso move under the poses and the edit, for any frame numbers [N].
-
-        Raises:
-            FileProblem, ValueError: poses that can't be used, or that arrive one by one (see `live`).
-        """
-        if is_live(poses):
-            raise ValueError(
-                "poses: poses that arrive one by one drive Engine.stream; here expected [T, 4, 4] at once, "
-                f"got {type(poses).__name__}"
-            )
-        edit, avatar = self._edit, self._engine.avatar
-        head = edit.head
-        base = self._engine.open_track(poses, head.smooth, head.centred) if head else (
-            self._engine.open_track(poses)
-        )  # fmt: skip
-        if head is not None:
-            base = self._moved_head(base, head, poses)
-        eyes, under = Eyes(edit.eyes or EyesEdit(), avatar.eye_openness.cpu()), base
-
-        def blinking(index: Tensor) -> Track:
-            track = under(index)
-            return dataclasses.replace(
-                track, eyes=eyes(index, track.eyes), upper=self.upper(index, track.upper)
-            )
-
-        return blinking
-
-    def live(self, poses: Any) -> LiveTrack | None:
-        """How the head moves under poses that arrive one by one; None where they are known beforehand.
-
-        Raises:
-            ValueError: the edit wants such poses centred, for which it would have to know all of them.
-        """
-        if not is_live(poses):
+    def _open_upper(self) -> Upper | None:
+        edit, basis = self.edit.upper, self._renderer.upper_basis
+        if edit is None or edit.idle:
             return None
-        head = self._edit.head or HeadEdit()
-        if head.centred:
-            raise ValueError(
-                "edit: centred needs all poses beforehand, and these come one by one; leave it off"
-            )
-        return LiveTrack(poses, self._moved_head(self._engine.open_track(None, head.smooth), head, None))
+        if basis is None:
+            raise ValueError(NO_UPPER)
+        return Upper(edit, basis)
+
+    def _moved_head(self, head: HeadEdit, poses: Poses) -> EditedTrack:
+        renderer, avatar = self._renderer, self._renderer.avatar
+        own = avatar.poses.cpu()
+        is_own = poses is None or (isinstance(poses, str) and poses in ("track", "still"))
+        return EditedTrack(
+            self._base, head, HeadRange.of(own), HeadRange.of(own, RARE).shrunk(), avatar.camera,
+            renderer.predict_motion, renderer.own_motion, is_own,
+        )  # fmt: skip
+
+    def track(self, index: Tensor) -> Track:
+        """Head, eyes, brows and torso of the frames `index` [N] int64, from 0 to any number; on the CPU.
+
+        Where poses arrive one by one, `live` has head and torso, and only eyes and brows count here.
+        """
+        track = self._base(index) if self._moved is None or self.live is not None else self._moved(index)
+        return dataclasses.replace(
+            track, eyes=self._eyes(index, track.eyes), upper=self.upper(index, track.upper)
+        )
 
     def upper(self, index: Tensor, codes: Tensor | None) -> Tensor | None:
-        """[N, E] codes of the upper face in the frames `index` [N] under the edit, of those that are told."""
+        """[N, E] codes of the upper face in the frames `index` [N]: `codes` [N, E] under the edit."""
         return codes if self._upper is None or codes is None else self._upper(index, codes)
 
-    def _moved_head(self, base: Callable[[Tensor], Track], head: HeadEdit, poses: Any) -> EditedTrack:
-        engine, avatar = self._engine, self._engine.avatar
-
-        @torch.no_grad()
-        def predict(of: Tensor) -> Tensor:
-            return engine._portrait.torso.predict_motion(of.to(engine.device)).cpu()
-
-        own = avatar.poses.cpu()
-        trained = predict(own) if avatar.torso_motion is None else avatar.torso_motion.cpu()
-        self.portrait = without_unseen(engine, trained)
-        places = HeadRange.of(own, RARE).shrunk()
-        is_own = poses is None or (isinstance(poses, str) and poses in ("track", "still"))
-        return EditedTrack(base, head, HeadRange.of(own), places, avatar.camera, predict, trained, is_own)
-
-    def warn(self, poses: Any, frames: int = LOOKED_AT) -> None:
+    def warn(self, frames: int = LOOKED_AT) -> None:
         """Says once where the first frames' heads lead beyond the training video; live poses say it later."""
-        if self._edit.head is not None and not is_live(poses):
-            head = self._edit.head
-            base = self._engine.open_track(poses, head.smooth, head.centred)
-            self._moved_head(base, head, poses).warn(torch.arange(frames))
+        if self._moved is not None and self.live is None:
+            self._moved.warn(torch.arange(frames))
 
-    def free(self, windows: np.ndarray, sound: Any = None) -> Tensor | None:
-        """[T] where the gate leaves the mouth free in the next T frames; None where there is no gate.
+    def restart_gate(self) -> None:
+        """The mouth's gate begins anew, in silence."""
+        self._gate = None if self._wanted.gate is None else GateState(self._wanted.gate)
+
+    def free(self, windows: np.ndarray, sound: tuple[np.ndarray, int] | None = None) -> Tensor | None:
+        """[T] float32, how far the gate leaves the mouth free in the next T frames; None without a gate.
 
         Args:
             windows: [T, W, D] of the avatar's front-end.
-            sound: (samples, rate) that they are of, for front-ends that do not tell levels.
+            sound: (samples, rate) that they are of, for front-ends whose features hold no levels.
 
         Raises:
-            ValueError: features without their sound, of a front-end that does not tell levels.
+            ValueError: features without their sound, of a front-end whose features hold no levels.
         """
         if self._gate is None or self._wanted.gate is None:
             return None
-        if self._engine.avatar.frontend.name != "mel":
+        if self._renderer.avatar.frontend.name != "mel":
             from nldf_engine import audio
 
             if sound is None:
@@ -216,14 +207,14 @@ class Editor:
         """The conditions of the frames `index` [T] with motion codes where those are given or edited.
 
         Args:
-            conditions: what drives them.
+            conditions: what drives them, on the renderer's device.
             motion: [T, K] codes in the place of the speech's, or None.
-            index: numbers of the frames in the clip.
+            index: numbers of the frames in the clip, on the CPU.
             free: of the gate.
         """
         if motion is None and self._mouth is None:
             return conditions
-        codes = self._engine._speech(conditions) if motion is None else motion
+        codes = self._renderer.speech_codes(conditions) if motion is None else motion
         if self._mouth is not None:
             codes = self._mouth(codes, index, free)
-        return dataclasses.replace(conditions, motion=codes)
+        return conditions.replaced(motion=codes)

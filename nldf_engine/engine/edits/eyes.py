@@ -1,7 +1,7 @@
 """Blinks: from the track, made up like a person's, or from a file.
 
 Openness is that of the avatar's own conditions (lid gap over eye width, or whatever its track holds); here it
-is spoken of as a share: 1 is this person's usual, 0 the most closed that the track shows.
+is given as a share: 1 is this person's usual, 0 the most closed that the track shows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.engine.edits.curves import FPS, Curve
+from nldf_engine.base.clock import FPS
+from nldf_engine.engine.edits.curves import Curve
 
 BLINKS = ("auto", "natural", "track", "none")
 # Blinks of a person who talks: 10 to 20 a minute, 100 to 400 ms each (Bentivoglio et al. 1997; Caffier et al.
@@ -156,7 +157,7 @@ class Eyes:
             self._share = lambda index: torch.ones(len(index), dtype=torch.float64)
 
     def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
-        """[N] float32 openness of the frames `index` [N], whose track says `tracked` [N]."""
+        """[N] float32 openness of the frames `index` [N], whose track has `tracked` [N]."""
         scale, whole = self._edit.scale, self._usual - self._closed
         if self._share is None:
             return tracked if scale == 1 else self._closed + scale * (tracked - self._closed)

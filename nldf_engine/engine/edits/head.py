@@ -1,9 +1,9 @@
 """Editing how the head moves (AD-NeRF 3.5): offsets and curves on any track, and how far the avatar can go.
 
 What a field has seen is a range of head poses. Within it, an edited pose is rendered like any other. Where
-the head's *place* leads beyond, the field is still asked for the nearest place it knows, and the picture of
-it is moved and scaled instead: exact for the middle of the head, and no network is asked what it never
-learned. Where its *angles* lead beyond, nothing can stand in for what was never seen: that is said once, and
+the head's *place* leads beyond, the head is drawn at the nearest place it knows, and its picture is moved and
+scaled instead: exact for the middle of the head, and no network is queried beyond what it learned. Where its
+*angles* lead beyond, nothing can stand in for what was never seen: one warning says so, and
 `limit="clamp"` holds them.
 """
 
@@ -125,16 +125,16 @@ class HeadRange:
         knee = KNEE / (1 + 2 * KNEE) * (self.high - self.low)
         return HeadRange(self.low + knee, self.high - knee)
 
-    def beyond(self, numbers: Tensor, asked: Tensor) -> str:
+    def beyond(self, numbers: Tensor, checked: Tensor) -> str:
         """What of numbers [T, 6] lies beyond, in one line; empty where next to nothing does.
 
         Args:
             numbers: of the head.
-            asked: [6] bool, which of them to look at.
+            checked: [6] bool, which of them to look at.
         """
         said = []
         for place, name in enumerate(HEAD_NUMBERS):
-            if not asked[place]:
+            if not checked[place]:
                 continue
             low, high, values = float(self.low[place]), float(self.high[place]), numbers[:, place]
             share = float(((values < low) | (values > high)).double().mean())
@@ -175,20 +175,20 @@ def _seen_at(camera: Camera, numbers: Tensor) -> Tensor:
     return focal * numbers[:, 3:5] / numbers[:, 5:] + center
 
 
-def picture_of(camera: Camera, asked: Tensor, known: Tensor) -> Tensor:
-    """[T, 4] fx, fy, cx, cy (units of the frame's width) that show a head at `known` as if at `asked`.
+def picture_of(camera: Camera, wanted: Tensor, known: Tensor) -> Tensor:
+    """[T, 4] fx, fy, cx, cy (units of the frame's width) that show a head at `known` as if at `wanted`.
 
-    The picture is scaled by z_known / z_asked and moved so that the head's middle comes to lie where it is
-    asked for: a weak perspective, right to first order in the head's depth over its distance.
+    The picture is scaled by z_known / z_wanted and moved so that the head's middle comes to lie where it is
+    wanted: a weak perspective, right to first order in the head's depth over its distance.
 
     Args:
         camera: the view.
-        asked, known: [T, 6] head numbers.
+        wanted, known: [T, 6] head numbers.
     """
-    scale = known[:, 5:] / asked[:, 5:]
+    scale = known[:, 5:] / wanted[:, 5:]
     focal = known.new_tensor([camera.fx, camera.fy]) / camera.width
     center = known.new_tensor([camera.cx, camera.cy]) / camera.width
-    moved = _seen_at(camera, asked) - scale * (_seen_at(camera, known) - center)
+    moved = _seen_at(camera, wanted) - scale * (_seen_at(camera, known) - center)
     return torch.cat([scale * focal, moved], 1)
 
 
@@ -248,23 +248,23 @@ class EditedTrack:
     own: bool = False
 
     def _numbers(self, poses: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What is asked for [N, 6], and of that what the field is asked for [N, 6]."""
-        asked = head_numbers(poses) + self.edit.offsets(index)
+        """The wanted head numbers [N, 6], and those that the head is drawn at [N, 6]."""
+        wanted = head_numbers(poses) + self.edit.offsets(index)
         # Nothing stands behind the camera.
-        asked[:, 5] = asked[:, 5].clamp_min(0.25 * float(self.range.low[5]))
+        wanted[:, 5] = wanted[:, 5].clamp_min(0.25 * float(self.range.low[5]))
         if self.edit.limit == "off":
-            return asked, asked
+            return wanted, wanted
         if self.edit.limit == "clamp":
-            held = self.range.hold(asked)
+            held = self.range.hold(wanted)
             return held, held
-        return asked, torch.cat([asked[:, :3], self.places.hold(asked)[:, 3:]], 1)
+        return wanted, torch.cat([wanted[:, :3], self.places.hold(wanted)[:, 3:]], 1)
 
     def __call__(self, index: Tensor) -> Track:
         """The frames numbered `index` [N]."""
         track = self.base(index)
         if not len(index):
             return track
-        asked, known = self._numbers(track.poses, index)
+        wanted, known = self._numbers(track.poses, index)
         poses = poses_of(known)
         # The shoulders' share of the edit: what their prediction makes of it, held in its own range. Angles
         # count as far as they were seen; the neck is no steeper than it ever was.
@@ -273,11 +273,11 @@ class EditedTrack:
         torso = hold_motion(torso, self.trained)
         if self.edit.limit == "off":
             return replace(track, poses=poses, torso=torso)
-        views = picture_of(self.camera, asked, known)
+        views = picture_of(self.camera, wanted, known)
         leaning = lean(self.camera, views, poses, felt)
         linear = leaning[:, :, :2] @ torso.double()
         linear[:, :, 2] += leaning[:, :, 2]
-        moved = None if bool((asked == known).all()) else views.float()
+        moved = None if bool((wanted == known).all()) else views.float()
         return replace(track, poses=poses, torso=linear.float(), views=moved)
 
     def warn(self, index: Tensor) -> bool:
@@ -285,8 +285,8 @@ class EditedTrack:
         if self.edit.limit == "off":
             return False
         offsets = self.edit.offsets(index)
-        asked = head_numbers(self.base(index).poses) + offsets
-        said = self.range.beyond(asked, (offsets != 0).any(0) | (not self.own))
+        wanted = head_numbers(self.base(index).poses) + offsets
+        said = self.range.beyond(wanted, (offsets != 0).any(0) | (not self.own))
         if said:
             if self.edit.limit == "clamp":
                 end = "; held there"

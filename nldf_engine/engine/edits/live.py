@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -21,14 +22,18 @@ TORSO_SHARE = 0.17
 EXPECTED = "expected a pose [4, 4] (camera to head) or a HeadEdit"
 
 
-def is_live(poses: Any) -> bool:
+LivePoses = Iterable[Tensor | np.ndarray | HeadEdit]
+"""Poses [4, 4] (camera to head) or head edits that arrive one by one."""
+
+
+def is_live(poses: Any) -> TypeGuard[LivePoses]:
     """Whether poses come one by one: an iterator, or what gives one and is no array, list or path."""
     whole = isinstance(poses, str | Path | Tensor | np.ndarray | list | tuple) or hasattr(poses, "__array__")
     return isinstance(poses, Iterable) and not whole
 
 
 class LiveTrack:
-    """A track whose frames are asked for once each and in their order; every one takes one item.
+    """A track whose frames are taken once each and in their order; every one takes one item.
 
     An item is a pose [4, 4] float, camera to head, or a `HeadEdit` whose numbers are added to the avatar's
     own track. Behind the last item its pose, or edit, stays. The torso follows a pose with some delay, as
@@ -69,6 +74,14 @@ class LiveTrack:
         if not self._said:
             self._said = moved.warn(index)
         return moved(index)
+
+    def under(self, edited: EditedTrack) -> LiveTrack:
+        """The same items under another edit of the stream, from the next frame on; this one ends here."""
+        made = copy.copy(self)
+        made._edited = edited
+        if edited.edit.smooth != self._edited.edit.smooth:
+            made._poses, made._offsets = PoseFilter(edited.edit.smooth), PoseFilter(edited.edit.smooth)
+        return made
 
     def _next(self) -> Tensor | HeadEdit:
         try:

@@ -1,6 +1,6 @@
 """The mouth's travel: gain, sliders, and lips that close in silence. For avatars that have motion codes.
 
-All is said in terms of the landmarks that the codes stand for. A measure of the mouth, its opening say, is
+Everything is expressed in the landmarks that the codes stand for. A measure of the mouth, its opening say, is
 linear in the codes: b + a . c. Codes have unit variance and no correlation over the training video, so |a| is
 what the measure varies by, and the least change of codes that moves one measure and leaves the others is the
 likeliest face that does.
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nldf_engine.engine.edits.curves import FPS, Curve
+from nldf_engine.base.clock import FPS
+from nldf_engine.engine.edits.curves import Curve
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
 
 SLIDERS = ("jaw", "width", "smile")
@@ -61,11 +62,11 @@ class MouthEdit:
     """How far the mouth moves.
 
     Args:
-        gain: how far it leaves its rest, closed lips: 1 as the speech tells, 0 at rest, 1.2 wider.
+        gain: how far it leaves its rest, closed lips: 1 as predicted from the speech, 0 at rest, 1.2 wider.
         sliders: what is added to a measure of the mouth, in standard deviations of the training video: "jaw"
             (opening), "width" (corners apart), "smile" (corners up), or "code0", "code1", ... single codes.
         curve: columns of the same names, added as well, and "mouth", a factor of the gain.
-        gate: closes the lips in silence; None where the speech alone tells.
+        gate: closes the lips in silence; None where the speech alone decides.
 
     Raises:
         ValueError: a number out of its range, or an unknown slider or column.
@@ -155,8 +156,8 @@ class GateState:
     def push(self, active: Tensor) -> Tensor:
         """[n] float32 for the next n frames; `active` [n] bool: where there is speech, `ahead` included."""
         gate, opened = self._gate, []
-        for heard in active.tolist():
-            self._silent = 0.0 if heard else self._silent + 1 / FPS
+        for speech in active.tolist():
+            self._silent = 0.0 if speech else self._silent + 1 / FPS
             rate = 1 / gate.attack if self._silent <= gate.hold else -1 / gate.release
             self._linear = min(1.0, max(0.0, self._linear + rate / FPS))
             opened.append(self._linear * self._linear * (3 - 2 * self._linear))
@@ -177,7 +178,7 @@ class Mouth:
         self._ways = {name: shape.way(name) for name in sorted(names | set(edit.sliders))}
 
     def __call__(self, codes: Tensor, index: Tensor, free: Tensor | None) -> Tensor:
-        """Codes [N, K] of the frames `index` [N]; the gate leaves the mouth `free` [N], or is not asked."""
+        """Codes [N, K] of the frames `index` [N]; a gate leaves the mouth `free` [N] of its way."""
         edit, rest = self._edit, self._shape.rest
         travel = torch.full((len(codes), 1), float(edit.gain), device=codes.device)
         factor = None if edit.curve is None else edit.curve.at("mouth", index)

@@ -1,6 +1,6 @@
 """Brows and gaze: how far they move, and brows that are raised. For avatars with codes of the upper face.
 
-No audio tells them: they are those of the avatar's own video, frame by frame, unless others are given. As
+They are not predicted from audio: they are those of the avatar's own video, unless others are given. As
 with the mouth, a measure of the face is linear in the codes, b + a . c, and |a| is what it varies by.
 """
 
@@ -18,10 +18,6 @@ from nldf_engine.systems.common.motion import UpperBasis
 
 LIVELIEST = 2.0
 HIGHEST = 3.0
-NO_UPPER = (
-    "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, which "
-    "nldf-fast has by itself)"
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Upper:
         self._way = (raised / raised.norm().clamp_min(1e-12)).cpu()
 
     def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
-        """[N, E] codes of the frames `index` [N], whose track says `tracked` [N, E]."""
+        """[N, E] codes of the frames `index` [N], whose track has `tracked` [N, E]."""
         rise = torch.full((len(index),), self._edit.brows, dtype=torch.float64)
         added = None if self._edit.curve is None else self._edit.curve.at("brows", index)
         rise = rise if added is None else rise + added

@@ -114,9 +114,8 @@ class GridLightField(PlaneNetwork, RayField):
         if rays.origins.shape[1] >= FEWEST_RAYS and self.fusable(rays.origins, rays.directions, code):
             network = self.planes_network()
             biases = self.frame_biases(inputs)
-            return RayColors(
-                *planes(rays.origins, rays.directions, *biases, network, packed=self.packed(network))
-            )
+            fused = planes(rays.origins, rays.directions, *biases, network, packed=self.packed(network))
+            return RayColors(*fused)
         frames, count, _ = rays.origins.shape
         start, slope = self._lines(rays.origins.flatten(0, 1), rays.directions.flatten(0, 1))
         out = self.layers_of(start.view(frames, count, 2), slope.view(frames, count, 2), inputs)

@@ -47,7 +47,7 @@ def plain_video(path: Path, frames: int = 3) -> Path:
 
 def test_a_rendered_file_verifies(clip: Clip, signed: Path) -> None:
     """The manifest names package, avatar, its digest, the consent and IPTC's term for synthetic media."""
-    found, avatar = inspect(signed), clip.frames._engine.avatar
+    found, avatar = inspect(signed), clip.frames.renderer.avatar
     assert found.status == "intact" and found.synthetic and not found.problems and not found.signer_problem
     assert found.generator == {"name": "nldf_engine", "version": __version__}
     assert found.avatar == {"name": "ada", "sha256": avatar.digest, "system": "nldf"}
@@ -290,7 +290,7 @@ def test_consent_records(tmp_path: Path, clip: Clip) -> None:
             Consent.parse(wrong)
     with pytest.raises(ValueError, match="takes no name"):
         Consent("no-person", "Ada")
-    clip.frames._engine.avatar.save(tmp_path / "avatar")
+    clip.frames.renderer.avatar.save(tmp_path / "avatar")
     about = tmp_path / "avatar" / "avatar.json"
     info = json.loads(about.read_text())
     assert info["consent"]["name"] == "Ada Lovelace"

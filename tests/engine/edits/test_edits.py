@@ -6,22 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, EyesEdit, Gate, HeadEdit, MouthEdit, curve_of, load_curve
-from nldf_engine.training import TrainConfig, train
 
 
 @pytest.fixture(scope="module")
-def engine(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """A tiny avatar with motion codes and a basis fitted to real tracks of the synthetic speaker."""
-    settings = TrainConfig(steps=2, overrides={"motion_codes": "3", "speech_steps": "20"})
-    return Engine.load(
-        train(
-            "nldf-tiny", synthetic_dataset.path, tmp_path_factory.mktemp("edit") / "avatar", settings
-        ).avatar
-    )
+def engine() -> Engine:
+    """The bundled avatar: motion codes, and a basis fitted to tracks of the synthetic speaker."""
+    return Engine.load(bundled_avatar(), "cpu")
 
 
 def sound(seconds: float) -> np.ndarray:
@@ -39,12 +33,12 @@ def test_a_stream_shows_what_a_rendering_shows(engine: Engine) -> None:
     ).with_curve(curve_of({"time": [0, 2], "roll": [0, 3], "jaw": [0, 1]}))
     whole = sound(2.4)
     with pytest.warns(UserWarning, match="beyond the training video"):
-        want = np.asarray(engine.render((whole, 16000), edit=edit).frames)
+        want = np.asarray(engine.render((whole, 16000), edit=edit, size=48).frames)
     with pytest.warns(UserWarning, match="beyond the training video"):
-        stream = engine.stream([whole[k : k + 700] for k in range(0, len(whole), 700)], edit=edit)
+        stream = engine.stream([whole[k : k + 700] for k in range(0, len(whole), 700)], edit=edit, size=48)
     got = np.stack(list(stream))
     assert got.shape == want.shape and np.abs(got.astype(int) - want.astype(int)).max() <= 1
-    plain = np.asarray(engine.render((whole, 16000)).frames)
+    plain = np.asarray(engine.render((whole, 16000), size=48).frames)
     assert np.abs(plain.astype(int) - want.astype(int)).mean() > 1
 
 
@@ -52,8 +46,10 @@ def test_lips_close_in_silence_and_speech_is_left_alone(engine: Engine) -> None:
     """Gated codes are the speech's own in speech, and those of touching lips half a second after it."""
     features = engine.features((sound(3.2), 16000))[0]
     told = engine.motion(features)
-    gated = engine.render(features, edit=Edit(mouth=MouthEdit(gate=Gate()))).frames._scene.codes[:, :3]
-    basis = engine._portrait.field.encoder.motion.basis
+    gated = engine.render(features, edit=Edit(mouth=MouthEdit(gate=Gate()))).frames.scene.codes[
+        :, : engine.motion_codes
+    ]
+    basis = engine.renderer.motion_basis
     at = np.arange(len(features)) / 25
     speech, silence = (at > 0.1) & (at < 0.75), (at > 1.28) & (at < 1.44)
     np.testing.assert_allclose(gated[speech], told[speech], atol=1e-5)

@@ -26,7 +26,7 @@ def engine() -> Engine:
 def driven(engine: Engine, edit: HeadEdit | None, frames: int = 40, poses: object = None) -> Track:
     from nldf_engine.engine.edits import Editor
 
-    return Editor(engine, Edit(edit)).track(poses)(torch.arange(frames))
+    return Editor(engine.renderer, Edit(edit), poses).track(torch.arange(frames))
 
 
 def test_offsets_and_curves_add_up(engine: Engine) -> None:
@@ -126,7 +126,7 @@ def test_poses_beyond_are_told_once_and_held_where_asked(engine: Engine) -> None
     )
     with pytest.warns(PoseWarning, match="held there"):
         clip = engine.render(features, edit=Edit(HeadEdit(yaw=30, limit="clamp")))
-    yaw = head_numbers(clip.frames._scene.poses)[:, 0]
+    yaw = head_numbers(clip.frames.scene.poses)[:, 0]
     assert float(yaw.max()) == pytest.approx(2 + 0.15 * 4, abs=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -139,13 +139,13 @@ def test_a_field_is_never_asked_for_places_that_it_does_not_know(engine: Engine)
     features = np.zeros((5, 16, 29), np.float32)
     with pytest.warns(PoseWarning, match="z reaches"):
         clip = engine.render(features, "still", edit=Edit(HeadEdit(shift=(0.1, 0, 0.4))))
-    scene = clip.frames._scene
+    scene = clip.frames.scene
     place = head_numbers(scene.poses)[0, 3:]
     assert abs(float(place[2]) - 0.8) < 0.03
-    view = scene.view(0)
+    view = scene.head_camera(0)
     assert view.fx == pytest.approx(engine.avatar.camera.fx * float(place[2]) / 1.2, rel=1e-3)
     own = engine.avatar.camera
-    x = float(head_numbers(engine.render(features, "still").frames._scene.poses)[0, 3])
+    x = float(head_numbers(engine.render(features, "still").frames.scene.poses)[0, 3])
     seen = view.fx * float(place[0] / place[2]) + view.cx
     assert seen == pytest.approx(own.fx * (x + 0.1) / 1.2 + own.cx, abs=0.01)
 

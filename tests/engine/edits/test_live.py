@@ -91,10 +91,10 @@ def test_the_torso_follows_a_pose_with_a_delay(engine: Engine) -> None:
     from nldf_engine.engine.edits import Editor
 
     a, b = swaying(2, 0.0), poses_of(torch.tensor([[0, 0, 0, 0.01, 0, 0.8]]))
-    live = Editor(engine, None).live(iter([a[0], *[b[0]] * 40]))
+    live = Editor(engine.renderer, None, iter([a[0], *[b[0]] * 40])).live
     assert live is not None
     places = torch.stack([live(number).torso[0, 0, 2] for number in range(41)])
-    start, end = float(places[0]), float(engine._portrait.torso.predict_motion(b)[0, 0, 2])
+    start, end = float(places[0]), float(engine.renderer.portrait.torso.predict_motion(b)[0, 0, 2])
     assert abs(end - start) > 1e-3
     assert float(places[1]) == pytest.approx(start + TORSO_SHARE * (end - start), rel=1e-3)
     assert float(places[-1]) == pytest.approx(end, rel=1e-2)
@@ -113,7 +113,8 @@ def test_smoothing_calms_what_arrives(engine: Engine) -> None:
     for make in (turned, lambda yaw: HeadEdit(yaw=yaw)):
         spread = []
         for smooth in (0.0, 4.0):
-            live = Editor(engine, Edit(HeadEdit(smooth=smooth))).live(iter([make(yaw) for yaw in yaws]))
+            poses = iter([make(yaw) for yaw in yaws])
+            live = Editor(engine.renderer, Edit(HeadEdit(smooth=smooth)), poses).live
             assert live is not None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", PoseWarning)

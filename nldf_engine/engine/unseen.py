@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nldf_engine.engine.sharing import share_weights
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso_layer import OCCUPANCY, TorsoLayer
-
-if TYPE_CHECKING:
-    from nldf_engine.engine.engine import Engine
 
 FRAMES = 40
 SIZE = 128
@@ -49,10 +44,12 @@ def shown_cells(portrait: Portrait, camera: Camera, poses: Tensor, motions: Tens
     body = torch.zeros(cells, device=poses.device)
     points = small.pixels(poses.device)[None] / small.width
     for number in torch.linspace(0, len(poses) - 1, min(FRAMES, len(poses))).long().unique().tolist():
-        pose, motion = poses[number], motions[number]
-        free = portrait.head(small, pose, code, torso.backend, None).alpha.flatten() < HIDDEN
-        alpha = portrait.behind(small, motion, pose).alpha.flatten()
-        unit = (torso.on_plate(points, motion[None])[0] - torso.box[:2]) / (torso.box[2:] - torso.box[:2])
+        view = View(small, poses[number], motions[number])
+        free = portrait.head.draw(view, code).alpha.flatten() < HIDDEN
+        alpha = torso.draw(view, code).alpha.flatten()
+        unit = (torso.on_plate(points, view.motion[None])[0] - torso.box[:2]) / (
+            torso.box[2:] - torso.box[:2]
+        )
         place = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
         place = place[:, 1] * OCCUPANCY + place[:, 0]
         count = torch.bincount(place, minlength=cells)
@@ -66,25 +63,21 @@ def shown_cells(portrait: Portrait, camera: Camera, poses: Tensor, motions: Tens
 
 
 @torch.no_grad()
-def without_unseen(engine: Engine, motions: Tensor) -> Portrait:
-    """The engine's portrait for edited heads: what they may uncover of a learned torso is empty there.
+def without_unseen(
+    portrait: Portrait, camera: Camera, poses: Tensor, motions: Tensor, code: Tensor
+) -> Portrait:
+    """The portrait for edited heads: what they may uncover of a learned torso is empty there.
 
-    It shares everything but the torso with the engine's own, and is made once.
+    It has the same head, and a torso that shares all weights but its occupancy; where the torso is no
+    `TorsoLayer`, or shows nothing, the portrait itself is the answer.
 
     Args:
-        engine: of the avatar; its own portrait is the answer where the torso is no `TorsoLayer`.
-        motions: [T, 2, 3] of the torso that go with the avatar's own poses.
+        portrait, camera, poses, motions, code: as for `shown_cells`.
     """
-    portrait, avatar, device = engine._portrait, engine.avatar, engine.device
     torso = portrait.torso
     if not isinstance(torso, TorsoLayer) or not torso.shows():
         return portrait
-    if engine._edited_portrait is None:
-        config = portrait.field.config.conditions  # type: ignore[attr-defined]
-        silence = torch.zeros(1, config.audio_window, config.audio_dim, device=device)
-        code = portrait.field.encode_frames(Conditions(silence, avatar.eye_openness[:1].to(device)))[0]
-        shown = shown_cells(portrait, avatar.camera, avatar.poses.to(device), motions.to(device), code)
-        bare = copy.deepcopy(torso)
-        bare.occupancy.mul_(shown.to(bare.occupancy.dtype))
-        engine._edited_portrait = Portrait(portrait.field, portrait.region, bare).eval()
-    return engine._edited_portrait
+    shown = shown_cells(portrait, camera, poses, motions, code)
+    bare = share_weights(torso)
+    bare.occupancy = torso.occupancy * shown.to(torso.occupancy.dtype)
+    return Portrait(portrait.head, bare).eval()

@@ -1,0 +1,349 @@
+"""The renderer: draws frames of one avatar, one at a time, with modules of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nldf_engine import ops
+from nldf_engine.audio import look_ahead_seconds
+from nldf_engine.avatar import Avatar
+from nldf_engine.base.clock import FPS
+from nldf_engine.base.timing import stage
+from nldf_engine.engine.sharing import share_weights
+from nldf_engine.engine.unseen import without_unseen
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.tracks import Track, open_track, smooth_motion
+from nldf_engine.nn.planes import PlanesModule
+from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.rendering.backgrounds import Background, resolve_background
+from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.layer import View, straight, to_uint8
+from nldf_engine.rendering.matte import clean_layer
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.motion import MotionBasis, UpperBasis
+
+Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | None
+"""Head poses that are known beforehand: None or "track", "still", a path (pose file or dataset), or
+[T, 4, 4] camera to head."""
+
+LARGEST_SIDE = 4096
+# Predicted torso motion is smoothed, in frames: shoulders have more inertia than the head.
+TORSO_SMOOTHING = 3.0
+PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
+# Where each precision beside fp32 is computed.
+WHERE = {"int16": "cpu", "fp16": "cuda"}
+NO_MOTION = (
+    "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
+    "(--set motion_codes=8)"
+)
+NO_UPPER = (
+    "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, which "
+    "nldf-fast has by itself)"
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that T frames need, worked out once for them; tensors are on the renderer's device.
+
+    Args:
+        portrait: what is drawn.
+        camera: the view.
+        poses: [T, 4, 4] camera to head.
+        codes: [T, C] of the head.
+        motions: [T, 2, 3] of the torso, plate to frame, in units of the frame's width.
+        background: [H, W, 3] float32, or None for transparent frames.
+        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
+            the camera's in every frame.
+        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
+    """
+
+    portrait: Portrait
+    camera: Camera
+    poses: Tensor
+    codes: Tensor
+    motions: Tensor
+    background: Tensor | None
+    views: Tensor | None = None
+    plate: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def head_camera(self, number: int) -> Camera:
+        """The camera that frame `number` shows the head with."""
+        if self.views is None:
+            return self.camera
+        width, height = self.camera.width, self.camera.height
+        return Camera(width, height, *(width * self.views[number]).tolist())
+
+    def view(self, number: int) -> View:
+        """How frame `number` is looked at."""
+        return View(self.head_camera(number), self.poses[number], self.motions[number])
+
+
+class Renderer:
+    """Draws frames of an avatar.
+
+    Its modules are its own and share the avatar's weights, so that neither the avatar nor another renderer of
+    it notices this one's device, backend or precision.
+
+    Args:
+        avatar: what to render.
+        device: where.
+        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
+        sparse: radiance fields leave out rays and samples that are empty or hidden (see `Engine.load`).
+
+    Attributes:
+        avatar, device, backend: as given.
+        precision: what it computes in: "fp32", "int16" or "fp16".
+        portrait: the modules.
+
+    Raises:
+        ValueError: an unknown precision or backend, or one that the avatar or the device does not have.
+    """
+
+    def __init__(
+        self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto",
+        sparse: bool = False,
+    ) -> None:  # fmt: skip
+        if precision not in PRECISIONS:
+            known = ", ".join(map(repr, PRECISIONS))
+            raise ValueError(f"precision: expected one of {known}, got {precision!r}")
+        if backend not in ("native", "reference"):
+            raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
+        self.avatar, self.device, self.backend = avatar, device, backend
+        self.portrait = share_weights(avatar.portrait).to(device).eval()
+        self.portrait.use_backend(backend)
+        self.precision = PRECISIONS[precision]
+        self._kernels = self._set_precision(precision)
+        marched: list[Any] = [m for m in self.portrait.modules() if hasattr(m, "sparse")]
+        if sparse and not marched:
+            raise ValueError(f"sparse: only radiance fields have samples to leave out, not {avatar.system}")
+        for field in marched:
+            field.sparse = sparse
+
+    def _set_precision(self, given: str) -> list[ResMLP | PlanesModule]:
+        """Sets it where it counts; returns all modules that fused kernels compute."""
+        networks = [m for m in self.portrait.modules() if isinstance(m, ResMLP)]
+        planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
+        wanted = WHERE.get(self.precision, self.device.type)
+        chosen: list[ResMLP | PlanesModule] = [*networks, *(planes if self.precision == "fp16" else [])]
+        fits = chosen and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
+        if self.precision != "fp32" and not fits:
+            raise ValueError(
+                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids), device "
+                f"{wanted!r} and backend 'native', got a {self.avatar.system} avatar, {self.device} and "
+                f"{self.backend!r}"
+            )
+        for network in chosen:
+            network.precision = self.precision
+        return [*networks, *planes]
+
+    def describe(self) -> dict[str, Any]:
+        """What renders: system, size, device, precision, the kernel of its network, multiply-adds a ray."""
+        camera = self.avatar.camera
+        return {
+            "system": self.avatar.system,
+            "size": [camera.width, camera.height],
+            "device": str(self.device),
+            "backend": self.backend,
+            "precision": self.precision,
+            "kernel": self._kernels[0].kernel(self.device, self.backend) if self._kernels else "torch",
+            "macs_per_ray": self.portrait.head.macs,
+            "audio": self.avatar.frontend.to_json(),
+        }
+
+    # What drives a frame.
+
+    @property
+    def motion_basis(self) -> MotionBasis | None:
+        """The landmarks that the motion codes of the mouth stand for; None for heads without such codes."""
+        part = self.portrait.head.driver.part("motion")
+        return None if part is None else part.basis
+
+    @property
+    def upper_basis(self) -> UpperBasis | None:
+        """The landmarks that codes of brows, lids and gaze stand for; None where the head takes none."""
+        basis: UpperBasis | None = self.portrait.head.driver.part("upper")
+        return basis
+
+    @property
+    def motion_codes(self) -> int:
+        """K, how many motion codes of the mouth a frame has; 0 where the audio drives the head itself."""
+        part = self.portrait.head.driver.part("motion")
+        return 0 if part is None else int(part.dim)
+
+    @property
+    def upper_codes(self) -> int:
+        """E, how many codes of brows, lids and gaze a frame has; 0 where the head takes none."""
+        basis = self.upper_basis
+        return 0 if basis is None else basis.dim
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after a frame its code depends on."""
+        return self.portrait.head.driver.reach
+
+    @property
+    def latency(self) -> float:
+        """Seconds of sound beyond its moment that a frame needs (see `Engine.latency`).
+
+        Raises:
+            ValueError: the avatar's audio front-end can't stream.
+        """
+        return look_ahead_seconds(self.avatar.frontend) + self.reach[1] / FPS
+
+    @torch.no_grad()
+    def codes(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
+        """[N, C] codes of the frames `index` [N] of a clip (all where None), on the renderer's device."""
+        return self.portrait.head.encode_frames(conditions, index)
+
+    @torch.no_grad()
+    def speech_codes(self, conditions: Conditions) -> Tensor:
+        """[T, K] motion codes of the mouth: the conditions' own, or those predicted from their audio.
+
+        Raises:
+            ValueError: the avatar has no motion codes.
+        """
+        part = self.portrait.head.driver.part("motion")
+        if part is None:
+            raise ValueError(NO_MOTION)
+        codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
+        return codes
+
+    def silence(self, frames: int = 1) -> np.ndarray:
+        """[T, W, D] float32: features of the avatar's front-end without a sound."""
+        config = self.portrait.head.config.conditions
+        return np.zeros((frames, config.audio_window, config.audio_dim), np.float32)
+
+    # How head and torso move.
+
+    @torch.no_grad()
+    def predict_motion(self, poses: Tensor, smooth: float = 0.0) -> Tensor:
+        """[T, 2, 3] on the CPU: how the torso moves with poses [T, 4, 4], smoothed over `smooth` frames."""
+        return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
+
+    def open_track(
+        self, poses: Poses, smooth: float = 0.0, centred: bool = False
+    ) -> Callable[[Tensor], Track]:
+        """How head, eyes and torso move under `poses`, for any frame numbers [N] int64, on the CPU.
+
+        Args:
+            poses: see `Poses`.
+            smooth: strength of a Gaussian over the poses, in frames.
+            centred: move poses that are not the avatar's own so that their median is that of its own.
+
+        Raises:
+            FileProblem, ValueError: poses that can't be used.
+        """
+
+        def predict(of: Tensor) -> Tensor:
+            return self.predict_motion(of, TORSO_SMOOTHING)
+
+        return open_track(poses, self.avatar.track(predict), predict, smooth, centred)
+
+    @cached_property
+    def own_motion(self) -> Tensor:
+        """[T, 2, 3] on the CPU: how the torso moves in the avatar's own track."""
+        avatar = self.avatar
+        if avatar.torso_motion is not None:
+            return avatar.torso_motion.cpu()
+        return self.predict_motion(avatar.poses)
+
+    @cached_property
+    def edited_portrait(self) -> Portrait:
+        """The portrait for heads that are moved beyond the track (see `without_unseen`); made once."""
+        avatar, device = self.avatar, self.device
+        still = Conditions(torch.from_numpy(self.silence()), avatar.eye_openness[:1]).to(device)
+        return without_unseen(
+            self.portrait, avatar.camera, avatar.poses.to(device), self.own_motion.to(device),
+            self.codes(still)[0],
+        )  # fmt: skip
+
+    # Frames.
+
+    def camera(self, size: int | None = None) -> Camera:
+        """The avatar's camera at a width in pixels; at its own where None.
+
+        Raises:
+            ValueError: see `check_size`.
+        """
+        width = check_size(size)
+        return self.avatar.camera if width is None else self.avatar.camera.scaled(width)
+
+    def backdrop(
+        self, background: Background, edges: str, camera: Camera
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What lies behind, and the own plate where edges are to be cleaned of it.
+
+        Args:
+            background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
+            edges: "clean" or "fast" (see `Engine.render`).
+            camera: of the frame.
+
+        Returns:
+            (background, plate), each [H, W, 3] float32 or None; a background of None is transparent.
+
+        Raises:
+            FileProblem: the picture can't be read.
+            ValueError: unknown edges, or an array of another shape or dtype.
+        """
+        if edges not in ("clean", "fast"):
+            raise ValueError(f"edges: expected 'clean' or 'fast', got {edges!r}")
+        own, size = self.avatar.background, (camera.height, camera.width)
+        behind = resolve_background(background, own, *size)
+        plate = resolve_background(None, own, *size) if edges == "clean" and background is not None else None
+        placed = [None if picture is None else picture.to(self.device) for picture in (behind, plate)]
+        return placed[0], placed[1]
+
+    def canvas(self, scene: Scene) -> Tensor | None:
+        """Memory to draw one frame of a scene after the other in; the caller's alone. None: none is used."""
+        return None if scene.background is None else torch.empty_like(scene.background)
+
+    @torch.no_grad()
+    def frame(
+        self, scene: Scene, number: int, out: np.ndarray | None = None, canvas: Tensor | None = None
+    ) -> np.ndarray:
+        """Frame `number` of a scene: uint8 [H, W, 3], or [H, W, 4] with straight alpha when transparent.
+
+        Args:
+            scene: of this renderer.
+            number: of the frame, from 0.
+            out: what it is written into, uint8 of the same shape; memory of its own where None.
+            canvas: of `canvas(scene)`, memory that is used on the way.
+        """
+        view, code = scene.view(number), scene.codes[number]
+        into = None if out is None else torch.from_numpy(out)
+        if scene.background is not None and scene.plate is None:
+            made = scene.portrait.picture(view, code, scene.background, into, canvas)
+        else:
+            layer = scene.portrait.layer(view, code)
+            with stage("composite"):
+                layer = layer if scene.plate is None else clean_layer(layer, scene.plate)
+                picture = straight(layer) if scene.background is None else layer.over(scene.background)
+            with stage("pixels"):
+                made = to_uint8(picture, into)
+        return made.cpu().numpy() if out is None else out
+
+
+def check_size(size: int | None) -> int | None:
+    """The width to render at, where it is one (None: the avatar's own).
+
+    Raises:
+        ValueError: it is no integer of 1 to LARGEST_SIDE.
+    """
+    if size is not None and (
+        isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE
+    ):
+        raise ValueError(f"size: expected a width of 1 to {LARGEST_SIDE} pixels, got {size!r}")
+    return size

@@ -1,0 +1,202 @@
+"""From windows of features to scenes: what frames look like under an edit that may change on the way."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nldf_engine.base.clock import FPS
+from nldf_engine.engine.edits.edit import Editor
+from nldf_engine.engine.renderer import Renderer, Scene
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.rendering.fields import Conditions
+
+# Frames whose features are kept for the gate of a new edit: beyond its longest hold (10 s) and release (5 s),
+# its state depends on nothing.
+REMEMBERED = round(16 * FPS)
+# Frames in which the face goes over to a new utterance after an interruption.
+RETURNING = 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How frames are made: all that a session can change on the way.
+
+    Args:
+        camera: the view.
+        editor: poses and edit.
+        background: [H, W, 3] float32, or None for transparent frames.
+        plate: as in `Scene`.
+    """
+
+    camera: Camera
+    editor: Editor
+    background: Tensor | None
+    plate: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Tracks of a clip of T frames that take the place of its own; None leaves it.
+
+    Args:
+        eyes: [T] eye openness.
+        torso: [T, 2, 3] motion of the torso.
+        upper: [T, E] codes of brows, lids and gaze.
+        motion: [T, K] motion codes of the mouth, on the renderer's device.
+        sound: (samples, rate) that the features are of.
+    """
+
+    eyes: Tensor | None = None
+    torso: Tensor | None = None
+    upper: Tensor | None = None
+    motion: Tensor | None = None
+    sound: tuple[np.ndarray, int] | None = None
+
+
+class SceneMaker:
+    """Windows of features to scenes of consecutive frames, as soon as the frames' neighbours are known.
+
+    Frames are numbered from the first window on, over all utterances. What is kept does not grow with the
+    sound: a window for each neighbour that a frame's code looks at, and 16 seconds of them for the gate.
+
+    Args:
+        renderer: what renders.
+        given: tracks that take the place of the clip's own; of one utterance.
+
+    Attributes:
+        done: how many frames were drawn.
+    """
+
+    def __init__(self, renderer: Renderer, given: Given | None = None) -> None:
+        self._renderer, self._given = renderer, given or Given()
+        self._before, self._after = renderer.reach
+        self.done = 0
+        self._first = self._ready = 0
+        self._windows: np.ndarray | None = None  # of the frames from `_first` on
+        self._free: Tensor | None = None  # of the gate, for the frames from `_first` on that it has seen
+        self._past: deque[np.ndarray] = deque(maxlen=REMEMBERED)
+        self._editor: Editor | None = None
+        self._ended = False
+        self._code: Tensor | None = None  # [C] of the frame drawn last
+        self._left: tuple[int, Tensor] | None = None  # frame and code at which an interruption came
+
+    def push(self, windows: np.ndarray, last: bool = False) -> None:
+        """Takes the next windows [n, W, D] float32.
+
+        `last` ends the utterance: once its frames are drawn, the next windows begin another one.
+        """
+        if self._ended:
+            self.restart()
+        if self._windows is None:
+            self._windows = windows.copy()
+        else:
+            spent = max(0, self.done - self._before - self._first)
+            self._first += spent
+            self._free = None if self._free is None else self._free[spent:].clone()
+            self._windows = np.concatenate([self._windows[spent:], windows])
+        self._past.extend(windows)
+        end = self._first + len(self._windows)
+        self._ready = end if last else max(self.done, end - self._after)
+        self._ended = last
+
+    def restart(self, interrupted: bool = False) -> None:
+        """The next windows begin a new utterance; those of frames that were not drawn are dropped.
+
+        Args:
+            interrupted: the face goes over from the frame drawn last to the new utterance in some frames.
+        """
+        if self._windows is not None:
+            for _ in range(self._first + len(self._windows) - self.done):
+                self._past.pop()
+        self._windows = self._free = self._editor = None
+        self._first = self._ready = self.done
+        self._ended = False
+        if interrupted and self._code is not None:
+            self._left = self.done, self._code
+
+    def drawn(self, code: Tensor) -> None:
+        """The next frame was drawn, under its code [C]."""
+        self.done += 1
+        self._code = code
+
+    @torch.no_grad()
+    def scene(self, setting: Setting) -> Scene | None:
+        """The scene of the frames from number `done` on that are ready; None where there are none.
+
+        Raises:
+            ValueError: the setting's gate needs a sound (see `Editor.free`), or features that the avatar's
+                network does not take.
+        """
+        if self._windows is None or self.done >= self._ready:
+            return None
+        renderer, editor, given = self._renderer, setting.editor, self._given
+        free = self._gated(editor)
+        # The frames known so far are a small clip: its ends are the sound's own, or out of reach.
+        every = torch.arange(self._first, self._first + len(self._windows))
+        track = editor.track(every)
+        eyes = track.eyes if given.eyes is None else given.eyes
+        upper = track.upper if given.upper is None else editor.upper(every, given.upper)
+        conditions = Conditions(torch.tensor(self._windows), eyes, upper=upper).to(renderer.device)
+        conditions = editor.conditions(conditions, given.motion, every, free)
+        if (self.done, self._ready) == (self._first, self._first + len(every)):
+            codes = renderer.codes(conditions)
+        else:
+            place = torch.arange(self.done - self._first, self._ready - self._first, device=renderer.device)
+            codes = renderer.codes(conditions, place)
+            track = editor.track(torch.arange(self.done, self._ready))
+        torso = track.torso if given.torso is None else given.torso
+        return Scene(
+            editor.portrait, setting.camera, track.poses.to(renderer.device), self._returning(codes),
+            torso.to(renderer.device), setting.background, track.views, setting.plate,
+        )  # fmt: skip
+
+    def _gated(self, editor: Editor) -> Tensor | None:
+        """[T] how far the gate leaves the mouth free in the frames from `_first` on; None without a gate."""
+        assert self._windows is not None
+        if editor is not self._editor:  # its gate has to catch up with what it has not seen
+            editor.restart_gate()
+            self._editor = editor
+            known = self._given.sound is not None or len(self._windows) >= len(self._past)
+            whole = self._windows if known else np.stack(self._past)
+            free = editor.free(whole, self._given.sound)
+            self._free = None if free is None else free[len(free) - len(self._windows) :]
+        elif self._free is not None and len(self._free) < len(self._windows):
+            more = editor.free(self._windows[len(self._free) :])
+            self._free = None if more is None else torch.cat([self._free, more])
+        return self._free
+
+    def _returning(self, codes: Tensor) -> Tensor:
+        """Codes [N, C] of the frames from `done` on, blended with the last one behind an interruption."""
+        if self._left is None:
+            return codes
+        first, code = self._left
+        share = torch.arange(self.done - first + 1, self.done - first + 1 + len(codes)) / (RETURNING + 1)
+        if self.done - first >= RETURNING:
+            self._left = None
+            return codes
+        return torch.lerp(code.expand_as(codes), codes, share.clamp_max(1)[:, None].to(codes))
+
+
+def scene_of(renderer: Renderer, windows: np.ndarray, setting: Setting, given: Given | None = None) -> Scene:
+    """The scene of a whole clip.
+
+    Args:
+        renderer: what renders.
+        windows: [T, W, D] float32 features of the avatar's front-end, T at least 1.
+        setting: how its frames are made.
+        given: tracks of T frames that take the place of its own.
+
+    Raises:
+        ValueError: no windows; and as `SceneMaker.scene`.
+    """
+    maker = SceneMaker(renderer, given)
+    maker.push(windows, last=True)
+    scene = maker.scene(setting)
+    if scene is None:
+        raise ValueError(f"audio: expected features of at least one frame, got {list(windows.shape)}")
+    return scene
