@@ -1,4 +1,4 @@
-"""Networks over planes in the order of the CUDA kernels (csrc/planes_mma.cuh), rounded to fp16."""
+"""Networks over planes in the order of the CUDA kernels (csrc/ops/planes_mma.cuh), rounded to fp16."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import resmlp_reference
 
-PANEL = 16  # output features that are packed together, csrc/resmlp.h
+PANEL = 16  # output features that are packed together, csrc/core/panels.h
 # Rays whose activations the backward pass holds at once: as many as fit this much memory, in these bounds.
 WORKSPACE_BYTES = 96 << 20
 LEAST_GROUP, MOST_GROUP = 192, 960
@@ -106,7 +106,7 @@ _call_resmlp = native.register(
 
 
 def _workspace(x: Tensor, width: int, blocks: int, out_dim: int) -> tuple[int, int]:
-    """Rays of a group, and scalars of the workspace that holds their activations (csrc/resmlp.h)."""
+    """Rays of a group, and scalars of the workspace that holds their activations (csrc/ops/resmlp.h)."""
     per_ray = (4 * blocks + 2) * width + sum(n + -n % PANEL for n in (x.shape[2], out_dim))
     fitting = WORKSPACE_BYTES // (per_ray * x.element_size())
     group = min(max(fitting, LEAST_GROUP), MOST_GROUP, max(x.shape[0] * x.shape[1], 1))

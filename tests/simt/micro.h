@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <tuple>
 
-#include "fields.h"
-#include "hd.h"
+#include "core/fields.h"
+#include "core/hd.h"
 
 namespace nldf {
 
