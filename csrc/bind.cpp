@@ -64,7 +64,7 @@ void take(const py::dict& given, PyObject* name, Member& member) {
 // All fields of a struct.
 template <class T>
 void take_all(const py::dict& given, T& args) {
-  constexpr auto fields = T::fields();
+  constexpr auto fields = nldf::fields_of<T>();
   static const auto names =
       std::apply([](const auto&... field) { return std::array{interned(field.name)...}; }, fields);
   std::apply(
@@ -91,7 +91,7 @@ void bind(py::module_& m, const char* name, void (*launcher)(const Args&, const 
     take(given, threads, exec.threads);
     take(given, device, exec.device);
     take(given, stream, exec.stream);
-    constexpr std::size_t expected = std::tuple_size_v<decltype(Args::fields())> + 3;
+    constexpr std::size_t expected = std::tuple_size_v<decltype(nldf::fields_of<Args>())> + 3;
     if (given.size() != expected) {
       throw py::type_error("expected " + std::to_string(expected) + " arguments, got " +
                            std::to_string(given.size()));

@@ -23,7 +23,7 @@ namespace nldf {
 struct Shape {
   dim3 blocks;
   unsigned threads;      // of a block
-  size_t shared = 0;     // bytes of dynamic shared memory; more than 48 KB is asked for here
+  size_t shared = 0;     // bytes of dynamic shared memory; more than 48 KB is requested here
   unsigned cluster = 1;  // blocks of a cluster, [sm_90]; divides blocks.x
 };
 
@@ -79,9 +79,9 @@ inline int multiprocessors(const Exec& exec) {
 template <class... Params, class... Args>
 void launch_shape(const char* name, void (*kernel)(Params...), const Shape& shape, const Exec& exec,
                   const Args&... args) {
-  constexpr size_t kUnasked = 48 << 10;
+  constexpr size_t kWithoutRequest = 48 << 10;
   const DeviceGuard guard(exec.device);
-  if (shape.shared > kUnasked) {
+  if (shape.shared > kWithoutRequest) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shape.shared)),
                name);

@@ -11,7 +11,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -20,26 +19,15 @@ namespace nldf {
 
 template <class T>
 struct AdamArgs {
-  T* table;          // [N, F], changed
-  const T* v_table;  // [N, F], its gradient
-  T* first;          // [N, F], m, changed
-  T* second;         // [N, F], v, changed
-  int64_t entries;   // N
-  int64_t features;  // F
-  T step, root;
-  T beta1, beta2;
-  T new1, new2;  // 1 - beta1, 1 - beta2
-  T epsilon;
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("table", &AdamArgs::table), field("v_table", &AdamArgs::v_table),
-                           field("first", &AdamArgs::first), field("second", &AdamArgs::second),
-                           field("entries", &AdamArgs::entries), field("features", &AdamArgs::features),
-                           field("step", &AdamArgs::step), field("root", &AdamArgs::root),
-                           field("beta1", &AdamArgs::beta1), field("beta2", &AdamArgs::beta2),
-                           field("new1", &AdamArgs::new1), field("new2", &AdamArgs::new2),
-                           field("epsilon", &AdamArgs::epsilon));
-  }
+  NLDF_FIELDS((T*, table),                                   // [N, F], changed
+              (const T*, v_table),                           // [N, F], its gradient
+              (T*, first),                                   // [N, F], m, changed
+              (T*, second),                                  // [N, F], v, changed
+              (int64_t, entries),                            // N
+              (int64_t, features),                           // F
+              (T, step), (T, root), (T, beta1), (T, beta2),  // as in the formulae
+              (T, new1), (T, new2),                          // 1 - beta1, 1 - beta2
+              (T, epsilon));
 };
 
 // A feature whose entry has a gradient; `per_root` is 1 / root.

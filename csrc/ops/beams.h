@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/half.h"
@@ -17,57 +16,35 @@ namespace nldf {
 
 template <class T, class Out = T>
 struct BeamsArgs {
-  const T* origins;     // [R, 3]
-  const T* directions;  // [R, 3]
-  Out* encoded;         // [R, columns]
-  int64_t rays;         // R
-  int64_t points;       // K
-  int64_t frequencies;  // L
-  T near_, far_;        // distances of the first and last point
-  T scale;              // multiplies the points before they are encoded
-  int64_t columns;      // of a row, at least 3 K (2 L + 1)
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("origins", &BeamsArgs::origins), field("directions", &BeamsArgs::directions),
-                           field("encoded", &BeamsArgs::encoded), field("rays", &BeamsArgs::rays),
-                           field("points", &BeamsArgs::points), field("frequencies", &BeamsArgs::frequencies),
-                           field("near", &BeamsArgs::near_), field("far", &BeamsArgs::far_),
-                           field("scale", &BeamsArgs::scale), field("columns", &BeamsArgs::columns));
-  }
+  NLDF_FIELDS((const T*, origins),     // [R, 3]
+              (const T*, directions),  // [R, 3]
+              (Out*, encoded),         // [R, columns]
+              (int64_t, rays),         // R
+              (int64_t, points),       // K
+              (int64_t, frequencies),  // L
+              (T, near), (T, far),     // distances of the first and last point
+              (T, scale),              // multiplies the points before they are encoded
+              (int64_t, columns));     // of a row, at least 3 K (2 L + 1)
 };
 
 template <class T>
 struct BeamsBackwardArgs {
-  const T* origins;     // [R, 3]
-  const T* directions;  // [R, 3]
-  const T* v_encoded;   // [R, 3 K (2 L + 1)]
-  T* v_origins;         // [R, 3]
-  T* v_directions;      // [R, 3]
-  int64_t rays;
-  int64_t points;
-  int64_t frequencies;
-  T near_, far_;
-  T scale;
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("origins", &BeamsBackwardArgs::origins), field("directions", &BeamsBackwardArgs::directions),
-        field("v_encoded", &BeamsBackwardArgs::v_encoded), field("v_origins", &BeamsBackwardArgs::v_origins),
-        field("v_directions", &BeamsBackwardArgs::v_directions), field("rays", &BeamsBackwardArgs::rays),
-        field("points", &BeamsBackwardArgs::points), field("frequencies", &BeamsBackwardArgs::frequencies),
-        field("near", &BeamsBackwardArgs::near_), field("far", &BeamsBackwardArgs::far_),
-        field("scale", &BeamsBackwardArgs::scale));
-  }
+  NLDF_FIELDS((const T*, origins),     // [R, 3]
+              (const T*, directions),  // [R, 3]
+              (const T*, v_encoded),   // [R, 3 K (2 L + 1)]
+              (T*, v_origins),         // [R, 3]
+              (T*, v_directions),      // [R, 3]
+              (int64_t, rays), (int64_t, points), (int64_t, frequencies), (T, near), (T, far), (T, scale));
 };
 
 // Distance of point k. Counted from the nearer end, so that the last one is `far` itself.
 template <class Args>
 NLDF_HD auto beam_distance(const Args& args, int64_t k) -> decltype(args.scale + args.scale) {
   using T = decltype(args.scale + args.scale);
-  if (args.points == 1) return args.near_;
-  const T step = (args.far_ - args.near_) / static_cast<T>(args.points - 1);
-  return k < args.points / 2 ? args.near_ + step * static_cast<T>(k)
-                             : args.far_ - step * static_cast<T>(args.points - 1 - k);
+  if (args.points == 1) return args.near;
+  const T step = (args.far - args.near) / static_cast<T>(args.points - 1);
+  return k < args.points / 2 ? args.near + step * static_cast<T>(k)
+                             : args.far - step * static_cast<T>(args.points - 1 - k);
 }
 
 template <class T>

@@ -1,4 +1,4 @@
-// Rays that a network is asked for, brought together, and their colours put back into the frame; the only
+// Rays that a network evaluates, brought together, and their colours put back into the frame; the only
 // place this logic lives.
 //
 // The order is a permutation of all R rays: the chosen ones first, in order, and the others from the back
@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -18,17 +17,11 @@ namespace nldf {
 constexpr int64_t kCompactTile = 2048;  // rays that are counted as one
 
 struct CompactArgs {
-  const uint8_t* mask;  // [R]; other than 0 is chosen
-  int32_t* order;       // [R]
-  int32_t* count;       // [1], how many are chosen
-  int32_t* tiles;       // [ceil(R / kCompactTile)], workspace: chosen rays of each tile
-  int64_t rays;         // R, below 2^31
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("mask", &CompactArgs::mask), field("order", &CompactArgs::order),
-                           field("count", &CompactArgs::count), field("tiles", &CompactArgs::tiles),
-                           field("rays", &CompactArgs::rays));
-  }
+  NLDF_FIELDS((const uint8_t*, mask),  // [R]; other than 0 is chosen
+              (int32_t*, order),       // [R]
+              (int32_t*, count),       // [1], how many are chosen
+              (int32_t*, tiles),       // [ceil(R / kCompactTile)], workspace: chosen rays of each tile
+              (int64_t, rays));        // R, below 2^31
 };
 
 NLDF_HD int64_t compact_tiles(const CompactArgs& args) {
@@ -42,24 +35,15 @@ NLDF_HD int64_t compact_place(const CompactArgs& args, int64_t i, int64_t before
 
 template <class T>
 struct CompactOverArgs {
-  const T* colors;       // [N, 3], premultiplied, of the first N rays of the order
-  const T* opacity;      // [N]
-  const int32_t* order;  // [R]
-  const T* under_color;  // [R, 3], premultiplied, or null for nothing
-  const T* under_alpha;  // [R], or null for nothing
-  T* out_color;          // [R, 3]
-  T* out_alpha;          // [R]
-  int64_t rays;          // R
-  int64_t chosen;        // N
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("colors", &CompactOverArgs::colors), field("opacity", &CompactOverArgs::opacity),
-        field("order", &CompactOverArgs::order), field("under_color", &CompactOverArgs::under_color),
-        field("under_alpha", &CompactOverArgs::under_alpha), field("out_color", &CompactOverArgs::out_color),
-        field("out_alpha", &CompactOverArgs::out_alpha), field("rays", &CompactOverArgs::rays),
-        field("chosen", &CompactOverArgs::chosen));
-  }
+  NLDF_FIELDS((const T*, colors),       // [N, 3], premultiplied, of the first N rays of the order
+              (const T*, opacity),      // [N]
+              (const int32_t*, order),  // [R]
+              (const T*, under_color),  // [R, 3], premultiplied, or null for nothing
+              (const T*, under_alpha),  // [R], or null for nothing
+              (T*, out_color),          // [R, 3]
+              (T*, out_alpha),          // [R]
+              (int64_t, rays),          // R
+              (int64_t, chosen));       // N
 };
 
 // The pixel of the ray at place n of the order. An order that names no ray of the frame is passed over, so

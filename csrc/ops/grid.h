@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -24,50 +23,28 @@ constexpr uint32_t kGridPrimes[kGridDims] = {1u, 2654435761u, 805459861u, 136713
 
 template <class T>
 struct GridArgs {
-  const T* x;                  // [N, D]
-  const T* table;              // [offsets[levels], features]
-  T* out;                      // [N, levels * features]
-  const int64_t* resolutions;  // [levels], on the host
-  const int64_t* offsets;      // [levels + 1] in entries, on the host
-  int64_t points;              // N
-  int64_t dims;                // D, 2 to 4
-  int64_t levels;              // at most kGridLevels
-  int64_t features;            // at most kGridFeatures
-  int64_t smooth;              // 1: smoothstep instead of linear interpolation
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("x", &GridArgs::x), field("table", &GridArgs::table),
-                           field("out", &GridArgs::out), field("resolutions", &GridArgs::resolutions),
-                           field("offsets", &GridArgs::offsets), field("points", &GridArgs::points),
-                           field("dims", &GridArgs::dims), field("levels", &GridArgs::levels),
-                           field("features", &GridArgs::features), field("smooth", &GridArgs::smooth));
-  }
+  NLDF_FIELDS((const T*, x),                  // [N, D]
+              (const T*, table),              // [offsets[levels], features]
+              (T*, out),                      // [N, levels * features]
+              (const int64_t*, resolutions),  // [levels], on the host
+              (const int64_t*, offsets),      // [levels + 1] in entries, on the host
+              (int64_t, points),              // N
+              (int64_t, dims),                // D, 2 to 4
+              (int64_t, levels),              // at most kGridLevels
+              (int64_t, features),            // at most kGridFeatures
+              (int64_t, smooth));             // 1: smoothstep instead of linear interpolation
 };
 
 template <class T>
 struct GridBackwardArgs {
-  const T* x;                  // [N, D]
-  const T* table;              // [offsets[levels], features]
-  const T* v_out;              // [N, levels * features]
-  T* v_x;                      // [N, D], or null where nobody asked for it
-  T* v_table;                  // [offsets[levels], features], or null
-  const int64_t* resolutions;  // the rest is as in GridArgs
-  const int64_t* offsets;
-  int64_t points;
-  int64_t dims;
-  int64_t levels;
-  int64_t features;
-  int64_t smooth;
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("x", &GridBackwardArgs::x), field("table", &GridBackwardArgs::table),
-        field("v_out", &GridBackwardArgs::v_out), field("v_x", &GridBackwardArgs::v_x),
-        field("v_table", &GridBackwardArgs::v_table), field("resolutions", &GridBackwardArgs::resolutions),
-        field("offsets", &GridBackwardArgs::offsets), field("points", &GridBackwardArgs::points),
-        field("dims", &GridBackwardArgs::dims), field("levels", &GridBackwardArgs::levels),
-        field("features", &GridBackwardArgs::features), field("smooth", &GridBackwardArgs::smooth));
-  }
+  NLDF_FIELDS((const T*, x),                  // [N, D]
+              (const T*, table),              // [offsets[levels], features]
+              (const T*, v_out),              // [N, levels * features]
+              (T*, v_x),                      // [N, D], or null where not wanted
+              (T*, v_table),                  // [offsets[levels], features], or null
+              (const int64_t*, resolutions),  // the rest is as in GridArgs
+              (const int64_t*, offsets), (int64_t, points), (int64_t, dims), (int64_t, levels),
+              (int64_t, features), (int64_t, smooth));
 };
 
 // What the entries of a level are found by. A vertex's entry is the sum (dense) or the masked exclusive or

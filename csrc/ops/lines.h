@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "ops/planes.h"
@@ -17,23 +16,15 @@ namespace nldf {
 
 template <class T>
 struct LinesArgs {
-  const T* lines;         // [N, 4] start x, y, slope x, y; those of a frame lie one behind the other
-  const int64_t* starts;  // [F + 1] each frame's first line, then N; on the host
-  const T* warp_bias;     // [F, width]
-  const T* bias;          // [F, width]
-  T* segments;            // [N, M, 3]
-  T* opacity;             // [N]
-  T* kept;                // [N + kLinesRoom F, lines_kept()], or null where no way back comes
-  PlanesNetwork<T> network;
-  int64_t frames;  // F
-
-  static constexpr auto fields() {
-    using A = LinesArgs;
-    return std::make_tuple(
-        field("lines", &A::lines), field("starts", &A::starts), field("warp_bias", &A::warp_bias),
-        field("bias", &A::bias), field("segments", &A::segments), field("opacity", &A::opacity),
-        field("kept", &A::kept), field("network", &A::network), field("frames", &A::frames));
-  }
+  NLDF_FIELDS((const T*, lines),         // [N, 4] start x, y, slope x, y; a frame's lie one behind the other
+              (const int64_t*, starts),  // [F + 1] each frame's first line, then N; on the host
+              (const T*, warp_bias),     // [F, width]
+              (const T*, bias),          // [F, width]
+              (T*, segments),            // [N, M, 3]
+              (T*, opacity),             // [N]
+              (T*, kept),                // [N + kLinesRoom F, lines_kept()], or null where no way back comes
+              (PlanesNetwork<T>, network),  // as in planes.h
+              (int64_t, frames));           // F
 };
 
 // Gradients of weights lie as rows of outputs, [outputs][inputs], both filled up to multiples of 16, one
@@ -42,39 +33,21 @@ struct LinesArgs {
 // threads' luck.
 template <class T>
 struct LinesBackwardArgs {
-  const T* lines;
-  const int64_t* starts;
-  const T* warp_bias;
-  const T* bias;
-  const T* transposed;  // packed transposes of the weights, of the same layers in the same order
-  const T* v_segments;  // [N, M, 3]
-  const T* v_opacity;   // [N]
-  T* kept;              // as the forward pass left it
-  T* v_lines;           // [N, 4]
-  T* v_warp_bias;       // [parts, F, width]; this and the next three are added to: pass zeros
-  T* v_bias;            // [parts, F, width]
-  T* v_weights;         // [parts, sum of outputs * inputs]
-  T* v_biases;          // [parts, as biases]
-  T* warp_places;       // [N, 2] where the warp net's grid was read
-  T* v_warp_features;   // [N, warp_levels * features]
-  T* places;            // [M, N, 2]
-  T* v_features;        // [M, N, levels * features]
-  PlanesNetwork<T> network;
-  int64_t frames;
-  int64_t parts;
-
-  static constexpr auto fields() {
-    using A = LinesBackwardArgs;
-    return std::make_tuple(
-        field("lines", &A::lines), field("starts", &A::starts), field("warp_bias", &A::warp_bias),
-        field("bias", &A::bias), field("transposed", &A::transposed), field("v_segments", &A::v_segments),
-        field("v_opacity", &A::v_opacity), field("kept", &A::kept), field("v_lines", &A::v_lines),
-        field("v_warp_bias", &A::v_warp_bias), field("v_bias", &A::v_bias), field("v_weights", &A::v_weights),
-        field("v_biases", &A::v_biases), field("warp_places", &A::warp_places),
-        field("v_warp_features", &A::v_warp_features), field("places", &A::places),
-        field("v_features", &A::v_features), field("network", &A::network), field("frames", &A::frames),
-        field("parts", &A::parts));
-  }
+  NLDF_FIELDS((const T*, lines), (const int64_t*, starts), (const T*, warp_bias), (const T*, bias),
+              (const T*, transposed),  // packed transposes of the weights, layer by layer in the same order
+              (const T*, v_segments),  // [N, M, 3]
+              (const T*, v_opacity),   // [N]
+              (T*, kept),              // as the forward pass left it
+              (T*, v_lines),           // [N, 4]
+              (T*, v_warp_bias),       // [parts, F, width]; this and the next three are added to: pass zeros
+              (T*, v_bias),            // [parts, F, width]
+              (T*, v_weights),         // [parts, sum of outputs * inputs]
+              (T*, v_biases),          // [parts, as biases]
+              (T*, warp_places),       // [N, 2] where the warp net's grid was read
+              (T*, v_warp_features),   // [N, warp_levels * features]
+              (T*, places),            // [M, N, 2]
+              (T*, v_features),        // [M, N, levels * features]
+              (PlanesNetwork<T>, network), (int64_t, frames), (int64_t, parts));
 };
 
 // The most layers of the two networks together.

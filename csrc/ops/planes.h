@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/half.h"
@@ -32,39 +31,24 @@ constexpr int kPlanesMost = 16;
 // linearly interpolated, and all of the same number of features.
 template <class T, class Stored = T>
 struct PlanesNetwork {
-  const T* box;     // [4] x, y of the corner at (0, 0) of unit coordinates, then of the one at (1, 1)
-  const T* depths;  // [M + 1] z of every plane, then of the middle one
-  const Stored* warp_table;         // [warp_offsets[warp_levels], features]
-  const int64_t* tables;            // [M] addresses of tables [offsets[levels], features], on the host
-  const int64_t* warp_resolutions;  // [warp_levels], on the host
-  const int64_t* warp_offsets;      // [warp_levels + 1], on the host
-  const int64_t* resolutions;       // [levels], on the host
-  const int64_t* offsets;           // [levels + 1], on the host
-  const Stored* weights;
-  const T* biases;
-  int64_t warp_levels;
-  int64_t levels;
-  int64_t features;
-  int64_t planes;       // M, at most kPlanesMost
-  int64_t ambient;      // A
-  int64_t width;        // of hidden layers, a multiple of 16
-  int64_t warp_hidden;  // hidden layers of the warp net, at least 1
-  int64_t hidden;       // hidden layers of the second network, at least 1
-  T warp_scale;
-  T opacity_slope;
-
-  static constexpr auto fields() {
-    using A = PlanesNetwork;
-    return std::make_tuple(
-        field("box", &A::box), field("depths", &A::depths), field("warp_table", &A::warp_table),
-        field("tables", &A::tables), field("warp_resolutions", &A::warp_resolutions),
-        field("warp_offsets", &A::warp_offsets), field("resolutions", &A::resolutions),
-        field("offsets", &A::offsets), field("weights", &A::weights), field("biases", &A::biases),
-        field("warp_levels", &A::warp_levels), field("levels", &A::levels), field("features", &A::features),
-        field("planes", &A::planes), field("ambient", &A::ambient), field("width", &A::width),
-        field("warp_hidden", &A::warp_hidden), field("hidden", &A::hidden),
-        field("warp_scale", &A::warp_scale), field("opacity_slope", &A::opacity_slope));
-  }
+  NLDF_FIELDS((const T*, box),     // [4] x, y of the corner at unit coordinates (0, 0), then at (1, 1)
+              (const T*, depths),  // [M + 1] z of every plane, then of the middle one
+              (const Stored*, warp_table),  // [warp_offsets[warp_levels], features]
+              (const int64_t*, tables),  // [M] addresses of tables [offsets[levels], features], on the host
+              (const int64_t*, warp_resolutions),         // [warp_levels], on the host
+              (const int64_t*, warp_offsets),             // [warp_levels + 1], on the host
+              (const int64_t*, resolutions),              // [levels], on the host
+              (const int64_t*, offsets),                  // [levels + 1], on the host
+              (const Stored*, weights),                   // packed as said above
+              (const T*, biases),                         // of the layers but the two first
+              (int64_t, warp_levels), (int64_t, levels),  // of the grids
+              (int64_t, features),                        // of an entry of a table
+              (int64_t, planes),                          // M, at most kPlanesMost
+              (int64_t, ambient),                         // A
+              (int64_t, width),                           // of hidden layers, a multiple of 16
+              (int64_t, warp_hidden),                     // hidden layers of the warp net, at least 1
+              (int64_t, hidden),                          // hidden layers of the second network, at least 1
+              (T, warp_scale), (T, opacity_slope));
 
   NLDF_HD int64_t warp_inputs() const { return warp_levels * features + 2; }
   NLDF_HD int64_t warp_outputs() const { return 2 * planes + ambient; }
@@ -74,24 +58,16 @@ struct PlanesNetwork {
 
 template <class T, class Stored = T>
 struct PlanesArgs {
-  const T* origins;     // [F, P, 3]
-  const T* directions;  // [F, P, 3]
-  const T* warp_bias;   // [F, width]
-  const T* bias;        // [F, width]
-  T* segments;          // [F, P, M, 3]
-  T* opacity;           // [F, P]
-  PlanesNetwork<T, Stored> network;
-  int64_t frames;  // F
-  int64_t rays;    // P
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("origins", &PlanesArgs::origins),
-                           field("directions", &PlanesArgs::directions),
-                           field("warp_bias", &PlanesArgs::warp_bias), field("bias", &PlanesArgs::bias),
-                           field("segments", &PlanesArgs::segments), field("opacity", &PlanesArgs::opacity),
-                           field("network", &PlanesArgs::network), field("frames", &PlanesArgs::frames),
-                           field("rays", &PlanesArgs::rays));
-  }
+  using Network = PlanesNetwork<T, Stored>;
+  NLDF_FIELDS((const T*, origins),     // [F, P, 3]
+              (const T*, directions),  // [F, P, 3]
+              (const T*, warp_bias),   // [F, width]
+              (const T*, bias),        // [F, width]
+              (T*, segments),          // [F, P, M, 3]
+              (T*, opacity),           // [F, P]
+              (Network, network),      // one for all frames
+              (int64_t, frames),       // F
+              (int64_t, rays));        // P
 };
 
 // What the second network's last output says of the opacity.

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "ops/planes.h"
@@ -20,61 +19,40 @@ namespace nldf {
 
 // What an occupancy map says: [resolution, resolution] cells, rows along y.
 struct PortraitMap {
-  const uint8_t* cells;
-  int64_t resolution;
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("cells", &PortraitMap::cells),
-                           field("resolution", &PortraitMap::resolution));
-  }
+  NLDF_FIELDS((const uint8_t*, cells), (int64_t, resolution));
 };
 
 // A network, the biases of this frame, and where it is needed. Tables and weights are `Stored`, as planes.h
 // says.
 template <class Stored>
 struct PortraitPartOf {
-  PlanesNetwork<float, Stored> network;
-  const float* warp_bias;  // [width]
-  const float* bias;       // [width]
-  PortraitMap map;
-
-  static constexpr auto fields() {
-    using A = PortraitPartOf;
-    return std::make_tuple(field("network", &A::network), field("warp_bias", &A::warp_bias),
-                           field("bias", &A::bias), field("map", &A::map));
-  }
+  using Network = PlanesNetwork<float, Stored>;
+  NLDF_FIELDS((Network, network),         // of rays, or of points
+              (const float*, warp_bias),  // [width]
+              (const float*, bias),       // [width]
+              (PortraitMap, map));
 };
 
 template <class Stored>
 struct PortraitArgsOf {
-  const float* pose;        // [4, 4] camera to head
-  const float* intrinsics;  // [4] fx, fy, cx, cy in pixels
-  const float* motion;      // [6] of a frame's point p to the torso's: inverse (p - shift), inverse row by
-                            // row, then shift; in units of the frame's width
-  const float* background;  // [H, W, 3]
-  uint8_t* out;             // [H, W, 3]
-  PortraitPartOf<Stored> head;
-  PortraitPartOf<Stored> torso;  // not read unless has_torso
-  int64_t has_torso;
-  float half_size;  // of the square that the head's map covers, metres
-  int64_t width;
-  int64_t height;
-
-  static constexpr auto fields() {
-    using A = PortraitArgsOf;
-    return std::make_tuple(field("pose", &A::pose), field("intrinsics", &A::intrinsics),
-                           field("motion", &A::motion), field("background", &A::background),
-                           field("out", &A::out), field("head", &A::head), field("torso", &A::torso),
-                           field("has_torso", &A::has_torso), field("half_size", &A::half_size),
-                           field("width", &A::width), field("height", &A::height));
-  }
+  NLDF_FIELDS((const float*, pose),        // [4, 4] camera to head
+              (const float*, intrinsics),  // [4] fx, fy, cx, cy in pixels
+              (const float*, motion),      // [6] of a frame's point p to the torso's: inverse (p - shift),
+                                           // inverse row by row, then shift; in units of the frame's width
+              (const float*, background),  // [H, W, 3]
+              (uint8_t*, out),             // [H, W, 3]
+              (PortraitPartOf<Stored>, head),   // in front of the torso
+              (PortraitPartOf<Stored>, torso),  // not read unless has_torso
+              (int64_t, has_torso),             // 0 or 1
+              (float, half_size),               // of the square that the head's map covers, metres
+              (int64_t, width), (int64_t, height));
 };
 
 using PortraitPart = PortraitPartOf<float>;
 using PortraitArgs = PortraitArgsOf<float>;
 using PortraitHalfArgs = PortraitArgsOf<Half>;
 
-// A torso that shows less than this behind the head is not asked for: a sixteenth of a byte's step.
+// A torso that shows less than this behind the head is not evaluated: a sixteenth of a byte's step.
 constexpr float kPortraitHidden = 1.0f / 4096;
 
 // Unit coordinates to a map's cell; those outside go to the border. NaN gives cell 0.

@@ -30,7 +30,7 @@ struct Seen {
   float alpha[kPiece];
 };
 
-// A piece's pixels. The list names those that a network is asked for, in order.
+// A piece's pixels. The list names those that a network evaluates, in order.
 struct alignas(64) Piece {
   float pixel[2][kPiece];
   float start[2][kPiece];  // of lines in unit coordinates

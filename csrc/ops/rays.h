@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -15,20 +14,13 @@ namespace nldf {
 
 template <class T>
 struct RaysArgs {
-  const T* pose;        // [F, 4, 4] camera to head
-  const T* intrinsics;  // [F, 4] fx, fy, cx, cy in pixels
-  const T* pixels;      // [F, P, 2] x, y; a pixel's centre lies at +0.5
-  T* origins;           // [F, P, 3]
-  T* directions;        // [F, P, 3] unit length
-  int64_t frames;       // F
-  int64_t per_frame;    // P
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("pose", &RaysArgs::pose), field("intrinsics", &RaysArgs::intrinsics),
-                           field("pixels", &RaysArgs::pixels), field("origins", &RaysArgs::origins),
-                           field("directions", &RaysArgs::directions), field("frames", &RaysArgs::frames),
-                           field("per_frame", &RaysArgs::per_frame));
-  }
+  NLDF_FIELDS((const T*, pose),        // [F, 4, 4] camera to head
+              (const T*, intrinsics),  // [F, 4] fx, fy, cx, cy in pixels
+              (const T*, pixels),      // [F, P, 2] x, y; a pixel's centre lies at +0.5
+              (T*, origins),           // [F, P, 3]
+              (T*, directions),        // [F, P, 3] unit length
+              (int64_t, frames),       // F
+              (int64_t, per_frame));   // P
 };
 
 // The 16 gradients of a frame: rows of [R | t] (12), then fx, fy, cx, cy.
@@ -36,24 +28,15 @@ constexpr int kRayGradients = 16;
 
 template <class T>
 struct RaysBackwardArgs {
-  const T* pose;          // [F, 4, 4]
-  const T* intrinsics;    // [F, 4]
-  const T* pixels;        // [F, P, 2]
-  const T* v_origins;     // [F, P, 3]
-  const T* v_directions;  // [F, P, 3]
-  T* partial;             // [F, B, 16] sums over blocks of pixels: no atomics, so the result is repeatable
-  int64_t frames;         // F
-  int64_t per_frame;      // P
-  int64_t block;          // pixels in a block; B = ceil(P / block)
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("pose", &RaysBackwardArgs::pose), field("intrinsics", &RaysBackwardArgs::intrinsics),
-        field("pixels", &RaysBackwardArgs::pixels), field("v_origins", &RaysBackwardArgs::v_origins),
-        field("v_directions", &RaysBackwardArgs::v_directions), field("partial", &RaysBackwardArgs::partial),
-        field("frames", &RaysBackwardArgs::frames), field("per_frame", &RaysBackwardArgs::per_frame),
-        field("block", &RaysBackwardArgs::block));
-  }
+  NLDF_FIELDS((const T*, pose),          // [F, 4, 4]
+              (const T*, intrinsics),    // [F, 4]
+              (const T*, pixels),        // [F, P, 2]
+              (const T*, v_origins),     // [F, P, 3]
+              (const T*, v_directions),  // [F, P, 3]
+              (T*, partial),  // [F, B, 16] sums over blocks of pixels; without atomics, so that they repeat
+              (int64_t, frames),     // F
+              (int64_t, per_frame),  // P
+              (int64_t, block));     // pixels in a block; B = ceil(P / block)
 };
 
 // One frame's camera in registers.

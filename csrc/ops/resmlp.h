@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -17,82 +16,51 @@ namespace nldf {
 
 template <class T>
 struct ResmlpArgs {
-  const T* x;           // [F, P, in]
-  const T* frame_bias;  // [F, width]
-  const T* head;        // packed [width / 16][in][16]
-  const T* body;        // packed [2 blocks][width / 16][width][16]; null where body_int16 is given
-  const T* body_bias;   // [2 blocks][width]
-  const T* tail;        // packed [ceil(out / 16)][width][16]
-  const T* tail_bias;   // [out]
-  T* out;               // [F, P, out]
-  int64_t frames;       // F
-  int64_t rays;         // P
-  int64_t in_dim;
-  int64_t width;  // a multiple of 16
-  int64_t blocks;
-  int64_t out_dim;
-  // The body in int16: a weight is body_int16 * body_scale of its output feature, an activation is an
-  // integer of at most `levels` times its ray's scale. Sums are exact in int32 (who packs sees to that).
-  const int16_t* body_int16;  // packed [2 blocks][width / 16][width / 2][16][2], or null
-  const T* body_scale;        // [2 blocks][width], or null
-  int64_t levels;
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("x", &ResmlpArgs::x), field("frame_bias", &ResmlpArgs::frame_bias),
-                           field("head", &ResmlpArgs::head), field("body", &ResmlpArgs::body),
-                           field("body_bias", &ResmlpArgs::body_bias), field("tail", &ResmlpArgs::tail),
-                           field("tail_bias", &ResmlpArgs::tail_bias), field("out", &ResmlpArgs::out),
-                           field("frames", &ResmlpArgs::frames), field("rays", &ResmlpArgs::rays),
-                           field("in_dim", &ResmlpArgs::in_dim), field("width", &ResmlpArgs::width),
-                           field("blocks", &ResmlpArgs::blocks), field("out_dim", &ResmlpArgs::out_dim),
-                           field("body_int16", &ResmlpArgs::body_int16),
-                           field("body_scale", &ResmlpArgs::body_scale),
-                           field("levels", &ResmlpArgs::levels));
-  }
+  NLDF_FIELDS(
+      (const T*, x),           // [F, P, in]
+      (const T*, frame_bias),  // [F, width]
+      (const T*, head),        // packed [width / 16][in][16]
+      (const T*, body),        // packed [2 blocks][width / 16][width][16]; null where body_int16 is given
+      (const T*, body_bias),   // [2 blocks][width]
+      (const T*, tail),        // packed [ceil(out / 16)][width][16]
+      (const T*, tail_bias),   // [out]
+      (T*, out),               // [F, P, out]
+      (int64_t, frames),       // F
+      (int64_t, rays),         // P
+      (int64_t, in_dim),       // of x
+      (int64_t, width),        // a multiple of 16
+      (int64_t, blocks), (int64_t, out_dim),
+      // The body in int16: a weight is body_int16 * body_scale of its output feature, an activation is an
+      // integer of at most `levels` times its ray's scale. Sums are exact in int32 (who packs sees to that).
+      (const int16_t*, body_int16),  // packed [2 blocks][width / 16][width / 2][16][2], or null
+      (const T*, body_scale),        // [2 blocks][width], or null
+      (int64_t, levels));
 };
 
 // Gradients of the network. Nothing but the input is kept from the forward pass: rays are taken in groups,
 // whose activations are computed again into `workspace`, so its size depends on no number of rays.
 template <class T>
 struct ResmlpBackwardArgs {
-  const T* x;                // [F, P, in]
-  const T* frame_bias;       // [F, width]
-  const T* head;             // packed, as in ResmlpArgs
-  const T* body;             // packed
-  const T* body_bias;        // [2 blocks][width]
-  const T* head_transposed;  // packed transpose [ceil(in / 16)][width][16], or null where v_x is
-  const T* body_transposed;  // [2 blocks][width / 16][width][16]
-  const T* tail_transposed;  // [width / 16][out][16]
-  const T* v_out;            // [F, P, out]
-  T* workspace;              // ResmlpWorkspace::size() scalars
-  T* v_x;                    // [F, P, in], or null where nobody asked for it
-  T* v_frame_bias;           // [F, width]; this and what follows are added to: pass zeros
-  T* v_head;                 // [width, in]
-  T* v_body;                 // [2 blocks, width, width]
-  T* v_body_bias;            // [2 blocks, width]
-  T* v_tail;                 // [out, width]
-  T* v_tail_bias;            // [out]
-  int64_t frames;
-  int64_t rays;
-  int64_t in_dim;
-  int64_t width;
-  int64_t blocks;
-  int64_t out_dim;
-  int64_t group;  // rays of a group
-
-  static constexpr auto fields() {
-    using A = ResmlpBackwardArgs;
-    return std::make_tuple(
-        field("x", &A::x), field("frame_bias", &A::frame_bias), field("head", &A::head),
-        field("body", &A::body), field("body_bias", &A::body_bias),
-        field("head_transposed", &A::head_transposed), field("body_transposed", &A::body_transposed),
-        field("tail_transposed", &A::tail_transposed), field("v_out", &A::v_out),
-        field("workspace", &A::workspace), field("v_x", &A::v_x), field("v_frame_bias", &A::v_frame_bias),
-        field("v_head", &A::v_head), field("v_body", &A::v_body), field("v_body_bias", &A::v_body_bias),
-        field("v_tail", &A::v_tail), field("v_tail_bias", &A::v_tail_bias), field("frames", &A::frames),
-        field("rays", &A::rays), field("in_dim", &A::in_dim), field("width", &A::width),
-        field("blocks", &A::blocks), field("out_dim", &A::out_dim), field("group", &A::group));
-  }
+  NLDF_FIELDS((const T*, x),                // [F, P, in]
+              (const T*, frame_bias),       // [F, width]
+              (const T*, head),             // packed, as in ResmlpArgs
+              (const T*, body),             // packed
+              (const T*, body_bias),        // [2 blocks][width]
+              (const T*, head_transposed),  // packed [ceil(in / 16)][width][16]; null where v_x is
+              (const T*, body_transposed),  // [2 blocks][width / 16][width][16]
+              (const T*, tail_transposed),  // [width / 16][out][16]
+              (const T*, v_out),            // [F, P, out]
+              (T*, workspace),              // ResmlpWorkspace::size() scalars
+              (T*, v_x),                    // [F, P, in], or null where not wanted
+              (T*, v_frame_bias),           // [F, width]; this and what follows are added to: pass zeros
+              (T*, v_head),                 // [width, in]
+              (T*, v_body),                 // [2 blocks, width, width]
+              (T*, v_body_bias),            // [2 blocks, width]
+              (T*, v_tail),                 // [out, width]
+              (T*, v_tail_bias),            // [out]
+              (int64_t, frames), (int64_t, rays), (int64_t, in_dim), (int64_t, width), (int64_t, blocks),
+              (int64_t, out_dim),  // all six as in ResmlpArgs
+              (int64_t, group));   // rays of a group
 };
 
 // What the workspace holds of a group, each in panels [features / 16][group][16]: per block its input,

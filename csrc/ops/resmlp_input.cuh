@@ -12,7 +12,7 @@ namespace nldf {
 // What beam_distance() reads, in 32 bits.
 struct ResmlpBeam {
   int points;
-  float near_, far_, scale;
+  float near, far, scale;
 };
 
 __device__ __forceinline__ float resmlp_coordinate(const ResmlpCudaArgs& args, const ResmlpBeam& beam,
@@ -24,7 +24,7 @@ __device__ __forceinline__ float resmlp_coordinate(const ResmlpCudaArgs& args, c
 
 // Inputs of a ray at four places from `place` on, a multiple of four.
 __device__ __forceinline__ float4 resmlp_beam(const ResmlpCudaArgs& args, int64_t ray, int place) {
-  const ResmlpBeam beam{static_cast<int>(args.points), args.near_, args.far_, args.scale};
+  const ResmlpBeam beam{static_cast<int>(args.points), args.near, args.far, args.scale};
   const int n = 3 * beam.points, first = static_cast<int>(beam_first_pair(n));
   float v[4];
   if (place < first) {

@@ -164,7 +164,7 @@ __device__ __forceinline__ void load_input(const ResmlpCudaArgs& args, int64_t r
   }
 }
 
-// Writes the tile as it stands after `layer`, where that was asked for.
+// Writes the tile as it stands after `layer`, where `dump_layer` names it.
 template <class S>
 __device__ __forceinline__ void dump(const ResmlpCudaArgs& args, int64_t ray0, int64_t layer, const Place& at,
                                      Sums<S>& sums, __half* tile) {

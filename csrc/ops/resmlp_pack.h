@@ -12,7 +12,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/fragments.h"
@@ -58,25 +57,12 @@ NLDF_HD int64_t beam_column(int64_t place, int64_t n) {
 }
 
 struct ResmlpPackArgs {
-  const uint16_t* head;  // [width, in_dim] halves
-  const uint16_t* body;  // [layers, width, width] halves: fc1 and fc2 of each block in turn
-  const uint16_t* tail;  // [out_dim, width] halves
-  uint16_t* packed;      // [chunks, chunk]
-  int64_t in_dim;
-  int64_t out_dim;
-  int64_t width;
-  int64_t layers;
-  int64_t layout;
-  int64_t coordinates;  // 3 K where the kernel encodes K points of a beam itself, or 0
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("head", &ResmlpPackArgs::head), field("body", &ResmlpPackArgs::body),
-                           field("tail", &ResmlpPackArgs::tail), field("packed", &ResmlpPackArgs::packed),
-                           field("in_dim", &ResmlpPackArgs::in_dim),
-                           field("out_dim", &ResmlpPackArgs::out_dim), field("width", &ResmlpPackArgs::width),
-                           field("layers", &ResmlpPackArgs::layers), field("layout", &ResmlpPackArgs::layout),
-                           field("coordinates", &ResmlpPackArgs::coordinates));
-  }
+  NLDF_FIELDS((const uint16_t*, head),  // [width, in_dim] halves
+              (const uint16_t*, body),  // [layers, width, width] halves: fc1 and fc2 of each block in turn
+              (const uint16_t*, tail),  // [out_dim, width] halves
+              (uint16_t*, packed),      // [chunks, chunk]
+              (int64_t, in_dim), (int64_t, out_dim), (int64_t, width), (int64_t, layers), (int64_t, layout),
+              (int64_t, coordinates));  // 3 K where the kernel encodes K points of a beam itself, or 0
 };
 
 // Columns and halves of a chunk, and the chunks of a network whose input has `in_dim` places.

@@ -254,7 +254,7 @@ __device__ __forceinline__ void skip(const Consumer& me, uint32_t (&x)[64]) {
   }
 }
 
-// Writes the trunk as it stands after `layer`, where that was asked for.
+// Writes the trunk as it stands after `layer`, where `dump_layer` names it.
 __device__ __forceinline__ void dump(const ResmlpCudaArgs& args, const Consumer& me, int layer,
                                      const uint32_t (&x)[64]) {
   if (!args.dump || args.dump_layer != layer) return;

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -17,20 +16,13 @@ namespace nldf {
 
 template <class T>
 struct SamplesArgs {
-  const T* distances;  // [R, S], increasing
-  const T* weights;    // [R, S]
-  const T* jitter;     // [R, N] in [0, 1), or null for 1/2
-  T* merged;           // [R, S + N], increasing
-  int64_t rays;        // R
-  int64_t samples;     // S, at least 3
-  int64_t count;       // N
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("distances", &SamplesArgs::distances),
-                           field("weights", &SamplesArgs::weights), field("jitter", &SamplesArgs::jitter),
-                           field("merged", &SamplesArgs::merged), field("rays", &SamplesArgs::rays),
-                           field("samples", &SamplesArgs::samples), field("count", &SamplesArgs::count));
-  }
+  NLDF_FIELDS((const T*, distances),  // [R, S], increasing
+              (const T*, weights),    // [R, S]
+              (const T*, jitter),     // [R, N] in [0, 1), or null for 1/2
+              (T*, merged),           // [R, S + N], increasing
+              (int64_t, rays),        // R
+              (int64_t, samples),     // S, at least 3
+              (int64_t, count));      // N
 };
 
 // Samples and draws of a ray that a CUDA warp holds in shared memory: 2 S + N floats at most.

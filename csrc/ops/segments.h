@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
 #include "core/fields.h"
 #include "core/hd.h"
@@ -17,63 +16,36 @@ namespace nldf {
 
 template <class T>
 struct SegmentsArgs {
-  const T* sigma;       // [R, S]
-  const T* rgb;         // [R, S, 3]
-  const T* delta;       // [R, S]
-  T* colors;            // [R, M, 3]
-  T* opacity;           // [R]
-  T* weights;           // [R, S], or null where nobody asked for them
-  int64_t rays;         // R
-  int64_t samples;      // S, a multiple of M
-  int64_t segments;     // M
-  const T* background;  // [R, 3], or null for none
-  const T* distances;   // [R, S], t_k, or null where no depth is asked for
-  T* depth;             // [R], or null
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("sigma", &SegmentsArgs::sigma), field("rgb", &SegmentsArgs::rgb),
-        field("delta", &SegmentsArgs::delta), field("colors", &SegmentsArgs::colors),
-        field("opacity", &SegmentsArgs::opacity), field("weights", &SegmentsArgs::weights),
-        field("rays", &SegmentsArgs::rays), field("samples", &SegmentsArgs::samples),
-        field("segments", &SegmentsArgs::segments), field("background", &SegmentsArgs::background),
-        field("distances", &SegmentsArgs::distances), field("depth", &SegmentsArgs::depth));
-  }
+  NLDF_FIELDS((const T*, sigma),       // [R, S]
+              (const T*, rgb),         // [R, S, 3]
+              (const T*, delta),       // [R, S]
+              (T*, colors),            // [R, M, 3]
+              (T*, opacity),           // [R]
+              (T*, weights),           // [R, S], or null where not wanted
+              (int64_t, rays),         // R
+              (int64_t, samples),      // S, a multiple of M
+              (int64_t, segments),     // M
+              (const T*, background),  // [R, 3], or null for none
+              (const T*, distances),   // [R, S], t_k, or null where no depth is wanted
+              (T*, depth));            // [R], or null
 };
 
 template <class T>
 struct SegmentsBackwardArgs {
-  const T* sigma;      // [R, S]
-  const T* rgb;        // [R, S, 3]
-  const T* delta;      // [R, S]
-  const T* v_colors;   // [R, M, 3]
-  const T* v_opacity;  // [R]
-  T* v_sigma;          // [R, S]; holds the transmittances on the way
-  T* v_rgb;            // [R, S, 3]
-  T* v_delta;          // [R, S], or null where nobody asked for it
-  int64_t rays;
-  int64_t samples;
-  int64_t segments;
-  const T* background;  // [R, 3], or null
-  const T* distances;   // [R, S], or null
-  const T* v_depth;     // [R]; there where distances are
-  T* v_background;      // [R, 3], or null
-  T* v_distances;       // [R, S], or null
-
-  static constexpr auto fields() {
-    return std::make_tuple(
-        field("sigma", &SegmentsBackwardArgs::sigma), field("rgb", &SegmentsBackwardArgs::rgb),
-        field("delta", &SegmentsBackwardArgs::delta), field("v_colors", &SegmentsBackwardArgs::v_colors),
-        field("v_opacity", &SegmentsBackwardArgs::v_opacity),
-        field("v_sigma", &SegmentsBackwardArgs::v_sigma), field("v_rgb", &SegmentsBackwardArgs::v_rgb),
-        field("v_delta", &SegmentsBackwardArgs::v_delta), field("rays", &SegmentsBackwardArgs::rays),
-        field("samples", &SegmentsBackwardArgs::samples), field("segments", &SegmentsBackwardArgs::segments),
-        field("background", &SegmentsBackwardArgs::background),
-        field("distances", &SegmentsBackwardArgs::distances),
-        field("v_depth", &SegmentsBackwardArgs::v_depth),
-        field("v_background", &SegmentsBackwardArgs::v_background),
-        field("v_distances", &SegmentsBackwardArgs::v_distances));
-  }
+  NLDF_FIELDS((const T*, sigma),      // [R, S]
+              (const T*, rgb),        // [R, S, 3]
+              (const T*, delta),      // [R, S]
+              (const T*, v_colors),   // [R, M, 3]
+              (const T*, v_opacity),  // [R]
+              (T*, v_sigma),          // [R, S]; holds the transmittances on the way
+              (T*, v_rgb),            // [R, S, 3]
+              (T*, v_delta),          // [R, S], or null where not wanted
+              (int64_t, rays), (int64_t, samples), (int64_t, segments),
+              (const T*, background),  // [R, 3], or null
+              (const T*, distances),   // [R, S], or null
+              (const T*, v_depth),     // [R]; there where distances are
+              (T*, v_background),      // [R, 3], or null
+              (T*, v_distances));      // [R, S], or null
 };
 
 // What a ray's depth adds to the gradient of each weight, in units of t_k.

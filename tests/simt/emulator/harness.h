@@ -9,6 +9,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "core/fields.h"
 #include "core/hd.h"
 
 namespace simt {
@@ -42,7 +43,8 @@ bool set_field(Struct& args, const std::string& wanted, int64_t integer, double 
       found = true;
     }
   };
-  std::apply([&](const auto&... field) { (take(field.name, args.*field.member), ...); }, Struct::fields());
+  std::apply([&](const auto&... field) { (take(field.name, args.*field.member), ...); },
+             nldf::fields_of<Struct>());
   return found;
 }
 template <class Struct>
@@ -54,7 +56,8 @@ std::string list_fields(const std::string& prefix, const Struct& args) {
     else
       names += prefix + name + ',';
   };
-  std::apply([&](const auto&... field) { (add(field.name, args.*field.member), ...); }, Struct::fields());
+  std::apply([&](const auto&... field) { (add(field.name, args.*field.member), ...); },
+             nldf::fields_of<Struct>());
   return names;
 }
 
