@@ -38,7 +38,7 @@ function(nldf_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
   string(REPLACE ";" "," archs "${CMAKE_CUDA_ARCHITECTURES}")
   target_compile_definitions(${target} PRIVATE NLDF_WITH_CUDA NLDF_CUDA_ARCHS="${archs}"
-    $<$<CONFIG:Debug>:NLDF_TRAP_ON_HANG>)  # csrc/ptx.cuh: a barrier that never opens stops the kernel
+    $<$<CONFIG:Debug>:NLDF_TRAP_ON_HANG>)  # csrc/cuda/ptx.cuh: a barrier that never opens stops the kernel
   # The static runtime needs no libcudart on the user's machine and loads the driver only when it is
   # first called, so the module imports where there is no driver at all.
   set_target_properties(${target} PROPERTIES

@@ -10,7 +10,7 @@ function(nldf_instruction_sets target)
   set(avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512 ${fused})
   foreach(isa avx2 avx512)
-    set(sources csrc/elementwise_${isa}.cpp csrc/planes_${isa}.cpp csrc/resmlp_${isa}.cpp)
+    set(sources csrc/ops/elementwise_${isa}.cpp csrc/ops/planes_${isa}.cpp csrc/ops/resmlp_${isa}.cpp)
     target_sources(${target} PRIVATE ${sources})
     set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${${isa}}")
   endforeach()

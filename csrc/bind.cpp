@@ -14,19 +14,20 @@
 #include <omp.h>
 #endif
 
-#include "adam.h"
-#include "beams.h"
-#include "compact.h"
-#include "grid.h"
-#include "lines.h"
-#include "planes.h"
-#include "portrait.h"
-#include "rays.h"
-#include "resmlp.h"
-#include "resmlp_cuda.h"
-#include "resmlp_pack.h"
-#include "samples.h"
-#include "segments.h"
+#include "core/isa.h"
+#include "ops/adam.h"
+#include "ops/beams.h"
+#include "ops/compact.h"
+#include "ops/grid.h"
+#include "ops/lines.h"
+#include "ops/planes.h"
+#include "ops/portrait.h"
+#include "ops/rays.h"
+#include "ops/resmlp.h"
+#include "ops/resmlp_cuda.h"
+#include "ops/resmlp_pack.h"
+#include "ops/samples.h"
+#include "ops/segments.h"
 
 namespace py = pybind11;
 
@@ -63,7 +64,7 @@ void take(const py::dict& given, PyObject* name, Member& member) {
 // All fields of a struct.
 template <class T>
 void take_all(const py::dict& given, T& args) {
-  constexpr auto fields = T::fields();
+  constexpr auto fields = nldf::fields_of<T>();
   static const auto names =
       std::apply([](const auto&... field) { return std::array{interned(field.name)...}; }, fields);
   std::apply(
@@ -90,7 +91,7 @@ void bind(py::module_& m, const char* name, void (*launcher)(const Args&, const 
     take(given, threads, exec.threads);
     take(given, device, exec.device);
     take(given, stream, exec.stream);
-    constexpr std::size_t expected = std::tuple_size_v<decltype(Args::fields())> + 3;
+    constexpr std::size_t expected = std::tuple_size_v<decltype(nldf::fields_of<Args>())> + 3;
     if (given.size() != expected) {
       throw py::type_error("expected " + std::to_string(expected) + " arguments, got " +
                            std::to_string(given.size()));
@@ -110,6 +111,7 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("openmp") = 0;
 #endif
+  m.def("cpu_isa", [] { return nldf::isa_name(nldf::cpu_isa()); });
 
   bind<nldf::RaysArgs<float>>(m, "rays_cpu_float32", nldf::rays_cpu);
   bind<nldf::RaysArgs<double>>(m, "rays_cpu_float64", nldf::rays_cpu);
@@ -139,7 +141,6 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::ResmlpArgs<double>>(m, "resmlp_cpu_float64", nldf::resmlp_cpu);
   bind<nldf::ResmlpBackwardArgs<float>>(m, "resmlp_backward_cpu_float32", nldf::resmlp_backward_cpu);
   bind<nldf::ResmlpBackwardArgs<double>>(m, "resmlp_backward_cpu_float64", nldf::resmlp_backward_cpu);
-  m.def("cpu_isa", nldf::resmlp_isa);
   bind<nldf::ResmlpPackArgs>(m, "resmlp_pack_cpu_int16", nldf::resmlp_pack);
   bind<nldf::PlanesArgs<float>>(m, "planes_cpu_float32", nldf::planes_cpu);
   bind<nldf::PlanesArgs<double>>(m, "planes_cpu_float64", nldf::planes_cpu);

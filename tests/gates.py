@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
-SOURCES = sorted(path.name for path in CSRC.glob("*_cuda.cu"))
+SOURCES = sorted(path.name for path in (CSRC / "ops").glob("*_cuda.cu"))
 ARCHITECTURES = ("80", "86", "89", "90a")
 QUICK = ("80", "90a")  # what every test run compiles
 PATIENCE = 3600  # seconds for a source: many times what it takes alone, for machines that others hold
@@ -194,7 +194,7 @@ def compile_kernels(
     """Compiles one source; what its kernels use, and the compiler's complaints.
 
     Args:
-        source: a name in csrc.
+        source: a name in csrc/ops.
         architectures: machine code for each of these.
         folder: for the object file.
         ptx: also emit PTX for compute_80, as releases do.
@@ -208,8 +208,8 @@ def compile_kernels(
     binary = folder / f"{source}.o"
     command = [
         shutil.which("nvcc") or "nvcc", "-std=c++17", "-O3", "-Xptxas=-v",
-        "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
-        "-c", str(CSRC / source), "-o", str(binary),
+        f"-I{CSRC}", "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
+        "-c", str(CSRC / "ops" / source), "-o", str(binary),
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def recentred(poses: Tensor, onto: Tensor) -> Tensor:
 
 
 def open_track(
-    spec: str | Path | Tensor | np.ndarray | None,
+    spec: str | Path | Tensor | np.ndarray | Sequence[object] | None,
     own: Track,
     predict: Callable[[Tensor], Tensor],
     smooth: float = 0.0,

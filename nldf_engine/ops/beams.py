@@ -184,7 +184,7 @@ class BeamEncoding:
 
     @property
     def places(self) -> int:
-        """Inputs as the kernels order them (csrc/resmlp_pack.h): the coordinates are filled up to fours."""
+        """Inputs in the kernels' order (csrc/ops/resmlp_pack.h): the coordinates are filled up to fours."""
         return self.columns + -3 * self.points % 4
 
     def encode(self, origins: Tensor, directions: Tensor, backend: str = "native") -> Tensor:

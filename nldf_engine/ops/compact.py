@@ -9,7 +9,7 @@ from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import compact_over_reference, compact_reference
 
-TILE = 2048  # kCompactTile of csrc/compact.h
+TILE = 2048  # kCompactTile of csrc/ops/compact.h
 MOST_RAYS = 2**31 - 1
 
 

@@ -51,7 +51,7 @@ def planes(
     origins: Tensor, directions: Tensor, warp_bias: Tensor, bias: Tensor, network: PlanesNetwork,
     *, packed: PackedPlanes | None = None, backend: str = "native",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Segment colours and opacity of rays of F frames; the layers are written down in csrc/planes.h.
+    """Segment colours and opacity of rays of F frames; the layers are written down in csrc/ops/planes.h.
 
     In unit coordinates of the box, a ray crosses plane z at start + z * slope. The warp net reads its grid
     where the ray crosses the middle plane, every plane's grid is read at its crossing moved by warp_scale

@@ -88,7 +88,7 @@ _call_resmlp = native.register(
 
 
 def _workspace(x: Tensor, width: int, blocks: int, out_dim: int) -> tuple[int, int]:
-    """Rays of a group, and scalars of the workspace that holds their activations (csrc/resmlp.h)."""
+    """Rays of a group, and scalars of the workspace that holds their activations (csrc/ops/resmlp.h)."""
     per_ray = (4 * blocks + 2) * width + sum(whole_panels(n) for n in (x.shape[2], out_dim))
     fitting = WORKSPACE_BYTES // (per_ray * x.element_size())
     group = min(max(fitting, LEAST_GROUP), MOST_GROUP, max(x.shape[0] * x.shape[1], 1))

@@ -1,8 +1,8 @@
 """The residual MLP of NLDF (section 3.1) on CUDA, without gradient: several ways to the same numbers.
 
-- "wgmma": one kernel for compute capability 9.0, width 256 (csrc/resmlp_wgmma_cuda.cu); "turns" is the same
-  one with its two computing warpgroups taking turns at the tensor cores, for measurements.
-- "mma": one kernel for 8.0 and newer, widths 16, 32, 64, 128 and 256 (csrc/resmlp_mma_cuda.cu).
+- "wgmma": one kernel for compute capability 9.0, width 256 (csrc/ops/resmlp_wgmma_cuda.cu); "turns" is the
+  same one with its two computing warpgroups taking turns at the tensor cores, for measurements.
+- "mma": one kernel for 8.0 and newer, widths 16, 32, 64, 128 and 256 (csrc/ops/resmlp_mma_cuda.cu).
 - "chain": `resmlp_chain.ResmlpChain`, a matrix product a layer through torch: what the kernels are checked
   and timed against, and the way for all other sizes.
 
@@ -26,7 +26,7 @@ from nldf_engine.ops.specs import ResmlpWeights
 
 KERNELS = ("wgmma", "turns", "mma", "chain")
 _WIDTHS = {"wgmma": (256,), "mma": (16, 32, 64, 128, 256)}
-# The order of the weights, by its place in csrc/resmlp_pack.h.
+# The order of the weights, by its place in csrc/ops/resmlp_pack.h.
 _LAYOUTS = ("mma", "wgmma")
 MOST_PIXEL_OUTPUTS = 16
 """Most outputs of a network whose segments a kernel sums to pixels."""

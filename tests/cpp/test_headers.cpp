@@ -5,11 +5,11 @@
 #include <limits>
 #include <vector>
 
-#include "beams.h"
-#include "hd.h"
-#include "maths.h"
-#include "rays.h"
-#include "segments.h"
+#include "core/hd.h"
+#include "core/maths.h"
+#include "ops/beams.h"
+#include "ops/rays.h"
+#include "ops/segments.h"
 
 namespace {
 

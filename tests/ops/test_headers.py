@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
-HEADERS = sorted(path.name for path in CSRC.glob("*.h"))
+HEADERS = sorted(str(path.relative_to(CSRC)) for path in CSRC.rglob("*.h"))
+# What each folder may include; bind.cpp lies above them all.
+BELOW = {"ops": {"ops", "core", "cuda"}, "core": {"core", "cuda"}, "cuda": {"cuda"}}
 CXX = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}")
 
@@ -31,6 +33,16 @@ def test_only_bind_knows_python():
         if path.suffix in {".h", ".cpp", ".cu", ".cuh"} and path.name != "bind.cpp":
             found = re.findall(r'#include [<"](?:torch|ATen|c10|Python|pybind11).*', path.read_text())
             assert not found, f"{path.name}: {found}"
+
+
+def test_folders_include_downwards():
+    """ops include core and cuda, core includes cuda, cuda nothing; every include names its folder."""
+    for folder, below in BELOW.items():
+        for path in (CSRC / folder).iterdir():
+            for include in re.findall(r'#include "([^"]+)"', path.read_text()):
+                place = include.split("/")[0]
+                assert place in below | {"emulator"}, f"{folder}/{path.name} includes {include}"
+                assert place == "emulator" or (CSRC / include).is_file(), f"{folder}/{path.name}: {include}"
 
 
 @needs_cxx

@@ -61,7 +61,7 @@ CALLS["lines"] = lambda **kw: ops.shade_lines(
 # Operations without a CUDA kernel: `lines` trains on the CPU; on CUDA torch's layers do.
 CPU_ONLY = {"lines"}
 # Operations whose CUDA kernels have names of their own.
-CUDA_SOURCES = {"resmlp": ("csrc/resmlp_mma_cuda.cu", "csrc/resmlp_wgmma_cuda.cu")}
+CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 
 
 def test_every_operation_is_in_the_list_of_calls():
@@ -73,9 +73,9 @@ def test_every_operation_is_in_the_list_of_calls():
 def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
     """One noun an operation, everywhere: header, CPU and CUDA sources, module, twin, test, bench."""
     assert callable(getattr(reference, f"{noun}_reference"))
-    cuda = () if noun in CPU_ONLY else CUDA_SOURCES.get(noun, (f"csrc/{noun}_cuda.cu",))
+    cuda = () if noun in CPU_ONLY else CUDA_SOURCES.get(noun, (f"csrc/ops/{noun}_cuda.cu",))
     for path in (
-        f"csrc/{noun}.h", f"csrc/{noun}_cpu.cpp", *cuda,
+        f"csrc/ops/{noun}.h", f"csrc/ops/{noun}_cpu.cpp", *cuda,
         f"nldf_engine/ops/{noun}.py", f"tests/ops/test_{noun}.py", f"bench/bench_{noun}.py",
     ):  # fmt: skip
         assert (ROOT / path).is_file(), f"{path} is missing"

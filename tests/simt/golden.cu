@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "launch.cuh"
+#include "core/launch.cuh"
 #include "micro.h"
 
 namespace {

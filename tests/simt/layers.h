@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
-#include "fields.h"
-#include "hd.h"
+#include "core/fields.h"
+#include "core/hd.h"
 
 struct __half;
 
@@ -13,35 +12,22 @@ namespace nldf {
 
 // y = relu(x + relu(x w1^T + b1) w2^T + b2); halves, sums in float; weights [out, in].
 struct BlockArgs {
-  const __half* x;   // [R, 64]
-  const __half* w1;  // [64, 64]
-  const float* b1;   // [64]
-  const __half* w2;  // [64, 64]
-  const float* b2;   // [64]
-  __half* y;         // [R, 64]
-  int64_t rows;      // R
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("x", &BlockArgs::x), field("w1", &BlockArgs::w1),
-                           field("b1", &BlockArgs::b1), field("w2", &BlockArgs::w2),
-                           field("b2", &BlockArgs::b2), field("y", &BlockArgs::y),
-                           field("rows", &BlockArgs::rows));
-  }
+  NLDF_FIELDS((const __half*, x),   // [R, 64]
+              (const __half*, w1),  // [64, 64]
+              (const float*, b1),   // [64]
+              (const __half*, w2),  // [64, 64]
+              (const float*, b2),   // [64]
+              (__half*, y),         // [R, 64]
+              (int64_t, rows));     // R
 };
 
 // y = relu(x w^T + b); `packed` holds w in chunks of 64 inputs: 128 rows of 128 bytes, 128-byte swizzle.
 struct RingArgs {
-  const __half* x;       // [R, 256]
-  const __half* packed;  // [4, 128, 64]
-  const float* b;        // [128]
-  float* y;              // [R, 128]
-  int64_t rows;          // R
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("x", &RingArgs::x), field("packed", &RingArgs::packed),
-                           field("b", &RingArgs::b), field("y", &RingArgs::y),
-                           field("rows", &RingArgs::rows));
-  }
+  NLDF_FIELDS((const __half*, x),       // [R, 256]
+              (const __half*, packed),  // [4, 128, 64]
+              (const float*, b),        // [128]
+              (float*, y),              // [R, 128]
+              (int64_t, rows));         // R
 };
 
 void mma_block_cuda(const BlockArgs& args, const Exec& exec);

@@ -1,6 +1,6 @@
 #include "micro.h"
 
-#include "launch.cuh"
+#include "core/launch.cuh"
 
 namespace nldf {
 
@@ -249,7 +249,7 @@ NLDF_MICRO(NLDF_MICRO_DEFINE)
 }  // namespace nldf
 
 #ifdef NLDF_SIMT
-#include "simt/harness.h"
+#include "emulator/harness.h"
 #define NLDF_MICRO_KNOWN(name, ...) SIMT_KERNEL(name, nldf::micro_##name##_cuda);
 NLDF_MICRO(NLDF_MICRO_KNOWN)
 #endif

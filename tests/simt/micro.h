@@ -4,22 +4,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 
-#include "fields.h"
-#include "hd.h"
+#include "core/fields.h"
+#include "core/hd.h"
 
 namespace nldf {
 
 constexpr int kMicroWords = 4096;  // of input
 
 struct MicroArgs {
-  const uint32_t* in;
-  uint32_t* out;
-
-  static constexpr auto fields() {
-    return std::make_tuple(field("in", &MicroArgs::in), field("out", &MicroArgs::out));
-  }
+  NLDF_FIELDS((const uint32_t*, in), (uint32_t*, out));
 };
 
 // name, blocks, threads, bytes of shared memory, blocks of a cluster, words of output

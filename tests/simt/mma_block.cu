@@ -1,9 +1,9 @@
 // A residual block with mma.sync: 64 rows and 4 warps a block, weights in chunks of 32 inputs through two
 // stages of cp.async. Rows of shared memory are 16 bytes longer than their content, so that ldmatrix meets no
 // bank twice.
-#include "launch.cuh"
+#include "core/launch.cuh"
+#include "core/shared.cuh"
 #include "layers.h"
-#include "shared.cuh"
 
 namespace nldf {
 

@@ -18,7 +18,7 @@ from nldf_engine.ops.reference import grid_reference
 from nldf_engine.ops.specs import Linear
 from simt.runner import Library, Source
 
-PLANES = Source("csrc/planes_cuda.cu", "planes.h", ("planes",))
+PLANES = Source("csrc/ops/planes_cuda.cu", "ops/planes.h", ("planes",))
 
 
 @dataclass(frozen=True)

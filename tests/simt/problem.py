@@ -1,4 +1,4 @@
-"""A problem for a kernel that runs on csrc/simt: what it is given, and what it should give."""
+"""A problem for a kernel that runs on the emulator: what it is given, and what it should give."""
 
 from __future__ import annotations
 

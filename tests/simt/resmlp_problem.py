@@ -171,7 +171,7 @@ def assert_agrees(got: Result, net: Network) -> None:
 def source(kernel: str, text: str | None = None) -> Source:
     """The kernel's file, or a text in its place."""
     kernel = "wgmma" if kernel == "turns" else kernel
-    return Source(f"csrc/resmlp_{kernel}_cuda.cu", "resmlp_cuda.h", (f"resmlp_{kernel}",), text)
+    return Source(f"csrc/ops/resmlp_{kernel}_cuda.cu", "ops/resmlp_cuda.h", (f"resmlp_{kernel}",), text)
 
 
 def text_of(kernel: str) -> str:

@@ -1,6 +1,6 @@
-"""Builds .cu sources with g++ against csrc/simt and runs their launchers on numpy arrays.
+"""Builds .cu sources with g++ against the emulator and runs their launchers on numpy arrays.
 
-    library = builder.build(Source("csrc/segments_cuda.cu", "segments.h", ("segments",)), race=True)
+    library = builder.build(Source("csrc/ops/segments_cuda.cu", "ops/segments.h", ("segments",)), race=True)
     out = library.run("segments", {"sigma": sigma, ...}, {"colors": (rays, 4, 3), ...}, seed=3, rays=rays)
 
 Compiled files are kept, by the hash of everything that went into them, where `cache` says.
@@ -22,11 +22,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
-RUNTIME = sorted((CSRC / "simt").glob("*.cpp"))
+SIMT = Path(__file__).resolve().parent
+RUNTIME = sorted((SIMT / "emulator").glob("*.cpp"))
 CXX = os.environ.get("CXX") or shutil.which("g++") or ""
 FLAGS = (
     "-std=c++17", "-x", "c++", "-g1", "-fPIC", "-DNLDF_SIMT", "-fno-strict-aliasing", "-Wall", "-Wextra",
-    "-Wno-unknown-pragmas", f"-I{CSRC}", f"-I{ROOT / 'tests' / 'simt'}",
+    "-Wno-unknown-pragmas", f"-I{CSRC}", f"-I{SIMT}",
 )  # fmt: skip
 STATS = ("switches", "launches", "mma", "ldmatrix", "bank_conflicts", "wgmma", "copies", "checked")
 
@@ -57,16 +58,19 @@ class Source:
         lines = [f'#line 1 "{Path(self.path).name}"', self.text or (ROOT / self.path).read_text()]
         lines.append(f'#line 1 "harness of {Path(self.path).name}"')
         if self.header:
-            lines += [f'#include "{self.header}"', '#include "simt/harness.h"']
+            lines += [f'#include "{self.header}"', '#include "emulator/harness.h"']
             lines += [f"SIMT_KERNEL({name}, nldf::{name}_cuda);" for name in self.kernels]
         return "\n".join(lines) + "\n"
 
 
 def _inputs() -> bytes:
-    headers = [*CSRC.glob("*.h"), *CSRC.glob("*.cuh"), *(CSRC / "simt").glob("*.h")]
-    headers += (ROOT / "tests" / "simt").glob("*.h")
+    headers = [
+        path for folder in (CSRC, SIMT) for path in folder.rglob("*.*h") if path.suffix in (".h", ".cuh")
+    ]
     version = subprocess.run([CXX, "--version"], capture_output=True, check=True).stdout
-    return version + b"".join(path.name.encode() + path.read_bytes() for path in sorted(headers))
+    return version + b"".join(
+        str(path.relative_to(ROOT)).encode() + path.read_bytes() for path in sorted(headers)
+    )
 
 
 @dataclass

@@ -86,11 +86,11 @@ ALWAYS = {"no barrier behind the warp", "a's registers swapped"}
 def test_a_fault_turns_red(builder, name):
     """Each planted fault is found, by the runner or by the comparison."""
     file, old, new, race = FAULTS[name]
-    texts = {f: (ROOT / "csrc" / f).read_text() for f in ("planes_mma.cuh", "planes_cuda.cu")}
+    texts = {f: (ROOT / "csrc/ops" / f).read_text() for f in ("planes_mma.cuh", "planes_cuda.cu")}
     assert old in texts[file], "the source has changed: bring the fault up to date"
     texts[file] = texts[file].replace(old, new)
     header = texts["planes_mma.cuh"].replace("#pragma once", "")
-    text = texts["planes_cuda.cu"].replace('#include "planes_mma.cuh"', header)
+    text = texts["planes_cuda.cu"].replace('#include "ops/planes_mma.cuh"', header)
     library = builder.build(Source(PLANES.path, PLANES.header, PLANES.kernels, text), race)
     net = network(SHAPES["usual"])
     given = rays(net, 2, 70)

@@ -17,7 +17,7 @@ from nldf_engine.ops.packing import widen
 from simt.planes_problem import Shape, fields, network
 from simt.runner import ROOT, Builder, Fault, Library, Source
 
-PORTRAIT = Source("csrc/portrait_cuda.cu", "portrait.h", ("portrait",))
+PORTRAIT = Source("csrc/ops/portrait_cuda.cu", "ops/portrait.h", ("portrait",))
 HEAD, TORSO = Shape(), Shape((0.0,), ambient=0, width=32, warp_hidden=1, hidden=2)
 CASES = {
     "usual": (HEAD, TORSO),
@@ -121,7 +121,7 @@ def test_has_no_race(libraries, case):
         assert_agrees(run(libraries[True], case, 32, 21, seed), case, 32, 21)
 
 
-# What is replaced in csrc/portrait_cuda.cu, and by what; the last: found by the checker alone.
+# What is replaced in csrc/ops/portrait_cuda.cu, and by what; the last: found by the checker alone.
 FAULTS = {
     "no barrier behind the lines": ("      __syncwarp();\n      run", "      run", True),
     "no barrier behind the network": ("place);\n      __syncwarp();\n      if", "place);\n      if", True),

@@ -1,4 +1,4 @@
-"""Every function of csrc/ptx.cuh, emulated, against what PTX says of it, written down a second time here.
+"""Every function of csrc/cuda/ptx.cuh, emulated, against the PTX manual, written down a second time here.
 
 Kernels and emulation share one reading of PTX. Files written by golden.cu on a GPU would end that: where
 tests/simt/golden exists, its files are compared too. It does not exist yet.

@@ -108,8 +108,8 @@ def small(kernel: str) -> str:
         return text_of(kernel).replace(
             "return launch_wgmma<1>(args, exec);", "return launch_wgmma<2>(args, exec);"
         )
-    header = (ROOT / "csrc/resmlp_input.cuh").read_text().replace("#pragma once", "")
-    text = text_of("mma").replace('#include "resmlp_input.cuh"', header)
+    header = (ROOT / "csrc/ops/resmlp_input.cuh").read_text().replace("#pragma once", "")
+    text = text_of("mma").replace('#include "ops/resmlp_input.cuh"', header)
     return only(text, 64).replace("if (args.rows == 128) return launch_mma<Width, 128>(args, exec);", "")
 
 

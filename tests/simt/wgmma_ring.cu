@@ -1,8 +1,8 @@
 // One layer on sm_90a, in clusters of two blocks: a warpgroup that multiplies 64 rows, one whose first thread
 // streams the weights through a ring of stages. Each block fetches half of every chunk and sends it to both.
-#include "launch.cuh"
+#include "core/launch.cuh"
+#include "core/shared.cuh"
 #include "layers.h"
-#include "shared.cuh"
 
 namespace nldf {
 

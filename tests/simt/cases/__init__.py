@@ -1,4 +1,4 @@
-"""The kernels that run on csrc/simt, one file an operation; a new kernel is one function there."""
+"""The kernels that run on the emulator, one file an operation; a new kernel is one function there."""
 
 from simt.cases.adam import ADAM
 from simt.cases.beams import BEAMS

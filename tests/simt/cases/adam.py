@@ -9,7 +9,7 @@ from nldf_engine.ops.reference import adam_reference
 from simt.problem import Problem, case
 from simt.runner import Source
 
-ADAM = Source("csrc/adam_cuda.cu", "adam.h", ("adam",))
+ADAM = Source("csrc/ops/adam_cuda.cu", "ops/adam.h", ("adam",))
 FEATURES = 3
 NUMBERS = {"step": 0.02, "root": 0.3, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-15}
 

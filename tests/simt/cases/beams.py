@@ -10,7 +10,7 @@ from nldf_engine.ops.reference import beams_reference
 from simt.problem import Problem, case, gradients, leaves
 from simt.runner import Source
 
-BEAMS = Source("csrc/beams_cuda.cu", "beams.h", ("beams", "beams_half", "beams_backward"))
+BEAMS = Source("csrc/ops/beams_cuda.cu", "ops/beams.h", ("beams", "beams_half", "beams_backward"))
 _BEAM = {"near": 0.4, "far": 1.3, "points": 11, "frequencies": 3, "scale": 2.0}
 
 

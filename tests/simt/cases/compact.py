@@ -9,7 +9,7 @@ from nldf_engine.ops.reference import compact_over_reference, compact_reference
 from simt.problem import Problem, case
 from simt.runner import Source
 
-COMPACT = Source("csrc/compact_cuda.cu", "compact.h", ("compact", "compact_over"))
+COMPACT = Source("csrc/ops/compact_cuda.cu", "ops/compact.h", ("compact", "compact_over"))
 
 
 @case(COMPACT)

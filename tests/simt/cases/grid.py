@@ -10,7 +10,7 @@ from nldf_engine.ops.specs import GridSpec
 from simt.problem import Problem, case, gradients, leaves
 from simt.runner import Source
 
-GRID = Source("csrc/grid_cuda.cu", "grid.h", ("grid", "grid_backward"))
+GRID = Source("csrc/ops/grid_cuda.cu", "ops/grid.h", ("grid", "grid_backward"))
 # Wide accesses in a dense and a hashed level, then single floats and five levels for four lanes.
 _PLANE = GridSpec(2, 4, (5, 40), log2_table=9, interpolation="smoothstep")
 _VOLUME = GridSpec(3, 3, (3, 4, 7, 9, 20), log2_table=8)

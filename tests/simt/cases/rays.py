@@ -9,7 +9,7 @@ from nldf_engine.ops.reference import rays_reference
 from simt.problem import Problem, case, gradients, leaves
 from simt.runner import Source
 
-RAYS = Source("csrc/rays_cuda.cu", "rays.h", ("rays", "rays_backward"))
+RAYS = Source("csrc/ops/rays_cuda.cu", "ops/rays.h", ("rays", "rays_backward"))
 
 
 def _rays_inputs(pixels: int) -> dict[str, Tensor]:

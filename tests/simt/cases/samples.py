@@ -9,7 +9,7 @@ from nldf_engine.ops.reference import samples_reference
 from simt.problem import Problem, case
 from simt.runner import Source
 
-SAMPLES = Source("csrc/samples_cuda.cu", "samples.h", ("samples",))
+SAMPLES = Source("csrc/ops/samples_cuda.cu", "ops/samples.h", ("samples",))
 
 
 @case(SAMPLES)

@@ -11,7 +11,7 @@ from nldf_engine.ops.reference import segments_reference
 from simt.problem import Problem, case, gradients, leaves
 from simt.runner import Source
 
-SEGMENTS = Source("csrc/segments_cuda.cu", "segments.h", ("segments", "segments_backward"))
+SEGMENTS = Source("csrc/ops/segments_cuda.cu", "ops/segments.h", ("segments", "segments_backward"))
 _SAMPLES, _SEGMENTS = 4 * 18, 4  # a segment is more than 16 lanes, and no multiple of them
 
 

@@ -1,0 +1,46 @@
+// What an instruction set offers to the operations that hold no network: rays, beams, segments, adam.
+#pragma once
+
+#include "ops/adam.h"
+#include "ops/beams.h"
+#include "ops/rays.h"
+#include "ops/segments.h"
+
+namespace nldf {
+
+// Each treats rays (entries) begin ... end - 1 in float32; float64 runs the headers' formulae one by one.
+struct ElementwiseKernels {
+  void (*rays)(const RaysArgs<float>& args, int64_t frame, int64_t begin, int64_t end);
+  void (*rays_backward)(const RaysBackwardArgs<float>& args, int64_t frame, int64_t begin, int64_t end,
+                        double sums[kRayGradients]);
+  // `distances` [3 K] holds every coordinate's distance along its ray.
+  void (*beams)(const BeamsArgs<float>& args, const float* distances, int64_t begin, int64_t end);
+  void (*beams_half)(const BeamsArgs<float, Half>& args, const float* distances, int64_t begin, int64_t end);
+  void (*beams_backward)(const BeamsBackwardArgs<float>& args, const float* distances, int64_t begin,
+                         int64_t end);
+  // `scratch` holds segments_scratch(S) numbers.
+  void (*segments)(const SegmentsArgs<float>& args, int64_t begin, int64_t end, float* scratch);
+  void (*segments_backward)(const SegmentsBackwardArgs<float>& args, int64_t begin, int64_t end,
+                            float* scratch);
+  void (*adam)(const AdamArgs<float>& args, int64_t begin, int64_t end);
+};
+
+// Rays whose exponentials are taken at once: as many as the first cache holds beside all else.
+NLDF_HD int64_t segments_at_once(int64_t samples) {
+  constexpr int64_t kSamples = 1024;
+  return samples && samples < kSamples ? kSamples / samples : 1;
+}
+// Three rows of a ray's samples, each with room for a whole vector behind, and those rays' samples.
+constexpr int64_t kSegmentsRoom = 32;
+NLDF_HD int64_t segments_scratch(int64_t samples) {
+  return 3 * (samples + kSegmentsRoom) + segments_at_once(samples) * samples + kSegmentsRoom;
+}
+
+extern const ElementwiseKernels kElementwisePortable;
+extern const ElementwiseKernels kElementwiseAvx2;
+extern const ElementwiseKernels kElementwiseAvx512;
+
+// Those of cpu_isa().
+const ElementwiseKernels& elementwise_kernels();
+
+}  // namespace nldf

@@ -1,0 +1,15 @@
+// The light field over planes in vectors of 32 bytes, compiled for AVX2 and FMA.
+#include "ops/lines_backward.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 32, 4, 3>;
+
+}  // namespace
+
+const PlanesKernels<float> kPlanesAvx2 = {
+    Single::group, planes_scratch<Single>,          planes_run<Single>,         planes_forward_run<Single>,
+    Single::lanes, planes_backward_scratch<Single>, planes_backward_run<Single>};
+
+}  // namespace nldf

@@ -1,0 +1,15 @@
+// The light field over planes in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
+#include "ops/lines_backward.h"
+
+namespace nldf {
+namespace {
+
+using Single = Lanes<float, 64, 8, 3>;
+
+}  // namespace
+
+const PlanesKernels<float> kPlanesAvx512 = {
+    Single::group, planes_scratch<Single>,          planes_run<Single>,         planes_forward_run<Single>,
+    Single::lanes, planes_backward_scratch<Single>, planes_backward_run<Single>};
+
+}  // namespace nldf

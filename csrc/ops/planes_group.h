@@ -1,0 +1,248 @@
+// A group of rays through planes, grids and networks; lanes are rays, as in core/lanes.h.
+//
+// Everything that the networks hold of a group fits the first cache; weights pass by once a group, from the
+// second. Like the headers it builds on, this one is compiled by every instruction set with its own flags:
+// all is in an unnamed namespace, or inlined.
+#pragma once
+
+#include "core/maths.h"
+#include "ops/planes_kernels.h"
+#include "ops/resmlp_tile.h"
+
+namespace nldf {
+namespace {
+
+// One layer of a group of V vectors. Outputs are computed up to whole blocks of four.
+template <class L, int V, Store How>
+inline void planes_layer(const typename L::Scalar* x, const typename L::Scalar* weights, int64_t inputs,
+                         const typename L::Scalar* bias, typename L::Scalar* y, int64_t outputs) {
+  using T = typename L::Scalar;
+  using Narrow = Lanes<T, L::lanes* static_cast<int>(sizeof(T)), 4, L::vectors>;
+  constexpr int stride = V * L::lanes;
+  for (int64_t f = 0; f < outputs;) {
+    const T* const from = weights + f / kPanel * kPanel * inputs + f % kPanel;
+    if (L::features > 4 && outputs - f <= 4) {
+      multiply<Narrow, V, How>(x, from, inputs, bias + f, y + f * stride);
+      f += 4;
+    } else {
+      multiply<L, V, How>(x, from, inputs, bias + f, y + f * stride);
+      f += L::features;
+    }
+  }
+}
+
+// Where the corners of the points' cells lie in a level's table, and how far the points are in the cells.
+template <class T, int N>
+struct PlanesCells {
+  uint32_t index[4][N];
+  T x[N], y[N];
+};
+
+template <class T, int N>
+inline void find_cells(const T* x, const T* y, const GridLevel& level, PlanesCells<T, N>& cells) {
+  const uint32_t stride = level.stride[1], mask = level.mask;
+  const int32_t resolution = level.resolution;
+  uint32_t column[N], row[N];
+  NLDF_LANES
+  for (int i = 0; i < N; ++i) {
+    int32_t cell;
+    grid_locate(x[i], resolution, cell, cells.x[i]);
+    column[i] = static_cast<uint32_t>(cell);
+    grid_locate(y[i], resolution, cell, cells.y[i]);
+    row[i] = static_cast<uint32_t>(cell) * stride;
+  }
+  if (level.hashed) {
+    NLDF_LANES
+    for (int i = 0; i < N; ++i) {
+      cells.index[0][i] = (column[i] ^ row[i]) & mask;
+      cells.index[1][i] = ((column[i] + 1) ^ row[i]) & mask;
+      cells.index[2][i] = (column[i] ^ (row[i] + stride)) & mask;
+      cells.index[3][i] = ((column[i] + 1) ^ (row[i] + stride)) & mask;
+    }
+    return;
+  }
+  NLDF_LANES
+  for (int i = 0; i < N; ++i) {
+    cells.index[0][i] = column[i] + row[i];
+    cells.index[1][i] = column[i] + row[i] + 1;
+    cells.index[2][i] = column[i] + row[i] + stride;
+    cells.index[3][i] = column[i] + row[i] + stride + 1;
+  }
+}
+
+template <class T>
+inline T between(T low, T high, T where) {
+  return low + where * (high - low);
+}
+
+// Four features of N points, from feature `first` of each entry on: four points at a time, then turned
+// around, for the network wants a feature's points together.
+template <class T, int N>
+inline void read_four(const T* table, int64_t features, const PlanesCells<T, N>& cells, T* out) {
+  using Four = typename Lanes<T, 4 * static_cast<int>(sizeof(T)), 4, 3>::Vector;
+  for (int i = 0; i < N; i += 4) {
+    Four a[4], b[4];
+    NLDF_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      Four corner[4];
+      NLDF_UNROLL
+      for (int c = 0; c < 4; ++c)
+        memcpy(&corner[c], table + static_cast<int64_t>(cells.index[c][i + j]) * features, sizeof(Four));
+      const Four x = cells.x[i + j] - Four{}, y = cells.y[i + j] - Four{};
+      const Four lower = corner[0] + x * (corner[1] - corner[0]);
+      const Four upper = corner[2] + x * (corner[3] - corner[2]);
+      a[j] = lower + y * (upper - lower);
+    }
+    NLDF_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      b[2 * j] = Interleave<Four, 4>::low(a[j], a[j + 2]);
+      b[2 * j + 1] = Interleave<Four, 4>::high(a[j], a[j + 2]);
+    }
+    NLDF_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      a[2 * j] = Interleave<Four, 4>::low(b[j], b[j + 2]);
+      a[2 * j + 1] = Interleave<Four, 4>::high(b[j], b[j + 2]);
+    }
+    NLDF_UNROLL
+    for (int f = 0; f < 4; ++f) memcpy(out + f * N + i, &a[f], sizeof(Four));
+  }
+}
+
+template <class T, int N>
+inline void read_one(const T* table, int64_t features, const PlanesCells<T, N>& cells, T* out) {
+  for (int i = 0; i < N; ++i) {
+    T corner[4];
+    for (int c = 0; c < 4; ++c) corner[c] = table[static_cast<int64_t>(cells.index[c][i]) * features];
+    out[i] = between(between(corner[0], corner[1], cells.x[i]), between(corner[2], corner[3], cells.x[i]),
+                     cells.y[i]);
+  }
+}
+
+// Features of N points [levels * features][N].
+template <class T, int N>
+inline void read_grid(const T* x, const T* y, const GridLevels& levels, int64_t count, const T* table,
+                      int64_t features, T* out) {
+  PlanesCells<T, N> cells;
+  for (int64_t l = 0; l < count; ++l) {
+    find_cells(x, y, levels.level[l], cells);
+    const T* const entries = table + levels.level[l].offset * features;
+    int64_t f = 0;
+    // Four doubles would be wider than the portable vectors.
+    if constexpr (sizeof(T) == sizeof(float))
+      for (; f + 4 <= features; f += 4, out += 4 * N) read_four(entries + f, features, cells, out);
+    for (; f < features; ++f, out += N) read_one(entries + f, features, cells, out);
+  }
+}
+
+template <class L>
+inline int64_t planes_scratch(const PlanesNetwork<typename L::Scalar>& net) {
+  const int64_t most = net.inputs() > net.warp_inputs() ? net.inputs() : net.warp_inputs();
+  return L::group * (most + 2 * net.width + kPanel * (panels(net.warp_outputs()) + panels(net.outputs())));
+}
+
+// Where the next layer's weights and bias lie.
+template <class T>
+struct PlanesCursor {
+  const T* weights;
+  const T* biases;
+};
+
+// Hidden layers, whose first one's bias is the frame's, and a tail, into `out`. a and b hold [width][rays].
+template <class L, int V>
+inline void run_network(const typename L::Scalar* x, int64_t inputs, const typename L::Scalar* frame_bias,
+                        int64_t width, int64_t hidden, int64_t outputs, PlanesCursor<typename L::Scalar>& at,
+                        typename L::Scalar* a, typename L::Scalar* b, typename L::Scalar* out) {
+  planes_layer<L, V, Store::relu>(x, at.weights, inputs, frame_bias, a, width);
+  at.weights += inputs * width;
+  for (int64_t l = 1; l < hidden; ++l) {
+    planes_layer<L, V, Store::relu>(a, at.weights, width, at.biases, b, width);
+    at.weights += width * width;
+    at.biases += width;
+    typename L::Scalar* const made = b;
+    b = a;
+    a = made;
+  }
+  planes_layer<L, V, Store::plain>(a, at.weights, width, at.biases, out, outputs);
+  at.weights += width * kPanel * panels(outputs);
+  at.biases += kPanel * panels(outputs);
+}
+
+// Segments and opacity of n rays from the second network's outputs [3 M + 1][n], in rows of kPlanesGroup.
+template <class T, int n>
+inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) {
+  const int64_t colors = 3 * net.planes;
+  const T half = T(0.5) / static_cast<T>(net.planes);
+  T* const opacity = result + colors * kPlanesGroup;
+  NLDF_LANES
+  for (int i = 0; i < n; ++i) opacity[i] = planes_opacity(net.opacity_slope, out[colors * n + i]);
+  for (int64_t c = 0; c < colors; ++c) {
+    NLDF_LANES
+    for (int i = 0; i < n; ++i) result[c * kPlanesGroup + i] = (out[c * n + i] + half) * opacity[i];
+  }
+}
+
+template <class L>
+struct PlanesOp {
+  using T = typename L::Scalar;
+  const PlanesModel<T>& model;
+  const PlanesRays<T>& rays;
+  const T* warp_bias;
+  const T* bias;
+  T* result;
+  T* scratch;
+
+  template <int V>
+  void run() const {
+    constexpr int n = V * L::lanes;
+    const PlanesNetwork<T>& net = model.network;
+    T* const a = scratch;
+    T* const b = a + net.width * n;
+    T* const warp = b + net.width * n;
+    T* const out = warp + kPanel * panels(net.warp_outputs()) * n;
+    T* const x = out + kPanel * panels(net.outputs()) * n;
+    PlanesCursor<T> at{net.weights, net.biases};
+    T u[2][n];
+
+    const T middle = net.depths[net.planes];
+    T* const place = x + net.warp_levels * net.features * n;
+    for (int axis = 0; axis < 2; ++axis) {
+      NLDF_LANES
+      for (int i = 0; i < n; ++i) {
+        u[axis][i] = rays.start[axis][i] + middle * rays.slope[axis][i];
+        place[axis * n + i] = T(2) * u[axis][i] - T(1);
+      }
+    }
+    read_grid<T, n>(u[0], u[1], model.warp_levels, net.warp_levels, net.warp_table, net.features, x);
+    run_network<L, V>(x, net.warp_inputs(), warp_bias, net.width, net.warp_hidden, net.warp_outputs(), at, a,
+                      b, warp);
+
+    const int64_t each = net.levels * net.features * n;
+    for (int64_t p = 0; p < net.planes; ++p) {
+      const T z = net.depths[p];
+      for (int axis = 0; axis < 2; ++axis) {
+        const T* const moved = warp + (2 * p + axis) * n;
+        NLDF_LANES
+        for (int i = 0; i < n; ++i)
+          u[axis][i] = rays.start[axis][i] + z * rays.slope[axis][i] + net.warp_scale * moved[i];
+      }
+      const T* const table = reinterpret_cast<const T*>(net.tables[p]);
+      read_grid<T, n>(u[0], u[1], model.levels, net.levels, table, net.features, x + p * each);
+    }
+    memcpy(x + net.planes * each, warp + 2 * net.planes * n, sizeof(T) * net.ambient * n);
+    run_network<L, V>(x, net.inputs(), bias, net.width, net.hidden, net.outputs(), at, a, b, out);
+
+    planes_colors<T, n>(net, out, result);
+  }
+};
+
+template <class L>
+inline void planes_run(const PlanesModel<typename L::Scalar>& model,
+                       const PlanesRays<typename L::Scalar>& rays, const typename L::Scalar* warp_bias,
+                       const typename L::Scalar* bias, typename L::Scalar* out, typename L::Scalar* scratch) {
+  static_assert(L::group <= kPlanesGroup && kPanel % L::features == 0, "a group must fit");
+  with_vectors<L>((rays.rows + L::lanes - 1) / L::lanes,
+                  PlanesOp<L>{model, rays, warp_bias, bias, out, scratch});
+}
+
+}  // namespace
+}  // namespace nldf
