@@ -26,7 +26,7 @@ from nldf_engine.engine.profile import Profile, profile
 from nldf_engine.engine.session import FrameStream, Setting, latency, render_stream
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.poses import check_values
-from nldf_engine.geometry.tracks import Track, open_track
+from nldf_engine.geometry.tracks import Track, open_track, smooth_motion
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops.device import choose_device
@@ -36,7 +36,6 @@ from nldf_engine.rendering.layer import straight
 from nldf_engine.rendering.matte import clean_layer
 from nldf_engine.rendering.portrait import Portrait, to_uint8
 from nldf_engine.systems.common.motion import UpperBasis
-from nldf_engine.systems.common.torso import smooth_motion
 
 __all__ = [
     "FPS", "LARGEST_SIDE", "Clip", "Engine", "Frames", "check_clip_path", "check_size", "choose_device",

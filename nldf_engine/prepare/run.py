@@ -22,7 +22,7 @@ from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
 from nldf_engine.datasets.format import check_target, near_far, told_plainly, training_frames
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.geometry.rotations_numpy import degrees
+from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.media.video import (
     VideoInfo,
     VideoWriter,
@@ -186,7 +186,8 @@ class _Preparation:
             plate,
             torso,
             Camera(size, size, focal, focal, *pose_figures["principal_point"]),
-            degrees(poses[:, :3, :3].transpose(0, 2, 1)),
+            # Pitch downwards, yaw to the picture's left, roll.
+            head_numbers(torch.from_numpy(poses)).numpy()[:, [1, 0, 2]] * [-1, -1, 1],
             eye_openness(landmarks, poses, posed["shape"], focal),
             mouth_opening(landmarks, poses, posed["shape"], focal),
             checks.find_cuts(tracked["thumbs"]),

@@ -13,12 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from nldf_engine.apps.cli.main import main
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.validate import validate
-from nldf_engine.geometry.rotations_numpy import degrees
+from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.media.video import probe
 from nldf_engine.prepare import PrepareConfig, RefineConfig, prepare, run
 from nldf_engine.prepare.refine import refine
@@ -34,7 +35,7 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert len(dataset) == 75 and dataset.valid.all() and dataset.info.size == (128, 128)
     assert not (tmp_path / "out.partial").exists()
     assert report.figures["pose_rms_512"] < 1.5
-    roll = degrees(dataset.poses[:, :3, :3].transpose(0, 2, 1))[:, 2]
+    roll = head_numbers(torch.from_numpy(dataset.poses))[:, 2].numpy()
     swing = 3 * np.sin(3.0 * np.arange(75) / 25)
     assert np.corrcoef(roll, swing)[0, 1] < -0.95 or np.corrcoef(roll, swing)[0, 1] > 0.95
     assert np.ptp(roll) == pytest.approx(6, abs=1.5)

@@ -9,8 +9,8 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.avatar import Avatar
 from nldf_engine.engine import Engine
-from nldf_engine.geometry.tracks import LoopedTrack, Track, open_track
-from nldf_engine.systems.common.torso import TorsoPlate, smooth_motion
+from nldf_engine.geometry.tracks import LoopedTrack, Track, open_track, smooth_motion
+from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
 
 CONFIG = TorsoLayerConfig(resolutions=(4, 8), warp_resolutions=(4,), width=8)

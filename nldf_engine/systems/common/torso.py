@@ -32,19 +32,6 @@ def pose_features(poses: Tensor) -> Tensor:
     return torch.cat([skew / 2, place, torch.ones_like(skew[:, :1])], 1)
 
 
-def smooth_motion(motion: Tensor, frames: float) -> Tensor:
-    """Motions [T, 2, 3] under a Gaussian over time with a standard deviation of `frames`; 0 leaves them."""
-    if frames <= 0 or len(motion) < 2:
-        return motion
-    reach = max(1, round(3 * frames))
-    steps = torch.arange(-reach, reach + 1, dtype=motion.dtype, device=motion.device)
-    weights = torch.exp(-0.5 * (steps / frames).square())
-    track = motion.flatten(1).t()[:, None]
-    padded = F.pad(track, (reach, reach), mode="replicate")
-    smooth = F.conv1d(padded, (weights / weights.sum())[None, None])
-    return smooth[:, 0].t().reshape(motion.shape).contiguous()
-
-
 class TorsoMotion(nn.Module):
     """How a torso moves: what a plate and a learned layer have in common.
 
