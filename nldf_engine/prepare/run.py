@@ -40,6 +40,7 @@ from nldf_engine.prepare.faces import MESH_TO_BOX, Crop, Survey, choose_crop, ev
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.report import Page, Refined, Report, draw
+from nldf_engine.prepare.sound import judge_sound
 from nldf_engine.prepare.stabilise import Source, hold_steady
 from nldf_engine.prepare.steps import Result, Steps
 from nldf_engine.prepare.torso import choose_reference, track_torso
@@ -401,8 +402,10 @@ class _Preparation:
         ]
         low, high = np.percentile(found.angles[valid], [5, 95], axis=0)
         figures["head_range_degrees"] = [round(float(v), 2) for v in high - low]
-        sound = None
+        sound: dict[str, Any] | None = None
         if samples is not None:
+            quality, problems = judge_sound(samples)
+            self.report.problems += problems
             lag, best, unshifted = checks.lip_lag(found.mouth, samples, fps=fps)
             sound = {
                 "seconds": round(len(samples) / SAMPLE_RATE, 3),
@@ -412,6 +415,7 @@ class _Preparation:
                 "lip_lag_frames": lag,
                 "lip_correlation": round(best, 3),
                 "lip_correlation_unshifted": round(unshifted, 3),
+                **quality,
             }
         figures["sound"] = sound
         self.report.problems += checks.track_problems(figures, found.cuts, fps)

@@ -56,6 +56,8 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert abs(len(dataset.audio()) / 16000 - 3) < 0.05
     assert dataset.audio_features("mel").shape[0] == 75
     kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert kept["figures"]["sound"]["noise_floor_db"] < kept["figures"]["sound"]["level_db"]
+    assert "noise_floor_db" not in dataset.info.audio
     assert kept["figures"]["frames"] == 75 and "length" in {p["where"] for p in kept["problems"]}
     assert cv2.imread(str(tmp_path / "out" / "report.png")).shape[0] > 600
     assert "mediapipe" not in capsys.readouterr().err
