@@ -17,7 +17,16 @@ from nldf_engine.synthetic import (
     project,
     synthesise_speech,
 )
-from nldf_engine.synthetic.head import COLUMNS, SHAPES, head_skin
+from nldf_engine.synthetic.head import COLUMNS, SHAPES, head_skin, lid_lines, lip_heights, lip_line
+from nldf_engine.synthetic.landmarks import (
+    INNER_LOWER,
+    INNER_UPPER,
+    LOWER_LIDS,
+    OUTER_LOWER,
+    OUTER_UPPER,
+    UPPER_LIDS,
+    landmarks_3d,
+)
 from nldf_engine.synthetic.make import plan, render_frames, torso_affine
 from nldf_engine.synthetic.motion import PITCH, ROLL, YAW, rotation
 from nldf_engine.synthetic.raster import rasterise
@@ -102,6 +111,21 @@ def test_head_space_has_the_agreed_scale_and_axes() -> None:
     assert rest.shape == (478, 3) and np.isfinite(rest).all()
     assert rest[33, 0] < 0 < rest[263, 0] and rest[10, 1] < rest[1, 1] < rest[152, 1]
     assert rest[1, 2] == rest[:468, 2].min() or rest[4, 2] == rest[:468, 2].min()
+
+
+def test_the_face_template_lies_on_the_character() -> None:
+    """The template's lips and lids are where the character's are: a table of one, made from the other."""
+    rest = rest_landmarks()
+    for landmarks, part in ((OUTER_UPPER, 0), (OUTER_LOWER, 1)):
+        x, y = rest[list(landmarks), :2].T
+        edge = lip_line(x) + (-1, 1)[part] * lip_heights(x)[part]
+        np.testing.assert_allclose(y, edge, atol=1e-9)
+    for landmarks, part in ((UPPER_LIDS, 0), (LOWER_LIDS, 1)):
+        x, y = rest[[index for eye in landmarks for index in eye], :2].T
+        np.testing.assert_allclose(y, lid_lines(x)[part], atol=1e-9)
+    inner = np.linalg.norm(rest[list(INNER_UPPER[1:-1])] - rest[list(INNER_LOWER)], axis=1)
+    assert inner.max() < 1e-9  # the lips are closed
+    np.testing.assert_allclose(landmarks_3d(np.zeros(5), 1.0), rest, atol=1e-9)
 
 
 def test_the_picture_agrees_with_the_landmarks() -> None:
