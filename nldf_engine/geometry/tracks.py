@@ -1,7 +1,8 @@
-"""How a person moves while speaking: head, eyes, brows and torso, looped for clips of any length."""
+"""How a person moves while speaking: head, eyes, brows and torso, smoothed, and looped for any length."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.geometry.poses import check_poses, load_poses, load_torso
-from nldf_engine.geometry.rotations import head_numbers, poses_of, smooth_poses
+from nldf_engine.geometry.rotations import (
+    exponential,
+    head_numbers,
+    logarithm,
+    nearest_rotation,
+    pose_from_head,
+    poses_of,
+)
 
 LOOP_BLEND_FRAMES = 25
+# How a One Euro filter follows: its cutoff rises by so much for each radian (or metre, times 3) a second.
+ONE_EURO_SLOPE = 1.5
+ONE_EURO_SPEED_CUTOFF = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Track:
         torso: [T, 2, 3] motion of the torso, plate to frame, in units of the frame's width.
         views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where it is not seen
             with the avatar's camera.
-        upper: [T, E] codes of brows, lids and gaze, where the avatar's field is told them.
+        upper: [T, E] codes of brows, lids and gaze, where the avatar's field is conditioned on them.
     """
 
     poses: Tensor
@@ -38,7 +50,14 @@ class Track:
 
 
 def smooth_motion(motion: Tensor, frames: float) -> Tensor:
-    """Motions [T, 2, 3] under a Gaussian over time with a standard deviation of `frames`; 0 leaves them."""
+    """Values [T, ...] under a Gaussian over time: zero phase, so nothing lags.
+
+    Beyond its ends the track is thought to stand still.
+
+    Args:
+        motion: such as a torso's motions [T, 2, 3].
+        frames: standard deviation; 0 leaves them.
+    """
     if frames <= 0 or len(motion) < 2:
         return motion
     reach = max(1, round(3 * frames))
@@ -50,11 +69,76 @@ def smooth_motion(motion: Tensor, frames: float) -> Tensor:
     return smooth[:, 0].t().reshape(motion.shape).contiguous()
 
 
+def smooth_poses(poses: Tensor, frames: float) -> Tensor:
+    """Poses [T, 4, 4] under a Gaussian over time, as `smooth_motion` has it.
+
+    The rotation of frame t becomes the chordal mean of its neighbours': the rotation nearest to the weighted
+    mean of their matrices, which no choice of Euler angles bends. Of the head's place it is the plain mean.
+
+    Args:
+        poses: camera to head.
+        frames: standard deviation; 0 leaves the poses as they are.
+    """
+    if frames <= 0 or len(poses) < 2:
+        return poses
+    rotation = poses[:, :3, :3].double().transpose(1, 2)  # the head's, in the camera's view
+    place = -(rotation @ poses[:, :3, 3:].double())[:, :, 0]
+    mean = nearest_rotation(smooth_motion(rotation, frames))
+    return pose_from_head(mean, smooth_motion(place, frames)).to(poses.dtype)
+
+
+class PoseFilter:
+    """A causal filter for poses that arrive one by one: One Euro (Casiez 2012) on rotation group and place.
+
+    A head at rest is held still, a quick turn is followed at once: the cutoff rises with the speed, which
+    comes from the logarithm of the turn since the last frame and not from differences of angles.
+
+    Args:
+        frames: strength; the standard deviation of the Gaussian that calms a head at rest about as much.
+        rate: poses a second.
+
+    Raises:
+        ValueError: a negative strength.
+    """
+
+    def __init__(self, frames: float, rate: float = FPS) -> None:
+        if frames < 0:
+            raise ValueError(f"frames: expected a strength of at least 0, got {frames!r}")
+        self._step = 1 / rate
+        # Of white noise a Gaussian leaves 1 / (2 sqrt(pi) frames), one pole a / (2 - a): the a that do alike.
+        left = min(1.0, 1 / (2 * math.sqrt(math.pi) * frames)) if frames else 1.0
+        share = 2 * left / (1 + left)
+        self._cutoff = share / max(1e-9, 1 - share) / (2 * math.pi * self._step)
+        self._rotation: np.ndarray | None = None
+        self._place = self._speed = self._turning = np.zeros(3)
+        logarithm(np.eye(3))  # so that its library is imported now, and not while a frame is due
+
+    def push(self, pose: Tensor) -> Tensor:
+        """The filtered pose [4, 4] of the next one, on the CPU."""
+        given = pose.double().numpy()
+        rotation = given[:3, :3].T
+        place = -(rotation @ given[:3, 3])
+        if self._rotation is None:
+            self._rotation, self._place = rotation, place
+            return pose
+        turn, shift = logarithm(self._rotation.T @ rotation), place - self._place
+        calm = self._share(ONE_EURO_SPEED_CUTOFF)
+        self._turning = self._turning + calm * (turn / self._step - self._turning)
+        self._speed = self._speed + calm * (shift / self._step - self._speed)
+        by_turn = self._share(self._cutoff + ONE_EURO_SLOPE * float(np.linalg.norm(self._turning)))
+        by_place = self._share(self._cutoff + 3 * ONE_EURO_SLOPE * float(np.linalg.norm(self._speed)))
+        self._rotation = self._rotation @ exponential(by_turn * turn)
+        self._place = self._place + by_place * shift
+        return pose_from_head(torch.from_numpy(self._rotation), torch.from_numpy(self._place)).to(pose.dtype)
+
+    def _share(self, cutoff: float) -> float:
+        slope = 2 * math.pi * cutoff * self._step
+        return slope / (1 + slope)
+
+
 def _rotation_blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     """Rotations [N, 3, 3] between a and b; close ones, so the chord's projection serves for the arc."""
-    mixed = a + share[:, None, None] * (b - a)
-    u, _, v = torch.linalg.svd(mixed)
-    return u @ v
+    return nearest_rotation(a + share[:, None, None] * (b - a))
 
 
 @dataclass(frozen=True)
@@ -147,7 +231,7 @@ def open_track(
             a dataset's is taken where its poses begin with the avatar's own.
         own: the avatar's own.
         predict: torso motion [T, 2, 3] of poses [T, 4, 4] that come without.
-        smooth: strength of `geometry.rotations.smooth_poses`, in frames; a tracked torso is smoothed alike.
+        smooth: strength of `smooth_poses`, in frames; a tracked torso is smoothed alike.
         centred: move poses that are not the avatar's own so that their median is that of its own.
 
     Raises:

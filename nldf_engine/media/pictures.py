@@ -1,4 +1,4 @@
-"""Picture files as RGB arrays: read whole or refused, and written whole or not at all."""
+"""Pictures: read from files whole, as RGB, and written whole or not at all; holes filled."""
 
 from __future__ import annotations
 
@@ -119,3 +119,33 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     data = encode_png(picture)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def fill_hidden(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Fills hidden pixels smoothly from what surrounds them (push-pull over a pyramid).
+
+    Args:
+        picture: uint8 [H, W, 3].
+        hidden: bool [H, W]; where all is hidden, the picture becomes gray.
+
+    Returns:
+        uint8 [H, W, 3]; what is not hidden stays as it is.
+    """
+    import cv2
+
+    if not hidden.any():
+        return picture
+    if hidden.all():
+        return np.full_like(picture, 127)
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(picture.astype(np.float32), (~hidden).astype(np.float32))]
+    while min(levels[-1][1].shape) > 1 and not levels[-1][1].all():
+        colour, weight = levels[-1]
+        size = (max(1, (weight.shape[1] + 1) // 2), max(1, (weight.shape[0] + 1) // 2))
+        small: np.ndarray = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        sums = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        levels.append((sums / np.maximum(small, 1e-6)[..., None], (small > 0).astype(np.float32)))
+    colour = levels[-1][0]
+    for fine, weight in reversed(levels[:-1]):
+        up = cv2.resize(colour, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        colour = fine * weight[..., None] + cv2.GaussianBlur(up, (0, 0), 1.0) * (1 - weight[..., None])
+    return np.where(hidden[..., None], np.clip(colour + 0.5, 0, 255).astype(np.uint8), picture)

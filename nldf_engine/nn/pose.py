@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nldf_engine.geometry.rotations import camera_angles
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.noise import normal_like
 
@@ -27,13 +28,7 @@ def pose_numbers(poses: Tensor) -> Tensor:
         >>> pose_numbers(torch.eye(4)[None]).tolist()
         [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    rotation = poses[:, :3, :3]
-    angles = [
-        torch.atan2(-rotation[:, 1, 2] + 0.0, rotation[:, 2, 2]),
-        torch.asin(rotation[:, 0, 2].clamp(-1, 1)),
-        torch.atan2(-rotation[:, 0, 1] + 0.0, rotation[:, 0, 0]),
-    ]
-    return torch.cat([torch.stack(angles, 1), poses[:, :3, 3]], 1)
+    return torch.cat([camera_angles(poses[:, :3, :3]), poses[:, :3, 3]], 1)
 
 
 class PoseEncoder(nn.Module):

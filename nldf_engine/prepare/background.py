@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nldf_engine.media.pictures import fill_hidden
+
 FRAMES = 120  # frames that the median is taken over
 STRIP = 32  # rows at a time, so that memory stays small
 CLEARANCE = 0.025  # of the side: how far from the person a pixel must be to count as background
@@ -51,30 +53,4 @@ def background_plate(
         pair = [np.take_along_axis(values, k[None, ..., None], 0)[0].astype(np.int32) for k in (low, high)]
         plate[rows] = np.minimum((pair[0] + pair[1] + 1) // 2, 255).astype(np.uint8)
     hidden = count < min(FEWEST, len(kept))
-    return fill(plate, hidden), hidden
-
-
-def fill(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Fills hidden pixels smoothly from what surrounds them (push-pull over a pyramid).
-
-    Args:
-        picture: uint8 [H, W, 3]; hidden: bool [H, W].
-    """
-    import cv2
-
-    if not hidden.any():
-        return picture
-    if hidden.all():
-        return np.full_like(picture, 127)
-    levels: list[tuple[np.ndarray, np.ndarray]] = [(picture.astype(np.float32), (~hidden).astype(np.float32))]
-    while min(levels[-1][1].shape) > 1 and not levels[-1][1].all():
-        colour, weight = levels[-1]
-        size = (max(1, (weight.shape[1] + 1) // 2), max(1, (weight.shape[0] + 1) // 2))
-        small: np.ndarray = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        sums = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
-        levels.append((sums / np.maximum(small, 1e-6)[..., None], (small > 0).astype(np.float32)))
-    colour = levels[-1][0]
-    for fine, weight in reversed(levels[:-1]):
-        up = cv2.resize(colour, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        colour = fine * weight[..., None] + cv2.GaussianBlur(up, (0, 0), 1.0) * (1 - weight[..., None])
-    return np.where(hidden[..., None], np.clip(colour + 0.5, 0, 255).astype(np.uint8), picture)
+    return fill_hidden(plate, hidden), hidden

@@ -361,7 +361,7 @@ def sound_problems(figures: dict[str, Any] | None, picture_seconds: float) -> li
     if figures["seconds"] < picture_seconds - 0.5:
         what = f"the sound ends {picture_seconds - figures['seconds']:.1f} s before the picture"
         problems.append(Problem("sound", what, again, "warning"))
-    if figures["clipped"] > CLIPPED:
+    if figures["clipped"] > CLIPPED and "flattened" not in figures:  # which `prepare.sound` warns of
         what = f"{figures['clipped']:.1%} of the sound is clipped"
         problems.append(Problem("sound", what, "lower the recording level", "note"))
     lag, best = figures["lip_lag_frames"], figures["lip_correlation"]

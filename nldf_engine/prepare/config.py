@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nldf_engine.audio import FRONTENDS
+from nldf_engine.base.clock import FPS
+from nldf_engine.base.json import encode
+from nldf_engine.base.seeds import check_seed
 
 SMALLEST, LARGEST = 64, 2048
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How a dataset's poses are refined by its pictures.
+
+    Args:
+        size: width of the pictures, pixels; the dataset's where that is smaller.
+        rounds: how often every frame is moved.
+        steps: optimiser steps before each round.
+        rays: rays a step.
+        seed: of weights and sampling.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    size: int = 256
+    rounds: int = 2
+    steps: int = 800
+    rays: int = 8192
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name, least, most in (
+            ("size", 32, 1024), ("rounds", 1, 20), ("steps", 1, 100_000), ("rays", 64, 1 << 20),
+        ):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -22,25 +55,31 @@ class PrepareConfig:
         smoothing: strength of the pose smoothing; a larger one lags behind quick nods. 0.2
             halves what changes from frame to frame, and passes what takes five frames or more.
         crf: quality of the stored video, lower is better and larger.
+        refine: whether the tracked poses are refined by the pictures at the end.
+        refinement: how.
 
     Raises:
         ValueError: a value is out of its range.
     """
 
     size: int = 512
-    fps: float = 25.0
+    fps: float = FPS
     audio_frontend: str = "mel"
     margin: float = 2.3
     smoothing: float = 0.2
     crf: int = 14
+    refine: bool = True
+    refinement: RefineConfig = field(default_factory=RefineConfig)
 
     def __post_init__(self) -> None:
         if not SMALLEST <= self.size <= LARGEST or self.size % 2:
             raise ValueError(
                 f"PrepareConfig: size must be even and in {SMALLEST}..{LARGEST}, got {self.size}"
             )
-        if self.fps != 25.0:
-            raise ValueError(f"PrepareConfig: fps must be 25, which the audio windows assume, got {self.fps}")
+        if self.fps != FPS:
+            raise ValueError(
+                f"PrepareConfig: fps must be {FPS:g}, which the audio windows assume, got {self.fps}"
+            )
         known = [name for name in FRONTENDS if name != "precomputed"]
         if self.audio_frontend and self.audio_frontend not in known:
             came = repr(self.audio_frontend)
@@ -51,5 +90,5 @@ class PrepareConfig:
             raise ValueError("PrepareConfig: smoothing must be in 0..100 and crf in 0..40")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
+        """The fields that decide a dataset as tracked; a refinement stands by itself in the provenance."""
+        return {name: value for name, value in encode(self).items() if name not in ("refine", "refinement")}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldf_engine.geometry.rotations_numpy import exponential, left_jacobian, logarithm, skew
+from nldf_engine.geometry.rotations import exponential, left_jacobian, logarithm, skew
 from nldf_engine.prepare.trajectory import banded
 
 EYE_CORNERS = (33, 263)  # outer corners: the person's right eye (left in the image), and left eye

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,13 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.progress import Bar, clock
-from nldf_engine.base.seeds import check_seed
+from nldf_engine.base.json import encode
+from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
 from nldf_engine.media.pictures import read_picture
+from nldf_engine.prepare.config import RefineConfig
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso
+from nldf_engine.prepare.report import Refined
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
@@ -52,64 +54,6 @@ GRID_RATE = 0.01
 FACE_WIDTH = 0.15  # metres, of the flat face that stands in for an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
-
-
-@dataclass(frozen=True)
-class RefineConfig:
-    """How a dataset is refined.
-
-    Args:
-        size: width of the pictures, pixels; the dataset's where that is smaller.
-        rounds: how often every frame is moved.
-        steps: optimiser steps before each round.
-        rays: rays a step.
-        seed: of weights and sampling.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-
-    size: int = 256
-    rounds: int = 2
-    steps: int = 800
-    rays: int = 8192
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        for name, least, most in (
-            ("size", 32, 1024), ("rounds", 1, 20), ("steps", 1, 100_000), ("rays", 64, 1 << 20),
-        ):  # fmt: skip
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name}: expected {least} to {most}, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Refined:
-    """What a refinement did.
-
-    Args:
-        psnr: before and after each round, dB, full frame, under the model of that round.
-        head_pixels, torso_pixels: RMS by which the head's origin and the torso's middle moved in the picture,
-            pixels at 512.
-        turned: RMS by which heads were turned, degrees.
-        seconds: of wall time.
-    """
-
-    psnr: list[tuple[float, float]]
-    head_pixels: float
-    torso_pixels: float
-    turned: float
-    seconds: float
-
-    def text(self) -> str:
-        """A sentence for people."""
-        (before, _), (_, after) = self.psnr[0], self.psnr[-1]
-        return (
-            f"refined by the pictures: heads moved by {self.head_pixels:.2f} px (RMS, at 512) and turned by "
-            f"{self.turned:.2f} degrees, the torso by {self.torso_pixels:.2f} px; the tracker's own picture "
-            f"went from {before:.2f} to {after:.2f} dB in {clock(self.seconds)}"
-        )
 
 
 class _Refinement:
@@ -247,11 +191,6 @@ def _shape_of(dataset: Dataset) -> np.ndarray:
     return np.concatenate([corners, np.full((4, 1), FACE_DEPTH)], 1)
 
 
-def enough_to_refine(dataset: str | Path) -> bool:
-    """Whether a dataset of `nldf prepare` has the frames that a refinement needs."""
-    return len(Dataset.open(dataset).indices("all")) >= FEWEST_FRAMES
-
-
 def refine(dataset: str | Path, config: RefineConfig | None = None) -> Refined:
     """Refines the poses and the torso's motion of a dataset folder, in place and all at once.
 
@@ -265,7 +204,7 @@ def refine(dataset: str | Path, config: RefineConfig | None = None) -> Refined:
         >>> refine("data/speaker").head_pixels    # doctest: +SKIP
         0.62
     """
-    config, began = config or RefineConfig(), time.monotonic()
+    config = config or RefineConfig()
     data = Dataset.open(dataset)
     path = Path(dataset)
     if not (path / "dataset.json").is_file():
@@ -278,19 +217,40 @@ def refine(dataset: str | Path, config: RefineConfig | None = None) -> Refined:
     if len(data.indices("all")) < FEWEST_FRAMES:
         few = f"it has {len(data.indices('all'))} frames with a face, and {FEWEST_FRAMES} are needed"
         raise FileProblem(path, few, "use its tracked poses as they are")
+    track, result = refined_track(data, config)
+    _write(path, data, track, config, result)
+    return result
+
+
+def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.ndarray], Refined]:
+    """The tensors of a dataset's track that a refinement changes or adds, and what it did.
+
+    Returns:
+        "poses" and "poses_tracked" [T, 4, 4] float32, and where the torso is tracked, "torso" and
+        "torso_tracked" [T, 2, 3], pixels; and the measurements.
+    """
+    began = time.monotonic()
     work = _Refinement(data, config)
     psnr = []
     with Bar("refine poses", config.rounds * (config.steps + len(work.scene.fit))) as bar:
         for _ in range(config.rounds):
             work.train(bar)
             psnr.append(work.align(bar))
-    result = _moved(data, work, psnr, time.monotonic() - began)
-    _write(path, data, work, config, result)
-    return result
+    track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
+    if "torso" in data.extra:
+        motion = work.scene.motions.numpy().copy()
+        motion[:, :, 2] *= data.info.size[0]
+        track |= {"torso": motion.astype(data.extra["torso"].dtype), "torso_tracked": data.extra["torso"]}
+    return track, _moved(data, work, psnr, time.monotonic() - began)
+
+
+def provenance(config: RefineConfig) -> dict[str, Any]:
+    """What a refined dataset's provenance says of its refinement."""
+    return {"tool": "nldf refine", "version": VERSION, "config": encode(config)}
 
 
 def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], seconds: float) -> Refined:
-    """The figures."""
+    """What the refinement measured."""
     seen = work.scene.fit
     old, new = torch.from_numpy(data.poses).double()[seen], work.scene.poses.double()[seen]
     turn = old[:, :3, :3].transpose(1, 2) @ new[:, :3, :3]
@@ -310,24 +270,19 @@ def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], se
     return Refined(psnr, rms[0], rms[1], turned, seconds)
 
 
-def _write(path: Path, data: Dataset, work: _Refinement, config: RefineConfig, result: Refined) -> None:
-    """Writes the dataset anew, with the new track and a word about it in its report and provenance."""
+def _write(
+    path: Path, data: Dataset, refined: dict[str, np.ndarray], config: RefineConfig, result: Refined
+) -> None:
+    """Writes the dataset anew, with the new track and the refinement in its report and provenance."""
     track = {
-        "poses": work.scene.poses.numpy().copy(), "landmarks": data.landmarks,
-        "eye_openness": data.eye_openness, "valid": data.valid, **data.extra,
-        "poses_tracked": np.asarray(data.poses, np.float32),
+        "poses": data.poses, "landmarks": data.landmarks, "eye_openness": data.eye_openness,
+        "valid": data.valid, **data.extra, **refined,
     }  # fmt: skip
-    if "torso" in data.extra:
-        motion = work.scene.motions.numpy().copy()
-        motion[:, :, 2] *= data.info.size[0]
-        track |= {"torso": motion.astype(data.extra["torso"].dtype), "torso_tracked": data.extra["torso"]}
-    figures = {name: np.round(value, 3).tolist() for name, value in asdict(result).items()}
     report = path / "report.json"
-    told = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    measured = json.loads(report.read_text("utf-8")) if report.is_file() else {}
     page = read_picture(path / "report.png", "delete it") if (path / "report.png").is_file() else None
-    done = {"tool": "nldf refine", "version": VERSION, "config": asdict(config)}
     write_dataset(
-        path, replace(data.info, provenance={**data.info.provenance, "refined": done}),
+        path, replace(data.info, provenance={**data.info.provenance, "refined": provenance(config)}),
         video=path / "video.mp4", labels=path / "parsing.mkv", background=data.background(),
-        audio=data.audio(), track=track, report={**told, "refined": figures}, report_image=page,
+        audio=data.audio(), track=track, report={**measured, "refined": result.to_json()}, report_image=page,
     )  # fmt: skip

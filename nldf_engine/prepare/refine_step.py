@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.geometry.rotations_numpy import exponential
+from nldf_engine.geometry.rotations import exponential
 
 # Standard deviations of what tracking leaves: turns (radians) and shifts (metres) of the camera about the
 # head's origin, and the six numbers of the torso's affine motion. They decide where the picture is silent.

@@ -7,11 +7,45 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.json import encode
+from nldf_engine.base.progress import clock
 from nldf_engine.datasets.problems import SEVERITIES, Problem
 from nldf_engine.prepare.camera import CameraTrack
 
 LABEL_COLOURS = np.array([[0, 0, 0], [70, 150, 255], [80, 220, 120], [255, 110, 90]], np.uint8)
 MOST_PROBLEMS = 9  # that fit on the page
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement did.
+
+    Args:
+        psnr: before and after each round, dB, full frame, under the model of that round.
+        head_pixels, torso_pixels: RMS by which the head's origin and the torso's middle moved in the picture,
+            pixels at 512.
+        turned: RMS by which heads were turned, degrees.
+        seconds: of wall time.
+    """
+
+    psnr: list[tuple[float, float]]
+    head_pixels: float
+    torso_pixels: float
+    turned: float
+    seconds: float
+
+    def text(self) -> str:
+        """A sentence for people."""
+        (before, _), (_, after) = self.psnr[0], self.psnr[-1]
+        return (
+            f"refined by the pictures: heads moved by {self.head_pixels:.2f} px (RMS, at 512) and turned by "
+            f"{self.turned:.2f} degrees, the torso by {self.torso_pixels:.2f} px; the tracker's own picture "
+            f"went from {before:.2f} to {after:.2f} dB in {clock(self.seconds)}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For report.json, to three digits behind the point."""
+        return {name: np.round(value, 3).tolist() for name, value in encode(self).items()}
 
 
 @dataclass
@@ -21,10 +55,14 @@ class Report:
     Args:
         figures: name -> number, text, list or object; json-able.
         problems: what may spoil the result, the worst first after `sort`.
+        refined: what the refinement did; None where there was none.
+        too_short: whether a refinement was wanted, and the video has too few frames for it.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    refined: Refined | None = None
+    too_short: bool = False
 
     def sort(self) -> None:
         """Puts the worst problems first."""
@@ -41,6 +79,7 @@ class Report:
             "figures": self.figures,
             "problems": [p.to_json() for p in self.problems],
             "usable": self.usable,
+            **({} if self.refined is None else {"refined": self.refined.to_json()}),
         }
 
     def text(self) -> str:
@@ -57,6 +96,10 @@ class Report:
                 f"camera at {f['camera_distance']:.2f} m"
             )
         lines += [str(p) for p in self.problems] or ["no problems found"]
+        if self.refined is not None:
+            lines.append(self.refined.text())
+        elif self.too_short:
+            lines.append("poses are as tracked: the video is too short to refine them by its pictures")
         return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import itertools
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy as np
 import torch
 
 from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import as_file_problem, sha256
+from nldf_engine.base.json import decode, encode
 from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
 from nldf_engine.datasets.format import check_target, near_far, training_frames
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.geometry.rotations_numpy import degrees
+from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.media.video import (
     VideoInfo,
     VideoWriter,
@@ -36,7 +39,8 @@ from nldf_engine.prepare.eyes import eye_openness, mouth_opening
 from nldf_engine.prepare.faces import MESH_TO_BOX, Crop, Survey, choose_crop, even_clock, main_faces, survey
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
-from nldf_engine.prepare.report import Page, Report, draw
+from nldf_engine.prepare.report import Page, Refined, Report, draw
+from nldf_engine.prepare.sound import judge_sound
 from nldf_engine.prepare.stabilise import Source, hold_steady
 from nldf_engine.prepare.steps import Result, Steps
 from nldf_engine.prepare.torso import choose_reference, track_torso
@@ -45,14 +49,19 @@ from nldf_engine.rendering.torsos import pose_features
 
 VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
 SHOWN = 5  # frames on the contact sheet
+KEPT_OF_SOUND = (  # of what is measured of the sound, what dataset.json says
+    "seconds", "level_db", "silent", "clipped", "lip_lag_frames", "lip_correlation",
+    "lip_correlation_unshifted",
+)  # fmt: skip
 PROFILE = "film a face, from the front, filling at least a fifth of the picture's height"
 
 
 def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = None) -> Report:
-    """Makes a dataset folder from a video of one person talking.
+    """Makes a dataset folder from a video of one person talking, as `nldf prepare` does.
 
-    Interrupted at any moment, the same call goes on from the last finished step (kept in `OUT.partial`);
-    the dataset appears at the end, whole.
+    Its poses are tracked by landmarks, and then refined by the pictures (`PrepareConfig.refine`) where there
+    are frames enough; the report says by how much. Interrupted at any moment, the same call goes on from the
+    last finished step (kept in `OUT.partial`); the dataset appears at the end, whole.
 
     Args:
         video: any file that FFmpeg reads.
@@ -74,10 +83,11 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         short = f"it lasts {info.seconds:.2f} s, and at least {checks.SHORTEST_SECONDS:.0f} s are needed"
         raise FileProblem(path, short, "record at least a minute of speech")
     if config.audio_frontend:
-        # Its library and weights are asked for now; they are needed at the very end.
+        # Its library and weights are needed at the very end: what is missing is said now.
         FrontendConfig(config.audio_frontend).resolve()
     begin = time.monotonic()
     key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
+    key["refinement"] = encode(config.refinement)
     with as_file_problem(out):
         steps = Steps(out.with_name(out.name + ".partial"), key)
         work = _Preparation(path, info, config, steps)
@@ -87,6 +97,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
             if problem.path == path:  # this video will never do: nothing to resume
                 steps.remove()
             raise
+        parts = work.refine(parts) if config.refine else parts
         report.figures.update(
             seconds_by_step=steps.seconds,
             seconds_this_run=round(time.monotonic() - begin, 1),
@@ -100,6 +111,44 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
             dataset.audio_features(config.audio_frontend)
         steps.remove()
     return report
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the steps found in T frames.
+
+    Args:
+        samples: [N] of the sound, 16 kHz mono; None where the video has none.
+        posed: "poses" [T, 4, 4], "shape" [478, 3] (metres), "landmarks" [T, 478, 3] (pixels), "valid" and
+            "rms" [T].
+        plate: "plate" uint8 [S, S, 3] and "filled" bool [S, S].
+        torso: "motion" [T, 2, 3] (pixels), "reference" [1], "match" [T].
+        camera: of the dataset.
+        angles: [T, 3] degrees; eyes, mouth: [T].
+        cuts: frame numbers.
+    """
+
+    samples: np.ndarray | None
+    posed: dict[str, np.ndarray]
+    plate: dict[str, np.ndarray]
+    torso: dict[str, np.ndarray]
+    camera: Camera
+    angles: np.ndarray
+    eyes: np.ndarray
+    mouth: np.ndarray
+    cuts: list[int]
+
+    def level(self, fps: float) -> np.ndarray:
+        """Loudness of each frame, dB, [T]."""
+        step = round(SAMPLE_RATE / fps)
+        power = (self.sound(len(self.eyes) * step).reshape(-1, step) ** 2).mean(1)
+        return 10 * np.log10(power + 1e-8)
+
+    def sound(self, length: int) -> np.ndarray:
+        """The samples cut or padded with silence to `length`."""
+        if self.samples is None:
+            return np.zeros(length, np.float32)
+        return np.pad(self.samples[:length], (0, max(0, length - len(self.samples))))
 
 
 class _Preparation:
@@ -132,51 +181,83 @@ class _Preparation:
         torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
         _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
         focal = pose_figures["focal"]
-        eyes = eye_openness(landmarks, poses, posed["shape"], focal)
-        mouth = mouth_opening(landmarks, poses, posed["shape"], focal)
-        cuts = checks.find_cuts(tracked["thumbs"])
-        angles = degrees(poses[:, :3, :3].transpose(0, 2, 1))
-        figures.update(pose_figures, **torso_figures, **scene, cuts=cuts, **self.steady.figures())
-        figures["background_guessed"] = round(float(plate["filled"].mean()), 4)
-        figures["mouth_range"] = round(float(np.subtract(*np.percentile(mouth[valid], [95, 5]))), 4)
-        figures["eye_openness_percentiles"] = [
-            round(float(v), 3) for v in np.percentile(eyes[valid], [1, 50, 99])
-        ]
-        span = np.percentile(angles[valid], 95, axis=0) - np.percentile(angles[valid], 5, axis=0)
-        figures["head_range_degrees"] = [round(float(v), 2) for v in span]
-        self._judge(samples, mouth, cuts, total)
-        self.page = self._page(landmarks, posed, plate, torso, angles, eyes, mouth, cuts, samples, total)
-        near, far = near_far(poses[valid])
-        camera = Camera(size, size, focal, focal, *pose_figures["principal_point"])
-        quiet = np.zeros(round(total / fps * 16000), np.float32)
-        heard = quiet if samples is None else _fitted(samples, len(quiet))
+        found = _Found(
+            samples,
+            posed,
+            plate,
+            torso,
+            Camera(size, size, focal, focal, *pose_figures["principal_point"]),
+            # Pitch downwards, yaw to the picture's left, roll.
+            head_numbers(torch.from_numpy(poses)).numpy()[:, [1, 0, 2]] * [-1, -1, 1],
+            eye_openness(landmarks, poses, posed["shape"], focal),
+            mouth_opening(landmarks, poses, posed["shape"], focal),
+            checks.find_cuts(tracked["thumbs"]),
+        )
+        figures.update(pose_figures, **torso_figures, **scene, cuts=found.cuts, **self.steady.figures())
+        self._judge(found)
+        self.page = self._page(found)
+        return self._parts(found)
+
+    def _parts(self, found: _Found) -> dict[str, Any]:
+        """The arguments of `write_dataset`."""
+        size, figures, posed = self.config.size, self.report.figures, found.posed
+        total, poses = len(posed["valid"]), posed["poses"]
+        near, far = near_far(poses[posed["valid"]])
+        sound = {k: v for k, v in (figures["sound"] or {"silent": True}).items() if k in KEPT_OF_SOUND}
+        moves = {"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(figures) else {}
         return {
             "info": DatasetInfo(
                 frames=total,
                 size=(size, size),
-                camera=camera,
+                camera=found.camera,
                 near=near,
                 far=far,
                 source=figures["source"],
-                audio={**(figures["sound"] or {"silent": True}), "frontend": self.config.audio_frontend},
+                audio={**sound, "frontend": self.config.audio_frontend},
                 provenance={"tool": "nldf prepare", "version": VERSION, "config": self.config.to_json()},
             ),
-            "video": steps.path(self.steady.video),
-            "labels": steps.path("parsing.mkv"),
-            "background": plate["plate"],
-            "audio": heard,
+            "video": self.steps.path(self.steady.video),
+            "labels": self.steps.path("parsing.mkv"),
+            "background": found.plate["plate"],
+            "audio": found.sound(round(total / self.config.fps * SAMPLE_RATE)),
             "track": {
                 "poses": poses,
-                "landmarks": landmarks[..., :2],
-                "eye_openness": eyes,
-                "valid": valid,
-                "mouth_opening": mouth,
+                "landmarks": posed["landmarks"][..., :2],
+                "eye_openness": found.eyes,
+                "valid": posed["valid"],
+                "mouth_opening": found.mouth,
                 "shape": posed["shape"].astype(np.float32),
-                "torso": torso["motion"],
-                "torso_reference": torso["reference"],
+                "torso": found.torso["motion"],
+                "torso_reference": found.torso["reference"],
                 **self.steady.tensors(size),
-                **({"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(figures) else {}),
+                **moves,
             },
+        }
+
+    def refine(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of `write_dataset` with poses refined by the pictures; as given for a short video."""
+        from nldf_engine.prepare.refine import FEWEST_FRAMES, provenance, refined_track
+
+        if parts["track"]["valid"].sum() < FEWEST_FRAMES:
+            self.report.too_short = True
+            return parts
+
+        def work() -> Result:
+            # The refinement trains on a dataset: here one inside the cache, which goes with it.
+            tracked = write_dataset(self.steps.path("tracked"), **parts)
+            if self.config.audio_frontend:
+                tracked.audio_features(self.config.audio_frontend)
+            moved, refined = refined_track(tracked, self.config.refinement)
+            return moved, encode(refined)
+
+        moved, figures = self.steps.run("refine", work)
+        self.report.refined = decode(Refined, figures, "refine.json")
+        info = parts["info"]
+        described = {**info.provenance, "refined": provenance(self.config.refinement)}
+        return {
+            **parts,
+            "info": replace(info, provenance=described),
+            "track": {**parts["track"], **moved},
         }
 
     def _find(self) -> tuple[Crop, np.ndarray | None]:
@@ -261,7 +342,7 @@ class _Preparation:
         return labels_of(self.steps.path("parsing.mkv"))
 
     def _background(self, total: int) -> Result:
-        # Of the training part alone: the plate is in every picture that is later held against the rest.
+        # Training frames only, so that no held-out pixels leak into the plate.
         part = training_frames(total)
         frames = itertools.islice(track_bar(self._frames(), "clean background", part, "frame"), part)
         plate, filled = background_plate(frames, itertools.islice(self._masks(), part), part)
@@ -286,8 +367,8 @@ class _Preparation:
         # The reference lies in the training part, so that nothing of the held-out frames leaks.
         total, part = len(valid), training_frames(len(valid))
         reference = choose_reference(landmarks, valid, part)
-        told = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
-        found = track_torso(self._frames(), self._labels(), total, reference, told, part)
+        features = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
+        found = track_torso(self._frames(), self._labels(), total, reference, features, part)
         arrays = {
             "motion": found.motion,
             "reference": np.array([found.reference], np.int64),
@@ -304,66 +385,61 @@ class _Preparation:
     def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
         return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
 
-    def _judge(self, samples: np.ndarray | None, mouth: np.ndarray, cuts: list[int], total: int) -> None:
-        """Adds the figures of the sound, and every problem that the figures show."""
+    def _judge(self, found: _Found) -> None:
+        """Adds what the tracks and the sound show, and every problem with them."""
         from nldf_engine.audio import is_silent, level_db
 
-        figures, fps = self.report.figures, self.config.fps
-        sound = None
+        figures, fps, valid, samples = (
+            self.report.figures,
+            self.config.fps,
+            found.posed["valid"],
+            found.samples,
+        )
+        figures["background_guessed"] = round(float(found.plate["filled"].mean()), 4)
+        figures["mouth_range"] = round(float(np.subtract(*np.percentile(found.mouth[valid], [95, 5]))), 4)
+        figures["eye_openness_percentiles"] = [
+            round(float(v), 3) for v in np.percentile(found.eyes[valid], [1, 50, 99])
+        ]
+        low, high = np.percentile(found.angles[valid], [5, 95], axis=0)
+        figures["head_range_degrees"] = [round(float(v), 2) for v in high - low]
+        sound: dict[str, Any] | None = None
         if samples is not None:
-            lag, best, unshifted = checks.lip_lag(mouth, samples, fps=fps)
+            quality, problems = judge_sound(samples)
+            self.report.problems += problems
+            lag, best, unshifted = checks.lip_lag(found.mouth, samples, fps=fps)
             sound = {
-                "seconds": round(len(samples) / 16000, 3),
+                "seconds": round(len(samples) / SAMPLE_RATE, 3),
                 "level_db": round(level_db(samples), 2),
                 "silent": is_silent(samples),
                 "clipped": round(float((np.abs(samples) > 0.999).mean()), 6) if len(samples) else 0.0,
                 "lip_lag_frames": lag,
                 "lip_correlation": round(best, 3),
                 "lip_correlation_unshifted": round(unshifted, 3),
+                **quality,
             }
         figures["sound"] = sound
-        self.report.problems += checks.track_problems(figures, cuts, fps)
+        self.report.problems += checks.track_problems(figures, found.cuts, fps)
         self.report.problems += checks.camera_notes(figures) + checks.scene_problems(figures)
-        self.report.problems += checks.sound_problems(sound, total / fps)
+        self.report.problems += checks.sound_problems(sound, len(valid) / fps)
 
-    def _page(
-        self,
-        landmarks: np.ndarray,
-        posed: dict[str, np.ndarray],
-        plate: dict[str, np.ndarray],
-        torso: dict[str, np.ndarray],
-        angles: np.ndarray,
-        eyes: np.ndarray,
-        mouth: np.ndarray,
-        cuts: list[int],
-        samples: np.ndarray | None,
-        total: int,
-    ) -> Page:
-        chosen = checks.spread(total, SHOWN)
+    def _page(self, found: _Found) -> Page:
+        chosen = checks.spread(len(found.eyes), SHOWN)
         at = sorted(chosen)
         middle = np.array([self.config.size / 2, 0.9 * self.config.size, 1.0])
-        step = round(16000 / self.config.fps)
-        heard = np.zeros(total * step, np.float32) if samples is None else _fitted(samples, total * step)
-        power = (heard.reshape(total, step) ** 2).mean(1)
         return Page(
             frames=checks.pick(self._frames(), chosen),
             labels=checks.pick(self._labels(), chosen),
-            landmarks=landmarks[at],
+            landmarks=found.posed["landmarks"][at],
             at=at,
-            background=plate["plate"],
-            filled=plate["filled"],
-            angles=angles,
-            eyes=eyes,
-            mouth=mouth,
-            valid=posed["valid"],
-            rms=posed["rms"],
-            torso=torso["motion"] @ middle - middle[:2],
-            level=10 * np.log10(power + 1e-8),
+            background=found.plate["plate"],
+            filled=found.plate["filled"],
+            angles=found.angles,
+            eyes=found.eyes,
+            mouth=found.mouth,
+            valid=found.posed["valid"],
+            rms=found.posed["rms"],
+            torso=found.torso["motion"] @ middle - middle[:2],
+            level=found.level(self.config.fps),
             camera=self.steady.camera,
-            cuts=cuts,
+            cuts=found.cuts,
         )
-
-
-def _fitted(samples: np.ndarray, length: int) -> np.ndarray:
-    """Samples cut or padded with silence to `length`."""
-    return np.pad(samples[:length], (0, max(0, length - len(samples))))

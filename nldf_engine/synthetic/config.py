@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nldf_engine.base.seeds import check_seed
-from nldf_engine.synthetic.text import words_of_text
+from nldf_engine.synthetic.voice.text import words_of_text
 
 SMALLEST, LARGEST = 32, 1024
 SHORTEST, LONGEST = 0.2, 3600.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nldf_engine.geometry.rotations import about
 from nldf_engine.synthetic.speaker import rest_torso
 from nldf_engine.synthetic.voice import Speech
 
@@ -49,16 +50,7 @@ def _wander(frames: int, fps: float, seconds: float, random: np.random.Generator
 
 def rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """[..., 3, 3] head-to-camera rotations: roll after yaw after pitch, angles in radians."""
-    zero, one = np.zeros_like(yaw), np.ones_like(yaw)
-
-    def matrix(*rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        return np.stack([np.stack(row, -1) for row in rows], -2)
-
-    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
-    about_y = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    about_x = matrix((one, zero, zero), (zero, cp, -sp), (zero, sp, cp))
-    about_z = matrix((cr, -sr, zero), (sr, cr, zero), (zero, zero, one))
-    return about_z @ about_y @ about_x
+    return about("z", roll) @ about("y", yaw) @ about("x", pitch)
 
 
 def _blink_times(seconds: float, random: np.random.Generator) -> tuple[float, ...]:

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.geometry.face_template import landmarks_3d
 from nldf_engine.synthetic.backdrop import backdrop
 from nldf_engine.synthetic.head import EYE_CENTRE, EYE_INNER, EYE_OUTER, JAW_ANGLE, JAW_HINGE, lid_lines
+from nldf_engine.synthetic.landmarks import landmarks_3d
 from nldf_engine.synthetic.looks import PALETTES, encoded
 from nldf_engine.synthetic.raster import Visible, rasterise
 from nldf_engine.synthetic.scene import Scene, scene

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.media.pictures import fill_hidden
 
 COARSE = 48  # cells a side
 CLEARANCE = 1  # cells about the speaker that do not count as clear
@@ -26,9 +27,6 @@ class MovingBackdrop:
     """
 
     def __init__(self, frames: Tensor, labels: Tensor) -> None:
-        # Few trainings need what `prepare` brings along.
-        from nldf_engine.prepare.background import fill
-
         self.frames = frames
         self.height, self.width = labels.shape[1:]
         rows, columns = min(COARSE, self.height), min(COARSE, self.width)
@@ -40,7 +38,7 @@ class MovingBackdrop:
             self.clear[number] = F.max_pool2d(cells, 2 * CLEARANCE + 1, 1, CLEARANCE)[0, 0] == 0
             small = F.adaptive_avg_pool2d(frame.permute(2, 0, 1)[None].float(), (rows, columns))[0]
             picture = small.permute(1, 2, 0).round().to(torch.uint8).numpy()
-            filled = fill(np.ascontiguousarray(picture), ~self.clear[number].numpy())
+            filled = fill_hidden(np.ascontiguousarray(picture), ~self.clear[number].numpy())
             self.around[number] = torch.from_numpy(filled)
 
     def behind(self, frames: Tensor, pixels: Tensor) -> Tensor:

@@ -1,18 +1,22 @@
-"""Head angles and smoothing on the rotation group, against geometry written out by hand."""
+"""Rotations as vectors, matrices and head angles, against geometry written out by hand."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from nldf_engine.geometry.poses import check_poses
 from nldf_engine.geometry.rotations import (
-    PoseFilter,
+    about,
+    camera_angles,
+    exponential,
     head_numbers,
+    left_jacobian,
+    logarithm,
+    nearest_rotation,
     poses_of,
-    rotation_exp,
-    rotation_log,
-    smooth_poses,
+    skew,
 )
 
 
@@ -47,51 +51,50 @@ def test_angles_turn_as_they_say(name: str, point: tuple[float, ...], moves: tup
     assert (seen[:2] - middle[:2]).tolist() == pytest.approx(want, abs=1e-6)
 
 
+def test_vectors_and_their_jacobian() -> None:
+    """exp and log are inverse, and the left Jacobian is the derivative of exp."""
+    rng = np.random.default_rng(0)
+    v = np.concatenate([rng.normal(size=(20, 3)), rng.normal(size=(3, 3)) * 1e-7])
+    assert np.allclose(logarithm(exponential(v)), v, atol=1e-6)
+    d = rng.normal(size=v.shape) * 1e-6
+    step = exponential(np.einsum("nij,nj->ni", left_jacobian(v), d)) @ exponential(v)
+    assert np.allclose(exponential(v + d), step, atol=1e-10)
+    assert np.allclose(skew(v)[0] @ d[0], np.cross(v[0], d[0]))
+
+
 def test_log_and_exp_are_inverse_up_to_half_a_turn() -> None:
     """exp(log R) = R and log(exp v) = v for angles from 0 to just below pi."""
-    torch.manual_seed(0)
-    axis = torch.nn.functional.normalize(torch.randn(60, 3, dtype=torch.float64), dim=1)
-    vector = axis * torch.linspace(0, 3.1, 60, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(rotation_log(rotation_exp(vector)), vector, atol=1e-6, rtol=0)
+    axis = np.random.default_rng(0).normal(size=(60, 3))
+    vector = axis / np.linalg.norm(axis, axis=1, keepdims=True) * np.linspace(0, 3.1, 60)[:, None]
+    np.testing.assert_allclose(logarithm(exponential(vector)), vector, atol=1e-6)
 
 
-def test_an_even_turn_is_left_alone_whatever_its_axis() -> None:
-    """A head that turns evenly about a slanted axis, far beyond where Euler angles bend, stays as it is."""
-    axis = torch.nn.functional.normalize(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64), dim=0)
-    poses = torch.eye(4, dtype=torch.float64).repeat(90, 1, 1)
-    poses[:, :3, :3] = rotation_exp(axis * (torch.arange(90, dtype=torch.float64) * 0.06)[:, None])
-    calm = smooth_poses(poses, 3.0)
-    torch.testing.assert_close(calm[12:-12], poses[12:-12], atol=1e-7, rtol=0)
-    check_poses(calm.float())
-    assert smooth_poses(poses, 0) is poses
+@pytest.mark.parametrize(("axis", "begin", "end"), [("x", 1, 2), ("y", 2, 0), ("z", 0, 1)])
+def test_turns_about_an_axis(axis: str, begin: int, end: int) -> None:
+    """A quarter turn about an axis takes the next axis to the one after it; any turn is the vector's."""
+    unit = np.eye(3)
+    np.testing.assert_allclose(about(axis, np.array(np.pi / 2)) @ unit[begin], unit[end], atol=1e-15)
+    angle = np.linspace(-3, 3, 7)
+    vector = angle[:, None] * unit["xyz".index(axis)]
+    np.testing.assert_allclose(about(axis, angle), exponential(vector), atol=1e-15)
 
 
-def test_smoothing_damps_a_shake_as_a_gaussian_does_and_does_not_lag() -> None:
-    """A small shake of period P keeps exp(-2 (pi s / P)^2) of its size and its phase; places likewise."""
-    period, strength, frames = 12, 2.0, torch.arange(120, dtype=torch.float64)
-    shake = torch.sin(2 * math.pi * frames / period)
-    numbers = torch.zeros(120, 6, dtype=torch.float64)
-    numbers[:, 0], numbers[:, 3], numbers[:, 5] = 1.5 * shake, 0.01 * shake, 0.8
-    left = head_numbers(smooth_poses(poses_of(numbers).double(), strength))
-    keeps = math.exp(-2 * (math.pi * strength / period) ** 2)
-    inner = slice(10, -10)
-    torch.testing.assert_close(left[inner, 0], keeps * numbers[inner, 0], atol=5e-3, rtol=0)
-    torch.testing.assert_close(left[inner, 3], keeps * numbers[inner, 3], atol=5e-5, rtol=0)
+def test_the_nearest_rotation_is_one_and_is_nearest() -> None:
+    """Rotations stay; mirrored and stretched matrices become rotations that no small turn brings nearer."""
+    random = np.random.default_rng(1)
+    rotation = torch.from_numpy(exponential(random.normal(size=(20, 3))))
+    torch.testing.assert_close(nearest_rotation(rotation), rotation, atol=1e-12, rtol=0)
+    matrix = torch.from_numpy(random.normal(size=(20, 3, 3)))
+    assert (torch.linalg.det(matrix) < 0).any()
+    nearest = nearest_rotation(matrix)
+    torch.testing.assert_close(torch.linalg.det(nearest), torch.ones(20, dtype=torch.float64))
+    for _ in range(20):
+        other = nearest @ torch.from_numpy(exponential(0.05 * random.normal(size=(20, 3))))
+        assert ((other - matrix).norm(dim=(1, 2)) >= (nearest - matrix).norm(dim=(1, 2))).all()
 
 
-def test_the_causal_filter_calms_a_resting_head_and_follows_a_turning_one() -> None:
-    """Noise on a still head is more than halved; after a turn of 20 degrees the head is there in 0.4 s."""
-    torch.manual_seed(1)
-    noisy = torch.zeros(200, 6, dtype=torch.float64)
-    noisy[:, :3], noisy[:, 5] = 0.3 * torch.randn(200, 3), 0.8
-    still = PoseFilter(3.0)
-    left = head_numbers(torch.stack([still.push(pose) for pose in poses_of(noisy)]))
-    assert float(left[50:, :3].std()) < 0.5 * float(noisy[50:, :3].std())
-    turned = torch.zeros(60, 6)
-    turned[:, 5], turned[20:, 0] = 0.8, 20.0
-    follow = PoseFilter(3.0)
-    yaw = head_numbers(torch.stack([follow.push(pose) for pose in poses_of(turned)]))[:, 0]
-    assert float(yaw[19]) == pytest.approx(0, abs=1e-6) and float(yaw[30]) > 18
-    assert float((yaw[1:] - yaw[:-1]).min()) > -0.5, "it swings over"
-    same = PoseFilter(0.0)
-    assert torch.equal(torch.stack([same.push(pose) for pose in poses_of(turned)])[0], poses_of(turned)[0])
+def test_camera_angles_are_those_of_the_product() -> None:
+    """Rx(a) Ry(b) Rz(c) gives back a, b and c."""
+    a, b, c = angles = np.random.default_rng(2).uniform(-1.4, 1.4, (3, 30))
+    given = torch.from_numpy(about("x", a) @ about("y", b) @ about("z", c))
+    np.testing.assert_allclose(camera_angles(given).numpy(), angles.T, atol=1e-12)

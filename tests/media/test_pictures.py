@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.media.pictures import encode_png, read_picture, write_picture
+from nldf_engine.media.pictures import encode_png, fill_hidden, read_picture, write_picture
 
 
 def picture(channels: int) -> np.ndarray:
@@ -58,3 +58,17 @@ def test_where_none_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(FileProblem, match=r"a\.png: it is a folder"):
         write_picture(tmp_path / "a.png", picture(3))
+
+
+def test_holes_are_filled_from_what_surrounds_them() -> None:
+    """A hole in an even slope takes its colours; what is seen stays; a picture without any is gray."""
+    slope = np.tile(np.linspace(20, 220, 64), (64, 1))
+    picture = np.repeat(slope[..., None], 3, -1).round().astype(np.uint8)
+    hidden = np.zeros((64, 64), bool)
+    hidden[20:44, 24:40] = True
+    spoilt = np.where(hidden[..., None], np.uint8(0), picture)
+    filled = fill_hidden(spoilt, hidden)
+    np.testing.assert_array_equal(filled[~hidden], picture[~hidden])
+    assert np.abs(filled[hidden].astype(int) - picture[hidden]).max() < 25
+    assert fill_hidden(picture, ~hidden & False) is picture
+    assert (fill_hidden(picture, np.ones_like(hidden)) == 127).all()

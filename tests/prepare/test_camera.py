@@ -150,7 +150,9 @@ def test_prepare_holds_the_camera_still(film, speaker, tmp_path: Path) -> None:
         grow = cv2.getRotationMatrix2D((side / 2 - 0.5, side / 2 - 0.5), 0, 1 + 0.08 * time / 3)
         return cv2.warpAffine(frame, grow, (side, side), flags=cv2.INTER_CUBIC)
 
-    report = prepare(film(picture), tmp_path / "out", PrepareConfig(size=128, audio_frontend=""))
+    report = prepare(
+        film(picture), tmp_path / "out", PrepareConfig(size=128, audio_frontend="", refine=False)
+    )
     assert any("pushes in by 7" in p.what or "pushes in by 8" in p.what for p in report.problems)
     track = load_file(tmp_path / "out" / "track.safetensors")
     grown = np.sqrt(np.linalg.det(track["camera_motion"][:, :, :2].astype(float)))

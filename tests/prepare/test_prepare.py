@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +13,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from nldf_engine.apps.cli.main import main
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.validate import validate
-from nldf_engine.geometry.rotations_numpy import degrees
+from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.media.video import probe
-from nldf_engine.prepare import PrepareConfig, prepare, run
+from nldf_engine.prepare import PrepareConfig, RefineConfig, prepare, run
+from nldf_engine.prepare.refine import refine
 
-SMALL = PrepareConfig(size=128)
+SMALL = PrepareConfig(size=128, refine=False)
 
 
 def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -30,7 +35,7 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert len(dataset) == 75 and dataset.valid.all() and dataset.info.size == (128, 128)
     assert not (tmp_path / "out.partial").exists()
     assert report.figures["pose_rms_512"] < 1.5
-    roll = degrees(dataset.poses[:, :3, :3].transpose(0, 2, 1))[:, 2]
+    roll = head_numbers(torch.from_numpy(dataset.poses))[:, 2].numpy()
     swing = 3 * np.sin(3.0 * np.arange(75) / 25)
     assert np.corrcoef(roll, swing)[0, 1] < -0.95 or np.corrcoef(roll, swing)[0, 1] > 0.95
     assert np.ptp(roll) == pytest.approx(6, abs=1.5)
@@ -51,6 +56,8 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert abs(len(dataset.audio()) / 16000 - 3) < 0.05
     assert dataset.audio_features("mel").shape[0] == 75
     kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert kept["figures"]["sound"]["noise_floor_db"] < kept["figures"]["sound"]["level_db"]
+    assert "noise_floor_db" not in dataset.info.audio
     assert kept["figures"]["frames"] == 75 and "length" in {p["where"] for p in kept["problems"]}
     assert cv2.imread(str(tmp_path / "out" / "report.png")).shape[0] > 600
     assert "mediapipe" not in capsys.readouterr().err
@@ -59,7 +66,11 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
 
 def test_interrupted_and_resumed(film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, nothing appears; the same call does only what was missing; other settings start anew."""
-    path, out, config = film(seconds=2.2), tmp_path / "out", PrepareConfig(size=64, audio_frontend="")
+    path, out, config = (
+        film(seconds=2.2),
+        tmp_path / "out",
+        PrepareConfig(size=64, audio_frontend="", refine=False),
+    )
     called: list[str] = []
     real = {name: getattr(run, name) for name in ("survey", "track", "solve_poses", "track_torso")}
 
@@ -75,7 +86,7 @@ def test_interrupted_and_resumed(film, tmp_path: Path, monkeypatch: pytest.Monke
     watch("survey", stop=False)
     watch("track", stop=True)
     with pytest.raises(KeyboardInterrupt):
-        prepare(path, out, PrepareConfig(size=66, audio_frontend=""))
+        prepare(path, out, PrepareConfig(size=66, audio_frontend="", refine=False))
     assert called == ["survey", "track"] and (tmp_path / "out.partial" / "find.safetensors").exists()
     called.clear()
     for name in real:
@@ -91,13 +102,62 @@ def test_interrupted_and_resumed(film, tmp_path: Path, monkeypatch: pytest.Monke
     assert Dataset.open(out).info.size == (64, 64)
 
 
+FILES = ("track.safetensors", "background.png", "audio.wav", "video.mp4")
+QUICK = RefineConfig(size=64, rounds=1, steps=12, rays=256)
+
+
+def test_the_command_and_the_function_make_the_same_dataset(
+    film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """`nldf prepare` and `prepare()` write the same dataset, poses refined, as `refine` does afterwards.
+
+    A stop in the refinement leaves nothing at the output, and the same call refines without tracking again.
+    """
+    path, ours, theirs = film(seconds=2.2), tmp_path / "ours", tmp_path / "theirs"
+    config = PrepareConfig(size=64, refinement=QUICK)
+    with monkeypatch.context() as stopping:
+
+        def stop(tracked: Dataset, _: RefineConfig) -> None:
+            shutil.copytree(tracked.path, tmp_path / "tracked")
+            raise KeyboardInterrupt
+
+        stopping.setattr("nldf_engine.prepare.refine.refined_track", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(path, ours, config)
+    assert not ours.exists() and (tmp_path / "ours.partial" / "scene.json").exists()
+    with monkeypatch.context() as resuming:
+        resuming.setattr(run, "track", None)
+        report = prepare(path, ours, config)
+    assert report.refined is not None and report.refined.text() in report.text()
+    assert not (tmp_path / "ours.partial").exists()
+    quick = functools.partial(PrepareConfig, refinement=QUICK)
+    monkeypatch.setattr("nldf_engine.prepare.PrepareConfig", quick)
+    assert main(["prepare", str(path), "-o", str(theirs), "--size", "64"]) == 0
+    assert "refined by the pictures: heads moved by" in capsys.readouterr().out
+    refine(tmp_path / "tracked", QUICK)
+    for name in FILES:
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    dataset, other, later = (Dataset.open(place) for place in (ours, theirs, tmp_path / "tracked"))
+    # A matroska file carries a random number of its own, so the label maps are compared.
+    np.testing.assert_array_equal(dataset.labels(), other.labels())
+    assert (ours / FILES[0]).read_bytes() == (later.path / FILES[0]).read_bytes()
+    dataset.check_unchanged()
+    assert (dataset.poses != dataset.extra["poses_tracked"]).any()
+    assert dataset.info.provenance["refined"]["config"]["steps"] == QUICK.steps
+    assert dataset.info.provenance == other.info.provenance == later.info.provenance
+    assert json.loads((ours / "report.json").read_text())["refined"] == report.refined.to_json()
+    assert (ours / "features_mel.safetensors").exists()
+    with pytest.raises(FileProblem, match="refined already"):
+        refine(ours, QUICK)
+
+
 def test_faceless_and_silent_stretches(film, speaker, tmp_path: Path) -> None:
     """Frames without a face keep their place and are marked; a film without sound still gives a dataset."""
 
     def picture(time: float) -> np.ndarray:
         return speaker.wall if 1.0 <= time < 1.6 else speaker.frame(time)
 
-    report = prepare(film(picture, sound=False), tmp_path / "out", PrepareConfig(size=64))
+    report = prepare(film(picture, sound=False), tmp_path / "out", PrepareConfig(size=64, refine=False))
     dataset = Dataset.open(tmp_path / "out")
     assert len(dataset) == 75
     assert not dataset.valid[26:39].any() and dataset.valid[:24].all() and dataset.valid[43:].all()
@@ -106,6 +166,16 @@ def test_faceless_and_silent_stretches(film, speaker, tmp_path: Path) -> None:
     severe = {p.where for p in report.problems if p.severity == "severe"}
     assert "sound" in severe and not report.usable
     assert "faces" in {p.where for p in report.problems}
+
+
+def test_a_video_too_short_to_refine_says_so(
+    film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Fewer frames with a face than a refinement needs: poses stay as tracked, and the report says why."""
+    monkeypatch.setattr("nldf_engine.prepare.refine.FEWEST_FRAMES", 60)
+    report = prepare(film(seconds=2.0), tmp_path / "out", PrepareConfig(size=64, audio_frontend=""))
+    assert report.refined is None and report.text().endswith("too short to refine them by its pictures")
+    assert "poses_tracked" not in Dataset.open(tmp_path / "out").extra
 
 
 def test_wide_film_with_two_people(film, speaker, tmp_path: Path) -> None:
@@ -120,7 +190,9 @@ def test_wide_film_with_two_people(film, speaker, tmp_path: Path) -> None:
         big[100:300, 60:260] = other
         return big
 
-    report = prepare(film(picture, seconds=2.0), tmp_path / "out", PrepareConfig(size=96, audio_frontend=""))
+    report = prepare(
+        film(picture, seconds=2.0), tmp_path / "out", PrepareConfig(size=96, audio_frontend="", refine=False)
+    )
     x, _, side = report.figures["source"]["crop"]
     assert x > 400 and side < 300
     told = {p.where: p.severity for p in report.problems}
@@ -164,8 +236,9 @@ def test_real_video(tmp_path: Path) -> None:
     """A real video: poses fit to about a pixel, memory stays under 2 GB, files under 20 MB a minute."""
     video = real_video()
     code = (
-        "import sys; from nldf_engine.prepare import prepare;"
-        "print(prepare(sys.argv[1], sys.argv[2]).figures['peak_memory_mb'])"
+        "import sys; from nldf_engine.prepare import PrepareConfig, prepare;"
+        "report = prepare(sys.argv[1], sys.argv[2], PrepareConfig(refine=False));"
+        "print(report.figures['peak_memory_mb'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(video), str(tmp_path / "out")],

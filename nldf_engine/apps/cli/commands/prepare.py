@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -49,18 +49,8 @@ class Prepare(Command):
         from nldf_engine.prepare import PrepareConfig, prepare
 
         with checking_flags():
-            config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend)
+            config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend, refine=self.refine)
         report = prepare(self.video, self.dataset, config)
         print(report.text())
-        figures = report.to_json()
-        if self.refine:
-            from nldf_engine.prepare.refine import enough_to_refine, refine
-
-            if enough_to_refine(self.dataset):
-                refined = refine(self.dataset)
-                print(refined.text())
-                figures["refined"] = asdict(refined)
-            else:
-                print("poses are as tracked: the video is too short to refine them by its pictures")
-        save_figures(self.json, figures)
+        save_figures(self.json, report.to_json())
         return 0

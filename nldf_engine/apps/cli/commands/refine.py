@@ -41,7 +41,8 @@ class Refine(Command):
     def run(self) -> int:
         """Refines, and prints by how much the frames moved."""
         positive(size=self.size, rounds=self.rounds, steps=self.steps)
-        from nldf_engine.prepare.refine import RefineConfig, refine
+        from nldf_engine.prepare import RefineConfig
+        from nldf_engine.prepare.refine import refine
 
         with checking_flags():
             config = RefineConfig(self.size, self.rounds, self.steps, seed=self.seed)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldf_engine.synthetic.mouth import mouth_curves
-from nldf_engine.synthetic.phonemes import PHONEMES, SILENCE, VOWELS
-from nldf_engine.synthetic.text import Word, babble, words_of_text
+from nldf_engine.synthetic.voice.mouth import mouth_curves
+from nldf_engine.synthetic.voice.phonemes import PHONEMES, SILENCE, VOWELS
+from nldf_engine.synthetic.voice.text import Word, babble, words_of_text
 
 RATE = 16_000
 HOP = 64  # samples between filter frames: 4 ms

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nldf_engine.synthetic.phonemes import PHONEMES, SILENCE
 from nldf_engine.synthetic.shapes import smoothstep
+from nldf_engine.synthetic.voice.phonemes import PHONEMES, SILENCE
 
 REACH = 0.052  # seconds over which a sound's pull falls by e
 LOOK = 0.8  # seconds beyond which it is left out
