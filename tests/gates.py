@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,10 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+
+import build_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
@@ -30,6 +34,10 @@ SOURCES = sorted(path.name for path in (CSRC / "ops").glob("*_cuda.cu"))
 ARCHITECTURES = ("80", "86", "89", "90a")
 QUICK = ("80", "90a")  # what every test run compiles
 PATIENCE = 3600  # seconds for a source: many times what it takes alone, for machines that others hold
+COMMAND = (
+    "nvcc", "-std=c++17", "-O3", "-Xptxas=-v", "-Icsrc",
+    "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", "-c",
+)  # fmt: skip
 REGISTERS = 64  # 128 threads at 64 registers leave room for 8 blocks a multiprocessor and more
 
 
@@ -185,19 +193,26 @@ def count_sass(binary: Path, tools: dict[str, str]) -> dict[tuple[str, str], Cou
     return counts
 
 
+@cache
+def nvcc_version() -> str:
+    """What nvcc says of itself."""
+    return subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+
+
 MATRIX = ("HMMA", "IMMA", "HGMMA", "IGMMA", "LDSM", "UTMALDG", "UBLKCP", "LDGSTS")
 
 
 def compile_kernels(
-    source: str, architectures: Iterable[str], folder: Path, ptx: bool = False
+    source: str, architectures: Iterable[str], ptx: bool = False
 ) -> tuple[list[Usage], list[str]]:
-    """Compiles one source; what its kernels use, and the compiler's complaints.
+    """What one source's kernels use, and the compiler's complaints.
+
+    A source is compiled once: what the compiler said of it is kept by tests/build_cache.py.
 
     Args:
         source: a name in csrc/ops.
         architectures: machine code for each of these.
-        folder: for the object file.
-        ptx: also emit PTX for compute_80, as releases do.
+        ptx: also emit PTX for compute_80, as releases do, and count every source's instructions.
 
     Raises:
         RuntimeError: it doesn't compile, and the message is the compiler's; or not in `PATIENCE` seconds.
@@ -205,34 +220,52 @@ def compile_kernels(
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     if ptx:
         targets.append("-gencode=arch=compute_80,code=compute_80")
-    binary = folder / f"{source}.o"
-    command = [
-        shutil.which("nvcc") or "nvcc", "-std=c++17", "-O3", "-Xptxas=-v",
-        f"-I{CSRC}", "-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unknown-pragmas", *targets,
-        "-c", str(CSRC / "ops" / source), "-o", str(binary),
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(
-            f"{source}: nvcc was not done after {PATIENCE} s; alone on a machine it takes a few minutes: "
-            "try again once nothing else holds this one"
-        ) from error
-    report = done.stdout + done.stderr
-    if done.returncode:
-        raise RuntimeError(f"{source}: nvcc failed\n{report}")
-    usages = parse_ptxas(source, report)
-    tools = find_tools()
-    sass = count_sass(binary, tools) if tools else {}
+    command = [*COMMAND, *targets, f"csrc/ops/{source}"]
+    tools = find_tools() if any(limit.sass for name, _, limit in LIMITS if name == source) or ptx else {}
+    text = (CSRC / "ops" / source).read_text()
+    key = build_cache.key(nvcc_version(), " ".join([*command, *tools]), build_cache.closure(text, (CSRC,)))
+    with build_cache.entry(f"{source}-{key}.json") as kept:
+        if not kept.exists():
+            report, sass = run_compiler(source, command, tools)
+            part = kept.with_suffix(".part")
+            part.write_text(json.dumps({"report": report, "sass": [[*k, v] for k, v in sass.items()]}))
+            part.replace(kept)
+        found = json.loads(kept.read_text())
+    sass = {(kernel, arch): counts for kernel, arch, counts in found["sass"]}
     named = [
         replace(
             usage,
             kernel=kernel_name(usage.kernel),
             sass=tuple(sorted(sass.get((usage.kernel, usage.arch), {}).items())),
         )
-        for usage in usages
+        for usage in parse_ptxas(source, found["report"])
     ]
-    return named, complaints(report)
+    return named, complaints(found["report"])
+
+
+def run_compiler(
+    source: str, command: list[str], tools: dict[str, str]
+) -> tuple[str, dict[tuple[str, str], Counter[str]]]:
+    """What nvcc says of a source, and the instructions of its kernels where there are `tools`.
+
+    Raises:
+        RuntimeError: as `compile_kernels` says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / f"{source}.o"
+        try:
+            done = subprocess.run(
+                [*command, "-o", str(binary)], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"{source}: nvcc was not done after {PATIENCE} s; alone on a machine it takes a few minutes: "
+                "try again once nothing else holds this one"
+            ) from error
+        report = done.stdout + done.stderr
+        if done.returncode:
+            raise RuntimeError(f"{source}: nvcc failed\n{report}")
+        return report, count_sass(binary, tools) if tools else {}
 
 
 def table(usages: list[Usage]) -> str:
@@ -257,10 +290,8 @@ def main() -> int:
         return 1
     usages, faults = [], []
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
-        results = pool.map(
-            lambda source: compile_kernels(source, ARCHITECTURES, Path(folder), ptx=True), SOURCES
-        )
+    with ThreadPoolExecutor(args.jobs) as pool:
+        results = pool.map(lambda source: compile_kernels(source, ARCHITECTURES, ptx=True), SOURCES)
         for done, (source, (named, complained)) in enumerate(zip(SOURCES, results, strict=True), 1):
             seconds = time.monotonic() - start
             print(f"gates: {done} of {len(SOURCES)}, {source}, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -269,8 +300,7 @@ def main() -> int:
     text = table(usages)
     print(text)
     if args.output:
-        release = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
-        release = (re.search(r"release [\d.]+, V[\d.]+", release) or [""])[0]
+        release = (re.search(r"release [\d.]+, V[\d.]+", nvcc_version()) or [""])[0]
         args.output.write_text(
             f"# What nvcc makes of the kernels\n\nWritten by `make gates` with nvcc {release}. "
             + ("\n\n".join(faults) or "No kernel spills, uses stack or draws a warning.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -20,13 +23,22 @@ def report(stack: int = 0, stores: int = 0, registers: int = 40) -> str:
     return REPORT.format(stack=stack, stores=stores, registers=registers)
 
 
+@pytest.fixture(scope="module")
+def compiled(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[list[Usage], list[str]]]]]:
+    """The selected sources, compiled several at a time."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    selected = [spec.params["source"] for spec in specs if spec and "source" in spec.params]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 2)) as pool:
+        yield {source: pool.submit(compile_kernels, source, QUICK) for source in selected}
+
+
 @pytest.mark.skipif(
     shutil.which("nvcc") is None, reason="no nvcc on this machine: the kernels aren't compiled"
 )
 @pytest.mark.parametrize("source", SOURCES)
-def test_kernels_keep_their_limits(source, tmp_path):
+def test_kernels_keep_their_limits(compiled, source):
     """No spill, no stack, no warning, no serialised matrix instruction, registers within the limit."""
-    usages, complained = compile_kernels(source, QUICK, tmp_path)
+    usages, complained = compiled[source].result()
     assert {usage.arch for usage in usages} <= set(QUICK) and usages
     assert not complained
     assert not [fault for usage in usages for fault in usage.faults()]

@@ -88,7 +88,7 @@ void test_lanes_agree() {
 
 void test_beam_distances() {
   nldf::BeamsArgs<float> args{};
-  args.near_ = 0.3f, args.far_ = 1.1f;
+  args.near = 0.3f, args.far = 1.1f;
   for (int64_t points : {1, 2, 3, 16, 17}) {
     args.points = points;
     expect(nldf::beam_distance(args, 0) == 0.3f, "the first point lies at near");

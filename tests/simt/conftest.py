@@ -1,8 +1,6 @@
-"""What the simt tests share: one builder a session, with a cache that outlives it."""
+"""What the simt tests share: one builder a session."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +8,15 @@ from simt.runner import CXX, Builder
 
 
 @pytest.fixture(scope="session")
-def builder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Builder:
-    """Compiles .cu sources; what it has compiled is kept in pytest's cache, by its contents' hash."""
+def builder() -> Builder:
+    """Compiles .cu sources; what it has compiled is kept, by its contents' hash."""
     if not CXX:
         pytest.skip("no g++ on this machine: the CUDA sources can't be run on the CPU")
-    cache = getattr(request.config, "cache", None)
-    folder = Path(cache.mkdir("simt")) if cache else tmp_path_factory.mktemp("simt")
-    return Builder(folder)
+    return Builder()
+
+
+@pytest.fixture(scope="module")
+def selected(request: pytest.FixtureRequest) -> list[str]:
+    """The values of `name` in those of the module's tests that this run selected: no others are built."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    return list(dict.fromkeys(spec.params["name"] for spec in specs if spec and "name" in spec.params))

@@ -3,31 +3,40 @@
     library = builder.build(Source("csrc/ops/segments_cuda.cu", "ops/segments.h", ("segments",)), race=True)
     out = library.run("segments", {"sigma": sigma, ...}, {"colors": (rays, 4, 3), ...}, seed=3, rays=rays)
 
-Compiled files are kept, by the hash of everything that went into them, where `cache` says.
+Compiled files are kept in tests/build_cache.py's folder, by the hash of everything that went into them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+import build_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SIMT = Path(__file__).resolve().parent
 RUNTIME = sorted((SIMT / "emulator").glob("*.cpp"))
+INCLUDES = (CSRC, SIMT, SIMT / "emulator")
 CXX = os.environ.get("CXX") or shutil.which("g++") or ""
 FLAGS = (
     "-std=c++17", "-x", "c++", "-g1", "-fPIC", "-DNLDF_SIMT", "-fno-strict-aliasing", "-Wall", "-Wextra",
-    "-Wno-unknown-pragmas", f"-I{CSRC}", f"-I{SIMT}",
+    "-Wno-unknown-pragmas", "-Icsrc", "-Itests/simt",
+)  # fmt: skip
+PRELUDE = "".join(
+    f"#include <{name}>\n" for name in (
+        "math.h", "algorithm", "cstddef", "cstdint", "cstring", "functional", "memory", "stdexcept", "string",
+        "tuple", "type_traits", "vector",
+    )
 )  # fmt: skip
 STATS = ("switches", "launches", "mma", "ldmatrix", "bank_conflicts", "wgmma", "copies", "checked")
 
@@ -63,55 +72,70 @@ class Source:
         return "\n".join(lines) + "\n"
 
 
-def _inputs() -> bytes:
-    headers = [
-        path for folder in (CSRC, SIMT) for path in folder.rglob("*.*h") if path.suffix in (".h", ".cuh")
-    ]
-    version = subprocess.run([CXX, "--version"], capture_output=True, check=True).stdout
-    return version + b"".join(
-        str(path.relative_to(ROOT)).encode() + path.read_bytes() for path in sorted(headers)
-    )
+@cache
+def _version() -> str:
+    return subprocess.run([CXX, "--version"], capture_output=True, check=True, text=True).stdout
 
 
-@dataclass
-class Builder:
-    """Compiles and links, each thing once.
+@cache
+def _prelude(options: tuple[str, ...]) -> str:
+    """The place of a header that includes standard ones, precompiled for these options.
 
-    Args:
-        cache: a folder that may outlive the process.
-        defines: further options for everything, for example ("-DSIMT_UCONTEXT",).
+    Reading them is half of what building a small kernel takes.
     """
+    command = [CXX, *FLAGS, *options]
+    key = build_cache.key(_version(), " ".join(command), PRELUDE)
+    with build_cache.entry(f"prelude-{key}.h.gch") as target:
+        header = target.with_suffix("")
+        if not (target.exists() and header.exists()):
+            header.write_text(PRELUDE)
+            part = target.with_suffix(".part")
+            subprocess.run(
+                [*command, "-x", "c++-header", "-c", str(header), "-o", str(part)], check=True, cwd=ROOT
+            )
+            part.replace(target)
+        header.touch()
+    return str(header)
 
-    cache: Path
-    defines: tuple[str, ...] = ()
-    jobs: int = 2
-    _headers: bytes = field(default_factory=_inputs)
 
-    def _compile(self, text: str, name: str, *options: str) -> Path:
-        command = [CXX, *FLAGS, *self.defines, *options]
-        if ccache := shutil.which("ccache"):
-            command.insert(0, ccache)
-        key = hashlib.sha256(self._headers + text.encode() + " ".join(command).encode()).hexdigest()[:20]
-        target = self.cache / f"{name}-{key}.o"
+def _compile(text: str, name: str, *options: str) -> Path:
+    """The object file of a source; what includes nothing new is compiled once."""
+    command = [CXX, *FLAGS, *options]
+    key = build_cache.key(_version(), " ".join(command), build_cache.closure(text, INCLUDES))
+    with build_cache.entry(f"{name}-{key}.o") as target:
         if not target.exists():
-            part = target.with_suffix(f".{os.getpid()}.{id(text)}")
-            source = part.with_suffix(part.suffix + ".cpp")
+            source, part = target.with_suffix(".cpp"), target.with_suffix(".part")
             source.write_text(text)
             done = subprocess.run(
-                [*command, "-c", str(source), "-o", str(part)], capture_output=True, text=True
+                [*command, "-c", str(source), "-o", str(part)], capture_output=True, text=True, cwd=ROOT
             )
             source.unlink()
             if done.returncode:
                 raise RuntimeError(f"{name}: {' '.join(command)}\n{done.stderr}")
             part.replace(target)
-        return target
+    return target
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Compiles and links, each thing once.
+
+    Args:
+        portable: switches threads by ucontext instead of by assembly.
+    """
+
+    portable: bool = False
+    jobs: int = min(4, os.cpu_count() or 2)
 
     def runtime(self) -> list[Path]:
         """The runner's own object files."""
+
+        def compiled(path: Path) -> Path:
+            switch = ("-DSIMT_UCONTEXT",) if self.portable and path.stem == "fibre" else ()
+            return _compile(path.read_text(), path.stem, "-O2", f"-I{path.parent.relative_to(ROOT)}", *switch)
+
         with ThreadPoolExecutor(self.jobs) as pool:
-            return list(
-                pool.map(lambda p: self._compile(p.read_text(), p.stem, "-O2", f"-I{p.parent}"), RUNTIME)
-            )
+            return list(pool.map(compiled, RUNTIME))
 
     def build(self, source: Source, race: bool = False) -> Library:
         """The library of one source; with `race` every access to memory is checked.
@@ -120,19 +144,20 @@ class Builder:
             RuntimeError: it doesn't compile; the message is the compiler's.
         """
         options = ("-O1", "-fsanitize=thread") if race else ("-O1",)
-        compiled = self._compile(source.unit(), Path(source.path).stem + ("-race" if race else ""), *options)
+        name = Path(source.path).stem + ("-race" if race else "")
+        compiled = _compile(source.unit(), name, *options, "-include", _prelude(options))
         objects = [compiled, *self.runtime()]
-        key = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:20]
-        target = self.cache / f"{compiled.stem}-{key}.so"
-        if not target.exists():
-            part = target.with_suffix(f".{os.getpid()}")
-            command = [CXX, "-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl", "-o", str(part)]
-            subprocess.run(command, check=True, capture_output=True)
-            part.replace(target)
+        key = build_cache.key(_version(), *(path.name for path in objects))
+        with build_cache.entry(f"{Path(source.path).stem}-{key}.so") as target:
+            if not target.exists():
+                part = target.with_suffix(".part")
+                command = [CXX, "-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl", "-o", str(part)]
+                subprocess.run(command, check=True, capture_output=True)
+                part.replace(target)
         return Library(target)
 
     def build_all(self, wanted: Sequence[tuple[Source, bool]]) -> list[Library]:
-        """Several libraries, two compilers at a time."""
+        """Several libraries, several compilers at a time."""
         self.runtime()
         with ThreadPoolExecutor(self.jobs) as pool:
             return list(pool.map(lambda pair: self.build(*pair), wanted))

@@ -169,7 +169,7 @@ MUTATIONS = {
         WGMMA_RING, "wgmma_ring", "mbarrier_arrive_expect_tx(full + 8 * s, kStageBytes);",
         "mbarrier_arrive_expect_tx(full + 8 * s, kStageBytes / kCluster);", "", race=False,
     ),
-    "ring: only the own block is told": Mutation(
+    "ring: only the own block is signalled": Mutation(
         WGMMA_RING, "wgmma_ring", "map_shared(empty + 8 * s, lane)", "map_shared(empty + 8 * s, rank)",
         RACE + "stages|more arrivals", race=True,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -80,18 +82,29 @@ FAULTS = {
 ALWAYS = {"no barrier behind the warp", "a's registers swapped"}
 
 
+def plant(name: str) -> Source:
+    """The source, its header within it, with a fault in one of them."""
+    file, old, new, _ = FAULTS[name]
+    texts = {f: (ROOT / "csrc/ops" / f).read_text() for f in (MMA, CUDA)}
+    assert old in texts[file], "the source has changed: bring the fault up to date"
+    texts[file] = texts[file].replace(old, new)
+    header = texts[MMA].replace("#pragma once", "")
+    return replace(PLANES, text=texts[CUDA].replace(f'#include "ops/{MMA}"', header))
+
+
+@pytest.fixture(scope="module")
+def faulty(builder: Builder, selected: list[str]) -> dict[str, Library]:
+    """The faulty sources' libraries, compiled several at a time."""
+    built = builder.build_all([(plant(name), FAULTS[name][3]) for name in selected])
+    return dict(zip(selected, built, strict=True))
+
+
 @pytest.mark.parametrize(
     "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.thorough) for name in FAULTS]
 )
-def test_a_fault_turns_red(builder, name):
+def test_a_fault_turns_red(faulty, name):
     """Each planted fault is found, by the runner or by the comparison."""
-    file, old, new, race = FAULTS[name]
-    texts = {f: (ROOT / "csrc/ops" / f).read_text() for f in ("planes_mma.cuh", "planes_cuda.cu")}
-    assert old in texts[file], "the source has changed: bring the fault up to date"
-    texts[file] = texts[file].replace(old, new)
-    header = texts["planes_mma.cuh"].replace("#pragma once", "")
-    text = texts["planes_cuda.cu"].replace('#include "ops/planes_mma.cuh"', header)
-    library = builder.build(Source(PLANES.path, PLANES.header, PLANES.kernels, text), race)
+    library = faulty[name]
     net = network(SHAPES["usual"])
     given = rays(net, 2, 70)
     with pytest.raises((Fault, AssertionError)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,16 +140,27 @@ FAULTS = {
 ALWAYS = {"the torso over the head", "no barrier behind the network"}
 
 
+def plant(name: str) -> Source:
+    """The source with a fault in it."""
+    old, new, _ = FAULTS[name]
+    text = (ROOT / PORTRAIT.path).read_text()
+    assert old in text, "the source has changed: bring the fault up to date"
+    return replace(PORTRAIT, text=text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def faulty(builder: Builder, selected: list[str]) -> dict[str, Library]:
+    """The faulty sources' libraries, compiled several at a time."""
+    built = builder.build_all([(plant(name), FAULTS[name][2]) for name in selected])
+    return dict(zip(selected, built, strict=True))
+
+
 @pytest.mark.parametrize(
     "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.thorough) for name in FAULTS]
 )
-def test_a_fault_turns_red(builder, name):
+def test_a_fault_turns_red(faulty, name):
     """Each planted fault is found, by the runner or by the comparison."""
-    old, new, race = FAULTS[name]
-    text = (ROOT / PORTRAIT.path).read_text()
-    assert old in text, "the source has changed: bring the fault up to date"
-    changed = Source(PORTRAIT.path, PORTRAIT.header, PORTRAIT.kernels, text.replace(old, new))
-    library = builder.build(changed, race)
+    library = faulty[name]
     with pytest.raises((Fault, AssertionError)):
         for seed in range(4):
             assert_agrees(run(library, "usual", 40, 26, seed), "usual", 40, 26)

@@ -176,9 +176,9 @@ def test_agrees_with_hardware(micro):
         np.testing.assert_array_equal(run_micro(micro[0], name, 0), want, err_msg=name)
 
 
-def test_portable_switch_gives_the_same_schedule(builder, micro):
+def test_portable_switch_gives_the_same_schedule(micro):
     """The ucontext fibres run the same threads in the same order as the assembly ones."""
-    portable = Builder(builder.cache, ("-DSIMT_UCONTEXT",)).build(MICRO)
+    portable = Builder(portable=True).build(MICRO)
     for seed in (0, 5):
         np.testing.assert_array_equal(run_micro(portable, "bulk", seed), run_micro(micro[0], "bulk", seed))
         assert portable.stats == micro[0].stats

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from simt.resmlp_problem import assert_agrees, beams, network, only, run, source, text_of
-from simt.runner import ROOT, Builder, Fault
+from simt.runner import ROOT, Builder, Fault, Library, Source
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Mutation:
     race: bool = False
 
 
+KERNELS = ("mma", "beam", "wgmma", "turns")
 MUTATIONS = {
     "a barrier a chunk": Mutation("mma", "    __syncthreads();\n    fetch();", "    fetch();"),
     "no wait for the copy": Mutation("mma", "    ptx::cp_async_wait<S::kStages - 2>();\n", ""),
@@ -67,7 +68,7 @@ MUTATIONS = {
         "  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
         "",
     ),
-    "the peer not told": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
+    "the peer not signalled": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
     "half of the bytes announced": Mutation(
         "wgmma", "barrier, kStageBytes + ", "barrier, kStageBytes / 2 + "
     ),
@@ -113,10 +114,14 @@ def small(kernel: str) -> str:
     return only(text, 64).replace("if (args.rows == 128) return launch_mma<Width, 128>(args, exec);", "")
 
 
-def provoke(builder: Builder, kernel: str, text: str, race: bool) -> None:
+def base_of(kernel: str) -> str:
+    """The kernel's name without what is special about its input."""
+    return "mma" if kernel == "beam" else kernel
+
+
+def provoke(library: Library, kernel: str) -> None:
     """Runs a problem in which every line of the kernel matters, under several schedules."""
-    base = "mma" if kernel == "beam" else kernel
-    library = builder.build(source(base, text), race)
+    base = base_of(kernel)
     if kernel == "beam":
         net, rows, blocks = beams(130, 3, 3), 64, 2
     elif kernel == "mma":
@@ -127,10 +132,17 @@ def provoke(builder: Builder, kernel: str, text: str, race: bool) -> None:
         assert_agrees(run(library, base, net, rows=rows, blocks=blocks, seed=seed), net)
 
 
-@pytest.mark.parametrize("kernel", ["mma", "beam", "wgmma", "turns"])
-def test_without_a_fault_all_is_well(builder, kernel):
+@pytest.fixture(scope="module")
+def sound(builder: Builder) -> dict[str, Library]:
+    """The kernels as they are, compiled several at a time."""
+    built = builder.build_all([(source(base_of(kernel), small(kernel)), False) for kernel in KERNELS])
+    return dict(zip(KERNELS, built, strict=True))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_without_a_fault_all_is_well(sound, kernel):
     """The problem that provokes the faults passes with the kernel as it is."""
-    provoke(builder, kernel, small(kernel), race=False)
+    provoke(sound[kernel], kernel)
 
 
 # One of each kind for each kernel in every run: a barrier, a fragment, a tail mask, a stage. Each costs the
@@ -138,18 +150,30 @@ def test_without_a_fault_all_is_well(builder, kernel):
 ALWAYS = {
     "a barrier a chunk", "a chunk overwritten too early", "b's registers swapped",
     "outputs beyond the last ray",
-    "a stage released before wgmma read it", "no wait for a stage to be full", "the peer not told",
+    "a stage released before wgmma read it", "no wait for a stage to be full", "the peer not signalled",
     "a's registers swapped", "a turn not passed", "levels not doubled",
 }  # fmt: skip
+
+
+def plant(name: str) -> Source:
+    """The kernel's source with a fault in it."""
+    mutation = MUTATIONS[name]
+    text = small(mutation.kernel)
+    assert mutation.old in text, "the source has changed: bring the mutation up to date"
+    return source(base_of(mutation.kernel), text.replace(mutation.old, mutation.new))
+
+
+@pytest.fixture(scope="module")
+def faulty(builder: Builder, selected: list[str]) -> dict[str, Library]:
+    """The faulty kernels, compiled several at a time."""
+    built = builder.build_all([(plant(name), MUTATIONS[name].race) for name in selected])
+    return dict(zip(selected, built, strict=True))
 
 
 @pytest.mark.parametrize(
     "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.thorough) for name in MUTATIONS]
 )
-def test_a_fault_turns_red(builder, name):
+def test_a_fault_turns_red(faulty, name):
     """Each planted fault is found, by the runner or by the comparison."""
-    mutation = MUTATIONS[name]
-    text = small(mutation.kernel)
-    assert mutation.old in text, "the source has changed: bring the mutation up to date"
     with pytest.raises((Fault, AssertionError)):
-        provoke(builder, mutation.kernel, text.replace(mutation.old, mutation.new), mutation.race)
+        provoke(faulty[name], MUTATIONS[name].kernel)

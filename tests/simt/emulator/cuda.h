@@ -97,7 +97,7 @@ SIMT_INLINE void __syncthreads(int line = __builtin_LINE()) {
 SIMT_INLINE void __syncwarp(unsigned mask = ~0u) {
   simt::warp_barrier(mask);
 }
-// Blocks and launches are told apart by the checker; within them a fence orders nothing that it tracks.
+// Blocks and launches are distinguished by the checker; within them a fence orders nothing that it tracks.
 SIMT_INLINE void __threadfence() {}
 SIMT_INLINE void __threadfence_block() {}
 SIMT_INLINE unsigned __activemask() {

@@ -1,19 +1,37 @@
 #include "fibre.h"
 
+#if !defined(__x86_64__) && !defined(SIMT_UCONTEXT)
+#define SIMT_UCONTEXT  // the portable switch; it also makes a system call each time, so it is slower
+#endif
+#ifdef SIMT_UCONTEXT
+#include <ucontext.h>
+#endif
+
 namespace simt {
 
 #ifdef SIMT_UCONTEXT
 
+namespace {
+
+// Made when first needed; every run is a process of its own, whose end frees it.
+ucontext_t* place_of(Context& context) {
+  if (!context.place) context.place = new ucontext_t{};
+  return static_cast<ucontext_t*>(context.place);
+}
+
+}  // namespace
+
 void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
-  getcontext(&context);
-  context.uc_stack.ss_sp = stack;
-  context.uc_stack.ss_size = bytes;
-  context.uc_link = nullptr;
-  makecontext(&context, entry, 0);
+  ucontext_t* const place = place_of(context);
+  getcontext(place);
+  place->uc_stack.ss_sp = stack;
+  place->uc_stack.ss_size = bytes;
+  place->uc_link = nullptr;
+  makecontext(place, entry, 0);
 }
 
 void swap(Context& from, Context& to) {
-  swapcontext(&from, &to);
+  swapcontext(place_of(from), place_of(to));
 }
 
 #else
@@ -40,11 +58,11 @@ void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
   *--top = nullptr;  // the stack is 16-byte aligned where entry would have been called
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
-  context.stack_pointer = top;
+  context.place = top;
 }
 
 void swap(Context& from, Context& to) {
-  simt_swap(&from.stack_pointer, to.stack_pointer);
+  simt_swap(&from.place, to.place);
 }
 
 #endif

@@ -3,22 +3,12 @@
 
 #include <cstddef>
 
-#if !defined(__x86_64__) && !defined(SIMT_UCONTEXT)
-#define SIMT_UCONTEXT  // the portable switch; it also makes a system call each time, so it is slower
-#endif
-#ifdef SIMT_UCONTEXT
-#include <ucontext.h>
-#endif
-
 namespace simt {
 
-#ifdef SIMT_UCONTEXT
-using Context = ucontext_t;
-#else
+// Where a fibre goes on: its stack pointer, or its ucontext_t.
 struct Context {
-  void* stack_pointer = nullptr;
+  void* place = nullptr;
 };
-#endif
 
 // Makes `context` begin with entry() on this stack; entry never returns.
 void prepare(Context& context, char* stack, size_t bytes, void (*entry)());

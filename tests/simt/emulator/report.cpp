@@ -1,4 +1,4 @@
-// How a fault is told: one message with the thread, the seed and the source lines, and the end of the
+// How a fault is reported: one message with the thread, the seed and the source lines, and the end of the
 // process. The harness runs kernels in a process of their own, so nothing needs to be unwound.
 #include <dlfcn.h>
 #include <signal.h>

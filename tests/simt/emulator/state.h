@@ -2,7 +2,7 @@
 //
 //   scheduler.cpp  which thread goes on; barriers       ptx.cpp     warp instructions and cp.async
 //   checker.cpp    races, bounds, first writes          hopper.cpp  mbarriers, bulk copies, wgmma, clusters
-//   memory.cpp     shared and global memory             report.cpp  how a fault is told
+//   memory.cpp     shared and global memory             report.cpp  how a fault is reported
 #pragma once
 
 #include <cstdint>
