@@ -190,7 +190,7 @@ class Editor:
         """
         if self._gate is None or self._wanted.gate is None:
             return None
-        if self._renderer.avatar.frontend.name != "mel":
+        if not self._renderer.avatar.frontend.kind.spectral_bands:
             from nldf_engine import audio
 
             if sound is None:
