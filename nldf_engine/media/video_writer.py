@@ -117,8 +117,10 @@ class VideoWriter:
         temporary = self._temporary = self._stack.enter_context(atomic_path(self.path))
         try:
             options = {"movflags": "+faststart+use_metadata_tags"} if self.path.suffix != ".webm" else {}
+            # Else Matroska writes a random number into every file, and no dataset has the same hash twice.
+            bitexact = {"fflags": "+bitexact"} if self.path.suffix == ".mkv" else {}
             self._container = av.open(
-                str(temporary), "w", options=options if "mp4" in self.path.suffix else {}
+                str(temporary), "w", options=options if "mp4" in self.path.suffix else bitexact
             )
             self._container.metadata.update(self._metadata)
             settings = dict(self._spec.options)

@@ -1,8 +1,8 @@
-"""The camera's own motion and the exposure's drift, as the backdrop tells them.
+"""The camera's own motion and the exposure's drift, as the backdrop shows them.
 
 A similarity a frame (pan, zoom or push-in, roll) and a gain and offset a colour channel, against one plate of
 the backdrop. What the backdrop hardly decides stays near nothing; all is evened over time by what each frame
-knows. A backdrop that moves by itself, while the speaker does not go along, is told from a moving camera.
+knows. A backdrop that moves by itself, while the speaker does not go along, is no moving camera.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ WORK = 128  # pixels: the side that frames are compared at
 PLATE_FRAMES = 60
 CLEARANCE = 4  # pixels of WORK around the person that do not count as backdrop
 FEWEST = 4  # sightings of a pixel of the plate
-SMALLEST = 300  # pixels of backdrop below which nothing is told
+SMALLEST = 300  # pixels of backdrop below which nothing is measured
 STEP_SPREAD = np.array([2.0, 2.0, 0.01, 0.01])  # x, y in pixels of WORK; scale, turn: change between frames
 WHOLE_SPREAD = np.array([30.0, 30.0, 0.2, 0.1])  # from the reference
 SECOND_SPREAD = np.array([0.08, 0.08, 6e-4, 6e-4])  # second differences over time
 LIGHT_SPREAD = np.array([0.3, 4.0])  # gain, offset in levels: from none
-LIGHT_PIXELS = 1500  # that gain and offset are told from
+LIGHT_PIXELS = 1500  # that gain and offset are fitted to
 LIGHT_SECOND = np.array([0.002, 0.2])
 MATCHING = 0.6  # correlation below which a frame shows something else
-BRIGHT = 128.0  # the level that a drift of exposure is told at
+BRIGHT = 128.0  # the level at which a drift of exposure is given
 MOVES = 0.004  # share of the side that a corner moves: below it a camera counts as still
 SURE = 3.0  # standard deviations of the track that this takes at least
 DRIFTS = 0.012  # relative change of the exposure: below it counts as none
@@ -48,7 +48,7 @@ class CameraTrack:
         match: float64 [T], correlation of the backdrop with the plate.
         along: how far the head goes along with the camera (1: a camera that moves before a still speaker,
             0: the backdrop's own motion); None where the camera hardly moves.
-        told: whether the backdrop shows enough to tell anything.
+        certain: whether the backdrop shows enough to say anything.
     """
 
     motion: np.ndarray
@@ -56,7 +56,7 @@ class CameraTrack:
     doubt: float
     match: np.ndarray
     along: float | None
-    told: bool
+    certain: bool
 
     @property
     def travel(self) -> float:
@@ -92,25 +92,25 @@ class CameraTrack:
     @property
     def moves(self) -> bool:
         """Whether the camera moves so that it is worth taking out."""
-        if not self.told or self.travel < max(MOVES, SURE * self.doubt):
+        if not self.certain or self.travel < max(MOVES, SURE * self.doubt):
             return False
         return self.along is None or self.along >= ALONG
 
     @property
     def backdrop_moves(self) -> bool:
         """Whether the backdrop goes its own way, as one piece."""
-        far = self.told and self.travel >= max(MOVES, SURE * self.doubt)
+        far = self.certain and self.travel >= max(MOVES, SURE * self.doubt)
         return far and self.along is not None and self.along < ALONG
 
     @property
     def drifts(self) -> bool:
         """Whether the exposure changes so that it is worth taking out."""
-        return self.told and not self.backdrop_moves and self.drift >= DRIFTS
+        return self.certain and not self.backdrop_moves and self.drift >= DRIFTS
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """For the report."""
         return {
-            "camera_told": self.told,
+            "camera_told": self.certain,
             "camera_travel": round(self.travel, 5),
             "camera_travel_doubt": round(self.doubt, 5),
             "camera_pan": round(self.pan, 5),
@@ -163,13 +163,13 @@ def track_camera(
     light = np.stack([smooth(light[:, c], light_information[:, c], even) for c in range(3)], 1)
     placed = matrices(motion, track.aligner.middle + 0.5, 1.0)
     placed[:, :, 2] /= WORK
-    told = bool(np.median(match) > MATCHING)
+    certain = bool(np.median(match) > MATCHING)
     doubt = _doubt(information.mean(0) + whole)
-    found = CameraTrack(placed, light, doubt, match, None, told)
+    found = CameraTrack(placed, light, doubt, match, None, certain)
     if found.travel < max(MOVES, SURE * doubt):
         return found
     along = _along(placed, faces)
-    return CameraTrack(placed, light, doubt, match, along, told)
+    return CameraTrack(placed, light, doubt, match, along, certain)
 
 
 def _gather(
@@ -224,8 +224,8 @@ class _Follower:
         motion, match = motion.copy(), np.zeros(len(motion))
         information = np.zeros((len(motion), 4, 4))
         for index in range(len(motion)):
-            motion[index], match[index], told = self._one(index, motion[index], 10 * STEP_SPREAD)
-            information[index] = told if match[index] > MATCHING else 1e-6 * told
+            motion[index], match[index], known = self._one(index, motion[index], 10 * STEP_SPREAD)
+            information[index] = known if match[index] > MATCHING else 1e-6 * known
             bar.step()
         return motion, match, information
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.datasets.format import LABELS
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.media.video import VideoInfo
@@ -34,8 +35,8 @@ MATCHING = 0.8  # correlation below which a frame shows another scene
 BACKDROP_LEVELS = 24.0  # gray levels of change that count as moved
 BACKDROP_SHARE = 0.03  # of the background
 EXPOSURE = 0.06  # relative range of the background's brightness
-TOLD_GROWTH = 0.004  # share that the picture grows by, from which it is told
-TOLD_PAN = 0.004  # of the side
+SHOWN_GROWTH = 0.004  # share that the picture grows by, from which it is reported
+SHOWN_PAN = 0.004  # of the side
 MISSING = 0.01  # of the picture
 LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile)
 SMALL_MOUTH = 0.025  # of the face's height between closed and open (5th to 95th percentile)
@@ -79,7 +80,7 @@ def look_at_scene(
         plate: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
 
     Returns:
-        `measure_scene`'s figures, and head_cut_off: share of the frames.
+        `measure_scene`'s metrics, and head_cut_off: share of the frames.
     """
     import cv2
 
@@ -96,9 +97,9 @@ def look_at_scene(
             person = cv2.resize((label > 0).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
             kept.append(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
             clear.append((cv2.dilate(person, kernel) == 0) & ~unseen)
-    figures = measure_scene(kept, clear, cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA))
-    figures["head_cut_off"] = round(float(np.mean(cut_off)), 4)
-    return figures
+    metrics = measure_scene(kept, clear, cv2.resize(plate, (side, side), interpolation=cv2.INTER_AREA))
+    metrics["head_cut_off"] = round(float(np.mean(cut_off)), 4)
+    return metrics
 
 
 def measure_scene(
@@ -119,29 +120,8 @@ def measure_scene(
     """
     import cv2
 
-    side = plate.shape[0]
-    gray = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
     middle = len(frames) // 2
-    found = cv2.goodFeaturesToTrack(
-        gray[middle], 150, 0.02, side // 48, mask=clear[middle].astype(np.uint8) * 255
-    )
-    shifts, zooms, points = [], [], 0
-    if found is not None and len(found) >= FEWEST_POINTS:
-        for other, free in zip(gray, clear, strict=True):
-            moved, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
-                gray[middle], other, found, None, winSize=(21, 21)
-            )
-            place = np.clip(np.nan_to_num(moved[:, 0]).round().astype(int), 0, side - 1)
-            good = (status[:, 0] > 0) & free[place[:, 1], place[:, 0]]
-            if good.sum() < FEWEST_POINTS:
-                continue
-            fit, inliers = cv2.estimateAffinePartial2D(found[good], moved[good], ransacReprojThreshold=1.5)
-            if fit is None or inliers.sum() < FEWEST_POINTS:
-                continue
-            centre = np.array([side / 2, side / 2])
-            shifts.append(float(np.linalg.norm(fit[:, :2] @ centre + fit[:, 2] - centre)) / side)
-            zooms.append(abs(float(np.hypot(fit[0, 0], fit[1, 0])) - 1))
-            points = max(points, int(inliers.sum()))
+    shifts, zooms, points = _followed(frames, clear, middle)
     if not shifts:
         shifts, zooms = _aligned(frames, clear, middle)
     light, moved_share = [], []
@@ -162,6 +142,39 @@ def measure_scene(
         "backdrop_moving": round(float(np.percentile(moved_share, 90)), 5) if moved_share else 0.0,
         "exposure_range": round(drift, 5),
     }
+
+
+def _followed(
+    frames: Sequence[np.ndarray], clear: Sequence[np.ndarray], middle: int
+) -> tuple[list[float], list[float], int]:
+    """Shifts and zooms as shares, by following corners of the background, and how many were followed."""
+    import cv2
+
+    side = frames[0].shape[0]
+    gray = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+    found = cv2.goodFeaturesToTrack(
+        gray[middle], 150, 0.02, side // 48, mask=clear[middle].astype(np.uint8) * 255
+    )
+    shifts: list[float] = []
+    zooms: list[float] = []
+    points = 0
+    if found is not None and len(found) >= FEWEST_POINTS:
+        for other, free in zip(gray, clear, strict=True):
+            moved, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
+                gray[middle], other, found, None, winSize=(21, 21)
+            )
+            place = np.clip(np.nan_to_num(moved[:, 0]).round().astype(int), 0, side - 1)
+            good = (status[:, 0] > 0) & free[place[:, 1], place[:, 0]]
+            if good.sum() < FEWEST_POINTS:
+                continue
+            fit, inliers = cv2.estimateAffinePartial2D(found[good], moved[good], ransacReprojThreshold=1.5)
+            if fit is None or inliers.sum() < FEWEST_POINTS:
+                continue
+            centre = np.array([side / 2, side / 2])
+            shifts.append(float(np.linalg.norm(fit[:, :2] @ centre + fit[:, 2] - centre)) / side)
+            zooms.append(abs(float(np.hypot(fit[0, 0], fit[1, 0])) - 1))
+            points = max(points, int(inliers.sum()))
+    return shifts, zooms, points
 
 
 def _aligned(
@@ -192,7 +205,7 @@ def _aligned(
 
 
 def lip_lag(
-    mouth: np.ndarray, samples: np.ndarray, rate: int = 16000, fps: float = 25.0
+    mouth: np.ndarray, samples: np.ndarray, rate: int = SAMPLE_RATE, fps: float = FPS
 ) -> tuple[int, float, float]:
     """How many frames the sound comes after the mouth (negative: before it).
 
@@ -253,41 +266,41 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
     return problems
 
 
-def track_problems(figures: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
-    """Problems that tracking shows; `figures` are those of the report."""
+def track_problems(metrics: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
+    """Problems that tracking shows; `metrics` are those of the report."""
     problems = []
-    share = figures["valid_share"]
+    share = metrics["valid_share"]
     if share < FEW_FACES:
         what = f"only {share:.0%} of the frames show a face that can be tracked"
-        mend = "cut out the stretches without a face, and keep hands and microphones off it"
-        problems.append(Problem("faces", what, mend, "severe" if share < FEWER_FACES else "warning"))
+        remedy = "cut out the stretches without a face, and keep hands and microphones off it"
+        problems.append(Problem("faces", what, remedy, "severe" if share < FEWER_FACES else "warning"))
     if cuts:
         when = ", ".join(f"{k / fps:.1f} s" for k in cuts[:5]) + (" ..." if len(cuts) > 5 else "")
         what = f"{len(cuts)} cut{'s' if len(cuts) > 1 else ''} between shots, at {when}"
         problems.append(Problem("cuts", what, "give one unbroken shot", "severe"))
-    if figures["pose_rms_512"] > LARGE_RESIDUAL:
-        what = f"head poses fit the landmarks to {figures['pose_rms_512']:.1f} pixels only (usual: 1)"
+    if metrics["pose_rms_512"] > LARGE_RESIDUAL:
+        what = f"head poses fit the landmarks to {metrics['pose_rms_512']:.1f} pixels only (usual: 1)"
         problems.append(Problem("poses", what, "film sharper and without covering the face", "warning"))
-    turn = max(figures["head_range_degrees"][:2])
+    turn = max(metrics["head_range_degrees"][:2])
     if turn < LITTLE_TURN:
         what = f"the head turns and nods by only {turn:.1f} degrees, so other poses will look flat"
         problems.append(Problem("head motion", what, "move the head naturally while speaking", "note"))
-    if figures["mouth_range"] < SMALL_MOUTH:
-        what = f"the mouth opens by only {figures['mouth_range']:.1%} of the face's height"
+    if metrics["mouth_range"] < SMALL_MOUTH:
+        what = f"the mouth opens by only {metrics['mouth_range']:.1%} of the face's height"
         problems.append(Problem("mouth", what, "speak clearly, through the whole video", "warning"))
-    if figures["head_cut_off"] > 0.2:
-        what = f"the head leaves the picture in {figures['head_cut_off']:.0%} of the frames"
+    if metrics["head_cut_off"] > 0.2:
+        what = f"the head leaves the picture in {metrics['head_cut_off']:.0%} of the frames"
         problems.append(Problem("framing", what, "leave room above the hair and beside the ears", "warning"))
-    if max(figures["torso_certainty"][:2]) < WEAK_TORSO:
+    if max(metrics["torso_certainty"][:2]) < WEAK_TORSO:
         what = "the clothes show nothing to follow, so the torso is held still"
         problems.append(Problem("torso", what, "patterned clothes or a visible outline help", "note"))
     return problems
 
 
-def backdrop_moves(figures: dict[str, Any]) -> bool:
+def backdrop_moves(metrics: dict[str, Any]) -> bool:
     """Whether the backdrop changes by itself, so that no still plate explains it."""
-    own = bool(figures.get("backdrop_goes_its_own_way"))
-    return own or (figures["backdrop_moving"] > BACKDROP_SHARE and not _still_moves(figures))
+    own = bool(metrics.get("backdrop_goes_its_own_way"))
+    return own or (metrics["backdrop_moving"] > BACKDROP_SHARE and not _still_moves(metrics))
 
 
 def _still_moves(scene: dict[str, Any]) -> bool:
@@ -295,26 +308,26 @@ def _still_moves(scene: dict[str, Any]) -> bool:
     return (shift is not None and shift > PAN) or (zoom is not None and zoom > ZOOM)
 
 
-def camera_notes(figures: dict[str, Any]) -> list[Problem]:
-    """What was found of the camera and the exposure and taken out; `figures` are those of the report."""
+def camera_notes(metrics: dict[str, Any]) -> list[Problem]:
+    """What was found of the camera and the exposure and taken out; `metrics` are those of the report."""
     notes = []
-    if figures["camera_compensated"]:
-        pan, growth = figures["camera_pan"], figures["camera_growth"]
+    if metrics["camera_compensated"]:
+        pan, growth = metrics["camera_pan"], metrics["camera_growth"]
         moves = []
-        if abs(growth) >= TOLD_GROWTH:
+        if abs(growth) >= SHOWN_GROWTH:
             moves.append(f"pushes in by {growth:.1%}" if growth > 0 else f"draws back by {-growth:.1%}")
-        if pan >= TOLD_PAN or not moves:
+        if pan >= SHOWN_PAN or not moves:
             moves.append(f"pans or shakes by {pan:.1%} of the picture")
         what = f"the camera {' and '.join(moves)}; compensated"
         notes.append(Problem("camera", what, "", "note"))
-        if figures["camera_border_missing"] > MISSING:
+        if metrics["camera_border_missing"] > MISSING:
             what = (
-                f"it moves further than the source shows: {figures['camera_border_missing']:.1%} of the "
+                f"it moves further than the source shows: {metrics['camera_border_missing']:.1%} of the "
                 "picture lies beyond its border"
             )
             notes.append(Problem("camera", what, "film wider, or cut out the stretch", "warning"))
-    if figures["exposure_compensated"]:
-        what = f"the exposure drifts by {figures['exposure_drift']:.1%}; compensated"
+    if metrics["exposure_compensated"]:
+        what = f"the exposure drifts by {metrics['exposure_drift']:.1%}; compensated"
         notes.append(Problem("exposure", what, "", "note"))
     return notes
 
@@ -347,28 +360,28 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def sound_problems(figures: dict[str, Any] | None, picture_seconds: float) -> list[Problem]:
-    """Problems of the sound; `figures` as in the report, None where the video has none."""
+def sound_problems(metrics: dict[str, Any] | None, picture_seconds: float) -> list[Problem]:
+    """Problems of the sound; `metrics` as in the report, None where the video has none."""
     again = "record the sound with the picture"
-    if figures is None:
+    if metrics is None:
         return [Problem("sound", "the video has no sound", again, "severe")]
-    if figures["silent"]:
-        return [Problem("sound", f"the sound is silent ({figures['level_db']:.0f} dB)", again, "severe")]
+    if metrics["silent"]:
+        return [Problem("sound", f"the sound is silent ({metrics['level_db']:.0f} dB)", again, "severe")]
     problems = []
-    if figures["level_db"] < QUIET_DB:
-        what = f"the sound is very quiet ({figures['level_db']:.0f} dB)"
+    if metrics["level_db"] < QUIET_DB:
+        what = f"the sound is very quiet ({metrics['level_db']:.0f} dB)"
         problems.append(Problem("sound", what, "record it louder", "warning"))
-    if figures["seconds"] < picture_seconds - 0.5:
-        what = f"the sound ends {picture_seconds - figures['seconds']:.1f} s before the picture"
+    if metrics["seconds"] < picture_seconds - 0.5:
+        what = f"the sound ends {picture_seconds - metrics['seconds']:.1f} s before the picture"
         problems.append(Problem("sound", what, again, "warning"))
-    if figures["clipped"] > CLIPPED and "flattened" not in figures:  # which `prepare.sound` warns of
-        what = f"{figures['clipped']:.1%} of the sound is clipped"
+    if metrics["clipped"] > CLIPPED and "flattened" not in metrics:  # which `prepare.sound` warns of
+        what = f"{metrics['clipped']:.1%} of the sound is clipped"
         problems.append(Problem("sound", what, "lower the recording level", "note"))
-    lag, best = figures["lip_lag_frames"], figures["lip_correlation"]
+    lag, best = metrics["lip_lag_frames"], metrics["lip_correlation"]
     if (
         abs(lag) >= LATE_FRAMES
         and best > LATE_CORRELATION
-        and best > 1.3 * figures["lip_correlation_unshifted"]
+        and best > 1.3 * metrics["lip_correlation_unshifted"]
     ):
         late = "after" if lag > 0 else "before"
         what = f"the sound comes about {abs(lag) * 40} ms {late} the lips"

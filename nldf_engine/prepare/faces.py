@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.base.progress import Bar
 from nldf_engine.media.video import VideoInfo, decode
@@ -179,7 +180,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return max(wide, 0) * max(high, 0) / max(min(a[2] * a[3], b[2] * b[3]), 1e-6)
 
 
-def even_clock(times: np.ndarray, changes: np.ndarray, fps: float = 25.0) -> tuple[np.ndarray | None, float]:
+def even_clock(times: np.ndarray, changes: np.ndarray, fps: float = FPS) -> tuple[np.ndarray | None, float]:
     """A clock without repeated frames, for footage that was stretched to a higher rate by repeating.
 
     Footage of 25 frames a second in a file of 30 shows every sixth frame twice: sampled by its timestamps
@@ -221,7 +222,7 @@ def _cadence(repeated: np.ndarray) -> np.ndarray | None:
 
 
 def main_faces(boxes: np.ndarray) -> tuple[np.ndarray, float]:
-    """Tells the speaker from others.
+    """Separates the speaker from others.
 
     Returns:
         speaker: [F', 6], one box a sample: the one nearest to the usual place of the largest face.

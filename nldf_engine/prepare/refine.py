@@ -3,7 +3,7 @@
 A small light field of the speaker is trained on all frames and thrown away: it is a tracker, and no
 avatar ever sees it. Between the legs of its training every frame is moved to where it draws the frame
 (`prepare.refine_step`). Poses that are exact in the frames an avatar is trained on make a sharper avatar;
-poses that are exact everywhere make its figures on other frames those of its picture, not of the tracking.
+poses that are exact everywhere make its metrics on held-out frames those of its picture, not of the tracking.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
-# What tells a frame's camera, or where its lips were seen, tells the error of its pose as well, and a field
+# What gives a frame's camera, or where its lips were seen, gives the error of its pose as well, and a field
 # that knows it draws the frame where it was tracked. Here cameras are moved by more than poses are off, and
 # the mouth is known by its shape alone.
 RAY_JITTER = 0.004  # metres

@@ -1,4 +1,4 @@
-"""What was measured on a video: figures, problems, and one page of pictures."""
+"""What was measured on a video: metrics, problems, and one page of pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.json import encode
 from nldf_engine.base.progress import clock
 from nldf_engine.datasets.problems import SEVERITIES, Problem
@@ -53,13 +54,13 @@ class Report:
     """What `prepare` measured.
 
     Args:
-        figures: name -> number, text, list or object; json-able.
+        metrics: name -> number, text, list or object; json-able.
         problems: what may spoil the result, the worst first after `sort`.
         refined: what the refinement did; None where there was none.
         too_short: whether a refinement was wanted, and the video has too few frames for it.
     """
 
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     refined: Refined | None = None
     too_short: bool = False
@@ -76,7 +77,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """For report.json."""
         return {
-            "figures": self.figures,
+            "figures": self.metrics,
             "problems": [p.to_json() for p in self.problems],
             "usable": self.usable,
             **({} if self.refined is None else {"refined": self.refined.to_json()}),
@@ -84,7 +85,7 @@ class Report:
 
     def text(self) -> str:
         """A few lines for the terminal."""
-        f = self.figures
+        f = self.metrics
         lines = []
         if "frames" in f:
             lines.append(
@@ -153,7 +154,7 @@ def _dotted(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
     return picture
 
 
-def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarray:
+def draw(report: Report, page: Page, title: str, fps: float = FPS) -> np.ndarray:
     """The contact sheet, uint8 [H, W, 3]."""
     import matplotlib
 
@@ -211,17 +212,19 @@ def draw(report: Report, page: Page, title: str, fps: float = 25.0) -> np.ndarra
     curve(6, _camera_curves(page.camera), "camera, %")
     words = figure.add_subplot(grid[7, :])
     words.set_axis_off()
-    marks = {"error": "✖", "severe": "✖", "warning": "▲", "note": "•"}
-    said = report.text().split("\n")[:2] + [
-        f"{marks[p.severity]} {p}" for p in report.problems[:MOST_PROBLEMS]
-    ]
-    if not report.problems:
-        said.append("✔ no problems found")
-    words.text(0, 1, "\n".join(said), va="top", fontsize=12, wrap=True, linespacing=1.45)
+    words.text(0, 1, _words(report), va="top", fontsize=12, wrap=True, linespacing=1.45)
     figure.canvas.draw()
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
     plt.close(figure)
     return picture
+
+
+def _words(report: Report) -> str:
+    """What stands at the foot of the page."""
+    marks = {"error": "✖", "severe": "✖", "warning": "▲", "note": "•"}
+    lines = report.text().split("\n")[:2]
+    lines += [f"{marks[p.severity]} {p}" for p in report.problems[:MOST_PROBLEMS]]
+    return "\n".join(lines if report.problems else [*lines, "✔ no problems found"])
 
 
 def _camera_curves(camera: CameraTrack) -> list[tuple[np.ndarray, str]]:

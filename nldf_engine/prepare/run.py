@@ -98,7 +98,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
                 steps.remove()
             raise
         parts = work.refine(parts) if config.refine else parts
-        report.figures.update(
+        report.metrics.update(
             seconds_by_step=steps.seconds,
             seconds_this_run=round(time.monotonic() - begin, 1),
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -160,7 +160,7 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         """Runs what is not finished; returns the arguments of `write_dataset`."""
-        size, fps, steps, figures = self.config.size, self.config.fps, self.steps, self.report.figures
+        size, fps, steps, metrics = self.config.size, self.config.fps, self.steps, self.report.metrics
         crop, clock = self._find()
         samples, sound = self._sound()
         tracked, _ = steps.run(
@@ -173,38 +173,38 @@ class _Preparation:
         source = Source(self.path, self.info, crop, sound, clock)
         self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], tracked["valid"])
         total = len(tracked["valid"])
-        figures.update(frames=total, seconds=total / fps, size=size)
-        posed, pose_figures = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
+        metrics.update(frames=total, seconds=total / fps, size=size)
+        posed, pose_metrics = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
         landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
         plate, _ = steps.run("background", lambda: self._background(total))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
-        torso, torso_figures = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
+        torso, torso_metrics = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
         _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
-        focal = pose_figures["focal"]
+        focal = pose_metrics["focal"]
         found = _Found(
             samples,
             posed,
             plate,
             torso,
-            Camera(size, size, focal, focal, *pose_figures["principal_point"]),
+            Camera(size, size, focal, focal, *pose_metrics["principal_point"]),
             # Pitch downwards, yaw to the picture's left, roll.
             head_numbers(torch.from_numpy(poses)).numpy()[:, [1, 0, 2]] * [-1, -1, 1],
             eye_openness(landmarks, poses, posed["shape"], focal),
             mouth_opening(landmarks, poses, posed["shape"], focal),
             checks.find_cuts(tracked["thumbs"]),
         )
-        figures.update(pose_figures, **torso_figures, **scene, cuts=found.cuts, **self.steady.figures())
+        metrics.update(pose_metrics, **torso_metrics, **scene, cuts=found.cuts, **self.steady.metrics())
         self._judge(found)
         self.page = self._page(found)
         return self._parts(found)
 
     def _parts(self, found: _Found) -> dict[str, Any]:
         """The arguments of `write_dataset`."""
-        size, figures, posed = self.config.size, self.report.figures, found.posed
+        size, metrics, posed = self.config.size, self.report.metrics, found.posed
         total, poses = len(posed["valid"]), posed["poses"]
         near, far = near_far(poses[posed["valid"]])
-        sound = {k: v for k, v in (figures["sound"] or {"silent": True}).items() if k in KEPT_OF_SOUND}
-        moves = {"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(figures) else {}
+        sound = {k: v for k, v in (metrics["sound"] or {"silent": True}).items() if k in KEPT_OF_SOUND}
+        moves = {"backdrop_moves": np.array([1], np.int64)} if checks.backdrop_moves(metrics) else {}
         return {
             "info": DatasetInfo(
                 frames=total,
@@ -212,7 +212,7 @@ class _Preparation:
                 camera=found.camera,
                 near=near,
                 far=far,
-                source=figures["source"],
+                source=metrics["source"],
                 audio={**sound, "frontend": self.config.audio_frontend},
                 provenance={"tool": "nldf prepare", "version": VERSION, "config": self.config.to_json()},
             ),
@@ -250,8 +250,8 @@ class _Preparation:
             moved, refined = refined_track(tracked, self.config.refinement)
             return moved, encode(refined)
 
-        moved, figures = self.steps.run("refine", work)
-        self.report.refined = decode(Refined, figures, "refine.json")
+        moved, metrics = self.steps.run("refine", work)
+        self.report.refined = decode(Refined, metrics, "refine.json")
         info = parts["info"]
         described = {**info.provenance, "refined": provenance(self.config.refinement)}
         return {
@@ -266,8 +266,8 @@ class _Preparation:
             arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
             return arrays, {"samples": seen.samples}
 
-        found, figures = self.steps.run("find", look)
-        first = Survey(found["boxes"], figures["samples"], found["times"], found["changes"])
+        found, metrics = self.steps.run("find", look)
+        first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"])
         speaker, others = main_faces(first.boxes)
         if not len(speaker):
             raise FileProblem(self.path, "no face was found in it", PROFILE)
@@ -275,7 +275,7 @@ class _Preparation:
         clock, repeats = even_clock(first.times, first.changes, self.config.fps)
         face = float(np.median(speaker[:, 4])) * MESH_TO_BOX
         self.report.problems += checks.face_problems(self.info, others, face)
-        self.report.figures.update(
+        self.report.metrics.update(
             source={
                 "name": self.path.name,
                 "sha256": sha256(self.path),
@@ -321,7 +321,7 @@ class _Preparation:
             "rms": np.nan_to_num(rms).astype(np.float32),
         }
         distance = np.linalg.norm(solved.poses[solved.valid, :3, 3], axis=1)
-        figures = {
+        metrics = {
             "valid_share": round(float(solved.valid.mean()), 4),
             "pose_rms_512": round(float(np.sqrt(np.nanmean(rms**2))), 4),
             "pose_median_512": round(float(np.nanmedian(rms)), 4),
@@ -330,7 +330,7 @@ class _Preparation:
             "camera_distance": round(float(np.median(distance)), 4),
             "focals_compared": [list(f) for f in solved.focals],
         }
-        return arrays, figures
+        return arrays, metrics
 
     def _frames(self) -> Iterator[np.ndarray]:
         return frames_at(self.steps.path(self.steady.video), fps=None)
@@ -374,13 +374,13 @@ class _Preparation:
             "reference": np.array([found.reference], np.int64),
             "match": found.match,
         }
-        figures = {
+        metrics = {
             "torso_reference": found.reference,
             "torso_certainty": [round(float(v), 3) for v in found.certainty],
             "torso_match_median": round(float(np.median(found.match)), 4),
             "torso_match_lowest": round(float(found.match.min()), 4),
         }
-        return arrays, figures
+        return arrays, metrics
 
     def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
         return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
@@ -389,19 +389,19 @@ class _Preparation:
         """Adds what the tracks and the sound show, and every problem with them."""
         from nldf_engine.audio import is_silent, level_db
 
-        figures, fps, valid, samples = (
-            self.report.figures,
+        metrics, fps, valid, samples = (
+            self.report.metrics,
             self.config.fps,
             found.posed["valid"],
             found.samples,
         )
-        figures["background_guessed"] = round(float(found.plate["filled"].mean()), 4)
-        figures["mouth_range"] = round(float(np.subtract(*np.percentile(found.mouth[valid], [95, 5]))), 4)
-        figures["eye_openness_percentiles"] = [
+        metrics["background_guessed"] = round(float(found.plate["filled"].mean()), 4)
+        metrics["mouth_range"] = round(float(np.subtract(*np.percentile(found.mouth[valid], [95, 5]))), 4)
+        metrics["eye_openness_percentiles"] = [
             round(float(v), 3) for v in np.percentile(found.eyes[valid], [1, 50, 99])
         ]
         low, high = np.percentile(found.angles[valid], [5, 95], axis=0)
-        figures["head_range_degrees"] = [round(float(v), 2) for v in high - low]
+        metrics["head_range_degrees"] = [round(float(v), 2) for v in high - low]
         sound: dict[str, Any] | None = None
         if samples is not None:
             quality, problems = judge_sound(samples)
@@ -417,9 +417,9 @@ class _Preparation:
                 "lip_correlation_unshifted": round(unshifted, 3),
                 **quality,
             }
-        figures["sound"] = sound
-        self.report.problems += checks.track_problems(figures, found.cuts, fps)
-        self.report.problems += checks.camera_notes(figures) + checks.scene_problems(figures)
+        metrics["sound"] = sound
+        self.report.problems += checks.track_problems(metrics, found.cuts, fps)
+        self.report.problems += checks.camera_notes(metrics) + checks.scene_problems(metrics)
         self.report.problems += checks.sound_problems(sound, len(valid) / fps)
 
     def _page(self, found: _Found) -> Page:

@@ -189,10 +189,10 @@ class Steady:
     video: str = "video.mp4"
     mask: str = "mask.mkv"
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """For the report."""
         missing = 0.0 if self.stabiliser is None else self.stabiliser.missing
-        return {**self.camera.figures(), "camera_border_missing": round(missing, 5)}
+        return {**self.camera.metrics(), "camera_border_missing": round(missing, 5)}
 
     def tensors(self, size: int) -> dict[str, np.ndarray]:
         """What the dataset's track keeps: how to get back to the frames as they were filmed; may be empty."""
@@ -224,12 +224,12 @@ def hold_steady(
             faces,
             training_frames(len(valid)),
         )
-        figures = {"doubt": found.doubt, "along": found.along, "told": found.told}
-        return {"motion": found.motion, "light": found.light, "match": found.match}, figures
+        metrics = {"doubt": found.doubt, "along": found.along, "certain": found.certain}
+        return {"motion": found.motion, "light": found.light, "match": found.match}, metrics
 
     arrays, rest = steps.run("camera", follow)
     camera = CameraTrack(
-        arrays["motion"], arrays["light"], rest["doubt"], arrays["match"], rest["along"], rest["told"]
+        arrays["motion"], arrays["light"], rest["doubt"], arrays["match"], rest["along"], rest["certain"]
     )
     if not (camera.moves or camera.drifts):
         return Steady(camera, None, landmarks)

@@ -121,7 +121,7 @@ def _expected(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the head's pose predicts of the torso's motion [T, 4], and the precision [4, 4] of that.
 
-    A linear regression in which every frame counts for what its picture told of the motion, so that what
+    A linear regression in which every frame counts for what its picture shows of the motion, so that what
     could not be seen is predicted to hold still.
     """
     frames = len(motion)

@@ -107,12 +107,15 @@ def _track(
             collect()
     mesh.close()
     person.close()
-    valid = np.array([found is not None for found in landmarks])
+    return {**_stacked(landmarks), "thumbs": np.stack(thumbs)}
+
+
+def _stacked(landmarks: list[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Landmarks [T, 478, 3], zeros where there is no face, and "valid" [T]."""
     zeros = np.zeros((LANDMARKS, 3), np.float32)
     return {
         "landmarks": np.stack([zeros if found is None else found for found in landmarks]),
-        "valid": valid,
-        "thumbs": np.stack(thumbs),
+        "valid": np.array([found is not None for found in landmarks]),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from nldf_engine.base.clock import FPS
+from nldf_engine.base.json import encode
 from nldf_engine.base.seeds import check_seed
 from nldf_engine.synthetic.voice.text import words_of_text
 
@@ -35,7 +37,7 @@ class SyntheticConfig:
     size: int = 256
     seed: int = 0
     text: str | None = None
-    fps: float = 25.0
+    fps: float = FPS
     looks: int | None = None
     workers: int = 1
 
@@ -55,9 +57,9 @@ class SyntheticConfig:
             raise ValueError(
                 f"SyntheticConfig: size must be even and in {SMALLEST}..{LARGEST}, got {self.size}"
             )
-        if self.fps != 25.0:
+        if self.fps != FPS:
             raise ValueError(
-                f"SyntheticConfig: fps must be 25, which the audio windows assume, got {self.fps}"
+                f"SyntheticConfig: fps must be {FPS:g}, which the audio windows assume, got {self.fps}"
             )
         if self.text is not None and not isinstance(self.text, str):
             raise TypeError(f"SyntheticConfig: text must be a string or None, got {type(self.text).__name__}")
@@ -78,4 +80,4 @@ class SyntheticConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary."""
-        return asdict(self)
+        return encode(self)

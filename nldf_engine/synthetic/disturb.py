@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.files import write_json
 from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import Dataset
@@ -131,7 +132,7 @@ def disturb(
     chosen = Disturbance(kind, USUAL[kind] if amount is None and kind in USUAL else float(amount or 0))
     total = len(data) if seconds is None else min(len(data), max(2, round(seconds * data.info.fps)))
     truth = []
-    sound = data.audio(), 16000
+    sound = data.audio(), SAMPLE_RATE
     frames = frames_at(data.path / "video.mp4", fps=None)
     labels = labels_of(data.path / "parsing.mkv")
     width, height = data.info.size

@@ -195,9 +195,48 @@ def _displacements(p: np.ndarray, lower: np.ndarray) -> dict[str, np.ndarray]:
     return {"jaw": jaw, "close": close, "width": width, "round": pucker, "brows": brows}
 
 
+def _inner_lips(
+    points: np.ndarray, fields: dict[str, np.ndarray], lower: np.ndarray, edge: np.ndarray, copies: np.ndarray
+) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]], list[np.ndarray], list[np.ndarray]]:
+    """Strips of inner lip, from each copy of the lip row into the mouth.
+
+    Args:
+        points: [V, 3]; fields: displacements of each [V, 3]; lower: bool [V].
+        edge, copies: vertices of the lip row between the corners, upper and lower copy.
+
+    Returns:
+        What is added to points, fields and lower, strip by strip, and the triangles between the strips.
+    """
+    corner = np.array([edge[0] - 1, edge[-1] + 1])
+    rest: list[np.ndarray] = []
+    triangles: list[np.ndarray] = []
+    side: list[np.ndarray] = []
+    shapes: dict[str, list[np.ndarray]] = {name: [] for name in fields}
+    count = len(points)
+    for is_lower, row in ((False, edge), (True, copies)):
+        line = np.concatenate([corner[:1], row, corner[1:]])
+        fade = np.sqrt(np.maximum(1 - (points[line, 0] / MOUTH_HALF) ** 2, 0))
+        strips = [line]
+        for back, away in INNER_LIP:
+            here = points[line].copy()
+            here[:, 1] += away * (1 if is_lower else -1) * fade
+            here[:, 2] += back * (0.4 + 0.6 * fade)
+            here[:, 0] *= 1 - 6 * back
+            rest.append(here)
+            for name in shapes:
+                shapes[name].append(fields[name][line])
+            side.append(np.full(len(line), is_lower))
+            strips.append(count + np.arange(len(line)))
+            count += len(line)
+        rows = np.stack(strips)
+        faces = rows.reshape(-1)[grid_triangles(*rows.shape)]
+        triangles.append(faces if is_lower else faces[:, [0, 2, 1]])
+    return rest, shapes, side, triangles
+
+
 @lru_cache(maxsize=1)
 def head_skin() -> HeadSkin:
-    """Builds the skin; its albedo is white and is painted by `paint.py`."""
+    """Builds the skin; its albedo is white and is painted by `shading.skin`."""
     grid, row, inner = _grid()
     triangles = grid_triangles(ROWS, COLUMNS)
     points = grid.reshape(-1, 3)
@@ -220,36 +259,14 @@ def head_skin() -> HeadSkin:
     fields = _displacements(points, lower)
     triangles = outward(points, triangles, CENTRE)
 
-    # Strips of inner lip: from each copy of the lip row into the mouth.
-    corner = np.array([base + inner[0] - 1, base + inner[-1] + 1])
-    rest, extra_triangles = [points], []
-    shapes = {name: [value] for name, value in fields.items()}
-    side = [lower]
-    count = len(points)
-    for is_lower, edge in ((False, base + inner), (True, copies)):
-        line = np.concatenate([corner[:1], edge, corner[1:]])
-        fade = np.sqrt(np.maximum(1 - (points[line, 0] / MOUTH_HALF) ** 2, 0))
-        strips = [line]
-        for back, away in INNER_LIP:
-            here = points[line].copy()
-            here[:, 1] += away * (1 if is_lower else -1) * fade
-            here[:, 2] += back * (0.4 + 0.6 * fade)
-            here[:, 0] *= 1 - 6 * back
-            rest.append(here)
-            for name in shapes:
-                shapes[name].append(fields[name][line])
-            side.append(np.full(len(line), is_lower))
-            strips.append(count + np.arange(len(line)))
-            count += len(line)
-        rows = np.stack(strips)
-        faces = rows.reshape(-1)[grid_triangles(*rows.shape)]
-        extra_triangles.append(faces if is_lower else faces[:, [0, 2, 1]])
-    rest_points = np.concatenate(rest)
-    inside = np.concatenate(extra_triangles)
+    rest, shapes, side, extra = _inner_lips(points, fields, lower, base + inner, copies)
+    rest_points = np.concatenate([points, *rest])
+    inside = np.concatenate(extra)
     # The inner lip faces the gap: the upper one down, the lower one up.
     corners = rest_points[inside]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    is_lower = np.concatenate(side)[inside].all(1)
+    lower_all = np.concatenate([lower, *side])
+    is_lower = lower_all[inside].all(1)
     wrong = (normal[:, 1] > 0) == is_lower
     inside = np.where(wrong[:, None], inside[:, [0, 2, 1]], inside)
     every = np.concatenate([triangles, inside])
@@ -258,7 +275,8 @@ def head_skin() -> HeadSkin:
         points=rest_points,
         triangles=every,
         albedo=np.ones(3),
-        shapes={name: np.concatenate(value).astype(np.float32) for name, value in shapes.items()},
+        shapes={
+            name: np.concatenate([value, *shapes[name]]).astype(np.float32) for name, value in fields.items()
+        },
     )
-    lower_all = np.concatenate(side)
     return HeadSkin(part, inner, row, copies, lower_all)

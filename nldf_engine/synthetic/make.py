@@ -180,6 +180,57 @@ def make_synthetic_video(out: str | Path, config: SyntheticConfig | None = None)
     return _truth(config, speech, visemes, motion, marks)
 
 
+class _Sheet:
+    """The report's contact sheet, filled as frames come.
+
+    Attributes:
+        picture: uint8 [2 size, SHEET size, 3].
+    """
+
+    def __init__(self, config: SyntheticConfig) -> None:
+        self.size = config.size
+        self.shown = np.linspace(0, config.frames - 1, 2 * SHEET).round().astype(int)
+        self.picture = np.zeros((2 * config.size, SHEET * config.size, 3), np.uint8)
+
+    def see(self, number: int, image: np.ndarray) -> None:
+        """Takes frame `number`, uint8 [size, size, 3], where the sheet shows it."""
+        for place in np.flatnonzero(self.shown == number):
+            y, x = (self.size * k for k in divmod(int(place), SHEET))
+            self.picture[y : y + self.size, x : x + self.size] = image
+
+
+def _track(motion: Motion, visemes: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensors of a dataset's track, the torso's motion apart."""
+    return {
+        "poses": motion.poses,
+        "landmarks": landmarks,
+        "eye_openness": motion.eyes,
+        "valid": np.ones(len(landmarks), bool),
+        "visemes": visemes,
+        "rest_points": rest_landmarks().astype(np.float32),
+        "brows": motion.brows,
+        "torso_poses": motion.torso.astype(np.float32),
+    }
+
+
+def _info(config: SyntheticConfig, speech: Speech, motion: Motion, camera: Camera) -> DatasetInfo:
+    """What dataset.json says of a clip."""
+    import nldf_engine
+
+    near, far = near_far(motion.poses)
+    return DatasetInfo(
+        frames=config.frames,
+        size=(config.size, config.size),
+        camera=camera,
+        near=near,
+        far=far,
+        fps=config.fps,
+        source={"kind": "synthetic"},
+        audio={"seconds": speech.seconds, "rate": speech.rate},
+        provenance={"tool": "nldf synthetic", "version": nldf_engine.__version__, "config": config.to_json()},
+    )
+
+
 def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = None) -> Dataset:
     """Writes a dataset folder of the speaker with exact poses, landmarks and label maps.
 
@@ -191,8 +242,6 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
         FileProblem: the folder can't be written.
         ValueError: the text holds nothing to say.
     """
-    import nldf_engine
-
     config = config or SyntheticConfig()
     begun = time.monotonic()
     speech, visemes, motion = plan(config)
@@ -202,30 +251,15 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
     landmarks = np.stack(
         [speaker.landmarks(controls_at(visemes, motion, k), motion.poses[k])[0] for k in range(config.frames)]
     )
-    near, far = near_far(motion.poses)
-    info = DatasetInfo(
-        frames=config.frames,
-        size=(config.size, config.size),
-        camera=speaker.camera,
-        near=near,
-        far=far,
-        fps=config.fps,
-        source={"kind": "synthetic"},
-        audio={"seconds": speech.seconds, "rate": speech.rate},
-        provenance={"tool": "nldf synthetic", "version": nldf_engine.__version__, "config": config.to_json()},
-    )
+    info = _info(config, speech, motion, speaker.camera)
     labels: list[np.ndarray] = []
-    shown = np.linspace(0, config.frames - 1, 2 * SHEET).round().astype(int)
-    sheet = np.zeros((2 * config.size, SHEET * config.size, 3), np.uint8)  # filled as frames come
+    sheet = _Sheet(config)
 
     def pictures() -> Iterator[np.ndarray]:
         with Bar("rendering the speaker", config.frames, "frame") as bar:
             for k, (image, label, _, _) in enumerate(render_frames(config, visemes, motion)):
                 labels.append(label)
-                for place in np.flatnonzero(shown == k):
-                    y, x = divmod(int(place), SHEET)
-                    size = config.size
-                    sheet[y * size : (y + 1) * size, x * size : (x + 1) * size] = image
+                sheet.see(k, image)
                 yield image
                 bar.step()
 
@@ -234,16 +268,9 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
             yield labels.pop(0)
 
     track = {
-        "poses": motion.poses,
-        "landmarks": landmarks,
-        "eye_openness": motion.eyes,
-        "valid": np.ones(config.frames, bool),
+        **_track(motion, visemes, landmarks),
         "torso": affine,
         "torso_reference": np.array([reference], np.int64),
-        "visemes": visemes,
-        "rest_points": rest_landmarks().astype(np.float32),
-        "brows": motion.brows,
-        "torso_poses": motion.torso.astype(np.float32),
     }
     report = {
         "synthetic": True,
@@ -262,5 +289,5 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
         audio=speech.samples,
         track=track,
         report=report,
-        report_image=sheet,
+        report_image=sheet.picture,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS
 from nldf_engine.geometry.rotations import about
 from nldf_engine.synthetic.speaker import rest_torso
 from nldf_engine.synthetic.voice import Speech
@@ -69,7 +70,7 @@ def _openness(times: np.ndarray, blinks: tuple[float, ...]) -> np.ndarray:
     return eyes * eyes * (3 - 2 * eyes)
 
 
-def speaker_motion(speech: Speech, frames: int, fps: float = 25.0, seed: int = 0) -> Motion:
+def speaker_motion(speech: Speech, frames: int, fps: float = FPS, seed: int = 0) -> Motion:
     """How the speaker moves while saying `speech`; stressed sounds bring nods and raised brows.
 
     Args:

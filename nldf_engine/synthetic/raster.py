@@ -28,6 +28,26 @@ class Visible:
 Cut = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+def _nearest(near: np.ndarray, sample: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of the nearest hits, one a sample of `count`, of hits with 1/z `near` in `sample`."""
+    nearest = np.zeros(count, np.float32)
+    np.maximum.at(nearest, sample, near)
+    winner = np.full(count, -1, np.int64)
+    seen = np.flatnonzero(near == nearest[sample])
+    winner[sample[seen]] = seen
+    return winner[winner >= 0]
+
+
+def _boxes(corners: tuple[np.ndarray, ...], width: int, height: int) -> tuple[np.ndarray, ...]:
+    """First and last column and row of the samples about triangles, given as x0, x1, x2, y0, y1, y2."""
+    x0, x1, x2, y0, y1, y2 = corners
+    left = np.maximum(np.ceil(np.minimum(np.minimum(x0, x1), x2) - 0.5), 0)
+    right = np.minimum(np.floor(np.maximum(np.maximum(x0, x1), x2) - 0.5), width - 1)
+    top = np.maximum(np.ceil(np.minimum(np.minimum(y0, y1), y2) - 0.5), 0)
+    bottom = np.minimum(np.floor(np.maximum(np.maximum(y0, y1), y2) - 0.5), height - 1)
+    return left, right, top, bottom
+
+
 def rasterise(
     points: np.ndarray,
     inverse_depth: np.ndarray,
@@ -46,7 +66,7 @@ def rasterise(
         width, height: size of the picture in samples.
         cut: called with (triangle [C], weights [C, 3]) of covered samples of cuttable triangles; True
             where the surface has a hole.
-        cuttable: bool [T], which triangles to ask `cut` about.
+        cuttable: bool [T], which triangles `cut` decides about.
     """
     first, second, third = np.ascontiguousarray(triangles.T)
     x, y = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 1])
@@ -55,10 +75,7 @@ def rasterise(
     kept = np.flatnonzero(area > 1e-7)
     x0, x1, x2 = x0[kept], x[second[kept]], x[third[kept]]
     y0, y1, y2 = y0[kept], y[second[kept]], y[third[kept]]
-    left = np.maximum(np.ceil(np.minimum(np.minimum(x0, x1), x2) - 0.5), 0)
-    right = np.minimum(np.floor(np.maximum(np.maximum(x0, x1), x2) - 0.5), width - 1)
-    top = np.maximum(np.ceil(np.minimum(np.minimum(y0, y1), y2) - 0.5), 0)
-    bottom = np.minimum(np.floor(np.maximum(np.maximum(y0, y1), y2) - 0.5), height - 1)
+    left, right, top, bottom = _boxes((x0, x1, x2, y0, y1, y2), width, height)
     some = np.flatnonzero((right >= left) & (bottom >= top))
     x0, x1, x2, y0, y1, y2 = (v[some] for v in (x0, x1, x2, y0, y1, y2))
     left, right, top, bottom, kept = (v[some] for v in (left, right, top, bottom, kept))
@@ -84,20 +101,15 @@ def rasterise(
     sample = (top.astype(np.int64)[which] + row[hit]) * width + left.astype(np.int64)[which] + column[hit]
     triangle = kept[which]
     if cut is not None and cuttable is not None:
-        asked = np.flatnonzero(cuttable[triangle])
-        weights = np.stack([1 - w1[asked] - w2[asked], w1[asked], w2[asked]], 1)
-        gone = asked[cut(triangle[asked], weights)]
+        questioned = np.flatnonzero(cuttable[triangle])
+        weights = np.stack([1 - w1[questioned] - w2[questioned], w1[questioned], w2[questioned]], 1)
+        gone = questioned[cut(triangle[questioned], weights)]
         if len(gone):
             stay = np.ones(len(triangle), bool)
             stay[gone] = False
             triangle, sample, w1, w2 = triangle[stay], sample[stay], w1[stay], w2[stay]
     z = inverse_depth[triangles[triangle]]
     near = z[:, 0] + w1 * (z[:, 1] - z[:, 0]) + w2 * (z[:, 2] - z[:, 0])
-    nearest = np.zeros(width * height, np.float32)
-    np.maximum.at(nearest, sample, near)
-    winner = np.full(width * height, -1, np.int64)
-    seen = np.flatnonzero(near == nearest[sample])
-    winner[sample[seen]] = seen
-    seen = winner[winner >= 0]
+    seen = _nearest(near, sample, width * height)
     weights = np.stack([1 - w1[seen] - w2[seen], w1[seen], w2[seen]], 1)
     return Visible(sample[seen], triangle[seen], weights)

@@ -97,6 +97,45 @@ def brow_stroke(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cover, u
 
 
+def _freckles(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How much of a freckle is at (x, y), 0..1: a jittered lattice."""
+    cell_x, cell_y = np.floor(x / 0.0048), np.floor(y / 0.0048)
+    noise = np.sin(cell_x * 12.9898 + cell_y * 78.233) * 43758.5453
+    noise = noise - np.floor(noise)
+    noise2 = np.modf(noise * 57.31)[0]
+    fx, fy = (
+        x / 0.0048 - cell_x - 0.2 - 0.6 * noise,
+        y / 0.0048 - cell_y - 0.2 - 0.6 * np.modf(noise2 * 91.7)[0],
+    )
+    return bell(np.sqrt(fx * fx + fy * fy), 0.10 + 0.10 * noise2) * (noise2 > 0.45)
+
+
+def _lids(albedo: np.ndarray, ex: np.ndarray, ey: np.ndarray, openness: float) -> np.ndarray:
+    """Colours [N, 3] about the eyes: a warm crease above, a dark line of lashes, a light wet edge below.
+
+    Args:
+        albedo: [N, 3] of the skin there; ex, ey: [N] its places, |x| and y.
+        openness: of the eyes, 0..1.
+    """
+    upper, lower = lid_lines(ex, openness)
+    open_upper, _ = lid_lines(ex, 1.0)
+    span = (ex - EYE_MIDDLE) / EYE_HALF
+    within = smoothstep(1.16, 1.0, np.abs(span))
+    crease = 0.42 * bell(ey - (open_upper - 0.0030), 0.0011) * smoothstep(1.12, 0.8, np.abs(span))
+    shadow = 0.18 * bell(ey - (open_upper - 0.0012), 0.0040) * within
+    thick = (0.0011 + 0.0010 * smoothstep(-0.7, 1.0, span)) * smoothstep(1.20, 1.0, span)
+    wing = np.maximum(span - 1, 0) * 0.0035  # lashes rise past the outer corner
+    lash = smoothstep(thick + 0.0003, thick - 0.0005, np.abs(ey - (upper - thick * 0.6 - wing)))
+    lash = lash * smoothstep(1.20, 1.12, span) * smoothstep(-1.06, -0.92, span)
+    under = (
+        0.35 * smoothstep(0.0011, 0.0002, np.abs(ey - lower - 0.0004)) * smoothstep(1.05, 0.9, np.abs(span))
+    )
+    tint = np.array([0.6, 0.95, 1.0], np.float32)
+    local = albedo * (1 - (crease + shadow)[:, None] * tint)
+    local = local * (1 - under[:, None] * np.array([0.35, 0.6, 0.6], np.float32))
+    return local + lash[:, None] * (linear((38, 22, 18)) - local)
+
+
 def skin(s: Samples, looks: Looks, openness: float) -> np.ndarray:
     """The face: blush, brows, lips, lash lines, the crease of the upper lid."""
     x, y, z = s.rest.T
@@ -110,44 +149,13 @@ def skin(s: Samples, looks: Looks, openness: float) -> np.ndarray:
         + 0.15 * bell(x, 0.014) * bell(y - 0.092, 0.012)
     )
     albedo = albedo * (1 - (blush * front)[:, None] * np.array([0.02, 0.30, 0.33], np.float32))
-    # Freckles on cheeks and nose: a jittered lattice.
-    cell_x, cell_y = np.floor(x / 0.0048), np.floor(y / 0.0048)
-    noise = np.sin(cell_x * 12.9898 + cell_y * 78.233) * 43758.5453
-    noise = noise - np.floor(noise)
-    noise2 = np.modf(noise * 57.31)[0]
-    fx, fy = (
-        x / 0.0048 - cell_x - 0.2 - 0.6 * noise,
-        y / 0.0048 - cell_y - 0.2 - 0.6 * np.modf(noise2 * 91.7)[0],
-    )
-    dot = bell(np.sqrt(fx * fx + fy * fy), 0.10 + 0.10 * noise2) * (noise2 > 0.45)
-    freckle = dot * front * bell(y - 0.024, 0.012) * smoothstep(0.056, 0.040, a)
+    freckle = _freckles(x, y) * front * bell(y - 0.024, 0.012) * smoothstep(0.056, 0.040, a)
     albedo = albedo * (1 - 0.30 * freckle[:, None] * np.array([0.55, 1.0, 1.1], np.float32))
     nostril = bell(a - 0.0064, 0.0030) * bell(y - 0.0418, 0.0022) * front
     albedo = albedo * (1 - 0.72 * nostril[:, None] * np.array([0.85, 1, 1], np.float32))
-    # Lids: a warm crease above the eye, a dark line of lashes, a light wet edge below.
     near = np.flatnonzero((np.abs(a - EYE_MIDDLE) < 0.024) & (np.abs(y) < 0.020) & (front > 0.2))
     if len(near):
-        ex, ey = a[near], y[near]
-        upper, lower = lid_lines(ex, openness)
-        open_upper, _ = lid_lines(ex, 1.0)
-        span = (ex - EYE_MIDDLE) / EYE_HALF
-        within = smoothstep(1.16, 1.0, np.abs(span))
-        crease = 0.42 * bell(ey - (open_upper - 0.0030), 0.0011) * smoothstep(1.12, 0.8, np.abs(span))
-        shadow = 0.18 * bell(ey - (open_upper - 0.0012), 0.0040) * within
-        thick = (0.0011 + 0.0010 * smoothstep(-0.7, 1.0, span)) * smoothstep(1.20, 1.0, span)
-        wing = np.maximum(span - 1, 0) * 0.0035  # lashes rise past the outer corner
-        lash = smoothstep(thick + 0.0003, thick - 0.0005, np.abs(ey - (upper - thick * 0.6 - wing)))
-        lash = lash * smoothstep(1.20, 1.12, span) * smoothstep(-1.06, -0.92, span)
-        under = (
-            0.35
-            * smoothstep(0.0011, 0.0002, np.abs(ey - lower - 0.0004))
-            * smoothstep(1.05, 0.9, np.abs(span))
-        )
-        tint = np.array([0.6, 0.95, 1.0], np.float32)
-        local = albedo[near] * (1 - (crease + shadow)[:, None] * tint)
-        local = local * (1 - under[:, None] * np.array([0.35, 0.6, 0.6], np.float32))
-        dark = linear((38, 22, 18))
-        albedo[near] = local + lash[:, None] * (dark - local)
+        albedo[near] = _lids(albedo[near], a[near], y[near], openness)
     cover, along = brow_stroke(x, y)
     cover = cover * front
     streak = 0.82 + 0.18 * np.sin(x / 0.00042 + np.sign(x) * y / 0.0006)

@@ -99,14 +99,14 @@ def test_exposure_is_found() -> None:
 def test_still_is_left_alone() -> None:
     """Before a still backdrop, and before one too plain to tell anything, nothing is done."""
     found, _, _ = follow("still")
-    assert found.told and not (found.moves or found.drifts or found.backdrop_moves)
+    assert found.certain and not (found.moves or found.drifts or found.backdrop_moves)
     _, masks, faces, _, _ = clip("still")
     noise = np.random.default_rng(1)
     plain = [noise.normal(120, 2, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8) for _ in masks]
     nothing = track_camera(plain, masks, faces, FRAMES)
     assert not (nothing.moves or nothing.drifts or nothing.backdrop_moves)
     hidden = track_camera(plain, [np.full((64, 64), 255, np.uint8)] * FRAMES, faces, FRAMES)
-    assert not (hidden.told or hidden.moves)
+    assert not (hidden.certain or hidden.moves)
 
 
 def test_backdrop_of_its_own() -> None:

@@ -34,7 +34,7 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     dataset = Dataset.open(tmp_path / "out")
     assert len(dataset) == 75 and dataset.valid.all() and dataset.info.size == (128, 128)
     assert not (tmp_path / "out.partial").exists()
-    assert report.figures["pose_rms_512"] < 1.5
+    assert report.metrics["pose_rms_512"] < 1.5
     roll = head_numbers(torch.from_numpy(dataset.poses))[:, 2].numpy()
     swing = 3 * np.sin(3.0 * np.arange(75) / 25)
     assert np.corrcoef(roll, swing)[0, 1] < -0.95 or np.corrcoef(roll, swing)[0, 1] > 0.95
@@ -44,11 +44,11 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert labels[10, y, x] == LABELS["head"]
     assert 0.05 < (labels == LABELS["head"]).mean() < 0.5
     assert (labels == LABELS["torso"]).mean() > 0.1
-    assert not report.figures["camera_compensated"] and not report.figures["exposure_compensated"]
+    assert not report.metrics["camera_compensated"] and not report.metrics["exposure_compensated"]
     assert "camera_motion" not in dataset.extra and "backdrop_moves" not in dataset.extra
     torso = dataset.extra["torso"]
     assert torso.shape == (75, 2, 3) and dataset.extra["torso_reference"].shape == (1,)
-    crop = report.figures["source"]["crop"]
+    crop = report.metrics["source"]["crop"]
     wall = speaker.wall[crop[1] : crop[1] + crop[2], crop[0] : crop[0] + crop[2]]
     wall = cv2.resize(wall, (128, 128), interpolation=cv2.INTER_AREA)
     seen = (labels == 0).all(0)
@@ -193,7 +193,7 @@ def test_wide_film_with_two_people(film, speaker, tmp_path: Path) -> None:
     report = prepare(
         film(picture, seconds=2.0), tmp_path / "out", PrepareConfig(size=96, audio_frontend="", refine=False)
     )
-    x, _, side = report.figures["source"]["crop"]
+    x, _, side = report.metrics["source"]["crop"]
     assert x > 400 and side < 300
     told = {p.where: p.severity for p in report.problems}
     assert told["faces"] == "warning" and told["head size"] == "severe"
@@ -238,7 +238,7 @@ def test_real_video(tmp_path: Path) -> None:
     code = (
         "import sys; from nldf_engine.prepare import PrepareConfig, prepare;"
         "report = prepare(sys.argv[1], sys.argv[2], PrepareConfig(refine=False));"
-        "print(report.figures['peak_memory_mb'])"
+        "print(report.metrics['peak_memory_mb'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(video), str(tmp_path / "out")],

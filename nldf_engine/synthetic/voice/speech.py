@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.synthetic.voice.mouth import mouth_curves
 from nldf_engine.synthetic.voice.phonemes import PHONEMES, SILENCE, VOWELS
 from nldf_engine.synthetic.voice.text import Word, babble, words_of_text
 
-RATE = 16_000
+RATE = SAMPLE_RATE
 HOP = 64  # samples between filter frames: 4 ms
 WINDOW = 256
 SPECTRUM = 1024
@@ -50,7 +51,7 @@ class Speech:
         """Length of the sound."""
         return len(self.samples) / self.rate
 
-    def visemes(self, fps: float = 25.0, frames: int | None = None) -> np.ndarray:
+    def visemes(self, fps: float = FPS, frames: int | None = None) -> np.ndarray:
         """What the mouth does at k / fps: float32 [T, 4]: jaw_open, lip_width, lip_round, lip_close in 0..1.
 
         Args:
