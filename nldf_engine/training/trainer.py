@@ -75,7 +75,7 @@ class Trainer:
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
         portraits = [subject.portrait for subject in subjects]
         self.network: nn.Module = portraits[0] if len(portraits) == 1 else nn.ModuleList(portraits)
-        self.generator = distributed.generator(seed)
+        self._seed, self.generator = seed, distributed.generator(seed)
         self._losses = distributed.averaged(_Losses(self.objectives))
         groups = parameter_groups(self.network, objectives, recipe)
         self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS)
@@ -102,6 +102,8 @@ class Trainer:
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
             self._restore(self.before_closing)
+        if not distributed.is_first():  # the checkpoint holds the first process' random state
+            self.generator = distributed.generator(self._seed + self.state.step)
 
     def _restore(self, path: Path) -> None:
         self.state, extra = restore_run(path, self.network, self.optimizer, self.generator)
