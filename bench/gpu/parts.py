@@ -1,7 +1,4 @@
-"""The parts of bench/gpu.sh that are Python: environment, matrix product, small calls, the merged report.
-
-python bench/gpu.py matmul FILE
-"""
+"""What the steps run as processes of their own: environment, import, checks, matrix product, small calls."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,7 +71,7 @@ def check_import(root: str) -> None:
     print(ops.backends())
 
 
-def pytest_must_run(command: list[str]) -> None:
+def pytest_must_run(*command: str) -> None:
     """Runs pytest; a run in which nothing passed, or a test was skipped, is a failure too."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout)
@@ -119,8 +115,8 @@ def matmul(file: str) -> None:
     print(json.dumps(found, indent=1))
 
 
-def small(rays: int, device: str = "cuda") -> None:
-    """Calls the operations on rays once with their gradients, for the sanitiser; names those left out."""
+def small(count: str, device: str = "cuda") -> None:
+    """Calls the operations on `count` rays with their gradients, for the sanitiser; names those left out."""
     import torch
 
     from nldf_engine import ops
@@ -130,6 +126,8 @@ def small(rays: int, device: str = "cuda") -> None:
     from nldf_engine.ops.resmlp_cuda import resmlp_kernel
     from nldf_engine.rendering.fields import Bounds
     from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+
+    rays = int(count)
 
     def rand(*shape: int, gradient: bool = False) -> torch.Tensor:
         return torch.rand(*shape, device=device, requires_grad=gradient)
@@ -168,82 +166,3 @@ def small(rays: int, device: str = "cuda") -> None:
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def merge(state: str, file: str) -> None:
-    """Writes everything that was measured into one file, and says which steps failed or weren't run."""
-    folder = Path(state)
-
-    def read(name: str) -> Any:
-        path = folder / name
-        try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except json.JSONDecodeError:  # the step was stopped while it wrote
-            return None
-
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
-    suites = {}
-    for path in sorted(folder.glob("bench_*.json")):
-        suite = read(path.name) or {}
-        suites[path.stem.removeprefix("bench_bench_")] = [
-            {"name": bench["name"], "params": bench.get("params"), **bench.get("extra_info", {})}
-            for bench in suite.get("benchmarks", [])
-        ]
-    report = {
-        "environment": read("environment.json"),
-        "steps": steps,
-        "matmul": {"before": read("matmul_before.json"), "after": read("matmul_after.json")},
-        "suites": suites,
-    }
-    part = Path(f"{file}.part")
-    part.write_text(json.dumps(report, indent=1))
-    part.replace(file)
-    page(report, Path(file).parent)
-    for outcome in ("failed", "not run"):
-        chosen = [step for step in steps if step["outcome"] == outcome]
-        print(f"{outcome}: {len(chosen)} of {len(steps)} steps")
-        for step in chosen:
-            print(f"  {step['step']}: {step['detail']}")
-
-
-def page(report: dict[str, Any], folder: Path) -> None:
-    """Writes the benches' rows as the page that `nldf bench --report` makes, bench.html."""
-    try:
-        from nldf_engine.apps.cli.bench_report import write_page
-    except ImportError as error:
-        print(f"no bench.html: {error}")
-        return
-    suites: dict[str, Any] = {}
-    for name, benches in report["suites"].items():
-        rows = [row for bench in benches for row in bench.get("rows", [])]
-        failed = [step for step in report["steps"] if step["step"] == f"bench {name}"]
-        problems = [{"case": "", "detail": step["detail"]} for step in failed if step["outcome"] == "failed"]
-        suites[name] = {"rows": rows, "problems": problems, "skipped": []}
-    seconds = sum(step["seconds"] for step in report["steps"])
-    figures = {
-        "environment": report["environment"] or {}, "pace": "normal", "seconds": seconds, "suites": suites
-    }  # fmt: skip
-    print(f"{write_page(folder, figures)}: the benches as a page")
-
-
-def main(arguments: list[str]) -> None:
-    """Runs one part by name."""
-    name, *rest = arguments
-    if name == "environment":
-        environment(*rest)
-    elif name == "check-import":
-        check_import(*rest)
-    elif name == "pytest-must-run":
-        pytest_must_run(rest)
-    elif name == "matmul":
-        matmul(*rest)
-    elif name == "small":
-        small(int(rest[0]), *rest[1:])
-    elif name == "merge":
-        merge(*rest)
-    else:
-        raise SystemExit(f"no part named {name!r}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What bench/gpu.sh does on a machine with a GPU: build, check and time everything."""

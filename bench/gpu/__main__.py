@@ -1,0 +1,32 @@
+"""bench/gpu.sh in Python: `python -m bench.gpu [--dry-run]`, or one part of it by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from bench.gpu import parts, report, steps
+
+PARTS: dict[str, Callable[..., object]] = {
+    "environment": parts.environment,
+    "check-import": parts.check_import,
+    "pytest-must-run": parts.pytest_must_run,
+    "matmul": parts.matmul,
+    "small": parts.small,
+    "merge": report.merge,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one part, or all steps; the exit code."""
+    if arguments and arguments[0] in PARTS:
+        PARTS[arguments[0]](*arguments[1:])
+        return 0
+    if arguments not in ([], ["--dry-run"]):
+        print("usage: [OUT=folder] bash bench/gpu.sh [--dry-run]", file=sys.stderr)
+        return 2
+    return steps.run_all(dry="--dry-run" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
