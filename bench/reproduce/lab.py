@@ -119,7 +119,7 @@ class Lab:
         for number, cell in enumerate(waiting, 1):
             spent = time.monotonic() - began
             rest = f", about {clock(spent / done * left)} left" if done else ""
-            sys.stderr.write(f"[{number}/{len(waiting)}] {cell.name(self.hash)}: {cell.words}{rest}\n")
+            sys.stderr.write(f"[{number}/{len(waiting)}] {cell.name(self.hash)}: {cell.summary}{rest}\n")
             self.train(cell)
             left, done = left - cell.work, done + cell.work
 
@@ -131,10 +131,10 @@ class Lab:
             seed=cell.seed, device=self.device, resume=True, targets=self.folder / "targets",
             keep=self._marks(cell),
         )  # fmt: skip
-        with _spending(place / "spent.json") as spent, cell.preset(place.name) as preset:
-            result = train(preset, self.dataset(cell), self.avatar(cell), config)
+        with _spending(place / "spent.json") as spent:
+            result = train(cell.preset(place.name), self.dataset(cell), self.avatar(cell), config)
         record = {
-            "name": place.name, "words": cell.words, "cell": asdict(cell), "seed": cell.seed,
+            "name": place.name, "summary": cell.summary, "cell": asdict(cell), "seed": cell.seed,
             "dataset": self.hash, "steps": result.steps, **spent,
             "validation_psnr": result.validation_psnr, "history": result.history,
             "environment": environment(), "measured": {},
@@ -143,8 +143,8 @@ class Lab:
         return record
 
     def _marks(self, cell: Cell) -> tuple[int, ...]:
-        """The steps before its end at which a cell's avatar is kept: table 2 asks for a student's."""
-        return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.recipe.system == "nldf")
+        """The steps before its end at which a cell's avatar is kept: table 2 needs a student's."""
+        return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.distils)
 
     def measure(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
         """The figures of a trained cell at a step on the held-out frames, from its record where they are."""

@@ -103,7 +103,7 @@ def _cells(found: Mapping[str, Any]) -> str:
         "| cell | what | steps | validation PSNR | wall | CPU | sittings |\n|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(
-        f"| `{name}` | {cell['words']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
+        f"| `{name}` | {cell['summary']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
         f"{clock(cell['wall_seconds'])} | {clock(cell['cpu_seconds'])} | {cell['sittings']:.0f} |"
         for name, cell in found["cells"].items()
     )

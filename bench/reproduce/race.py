@@ -41,7 +41,7 @@ def race(avatars: Mapping[str, Path], data: Dataset, device: str = "auto") -> di
         name: {
             "seconds_per_frame": statistics.median(times[name][1:]),
             "over_first": statistics.median(_ratios(first, times[name][1:])),
-            "macs_per_ray": engine.avatar.portrait.field.macs,
+            "macs_per_ray": engine.avatar.portrait.head.macs,
             "frames": len(chosen), "size": size,
         }
         for name, engine in engines.items()

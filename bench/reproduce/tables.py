@@ -100,7 +100,7 @@ def active_pool(scale: Scale) -> Table:
     rows = []
     for on, name in ((True, "with"), (False, "without")):
         for step, told, figures in zip(scale.marks, (25, 50, 100), paper[on], strict=True):
-            cell = scale.learn() if on else scale.learn(active_pool=False)
+            cell = scale.learn() if on else scale.learn(recipe={"pool.on": False})
             at = None if step == scale.student.steps else step
             label = f"{name}, {step} steps{_told(step, 1000 * told, 'steps')}"
             rows.append(Row(label, cell, at, _figures(*figures)))
@@ -165,7 +165,10 @@ def points(scale: Scale) -> Table:
 
 def weight(scale: Scale) -> Table:
     """Weight of the teacher's segments, lambda."""
-    rows = tuple(Row(f"lambda = {w:g}", scale.learn(segment_weight=w)) for w in (0.0, 0.05, 0.2, 1.0))
+    rows = tuple(
+        Row(f"lambda = {w:g}", scale.learn(recipe={"distillation.segment_weight": w}))
+        for w in (0.0, 0.05, 0.2, 1.0)
+    )
     return Table(
         "lambda", "Weight of the teacher's segments, lambda of eq. (9)",
         "nldf, section 3.4: 0.2, without figures",
