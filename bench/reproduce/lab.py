@@ -1,7 +1,7 @@
 """Where cells are trained and measured: a folder that remembers what is done.
 
-DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its figures at every step measured
-                          avatar        and avatar-STEP beside it, avatar.training, figures-STEP
+DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its metrics at every step measured
+                          avatar        and avatar-STEP beside it, avatar.training, metrics-STEP
 DIR/races                               how long frames of trained cells take
 DIR/targets                             a teacher's segment colours, for all its students
 """
@@ -147,7 +147,7 @@ class Lab:
         return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.distils)
 
     def measure(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
-        """The figures of a trained cell at a step on the held-out frames, from its record where they are."""
+        """The metrics of a trained cell at a step on the held-out frames, from its record where they are."""
         record = self.record(cell)
         assert record is not None, "it is measured after its training"
         at = str(step or cell.recipe.steps)
@@ -156,7 +156,7 @@ class Lab:
                 every=self.scale.every, pictures=False, device=self.device, weights=self.weights
             )
             record["measured"][at] = evaluate(
-                self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"figures-{at}", config,
+                self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"metrics-{at}", config,
                 detector=FaceMesh if self.scale.faces else None,
                 real_faces=self._faces.setdefault(cell.recipe.size, {}),
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From cells to files: trains what is missing, and writes figures, page, plot and sheets."""
+"""From cells to files: trains what is missing, and writes metrics, page, plot and sheets."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Scale:
         marks: the steps at which table 2 measures.
         every: only every so many held-out frames are scored.
         lengths: of the video, seconds, that the table of lengths trains on.
-        faces: find the faces in the frames, for the figures of the lips.
+        faces: find the faces in the frames, for the metrics of the lips.
         speaker: the synthetic speaker that is made where no dataset is given; none where empty.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The papers' tables: they resolve at every scale, share cells, survive a stop, and tell noise from news."""
+"""The papers' tables: they resolve at every scale, share cells, survive a stop, and mark what is noise."""
 
 import os
 import signal
@@ -136,8 +136,8 @@ def test_wrong_cells_are_refused() -> None:
         replace(TINY, marks=(10, 5, 40))
 
 
-def test_tables_are_trained_measured_and_told(finished: Path, synthetic_dataset: Dataset) -> None:
-    """Two tables leave four cells with what they took, figures at three steps, a page, a plot and sheets."""
+def test_tables_are_trained_measured_and_reported(finished: Path, synthetic_dataset: Dataset) -> None:
+    """Two tables leave four cells with what they took, metrics at three steps, a page, a plot and sheets."""
     found = read_json(finished / "tables.json")
     assert len(found["cells"]) == 4 and found["dataset"]["hash"] == synthetic_dataset.hash()
     for name, cell in found["cells"].items():
@@ -147,10 +147,10 @@ def test_tables_are_trained_measured_and_told(finished: Path, synthetic_dataset:
         assert {"processor", "threads", "torch", "nldf_engine"} <= set(cell["environment"])
     rows = found["tables"]["table2"]["rows"]
     assert [row["step"] for row in rows] == [10, 20, None] * 2
-    figures = [row["measured"][0]["psnr"] for row in rows]
-    assert all(5 < figure < 40 for figure in figures)
+    psnr = [row["measured"][0]["psnr"] for row in rows]
+    assert all(5 < value < 40 for value in psnr)
     # The end is the best state that validation saw, which may be that of an earlier mark.
-    assert len(set(figures[:2] + figures[3:5])) == 4 and figures[2] != figures[0]
+    assert len(set(psnr[:2] + psnr[3:5])) == 4 and psnr[2] != psnr[0]
     assert rows[2]["measured"] == found["tables"]["table1"]["rows"][1]["measured"], (
         "it is one and the same cell"
     )
@@ -224,11 +224,11 @@ def _row(label: str, *values: float, step: int | None = None) -> dict[str, Any]:
 
 def _table(*rows: dict[str, Any]) -> dict[str, Any]:
     made = {"title": "A title", "source": "somewhere", "claim": "none", "reference": rows[0]["label"]}
-    tables = {"one": {**made, "figures": ["psnr"], "rows": list(rows)}}
+    tables = {"one": {**made, "metrics": ["psnr"], "rows": list(rows)}}
     return {"noise": noise(tables), "tables": tables}
 
 
-def test_noise_is_told_from_news() -> None:
+def test_differences_within_the_noise_are_marked() -> None:
     """With two rows of two seeds, sd 0.1, means must differ by t(2) 0.1: 0.43; 0.3 is noise and 2 is not."""
     spread = 0.1 / 2**0.5
     rows = [_row(name, m - spread, m + spread) for name, m in (("a", 30.0), ("b", 30.3), ("c", 32.0))]
@@ -240,8 +240,8 @@ def test_noise_is_told_from_news() -> None:
     assert "| a | 30.00 | 2 |" in text and "| b | 30.30 ≈ | 2 |" in text and "| c | **32.00** | 2 |" in text
 
 
-def test_one_seed_tells_nothing_of_noise() -> None:
-    """Without a second seed no figure is marked, an earlier step is no witness, and nothing is a dash."""
+def test_one_seed_shows_no_noise() -> None:
+    """Without a second seed no metric is marked, an earlier step is no evidence, and nothing is a dash."""
     early, empty = _row("early", 20.0, 21.0, step=10), {**_row("empty"), "absent": "it is none of ours"}
     found = _table(_row("a", 30.0), _row("b", 35.0), early, empty)
     assert found["noise"] == {} and mean(empty, "psnr") is None
@@ -250,7 +250,7 @@ def test_one_seed_tells_nothing_of_noise() -> None:
     assert "- empty: it is none of ours." in text
 
 
-def test_wrong_usage_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown tables, a missing dataset or folder, and no seeds end with 2 and say what was expected."""
     for flags, said in (
         (["table9", "-o", str(tmp_path)], "there is no table 'table9'; there are table1"),
