@@ -1,4 +1,4 @@
-"""The papers' experiments, at a scale that a machine can bear: trained, measured, laid out in tables.
+"""The papers' experiments, at a scale that a machine can run: trained, measured, laid out in tables.
 
     python -m bench.reproduce table1 table2 table3 --scale cpu --data data/speaker -o runs/tables
 

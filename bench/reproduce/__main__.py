@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Trains, measures and reports what the flags ask for; returns the exit code.
+    """Trains, measures and reports what the flags say; returns the exit code.
 
     Raises:
         UsageError: the flags do not go together.
@@ -106,7 +106,7 @@ def _speaker(path: Path, scale: Scale) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 success, 1 a failure told in one line, 2 wrong usage, 130 after Ctrl-C."""
+    """The exit code: 0 success, 1 a failure, in one line, 2 wrong usage, 130 after Ctrl-C."""
     given = parser().parse_args(arguments)
     return _guarded("python -m bench.reproduce", lambda: run(given), lambda: STOPPED)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import nn
-
+from nldf_engine.base.results import key_of
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
-from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.registry import ConditionConfig
-from nldf_engine.training import PRESETS
-from nldf_engine.training.presets import Preset, Recipe
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.registry import build_field, find_system
+from nldf_engine.training import Preset, Recipe
 
-NETWORKS = {"nldf": (LightField, LightFieldConfig), "adnerf": (RadianceField, RadianceFieldConfig)}
 # Stand in for a dataset's where a network is only looked at.
 SOME_BOUNDS = Bounds(0.5, 0.9)
 
@@ -28,7 +21,8 @@ class Cell:
     """One training.
 
     Args:
-        recipe: how; its system, "nldf" or "adnerf", says which network.
+        system: its name in the register; its head is a ray field.
+        recipe: how it is trained.
         network: the network's own settings, fields of its configuration beside `bounds` and `conditions`.
         teacher: the cell whose avatar teaches; None for none.
         seed: of the weights and the order of the rays; a teacher has its own.
@@ -38,72 +32,67 @@ class Cell:
         ValueError: an unknown system, or settings that its network doesn't take.
     """
 
+    system: str
     recipe: Recipe
-    network: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any]
     teacher: Cell | None = None
     seed: int = 0
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if self.recipe.system not in NETWORKS:
-            raise ValueError(f"system: expected one of {', '.join(NETWORKS)}, got {self.recipe.system!r}")
-        if self.teacher is not None and self.recipe.system == "adnerf":
-            raise ValueError("teacher: only nldf learns from one, not adnerf")
+        if self.teacher is not None and not self.distils:
+            raise ValueError(f"teacher: {self.system} does not learn from one; nldf does")
         try:
-            self.make(SOME_BOUNDS, ConditionConfig(), build=False)
+            self.config()
         except TypeError as error:
             raise ValueError(f"network: {error}") from error
 
-    def make(self, bounds: Bounds, conditions: ConditionConfig, build: bool = True) -> Any:
-        """The network, or with `build` off only its configuration."""
-        network, config = NETWORKS[self.recipe.system]
-        made = config(bounds, conditions, **self.network)
-        return network(made) if build else made
+    @property
+    def distils(self) -> bool:
+        """Whether its system can learn from a teacher: students are what the tables are about."""
+        return hasattr(self.recipe, "distillation")
+
+    def config(self, bounds: Bounds = SOME_BOUNDS, conditions: ConditionConfig | None = None) -> Any:
+        """The configuration of its network."""
+        return find_system(self.system).config(bounds, conditions or ConditionConfig(), **self.network)
+
+    def preset(self, name: str) -> Preset:
+        """What `nldf_engine.training.train` trains, under a name for its provenance."""
+        return Preset(self.system, self.recipe, self.config, name)
 
     def key(self, dataset: str) -> str:
         """Ten hexadecimal digits that name this training on a dataset of that hash."""
-        text = json.dumps([asdict(self), dataset], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return key_of(asdict(self), dataset)[:10]
 
     def name(self, dataset: str) -> str:
         """What its folder is called."""
-        return f"{self.recipe.system}-{self.key(dataset)}"
+        return f"{self.system}-{self.key(dataset)}"
 
     def with_seeds(self, count: int) -> list[Cell]:
-        """The same training from `count` lots of random numbers; a teacher's only once, for all students."""
-        return [replace(self, seed=seed) for seed in range(count if self.recipe.system == "nldf" else 1)]
+        """The same training from `count` seeds; a teacher's only once, for all students."""
+        return [replace(self, seed=seed) for seed in range(count if self.distils else 1)]
 
     @property
     def work(self) -> float:
-        """Multiply-adds of the whole training, about: only good for telling how long it may take."""
-        conditions = ConditionConfig(motion=self.recipe.motion_codes)
-        rays = self.recipe.rays
-        if self.recipe.system == "nldf" and self.recipe.active_pool:
-            rays += self.recipe.pool_batch
-        return 3.0 * self.recipe.steps * rays * self.make(SOME_BOUNDS, conditions).macs
+        """Multiply-adds of the whole training, about: only good for predicting how long it may take."""
+        conditions = ConditionConfig(motion=self.recipe.driving.motion_codes)
+        rays, pool = self.recipe.sampling.rays, getattr(self.recipe, "pool", None)
+        if pool is not None and pool.on:
+            rays += pool.batch
+        field = build_field(self.system, self.config(conditions=conditions))
+        return 3.0 * self.recipe.steps * rays * field.macs
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """What it is, in a line."""
-        config, recipe = self.make(SOME_BOUNDS, ConditionConfig(), build=False), self.recipe
-        parts = [f"{recipe.system} {config.depth} x {config.width}"]
-        if recipe.system == "nldf":
-            parts += [f"K {config.points}", f"M {config.segments}"]
-            parts.append("no teacher" if self.teacher is None else f"lambda {recipe.segment_weight:g}")
-            parts.append("pool" if recipe.active_pool else "no pool")
+        config, recipe = vars(self.config()), self.recipe
+        parts = [f"{self.system} {' x '.join(str(config[n]) for n in ('depth', 'width') if n in config)}"]
+        parts += [f"{sign} {config[n]}" for sign, n in (("K", "points"), ("M", "segments")) if n in config]
+        if (distillation := getattr(recipe, "distillation", None)) is not None:
+            weight = f"lambda {distillation.segment_weight:g}"
+            parts.append("no teacher" if self.teacher is None else weight)
+        if (pool := getattr(recipe, "pool", None)) is not None:
+            parts.append("pool" if pool.on else "no pool")
         if self.seconds is not None:
             parts.append(f"{self.seconds:g} s of video")
         return ", ".join([*parts, f"{recipe.size} px", f"{recipe.steps} steps", f"seed {self.seed}"])
-
-    @contextmanager
-    def preset(self, name: str) -> Iterator[str]:
-        """Lets `nldf_engine.training.train` know this cell by `name` inside the block."""
-
-        def model(bounds: Bounds, conditions: ConditionConfig) -> nn.Module:
-            return self.make(bounds, conditions)
-
-        PRESETS[name] = lambda: Preset(self.recipe, model)
-        try:
-            yield name
-        finally:
-            del PRESETS[name]

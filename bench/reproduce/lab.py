@@ -1,7 +1,7 @@
 """Where cells are trained and measured: a folder that remembers what is done.
 
-DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its figures at every step measured
-                          avatar        and avatar-STEP beside it, avatar.training, figures-STEP
+DIR/cells/nldf-0123456789/cell.json     what it is, what it took, and its metrics at every step measured
+                          avatar        and avatar-STEP beside it, avatar.training, metrics-STEP
 DIR/races                               how long frames of trained cells take
 DIR/targets                             a teacher's segment colours, for all its students
 """
@@ -119,7 +119,7 @@ class Lab:
         for number, cell in enumerate(waiting, 1):
             spent = time.monotonic() - began
             rest = f", about {clock(spent / done * left)} left" if done else ""
-            sys.stderr.write(f"[{number}/{len(waiting)}] {cell.name(self.hash)}: {cell.words}{rest}\n")
+            sys.stderr.write(f"[{number}/{len(waiting)}] {cell.name(self.hash)}: {cell.summary}{rest}\n")
             self.train(cell)
             left, done = left - cell.work, done + cell.work
 
@@ -131,10 +131,10 @@ class Lab:
             seed=cell.seed, device=self.device, resume=True, targets=self.folder / "targets",
             keep=self._marks(cell),
         )  # fmt: skip
-        with _spending(place / "spent.json") as spent, cell.preset(place.name) as preset:
-            result = train(preset, self.dataset(cell), self.avatar(cell), config)
+        with _spending(place / "spent.json") as spent:
+            result = train(cell.preset(place.name), self.dataset(cell), self.avatar(cell), config)
         record = {
-            "name": place.name, "words": cell.words, "cell": asdict(cell), "seed": cell.seed,
+            "name": place.name, "summary": cell.summary, "cell": asdict(cell), "seed": cell.seed,
             "dataset": self.hash, "steps": result.steps, **spent,
             "validation_psnr": result.validation_psnr, "history": result.history,
             "environment": environment(), "measured": {},
@@ -143,11 +143,11 @@ class Lab:
         return record
 
     def _marks(self, cell: Cell) -> tuple[int, ...]:
-        """The steps before its end at which a cell's avatar is kept: table 2 asks for a student's."""
-        return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.recipe.system == "nldf")
+        """The steps before its end at which a cell's avatar is kept: table 2 needs a student's."""
+        return tuple(s for s in self.scale.marks if s < cell.recipe.steps and cell.distils)
 
     def measure(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
-        """The figures of a trained cell at a step on the held-out frames, from its record where they are."""
+        """The metrics of a trained cell at a step on the held-out frames, from its record where they are."""
         record = self.record(cell)
         assert record is not None, "it is measured after its training"
         at = str(step or cell.recipe.steps)
@@ -156,7 +156,7 @@ class Lab:
                 every=self.scale.every, pictures=False, device=self.device, weights=self.weights
             )
             record["measured"][at] = evaluate(
-                self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"figures-{at}", config,
+                self.avatar(cell, step), self.dataset(cell), self.place(cell) / f"metrics-{at}", config,
                 detector=FaceMesh if self.scale.faces else None,
                 real_faces=self._faces.setdefault(cell.recipe.size, {}),
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The result as a page of Markdown: every table with the paper's figures beside ours, and what differs."""
+"""The result as a page of Markdown: every table with the paper's numbers beside ours, and what differs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def page(found: Mapping[str, Any], command: str) -> str:
         f"{machine['threads']} of {machine['cores']} cores, torch {machine['torch']}, nldf_engine "
         f"{machine['nldf_engine']}.",
         "**Ours** are means over the scored held-out frames and the seeds; **paper** are the papers' own "
-        "figures, of other videos at other sizes: what compares is the order of the rows and the sign of a "
-        f"difference, never two figures across. {_noise_words(found)}",
+        "numbers, of other videos at other sizes: what compares is the order of the rows and the sign of a "
+        f"difference, never two numbers across. {_noise_note(found)}",
     ]
     parts += [table(found, name) for name in found["tables"]]
     lines = "\n".join(f"| {' | '.join(one)} |" for one in found["differences"])
@@ -44,15 +44,15 @@ def table(found: Mapping[str, Any], name: str) -> str:
     rows = made["rows"]
     reference = next(row for row in rows if row["label"] == made["reference"])
     columns = [
-        c for c in made["figures"] if any(mean(row, c) is not None or c in row["paper"] for row in rows)
+        c for c in made["metrics"] if any(mean(row, c) is not None or c in row["paper"] for row in rows)
     ]
     head = ["", *(f"{NAMES[c][0]}" for c in columns), "seeds"]
-    told = [c for c in columns if any(c in row["paper"] for row in rows)]
-    head += [f"paper: {NAMES[c][0]}" for c in told]
+    published = [c for c in columns if any(c in row["paper"] for row in rows)]
+    head += [f"paper: {NAMES[c][0]}" for c in published]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         ours = [_ours(found, row, reference, c) for c in columns]
-        paper = [_number(row["paper"].get(c), c) for c in told]
+        paper = [_number(row["paper"].get(c), c) for c in published]
         lines.append(f"| {' | '.join([row['label'], *ours, str(len(row['measured']) or DASH), *paper])} |")
     absent: dict[str, list[str]] = {}
     for row in rows:
@@ -69,7 +69,7 @@ def table(found: Mapping[str, Any], name: str) -> str:
 
 
 def _ours(found: Mapping[str, Any], row: Mapping[str, Any], reference: Mapping[str, Any], name: str) -> str:
-    """The figure, and where the noise is known whether it can be told from the reference row's."""
+    """The metric, and where the noise is known whether it can be distinguished from the reference row's."""
     value, other = mean(row, name), mean(reference, name)
     shown = _number(value, name)
     if row is reference or value is None or other is None:
@@ -84,10 +84,10 @@ def _number(value: float | None, name: str) -> str:
     return DASH if value is None else f"{value:.{NAMES[name][1]}f}"
 
 
-def _noise_words(found: Mapping[str, Any]) -> str:
+def _noise_note(found: Mapping[str, Any]) -> str:
     known = found["noise"].get("psnr")
     if known is None:
-        return "Every training ran with one seed, so no difference here can be told from noise."
+        return "Every training ran with one seed, so no difference here can be distinguished from noise."
     sds = ", ".join(
         f"{NAMES[n][0][:-2]} {found['noise'][n]['sd']:.{NAMES[n][1] + 1}f}" for n in found["noise"]
     )
@@ -103,7 +103,7 @@ def _cells(found: Mapping[str, Any]) -> str:
         "| cell | what | steps | validation PSNR | wall | CPU | sittings |\n|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(
-        f"| `{name}` | {cell['words']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
+        f"| `{name}` | {cell['summary']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
         f"{clock(cell['wall_seconds'])} | {clock(cell['cpu_seconds'])} | {cell['sittings']:.0f} |"
         for name, cell in found["cells"].items()
     )

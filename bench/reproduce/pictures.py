@@ -1,4 +1,4 @@
-"""What a person looks at: held-out faces row by row, and each table's figures and curves."""
+"""What a person looks at: held-out faces row by row, and each table's metrics and curves."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def sheet(path: Path, lab: Lab, table: Table) -> None:
         write(f"{number} {why}", LABEL + column * SIDE + 4, HEADING - 7)
     for index, (label, frames) in enumerate(rows.items()):
         top = HEADING + index * SIDE
-        for line, words in enumerate(label.replace(" (", ", (").split(", ")):
-            write(words, 6, top + SIDE // 2 + 18 * line)
+        for line, text in enumerate(label.replace(" (", ", (").split(", ")):
+            write(text, 6, top + SIDE // 2 + 18 * line)
         for column, (number, frame) in enumerate(zip(shown, frames, strict=True)):
             x0, y0, x1, y1 = _face(lab.data, number, width)
             face = cv2.resize(frame[y0:y1, x0:x1], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
@@ -93,7 +93,7 @@ def _face(data: Dataset, number: int, width: int) -> tuple[int, int, int, int]:
 
 
 def plot(path: Path, found: Mapping[str, Any]) -> None:
-    """A row a table: our figures with every seed as a dot, the paper's PSNR, and the validation curves."""
+    """A row a table: our metrics with every seed as a dot, the paper's PSNR, and the validation curves."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,17 +108,20 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
         rows = [row for row in table["rows"] if row["measured"]]
         for axis, column in zip(axes, ("psnr", "psnr_mouth", "ssim"), strict=False):
             _dots(axis, found, table, rows, column)
-        told = [row for row in rows if "psnr" in row["paper"]]
-        axes[3].plot([row["paper"]["psnr"] for row in told], range(len(told)), "D", color=PAPER)
-        axes[3].set(title="the paper's PSNR" if told else "the paper has no figures", yticks=range(len(told)))
+        published = [row for row in rows if "psnr" in row["paper"]]
+        axes[3].plot([row["paper"]["psnr"] for row in published], range(len(published)), "D", color=PAPER)
+        axes[3].set(
+            title="the paper's PSNR" if published else "the paper has no numbers",
+            yticks=range(len(published)),
+        )
         axes[3].set_yticklabels([])
         axes[3].invert_yaxis()
         for row in rows:
             history = found["cells"][row["cells"][0]]["history"]
             if row["step"] is None:
                 label = row["label"].partition(" (")[0]
-                told_at = [(h["step"], h["psnr"]) for h in history if "psnr" in h]
-                axes[4].plot(*zip(*told_at, strict=True), label=label)
+                validated = [(h["step"], h["psnr"]) for h in history if "psnr" in h]
+                axes[4].plot(*zip(*validated, strict=True), label=label)
         axes[4].set(title="validation PSNR, seed 0", xlabel="step")
         axes[4].legend(fontsize=7)
         axes[0].set_ylabel(name)
@@ -130,7 +133,7 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def _dots(axis: Any, found: Mapping[str, Any], table: Mapping[str, Any], rows: list, column: str) -> None:
-    """A figure of every row: its mean, its seeds, and about the reference row what noise explains."""
+    """A metric of every row: its mean, its seeds, and about the reference row what noise explains."""
     reference = next((row for row in rows if row["label"] == table["reference"]), rows[0])
     for place, row in enumerate(rows):
         values = [m[column] for m in row["measured"] if m.get(column) is not None]

@@ -1,4 +1,4 @@
-"""From cells to files: trains what is missing, and writes figures, page, plot and sheets."""
+"""From cells to files: trains what is missing, and writes metrics, page, plot and sheets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plan(tables: Sequence[Table], seeds: int) -> str:
     """What would be trained, a line a cell."""
     cells = cells_of(tables, seeds)
     whole = sum(cell.work for cell in cells)
-    lines = [f"{100 * cell.work / whole:5.1f} %  {cell.words}" for cell in cells]
+    lines = [f"{100 * cell.work / whole:5.1f} %  {cell.summary}" for cell in cells]
     return "\n".join([*lines, f"{len(cells)} trainings, {whole:.3g} multiply-adds"])
 
 

@@ -1,4 +1,4 @@
-"""Tables of what was measured: means over seeds, beside the paper's figures, and what of it is noise."""
+"""Tables of what was measured: means over seeds, beside the paper's numbers, and what of it is noise."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
             _add_race(lab, table, rows)
         made[table.name] = {
             "title": table.title, "source": table.source, "claim": table.claim, "reference": table.reference,
-            "figures": list(table.figures), "rows": rows,
+            "metrics": list(table.metrics), "rows": rows,
         }  # fmt: skip
     info = lab.data.info
     return {
@@ -84,10 +84,10 @@ def _add_race(lab: Lab, table: Table, rows: list[dict[str, Any]]) -> None:
 
 
 def noise(tables: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By figure: `sd`, its standard deviation over seeds, and `freedom`, how well that is known.
+    """By metric: `sd`, its standard deviation over seeds, and `freedom`, how well that is known.
 
     Pooled over all cells that were trained with several seeds, each once, at its end: what a training shows
-    at an earlier step is no second witness.
+    at an earlier step is no further evidence.
     """
     groups: dict[tuple, list[dict]] = {}
     for table in tables.values():
@@ -106,7 +106,7 @@ def noise(tables: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def mean(row: Mapping[str, Any], name: str) -> float | None:
-    """A row's figure, its mean over the seeds; None where there is none."""
+    """A row's metric, its mean over the seeds; None where there is none."""
     values = [m[name] for m in row["measured"] if m.get(name) is not None]
     return statistics.fmean(values) if values else None
 
@@ -114,7 +114,7 @@ def mean(row: Mapping[str, Any], name: str) -> float | None:
 def least_difference(
     found: Mapping[str, Any], row: Mapping[str, Any], other: Mapping[str, Any], name: str
 ) -> float | None:
-    """By how much two rows' means must differ to be told apart (95 %, Student's t); None if unknown."""
+    """By how much two rows' means must differ to be distinguished (95 %, Student's t); None if unknown."""
     from scipy.stats import t
 
     known = found["noise"].get(name)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.reproduce.cells import SOME_BOUNDS, Cell
-from nldf_engine.systems.registry import ConditionConfig
-from nldf_engine.training.presets import (
-    Recipe,
-    adnerf,
-    adnerf_small,
-    adnerf_tiny,
-    nldf_88,
-    nldf_small,
-    nldf_tiny,
-)
+from bench.reproduce.cells import Cell
+from nldf_engine.training import Recipe, find_preset
+from nldf_engine.training.recipe import changed, describe_settings
 
 # A torso's field is no part of these experiments: the dataset's plate stands in every row.
-HEAD_ALONE = {"torso": "plate"}
+HEAD_ALONE = {"torso.kind": "plate"}
 # Settings that change nothing without a torso's field, and without motion codes.
-OF_A_TORSO = ("torso", "torso_steps", "torso_in_front", "torso_follows")
-OF_MOTION = ("motion_noise", "speech_steps")
+OF_A_TORSO = "torso."
+OF_MOTION = ("driving.motion_noise", "driving.speech_steps")
 NAMED = {
     "depths": "depths of table 3", "marks": "steps at which table 2 measures", "lengths": "seconds of video",
     "every": "every so many held-out frames are scored",
@@ -42,7 +34,7 @@ class Scale:
         marks: the steps at which table 2 measures.
         every: only every so many held-out frames are scored.
         lengths: of the video, seconds, that the table of lengths trains on.
-        faces: find the faces in the frames, for the figures of the lips.
+        faces: find the faces in the frames, for the metrics of the lips.
         speaker: the synthetic speaker that is made where no dataset is given; none where empty.
 
     Raises:
@@ -72,24 +64,30 @@ class Scale:
 
     def teach(self) -> Cell:
         """The one teacher of all students, an AD-NeRF."""
-        return Cell(self.teacher, self.teacher_network)
+        return Cell("adnerf", self.teacher, self.teacher_network)
 
-    def learn(self, depth: int | None = None, taught: bool = True, **changes: Any) -> Cell:
-        """A student; `changes` go to its recipe or, where they are none of its fields, to its network."""
-        known = {item.name for item in fields(Recipe)}
-        recipe = {name: value for name, value in changes.items() if name in known}
-        network = {name: value for name, value in changes.items() if name not in known}
+    def learn(self, taught: bool = True, recipe: Mapping[str, Any] | None = None, **network: Any) -> Cell:
+        """A student, a light field.
+
+        Args:
+            taught: whether it has the teacher.
+            recipe: settings of its recipe to change (`training.recipe.changed`).
+            network: settings of its network to change.
+        """
         return Cell(
-            replace(self.student, distillation=taught, **recipe),
-            {**self.network, "depth": depth or self.depths[-1], **network},
-            self.teach() if taught else None,
-        )
+            "nldf", changed(self.student, {"distillation.on": taught, **(recipe or {})}),
+            {**self.network, "depth": self.depths[-1], **network}, self.teach() if taught else None,
+        )  # fmt: skip
+
+
+def _recipe(preset: str, **changes: Any) -> Recipe:
+    return changed(find_preset(preset).recipe, {**HEAD_ALONE, **changes})
 
 
 PAPER = Scale(
     "paper",
-    student=replace(nldf_88().recipe, **HEAD_ALONE),
-    teacher=replace(adnerf().recipe, **HEAD_ALONE),
+    student=_recipe("nldf-88"),
+    teacher=_recipe("adnerf"),
     network={"width": 256, "points": 16, "frequencies": 0, "segments": 4},
     depths=(28, 50, 88),
     teacher_network={"segments": 8},
@@ -98,13 +96,11 @@ PAPER = Scale(
 
 CPU = Scale(
     "cpu",
-    student=replace(
-        nldf_small().recipe, **HEAD_ALONE, size=64, steps=2000, rays=1024, pool_batch=256,
+    student=_recipe(
+        "nldf-small", size=64, steps=2000, rays=1024, pool_batch=256,
         pool_capacity=16384, motion_codes=0, distilled_frames=150,
     ),
-    teacher=replace(
-        adnerf_small().recipe, **HEAD_ALONE, size=64, steps=1000, rays=384, frames=2, motion_codes=0,
-    ),
+    teacher=_recipe("adnerf-small", size=64, steps=1000, rays=384, frames=2, motion_codes=0),
     network={"width": 48, "points": 16, "frequencies": 0, "segments": 4},
     depths=(28, 50, 88),
     teacher_network={
@@ -119,11 +115,11 @@ CPU = Scale(
 
 TINY = Scale(
     "tiny",
-    student=replace(
-        nldf_tiny().recipe, **HEAD_ALONE, steps=40, rays=128, pool_batch=32, pool_capacity=512,
+    student=_recipe(
+        "nldf-tiny", steps=40, rays=128, pool_batch=32, pool_capacity=512,
         motion_codes=0, distilled_frames=4,
     ),
-    teacher=replace(adnerf_tiny().recipe, **HEAD_ALONE, steps=20, rays=128, motion_codes=0),
+    teacher=_recipe("adnerf-tiny", steps=20, rays=128, motion_codes=0),
     network={"width": 16, "points": 16, "frequencies": 0, "segments": 4},
     depths=(4, 6, 8),
     teacher_network={
@@ -157,13 +153,11 @@ def differences(scale: Scale, paper: Scale = PAPER) -> list[tuple[str, str, str]
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    """A cell's recipe and network, without what is not in force."""
-    config = asdict(cell.make(SOME_BOUNDS, ConditionConfig(), build=False))
-    idle = {"bounds", "conditions", *OF_A_TORSO, *(OF_MOTION if not cell.recipe.motion_codes else ())}
-    if cell.recipe.system == "adnerf":
-        idle |= {"segment_weight", "distillation", "distilled_frames", "active_pool"}
-        idle |= {name for name in asdict(cell.recipe) if name.startswith("pool_")}
-    return {k: v for k, v in {**asdict(cell.recipe), **config}.items() if k not in idle}
+    """A cell's recipe, by path, and its network, without what has no effect."""
+    recipe = {setting.path: setting.value for setting in describe_settings(cell.recipe)}
+    network = {k: v for k, v in asdict(cell.config()).items() if k not in ("bounds", "conditions")}
+    idle = () if cell.recipe.driving.motion_codes else OF_MOTION
+    return {k: v for k, v in recipe.items() if not k.startswith(OF_A_TORSO) and k not in idle} | network
 
 
 def _listed(value: Any) -> str:

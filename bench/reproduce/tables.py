@@ -1,6 +1,6 @@
 """The papers' tables: what each row changes, and what the paper reports for it.
 
-Every table is a function of a scale. The figures are the papers' own, copied from their tables; where a paper
+Every table is a function of a scale. The numbers are the papers' own, copied from their tables; where a paper
 only states its choice (how many segments, points, which lambda) there are none.
 """
 
@@ -24,7 +24,7 @@ class Row:
         label: what is changed.
         cell: the training that is measured, with seed 0; None where the engine has no such system.
         step: at which of its steps; None for its end.
-        paper: the paper's figures, by the names of `nldf evaluate`.
+        paper: the paper's numbers, by the names of `nldf evaluate`.
         absent: why there is no cell.
     """
 
@@ -50,7 +50,7 @@ class Table:
         claim: what the paper concludes from it.
         rows: in the paper's order.
         reference: label of the row that the others are compared with.
-        figures: the columns.
+        metrics: the columns.
         race: time the rows' avatars against each other, too.
     """
 
@@ -60,7 +60,7 @@ class Table:
     claim: str
     rows: tuple[Row, ...]
     reference: str
-    figures: tuple[str, ...] = (*QUALITY, *LIPS)
+    metrics: tuple[str, ...] = (*QUALITY, *LIPS)
     race: bool = False
 
     def __post_init__(self) -> None:
@@ -68,11 +68,11 @@ class Table:
             raise ValueError(f"table {self.name}: it has no row {self.reference!r} to compare with")
 
 
-def _figures(psnr: float, ssim: float, lpips: float) -> dict[str, float]:
+def _metrics(psnr: float, ssim: float, lpips: float) -> dict[str, float]:
     return {"psnr": psnr, "ssim": ssim, "lpips": lpips}
 
 
-def _told(ours: float, paper: float, unit: str) -> str:
+def _paper_size(ours: float, paper: float, unit: str) -> str:
     """What a label says of the paper's own size, where it is another."""
     return "" if ours == paper else f" (paper: {paper:,} {unit})".replace(",", " ")
 
@@ -82,10 +82,10 @@ def distillation(scale: Scale) -> Table:
     return Table(
         "table1", "Knowledge distillation", "nldf, table 1",
         "a teacher's segment colours help a little (+0.21 dB PSNR, +0.0014 SSIM; LPIPS gets 0.0015 worse) "
-        "and mend frames whose mouths blur.",
+        "and fix frames whose mouths blur.",
         (
-            Row("without", scale.learn(taught=False), paper=_figures(32.38, 0.9539, 0.0837)),
-            Row("with", scale.learn(), paper=_figures(32.59, 0.9553, 0.0852)),
+            Row("without", scale.learn(taught=False), paper=_metrics(32.38, 0.9539, 0.0837)),
+            Row("with", scale.learn(), paper=_metrics(32.59, 0.9553, 0.0852)),
         ),
         "without",
     )  # fmt: skip
@@ -99,11 +99,11 @@ def active_pool(scale: Scale) -> Table:
     }
     rows = []
     for on, name in ((True, "with"), (False, "without")):
-        for step, told, figures in zip(scale.marks, (25, 50, 100), paper[on], strict=True):
-            cell = scale.learn() if on else scale.learn(active_pool=False)
+        for step, theirs, numbers in zip(scale.marks, (25, 50, 100), paper[on], strict=True):
+            cell = scale.learn() if on else scale.learn(recipe={"pool.on": False})
             at = None if step == scale.student.steps else step
-            label = f"{name}, {step} steps{_told(step, 1000 * told, 'steps')}"
-            rows.append(Row(label, cell, at, _figures(*figures)))
+            label = f"{name}, {step} steps{_paper_size(step, 1000 * theirs, 'steps')}"
+            rows.append(Row(label, cell, at, _metrics(*numbers)))
     return Table(
         "table2", "Active pool of hard rays", "nldf, table 2",
         "PSNR and SSIM hardly differ; LPIPS is better with the pool at every point: it converges faster.",
@@ -115,9 +115,9 @@ def depth(scale: Scale) -> Table:
     """Table 3 of nldf: the depth of the network."""
     paper = ((30.23, 0.9618, 0.1076), (30.06, 0.9592, 0.0996), (29.95, 0.9557, 0.0926))
     rows = []
-    for layers, told, figures in zip(scale.depths, (28, 50, 88), paper, strict=True):
-        label = f"{layers} layers{_told(layers, told, 'layers')}"
-        rows.append(Row(label, scale.learn(depth=layers), paper=_figures(*figures)))
+    for layers, theirs, numbers in zip(scale.depths, (28, 50, 88), paper, strict=True):
+        label = f"{layers} layers{_paper_size(layers, theirs, 'layers')}"
+        rows.append(Row(label, scale.learn(depth=layers), paper=_metrics(*numbers)))
     return Table(
         "table3", "Depth of the network", "nldf, table 3",
         "PSNR and SSIM fall slightly with depth, LPIPS gets clearly better, and only deep networks blink.",
@@ -132,12 +132,12 @@ def against_adnerf(scale: Scale) -> Table:
         "nldf, table 4, test set A; seconds (768 pixels, a V100) from section 4.2",
         "the student comes closer to the real frames than its teacher and is about 30 times as fast.",
         (
-            Row("AD-NeRF", scale.teach(), paper={**_figures(27.91, 0.960, 0.1255), "flops_speedup": 1.0,
+            Row("AD-NeRF", scale.teach(), paper={**_metrics(27.91, 0.960, 0.1255), "flops_speedup": 1.0,
                                                   "seconds_per_frame": 28.0}),
-            Row("DFRF", None, paper={**_figures(31.94, 0.954, 0.0897), "flops_speedup": 0.4,
+            Row("DFRF", None, paper={**_metrics(31.94, 0.954, 0.0897), "flops_speedup": 0.4,
                                      "seconds_per_frame": 70.0},
                 absent="DFRF is none of this engine's systems"),
-            Row("NLDF", scale.learn(), paper={**_figures(32.59, 0.955, 0.0852), "flops_speedup": 30.0,
+            Row("NLDF", scale.learn(), paper={**_metrics(32.59, 0.955, 0.0852), "flops_speedup": 30.0,
                                               "seconds_per_frame": 1.0}),
         ),
         "AD-NeRF", (*QUALITY, *LIPS, "flops_speedup", "seconds_per_frame"), race=True,
@@ -148,7 +148,7 @@ def segments(scale: Scale) -> Table:
     """Segments a beam, M."""
     rows = tuple(Row(f"M = {count}", scale.learn(segments=count)) for count in (1, 2, 4, 8))
     return Table(
-        "segments", "Segments a beam, M", "nldf, section 3.4: M = 4, without figures",
+        "segments", "Segments a beam, M", "nldf, section 3.4: M = 4, without numbers",
         "several segments let the student learn high-frequency changes of mouth and eyes (3.3).",
         rows, "M = 4",
     )  # fmt: skip
@@ -158,17 +158,20 @@ def points(scale: Scale) -> Table:
     """Points that describe a beam, K."""
     rows = tuple(Row(f"K = {count}", scale.learn(points=count)) for count in (4, 8, 16, 32))
     return Table(
-        "points", "Points that describe a beam, K", "nldf, section 3.2: K = 16, without figures",
+        "points", "Points that describe a beam, K", "nldf, section 3.2: K = 16, without numbers",
         "more points describe a beam more precisely.", rows, "K = 16",
     )  # fmt: skip
 
 
 def weight(scale: Scale) -> Table:
     """Weight of the teacher's segments, lambda."""
-    rows = tuple(Row(f"lambda = {w:g}", scale.learn(segment_weight=w)) for w in (0.0, 0.05, 0.2, 1.0))
+    rows = tuple(
+        Row(f"lambda = {w:g}", scale.learn(recipe={"distillation.segment_weight": w}))
+        for w in (0.0, 0.05, 0.2, 1.0)
+    )
     return Table(
         "lambda", "Weight of the teacher's segments, lambda of eq. (9)",
-        "nldf, section 3.4: 0.2, without figures",
+        "nldf, section 3.4: 0.2, without numbers",
         "none. With lambda = 0 half of a step's frames are still among those that the teacher rendered.",
         rows, "lambda = 0.2",
     )  # fmt: skip
@@ -180,19 +183,19 @@ def length(scale: Scale) -> Table:
     dfrf = ((30.95, 0.948, 0.036), (30.75, 0.947, 0.036), (30.96, 0.949, 0.036))
     rows = [
         Row(
-            f"AD-NeRF, {s:g} s{_told(s, told, 's')}",
+            f"AD-NeRF, {s:g} s{_paper_size(s, theirs, 's')}",
             replace(scale.teach(), seconds=s),
-            paper=_figures(*figures),
+            paper=_metrics(*numbers),
         )
-        for s, told, figures in zip(scale.lengths, (10, 15, 20), adnerf, strict=True)
+        for s, theirs, numbers in zip(scale.lengths, (10, 15, 20), adnerf, strict=True)
     ]
     rows += [
-        Row(f"DFRF, {s} s", None, paper=_figures(*figures), absent="DFRF is none of this engine's systems")
-        for s, figures in zip((10, 15, 20), dfrf, strict=True)
+        Row(f"DFRF, {s} s", None, paper=_metrics(*numbers), absent="DFRF is none of this engine's systems")
+        for s, numbers in zip((10, 15, 20), dfrf, strict=True)
     ]
     return Table(
         "length", "How much video is needed",
-        "dfrf, table 2, without its rows of a NeRF that hears nothing",
+        "dfrf, table 2, without its rows of a NeRF without audio",
         "with 10 s AD-NeRF's pictures suffer little and its lips much; DFRF, which begins from many "
         "speakers, keeps both.",
         tuple(rows), rows[2].label,

@@ -1,4 +1,4 @@
-"""Presets by name: a system, the sizes of its network and a recipe. A preset is a function returning one."""
+"""Presets: a system, the sizes of its network and a recipe. Registered ones are functions that return one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ from nldf_engine.training.recipe import Recipe, changed
 
 @dataclass(frozen=True)
 class Preset:
-    """What `nldf train NAME` trains.
+    """What `nldf train NAME`, or `training.train`, trains.
 
     Args:
         system: name in the register.
         recipe: how it is trained.
         config: makes the configuration of its network; a torso's field is of the same kind, for conditions
             with the head's pose.
+        name: in progress bars and provenance; `find_preset` sets it. The system's where empty.
     """
 
     system: str
     recipe: Recipe
     config: Callable[[Bounds, ConditionConfig], Any]
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name, or the system's."""
+        return self.name or self.system
 
 
 def recipe_module(system: System) -> ModuleType:
@@ -61,6 +68,14 @@ def find_preset(name: str, overrides: Mapping[str, str] | None = None) -> Preset
     """
     if name not in presets():
         raise ValueError(f"preset: expected one of {', '.join(presets())}, got {name!r}")
-    preset = presets()[name]()
+    return with_overrides(dataclasses.replace(presets()[name](), name=name), overrides or {})
+
+
+def with_overrides(preset: Preset, overrides: Mapping[str, str]) -> Preset:
+    """The preset with its recipe changed by `overrides` (setting to text).
+
+    Raises:
+        ValueError: an unknown system or setting, or a value of another type.
+    """
     find_system(preset.system)
-    return dataclasses.replace(preset, recipe=changed(preset.recipe, overrides or {}, text=True))
+    return dataclasses.replace(preset, recipe=changed(preset.recipe, overrides, text=True))

@@ -26,7 +26,7 @@ from nldf_engine.training import distributed
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.config import LONGEST_MINUTES, TrainConfig, TrainResult
 from nldf_engine.training.outcome import consent_for, make_avatar, spent
-from nldf_engine.training.presets import Preset, find_preset, recipe_module
+from nldf_engine.training.presets import Preset, find_preset, recipe_module, with_overrides
 from nldf_engine.training.recipe import LARGEST_SIZE
 from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import RayScene, Scenes
@@ -37,13 +37,16 @@ SMALLEST = 16
 DatasetPaths = str | Path | Sequence[str | Path]
 
 
-def _apply(name: str, config: TrainConfig) -> Preset:
+def _apply(preset: str | Preset, config: TrainConfig) -> Preset:
     """The preset under the run's settings.
 
     Raises:
         ValueError: see `check_settings`.
     """
-    preset = find_preset(name, config.overrides)
+    if isinstance(preset, Preset):
+        preset = with_overrides(preset, config.overrides)
+    else:
+        preset = find_preset(preset, config.overrides)
     changes = {name: value for name in ("size", "steps") if (value := getattr(config, name)) is not None}
     recipe = dataclasses.replace(preset.recipe, **changes)
     if not SMALLEST <= recipe.size <= LARGEST_SIZE:
@@ -58,20 +61,23 @@ def _apply(name: str, config: TrainConfig) -> Preset:
     return dataclasses.replace(preset, recipe=recipe)
 
 
-def check_settings(preset: str, config: TrainConfig) -> None:
+def check_settings(preset: str | Preset, config: TrainConfig) -> None:
     """What `train` checks of its settings, without looking at any file.
 
     Raises:
-        ValueError: an unknown preset or setting, or a value out of range.
+        ValueError: an unknown preset, system or setting, or a value out of range.
     """
     _apply(preset, config)
 
 
 def train(
-    preset: str, dataset: DatasetPaths, avatar: str | Path, config: TrainConfig | None = None
+    preset: str | Preset, dataset: DatasetPaths, avatar: str | Path, config: TrainConfig | None = None
 ) -> TrainResult:
     """Trains `preset` on one dataset folder, or on several, and writes an avatar folder for each.
 
+    The preset is the name of a registered one, or a `Preset` made in Python, which provenance then calls by
+    its `name`, or by its system where it has none; `config` changes its recipe just as a registered one's.
+    Resuming checks its name and recipe, and that the checkpoint's tensors fit its network.
     The run's own folder is `AVATAR.training`: checkpoints, TensorBoard events, curves, teacher's targets. The
     avatar of the second dataset is `AVATAR-2`, and so on.
     No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
@@ -85,23 +91,23 @@ def train(
 
     Raises:
         FileProblem: a dataset, teacher or output folder can't be used.
-        ValueError: an unknown preset or setting, or a value out of range.
+        ValueError: an unknown preset, system or setting, or a value out of range.
     """
     config = config or TrainConfig()
     found = _apply(preset, config)
     with distributed.processes(choose_device(config.device)) as device:
         paths = [dataset] if isinstance(dataset, str | Path) else list(dataset)
-        return _Training(preset, found, config, paths, Path(avatar), device).run()
+        return _Training(found, config, paths, Path(avatar), device).run()
 
 
 class _Training:
     """One call of `train`: inputs are opened, stages built and trained, avatars written."""
 
     def __init__(
-        self, name: str, preset: Preset, config: TrainConfig, paths: Sequence[str | Path], avatar: Path,
+        self, preset: Preset, config: TrainConfig, paths: Sequence[str | Path], avatar: Path,
         device: torch.device,
     ) -> None:  # fmt: skip
-        self.name, self.config, self.preset = name, config, preset
+        self.config, self.preset = config, preset
         self.avatars = [check_target(path) for path in _avatar_paths(avatar, len(paths))]
         self.kept = {
             step: [check_target(path.with_name(f"{path.name}-{step}")) for path in self.avatars]
@@ -147,7 +153,7 @@ class _Training:
 
         hashes = [data.hash() for data in self.data]
         return {
-            "preset": self.name, "recipe": encode(self.preset.recipe),
+            "preset": self.preset.label, "recipe": encode(self.preset.recipe),
             "dataset": hashes[0] if len(hashes) == 1 else hashes,
             "teacher": digest(self.config.teacher), "head": digest(self.config.head),
             "phases": [stage.name for stage in self.trained],
@@ -203,7 +209,7 @@ class _Training:
             trainer.state.settings, trainer.state.finished = self.settings, False
         if stage.keeps:
             trainer.keep = dict.fromkeys(config.keep, self._keep)
-        trainer.run(f"train {self.name}{stage.label}")
+        trainer.run(f"train {self.preset.label}{stage.label}")
         return trainer.state
 
     def _minutes(self, stage: Stage) -> float | None:

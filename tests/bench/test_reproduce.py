@@ -1,4 +1,4 @@
-"""The papers' tables: they resolve at every scale, share cells, survive a stop, and tell noise from news."""
+"""The papers' tables: they resolve at every scale, share cells, survive a stop, and mark what is noise."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 from bench.reproduce import lab as lab_module
 from bench.reproduce.__main__ import main
-from bench.reproduce.cells import SOME_BOUNDS, Cell
+from bench.reproduce.cells import SOME_BOUNDS
 from bench.reproduce.lab import Lab
 from bench.reproduce.markdown import page, table
 from bench.reproduce.report import cells_of
@@ -20,8 +20,9 @@ from bench.reproduce.tables import TABLES, Row
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.systems.registry import ConditionConfig
-from nldf_engine.training import PRESETS, find_preset
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.registry import build_field
+from nldf_engine.training import presets
 from nldf_engine.training.trainer import Trainer
 
 
@@ -47,25 +48,26 @@ def test_every_table_resolves_at_every_scale(name: str, scale: Any) -> None:
         if row.cell is None:
             assert "none of this engine's systems" in row.absent
             continue
-        config = row.cell.make(SOME_BOUNDS, ConditionConfig(), build=False)
+        config = row.cell.config()
         assert row.step is None or 1 <= row.step < row.cell.recipe.steps
-        assert row.cell.words and row.cell.work > 0
+        assert row.cell.summary and row.cell.work > 0
         if row.cell.teacher is not None:
-            taught = row.cell.teacher.make(SOME_BOUNDS, ConditionConfig(), build=False)
+            taught = row.cell.teacher.config()
             assert taught.segments % config.segments == 0, "the student's segments are sums of the teacher's"
 
 
 def test_the_paper_scale_is_the_papers() -> None:
     """88 x 256, 16 points, 4 segments, lambda 0.2, 4096 rays, 600k steps; table 2 looks at 25 to 100k."""
     cell = PAPER.learn()
-    config = cell.make(SOME_BOUNDS, ConditionConfig(), build=False)
+    config = cell.config()
     assert (config.depth, config.width, config.points, config.segments) == (88, 256, 16, 4)
     recipe = cell.recipe
-    assert (recipe.segment_weight, recipe.rays, recipe.face_share, recipe.steps) == (0.2, 4096, 0.9, 600_000)
+    assert (recipe.sampling.rays, recipe.sampling.face_share, recipe.steps) == (4096, 0.9, 600_000)
+    assert recipe.distillation.on and recipe.distillation.segment_weight == 0.2
     assert [row.step for row in TABLES["table2"](PAPER).rows] == [25_000, 50_000, 100_000] * 2
     assert PAPER.depths == CPU.depths == (28, 50, 88) and differences(PAPER) == []
     assert [row.paper["lpips"] for row in TABLES["table3"](PAPER).rows] == [0.1076, 0.0996, 0.0926]
-    network = cell.make(SOME_BOUNDS, ConditionConfig())
+    network = build_field(cell.system, config)
     assert len(network.network.blocks) == 43 and network.network.tail.out_features == 3 * 4 + 1
 
 
@@ -73,18 +75,22 @@ def test_a_scale_says_in_what_it_differs() -> None:
     """What is smaller stands in the list, what is not in force doesn't."""
     said = {what: (paper, ours) for what, paper, ours in differences(CPU)}
     assert said["student: width"] == ("256", "48") and said["student: steps"] == ("600000", "2000")
-    assert "student: depth" not in said and "student: torso_steps" not in said
-    assert "teacher: pool_batch" not in said and "teacher: speech_steps" not in said
+    assert "student: depth" not in said and "student: torso.steps" not in said
+    assert said["student: sampling.rays"] == ("4096", "1024") and said["student: pool.batch"] == (
+        "1024",
+        "256",
+    )
+    assert "teacher: pool.batch" not in said and "teacher: driving.speech_steps" not in said
 
 
 def test_tables_share_their_cells() -> None:
     """Tables 1 to 4 need five students and one teacher, which comes before those whom it teaches."""
     cells = cells_of([TABLES[f"table{k}"](CPU) for k in (1, 2, 3, 4)], 1)
-    assert len(cells) == 6 and [cell.recipe.system for cell in cells].count("adnerf") == 1
+    assert len(cells) == 6 and [cell.system for cell in cells].count("adnerf") == 1
     assert all(cell.teacher is None or cells.index(cell.teacher) < place for place, cell in enumerate(cells))
     more = cells_of([TABLES["table1"](CPU)], 3)
-    assert [cell.seed for cell in more if cell.recipe.system == "nldf"] == [0, 0, 1, 1, 2, 2]
-    assert sum(cell.recipe.system == "adnerf" for cell in more) == 1, "students of all seeds have one teacher"
+    assert [cell.seed for cell in more if cell.system == "nldf"] == [0, 0, 1, 1, 2, 2]
+    assert sum(cell.system == "adnerf" for cell in more) == 1, "students of all seeds have one teacher"
 
 
 def test_a_cell_is_named_by_all_that_it_depends_on() -> None:
@@ -92,38 +98,46 @@ def test_a_cell_is_named_by_all_that_it_depends_on() -> None:
     cell = TINY.learn()
     assert cell.key("a") == TINY.learn().key("a")
     others = [
-        replace(cell, seed=1), TINY.learn(taught=False), TINY.learn(active_pool=False), TINY.learn(depth=4),
-        TINY.learn(points=8), replace(cell, teacher=replace(TINY.teach(), seed=1)),
+        replace(cell, seed=1), TINY.learn(taught=False), TINY.learn(recipe={"pool.on": False}),
+        TINY.learn(depth=4), TINY.learn(points=8), replace(cell, teacher=replace(TINY.teach(), seed=1)),
         replace(cell, seconds=1.0),
     ]  # fmt: skip
     assert len({cell.key("a"), cell.key("b"), *(other.key("a") for other in others)}) == 2 + len(others)
 
 
-def test_a_cell_is_a_preset_only_while_it_trains() -> None:
-    """Inside the block the trainer finds it by name, with its own recipe; afterwards it is gone."""
+def test_a_cell_is_a_preset_of_its_own() -> None:
+    """It has the cell's recipe and network, and is not registered."""
     cell = TINY.learn(points=8)
-    with cell.preset("mine") as name:
-        assert find_preset(name).recipe == cell.recipe
-        assert PRESETS["mine"]().model(SOME_BOUNDS, ConditionConfig()).config.points == 8
-    assert "mine" not in PRESETS
+    preset = cell.preset("mine")
+    assert (preset.system, preset.recipe, preset.name) == ("nldf", cell.recipe, "mine")
+    conditions = ConditionConfig(audio_dim=7)
+    config = preset.config(SOME_BOUNDS, conditions)
+    assert (config.points, config.bounds, config.conditions) == (8, SOME_BOUNDS, conditions)
+    assert "mine" not in presets()
 
 
 def test_wrong_cells_are_refused() -> None:
-    """An unknown setting of a network, a system without one here, a taught teacher, a row of nothing."""
+    """An unknown setting of a network or recipe, an unknown system, another system's network, a taught
+    teacher, a row of nothing.
+    """
     with pytest.raises(ValueError, match=r"network: .*'wings'"):
-        Cell(TINY.student, {"wings": 2})
-    with pytest.raises(ValueError, match="system: expected one of nldf, adnerf"):
-        Cell(replace(TINY.student, system="nldf-fast"))
-    with pytest.raises(ValueError, match="only nldf learns from one"):
-        Cell(TINY.teacher, TINY.teacher_network, TINY.teach())
+        TINY.learn(wings=2)
+    with pytest.raises(ValueError, match="wings: the recipe has no such setting"):
+        TINY.learn(recipe={"wings": 2})
+    with pytest.raises(ValueError, match=r"system: expected one of .*nldf.*, got 'dfrf'"):
+        replace(TINY.learn(), system="dfrf")
+    with pytest.raises(ValueError, match=r"network: .*'points'"):
+        replace(TINY.learn(), system="nldf-fast")
+    with pytest.raises(ValueError, match="teacher: adnerf does not learn from one"):
+        replace(TINY.teach(), teacher=TINY.teach())
     with pytest.raises(ValueError, match="either a cell or the reason"):
         Row("empty", None)
     with pytest.raises(ValueError, match="marks: expected rising steps"):
         replace(TINY, marks=(10, 5, 40))
 
 
-def test_tables_are_trained_measured_and_told(finished: Path, synthetic_dataset: Dataset) -> None:
-    """Two tables leave four cells with what they took, figures at three steps, a page, a plot and sheets."""
+def test_tables_are_trained_measured_and_reported(finished: Path, synthetic_dataset: Dataset) -> None:
+    """Two tables leave four cells with what they took, metrics at three steps, a page, a plot and sheets."""
     found = read_json(finished / "tables.json")
     assert len(found["cells"]) == 4 and found["dataset"]["hash"] == synthetic_dataset.hash()
     for name, cell in found["cells"].items():
@@ -133,10 +147,10 @@ def test_tables_are_trained_measured_and_told(finished: Path, synthetic_dataset:
         assert {"processor", "threads", "torch", "nldf_engine"} <= set(cell["environment"])
     rows = found["tables"]["table2"]["rows"]
     assert [row["step"] for row in rows] == [10, 20, None] * 2
-    figures = [row["measured"][0]["psnr"] for row in rows]
-    assert all(5 < figure < 40 for figure in figures)
+    psnr = [row["measured"][0]["psnr"] for row in rows]
+    assert all(5 < value < 40 for value in psnr)
     # The end is the best state that validation saw, which may be that of an earlier mark.
-    assert len(set(figures[:2] + figures[3:5])) == 4 and figures[2] != figures[0]
+    assert len(set(psnr[:2] + psnr[3:5])) == 4 and psnr[2] != psnr[0]
     assert rows[2]["measured"] == found["tables"]["table1"]["rows"][1]["measured"], (
         "it is one and the same cell"
     )
@@ -210,11 +224,11 @@ def _row(label: str, *values: float, step: int | None = None) -> dict[str, Any]:
 
 def _table(*rows: dict[str, Any]) -> dict[str, Any]:
     made = {"title": "A title", "source": "somewhere", "claim": "none", "reference": rows[0]["label"]}
-    tables = {"one": {**made, "figures": ["psnr"], "rows": list(rows)}}
+    tables = {"one": {**made, "metrics": ["psnr"], "rows": list(rows)}}
     return {"noise": noise(tables), "tables": tables}
 
 
-def test_noise_is_told_from_news() -> None:
+def test_differences_within_the_noise_are_marked() -> None:
     """With two rows of two seeds, sd 0.1, means must differ by t(2) 0.1: 0.43; 0.3 is noise and 2 is not."""
     spread = 0.1 / 2**0.5
     rows = [_row(name, m - spread, m + spread) for name, m in (("a", 30.0), ("b", 30.3), ("c", 32.0))]
@@ -226,8 +240,8 @@ def test_noise_is_told_from_news() -> None:
     assert "| a | 30.00 | 2 |" in text and "| b | 30.30 ≈ | 2 |" in text and "| c | **32.00** | 2 |" in text
 
 
-def test_one_seed_tells_nothing_of_noise() -> None:
-    """Without a second seed no figure is marked, an earlier step is no witness, and nothing is a dash."""
+def test_one_seed_shows_no_noise() -> None:
+    """Without a second seed no metric is marked, an earlier step is no evidence, and nothing is a dash."""
     early, empty = _row("early", 20.0, 21.0, step=10), {**_row("empty"), "absent": "it is none of ours"}
     found = _table(_row("a", 30.0), _row("b", 35.0), early, empty)
     assert found["noise"] == {} and mean(empty, "psnr") is None
@@ -236,7 +250,7 @@ def test_one_seed_tells_nothing_of_noise() -> None:
     assert "- empty: it is none of ours." in text
 
 
-def test_wrong_usage_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown tables, a missing dataset or folder, and no seeds end with 2 and say what was expected."""
     for flags, said in (
         (["table9", "-o", str(tmp_path)], "there is no table 'table9'; there are table1"),

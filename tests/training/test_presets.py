@@ -1,14 +1,20 @@
 """Presets and how a recipe is changed from the command line."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from fields import field_of
+from nldf_engine.avatar import Avatar
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.synthetic import SyntheticConfig
 from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.nldf.model import LightField
+from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 from nldf_engine.systems.registry import build_head, systems
-from nldf_engine.training import TrainConfig, find_preset, presets
+from nldf_engine.training import Preset, TrainConfig, check_settings, find_preset, presets, train
+from nldf_engine.training.recipe import changed
 
 
 @pytest.mark.parametrize("name", list(presets()))
@@ -71,3 +77,49 @@ def test_seeds_out_of_range_are_refused(seed: int) -> None:
         TrainConfig(seed=seed)
     with pytest.raises(ValueError, match="seed"):
         SyntheticConfig(seed=seed)
+
+
+def _own_preset(name: str = "") -> Preset:
+    """A light field of 7 points, which no registered preset has."""
+    recipe = changed(find_preset("nldf-tiny").recipe, {"rays": 64, "pool.on": False, "speech_steps": 2})
+    return Preset(
+        "nldf", recipe,
+        lambda bounds, conditions: LightFieldConfig(bounds, conditions, width=16, depth=4, points=7), name,
+    )  # fmt: skip
+
+
+def test_a_preset_made_in_python_is_trained(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """Its own network is trained by its own recipe under the run's settings, and provenance names it."""
+    config = TrainConfig(steps=2, overrides={"frames": "1"})
+    assert train(_own_preset("mine"), synthetic_dataset.path, tmp_path / "me", config).steps == 2
+    avatar = Avatar.load(tmp_path / "me")
+    settings = avatar.provenance["settings"]
+    assert (avatar.system, settings["preset"]) == ("nldf", "mine")
+    assert avatar.portrait.head.config.points == 7
+    recipe, sampling = settings["recipe"], settings["recipe"]["sampling"]
+    assert (recipe["steps"], recipe["size"], recipe["pool"]["on"]) == (2, 32, False)
+    assert (sampling["rays"], sampling["frames"]) == (64, 1)
+    assert "mine" not in presets(), "it is not registered"
+
+
+def test_a_preset_without_a_name_is_called_by_its_system() -> None:
+    """A registered one has the name that it is registered by."""
+    assert (_own_preset().label, _own_preset("mine").label) == ("nldf", "mine")
+    assert find_preset("nldf-tiny").label == "nldf-tiny"
+
+
+def test_a_preset_made_in_python_is_checked_like_a_registered_one() -> None:
+    """An unknown system, an unknown setting and a value out of range are refused by name."""
+    check_settings(_own_preset(), TrainConfig(overrides={"rays": "32"}))
+    with pytest.raises(ValueError, match=r"system: expected one of .*nldf.*, got 'wav2lip'"):
+        check_settings(dataclasses.replace(_own_preset(), system="wav2lip"), TrainConfig())
+    for overrides, problem in (
+        ({"wings": "2"}, "wings: the recipe has no such"),
+        ({"rays": "0"}, "rays: expe"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            check_settings(_own_preset(), TrainConfig(overrides=overrides))
+    with pytest.raises(ValueError, match="size: expected 16 to 2048 pixels, got 8"):
+        check_settings(_own_preset(), TrainConfig(size=8))
+    with pytest.raises(ValueError, match=r"preset: expected one of .*nldf-tiny"):
+        check_settings("mine", TrainConfig())
