@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.reproduce.scales import SCALES, Scale
 from bench.reproduce.tables import TABLES
 from nldf_engine.apps.cli.command import UsageError, check_device
-from nldf_engine.apps.cli.main import _guarded
+from nldf_engine.apps.cli.main import guarded
 
 EXAMPLES = """examples:
     python -m bench.reproduce table1 --scale tiny -o runs/tiny         a synthetic speaker, seconds
@@ -108,7 +108,7 @@ def _speaker(path: Path, scale: Scale) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 success, 1 a failure, in one line, 2 wrong usage, 130 after Ctrl-C."""
     given = parser().parse_args(arguments)
-    return _guarded("python -m bench.reproduce", lambda: run(given), lambda: STOPPED)
+    return guarded("python -m bench.reproduce", lambda: run(given), lambda: STOPPED)
 
 
 if __name__ == "__main__":

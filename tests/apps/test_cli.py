@@ -396,5 +396,5 @@ def test_sigterm_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
             raise SystemExit(code)
 
         with pytest.raises(SystemExit) as caught:
-            cli._guarded("nldf train", work, lambda: "nothing is lost")
+            cli.guarded("nldf train", work, lambda: "nothing is lost")
         assert caught.value.code == code and capsys.readouterr().err == said

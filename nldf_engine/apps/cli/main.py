@@ -139,7 +139,7 @@ def _run(name: str, arguments: list[str]) -> int:
         command.check_paths()
         return command.run()
 
-    return _guarded(f"nldf {name}", work, lambda: stopped)
+    return guarded(f"nldf {name}", work, lambda: stopped)
 
 
 def parse(kind: type[C], name: str, arguments: Sequence[str]) -> C:
@@ -209,7 +209,7 @@ def _details(kind: type[Command]) -> str:
     return textwrap.fill(rest, 78, initial_indent="  ", subsequent_indent="  ") + "\n"
 
 
-def _guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> int:
+def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> int:
     """Runs `work`; every way that it can end becomes an exit code and at most one line on stderr."""
     from nldf_engine.apps.cli.command import UsageError
 
