@@ -70,8 +70,8 @@ def part_of(module: str) -> str:
     return parts[1]
 
 
-def imports(path: Path, functions: bool) -> Iterator[tuple[int, str]]:
-    """(line, module) of each import, those for type checking included, with or without those in functions."""
+def imports(path: Path, functions: bool, types: bool = True) -> Iterator[tuple[int, str]]:
+    """(line, module) of each import, with or without those in functions and those for type checking."""
 
     def visit(node: ast.AST) -> Iterator[tuple[int, str]]:
         for child in ast.iter_child_nodes(node):
@@ -85,8 +85,11 @@ def imports(path: Path, functions: bool) -> Iterator[tuple[int, str]]:
                 for alias in child.names:
                     inner = f"{child.module}.{alias.name}"
                     yield child.lineno, inner if inner in NAMES else child.module or ""
-            elif functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from visit(child)
+            else:
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+                types_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+                if (functions or not function) and (types or not types_only):
+                    yield from visit(child)
 
     yield from visit(ast.parse(path.read_text(encoding="utf-8")))
 
@@ -220,7 +223,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
     allowed = {"tyro"} if part_of(name_of(path)) == "apps" else set()
     found = {
         f"line {line}: {target}"
-        for line, target in imports(path, functions=False)
+        for line, target in imports(path, functions=False, types=False)
         if target.split(".")[0] in HEAVY - allowed
     }
     assert not found, f"{path} imports at its top: {sorted(found)}"
@@ -249,8 +252,8 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
         for node in owner.body:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 continue
-            overload = any("overload" in ast.dump(item) for item in node.decorator_list)
-            if node.name.startswith("_") or overload:
+            again = any(re.search("overload|setter", ast.dump(item)) for item in node.decorator_list)
+            if node.name.startswith("_") or again:
                 continue
             if not ast.get_docstring(node):
                 missing.append(f"{node.name} (line {node.lineno})")

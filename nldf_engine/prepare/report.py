@@ -203,11 +203,8 @@ def draw(report: Report, page: Page, title: str, fps: float = FPS) -> np.ndarray
     angles = page.angles - np.median(page.angles, axis=0)
     curve(2, [(angles[:, k], n) for k, n in enumerate(("pitch", "yaw", "roll"))], "head, degrees")
     curve(3, [(page.eyes, "eye openness"), (page.mouth * 3, "mouth opening x 3")], "face")
-    curve(
-        4,
-        [(page.torso[:, 0], "torso x"), (page.torso[:, 1], "torso y"), (page.rms, "pose residual")],
-        "pixels",
-    )
+    x, y = page.torso.T
+    curve(4, [(x, "torso x"), (y, "torso y"), (page.rms, "pose residual")], "pixels")
     curve(5, [(page.level, "loudness")], "sound, dB")
     curve(6, _camera_curves(page.camera), "camera, %")
     words = figure.add_subplot(grid[7, :])

@@ -30,7 +30,7 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
         ValueError: it does not.
     """
     if not least <= value <= most:
-        raise ValueError(f"{name}: expected {least:g} to {most:g}, got {value!r}")
+        raise ValueError(f"{name}: expected {least} to {most}, got {value!r}")
 
 
 def check_weights(**weights: float) -> None:

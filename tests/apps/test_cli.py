@@ -108,7 +108,7 @@ def test_help_of_the_commands_imports_no_torch() -> None:
     """The help of every command answers without importing torch."""
     script = (
         "import contextlib, io, sys\n"
-        "from nldf_engine.apps import cli\n"
+        "from nldf_engine.apps.cli import main as cli\n"
         "for name in cli.COMMANDS:\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "        cli.main([name, '--help'])\n"
@@ -128,7 +128,7 @@ def test_help_of_the_commands_imports_no_torch() -> None:
         (["train", "nldf-tiny", "d", "-o", "a", "--set", "rays=1", "--set", "rays=2"], "twice"),
         (
             ["train", "no-such", "d", "-o", "a"],
-            "there is no preset 'no-such'; there are nldf-fast, ",
+            "there is no preset 'no-such'; there are adnerf, ",
         ),
         (["train", "nldf-tiny", "d", "-o", "a", "--device", "tpu"], "--device is auto, cpu, cuda"),
         (["render", "a", "b.wav", "-o", "c.mp4", "--size", "0"], "--size must be above 0"),
@@ -167,7 +167,7 @@ def test_usage_errors_exit_2(arguments: list[str], says: str, capsys: pytest.Cap
         (["train", "nldf-tiny", "d", "-o", "a", "--seed", "9" * 30], "seed: expected 0 to"),
         (["train", "nldf-tiny", "d", "-o", "a", "--size", "4"], "size: expected 16 to"),
         (["train", "nldf-tiny", "d", "-o", "a", "--minutes", "inf"], "minutes: expected"),
-        (["train", "nldf-tiny", "d", "-o", "a", "--set", "rays=1e12"], "--set rays: expected int"),
+        (["train", "nldf-tiny", "d", "-o", "a", "--set", "rays=1e12"], "--set rays: expected 1 to 1048576"),
         (["train", "nldf-tiny", "d", "-o", "a", "--set", "rays=1000000000000"], "--set rays: expected 1 to"),
         (["train", "nldf-tiny", "d", "-o", "a", "--set", "frames=100000"], "--set frames: expected 1 to"),
         (["synthetic", "-o", "d", "--seed", "-1"], "seed: expected 0 to"),
@@ -347,7 +347,7 @@ def test_ctrl_c_while_a_module_executes_text_exits_130_too(tmp_path: Path) -> No
     script = (
         "import atexit, os, signal, sys, threading, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from nldf_engine.apps import cli\n"
+        "from nldf_engine.apps.cli import main as cli\n"
         "def work(arguments=None):\n"
         "    try:\n"
         "        exec('import os, signal; os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(9)]')\n"

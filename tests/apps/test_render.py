@@ -63,7 +63,7 @@ def test_a_cold_start_compiles_nothing(tmp_path: Path) -> None:
     write_wav(tmp_path / "speech.wav", np.zeros(1600))
     program = (
         "import sys\n"
-        "from nldf_engine.apps import cli\n"
+        "from nldf_engine.apps.cli import main as cli\n"
         f"folder = {str(tmp_path)!r}\n"
         f"flags = ['render', {str(bundled_avatar())!r}, folder + '/speech.wav', '-o', folder + '/out.mp4']\n"
         "code = cli.main([*flags, '--size', '32', '--no-provenance'])\n"

@@ -43,7 +43,6 @@ class Train(Command):
         "nldf train nldf-fast data/speaker -o avatars/me --resume",
         "nldf train adnerf-small data/speaker -o avatars/whole --head avatars/teacher",
         "nldf train nldf-fast data/ada data/bob -o avatars/ada",
-        "nldf train nldf-fast --help",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
@@ -57,7 +56,7 @@ class Train(Command):
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
     paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
     nldf-small, adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
-    dataset: Annotated[tuple[Path, ...], Positional, value("DATASET ...")]
+    dataset: Annotated[tuple[Path, ...], Positional, optional("DATASET ...")]
     """folder written by nldf prepare or nldf synthetic; with several, one network learns all speakers, and
     the avatar of the second is written to AVATAR-2, and so on"""
     avatar: Annotated[Path, output("AVATAR")]
@@ -90,13 +89,15 @@ class Train(Command):
 
     @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
-        """The settings of the preset that is named."""
+        """The settings of the preset that is named; without one no network is imported."""
+        if all(word.startswith("-") for word in arguments):
+            return "\n\nSettings of a preset (--set KEY=VALUE):\n    nldf train PRESET --help   lists them"
         from nldf_engine.training import presets
         from nldf_engine.training.recipe import describe_settings
 
         name = next((word for word in arguments if word in presets()), None)
         if name is None:
-            return "\n\nSettings of a preset (--set KEY=VALUE):\n    nldf train PRESET --help   lists them"
+            return ""
         lines = [f"\n\nSettings of {name} (--set KEY=VALUE):"]
         for setting in describe_settings(presets()[name]().recipe):
             lines.append(f"    {setting.path} = {_shown(setting.value)}")
@@ -107,6 +108,8 @@ class Train(Command):
 
     def run(self) -> int:
         """Trains, and prints where the avatar is and how good."""
+        if not self.dataset:
+            raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other")
         positive(size=self.size, steps=self.steps, minutes=self.minutes)
