@@ -49,6 +49,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     from nldf_engine.audio import FrontendConfig
     from nldf_engine.avatar import Avatar
     from nldf_engine.rendering.fields import Bounds
+    from nldf_engine.rendering.heads import RayHead
     from nldf_engine.rendering.portrait import Portrait
     from nldf_engine.rendering.region import HeadRegion
     from nldf_engine.systems.common.torso import TorsoPlate
@@ -59,7 +60,8 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     camera = CAMERA.scaled(32)
     path = tmp_path_factory.mktemp("avatars") / "me"
     made = Avatar(
-        Portrait(field, HeadRegion(), TorsoPlate(24, 32)), camera, FrontendConfig(), dataset.background(32),
+        Portrait(RayHead(field, HeadRegion()), TorsoPlate(24, 32)), camera, FrontendConfig(),
+        dataset.background(32),
         torch.from_numpy(dataset.poses[:20]), torch.from_numpy(dataset.eye_openness[:20]),
         {"dataset": dataset.hash()},
     )  # fmt: skip

@@ -15,6 +15,7 @@ from nldf_engine.systems.common.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.training import driving, motion
 from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_correlation, train_speech
 from nldf_engine.training.presets import find_preset
+from nldf_engine.training.recipe import with_parts
 from nldf_engine.training.run import TrainConfig, train
 from nldf_engine.training.voices import other_voices, stretch_bands
 
@@ -151,7 +152,7 @@ def test_settings_out_of_range_are_refused():
     recipe = find_preset("nldf-small").recipe
     for change in ({"motion_codes": 1000}, {"speech_steps": 0}, {"motion_noise": -1.0}):
         with pytest.raises(ValueError, match=next(iter(change))):
-            dataclasses.replace(recipe, **change)
+            with_parts(recipe, driving=change)
 
 
 def test_lips_that_part_where_they_are_closed_count_more():
