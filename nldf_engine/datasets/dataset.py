@@ -143,11 +143,11 @@ class Dataset:
             FileProblem: it is no picture of that size.
         """
         path, (width, height) = self.path / "background.png", self.info.size
-        mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
-        picture = read_picture(path, mend)
+        remedy = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
+        picture = read_picture(path, remedy)
         if picture.shape[1::-1] != (width, height):
             came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
-            raise FileProblem(path, came, mend)
+            raise FileProblem(path, came, remedy)
         return picture
 
     def sound(self) -> np.ndarray:

@@ -186,7 +186,7 @@ class Clip:
             return None
         if not can_seal():
             install = f"{sys.executable} -m pip install c2pa-python"
-            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To mend it: {install}\n")
+            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To fix it: {install}\n")
             return None
         credentials = credentials or find_credentials()
         if not credentials.local:

@@ -259,8 +259,8 @@ def track_problems(figures: dict[str, Any], cuts: list[int], fps: float) -> list
     share = figures["valid_share"]
     if share < FEW_FACES:
         what = f"only {share:.0%} of the frames show a face that can be tracked"
-        mend = "cut out the stretches without a face, and keep hands and microphones off it"
-        problems.append(Problem("faces", what, mend, "severe" if share < FEWER_FACES else "warning"))
+        remedy = "cut out the stretches without a face, and keep hands and microphones off it"
+        problems.append(Problem("faces", what, remedy, "severe" if share < FEWER_FACES else "warning"))
     if cuts:
         when = ", ".join(f"{k / fps:.1f} s" for k in cuts[:5]) + (" ..." if len(cuts) > 5 else "")
         what = f"{len(cuts)} cut{'s' if len(cuts) > 1 else ''} between shots, at {when}"

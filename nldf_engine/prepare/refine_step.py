@@ -2,7 +2,7 @@
 
 Landmarks tell a pose to a pixel or so, and brows and cheeks that move lead them astray. A model that has
 learned a speaker knows every mark on the skin: where its picture of a frame differs from the video, the
-pictures' gradients say which small motion would mend it (Lucas and Kanade 1981; Baker and Matthews 2004).
+pictures' gradients say which small motion would correct it (Lucas and Kanade 1981; Baker and Matthews 2004).
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def test_chain_by_name_runs_anywhere():
 
 
 def test_without_the_kernel_the_error_says_what_to_do(monkeypatch):
-    """A module without CUDA kernels gives MissingBackend with the command that mends it."""
+    """A module without CUDA kernels gives MissingBackend with the command that fixes it."""
     if native._C is None or native._C.cuda_archs:
         pytest.skip("nldf_engine._C was built with CUDA: the kernels are there")
     tensor = SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.float32)

@@ -140,7 +140,7 @@ class ForeignDataset(Dataset):
         if found.errors:
             first, more = found.errors[0], len(found.errors) - 1
             rest = f" ({more} more: nldf validate {path})" if more else ""
-            raise FileProblem(first.where, first.what + rest, first.mend)
+            raise FileProblem(first.where, first.what + rest, first.remedy)
         return cls(Path(path), found)
 
     def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:

@@ -82,7 +82,7 @@ def _decode(found: Findings) -> None:
                 try:
                     seen.add(labels_from(path), found.files["lms"].get(number))
                 except FileProblem as error:
-                    found.add(where, error.problem, error.mend)
+                    found.add(where, error.problem, error.remedy)
                 else:
                     continue
             else:
@@ -112,8 +112,8 @@ def _labels(found: Findings, seen: _Seen) -> None:
             most = max(LABELS, key=lambda label: int(seen.pixels[LABELS[label]]))
             share = 100 * seen.pixels[LABELS[most]] / seen.pixels.sum()
             what = f"no pixel of any map is {color}, which is {name}; {share:.0f} % are {most}"
-            mend = f"{PARSE_AGAIN}: white background, blue head, green neck, red torso"
-            found.add("parsing", what, mend)
+            remedy = f"{PARSE_AGAIN}: white background, blue head, green neck, red torso"
+            found.add("parsing", what, remedy)
             return
     if not seen.face.any():
         return
@@ -127,7 +127,7 @@ def _labels(found: Findings, seen: _Seen) -> None:
     )
     if on == "torso":
         what += ": red and blue are swapped, as where a picture goes from RGB to BGR unseen"
-        mend = "write each map with its channels reversed: cv2.imwrite(p, cv2.imread(p)[..., ::-1])"
-        found.add("parsing", what, mend)
+        remedy = "write each map with its channels reversed: cv2.imwrite(p, cv2.imread(p)[..., ::-1])"
+        found.add("parsing", what, remedy)
     else:
         found.add("parsing", what, f"{PARSE_AGAIN} on the pictures that the landmarks are of", "severe")

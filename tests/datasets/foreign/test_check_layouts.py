@@ -347,7 +347,7 @@ def test_mismatch(
     problems = validate(folder)
     found = [p for p in problems if p.where.endswith(where) and what in p.what and p.severity == severity]
     assert found, "\n".join(map(str, problems))
-    assert found[0].mend
+    assert found[0].remedy
     if severity != "error":
         assert not [str(p) for p in problems if p.severity == "error"]
         assert len(open_dataset(folder).indices("train")) > 0

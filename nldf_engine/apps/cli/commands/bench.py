@@ -56,9 +56,9 @@ class Bench(Command):
         if self.report is not None:
             check_writable(self.report, folder=True)
         if importlib.util.find_spec("pytest_benchmark") is None:
-            from nldf_engine.apps.cli.libraries import mend
+            from nldf_engine.apps.cli.libraries import remedy
 
-            raise MissingBackend("pytest-benchmark is not installed", mend("pytest_benchmark"))
+            raise MissingBackend("pytest-benchmark is not installed", remedy("pytest_benchmark"))
         from nldf_engine.apps.cli.bench_report import summary, write_page
         from nldf_engine.apps.cli.bench_run import run_suites
 

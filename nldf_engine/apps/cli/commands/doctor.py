@@ -1,4 +1,4 @@
-"""`nldf doctor`: what this installation can do, what is missing, and the mend."""
+"""`nldf doctor`: what this installation can do, what is missing, and the remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nldf_engine.base.errors import NldfError
 
 @dataclass(frozen=True)
 class Doctor(Command):
-    """Say what this installation can do, what is missing, and how to mend it.
+    """Say what this installation can do, what is missing, and how to fix it.
 
     Exit code 0 means that rendering works on this machine: a picture was rendered and encoded just
     now. What only some commands need is listed, and is no failure.
