@@ -48,7 +48,7 @@ class Engine:
     Args:
         avatar: what to render.
         device: where.
-        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
         sparse: see `Engine.load`.
 

@@ -99,7 +99,7 @@ class Renderer:
     Args:
         avatar: what to render.
         device: where.
-        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
         sparse: radiance fields leave out rays and samples that are empty or hidden (see `Engine.load`).
 

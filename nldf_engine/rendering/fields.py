@@ -180,7 +180,7 @@ class RayField(nn.Module, ABC):
         system: name of the system in the register (`systems.registry`).
         config: a frozen dataclass with at least `bounds` and `conditions`.
         encoder: makes the per-frame codes; a head's is a `Driver`.
-        backend: "native" (compiled kernels) or "reference" (their PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
     """
 
     system: str

@@ -23,7 +23,7 @@ class Head(nn.Module, ABC):
     Attributes:
         system: name of the system in the register (`systems.registry`).
         config: of the system's network, a frozen dataclass.
-        backend: "native" (compiled kernels) or "reference" (their PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         half_size: metres, half the size of the plane of head space that it draws on in one pass.
     """
 

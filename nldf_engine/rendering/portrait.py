@@ -35,7 +35,7 @@ class Portrait(nn.Module):
         self.register_load_state_dict_pre_hook(_with_head)
 
     def use_backend(self, backend: str) -> None:
-        """Chooses compiled kernels ("native") or their PyTorch twins ("reference") for all parts."""
+        """Chooses compiled kernels ("native") or plain PyTorch ("reference") for all parts."""
         parts: list[Any] = [part for part in self.modules() if hasattr(part, "backend")]
         for part in parts:
             part.backend = backend

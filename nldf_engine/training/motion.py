@@ -15,7 +15,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.geometry.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.nn.speech import REACH
 from nldf_engine.systems.common.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
-from nldf_engine.training.voices import other_voices
+from nldf_engine.training.voices import augment_voices
 
 # Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.
 FACE_DEPTH = -0.05
@@ -173,7 +173,7 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
                 group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
             windows = padded[first + near]
-            windows = other_voices(windows) if data.bands else windows
+            windows = augment_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
             noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
             error = net(windows + spread * noise) - data.codes[first + here]

@@ -17,8 +17,8 @@ class Bench(Command):
     """Time the kernels and models on this machine.
 
     Each suite is a file bench/bench_SUITE.py of the source folder; every kernel is checked against its
-    slow twin before it is timed, and speed-ups are ratios within one run. It takes some minutes, and is best
-    run while nothing else is.
+    PyTorch reference before it is timed, and speed-ups are ratios within one run. It takes some minutes; run
+    nothing else meanwhile.
     """
 
     examples: ClassVar[tuple[str, ...]] = (

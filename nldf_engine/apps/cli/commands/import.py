@@ -68,7 +68,7 @@ class Import(Command):
             read_checkpoint,
         )
         from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
-        from nldf_engine.training.adopt import adopt
+        from nldf_engine.training.import_network import import_network
 
         check_target(self.avatar)
         head = read_checkpoint(self.paths[0])
@@ -87,7 +87,8 @@ class Import(Command):
             torso = TorsoField(import_body(body, field), TorsoFieldConfig(in_front=True))
             origin["body"] = describe(body)
         frontend = FrontendConfig("precomputed", dim=field.config.conditions.audio_dim)
-        adopt(field, dataset, frontend, self.size or dataset.camera.width, origin, torso).save(self.avatar)
+        size = self.size or dataset.camera.width
+        import_network(field, dataset, frontend, size, origin, torso).save(self.avatar)
         print(f"{self.avatar}: the head of {head.path.name} (step {head.step}): coarse, fine, audio nets")
         if not head.smoothed:
             print("its attention over neighbours was not trained yet: each frame hears itself alone")
