@@ -79,7 +79,7 @@ def command_line() -> str:
         "Exit codes: 0 success; 1 failure, with one line on stderr that says why and how to fix it; 2 wrong "
         "usage; 130 after Ctrl-C, which loses nothing. `nldf verify` has [four "
         "more](provenance.md#reading-it). `NLDF_DEBUG=1` shows the traceback of a failure. Progress goes to "
-        "stderr, results to stdout; `--json FILE` writes the figures as JSON as well.\n",
+        "stderr, results to stdout; `--json FILE` writes the results as JSON as well.\n",
         f"```text\n{cli.overview()}\n```\n",
     ]
     for name in cli.COMMANDS:

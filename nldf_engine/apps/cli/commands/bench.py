@@ -24,7 +24,7 @@ class Bench(Command):
     examples: ClassVar[tuple[str, ...]] = (
         "nldf bench",
         "nldf bench --quick",
-        "nldf bench segments resmlp --json figures.json --report report",
+        "nldf bench segments resmlp --json bench.json --report report",
     )
     when_stopped: ClassVar[str] = "no file was written: run the same command again"
     fills: ClassVar[tuple[str, ...]] = ("report",)

@@ -36,7 +36,7 @@ class Evaluate(Command):
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf evaluate avatars/me data/speaker",
-        "nldf evaluate avatars/me data/speaker --frames 100 -o report --json figures.json",
+        "nldf evaluate avatars/me data/speaker --frames 100 -o report --json metrics.json",
         "nldf evaluate avatars/fast avatars/nldf data/speaker -o comparison",
         "nldf evaluate --rendered out.mp4 --reference real.mp4 -o report",
         "nldf evaluate data/speaker --controls -o controls",
