@@ -58,7 +58,7 @@ def of_root(name: str) -> str:
 
 
 def examples() -> str:
-    """All programs of examples/, each under its name, its docstring before it."""
+    """All programs of examples/, each under its name, its docstring above it."""
     parts = [
         "# Examples\n\nComplete programs, to be run from the source folder. They need an avatar: train one "
         "([tutorial](tutorial.md)), or give `nldf_engine/assets/avatar`, the bundled one.\n"

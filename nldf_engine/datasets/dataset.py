@@ -113,7 +113,7 @@ class Dataset:
         wav_length(path / "audio.wav")
         return cls(path, info, track)
 
-    # What a layout reads in its own way. Nothing below this block knows what lies in the folder.
+    # What a layout reads in its own way. Nothing below this block knows what is in the folder.
 
     def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop), or all, decoded one by one: uint8 [H, W, 3] RGB, or larger by padding.

@@ -38,7 +38,7 @@ class Frames:
 
     Args:
         renderer: what renders them.
-        scene: what they show; how head and torso stand in each frame.
+        scene: what they show; pose of head and torso in each frame.
 
     Attributes:
         renderer, scene: as given.

@@ -284,7 +284,7 @@ class Renderer:
     def backdrop(
         self, background: Background, edges: str, camera: Camera
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What lies behind, and the own plate where edges are to be cleaned of it.
+        """What is behind, and the own plate where edges are to be cleaned of it.
 
         Args:
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].

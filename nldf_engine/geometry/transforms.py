@@ -56,7 +56,7 @@ def rigid(poses: np.ndarray) -> np.ndarray:
 
 
 def depths(poses: np.ndarray) -> np.ndarray:
-    """[T] how far in front of the camera the origin of head space lies, metres, of our poses [T, 4, 4]."""
+    """[T] how far in front of the camera the origin of head space is, metres, of our poses [T, 4, 4]."""
     return -np.einsum("ti,ti->t", poses[:, :3, 2], poses[:, :3, 3])
 
 
@@ -120,7 +120,7 @@ class Listing:
     """What the transforms files of a folder list.
 
     Args:
-        folder: where they lie.
+        folder: where they are.
         headers: the whole object of each file that lists frames, by its name.
         frames: [N] their entries in the order of `img_id`; none where one of them can't be read.
         held: [N] bool, listed for validation.
@@ -167,7 +167,7 @@ class Listing:
 
 
 def read_listing(folder: str | Path) -> Listing:
-    """Reads the transforms files that lie in a folder; what is wrong with them is in `problems`."""
+    """Reads the transforms files in a folder; what is wrong with them is in `problems`."""
     folder, single = Path(folder), TRANSFORMS[2]
     names = [name for name in TRANSFORMS[:2] if (folder / name).is_file()] or [single]
     listing = Listing(folder)

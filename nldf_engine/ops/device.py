@@ -1,4 +1,4 @@
-"""Which device computes: what was asked for, or the best that torch and the kernels both have."""
+"""Which device computes: the requested one, or the best that torch and the kernels both have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Aligning a picture with a reference over an area: Lucas-Kanade for a similarity, with priors.
 
 What the picture does not decide (a plain backdrop, dark clothes), the priors do, direction by direction:
-an alignment tells the information that the picture itself gave.
+an alignment reports the information that the picture itself gave.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Aligner:
 
     def certainty(self, priors: Sequence[Prior]) -> np.ndarray:
         """Share [4] in [0, 1] of each motion that a whole picture decides, the priors the rest."""
-        told = np.sum([prior.precision for prior in priors], axis=0)
-        return np.diag(np.linalg.solve(self.information + told, self.information)).copy()
+        given = np.sum([prior.precision for prior in priors], axis=0)
+        return np.diag(np.linalg.solve(self.information + given, self.information)).copy()
 
     def places(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """x and y [N] float32, pixels of the moved picture, of the area's pixels."""

@@ -1,8 +1,8 @@
-"""The camera's own motion and the exposure's drift, as the backdrop tells them.
+"""The camera's own motion and the exposure's drift, estimated from the backdrop.
 
 A similarity a frame (pan, zoom or push-in, roll) and a gain and offset a colour channel, against one plate of
 the backdrop. What the backdrop hardly decides stays near nothing; all is evened over time by what each frame
-knows. A backdrop that moves by itself, while the speaker does not go along, is told from a moving camera.
+knows. A backdrop that moves by itself, without the speaker, is distinguished from a moving camera.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ WORK = 128  # pixels: the side that frames are compared at
 PLATE_FRAMES = 60
 CLEARANCE = 4  # pixels of WORK around the person that do not count as backdrop
 FEWEST = 4  # sightings of a pixel of the plate
-SMALLEST = 300  # pixels of backdrop below which nothing is told
+SMALLEST = 300  # pixels of backdrop below which nothing is estimated
 STEP_SPREAD = np.array([2.0, 2.0, 0.01, 0.01])  # x, y in pixels of WORK; scale, turn: change between frames
 WHOLE_SPREAD = np.array([30.0, 30.0, 0.2, 0.1])  # from the reference
 SECOND_SPREAD = np.array([0.08, 0.08, 6e-4, 6e-4])  # second differences over time
 LIGHT_SPREAD = np.array([0.3, 4.0])  # gain, offset in levels: from none
-LIGHT_PIXELS = 1500  # that gain and offset are told from
+LIGHT_PIXELS = 1500  # that gain and offset are estimated from
 LIGHT_SECOND = np.array([0.002, 0.2])
 MATCHING = 0.6  # correlation below which a frame shows something else
-BRIGHT = 128.0  # the level that a drift of exposure is told at
+BRIGHT = 128.0  # the level at which a drift of exposure is reported
 MOVES = 0.004  # share of the side that a corner moves: below it a camera counts as still
 SURE = 3.0  # standard deviations of the track that this takes at least
 DRIFTS = 0.012  # relative change of the exposure: below it counts as none
@@ -46,9 +46,9 @@ class CameraTrack:
         light: float64 [T, 3, 2], gain and offset (levels) a channel that bring frame t to the plate's.
         doubt: float64, standard deviation of the corners' places, share of the side.
         match: float64 [T], correlation of the backdrop with the plate.
-        along: how far the head goes along with the camera (1: a camera that moves before a still speaker,
+        along: how far the head follows the camera (1: a camera that moves in front of a still speaker,
             0: the backdrop's own motion); None where the camera hardly moves.
-        told: whether the backdrop shows enough to tell anything.
+        told: whether the backdrop shows enough to estimate the motion.
     """
 
     motion: np.ndarray

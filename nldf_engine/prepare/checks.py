@@ -34,7 +34,7 @@ MATCHING = 0.8  # correlation below which a frame shows another scene
 BACKDROP_LEVELS = 24.0  # gray levels of change that count as moved
 BACKDROP_SHARE = 0.03  # of the background
 EXPOSURE = 0.06  # relative range of the background's brightness
-TOLD_GROWTH = 0.004  # share that the picture grows by, from which it is told
+TOLD_GROWTH = 0.004  # share that the picture grows by, from which it is reported
 TOLD_PAN = 0.004  # of the side
 MISSING = 0.01  # of the picture
 LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile)
@@ -310,7 +310,7 @@ def camera_notes(figures: dict[str, Any]) -> list[Problem]:
         if figures["camera_border_missing"] > MISSING:
             what = (
                 f"it moves further than the source shows: {figures['camera_border_missing']:.1%} of the "
-                "picture lies beyond its border"
+                "picture is outside of it"
             )
             notes.append(Problem("camera", what, "film wider, or cut out the stretch", "warning"))
     if figures["exposure_compensated"]:
@@ -327,7 +327,7 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
     moving = _still_moves(scene)
     if scene.get("backdrop_goes_its_own_way"):
         what = "the backdrop moves, or the camera follows the speaker; the background is trained on as it is"
-        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+        problems.append(Problem("backdrop", what, "film in front of a still backdrop", "warning"))
     elif moving:
         if shift is not None and shift > PAN:
             what = f"the camera moves: the background shifts by {shift:.1%} of the picture"
@@ -337,7 +337,7 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
             problems.append(Problem("camera", what, still, "warning"))
     elif backdrop_moves(scene):
         what = f"{scene['backdrop_moving']:.0%} of the backdrop moves"
-        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+        problems.append(Problem("backdrop", what, "film in front of a still backdrop", "warning"))
     if shift is None and not scene.get("camera_told"):
         what = "the background is too plain to tell whether the camera moves"
         problems.append(Problem("camera", what, "", "note"))

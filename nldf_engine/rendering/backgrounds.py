@@ -1,4 +1,4 @@
-"""What stands behind the speaker: the avatar's own plate, a colour, a picture, or nothing."""
+"""What is behind the speaker: the avatar's own plate, a colour, a picture, or nothing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from nldf_engine.ops import PortraitPart
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where along a ray the head lies.
+    """The depths between which the head is.
 
     Args:
         near, far: distances from the camera, metres, 0 < near < far.

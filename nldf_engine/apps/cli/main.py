@@ -79,7 +79,7 @@ def entry() -> NoReturn:
     """The command `nldf`, as a process: runs it with the process' arguments and ends with its exit code."""
     try:
         code = main()
-    except KeyboardInterrupt:  # before the command began, or while its failure was being told
+    except KeyboardInterrupt:  # before the command began, or while its failure was being reported
         _complain("nldf", "stopped; nothing was lost or half-written: run the same command again")
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -192,13 +192,13 @@ def _unboxed(text: str) -> str:
             continue
         if not line.strip():
             break
-        if depth - margin <= 4:  # deeper lies what the help says of a flag
+        if depth - margin <= 4:  # deeper is what the help says of a flag
             said += ("; " if depth > margin else " ") + line.strip()
     return said.strip().replace(":; ", ": ").removesuffix(".") or "the flags can't be read"
 
 
 def _details(kind: type[Command]) -> str:
-    """The docstring without its first line, which stands in `COMMANDS`.
+    """The docstring without its first line, which is in `COMMANDS`.
 
     tyro joins the lines of a paragraph and does not wrap it; it leaves indented lines alone.
     """
@@ -255,8 +255,8 @@ def describe(error: Exception) -> str:
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):
         return (
-            "there is not enough memory. To fix it: ask for less (a smaller --size, a shorter sound, fewer "
-            "rays a step), or end other programs."
+            "there is not enough memory. To fix it: reduce the work (a smaller --size, a shorter sound, "
+            "fewer rays a step), or end other programs."
         )
     if isinstance(error, NldfError | ValueError | TypeError):
         return str(error) or type(error).__name__

@@ -115,7 +115,7 @@ def _splits(found: Findings) -> None:
     inside = (found.ids >= held[0]) & (found.ids <= held[-1]) & ~found.held
     if inside.any():
         what = (
-            f"{some(found.ids[inside], len(train))} for training lie among the validation frames; they are "
+            f"{some(found.ids[inside], len(train))} for training are among the validation frames; they are "
             "left out, since a frame beside a held-out one says too much of it"
         )
         found.add(TRANSFORMS[1], what, "hold out frames in one piece, as the layouts do", "warning")
@@ -154,7 +154,7 @@ def _features(found: Findings) -> None:
             lacking = int((found.audio_ids >= rows).sum())
             severity = "note" if highest - rows <= FEW_ROWS else "severe"
             what = (
-                f"it has {rows} rows and the frames ask for {highest}: {lacking} frames at the end hear "
+                f"it has {rows} rows and the frames need {highest}: {lacking} frames at the end get "
                 "its last row, as the layout's own code does"
             )
             found.add(name, what, "extract the features from the whole sound again", severity)
@@ -202,7 +202,7 @@ def _sound(found: Findings) -> None:
 
 
 def sound_of(folder: Path) -> Path | None:
-    """The sound of a foreign folder: aud.wav, or else the one video that lies there."""
+    """The sound of a foreign folder: aud.wav, or else the one video that is there."""
     if (folder / "aud.wav").is_file():
         return folder / "aud.wav"
     videos = sorted(folder.glob("*.mp4"))
@@ -263,5 +263,5 @@ def _blinks(found: Findings) -> None:
         return
     if rows <= int(found.ids.max()):
         lacking = found.ids[found.ids >= rows]
-        what = f"it has {rows} rows; {some(lacking, len(found.ids))} lie behind them and keep its last value"
+        what = f"it has {rows} rows; {some(lacking, len(found.ids))} are behind them and keep its last value"
         found.add("au.csv", what, remedy + ", all frames of it", "warning")

@@ -66,7 +66,7 @@ class ForeignDataset(Dataset):
 
     Args:
         path: the folder as it was named.
-        found: what lies in it, without errors.
+        found: what is in it, without errors.
     """
 
     def __init__(self, path: Path, found: Findings) -> None:

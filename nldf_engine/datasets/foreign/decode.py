@@ -18,7 +18,7 @@ from nldf_engine.geometry.transforms import AGAIN
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover
-ON_HEAD = 0.5  # share of them that must lie on the head
+ON_HEAD = 0.5  # share of them that must be on the head
 
 
 def examine(folder: str | Path) -> list[Problem]:
@@ -122,7 +122,7 @@ def _labels(found: Findings, seen: _Seen) -> None:
         return
     on = max(LABELS, key=lambda label: int(seen.face[LABELS[label]]))
     what = (
-        f"{100 * share[LABELS['head']]:.0f} % of the face's landmarks lie on the head (blue) and "
+        f"{100 * share[LABELS['head']]:.0f} % of the face's landmarks are on the head (blue) and "
         f"{100 * share[LABELS[on]]:.0f} % on the {on}"
     )
     if on == "torso":

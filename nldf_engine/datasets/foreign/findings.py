@@ -21,7 +21,7 @@ class Findings:
     """What was found. Anything below `problems` is only there where no problem is an error.
 
     Args:
-        folder: where the transforms lie.
+        folder: where the transforms are.
         kind: the layout.
         problems: in the order in which they were found.
         ids, audio_ids: [N] `img_id` and `aud_id` of the listed frames, in the order of the ids; put right

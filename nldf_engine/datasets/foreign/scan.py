@@ -1,4 +1,4 @@
-"""What lies in a foreign folder: its frames, camera, splits and files, and what is wrong with them."""
+"""What is in a foreign folder: its frames, camera, splits and files, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nldf_engine.geometry.transforms import (
 
 
 def scan(folder: str | Path) -> Findings:
-    """Finds out what lies in a foreign folder, without decoding its pictures.
+    """Finds out what is in a foreign folder, without decoding its pictures.
 
     Raises:
         ValueError: it is none of the layouts (see `detect`).
@@ -111,7 +111,7 @@ def _names(found: Findings) -> bool:
     if there and there == {number + 1 for number in ids}:
         what = (
             f"its pictures are numbered {min(there)} to {max(there)}, the frames {min(ids)} to {max(ids)}, "
-            "as if counted from 1: each pose would stand beside its neighbour's picture"
+            "as if counted from 1: each pose would be paired with its neighbour's picture"
         )
         found.add(name, what, "number pictures, .lms and parsing from 0, as img_id does")
         return False
@@ -130,7 +130,7 @@ def _true_numbers(found: Findings) -> None:
         found.audio_ids = tracked.copy()
         what = (
             f"its img_id counts the frames that have landmarks: {shifted} of {len(ids)} poses, from picture "
-            f"{first} on, stand beside the wrong picture; they are read with their true numbers"
+            f"{first} on, are paired with the wrong picture; they are read with their true numbers"
         )
         remedy = f"nldf needs nothing done; {found.kind.title} itself trains on the shifted poses"
         found.add(TRANSFORMS[0], what, remedy, "warning")

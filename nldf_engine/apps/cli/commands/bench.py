@@ -69,7 +69,7 @@ class Bench(Command):
         if self.report is not None:
             print(f"{write_page(self.report, figures)}: the report")
         if found.failed:
-            raise NldfError(f"failed: {', '.join(found.failed)}; why stands above")
+            raise NldfError(f"failed: {', '.join(found.failed)}; the errors are above")
         return 0
 
 

@@ -51,7 +51,7 @@ class Demo(Command):
     seed: Annotated[int, value("N")] = 1
     """chooses the sentence"""
     no_provenance: bool = False
-    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
     """PEM file of the certificate that signs, followed by those above it; by default a local one"""
     sign_key: SignFile = None

@@ -42,7 +42,7 @@ class Evaluate(Command):
         "nldf evaluate data/speaker --controls -o controls",
     )
 
-    when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to go on"
+    when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to continue"
     reads: ClassVar[tuple[str, ...]] = (
         *("paths", "rendered", "reference", "foreign_audio", "weights"),
         *("openface_rendered", "openface_reference"),
@@ -68,7 +68,7 @@ class Evaluate(Command):
     foreign_audio: Annotated[Path | None, optional("AUDIO")] = None
     """somebody else's speech: a further control for the lips"""
     weights: Annotated[Path | None, optional("FOLDER")] = None
-    """where the public weights of LPIPS, FID and SyncNet lie; torch's cache is looked into as well"""
+    """folder of the public weights of LPIPS, FID and SyncNet; torch's cache is searched as well"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
     """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
     size: Annotated[int | None, optional("N")] = None

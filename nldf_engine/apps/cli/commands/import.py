@@ -27,7 +27,7 @@ class Import(Command):
     HEAD.tar is its {step}_head.tar, DATASET the folder it was trained on, which gives camera, poses,
     audio features and background. BODY.tar, its {step}_body.tar, becomes the avatar's torso; without one that
     is a plate from the dataset. The avatar can teach: nldf train ... --teacher AVATAR. It is driven by
-    features files like aud.npy, since it has never heard anything else.
+    features files like aud.npy, since it was trained on nothing else.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -91,11 +91,11 @@ class Import(Command):
         import_network(field, dataset, frontend, size, origin, torso).save(self.avatar)
         print(f"{self.avatar}: the head of {head.path.name} (step {head.step}): coarse, fine, audio nets")
         if not head.smoothed:
-            print("its attention over neighbours was not trained yet: each frame hears itself alone")
+            print("its attention over neighbours was not trained yet: each frame uses its own audio alone")
         if body is not None:
             print(
                 f"{body.path.name}: the torso (step {body.step}): coarse, fine; the head's code and pose "
-                "drive it, as in AD-NeRF, which never asks the audio net in that file"
+                "drive it, as in AD-NeRF, which never evaluates the audio net in that file"
             )
         save_figures(self.json, {"avatar": str(self.avatar), **origin})
         return 0

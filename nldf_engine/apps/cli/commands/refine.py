@@ -16,7 +16,7 @@ class Refine(Command):
     """Move a dataset's poses to where its pictures say they are, as prepare does.
 
     The head's poses and the torso's motion are meant, and `nldf prepare` does this by itself. A small field
-    of the speaker is trained on all frames, tells how far each frame lies off, and is thrown away. Avatars
+    of the speaker is trained on all frames, measures how far each frame is off, and is discarded. Avatars
     of a refined dataset are sharper.
     """
 

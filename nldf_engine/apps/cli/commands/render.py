@@ -65,12 +65,12 @@ class Render(Command):
     background: Annotated[str | None, optional("FILE|COLOUR|transparent")] = None
     """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
     edges: Annotated[str, value("clean|fast")] = "clean"
-    """before another background: take the old one's light from hair and rim, or render three times as fast"""
+    """over another background: remove the old one's colour from the outline, or render three times as fast"""
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
     no_provenance: bool = False
-    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
     """PEM file of the certificate that signs, followed by those above it; by default a local one"""
     sign_key: SignFile = None

@@ -31,7 +31,7 @@ class Train(Command):
 
     Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
     trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes:
-    stopped or killed at any moment, the same command with --resume goes on from it. Curves:
+    stopped or killed at any moment, the same command with --resume continues from it. Curves:
     tensorboard --logdir AVATAR.training.
     """
 
@@ -47,7 +47,7 @@ class Train(Command):
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
-        "nothing is lost: the same command with --resume goes on from the last checkpoint"
+        "nothing is lost: the same command with --resume continues from the last checkpoint"
     )
 
     reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head")
@@ -76,8 +76,8 @@ class Train(Command):
     device: Device = "auto"
     """where to train"""
     resume: bool = False
-    """go on from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
-    than before: the learning rate then goes on as in a run of the larger budget"""
+    """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
+    than before: the learning rate then continues as in a run of the larger budget"""
     seed: Annotated[int, value("N")] = 0
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()

@@ -36,7 +36,7 @@ class Validate(Command):
         """Prints a line for each problem.
 
         Raises:
-            NldfError: one of them is an error; it tells the first.
+            NldfError: one of them is an error; it names the first.
         """
         from nldf_engine.datasets.validate import validate
 
@@ -52,5 +52,5 @@ class Validate(Command):
             first = FileProblem(errors[0].where, errors[0].what, errors[0].remedy)
             raise NldfError(f"{first}{f' ({len(errors)} errors in all)' if len(errors) > 1 else ''}")
         if problems and all(problem.severity != "severe" for problem in problems):
-            print(f"{self.path}: usable as it is; what is told above would make it better")
+            print(f"{self.path}: usable as it is; the remedies above would make it better")
         return 0
