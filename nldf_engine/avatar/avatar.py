@@ -56,7 +56,7 @@ class Avatar:
         background: uint8 [H, W, 3].
         poses: [T, 4, 4] float32, the default motion.
         eye_openness: [T] float32 that goes with it.
-        provenance: where it comes from: dataset hash, versions, training figures (JSON).
+        provenance: where it comes from: dataset hash, versions, training metrics (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
         consent: who agreed to it.
         upper: [T, E] float32, codes of brows, lids and gaze, where the field is conditioned on them.
@@ -112,7 +112,7 @@ class Avatar:
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
 
-        With it goes what was evaluated of the older one: figures of another avatar would mislead.
+        Deletes the evaluation of an older avatar there as well: its metrics would mislead.
 
         Raises:
             FileProblem: the folder can't be written, or `path` is a folder that is no avatar.

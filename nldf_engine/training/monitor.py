@@ -35,10 +35,10 @@ class Monitor:
                 "TensorBoard is not installed, so no events are written (pip install tensorboard)\n"
             )
 
-    def scalars(self, step: int, figures: dict[str, float]) -> None:
-        """Logs figures of a step."""
+    def scalars(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs metrics of a step."""
         if self._writer is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._writer.add_scalar(name, value, step)
 
     def picture(self, step: int, real: np.ndarray, rendered: np.ndarray) -> None:

@@ -165,8 +165,8 @@ def signing(provenance: bool, cert: Path | None, key: Path | None) -> Credential
         return find_credentials(cert, key)
 
 
-def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Writes the figures that a command reports as JSON, to the path of `--json`, if there is one.
+def save_results(path: Path | None, figures: dict[str, Any]) -> None:
+    """Writes the results of a command as JSON, to the path of `--json`, if there is one.
 
     Raises:
         FileProblem: the file can't be written.

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, UsageError, optional, save_figures
+from nldf_engine.apps.cli.command import Command, Json, UsageError, optional, save_results
 from nldf_engine.base.errors import FileProblem, MissingBackend, NldfError
 
 
@@ -38,13 +38,13 @@ class Bench(Command):
     report: Annotated[Path | None, optional("FOLDER")] = None
     """write a page of tables and charts here, bench.html, which needs no other file"""
     json: Json = None
-    """write the figures here"""
+    """also write the results here"""
 
     def run(self) -> int:
         """Runs the suites, and prints a table.
 
         Raises:
-            NldfError: a suite failed; the others' figures are printed and written all the same.
+            NldfError: a suite failed; the others' results are printed and written all the same.
         """
         if self.quick and self.full:
             raise UsageError("--quick and --full exclude each other")
@@ -65,7 +65,7 @@ class Bench(Command):
         found = run_suites(files, "quick" if self.quick else "full" if self.full else "normal")
         figures = found.to_json()
         print(summary(figures))
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         if self.report is not None:
             print(f"{write_page(self.report, figures)}: the report")
         if found.failed:

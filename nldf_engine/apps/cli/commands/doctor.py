@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures
+from nldf_engine.apps.cli.command import Command, Json, save_results
 from nldf_engine.base.errors import NldfError
 
 
@@ -32,7 +32,7 @@ class Doctor(Command):
 
         findings = examine()
         print(describe(findings))
-        save_figures(self.json, findings)
+        save_results(self.json, findings)
         if not findings["rendering"]["works"]:
             raise NldfError(f"rendering does not work: {findings['rendering']['detail']}")
         return 0

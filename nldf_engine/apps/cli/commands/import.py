@@ -15,7 +15,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -97,5 +97,5 @@ class Import(Command):
                 f"{body.path.name}: the torso (step {body.step}): coarse, fine; the head's code and pose "
                 "drive it, as in AD-NeRF, which never evaluates the audio net in that file"
             )
-        save_figures(self.json, {"avatar": str(self.avatar), **origin})
+        save_results(self.json, {"avatar": str(self.avatar), **origin})
         return 0

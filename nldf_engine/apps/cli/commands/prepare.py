@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_results, value
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ class Prepare(Command):
             config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend, refine=self.refine)
         report = prepare(self.video, self.dataset, config)
         print(report.text())
-        save_figures(self.json, report.to_json())
+        save_results(self.json, report.to_json())
         return 0

@@ -20,7 +20,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     signing,
     value,
     warning_lines,
@@ -78,7 +78,7 @@ class Render(Command):
     device: Device = "auto"
     """where to render"""
     json: Json = None
-    """also write the figures here"""
+    """also write the results here"""
 
     @property
     def curves(self) -> Path | None:
@@ -131,5 +131,5 @@ class Render(Command):
             f"{self.out}: {len(clip)} frames in {seconds:.1f} s"
             f" ({figures['frames_per_second']:.1f} frames/s, encoding included)"
         )
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         return 0

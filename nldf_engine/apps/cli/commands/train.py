@@ -20,7 +20,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -86,7 +86,7 @@ class Train(Command):
     """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
     every video of it, where anyone can read it"""
     json: Json = None
-    """also write the figures here"""
+    """also write the results here"""
 
     @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
@@ -142,7 +142,7 @@ class Train(Command):
             f" validation {result.validation_psnr:.2f} dB"
         )
         figures = {**asdict(result), "avatar": str(result.avatar)}
-        save_figures(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
+        save_results(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
         return 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, save_results, value
 from nldf_engine.base.errors import FileProblem, NldfError
 
 
@@ -47,7 +47,7 @@ class Validate(Command):
         if not problems:
             print(f"{self.path}: nothing is wrong with it")
         found = [problem.to_json() for problem in problems]
-        save_figures(self.json, {"path": str(self.path), "errors": len(errors), "problems": found})
+        save_results(self.json, {"path": str(self.path), "errors": len(errors), "problems": found})
         if errors:
             first = FileProblem(errors[0].where, errors[0].what, errors[0].remedy)
             raise NldfError(f"{first}{f' ({len(errors)} errors in all)' if len(errors) > 1 else ''}")

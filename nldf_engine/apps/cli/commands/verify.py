@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, save_results, value
 
 if TYPE_CHECKING:
     from nldf_engine.avatar.provenance import Inspection
@@ -63,7 +63,7 @@ class Verify(Command):
         refused = found.signer_problem or (self.trust and not found.signer_known)
         code = CODES[found.status]
         code = SIGNER_REFUSED if refused and found.status in ("intact", "foreign") else code
-        save_figures(self.json, {**found.to_json(), "exit_code": code})
+        save_results(self.json, {**found.to_json(), "exit_code": code})
         return code
 
 
