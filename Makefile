@@ -94,20 +94,20 @@ needs:
 	if [ -n "$$missing" ] && [ "$${CI:-}" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing
 	elif [ -n "$$missing" ]; then
-	  echo "Missing on this machine:$$missing. To mend it: sudo apt-get install$$missing" >&2
+	  echo "Missing on this machine:$$missing. To fix it: sudo apt-get install$$missing" >&2
 	  exit 1
 	fi
 	if [ -z "$(PYTHON)" ]; then
-	  echo "No Python 3.10, 3.11 or 3.12 was found. To mend it: sudo apt-get install python3-venv python3-dev," \
+	  echo "No Python 3.10, 3.11 or 3.12 was found. To fix it: sudo apt-get install python3-venv python3-dev," \
 	    "or name one: make PYTHON=/path/to/python3.11" >&2
 	  exit 1
 	fi
 	$(PYTHON) -c '$(IN_RANGE)' || { echo "$(PYTHON) is not Python 3.10, 3.11 or 3.12" >&2; exit 1; }
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || {
-	  echo "$(PYTHON) can't make virtual environments. To mend it: sudo apt-get install python3-venv" >&2; exit 1; }
+	  echo "$(PYTHON) can't make virtual environments. To fix it: sudo apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(
 	sysconfig.get_path("include"), "Python.h")))' || {
-	  echo "$(PYTHON) lacks its header files. To mend it: sudo apt-get install python3-dev" >&2; exit 1; }
+	  echo "$(PYTHON) lacks its header files. To fix it: sudo apt-get install python3-dev" >&2; exit 1; }
 
 # torch comes first and by itself, so that no other package chooses its version or its build.
 $(STAMPS)/torch: | needs

@@ -1,4 +1,4 @@
-"""ops.step_adam against its twin and torch's fused Adam, on tables of which a batch met one entry in four."""
+"""ops.step_adam against its reference and torch's fused Adam; a batch met one table entry in four."""
 
 from __future__ import annotations
 

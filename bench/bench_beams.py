@@ -1,4 +1,4 @@
-"""ops.encode_beams against its twin at the paper's sizes: 16 points raw, and with 10 frequencies (1008)."""
+"""ops.encode_beams against its reference at the paper's sizes: 16 points, raw and with 10 frequencies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_forward(race, device, rays, frequencies):
 
 @pytest.mark.parametrize("rays", SIZES)
 def test_half(race, device, rays):
-    """The twin makes float32, pads it and rounds it; `float32` is the kernel without the rounding."""
+    """The reference makes float32, pads it and rounds it; `float32` is the kernel without the rounding."""
     inputs = case(device, rays)
     numbers = NUMBERS | {"pad_to": 16, "dtype": torch.float16}
 

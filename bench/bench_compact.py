@@ -1,4 +1,4 @@
-"""ops.compact_rays and ops.composite_rays against their twins, for a 512 frame with a head."""
+"""ops.compact_rays and ops.composite_rays against their references, for a 512 frame with a head."""
 
 from __future__ import annotations
 

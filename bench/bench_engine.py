@@ -63,8 +63,8 @@ def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
     field = engine.renderer.portrait.head.field
     ceilings.look(device)
     clip = engine.render((sound, RATE), size=size)
-    twin = Engine.load(bundled_avatar(), device.type, backend="reference")
-    other = twin.render((sound, RATE), size=size)
+    reference = Engine.load(bundled_avatar(), device.type, backend="reference")
+    other = reference.render((sound, RATE), size=size)
     assert np.abs(clip.frames[1].astype(int) - other.frames[1]).max() <= 2
     assert clip.frames[1].std() > 5, "the frames don't vary: nothing is being rendered"
     seen = []
@@ -73,7 +73,7 @@ def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
     ceiling = ceilings.best(device)
     case = f"{size} x {size}"
     # Of the head's network alone: rays that miss the head never reach it.
-    flops = 2.0 * field.macs * rays_of(twin, other)
+    flops = 2.0 * field.macs * rays_of(reference, other)
     kernel = kernel_of(field, device)
     row = row_of(case, "frame", profile.total, Sizes(1, "frames", flops), device, ceiling, kernel)
     ram, gpu = peak_memory(size, device, frames, tmp_path / "memory.mp4")

@@ -1,4 +1,4 @@
-"""ops.encode_grid against its twin, torch's grid_sample and tiny-cuda-nn.
+"""ops.encode_grid against its reference, torch's grid_sample and tiny-cuda-nn.
 
 The plane is the light field's grid (three dense levels of four features), the volume a hashed grid of 16
 levels with two features.

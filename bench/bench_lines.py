@@ -1,4 +1,4 @@
-"""ops.shade_lines against its twin, with gradients of everything: a training step's rays of nldf-fast."""
+"""ops.shade_lines against its reference, with all gradients: a training step's rays of nldf-fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ops.planes against its twin, beside the product of two 2048 x 2048 matrices in the same run.
+"""ops.planes against its reference, beside the product of two 2048 x 2048 matrices in the same run.
 
 The network is the light field's usual one with two planes. On CUDA the kernel computes in fp16.
 """
@@ -28,10 +28,10 @@ def test_forward(race, rays, device):
     directions = torch.cat([grid.flip(1), torch.ones(rays, 1)], 1)[None].contiguous()
     given = (origins.to(device), directions.to(device), *biases, network)
     slack = 1e-5 if device.type == "cpu" else 2e-2
-    for ours, twin in zip(
+    for ours, reference in zip(
         ops.planes(*given, packed=packed), ops.planes(*given, backend="reference"), strict=True
     ):
-        assert (ours - twin).norm() <= slack * twin.norm()
+        assert (ours - reference).norm() <= slack * reference.norm()
     square = torch.randn(2048, 2048, device=device)
     flops = 2.0 * rays * field.macs
     race(

@@ -1,4 +1,4 @@
-"""ops.generate_rays against its twin: a frame's pixels, forward and with gradients."""
+"""ops.generate_rays against its reference: a frame's pixels, forward and with gradients."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def case(device: torch.device, side: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("side", [pytest.param(128, marks=pytest.mark.thorough), 512])
 def test_forward(race, device, side):
     inputs = case(device, side)
-    native, twin = (lambda b=b: ops.generate_rays(*inputs, backend=b) for b in ("native", "reference"))
-    for got, want in zip(native(), twin(), strict=True):
+    native, reference = (lambda b=b: ops.generate_rays(*inputs, backend=b) for b in ("native", "reference"))
+    for got, want in zip(native(), reference(), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     race(
-        {"native": native, "reference": twin},
+        {"native": native, "reference": reference},
         device=device, units=side * side, unit="rays", flops=FLOPS, moved=MOVED,
     )  # fmt: skip
 

@@ -140,7 +140,7 @@ def scene(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def fields_on(device: torch.device) -> dict[str, RayField]:
-    """Every system's field, checked against its slow twin on a few rays."""
+    """Every system's field, checked against its PyTorch reference on a few rays."""
     torch.manual_seed(0)
     fields = {name: system.build() for name, system in SYSTEMS.items()}
     assert fields["nldf-88"].network.head.in_features == 112

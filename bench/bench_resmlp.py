@@ -41,7 +41,7 @@ def test_forward(race, pace, name, rays):
     net, integer = network(name), network(name)
     integer.precision = "int16"
     x = torch.randn(1, rays, net.head.in_features)
-    absent = {"torch.compile": "not asked for: it takes about a minute to compile, see --full"}
+    absent = {"torch.compile": "not requested: it takes about a minute to compile, see --full"}
     with torch.no_grad():
         want = net(x, backend="reference")
         torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-4)

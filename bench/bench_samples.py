@@ -1,4 +1,4 @@
-"""ops.resample against its twin: AD-NeRF's step from 64 coarse samples to 192."""
+"""ops.resample against its reference: AD-NeRF's step from 64 coarse samples to 192."""
 
 from __future__ import annotations
 

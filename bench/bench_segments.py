@@ -1,4 +1,4 @@
-"""ops.composite_segments against its twin: AD-NeRF's coarse pass (64 samples), its fine one in segments."""
+"""ops.composite_segments against its reference: AD-NeRF's coarse pass of 64 samples, and its fine one."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ if not stock_malloc():
 
 
 def event(kind: str, **values: Any) -> None:
-    """Tells `nldf bench` what happened."""
+    """Reports an event to `nldf bench`."""
     file = os.environ.get("NLDF_BENCH_EVENTS")
     if file:
         with open(file, "a", encoding="utf-8") as stream:

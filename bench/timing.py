@@ -3,7 +3,7 @@
 A slow spell of the machine hits every contestant alike, so what counts are the ratios by round: their
 median and quartiles. A turn of short calls is several of them, as many for every contestant, behind one
 that isn't timed: a single call would find in the caches what the rival before has left there, and pay for
-its rival's appetite. How much of the machine an operation uses is told against ceilings that are measured
+its rival's appetite. How much of the machine an operation uses is related to ceilings that are measured
 before, between and after its own rounds.
 """
 
@@ -244,7 +244,7 @@ def compare(rows: Sequence[Row], times: Mapping[str, Sequence[float]]) -> None:
 
 
 def processor() -> str:
-    """The CPU's name, as far as the system tells it."""
+    """The CPU's name, as far as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -259,7 +259,7 @@ def stock_malloc() -> bool:
 
 
 def load() -> float | None:
-    """How many processes wanted to run over the last minute, None where the system doesn't tell."""
+    """How many processes wanted to run over the last minute, None where the system doesn't say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 

@@ -1,4 +1,4 @@
-"""How docstrings reach the site: what stands under "Example:" is shown as code. mkdocstrings calls this."""
+"""How docstrings reach the site: the text under "Example:" is shown as code. mkdocstrings calls this."""
 
 from __future__ import annotations
 

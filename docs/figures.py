@@ -216,7 +216,7 @@ def grid(engine: Engine) -> Any:
 
 
 def motion(engine: Engine) -> Any:
-    """Speech, and the numbers that the avatar's network tells from it."""
+    """Speech, and the numbers that the avatar's network predicts from it."""
     samples, rate = speech()
     codes = engine.motion((samples, rate))
     time = np.arange(len(codes)) / 25
@@ -233,7 +233,7 @@ def motion(engine: Engine) -> Any:
 
 
 def checkers(side: int) -> torch.Tensor:
-    """[side, side, 3]: what stands for nothing behind a layer."""
+    """[side, side, 3]: the pattern behind a layer that marks transparency."""
     tile = torch.arange(side) // max(1, side // 16) % 2
     board = 0.86 + 0.1 * (tile[:, None] ^ tile[None]).float()
     return board[..., None].expand(side, side, 3)

@@ -58,7 +58,7 @@ def of_root(name: str) -> str:
 
 
 def examples() -> str:
-    """All programs of examples/, each under its name, its docstring before it."""
+    """All programs of examples/, each under its name, its docstring above it."""
     parts = [
         "# Examples\n\nComplete programs, to be run from the source folder. They need an avatar: train one "
         "([tutorial](tutorial.md)), or give `nldf_engine/assets/avatar`, the bundled one.\n"
@@ -76,10 +76,10 @@ def command_line() -> str:
 
     parts = [
         "# Command line\n\nThis is what `nldf --help` and `nldf COMMAND --help` print.\n",
-        "Exit codes: 0 success; 1 failure, with one line on stderr that says why and what mends it; 2 wrong "
+        "Exit codes: 0 success; 1 failure, with one line on stderr that says why and how to fix it; 2 wrong "
         "usage; 130 after Ctrl-C, which loses nothing. `nldf verify` has [four "
         "more](provenance.md#reading-it). `NLDF_DEBUG=1` shows the traceback of a failure. Progress goes to "
-        "stderr, results to stdout; `--json FILE` writes the figures as JSON as well.\n",
+        "stderr, results to stdout; `--json FILE` writes the results as JSON as well.\n",
         f"```text\n{cli.overview()}\n```\n",
     ]
     for name in cli.COMMANDS:

@@ -41,7 +41,7 @@ EYES_MM = 90.0
 REACH = 1 / FPS
 # Lips that stand apart by less than this share of the open vowels' opening pass for closed.
 CLOSED = 0.125
-# Silence counts where it lies further than this from any sound: lips close after it and part before.
+# Silence counts where it is further than this from any sound: lips close after it and part before.
 AWAY = 0.2
 KINDS = ("bilabial", "other", "open", "silence")
 REMEDY = "export a label track: lines of start, end and name, with tabs between"

@@ -1,6 +1,6 @@
 """Poses of one's own: the head says yes. python examples/nod.py avatars/me speech.wav nod.mp4
 
-A pose is camera-to-head [4, 4]: the head stands still, and a head that tilts is a camera that moves the
+A pose is camera-to-head [4, 4]: the head is fixed, and a head that tilts is a camera that moves the
 other way about it.
 """
 

@@ -10,8 +10,8 @@ A row is computed in four steps from 32 ms of sound about its middle:
    programme loudness has them in ITU-R BS.1770). So neither pauses nor a slammed door move it much. Near the
    start of a sound it is blended with a typical level: half and half after half a second of active rows,
    4 % of it after two and a half;
-4. feature_b = log10(1 + 10^5 E_b / 10^(L/10)) / 2: 0 where a band lies well over 50 dB under the voice,
-   1 where it lies 30 dB under, 2 where it lies 10 dB under.
+4. feature_b = log10(1 + 10^5 E_b / 10^(L/10)) / 2: 0 where a band is well over 50 dB under the voice,
+   1 where it is 30 dB under, 2 where it is 10 dB under.
 
 So a recording's gain hardly matters (step 3), silence is exactly 0 (step 4), the same as the padding
 outside of the sound, and a background more than 50 dB below the voice is hardly seen. Nothing is learned,
@@ -172,7 +172,7 @@ class MelStream:
         return self._up_to((self.samples + BEFORE_ROW - FFT) // ROW + 1)
 
     def finish(self) -> np.ndarray:
-        """The rows that are left when the sound has ended; silence lies beyond. None without any sound."""
+        """The rows that are left when the sound has ended; silence follows. None without any sound."""
         return self._up_to(count_rows(self.samples) if self.samples else 0)
 
     def _up_to(self, rows: int) -> np.ndarray:

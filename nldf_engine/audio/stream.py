@@ -105,7 +105,7 @@ class FeatureStream:
         return self._take(max(0, (len(self._kept) - WINDOW) // STRIDE + 1))
 
     def finish(self) -> np.ndarray:
-        """Windows of the frames that are left when the sound has ended; zeros lie beyond."""
+        """Windows of the frames that are left when the sound has ended; zeros follow."""
         frames = (count_frames(self._samples) if self._samples else 0) - self._frames
         rows = np.concatenate([self._kept, self._rows.finish()])
         needed = max(0, STRIDE * (frames - 1) + WINDOW)

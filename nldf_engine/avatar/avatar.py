@@ -4,7 +4,7 @@ avatar.json         schema, system, configuration, camera, audio front-end, prov
 model.safetensors   the field, the region of its rays and the torso
 background.png      what stood behind the speaker
 track.safetensors   poses [T, 4, 4] and eye_openness [T], the default motion; torso [T, 2, 3] if tracked,
-                    upper [T, E] if the field is told codes of brows and gaze
+                    upper [T, E] if the field is conditioned on codes of brows and gaze
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Avatar:
         background: uint8 [H, W, 3].
         poses: [T, 4, 4] float32, the default motion.
         eye_openness: [T] float32 that goes with it.
-        provenance: where it comes from: dataset hash, versions, training figures (JSON).
+        provenance: where it comes from: dataset hash, versions, training metrics (JSON).
         torso_motion: [T, 2, 3] float32, the torso's tracked motion that goes with it, or None.
         consent: who agreed to it.
-        upper: [T, E] float32, codes of brows, lids and gaze that go with it, where the field is told them.
+        upper: [T, E] float32, codes of brows, lids and gaze, where the field is conditioned on them.
         name, digest: the folder's name, and SHA-256 over its files' digests; set by `load`.
     """
 
@@ -103,7 +103,7 @@ class Avatar:
         return Origin(self.name, self.digest, self.system, self.consent)
 
     def track(self, predict: Callable[[Tensor], Tensor]) -> Track:
-        """How it moves by itself, on the CPU; a torso that was not tracked as `predict` tells of poses."""
+        """How it moves by itself, on the CPU; a torso that was not tracked moves as predicted from poses."""
         poses = self.poses.cpu()
         torso = predict(poses) if self.torso_motion is None else self.torso_motion.cpu()
         upper = None if self.upper is None else self.upper.cpu()
@@ -112,7 +112,7 @@ class Avatar:
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all; an older avatar at `path` is replaced.
 
-        With it goes what was evaluated of the older one: figures of another avatar would mislead.
+        Deletes the evaluation of an older avatar there as well: its metrics would mislead.
 
         Raises:
             FileProblem: the folder can't be written, or `path` is a folder that is no avatar.

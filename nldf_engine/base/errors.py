@@ -20,21 +20,21 @@ class FileProblem(NldfError):
     Args:
         path: the file or folder.
         problem: what was expected and what came.
-        mend: what the reader can do about it; empty where nothing is known.
+        remedy: what the reader can do about it; empty where nothing is known.
 
     Example:
         >>> str(FileProblem("a.wav", "it is empty (0 bytes)", "record it again"))
-        'a.wav: it is empty (0 bytes). To mend it: record it again.'
+        'a.wav: it is empty (0 bytes). To fix it: record it again.'
     """
 
-    def __init__(self, path: str | Path, problem: str, mend: str = "") -> None:
-        self.path, self.problem, self.mend = Path(path), problem, mend
-        super().__init__(f"{path}: {problem}." + (f" To mend it: {mend}." if mend else ""))
+    def __init__(self, path: str | Path, problem: str, remedy: str = "") -> None:
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+        super().__init__(f"{path}: {problem}." + (f" To fix it: {remedy}." if remedy else ""))
 
 
 class MissingBackend(NldfError):
     """A compiled kernel, library or weight file that a call needs is not there."""
 
-    def __init__(self, what: str, mend: str) -> None:
-        self.what, self.mend = what, mend
-        super().__init__(f"{what}. To mend it: {mend}.")
+    def __init__(self, what: str, remedy: str) -> None:
+        self.what, self.remedy = what, remedy
+        super().__init__(f"{what}. To fix it: {remedy}.")

@@ -39,7 +39,7 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
     Called before long work, so that an output that will be refused is refused at once.
 
     Raises:
-        FileProblem: a folder stands where a file should, or a file where a folder should, or nothing can be
+        FileProblem: a folder is where a file should be, or a file where a folder should, or nothing can be
             made there.
     """
     path = Path(path)
@@ -58,7 +58,7 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
 
 
 def overlap(a: str | Path, b: str | Path) -> bool:
-    """Whether two paths name the same file or folder, or one lies inside the other.
+    """Whether two paths name the same file or folder, or one is inside the other.
 
     Example:
         >>> overlap("data/speaker", "data/speaker/video.mp4"), overlap("data/a", "data/b")
@@ -75,8 +75,8 @@ def as_file_problem(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            mend = "free some space, or choose another output path"
-            raise FileProblem(path, "it can't be written: the disk is full", mend) from error
+            remedy = "free some space, or choose another output path"
+            raise FileProblem(path, "it can't be written: the disk is full", remedy) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise
@@ -193,7 +193,7 @@ def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
 
 
 def inside(folder: str | Path, name: str) -> Path:
-    """The path of `name` in `folder`, refused when it would lie outside of it.
+    """The path of `name` in `folder`, refused when it would be outside of it.
 
     Raises:
         FileProblem: `name` is absolute, climbs out with `..`, or is a link that does.
@@ -201,7 +201,7 @@ def inside(folder: str | Path, name: str) -> Path:
     root = Path(folder).resolve()
     target = (root / name).resolve()
     if root != target and root not in target.parents:
-        raise FileProblem(Path(folder), f"it names the path {name!r}, which lies outside the folder")
+        raise FileProblem(Path(folder), f"it names the path {name!r}, which is outside the folder")
     return target
 
 

@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 def keep_freed_memory(most_bytes: int = (1 << 31) - 1) -> bool:
     """Makes the C library keep freed memory instead of handing it back to the system.
 
-    By default glibc maps every large buffer anew and unmaps it when it is freed, and each first touch of
+    By default glibc maps every large buffer again and unmaps it when it is freed, and each first touch of
     a page is a fault. A training step allocates and frees the same buffers every time: on virtual
     machines the faults can cost several times the arithmetic.
 

@@ -61,7 +61,7 @@ class Bar:
         self._begun = done / self.total if self.total else (None if done else 0.0)
 
     def step(self, amount: int = 1, note: str = "", fraction: float | None = None) -> None:
-        """Counts `amount` steps; `note` stands at the end of the line.
+        """Counts `amount` steps; `note` is written at the end of the line.
 
         `fraction` in [0, 1] overrides the share done where a budget other than the steps rules (time).
         """

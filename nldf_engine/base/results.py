@@ -1,4 +1,4 @@
-"""Results on disk that are valid for one key, so that interrupted or repeated work goes on where it was.
+"""Results on disk that are valid for one key, so that interrupted or repeated work continues where it was.
 
     results = Results(folder, key_of(settings, sha256(video)))
     found = results.get("pose")                      # None: not made yet, damaged, or of another key

@@ -113,7 +113,7 @@ class Dataset:
         wav_length(path / "audio.wav")
         return cls(path, info, track)
 
-    # What a layout reads in its own way. Nothing below this block knows what lies in the folder.
+    # What a layout reads in its own way. Nothing below this block knows what is in the folder.
 
     def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop), or all, decoded one by one: uint8 [H, W, 3] RGB, or larger by padding.
@@ -143,11 +143,11 @@ class Dataset:
             FileProblem: it is no picture of that size.
         """
         path, (width, height) = self.path / "background.png", self.info.size
-        mend = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
-        picture = read_picture(path, mend)
+        remedy = f"put a picture of {width} x {height} pixels there, or {PREPARE_AGAIN}"
+        picture = read_picture(path, remedy)
         if picture.shape[1::-1] != (width, height):
             came = f"it is {picture.shape[1]} x {picture.shape[0]}, and must be {width} x {height}"
-            raise FileProblem(path, came, mend)
+            raise FileProblem(path, came, remedy)
         return picture
 
     def sound(self) -> np.ndarray:

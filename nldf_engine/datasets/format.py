@@ -74,7 +74,7 @@ class DatasetInfo:
         frames: T, at least 1.
         size: (width, height) in pixels.
         camera: intrinsics at that size.
-        near, far: depths in metres along a ray between which the head lies; 0 < near < far.
+        near, far: depths in metres along a ray between which the head is; 0 < near < far.
         fps: frames a second.
         splits: frame ranges [first, last) named "train" and "heldout"; empty means the usual cut.
         source: where the frames came from (file name, SHA-256, crop, ...).
@@ -159,7 +159,7 @@ def read_info(path: Path) -> DatasetInfo:
 
 
 def near_far(poses: np.ndarray, margin: float = DEPTH_MARGIN) -> tuple[float, float]:
-    """Depths in metres between which the head lies: the median camera distance -+ `margin`.
+    """Depths in metres between which the head is: the median camera distance -+ `margin`.
 
     Args:
         poses: [T, 4, 4] camera-to-head.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 SEVERITIES = ("note", "warning", "severe", "error")
@@ -15,7 +15,7 @@ class Problem:
     Args:
         where: the file, or the part of the video.
         what: what was measured or found, in a sentence without a full stop.
-        mend: what a person can do about it.
+        remedy: what a person can do about it.
         severity: "note" (worth knowing), "warning" (the result suffers), "severe" (training makes
             little sense), "error" (unusable).
 
@@ -25,7 +25,7 @@ class Problem:
 
     where: str
     what: str
-    mend: str
+    remedy: str
     severity: str = "error"
 
     def __post_init__(self) -> None:
@@ -36,9 +36,19 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.what}." + (
-            f" To mend it: {self.mend}." if self.mend else ""
+            f" To fix it: {self.remedy}." if self.remedy else ""
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self)
+        """The fields as a dictionary for JSON files, where the remedy's key is "mend"."""
+        return {"where": self.where, "what": self.what, "mend": self.remedy, "severity": self.severity}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Problem:
+        """What `to_json` wrote.
+
+        Raises:
+            TypeError, ValueError: an unknown or missing key, or an unknown severity.
+        """
+        known = {"remedy" if key == "mend" else key: str(value) for key, value in saved.items()}
+        return cls(**known)

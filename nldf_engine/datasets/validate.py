@@ -44,7 +44,7 @@ def validate(path: str | Path) -> list[Problem]:
 
 def _of(error: NldfError, path: Path) -> Problem:
     if isinstance(error, FileProblem):
-        return Problem(str(error.path), error.problem, error.mend)
+        return Problem(str(error.path), error.problem, error.remedy)
     return Problem(str(path), str(error), "")
 
 
@@ -101,7 +101,7 @@ def _reported(path: Path) -> list[Problem]:
     try:
         report = read_json(path / "report.json") if (path / "report.json").exists() else {}
         kept = report.get("problems", []) if isinstance(report, dict) else []
-        return [Problem(**{k: str(v) for k, v in p.items()}) for p in kept]
+        return [Problem.from_json(problem) for problem in kept]
     except (NldfError, TypeError, ValueError, AttributeError) as error:
         return [Problem("report.json", f"it can't be read ({error})", "run nldf prepare again", "note")]
 

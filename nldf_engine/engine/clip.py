@@ -38,7 +38,7 @@ class Frames:
 
     Args:
         renderer: what renders them.
-        scene: what they show; how head and torso stand in each frame.
+        scene: what they show; pose of head and torso in each frame.
 
     Attributes:
         renderer, scene: as given.
@@ -186,7 +186,7 @@ class Clip:
             return None
         if not can_seal():
             install = f"{sys.executable} -m pip install c2pa-python"
-            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To mend it: {install}\n")
+            sys.stderr.write(f"{path}: no signed manifest, only unprotected tags. To fix it: {install}\n")
             return None
         credentials = credentials or find_credentials()
         if not credentials.local:

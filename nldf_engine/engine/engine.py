@@ -1,4 +1,4 @@
-"""The face of the package: load an avatar, give it audio and poses, get a clip.
+"""The main interface: load an avatar, give it audio and poses, get a clip.
 
 engine = Engine.load("avatars/me")
 engine.render("speech.wav").save("out.mp4")
@@ -42,13 +42,13 @@ features [T, 16, D] of the avatar's front-end."""
 class Engine:
     """Renders an avatar. Made with `Engine.load`.
 
-    It changes nothing of the avatar: several engines may share one, each with its own device, backend and
-    precision, and the weights are in memory once on every device.
+    It does not modify the avatar: several engines may share one, each with its own device, backend and
+    precision, and each device holds the weights once.
 
     Args:
         avatar: what to render.
-        device: where.
-        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        device: where to render.
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
         sparse: see `Engine.load`.
 
@@ -75,13 +75,13 @@ class Engine:
         Args:
             path: the folder that `nldf train` wrote.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-            precision: "auto" or "fp32" compute in float32; "int16" multiplies the body of a residual MLP
-                in integers, on the CPU: about twice as fast where it is deep, and over 65 dB close; "fp16"
-                takes the fused kernels on CUDA, which are not yet measured on a GPU.
+            precision: "auto" and "fp32" compute in float32. "int16" computes the body of a residual MLP in
+                integers, on the CPU: about twice as fast for a deep one, at over 65 dB PSNR to float32.
+                "fp16" uses the fused kernels on CUDA, which are not yet measured on a GPU.
             backend: "native" or "reference".
-            sparse: radiance fields leave out the rays and samples that their coarse pass finds empty or
-                hidden. A trained head is drawn about 1.3 times as fast, over 70 dB close, and so is one on a
-                torso's field, whose two passes agree less: over 50 dB (`examples/compare.py`).
+            sparse: radiance fields skip the rays and samples that their coarse pass finds empty or hidden. A
+                trained head renders about 1.3 times as fast, at over 70 dB PSNR to the full rendering; with
+                a torso field, whose two passes agree less, at over 50 dB (`examples/compare.py`).
 
         Raises:
             FileProblem: the folder is no usable avatar.
@@ -92,26 +92,26 @@ class Engine:
 
     @property
     def avatar(self) -> Avatar:
-        """What is rendered, as it was given."""
+        """The avatar that is rendered, unchanged."""
         return self.renderer.avatar
 
     @property
     def device(self) -> torch.device:
-        """Where it is rendered."""
+        """The device that renders."""
         return self.renderer.device
 
     @property
     def backend(self) -> str:
-        """What computes: "native" or "reference"."""
+        """The backend: "native" or "reference"."""
         return self.renderer.backend
 
     @property
     def precision(self) -> str:
-        """What it is computed in: "fp32", "int16" or "fp16"."""
+        """The precision: "fp32", "int16" or "fp16"."""
         return self.renderer.precision
 
     def describe(self) -> dict[str, Any]:
-        """What renders: system, size, device, precision, the kernel of its network, multiply-adds a ray."""
+        """How it renders: system, size, device, precision, the network's kernel, multiply-adds a ray."""
         return self.renderer.describe()
 
     def features(self, audio: Audio) -> tuple[np.ndarray, tuple[np.ndarray, int] | None]:
@@ -138,16 +138,16 @@ class Engine:
 
     @property
     def motion_codes(self) -> int:
-        """K, how many motion codes of the mouth a frame has; 0 where the audio drives the head itself."""
+        """K, the number of motion codes of the mouth a frame; 0 where audio conditions the head directly."""
         return self.renderer.motion_codes
 
     @property
     def upper_codes(self) -> int:
-        """E, how many codes of brows, lids and gaze a frame has; 0 where the head takes none."""
+        """E, the number of codes of brows, lids and gaze a frame; 0 where the head takes none."""
         return self.renderer.upper_codes
 
     def motion(self, audio: Audio) -> np.ndarray:
-        """The mouth's motion codes [T, K] float32 for any audio that `render` takes, to look at or to edit.
+        """The mouth's motion codes [T, K] float32 for any audio that `render` takes, to read or edit.
 
         Raises:
             FileProblem: the file can't be read.
@@ -206,10 +206,10 @@ class Engine:
         edit: Edit | None = None,
         edges: str = "clean",
     ) -> Clip:
-        """A clip of the avatar speaking. Nothing is rendered before its frames are read.
+        """A clip of the avatar speaking. Frames are rendered when they are read.
 
-        `eyes`, `motion`, `torso` and `upper` replace a track of the clip, frame by frame; `edit` then changes
-        what is there.
+        `eyes`, `motion`, `torso` and `upper` replace a track of the clip, frame by frame; `edit` is applied
+        after that.
 
         Args:
             audio: path of a sound or video file, (samples, rate), a features file (.npy), or features
@@ -217,20 +217,22 @@ class Engine:
             poses: None or "track", "still", a path (pose file or dataset), or [T, 4, 4] camera-to-head.
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
             size: width in pixels; the avatar's own where None.
-            eyes: [T] eye openness (lid gap over eye width; 0 is closed) in the place of the avatar's own
-                track and of `edit.eyes`.
-            motion: [T, K] motion codes of the mouth, in standard deviations, in the place of those predicted
+            eyes: [T] eye openness (lid gap over eye width; 0 is closed), instead of the avatar's own track
+                and of `edit.eyes`.
+            motion: [T, K] motion codes of the mouth, in standard deviations, instead of those predicted
                 from the audio (see `Engine.motion`).
             mouth: how far the mouth moves: 1 as predicted from the speech, 0 closed lips at rest, at most 3.
-                Short for `edit.mouth` with this gain, and not together with it.
-            torso: [T, 2, 3] motion of the torso in units of the frame's width. Where None, it comes with the
-                avatar's own track or that of the dataset it was trained on, or is predicted from the poses.
-            upper: [T, E] codes of brows, lids and gaze, in standard deviations, in the place of the avatar's
+                Shorthand for `edit.mouth` with this gain; give only one of the two.
+            torso: [T, 2, 3] motion of the torso in units of the frame's width. None takes the tracked
+                motion where poses are the avatar's own track or its training dataset's, else predicts it from
+                the poses.
+            upper: [T, E] codes of brows, lids and gaze, in standard deviations, instead of the avatar's
                 own track (see `Engine.upper`).
-            edit: changes to how head, eyes, brows and mouth move (see `engine.edits`). Poses beyond the
-                training video's are then warned of.
-            edges: before another background than the avatar's own, "clean" takes the own one's light from
-                hair and rim (`rendering.matte`); "fast" leaves it there, in a third of the time.
+            edit: changes to how head, eyes, brows and mouth move (see `engine.edits`). Poses beyond
+                those of the training video then give a warning.
+            edges: with a background that is not the avatar's own, "clean" removes the colour that the own
+                one left on hair and outline (`rendering.matte`); "fast" keeps it, and takes a third of the
+                time.
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -246,7 +248,7 @@ class Engine:
         """
         if is_live(poses):
             raise ValueError(
-                "poses: poses that arrive one by one drive Engine.stream; here expected [T, 4, 4] at once, "
+                "poses: an iterator of poses is for Engine.stream; here expected [T, 4, 4] at once, "
                 f"got {type(poses).__name__}"
             )
         renderer = self.renderer
@@ -284,10 +286,10 @@ class Engine:
 
     @property
     def latency(self) -> float:
-        """Seconds of sound beyond its moment that a frame needs: what `stream` lags behind by.
+        """Seconds of sound that a frame needs beyond its own time: the delay of `stream`.
 
-        Frame t can be rendered when the sound up to t / 25 + latency has come: the front-end's look-ahead
-        and that of the code's neighbours. Sound of another rate than 16 kHz takes an eighth of a second more.
+        Frame t can be rendered when the sound up to t / 25 + latency has arrived. It is the look-ahead of the
+        front-end and of the driver. Sound of another rate than 16 kHz takes an eighth of a second more.
 
         Raises:
             ValueError: the avatar's audio front-end can't stream.
@@ -298,7 +300,7 @@ class Engine:
         self, poses: Poses | LivePoses = None, *, background: Background = None, size: int | None = None,
         mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
     ) -> Session:  # fmt: skip
-        """A session: sound is pushed in as it comes, and frames come out; see `Session`.
+        """A session: sound is pushed in as it arrives, and frames come out; see `Session`.
 
         Args:
             poses, background, size, mouth, edit, edges: as in `stream`; poses, background and edit may be
@@ -323,18 +325,19 @@ class Engine:
         size: int | None = None, mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
         ahead: int = 0,
     ) -> FrameStream:  # fmt: skip
-        """Frames of a sound that is still arriving, each as soon as it can be known (see `latency`).
+        """Frames of a sound that is still arriving, each as early as possible (see `latency`).
 
-        They are the frames that `render` gives for the whole sound. Frame k belongs to k / 25 s of the
-        sound. When the chunks end, silence lies beyond, and the rest follows. It is as lazy as a
-        generator: who takes frames slowly takes chunks slowly.
+        They equal the frames that `render` gives for the whole sound. Frame k is at k / 25 s of the sound.
+        When the chunks end, the last frames are rendered as if silence followed. It is lazy, like a
+        generator: a chunk is taken when a frame needs it.
 
         Args:
             chunks: pieces of sound of any length: float32 [N] mono at 16 kHz, or (samples, rate).
-            poses, background, size, mouth, edit, edges: as in `render`; poses are looped for as long as it
-                takes. Or an iterator that gives each frame's pose [4, 4], or a `HeadEdit` to add to the own
-                track, when the frame is drawn: a head tracker, a game pad (`engine.edits.live`).
-            ahead: how many frames a second thread makes ahead of their use; none where 0.
+            poses, background, size, mouth, edit, edges: as in `render`; poses are looped as often as
+                needed. Poses may also be an iterator, such as a head tracker or a game pad, that gives each
+                frame's pose [4, 4], or a `HeadEdit` to add to the avatar's own track, when the frame is
+                drawn (`engine.edits.live`).
+            ahead: how many frames a second thread renders in advance; 0 for no thread.
 
         Returns:
             FrameStream, an iterator of uint8 [H, W, 3] (4 when transparent).
@@ -357,15 +360,16 @@ class Engine:
         self, audio: Audio, poses: Poses = None, *, frames: int = 50, size: int | None = None,
         encode: bool = True,
     ) -> Profile:  # fmt: skip
-        """Where a frame's time goes, stage by stage, of the first frames of a sound.
+        """Measures the time of each stage of a frame, over the first frames of a sound.
 
-        On a GPU every stage waits for the device at both ends. Where the front-end streams, the sound comes
-        in by 40 ms and "audio" is what each frame costs; else it is an equal share of the whole sound's cost.
+        On a GPU every stage synchronises with the device at both ends. Where the front-end streams, the sound
+        arrives in chunks of 40 ms and "audio" is what each frame costs; else it is an equal share of the
+        whole sound's cost.
 
         Args:
             audio, poses, size: as for `render`.
-            frames: how many are measured, behind some others that warm up; fewer where the sound is shorter.
-            encode: also encode to H.264, into a file that is thrown away.
+            frames: how many are measured, after some for warm-up; fewer where the sound is shorter.
+            encode: also encode to H.264, into a temporary file.
 
         Raises:
             FileProblem, ValueError: as `render`; or no frame is left to measure.
@@ -378,7 +382,7 @@ class Engine:
     def _begin_frames(
         self, audio: Audio, poses: Poses, size: int | None
     ) -> tuple[Iterator[np.ndarray], float]:
-        """The frames of a sound, and the seconds a frame that were spent on its features beforehand."""
+        """The frames of a sound, and the seconds a frame that its features took before the first one."""
         streams = FRONTENDS[self.avatar.frontend.name].stream is not None
         if streams and not isinstance(audio, np.ndarray | Tensor) and Path(str(audio)).suffix != ".npy":
             speech = audio_module.speech_of(*audio_module.read_sound(audio))
@@ -391,7 +395,7 @@ class Engine:
 
 
 def _codes(name: str, values: ArrayLike | Tensor, frames: int, count: int, missing: str) -> Tensor:
-    """[T, count] codes that an avatar was given, where its head takes any."""
+    """Checks codes [T, count]; `missing` is the error where the avatar has none."""
     if not count:
         raise ValueError(missing)
     return check_values(name, values, [frames, count])

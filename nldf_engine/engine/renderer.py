@@ -99,7 +99,7 @@ class Renderer:
     Args:
         avatar: what to render.
         device: where.
-        backend: "native" (compiled kernels) or "reference" (their slow PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
         sparse: radiance fields leave out rays and samples that are empty or hidden (see `Engine.load`).
 
@@ -284,7 +284,7 @@ class Renderer:
     def backdrop(
         self, background: Background, edges: str, camera: Camera
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What lies behind, and the own plate where edges are to be cleaned of it.
+        """What is behind, and the own plate where edges are to be cleaned of it.
 
         Args:
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].

@@ -59,7 +59,7 @@ class Session:
 
     Frame k belongs to k / 25 s of the session's sound. A sound that ends (`finish`) or is cut off
     (`interrupt`) is followed by the next one at the next frame's moment; what an interruption drops was never
-    part of the clock. Poses, blinks and background go on over all sounds.
+    part of the clock. Poses, blinks and background continue over all sounds.
 
     One thread at a time pushes sound and takes frames. Any thread may replace `edit`, `background` and
     `poses`.
@@ -134,7 +134,7 @@ class Session:
 
     @property
     def background(self) -> Background:
-        """What stands behind, from the next frame on.
+        """What is behind, from the next frame on.
 
         Raises, where it is replaced:
             FileProblem, ValueError: it can't be used; the background before it stays.
@@ -152,7 +152,7 @@ class Session:
         return list(self.frames(samples))
 
     def finish(self) -> list[Frame]:
-        """The frames that are left when the sound has ended; silence lies beyond it."""
+        """The frames that are left when the sound has ended; silence follows it."""
         return list(self.frames(None))
 
     def frames(self, samples: Sound | None) -> Iterator[Frame]:

@@ -1,6 +1,6 @@
 """The unit of work of an evaluation: a run of frames, scored on threads and stored on disk until the end.
 
-Chunks don't depend on the number of threads, so neither do the values: a face is tracked anew in
+Chunks don't depend on the number of threads, so neither do the values: a face is tracked again in
 every chunk, from `WARM_UP` frames before it on (measured on a talking person: landmarks then differ by
 less than 0.07 px at 512 from those of one unbroken track).
 """
@@ -73,7 +73,7 @@ def installation_hash() -> str:
 
 
 class ChunkStore:
-    """Values of chunks beside the report, so that an evaluation that was stopped goes on where it was.
+    """Values of chunks beside the report, so that an evaluation that was stopped continues where it was.
 
     Args:
         folder: where; it is made with the first chunk, and deleted by `clear`.

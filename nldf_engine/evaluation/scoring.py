@@ -201,7 +201,7 @@ def score_frames(
         suite: what the frames are measured with.
         every: scores only every so many frames; times stay true.
         workers: threads; None takes the machine's cores, at most 8. The values don't depend on it.
-        store: keeps finished chunks, so that a run that was stopped goes on.
+        store: keeps finished chunks, so that a run that was stopped continues.
         samples: numbers in the clip whose (real, rendered) frames are returned in `samples`, as far as
             scored.
         on_frame: called with every frame in its order: (number, real, rendered, scored, psnr).

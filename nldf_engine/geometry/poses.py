@@ -1,6 +1,6 @@
 """Camera poses for a clip: the avatar's own track looped without a jump, a still one, or a file's.
 
-A pose is camera-to-head, [4, 4]: the head stands still and the camera moves (AD-NeRF 3.1).
+A pose is camera-to-head, [4, 4]: the head is fixed and the camera moves (AD-NeRF 3.1).
 """
 
 from __future__ import annotations

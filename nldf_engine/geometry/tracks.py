@@ -52,7 +52,7 @@ class Track:
 def smooth_motion(motion: Tensor, frames: float) -> Tensor:
     """Values [T, ...] under a Gaussian over time: zero phase, so nothing lags.
 
-    Beyond its ends the track is thought to stand still.
+    Beyond its ends the track is taken to be constant.
 
     Args:
         motion: such as a torso's motions [T, 2, 3].
@@ -168,7 +168,7 @@ class LoopedTrack:
         else:
             ramp = (torch.arange(blend) + 1) / (blend + 1)
             share = 1 - ramp * ramp * (3 - 2 * ramp)
-            # Behind its end the track is thought to go on as its own past turned about its last pose, so that
+            # Behind its end the track is continued by its own past, turned about its last pose, so that
             # the head neither stops nor turns back at once. Eyes are mirrored: closed is as far as they go.
             past = torch.arange(length - 2, length - 2 - blend, -1)
             rotation, place = poses[:, :3, :3], poses[:, :3, 3]
@@ -224,7 +224,7 @@ def open_track(
     """The motion of the frames numbered [N], for a clip of any length.
 
     Args:
-        spec: None or "track" (the avatar's own), "still" (its most central pose; eyes and brows go on as
+        spec: None or "track" (the avatar's own), "still" (its most central pose; eyes and brows continue as
             in the track), the path of a pose file or dataset, or [T, 4, 4]. What is shorter than the clip is
             looped.
             A torso's motion counts from a frame of its own dataset, so another speaker's means nothing here:

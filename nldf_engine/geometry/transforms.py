@@ -56,7 +56,7 @@ def rigid(poses: np.ndarray) -> np.ndarray:
 
 
 def depths(poses: np.ndarray) -> np.ndarray:
-    """[T] how far in front of the camera the origin of head space lies, metres, of our poses [T, 4, 4]."""
+    """[T] how far in front of the camera the origin of head space is, metres, of our poses [T, 4, 4]."""
     return -np.einsum("ti,ti->t", poses[:, :3, 2], poses[:, :3, 3])
 
 
@@ -120,7 +120,7 @@ class Listing:
     """What the transforms files of a folder list.
 
     Args:
-        folder: where they lie.
+        folder: where they are.
         headers: the whole object of each file that lists frames, by its name.
         frames: [N] their entries in the order of `img_id`; none where one of them can't be read.
         held: [N] bool, listed for validation.
@@ -151,23 +151,23 @@ class Listing:
                 f"img_id {twice[0]} is listed more than once ({len(twice)} such), "
                 "so the splits may share frames"
             )
-            mend = "list each frame once, in one split"
-            problems.append(FileProblem(self.folder / TRANSFORMS[0], what, mend))
+            remedy = "list each frame once, in one split"
+            problems.append(FileProblem(self.folder / TRANSFORMS[0], what, remedy))
         poses, off = turn(matrices), off_rigid(matrices)
         bad = off > RIGID
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             kind = "mirrors" if np.isinf(off[first]) else f"is off a rotation by {off[first]:.2g}"
             what = f"{some(ids[bad], len(ids))} have a transform_matrix that is not rigid: it {kind}"
-            mend = "write camera-to-world matrices with a pure rotation"
-            problems.append(FileProblem(self.folder / TRANSFORMS[int(self.held[first])], what, mend))
+            remedy = "write camera-to-world matrices with a pure rotation"
+            problems.append(FileProblem(self.folder / TRANSFORMS[int(self.held[first])], what, remedy))
         elif (off > 1e-6).any():
             poses = rigid(poses)
         return poses, problems
 
 
 def read_listing(folder: str | Path) -> Listing:
-    """Reads the transforms files that lie in a folder; what is wrong with them is in `problems`."""
+    """Reads the transforms files in a folder; what is wrong with them is in `problems`."""
     folder, single = Path(folder), TRANSFORMS[2]
     names = [name for name in TRANSFORMS[:2] if (folder / name).is_file()] or [single]
     listing = Listing(folder)
@@ -181,8 +181,8 @@ def read_listing(folder: str | Path) -> Listing:
         try:
             value = read_json(folder / name)
         except FileProblem as error:
-            mend = "copy the file again, or " + AGAIN
-            listing.problems.append(FileProblem(folder / name, error.problem, mend))
+            remedy = "copy the file again, or " + AGAIN
+            listing.problems.append(FileProblem(folder / name, error.problem, remedy))
             continue
         frames = value.get("frames") if isinstance(value, dict) else None
         if not isinstance(frames, list) or not frames:
@@ -231,8 +231,8 @@ def check_facing(folder: Path, poses: np.ndarray) -> None:
     where = TRANSFORMS[0] if (folder / TRANSFORMS[0]).is_file() else TRANSFORMS[2]
     kind = "all" if away.all() else f"{int(away.sum())} of {len(away)}"
     what = f"{kind} cameras look away from the head: the matrices seem to have OpenCV's axes already"
-    mend = "negate the second and third column of each transform_matrix (to OpenGL's axes)"
-    raise FileProblem(folder / where, what, mend)
+    remedy = "negate the second and third column of each transform_matrix (to OpenGL's axes)"
+    raise FileProblem(folder / where, what, remedy)
 
 
 def folder_poses(folder: str | Path) -> np.ndarray:
@@ -249,7 +249,7 @@ def folder_poses(folder: str | Path) -> np.ndarray:
     if problems:
         first, more = problems[0], len(problems) - 1
         rest = f" ({more} more: nldf validate {folder})" if more else ""
-        raise FileProblem(first.path, first.problem + rest, first.mend)
+        raise FileProblem(first.path, first.problem + rest, first.remedy)
     check_facing(listing.folder, poses)
     return poses.astype(np.float32)
 

@@ -19,7 +19,7 @@ SOUND_AGAIN = "record or export the sound again (WAV is a safe choice)"
 RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
 
 
-def check_file(path: str | Path, mend: str = RECORD_AGAIN) -> Path:
+def check_file(path: str | Path, remedy: str = RECORD_AGAIN) -> Path:
     """`path` as a Path; FileProblem when it is missing, a folder, empty, or may not be read."""
     path = Path(path)
     if path.is_dir():
@@ -27,23 +27,23 @@ def check_file(path: str | Path, mend: str = RECORD_AGAIN) -> Path:
     if not path.is_file():
         raise FileProblem(path, "there is no such file", "check the spelling of the path")
     if path.stat().st_size == 0:
-        raise FileProblem(path, "it is empty (0 bytes)", mend)
+        raise FileProblem(path, "it is empty (0 bytes)", remedy)
     if not os.access(path, os.R_OK):
         raise FileProblem(path, "it can't be read (no permission)", "give yourself the right to read it")
     return path
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, mend: str = RECORD_AGAIN) -> Iterator[Any]:
+def opened(path: str | Path, remedy: str = RECORD_AGAIN) -> Iterator[Any]:
     """An av container for reading; FFmpeg's errors, also those inside the block, become FileProblem."""
     import av
 
-    path = check_file(path, mend)
+    path = check_file(path, remedy)
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", mend) from error
+        raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", remedy) from error
 
 
 def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:

@@ -39,12 +39,12 @@ def quiet_libraries() -> Iterator[None]:
         os.close(nowhere)
 
 
-def read_picture(path: str | Path, mend: str) -> np.ndarray:
+def read_picture(path: str | Path, remedy: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB of a picture file.
 
     Args:
         path: any picture that OpenCV reads.
-        mend: what the person who gave it can do where it is none.
+        remedy: what the person who gave it can do where it is none.
 
     Raises:
         FileProblem: the file is missing, empty, cut short or no picture.
@@ -53,25 +53,25 @@ def read_picture(path: str | Path, mend: str) -> np.ndarray:
 
     path = Path(path)
     if path.is_dir():
-        raise FileProblem(path, "it is a folder, and a picture was expected", mend)
+        raise FileProblem(path, "it is a folder, and a picture was expected", remedy)
     if not path.is_file():
-        raise FileProblem(path, "there is no such picture", mend)
+        raise FileProblem(path, "there is no such picture", remedy)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FileProblem(path, f"it can't be read ({error.strerror})", mend) from error
+        raise FileProblem(path, f"it can't be read ({error.strerror})", remedy) from error
     if not data:
-        raise FileProblem(path, "it is empty (0 bytes)", mend)
+        raise FileProblem(path, "it is empty (0 bytes)", remedy)
     if data.startswith(_PNG) and _PNG_END not in data[-64:]:
         # OpenCV would fill what is missing with black.
-        raise FileProblem(path, "it is cut short", mend)
+        raise FileProblem(path, "it is cut short", remedy)
     with quiet_libraries():
         try:
             picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         except cv2.error:  # more pixels than it is willing to decode, for one
             picture = None
     if picture is None:
-        raise FileProblem(path, "it is no picture that can be read", mend)
+        raise FileProblem(path, "it is no picture that can be read", remedy)
     return np.ascontiguousarray(picture[..., ::-1])
 
 

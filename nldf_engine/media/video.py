@@ -128,7 +128,7 @@ def _turn(orientation: tuple[int, int, int, int]) -> int:
 
 
 def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -> np.ndarray:
-    """A decoded frame as upright uint8 RGB(A) with square pixels; transparency lies over white.
+    """A decoded frame as upright uint8 RGB(A) with square pixels; transparency is composited over white.
 
     `converter` is kept from frame to frame, since making one costs more than using it.
     """
@@ -284,7 +284,7 @@ def frames_at(
     Args:
         path: any container and codec that FFmpeg reads.
         fps: frames a second; None yields every frame of the file, untouched by its clock.
-        alpha: True yields [H, W, 4]; otherwise transparent parts lie over white.
+        alpha: True yields [H, W, 4]; otherwise transparent parts are composited over white.
         times: another clock, rising: seconds for every decoded frame; NaN drops the frame.
 
     Yields:

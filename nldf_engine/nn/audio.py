@@ -1,6 +1,6 @@
 """From windows of audio features to one code a frame: AD-NeRF's audio net and attention over neighbours.
 
-Shapes: F frames asked for, T frames of the clip, W rows of a window, D features a row, C sizes of a code.
+Shapes: F requested frames, T frames of the clip, W rows of a window, D features a row, C sizes of a code.
 
 Structure and parameter names are those of AD-NeRF's checkpoints, so that a checkpoint maps key by key:
 
@@ -173,7 +173,7 @@ class AudioEncoder(nn.Module):
 
         Args:
             features: [T, W, D] of the whole clip.
-            index: [F] int64, frames asked for.
+            index: [F] int64, frame numbers.
 
         Raises:
             ValueError, IndexError: see `neighbour_windows`.
@@ -201,7 +201,7 @@ def _check_clip(features: Tensor, index: Tensor, frames: int) -> None:
 def neighbour_index(index: Tensor, frames: int, length: int) -> Tensor:
     """[F, frames] numbers of the frames [i - frames // 2, i + frames - frames // 2) about `index` [F].
 
-    `length`, the number of frames in the clip, stands wherever one lies outside of it.
+    `length`, the number of frames in the clip, is given for any that is outside of it.
     """
     near = index[:, None] + torch.arange(frames, device=index.device) - frames // 2
     return torch.where((near >= 0) & (near < length), near, length)
@@ -221,7 +221,7 @@ def neighbour_windows(features: Tensor, index: Tensor, frames: int = 8) -> Tenso
 
     Args:
         features: [T, W, D], one window a frame of the clip.
-        index: [F] int64, frames asked for, on the device of `features`.
+        index: [F] int64, frame numbers, on the device of `features`.
         frames: how many neighbours.
 
     Returns:

@@ -67,7 +67,7 @@ class PackedWeights(Generic[T]):
         return self._kept[2]
 
     def forget(self) -> None:
-        """Packs anew at the next `get`, whatever the counters say."""
+        """Packs again at the next `get`, whatever the counters say."""
         self._kept = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedWeights[T]:
@@ -95,7 +95,7 @@ class FusedResmlp:
         self._kept: PackedWeights[PackedResmlpCuda | ResmlpChain] = PackedWeights()
 
     def packed(self, weights: ResmlpWeights, points: int = 0) -> PackedResmlpCuda | ResmlpChain:
-        """The packed weights (or the chain), made anew where a parameter has changed."""
+        """The packed weights (or the chain), made again where a parameter has changed."""
         parts = (weights.head, *weights.body, *weights.body_bias, weights.tail, weights.tail_bias)
         kernel = self.kernel or resmlp_kernel(
             weights.head.device, weights.head.shape[0], weights.tail.shape[0]
@@ -108,7 +108,7 @@ class FusedResmlp:
         return self._kept.get(parts, pack, kernel, points)
 
     def forget(self) -> None:
-        """Packs anew at the next call, whatever the counters say."""
+        """Packs again at the next call, whatever the counters say."""
         self._kept.forget()
 
     @torch.no_grad()

@@ -106,9 +106,9 @@ def encode_beams(
     Args:
         origins, directions: [R, 3].
         near, far: distances of the first and last point, in units of the directions' length, near < far.
-        points: K, at least 1 (then the point lies at `near`).
+        points: K, at least 1 (then the point is at `near`).
         frequencies: L in [0, 16]; 0 gives the points alone. Sines are right to 2e-7 up to 4e5
-            radians and to 5e-7 up to 6e6; beyond that float32 itself no longer tells angles apart.
+            radians and to 5e-7 up to 6e6; beyond that float32 no longer resolves angles.
         scale: multiplies the points before they are encoded, for example 1 / radius of the scene.
         dtype: of the result: the inputs' (None), or torch.float16 from float32, rounded once from the
             float32 result, for networks that run in half precision. The points themselves (coordinates,

@@ -1,4 +1,4 @@
-"""Rays that a network is asked for, brought together, and their colours put back into the frame."""
+"""Compacts the rays that a network is evaluated for, and scatters their colours into the frame."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def compact_rays(mask: Tensor, *, backend: str = "native") -> tuple[Tensor, Tens
 
     Returns:
         order [R] int32: the chosen rays in order, then the others from the back (the last place holds
-        the first of them), so order[:count] are the rays to ask a network for; count [1] int32.
+        the first of them), so order[:count] are the rays to evaluate; count [1] int32.
 
     Raises:
         TypeError, ValueError: an argument doesn't fit.
@@ -102,10 +102,10 @@ def composite_rays(
     colors: Tensor, opacity: Tensor, order: Tensor,
     under: tuple[Tensor, Tensor] | None = None, *, backend: str = "native",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Colours of the chosen rays, put into a frame over what lies under it.
+    """Colours of the chosen rays, put into a frame over what is under it.
 
     Ray order[n] becomes colors[n] + (1 - opacity[n]) * under, for n < N; every other ray shows what is
-    under it. There is no gradient: this is for rendering, where no gradient is asked for.
+    under it. There is no gradient: this is for rendering, which needs no gradient.
 
     Args:
         colors: [N, 3], premultiplied.

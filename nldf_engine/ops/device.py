@@ -1,4 +1,4 @@
-"""Which device computes: what was asked for, or the best that torch and the kernels both have."""
+"""Which device computes: the requested one, or the best that torch and the kernels both have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.ops import native
 
-CUDA_MEND = "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`"
+CUDA_REMEDY = "install the CUDA toolkit and run `pip install --force-reinstall --no-deps .`"
 
 
 def choose_device(device: str) -> torch.device:
@@ -24,7 +24,7 @@ def choose_device(device: str) -> torch.device:
         if torch.cuda.is_available() and native.backends()["cuda"]:
             device = "cuda"
         elif torch.cuda.is_available():
-            sys.stderr.write(f"The kernels lack CUDA, so the GPU here stays unused: {CUDA_MEND}\n")
+            sys.stderr.write(f"The kernels lack CUDA, so the GPU here stays unused: {CUDA_REMEDY}\n")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -38,6 +38,6 @@ def choose_device(device: str) -> torch.device:
         raise MissingBackend(f"device {device!r} was asked for, and GPUs here: {have}", "use --device cuda")
     if chosen.type == "cuda" and not native.backends()["cuda"]:
         raise MissingBackend(
-            "device 'cuda' was asked for, and the kernels were built without CUDA", CUDA_MEND
+            "device 'cuda' was asked for, and the kernels were built without CUDA", CUDA_REMEDY
         )
     return chosen

@@ -240,7 +240,7 @@ def shade_lines(
 
     Args:
         lines: [N, 4] start x, y and slope x, y in unit coordinates of the network's box: a line crosses the
-            plane z at start + z * slope. Those of a frame lie one behind the other.
+            plane z at start + z * slope. Those of a frame are stored one behind the other.
         starts: F + 1 numbers that rise from 0 to N: frame f has lines starts[f] ... starts[f + 1] - 1.
         warp_bias, bias: [F, W] of the two networks' first layers: their own and the frame inputs' share.
         network: the parameters.

@@ -34,7 +34,7 @@ _C, _why_not = _load()
 def use_native(op: str, backend: str) -> bool:
     """Whether a call with this `backend` runs the compiled kernel.
 
-    The environment variable NLDF_BACKEND, where it is set, stands in for "native".
+    The environment variable NLDF_BACKEND, where it is set, replaces "native".
 
     Raises:
         ValueError: the name of a backend is unknown.

@@ -193,7 +193,7 @@ def _to_int16(body: Tensor) -> tuple[Tensor, Tensor, int]:
     """Packed integers, scales [2B, W] and levels of weights [2B, W, W] whose int32 sums can't overflow.
 
     A row of weights w and activations of at most `levels` sum to at most levels * sum |w|. Half of the 31
-    bits would go to each; activations get 1.1 bits more, as their largest lies farther above the rest.
+    bits would go to each; activations get 1.1 bits more, as their largest is farther above the rest.
     """
     width = body.shape[-1]
     largest = 2**31 - 1

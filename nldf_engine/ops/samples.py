@@ -42,7 +42,7 @@ def resample(
 
     With m_j = (t_j + t_{j+1}) / 2, the density is constant between neighbouring m and its mass there is
     w_{j+1} + 1e-5: a ray without weights is sampled evenly, and the outermost weights have no bin. Draw k
-    stands at the quantile (k + jitter_k) / count. Weights that are negative or NaN count as zero.
+    is at the quantile (k + jitter_k) / count. Weights that are negative or NaN count as zero.
 
     No gradient flows, by design: the places of samples are no function to be optimised (AD-NeRF section
     3.3 detaches them too). The result is outside of the graph whatever the inputs require.

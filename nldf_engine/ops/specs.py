@@ -30,7 +30,7 @@ def _whole(name: str, value: Any, least: int, most: int) -> None:
 class GridSpec:
     """The shape of a multiresolution grid.
 
-    Its parameters are a table [entries, features]: the levels lie one behind the other from `offsets`. A
+    Its parameters are a table [entries, features]; level by level, from `offsets` on. A
     level of resolution r has r vertices along every axis of [0, 1]^D, at k / (r - 1). Where r^D is at most
     2^log2_table it is dense: vertex (i_0, .., i_{D-1}) has the entry sum_d i_d r^d, the first axis being
     the fastest. Above, it is hashed: its 2^log2_table entries are shared by the hash of Mueller et al.

@@ -45,7 +45,7 @@ def background_plate(
     plate = np.zeros(pictures.shape[1:], np.uint8)
     for top in range(0, plate.shape[0], STRIP):
         rows = slice(top, top + STRIP)
-        # 999 sorts behind every colour; the median of the n clear ones stands at (n - 1) / 2.
+        # 999 sorts behind every colour; the median of the n clear ones is at (n - 1) / 2.
         values = np.where(seen[:, rows, :, None], pictures[:, rows], np.uint16(999))
         values.sort(axis=0)
         low = np.maximum(count[rows] - 1, 0) // 2

@@ -46,7 +46,7 @@ class CameraTrack:
         light: float64 [T, 3, 2], gain and offset (levels) a channel that bring frame t to the plate's.
         doubt: float64, standard deviation of the corners' places, share of the side.
         match: float64 [T], correlation of the backdrop with the plate.
-        along: how far the head goes along with the camera (1: a camera that moves before a still speaker,
+        along: how far the head follows the camera (1: a camera that moves in front of a still speaker,
             0: the backdrop's own motion); None where the camera hardly moves.
         certain: whether the backdrop shows enough to say anything.
     """

@@ -340,7 +340,7 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
     moving = _still_moves(scene)
     if scene.get("backdrop_goes_its_own_way"):
         what = "the backdrop moves, or the camera follows the speaker; the background is trained on as it is"
-        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+        problems.append(Problem("backdrop", what, "film in front of a still backdrop", "warning"))
     elif moving:
         if shift is not None and shift > PAN:
             what = f"the camera moves: the background shifts by {shift:.1%} of the picture"
@@ -350,7 +350,7 @@ def scene_problems(scene: dict[str, Any]) -> list[Problem]:
             problems.append(Problem("camera", what, still, "warning"))
     elif backdrop_moves(scene):
         what = f"{scene['backdrop_moving']:.0%} of the backdrop moves"
-        problems.append(Problem("backdrop", what, "film before a still backdrop", "warning"))
+        problems.append(Problem("backdrop", what, "film in front of a still backdrop", "warning"))
     if shift is None and not scene.get("camera_told"):
         what = "the background is too plain to tell whether the camera moves"
         problems.append(Problem("camera", what, "", "note"))

@@ -90,5 +90,5 @@ class PrepareConfig:
             raise ValueError("PrepareConfig: smoothing must be in 0..100 and crf in 0..40")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that decide a dataset as tracked; a refinement stands by itself in the provenance."""
+        """The fields that decide a dataset as tracked; a refinement has its own entry in the provenance."""
         return {name: value for name, value in encode(self).items() if name not in ("refine", "refinement")}

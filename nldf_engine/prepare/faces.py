@@ -20,7 +20,7 @@ from nldf_engine.media.video import VideoInfo, decode
 SAMPLES_PER_SECOND = 2.0
 LOOK_AT = 960  # pixels: the longer side of the frames that are searched
 MESH_TO_BOX = 1.04  # height of the face mesh (forehead to chin) over that of a detected box
-FACE_CENTRE = 0.48  # where the face's middle lies in the crop, from the top
+FACE_CENTRE = 0.48  # where the face's middle is in the crop, from the top
 NEARLY_ALL = 1.2  # a crop that would take this share of the frame takes all of its shorter side
 SECOND_FACE = 0.45  # height of another face against the speaker's, to count
 CERTAIN = 0.6

@@ -23,7 +23,7 @@ LOBE = (132, 361)  # height of the ear lobes
 NECK_REACH = 0.62  # of the face's height below the chin: no neck further down
 NECK_WIDTH = 1.25  # of the jaw's half width: no neck further out
 SKIN_DISTANCE = 3.2  # Mahalanobis distance in chroma that still counts as skin
-EDGE = 0.3  # of the jaw's half width: how far the neck may go on beside what looks like skin
+EDGE = 0.3  # of the jaw's half width: how far the neck may continue beside what looks like skin
 STEADY = 5  # frames over which the division of neck and torso is evened
 
 
@@ -152,10 +152,10 @@ def _neck_score(
     touching = np.zeros(count, bool)
     touching[np.unique(parts[(near > 0) & (bare > 0)])] = True
     touching[0] = False
-    # What lies between the jaw and bare skin is neck in shadow.
+    # What is between the jaw and bare skin is neck in shadow.
     neck = touching[parts].astype(np.uint8)
     below = (np.maximum.accumulate(neck[::-1], axis=0)[::-1] > 0) & place
-    # The neck's edges often lie in shadow, or shine: down to where its outermost columns end, they are neck.
+    # The neck's edges are often in shadow, or shine: down to where its outermost columns end, they are neck.
     columns = np.flatnonzero(below.any(0))
     if len(columns) < 4:
         return below.astype(np.float32)
@@ -170,7 +170,7 @@ def _neck_score(
 
 
 def _between(neck: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """What lies in `place` between two pieces of neck in the same row."""
+    """What is in `place` between two pieces of neck in the same row."""
     left = np.maximum.accumulate(neck, axis=1)
     right = np.maximum.accumulate(neck[:, ::-1], axis=1)[:, ::-1]
     return left & right & place

@@ -46,13 +46,13 @@ from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
-# What gives a frame's camera, or where its lips were seen, gives the error of its pose as well, and a field
+# What reveals a frame's camera, or where its lips were seen, reveals the error of its pose too, and a field
 # that knows it draws the frame where it was tracked. Here cameras are moved by more than poses are off, and
 # the mouth is known by its shape alone.
 RAY_JITTER = 0.004  # metres
 MOTION_NOISE = 0.5
 GRID_RATE = 0.01
-FACE_WIDTH = 0.15  # metres, of the flat face that stands in for an unknown shape
+FACE_WIDTH = 0.15  # metres, of the flat face that replaces an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
 
@@ -166,7 +166,7 @@ class _Refinement:
 
 
 def _shape_codes(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
-    """Codes [T, K] of the mouth's shape, wherever it lies; of unit variance over the frames `fit` [N]."""
+    """Codes [T, K] of the mouth's shape, wherever it is; of unit variance over the frames `fit` [N]."""
     landmarks, poses = (torch.from_numpy(np.asarray(x)).float() for x in (dataset.landmarks, dataset.poses))
     placed = basis.place(landmarks, poses, dataset.camera).nan_to_num(0)
     shape = (placed - placed.mean(1, keepdim=True)).flatten(1).double()
@@ -274,7 +274,7 @@ def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], se
 def _write(
     path: Path, data: Dataset, refined: dict[str, np.ndarray], config: RefineConfig, result: Refined
 ) -> None:
-    """Writes the dataset anew, with the new track and the refinement in its report and provenance."""
+    """Writes the dataset again, with the new track and the refinement in its report and provenance."""
     track = {
         "poses": data.poses, "landmarks": data.landmarks, "eye_openness": data.eye_openness,
         "valid": data.valid, **data.extra, **refined,

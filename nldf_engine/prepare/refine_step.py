@@ -1,6 +1,6 @@
 """Moves a frame's head and torso to where a model draws them: one robust Gauss-Newton step each.
 
-Landmarks tell a pose to a pixel or so, and brows and cheeks that move lead them astray. A model that has
+Landmarks give a pose to about a pixel, and moving brows and cheeks bias them. A model that has
 learned a speaker knows every mark on the skin: where its picture of a frame differs from the video, the
 pictures' gradients say which small motion would correct it (Lucas and Kanade 1981; Baker and Matthews 2004).
 """
@@ -35,10 +35,10 @@ TORSO_MIDDLE = (0.5, 0.85)
 
 
 class HeadSurface:
-    """How deep the face lies, as a height field over x and y of head space, from a mean shape.
+    """How deep the face is, as a height field over x and y of head space, from a mean shape.
 
     Args:
-        shape: [L, 3] metres, landmarks in head space; outside of them the nearest one's depth goes on.
+        shape: [L, 3] metres, landmarks in head space; outside of them the nearest one's depth continues.
     """
 
     def __init__(self, shape: np.ndarray) -> None:
@@ -115,7 +115,7 @@ def head_flow(points: Tensor, pose: Tensor, camera: Camera) -> Tensor:
     """[N, 2, 6] motion in the image, pixels, of points [N, 3] of head space as the camera [4, 4] moves.
 
     The first three numbers turn the camera about the head's origin (radians), the others shift it (metres):
-    to the camera, a point x stands where x - w x x - t stood.
+    to the camera, a point x is where x - w x x - t was.
     """
     rotation = pose[:3, :3]
     seen = (points - pose[:3, 3]) @ rotation
@@ -131,7 +131,7 @@ def head_flow(points: Tensor, pose: Tensor, camera: Camera) -> Tensor:
 def align_head(
     compared: Compared, pixels: Tensor, pose: Tensor, camera: Camera, surface: HeadSurface
 ) -> Tensor:
-    """The pose [4, 4] under which the rendered head would lie on the real one; as it is with few pixels."""
+    """The pose [4, 4] under which the rendered head matches the real one; as it is with few pixels."""
     if len(pixels) < FEWEST_PIXELS:
         return pose
     places = torch.stack([pixels % camera.width, pixels // camera.width], 1) + 0.5
@@ -147,7 +147,7 @@ def align_head(
 
 
 def align_torso(compared: Compared, pixels: Tensor, motion: Tensor, camera: Camera) -> Tensor:
-    """The motion [2, 3] under which the rendered torso would lie on the real one; see `align_head`."""
+    """The motion [2, 3] under which the rendered torso matches the real one; see `align_head`."""
     if len(pixels) < FEWEST_PIXELS:
         return motion
     middle = torch.tensor(TORSO_MIDDLE)

@@ -47,9 +47,9 @@ from nldf_engine.prepare.torso import choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 2  # of the preparation: raised when a step's results change, so that no old cache is mixed in
+VERSION = 2  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
-KEPT_OF_SOUND = (  # of what is measured of the sound, what dataset.json says
+KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
     "seconds", "level_db", "silent", "clipped", "lip_lag_frames", "lip_correlation",
     "lip_correlation_unshifted",
 )  # fmt: skip
@@ -59,9 +59,9 @@ PROFILE = "film a face, from the front, filling at least a fifth of the picture'
 def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = None) -> Report:
     """Makes a dataset folder from a video of one person talking, as `nldf prepare` does.
 
-    Its poses are tracked by landmarks, and then refined by the pictures (`PrepareConfig.refine`) where there
-    are frames enough; the report says by how much. Interrupted at any moment, the same call goes on from the
-    last finished step (kept in `OUT.partial`); the dataset appears at the end, whole.
+    Poses are tracked by landmarks, and refined on the pictures (`PrepareConfig.refine`) where there are
+    enough frames; the report says by how much they moved. After an interruption the same call continues from
+    the last finished step (kept in `OUT.partial`). The dataset folder is written at the end, in one piece.
 
     Args:
         video: any file that FFmpeg reads.
@@ -83,7 +83,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         short = f"it lasts {info.seconds:.2f} s, and at least {checks.SHORTEST_SECONDS:.0f} s are needed"
         raise FileProblem(path, short, "record at least a minute of speech")
     if config.audio_frontend:
-        # Its library and weights are needed at the very end: what is missing is said now.
+        # Its library and weights are needed at the very end: report now what is missing.
         FrontendConfig(config.audio_frontend).resolve()
     begin = time.monotonic()
     key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
@@ -94,7 +94,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         try:
             parts, report = work.run(), work.report
         except FileProblem as problem:
-            if problem.path == path:  # this video will never do: nothing to resume
+            if problem.path == path:  # the video is unusable: there is nothing to resume
                 steps.remove()
             raise
         parts = work.refine(parts) if config.refine else parts
@@ -115,17 +115,18 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
 
 @dataclass(frozen=True)
 class _Found:
-    """What the steps found in T frames.
+    """Results of the steps, for T frames.
 
     Args:
-        samples: [N] of the sound, 16 kHz mono; None where the video has none.
+        samples: [N] of the sound, 16 kHz mono; None where the video has no sound.
         posed: "poses" [T, 4, 4], "shape" [478, 3] (metres), "landmarks" [T, 478, 3] (pixels), "valid" and
             "rms" [T].
         plate: "plate" uint8 [S, S, 3] and "filled" bool [S, S].
         torso: "motion" [T, 2, 3] (pixels), "reference" [1], "match" [T].
         camera: of the dataset.
-        angles: [T, 3] degrees; eyes, mouth: [T].
-        cuts: frame numbers.
+        angles: [T, 3] pitch, yaw and roll in degrees.
+        eyes, mouth: [T] openness.
+        cuts: frame numbers at which the shot changes.
     """
 
     samples: np.ndarray | None
@@ -152,7 +153,7 @@ class _Found:
 
 
 class _Preparation:
-    """The steps, each with its cache, put together by `run`."""
+    """The steps of `run`; each is cached."""
 
     def __init__(self, path: Path, info: VideoInfo, config: PrepareConfig, steps: Steps) -> None:
         self.path, self.info, self.config, self.steps = path, info, config, steps
@@ -235,7 +236,7 @@ class _Preparation:
         }
 
     def refine(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of `write_dataset` with poses refined by the pictures; as given for a short video."""
+        """The arguments of `write_dataset` with refined poses; unchanged for a video that is too short."""
         from nldf_engine.prepare.refine import FEWEST_FRAMES, provenance, refined_track
 
         if parts["track"]["valid"].sum() < FEWEST_FRAMES:
@@ -243,7 +244,7 @@ class _Preparation:
             return parts
 
         def work() -> Result:
-            # The refinement trains on a dataset: here one inside the cache, which goes with it.
+            # The refinement trains on a dataset: this one is part of the cache, and deleted with it.
             tracked = write_dataset(self.steps.path("tracked"), **parts)
             if self.config.audio_frontend:
                 tracked.audio_features(self.config.audio_frontend)
@@ -295,7 +296,7 @@ class _Preparation:
         return crop, clock
 
     def _sound(self) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
-        """16 kHz mono samples, and the original for the viewing copy; None where there is no sound."""
+        """16 kHz mono samples, and the original sound for the dataset's video; None without sound."""
         from nldf_engine.audio import load_audio
 
         if not self.info.has_audio:
@@ -364,7 +365,7 @@ class _Preparation:
         return {}, {}
 
     def _torso(self, landmarks: np.ndarray, poses: np.ndarray, valid: np.ndarray) -> Result:
-        # The reference lies in the training part, so that nothing of the held-out frames leaks.
+        # The reference frame is in the training part, so that no held-out pixels leak into the torso.
         total, part = len(valid), training_frames(len(valid))
         reference = choose_reference(landmarks, valid, part)
         features = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
@@ -386,7 +387,7 @@ class _Preparation:
         return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
 
     def _judge(self, found: _Found) -> None:
-        """Adds what the tracks and the sound show, and every problem with them."""
+        """Adds measurements of the tracks and the sound to the report, and every problem found in them."""
         from nldf_engine.audio import is_silent, level_db
 
         metrics, fps, valid, samples = (

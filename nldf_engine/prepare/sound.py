@@ -29,7 +29,7 @@ FALL, FASTEST = 19, 2  # values (152 ms) that the loudness falls over; percentil
 SPECTRUM, SPECTRUM_HOP = 2048, 512
 WINDOW, LEAST = 46, 10  # spectra (1.5 s) in which a tone stays; percentile that is its level there
 AROUND, TONE = 31, 8.0  # frequencies about a tone; times by which its power is above theirs
-HUM = 130.0  # Hz, below which mains and rumble lie
+HUM = 130.0  # Hz, below which mains hum and rumble are
 
 NOISY_DB = 15.0  # of speech above the pauses
 FLATTENED = 0.001  # share of the samples
@@ -39,7 +39,7 @@ MUSIC, MUSIC_DB = 0.9, -40.0  # share of the lasting sound; level against speech
 
 
 def measure_sound(samples: np.ndarray) -> dict[str, Any] | None:
-    """What stands beside the speech in a recording; None if it is silent or shorter than 2 s.
+    """What a recording holds besides speech; None if it is silent or shorter than 2 s.
 
     Args:
         samples: float [N], mono at 16 kHz.
@@ -169,7 +169,7 @@ def quality_problems(measured: dict[str, Any]) -> list[Problem]:
 
     above = measured["speech_above_floor_db"]
     if measured["music"] > MUSIC and measured["music_db"] > MUSIC_DB:
-        what = f"music or a steady tone lies under the speech, {-measured['music_db']:.0f} dB below it"
+        what = f"music or a steady tone is under the speech, {-measured['music_db']:.0f} dB below it"
         warn(what, "record without music, or separate the voice from it first")
     elif measured["steady_floor"] and above < NOISY_DB:
         what = f"it is noisy: speech is only {above:.0f} dB louder than the pauses"

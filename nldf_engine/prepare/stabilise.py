@@ -1,6 +1,6 @@
 """A video as a camera on a stand with locked exposure would have taken it.
 
-The frames are cut anew from the source, so that nothing is encoded twice and what lies beyond the crop can
+The frames are cut again from the source, so that nothing is encoded twice and what is beyond the crop can
 come in; landmarks and masks, found before, are moved along.
 """
 

@@ -1,4 +1,4 @@
-"""Finished steps kept on disk, so that an interrupted preparation goes on where it stopped."""
+"""Finished steps kept on disk, so that an interrupted preparation continues where it stopped."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ def _expected(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the head's pose predicts of the torso's motion [T, 4], and the precision [4, 4] of that.
 
-    A linear regression in which every frame counts for what its picture shows of the motion, so that what
-    could not be seen is predicted to hold still.
+    A linear regression in which every frame is weighted by how well its picture determines the motion, so
+    that what could not be seen is predicted to hold still.
     """
     frames = len(motion)
     features = np.zeros((frames, 0)) if pose is None else np.asarray(pose, np.float64)

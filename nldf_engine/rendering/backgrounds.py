@@ -1,4 +1,4 @@
-"""What stands behind the speaker: the avatar's own plate, a colour, a picture, or nothing."""
+"""What is behind the speaker: the avatar's own plate, a colour, a picture, or nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLORS = {
     "brown": (165, 42, 42), "beige": (245, 245, 220), "silver": (192, 192, 192), "gold": (255, 215, 0),
 }  # fmt: skip
 TRANSPARENT = "transparent"
-MEND = f"give a picture file, a colour ({', '.join(list(COLORS)[:6])}, ..., #rrggbb) or 'transparent'"
+REMEDY = f"give a picture file, a colour ({', '.join(list(COLORS)[:6])}, ..., #rrggbb) or 'transparent'"
 Background = str | Path | np.ndarray | Tensor | None
 
 
@@ -49,7 +49,7 @@ def open_background(spec: Background) -> Background:
         return spec
     if isinstance(spec, str) and (spec == TRANSPARENT or parse_color(spec) is not None):
         return spec
-    return read_picture(spec, MEND)
+    return read_picture(spec, REMEDY)
 
 
 def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from nldf_engine.ops import PortraitPart
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where along a ray the head lies.
+    """The depths between which the head is.
 
     Args:
         near, far: distances from the camera, metres, 0 < near < far.
@@ -180,7 +180,7 @@ class RayField(nn.Module, ABC):
         system: name of the system in the register (`systems.registry`).
         config: a frozen dataclass with at least `bounds` and `conditions`.
         encoder: makes the per-frame codes; a head's is a `Driver`.
-        backend: "native" (compiled kernels) or "reference" (their PyTorch twins).
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
     """
 
     system: str

@@ -1,4 +1,4 @@
-"""Heads: what draws the speaker's head as a layer. A ray field with its region is one kind."""
+"""Heads draw the speaker's head as a layer. A ray field with its region is one kind."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Head(nn.Module, ABC):
     Attributes:
         system: name of the system in the register (`systems.registry`).
         config: of the system's network, a frozen dataclass.
-        backend: "native" (compiled kernels) or "reference" (their PyTorch twins).
-        half_size: metres, half the size of the plane of head space that it draws on in one pass.
+        backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
+        half_size: metres, half the width of the region on the plane z = 0 that a one-pass head covers.
     """
 
     system: str
@@ -34,7 +34,7 @@ class Head(nn.Module, ABC):
     @property
     @abstractmethod
     def driver(self) -> Driver:
-        """What makes the code of a frame."""
+        """Maps a frame's conditions to its code."""
         ...
 
     def encode_frames(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
@@ -45,11 +45,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, view: View, code: Tensor, under: Layer | None = None) -> Layer:
-        """The head's layer under a code [C], in front of the layer `under` where that is given."""
+        """The head's layer for a code [C], composited over the layer `under` where that is given."""
         ...
 
     def blend(self, view: View, code: Tensor, picture: Tensor) -> Tensor:
-        """[H, W, 3] float32: the head in front of an opaque picture, which is overwritten."""
+        """[H, W, 3] float32: the head composited over an opaque picture, in place."""
         return picture.copy_(self.draw(view, code).over(picture))
 
     def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
@@ -58,12 +58,12 @@ class Head(nn.Module, ABC):
 
     @property
     def half_size(self) -> float:
-        """See the class; of heads with a `portrait_part`."""
+        """See the class; 0 for heads without a `portrait_part`."""
         return 0.0
 
     @property
     def macs(self) -> int:
-        """Multiply-adds a ray or pixel, weights only; 0 where nobody counted."""
+        """Multiply-adds a ray or pixel, of weights only; 0 where unknown."""
         return 0
 
 
@@ -72,7 +72,7 @@ class RayHead(Head):
 
     Args:
         field: the system's network.
-        region: which rays are evaluated.
+        region: the rays that may meet the head; all others are culled.
     """
 
     def __init__(self, field: RayField, region: HeadRegion) -> None:
@@ -88,7 +88,7 @@ class RayHead(Head):
 
     @property
     def bounds(self) -> Bounds:
-        """Where along a ray the head lies."""
+        """The depths between which the head is."""
         return self.field.config.bounds
 
     @property
@@ -97,7 +97,7 @@ class RayHead(Head):
         return self.field.macs
 
     def seen(self, view: View, code: Tensor, chunk: int | None = None) -> RegionColors:
-        """The field's colours of the frame's rays in the region; `chunk` rays at a time."""
+        """The field's colours of the frame's rays in the region, evaluated `chunk` rays at a time."""
         with stage("rays"):
             rays = frame_rays(view.camera, view.pose[None], view.pixels()[None], self.backend)
         return query_frame(self.field, self.region, rays, code, self.backend, chunk)
@@ -131,7 +131,7 @@ class RayHead(Head):
 
     @property
     def half_size(self) -> float:
-        """The region's half size, read from its device once a change."""
+        """The region's half size, read from its device only when it has changed."""
         size = self.region.half_size
         if size.device.type == "cpu" or size.is_inference():
             return float(size)

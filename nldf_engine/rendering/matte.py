@@ -1,9 +1,9 @@
-"""Edges before a background that was never behind the speaker: opacity and colour told apart anew.
+"""Clean edges over a new background: re-estimates opacity and foreground colour.
 
 A field learns colours c and opacity A so that c + (1 - A) B is the video's pixel before the plate B. That
 sum is reliable, its two parts less so: an opacity of 0.95 inside the head is not seen before the own plate,
 and is a tint before a green one; colours at the rim hold some of the own plate's light. Here the sum is kept,
-and the parts are told apart anew:
+and both are re-estimated:
 
     P  = c + (1 - A) B                  before its own plate the picture stays as it is
     A' = A with its ends stretched;     near the background blended with the matting equation's answer

@@ -20,11 +20,11 @@ HEAD = "head."
 class Portrait(nn.Module):
     """A head on a torso.
 
-    The state dictionary, which avatars and checkpoints hold, has the head's tensors under their own names
-    and the torso's below "torso.".
+    In its state dictionary, which avatars and checkpoints hold, names of the torso's tensors begin with
+    "torso.", and those of the head's have no prefix.
 
     Args:
-        head: drawn in front of the torso, or behind it where the torso says so.
+        head: drawn in front of the torso, or behind it where `torso.in_front`.
         torso: neck and shoulders.
     """
 
@@ -35,14 +35,14 @@ class Portrait(nn.Module):
         self.register_load_state_dict_pre_hook(_with_head)
 
     def use_backend(self, backend: str) -> None:
-        """Chooses compiled kernels ("native") or their PyTorch twins ("reference") for all parts."""
+        """Chooses compiled kernels ("native") or plain PyTorch ("reference") for all parts."""
         parts: list[Any] = [part for part in self.modules() if hasattr(part, "backend")]
         for part in parts:
             part.backend = backend
 
     @torch.no_grad()
     def layer(self, view: View, code: Tensor) -> Layer:
-        """Head over torso, or torso over head where it stands in front; no gradient flows.
+        """Head over torso, or torso over head where `torso.in_front`; without gradients.
 
         Args:
             view: of the frame.
@@ -58,17 +58,18 @@ class Portrait(nn.Module):
         self, view: View, code: Tensor, background: Tensor, out: Tensor | None = None,
         canvas: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """[H, W, 3] uint8: the layer in front of an opaque background [H, W, 3] float32.
+        """[H, W, 3] uint8: the layer composited over an opaque background [H, W, 3] float32.
 
-        Parts that the fused portrait kernel takes are rendered in one pass: on the CPU, and on CUDA in
-        precision "fp16".
+        Heads and torsos that the fused portrait kernel supports are rendered in one pass: on the CPU, and on
+        CUDA in precision "fp16".
 
         Args:
             view: of the frame.
             code: [C], the head's.
-            background: what lies behind.
-            out: uint8 to write into, on the CPU or the portrait's device; the result, where it is given.
-            canvas: [H, W, 3] float32, memory for what is drawn in several passes.
+            background: what is behind the torso.
+            out: uint8 to write the result into and return, on the CPU or the portrait's device; None
+                allocates it.
+            canvas: [H, W, 3] float32, working memory for rendering in several passes.
         """
         parts = self._parts(view, code)
         if parts is None:
@@ -76,7 +77,7 @@ class Portrait(nn.Module):
             with stage("pixels"):
                 return to_uint8(picture, out)
         head, torso = parts
-        # Without the check of the inverse, which would wait for the device.
+        # inv_ex does not check the result, which would synchronise with the device.
         inverse = torch.linalg.inv_ex(view.motion[:, :2]).inverse
         shift = torch.cat([inverse.flatten(), view.motion[:, 2]])
         pose, half = view.pose, self.head.half_size
@@ -87,7 +88,7 @@ class Portrait(nn.Module):
             return out.copy_(ops.render_portrait(seen, head, torso, background))
 
     def _parts(self, view: View, code: Tensor) -> tuple[PortraitPart, PortraitPart | None] | None:
-        """Head and torso as the fused kernel takes them; None where it can't draw them."""
+        """Head and torso in the fused kernel's form; None where it can't draw them."""
         if self.torso.in_front:
             return None
         torso = None

@@ -1,7 +1,7 @@
 """Torsos: the layer of neck and shoulders between the head and the background, and how it moves.
 
-A frame shows it under an affine motion; where no tracked motion is given (new poses), the motion is
-predicted linearly from the head's pose.
+In each frame an affine motion moves it. Where no tracked motion is given (new poses), the motion is predicted
+linearly from the head's pose.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def pose_features(poses: Tensor) -> Tensor:
         ],
         1,
     )
-    # The camera in head space moves with the head's turn; in camera space it is the head's own place.
+    # The head's position in camera space: it does not change as the head turns, unlike poses' translations.
     place = -(rotation.transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
     return torch.cat([skew / 2, place, torch.ones_like(skew[:, :1])], 1)
 
 
 class Torso(nn.Module, ABC):
-    """A torso: its motion, and its layer of a frame.
+    """A torso: its motion, and its layer in a frame.
 
     Motions are [T, 2, 3]: plate coordinates -> frame coordinates, both in units of the frame's width
-    (0 left, 1 right; pixel centres at +0.5), so that they hold at every resolution. They come tracked with a
-    clip's poses, or are predicted from the poses.
+    (0 left, 1 right; pixel centres at +0.5), so that they are independent of the resolution. They are tracked
+    together with a clip's poses, or predicted from the poses.
 
     Subclasses implement `draw`, or `sample` where colours are known at any point, and `describe`.
 
@@ -62,23 +62,23 @@ class Torso(nn.Module, ABC):
 
     @property
     def in_front(self) -> bool:
-        """Whether the torso stands in front of the head; else behind it."""
+        """Whether the torso is in front of the head; else it is behind."""
         return False
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What avatar.json says of it, from which `systems.registry.read_torso` makes an empty one."""
+        """Its entry in avatar.json, from which `systems.registry.read_torso` makes one without weights."""
         ...
 
     def check_head(self, head: Head) -> None:
-        """Checks that the torso goes with a head of an avatar; here it goes with any.
+        """Checks that the torso can be combined with an avatar's head; this class takes any.
 
         Raises:
-            ValueError: it does not.
+            ValueError: it cannot.
         """
 
     def shows(self) -> bool:
-        """Whether there is a torso; read back from the device once, not at every frame."""
+        """Whether there is a torso; read from the device only when it has changed, not at every frame."""
         flag = self.present
         if self._shown is None or self._shown[0] is not flag or self._shown[1] != flag._version:
             self._shown = (flag, flag._version, bool(flag))
@@ -104,17 +104,17 @@ class Torso(nn.Module, ABC):
 
     @staticmethod
     def on_plate(points: Tensor, motion: Tensor) -> Tensor:
-        """[F, P, 2] plate coordinates of points [F, P, 2] of frames under `motion` [F, 2, 3]."""
+        """[F, P, 2] plate coordinates of frame points [F, P, 2], by the inverse of `motion` [F, 2, 3]."""
         inverse = torch.linalg.inv(motion[:, :, :2])
         return (points - motion[:, None, :, 2]) @ inverse.transpose(1, 2)
 
     @abstractmethod
     def draw(self, view: View, code: Tensor) -> Layer:
-        """The torso's layer of a frame under the head's code [C]; empty where there is no torso."""
+        """The torso's layer in a frame, for the head's code [C]; empty where there is no torso."""
         ...
 
     def blend(self, view: View, code: Tensor, background: Tensor, out: Tensor) -> Tensor:
-        """The torso in front of an opaque background [H, W, 3], written to `out` [H, W, 3] float32."""
+        """The torso composited over an opaque background [H, W, 3], written to `out` [H, W, 3] float32."""
         return out.copy_(self.draw(view, code).over(background) if self.shows() else background)
 
     def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
@@ -122,7 +122,7 @@ class Torso(nn.Module, ABC):
         return None
 
     def empty(self, view: View) -> Layer:
-        """A layer that hides nothing."""
+        """A fully transparent layer."""
         alpha = view.motion.new_zeros(view.camera.height, view.camera.width)
         return Layer(alpha[..., None].expand(-1, -1, 3), alpha)
 
@@ -132,11 +132,11 @@ class SampledTorso(Torso):
 
     @abstractmethod
     def sample(self, points: Tensor, motion: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """The torso where F frames' `points` [F, P, 2] fall under `motion` [F, 2, 3].
+        """Colour and opacity of the torso at `points` [F, P, 2] of F frames.
 
         Args:
-            points: in units of the frame's width, as motions are.
-            motion: of the frames.
+            points: frame coordinates, in units of the frame's width.
+            motion: [F, 2, 3], of the frames.
             poses: [F, 4, 4] camera to head; a plate looks the same under every pose.
 
         Returns:
@@ -154,7 +154,7 @@ class SampledTorso(Torso):
             return Layer((color[0] * alpha[0, :, None]).view(*shape, 3), alpha[0].view(shape))
 
     def blend(self, view: View, code: Tensor, background: Tensor, out: Tensor) -> Tensor:
-        """See `Torso`; no layer of its own is made on the way."""
+        """See `Torso`; without an intermediate layer."""
         if not self.shows():
             return out.copy_(background)
         with stage("composite"):

@@ -1,4 +1,4 @@
-"""Sampling along rays for volume rendering: even strata and the lengths that samples stand for.
+"""Sampling along rays for volume rendering: even strata and the lengths that samples represent.
 
 `ops.resample` adds samples where a coarse pass saw density.
 """
@@ -25,6 +25,6 @@ def stratified_distances(
 
 
 def sample_lengths(distances: Tensor, far: float) -> Tensor:
-    """[R, S]: the stretch of ray that each sorted sample stands for, metres; the last ends at `far`."""
+    """[R, S]: the length of ray that each sorted sample represents, metres; the last ends at `far`."""
     end = torch.full_like(distances[:, :1], far)
     return (torch.cat([distances[:, 1:], end], 1) - distances).clamp_min(0)

@@ -16,7 +16,7 @@ from nldf_engine.synthetic.shapes import (
     trace,
 )
 
-RAISED = 0.018  # metres by which the whole torso stands higher than it was drawn
+RAISED = 0.018  # metres by which the whole torso is higher than it was drawn
 TORSO_CENTRE = np.array([0.0, 0.300 - RAISED, 0.048], np.float32)
 NECK_TOP, NECK_BOTTOM = 0.058, 0.185
 BENDS_FROM, BENDS_TO = 0.075, 0.150  # heights between which the neck passes from the head to the torso

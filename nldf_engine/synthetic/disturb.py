@@ -116,8 +116,8 @@ def disturb(
     """Writes a disturbed copy of a dataset's video.
 
     Args:
-        dataset: a prepared dataset; its label maps tell speaker and clothes.
-        out: the .mp4 to write, with the dataset's sound; the truth stands beside it, as .json.
+        dataset: a prepared dataset; its label maps give speaker and clothes.
+        out: the .mp4 to write, with the dataset's sound; the ground truth is written beside it, as .json.
         kind, amount: see `Disturbance`; the kind's usual amount where None.
         seconds: how much of it from the beginning; all where None.
 

@@ -79,7 +79,7 @@ def lid_lines(x: np.ndarray, openness: float | np.ndarray = 1.0) -> tuple[np.nda
     """Heights y of the upper and lower lid's edges at `x` (either eye); they meet where the eye is shut."""
     e = np.clip((np.abs(x) - EYE_MIDDLE) / EYE_HALF, -1, 1)
     base = 0.0010 - 0.0022 * (e + 1) / 2
-    skew = e + 0.18 * (1 - e * e)  # the highest point lies towards the nose, the lowest away from it
+    skew = e + 0.18 * (1 - e * e)  # the highest point is towards the nose, the lowest away from it
     upper = base - 0.0102 * (1 - np.abs(e - 0.12 * (1 - e * e)) ** 2.3)
     lower = base + 0.0076 * (1 - np.abs(skew - 0.36 * (1 - e * e)) ** 2.1)
     o = np.asarray(openness, np.float64)
@@ -141,7 +141,7 @@ def _grid() -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def _lip_relief(p: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """How far the lips stand out of the solid at points [..., 3]; `below`: which belong to the lower lip."""
+    """How far the lips protrude from the solid at points [..., 3]; `below`: which belong to the lower lip."""
     s = np.abs(p[..., 0]) / MOUTH_HALF
     t = p[..., 1] - lip_line(p[..., 0])
     taper = np.sqrt(np.maximum(1 - np.minimum(s, 1) ** 2, 0))

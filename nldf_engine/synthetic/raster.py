@@ -61,7 +61,7 @@ def rasterise(
 
     Args:
         points: float32 [V, 2], projected vertices in samples, the first sample's centre at (0.5, 0.5).
-        inverse_depth: float32 [V], 1/z, positive for what lies before the camera.
+        inverse_depth: float32 [V], 1/z, positive in front of the camera.
         triangles: int [T, 3], wound so that a front face has a positive area in image axes.
         width, height: size of the picture in samples.
         cut: called with (triangle [C], weights [C, 3]) of covered samples of cuttable triangles; True

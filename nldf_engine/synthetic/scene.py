@@ -201,7 +201,7 @@ def _detailed(points: np.ndarray) -> np.ndarray:
 def _not_buried(
     parts: list[Part], starts: list[int], triangles: np.ndarray, solid: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """bool [T]: triangles that can be seen in some pose; the others lie deep in another part."""
+    """bool [T]: triangles that can be seen in some pose; the others are deep in another part."""
     buried = []
     cover = _Around(parts[3].points, hair.HAIR_CENTRE)
     for part in parts:

@@ -18,7 +18,7 @@ from nldf_engine.synthetic.shading import MATERIALS, Samples
 
 FOCAL = 1.9  # focal length over the picture's width
 DISTANCE = 0.78  # metres from the camera to the head's origin, at rest
-LIFT = 0.008  # metres by which the head's origin lies below the optical axis, at rest
+LIFT = 0.008  # metres by which the head's origin is below the optical axis, at rest
 SMALLEST, LARGEST = 16, 2048
 FINER = 2  # samples a pixel's side
 TABLE = 1 << 15  # steps of the tone curve's table
@@ -139,7 +139,7 @@ class Speaker:
 
     @property
     def rest_pose(self) -> np.ndarray:
-        """[4, 4] float32 camera-to-head, the head straight before the camera."""
+        """[4, 4] float32 camera-to-head, the head straight in front of the camera."""
         return np.linalg.inv(rest_torso()).astype(np.float32)
 
     def render(

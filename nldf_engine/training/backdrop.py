@@ -15,7 +15,7 @@ CLEARANCE = 1  # cells about the speaker that do not count as clear
 
 
 class MovingBackdrop:
-    """What stands behind the speaker in every frame.
+    """What is behind the speaker in every frame.
 
     Against one still plate, head and torso would have to explain a backdrop that moves. Where a frame shows
     its backdrop clear of the speaker, that is taken as it is; near the speaker and behind, what surrounds

@@ -24,7 +24,7 @@ class RunState:
         settings: everything that the run's curve depends on; a resumed run must have the same.
         step: optimiser steps done.
         seconds: time spent training, over all sittings.
-        best_psnr: the best validation figure so far, dB; None before the first.
+        best_psnr: the best validation PSNR so far, dB; None before the first.
         history: rows of step, seconds, the losses' means since the last row, and psnr of a validation.
         finished: whether the budget is used up.
         closing: whether the validation cut is trained on by now.

@@ -45,7 +45,7 @@ class FrameCorrections(nn.Module):
         """The rays [F, P] of frames [F] through the places that the corrections move theirs to.
 
         The camera stays where it is: a field may look different from every place, and the corrections are
-        not to tell it which frame this is.
+        not to reveal which frame this is.
         """
         numbers = STEP * self.of(frames)
         points = plane_points(rays.origins, rays.directions)

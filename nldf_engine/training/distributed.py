@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# Seeds of ranks lie this far apart, so that no rank's stages meet another's.
+# Seeds of ranks are this far apart, so that no rank's stages meet another's.
 RANK_SEEDS = 1_000_003
 
 

@@ -17,7 +17,7 @@ class Monitor:
 
     Args:
         folder: the run's folder; TensorBoard reads `folder/events`.
-        step: where the run goes on; events behind it, of a run that was killed, are dropped.
+        step: where the run continues; events behind it, of a run that was killed, are dropped.
         quiet: write nothing, as processes of a run beside the first.
     """
 
@@ -35,10 +35,10 @@ class Monitor:
                 "TensorBoard is not installed, so no events are written (pip install tensorboard)\n"
             )
 
-    def scalars(self, step: int, figures: dict[str, float]) -> None:
-        """Logs figures of a step."""
+    def scalars(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs metrics of a step."""
         if self._writer is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._writer.add_scalar(name, value, step)
 
     def picture(self, step: int, real: np.ndarray, rendered: np.ndarray) -> None:
@@ -75,8 +75,8 @@ def draw_curves(path: Path, history: list[dict[str, float]], title: str) -> None
             left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel="step", ylabel="mean loss", yscale="log", title=title)
     left.legend(fontsize=8)
-    told = [(row["step"], row["psnr"]) for row in history if "psnr" in row]  # none while a run is closing
-    right.plot(*zip(*told, strict=True), color="tab:green", marker=".")
+    scores = [(row["step"], row["psnr"]) for row in history if "psnr" in row]  # none while a run is closing
+    right.plot(*zip(*scores, strict=True), color="tab:green", marker=".")
     right.set(xlabel="step", ylabel="dB", title="validation PSNR, full frame")
     for axis in (left, right):
         axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Fits the motion codes to the tracked face, and teaches the speech network to tell the mouth's."""
+"""Fits the motion codes to the tracked face, and trains the speech network to predict the mouth's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.geometry.face_mesh import BROWS, RIGHT_EYE_OUTER
 from nldf_engine.nn.speech import REACH
 from nldf_engine.systems.common.motion import LandmarkBasis, MotionBasis, MotionEncoder, UpperBasis
-from nldf_engine.training.voices import other_voices
+from nldf_engine.training.voices import augment_voices
 
-# Where lips, chin and brows lie on the average, metres along the head's z axis, where no shape was fitted.
+# Where lips, chin and brows are on average, metres along the head's z axis, where no shape was fitted.
 FACE_DEPTH = -0.05
 SMALLEST_SCALE = 1e-6
 # Metres that the landmarks of a component move by, RMS: what moves less is the tracker's noise, and is not
@@ -65,7 +65,7 @@ def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     numbers = basis.explained(poses[fit], eyes[fit]).double()
     scale = numbers.std(0).clamp_min(SMALLEST_SCALE)
     moved = (placed[fit] - placed[fit].mean(0)).flatten(1).double()
-    # A ridge: a head that never turns tells nothing of what a turn does.
+    # A ridge: a head that never turns says nothing about the effect of a turn.
     gram = (numbers / scale).t() @ (numbers / scale) + RIDGE * len(fit) * torch.eye(len(scale))
     slopes = torch.linalg.solve(gram, (numbers / scale).t() @ moved) / scale[:, None]
     basis.slopes.copy_(slopes.view_as(basis.slopes))
@@ -173,7 +173,7 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
                 group["lr"] = LEARNING_RATE * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
             windows = padded[first + near]
-            windows = other_voices(windows) if data.bands else windows
+            windows = augment_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
             noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
             error = net(windows + spread * noise) - data.codes[first + here]
@@ -187,9 +187,9 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, steps: int) -> None:
 
 @torch.no_grad()
 def opening_correlation(encoder: MotionEncoder, features: Tensor, codes: Tensor, frames: Tensor) -> float:
-    """Correlation of the tracked and the told opening of the mouth over `frames` [N]; 0 for a still one."""
-    told = encoder.basis.opening(encoder.speech.encode_clip(features)[frames])
+    """Correlation of the mouth's tracked and predicted opening over `frames` [N]; 0 for a still one."""
+    predicted = encoder.basis.opening(encoder.speech.encode_clip(features)[frames])
     tracked = encoder.basis.opening(codes[frames])
-    if min(float(told.std()), float(tracked.std())) < SMALLEST_SCALE:
+    if min(float(predicted.std()), float(tracked.std())) < SMALLEST_SCALE:
         return 0.0
-    return float(torch.corrcoef(torch.stack([told, tracked]))[0, 1])
+    return float(torch.corrcoef(torch.stack([predicted, tracked]))[0, 1])

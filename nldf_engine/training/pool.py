@@ -60,7 +60,7 @@ class ActivePool:
         return slots, self.frames[slots], self.pixels[slots]
 
     def renew(self, slots: Tensor, losses: Tensor) -> None:
-        """Sets the losses of drawn rays anew."""
+        """Sets the losses of drawn rays again."""
         self.losses[slots] = losses
 
     def state(self) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ R = TypeVar("R", bound="Recipe")
 
 
 def check_range(name: str, value: float, least: float, most: float) -> None:
-    """Checks that a setting lies in [least, most].
+    """Checks that a setting is in [least, most].
 
     Raises:
         ValueError: it does not.
@@ -112,10 +112,10 @@ class Driving:
     """What drives the face.
 
     Args:
-        motion_codes: K, numbers a frame that stand for the mouth's tracked motion and drive the field; a
-            network learns them from the audio (`systems.common.motion`). 0 drives the field by audio
-            directly, as the papers do.
-        upper_codes: E, numbers a frame that stand for brows, lids and gaze as they were tracked; no audio
+        motion_codes: K, numbers a frame that encode the mouth's tracked motion. The field is conditioned on
+            them, and a network learns to predict them from audio (`systems.common.motion`). 0 conditions the
+            field on audio directly, as the papers do.
+        upper_codes: E, numbers a frame that encode brows, lids and gaze as they were tracked; no audio
             predicts them, so an avatar plays those of its own video unless it is given others. 0 for none.
         identity_codes: size of the learned code of each speaker in a run over several datasets.
         motion_noise: standard deviation of the noise on the motion codes while training.

@@ -1,4 +1,4 @@
-"""What a run's folder holds of an earlier sitting, and whether a run may go on from it."""
+"""What a run's folder holds of an earlier sitting, and whether a run may continue from it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def find_run(
         if not states[-1].finished or begun[-1].name != planned[-1] or not avatar.is_file():
             raise FileProblem(
                 folder, f"it holds an unfinished run ({sum(part.step for part in states)} steps)",
-                "go on with --resume, or delete the folder",
+                "continue with --resume, or delete the folder",
             )  # fmt: skip
         return []
     if state.settings != settings and not extends(settings, state.settings, budgets(recipe)):
@@ -119,7 +119,7 @@ def find_run(
     if state.settings != settings:
         larger = "; ".join(differences(settings, state.settings))
         sys.stderr.write(
-            f"{folder}: the run goes on with a larger budget ({larger}): the learning rate rises to where "
+            f"{folder}: the run continues with a larger budget ({larger}): the learning rate rises to where "
             "the longer schedule has it at this point, and falls from there\n"
         )
     # About which earlier stages a stage was trained: its own settings say so, whatever became of them since.
@@ -128,7 +128,7 @@ def find_run(
         grown = at(settings["recipe"], stage.budget) != at(about["recipe"], stage.budget)
         if grown or settings["minutes"] != about["minutes"]:
             sys.stderr.write(
-                f"{folder}: the {stage.name} goes on, so the {begun[place + 1].name} begins anew\n"
+                f"{folder}: the {stage.name} continues, so the {begun[place + 1].name} begins again\n"
             )
             return [each.name for each in begun[: place + 1]]
     return [stage.name for stage in begun]

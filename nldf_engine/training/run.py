@@ -57,7 +57,7 @@ def _apply(preset: str | Preset, config: TrainConfig) -> Preset:
         raise ValueError(f"teacher: {preset.system!r} does not learn from a teacher; NLDF presets do")
     if config.head is not None and recipe.torso.kind not in ("field", "distilled"):
         kind = recipe.torso.kind
-        raise ValueError(f"head: only a torso's field is trained about a given head, not a {kind}")
+        raise ValueError(f"head: only a torso field is trained with a given head, not a {kind}")
     return dataclasses.replace(preset, recipe=recipe)
 
 
@@ -80,14 +80,17 @@ def train(
     Resuming checks its name and recipe, and that the checkpoint's tensors fit its network.
     The run's own folder is `AVATAR.training`: checkpoints, TensorBoard events, curves, teacher's targets. The
     avatar of the second dataset is `AVATAR-2`, and so on.
-    No loss, choice or saved tensor comes from the held-out frames; the weights that are kept are the best
-    on the last tenth of the training part, its validation cut, which no step trains on; or, with
-    `final_share`, the last ones of a run that ends on all of the training part. When nothing is left to
-    choose, the network that predicts the mouth's motion from speech is trained once more, on all of it as
-    well. With `config.resume` the budget may be larger than the checkpoint's: the learning rate then goes on
-    where the longer run's schedule has it at that step, which is higher than it was, and ends where every
-    run's ends. Programs that train in a loop of their own may want `base.memory.keep_freed_memory`, as the
-    command line calls it. Started by torchrun, all processes train the one run (`training.distributed`).
+
+    No loss, choice or saved tensor depends on the held-out frames. The last tenth of the training part is for
+    validation: no step trains on it, and the weights with the best validation are kept. With `final_share`
+    a run ends by training on all of the training part instead, and its last weights are kept. After that, the
+    network that predicts the mouth's motion from speech is trained again, also on all of the training part.
+
+    With `config.resume` the budget may be larger than the checkpoint's. The learning rate then follows the
+    schedule of the larger budget from that step on, so it rises first.
+
+    Programs that call `train` repeatedly may want `base.memory.keep_freed_memory`, which the command line
+    calls. Started by torchrun, all processes train one run together (`training.distributed`).
 
     Raises:
         FileProblem: a dataset, teacher or output folder can't be used.
@@ -122,12 +125,12 @@ class _Training:
                 )  # fmt: skip
         self.data = [open_dataset(path) for path in paths]
         for data in self.data:
-            # No cheap look at sizes: the hash below reads every byte of the data anyway.
+            # The full check: the hash below reads every byte of the data anyway.
             data.check_unchanged()
         self.run_ = self._open(device)
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]
-        # The stage whose figures stand at the top of provenance and result.
+        # The stage whose metrics are the main ones of provenance and result.
         self.head = next((stage.name for stage in self.stages if stage.keeps), "")
         self.settings = self._settings()
 
@@ -144,7 +147,7 @@ class _Training:
         return Run(self.preset, config, scenes, frontend, device, teacher, given)
 
     def _settings(self) -> dict[str, Any]:
-        """All that a run's curve depends on."""
+        """Everything that determines the course of a run, as JSON."""
 
         def digest(path: Path | None) -> str | None:
             if path is None:
@@ -213,7 +216,7 @@ class _Training:
         return trainer.state
 
     def _minutes(self, stage: Stage) -> float | None:
-        """The stage's share of a time budget: as its steps are to those of all trained stages."""
+        """The stage's share of a time budget, in proportion to its steps."""
         minutes, recipe = self.config.minutes, self.preset.recipe
         if minutes is None or len(self.trained) == 1:
             return minutes
@@ -271,7 +274,7 @@ def _prepared_frontend(data: Sequence[Dataset]) -> FrontendConfig:
 
 
 def _load_given(path: Path | None, data: Sequence[Dataset], what: str) -> Avatar | None:
-    """A teacher, or whose head is taken; refused where it may have seen what the evaluation holds out."""
+    """Loads a teacher, or the avatar of `head`; refused where held-out frames may be in its training."""
     if path is None:
         return None
     given = Avatar.load(path)

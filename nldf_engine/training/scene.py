@@ -50,11 +50,11 @@ class Batch:
         pixels: [F, P] pixel numbers, row by row.
         rays: through those pixels.
         target: [F, P, 3] the video's colours.
-        behind: [F, P, 3] what stands behind what is trained. Behind the head: torso over background, or with
+        behind: [F, P, 3] what is behind what is trained. Behind the head: torso over background, or with
             a learned torso the background alone.
         mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
-        front: what stands in front of what is trained; None for nothing.
+        front: what is in front of what is trained; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
         identity: number of the scene in a run over several datasets.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
@@ -167,7 +167,7 @@ class Scene:
         return self.frame_pool[down] if shut < SHUT * usual else self.frame_pool[:0]
 
     def backdrop(self, frame: int) -> Tensor:
-        """[H, W, 3] what stands behind the speaker in a frame: the plate, or a moving backdrop as it was."""
+        """[H, W, 3] what is behind the speaker in a frame: the plate, or a moving backdrop as it was."""
         if self.moving is None:
             return self.background
         every = torch.arange(len(self.pixels))[None]
@@ -193,7 +193,7 @@ class RayScene(Scene):
 
     Args:
         dataset, size, frontend, device, fit: as for `Scene`.
-        learned_torso: leave the torso out of what stands behind the head: a layer learns it.
+        learned_torso: leave the torso out of what is behind the head: a layer learns it.
 
     Raises:
         FileProblem: as `Scene`.

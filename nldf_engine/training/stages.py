@@ -104,7 +104,7 @@ class Stage:
         budget: path in the recipe of its optimiser steps.
         start: called right before it trains.
         recipe: by which it is trained, of the run's recipe.
-        seed: added to the run's for the stage's random numbers; None goes on with those of the stage before.
+        seed: added to the run's for the stage's random numbers; None continues the previous stage's.
         folder: of its checkpoint, below the run's.
         label: behind the preset's name in the progress bar.
         keeps: whether avatars are kept along the way (`TrainConfig.keep`).

@@ -1,7 +1,7 @@
 """What of a portrait is trained: the head's field, or the torso's.
 
 Both are trained by the same objectives. What differs is here: which rays they answer, what their codes are
-made of, what stands behind and in front of them, and where the labels want them opaque.
+made of, what is behind and in front of them, and where the labels want them opaque.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nldf_engine.training.scene import Batch, RayScene
 
 # How much a guess at what the head hides counts beside what a frame shows.
 BEHIND_WEIGHT = 0.2
-# How far behind the head neck and torso go on, as a share of the frame's width.
+# How far behind the head neck and torso continue, as a share of the frame's width.
 UNDER_CHIN = 0.08
 
 
@@ -78,7 +78,7 @@ class HeadTarget:
     Args:
         portrait: whose head it is.
         scene: the training video.
-        torso_in_front: the torso will stand before the head and draw the neck (ad_nerf 3.4).
+        torso_in_front: the torso will be in front of the head and draw the neck (ad_nerf 3.4).
     """
 
     def __init__(self, portrait: Portrait, scene: RayScene, torso_in_front: bool = False) -> None:
@@ -108,7 +108,7 @@ class HeadTarget:
         return self.field.encode_frames(conditions, frames)
 
     def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
-        """See `TrainTarget`. What the torso draws before the head says nothing of the head behind it."""
+        """See `TrainTarget`. What the torso draws in front of the head says nothing of the head behind it."""
         batch = self.scene.batch(frames, pixels)
         if not self._alone:
             return batch
@@ -120,12 +120,12 @@ class HeadTarget:
 
 
 class TorsoTarget:
-    """The torso: canonical rays, told the head's pose; the trained head stands before it, or behind it.
+    """The torso: canonical rays, conditioned on the head's pose, composited with the trained head.
 
     Behind the head, the neck's pixels are the torso's to show by itself: the head's field draws the neck as
     well, and what it hides would otherwise never be learned, and missing once the head moves off. What is
     behind the head itself no frame shows at that moment: there the plate that was gathered from the other
-    frames, and filled up with what lies nearest, is the target (`BEHIND_WEIGHT`), so that the neck goes on
+    frames, and filled up with what is nearest, is the target (`BEHIND_WEIGHT`), so that the neck continues
     under the chin.
 
     Args:

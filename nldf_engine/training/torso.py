@@ -21,7 +21,7 @@ def tracked_motion(dataset: Dataset) -> Tensor:
 
 
 def _spread(color: Tensor, alpha: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Fills what no frame shows (it is behind the head) with what lies nearest to it."""
+    """Fills what no frame shows (it is behind the head) with what is nearest to it."""
     values = torch.cat([color, alpha[..., None]], -1).permute(2, 0, 1)[None]
     known = seen[None, None].float()
     for _ in range(FILL_STEPS):

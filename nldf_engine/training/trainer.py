@@ -97,7 +97,7 @@ class Trainer:
     def resume(self) -> None:
         """Goes back to where the checkpoint was written.
 
-        A larger budget closes later: a run that was closing then goes on from before.
+        A larger budget closes later: a run that was closing then continues from before.
         """
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
@@ -229,7 +229,7 @@ class Trainer:
             with _StopSignals() as signals, Bar(label, self._total(), "step") as bar:
                 bar.start_at(self.state.step)
                 self._loop(bar, monitor, signals)
-            self.state.finished = not signals.asked
+            self.state.finished = not signals.received
             self.save()
         finally:
             monitor.close()
@@ -262,7 +262,7 @@ class Trainer:
         done, note = int(self.budget.share(self.state) * VALIDATIONS), ""
         saved = time.monotonic()
         error: Tensor | None = None
-        while (share := self.budget.share(self.state)) < 1 and not signals.asked:
+        while (share := self.budget.share(self.state)) < 1 and not signals.received:
             if self._is_closing() and not self.state.closing:
                 self._close(monitor)
             began = time.monotonic()
@@ -349,7 +349,7 @@ class _StopSignals:
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
+        self.received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _StopSignals:
@@ -363,13 +363,13 @@ class _StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
+        if self.received is not None:
             self.obey()
-        self.asked = number
+        self.received = number
 
     def obey(self) -> None:
-        """Stops as the signal that came asks to; does nothing where none came."""
-        if self.asked == signal.SIGINT:
+        """Exits as the received signal demands; does nothing where none came."""
+        if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.asked is not None:
-            raise SystemExit(128 + self.asked)
+        if self.received is not None:
+            raise SystemExit(128 + self.received)

@@ -1,9 +1,8 @@
-"""Other voices, microphones and rooms, made of the features of the one voice that a video holds.
+"""Augments audio features to sound like other voices, microphones and rooms than the video's own.
 
-A network that learns from a minute of one speaker takes that speaker's resonances for the sounds themselves,
-and is lost with somebody else's. What tells voices apart is, in a row of mel bands, to first order a stretch
-along the bands (the length of the vocal tract), a tilt and an offset (voice, microphone, level) and a floor
-(a room).
+A network that learns from a minute of one speaker overfits to that voice's resonances and fails on others. In
+a row of mel bands, voices differ to first order by a stretch along the bands (the length of the vocal tract),
+a tilt and an offset (voice, microphone, level) and a noise floor (the room).
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Standard deviations: of the stretch's logarithm, and of tilt and offset in units of the features, of which
-# one is 20 dB of the mel front-end. The floor lies at up to FLOOR, in half of the stretches.
+# Standard deviations of the stretch's logarithm, and of tilt and offset in units of the features (one unit of
+# the mel front-end is 20 dB). Half of the windows get a noise floor of up to FLOOR.
 STRETCH, TILT, OFFSET = 0.07, 0.1, 0.05
 FLOOR = 0.4
-# Bands that are silent stay so under tilt and offset.
+# Tilt and offset leave bands below this level silent.
 SILENT = 0.05
 
 
 def stretch_bands(rows: Tensor, factor: Tensor) -> Tensor:
-    """Rows whose band b holds what band b * factor held, read linearly; the last band goes on beyond the end.
+    """Resamples rows linearly: band b takes the value of band b * factor; the last band is repeated.
 
     Args:
         rows: [N, ..., D] float32.
@@ -34,8 +33,8 @@ def stretch_bands(rows: Tensor, factor: Tensor) -> Tensor:
     return rows.gather(-1, low) * (1 - share) + rows.gather(-1, (low + 1).clamp(max=bands - 1)) * share
 
 
-def other_voices(windows: Tensor) -> Tensor:
-    """Windows [N, T, W, D] of mel bands, each of the N stretches as another voice in another room."""
+def augment_voices(windows: Tensor) -> Tensor:
+    """Windows [N, T, W, D] of mel bands, each of the N as if another voice spoke in another room."""
 
     def draws(deviation: float) -> Tensor:
         return deviation * torch.randn(len(windows), 1, 1, 1, device=windows.device)

@@ -244,7 +244,7 @@ def test_an_unwritable_json_is_refused_before_the_work(
     for wrong, says in (("folder", "it is a folder"), ("file/x.json", "is no folder")):
         assert cli.main([*words, "--json", wrong]) == 1
         said = capsys.readouterr().err
-        assert says in said and "To mend it" in said and said.count("\n") == 1
+        assert says in said and "To fix it" in said and said.count("\n") == 1
     assert {p.name for p in tmp_path.rglob("*")} == {"folder", "file"}
 
 
@@ -294,11 +294,11 @@ def test_debug_shows_the_traceback(
     [
         (
             FileProblem("a.wav", "it is empty", "record it again"),
-            "a.wav: it is empty. To mend it: record it again.",
+            "a.wav: it is empty. To fix it: record it again.",
         ),
         (
             MissingBackend("there is no GPU", "use --device cpu"),
-            "there is no GPU. To mend it: use --device cpu.",
+            "there is no GPU. To fix it: use --device cpu.",
         ),
         (PermissionError(13, "Permission denied", "out.mp4"), "out.mp4: Permission denied"),
         (
@@ -307,10 +307,10 @@ def test_debug_shows_the_traceback(
         ),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-            "not enough memory. To mend",
+            "not enough memory. To fix",
         ),
-        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory. To mend"),
-        (MemoryError(), "not enough memory. To mend"),
+        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory. To fix"),
+        (MemoryError(), "not enough memory. To fix"),
         (RuntimeError("odd"), "RuntimeError: odd (NLDF_DEBUG=1 shows where)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
@@ -380,10 +380,10 @@ def test_doctor_json_is_whole(tmp_path: Path) -> None:
     assert findings["backends"]["cpu"] is True
     assert all(findings["codecs"].values()), findings["codecs"]
     lacking = {name for name, state in findings["libraries"].items() if not state["works"]}
-    mended = {
+    remedied = {
         item.module for item in LIBRARIES if item.distribution in [m["missing"] for m in findings["mends"]]
     }
-    assert lacking == mended
+    assert lacking == remedied
     assert all("pip install" in item["command"] for item in findings["mends"])
     assert all(name in done.stdout for name in ("torch", "kernels", "rendering works"))
 

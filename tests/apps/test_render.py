@@ -142,7 +142,9 @@ def test_validate_tells_a_good_avatar_from_a_damaged_one(
     assert cli.main(["validate", str(avatar), "--json", str(tmp_path / "problems.json")]) == 1
     captured = capsys.readouterr()
     assert "model.safetensors" in captured.out
-    assert "model.safetensors" in captured.err and captured.err.count("\n") == 1 and "mend" in captured.err
+    assert (
+        "model.safetensors" in captured.err and captured.err.count("\n") == 1 and "To fix it" in captured.err
+    )
     assert json.loads((tmp_path / "problems.json").read_text(encoding="utf-8"))["errors"] == 1
 
 
@@ -193,15 +195,15 @@ def test_mistyped_outputs_and_backgrounds_are_told_before_the_avatar_is_loaded(
     before = sorted(tmp_path.rglob("*"))
     assert cli.main(["render", "no-avatar", str(folder / "speech.wav"), "-o", out, *flags]) == 1
     said = capfd.readouterr().err
-    assert says in said and said.count("\n") == 1 and "To mend it" in said
+    assert says in said and said.count("\n") == 1 and "To fix it" in said
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound", None])
-def test_mends_for_sound_speak_of_sound(
+def test_remedies_for_sound_speak_of_sound(
     folder: Path, tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An empty, foreign or silent-less file is mended by another sound, not by another video."""
+    """An empty, foreign or silent-less file is replaced by another sound, not by another video."""
     if content is None:
         (tmp_path / "a.wav").mkdir()
     else:
@@ -210,8 +212,8 @@ def test_mends_for_sound_speak_of_sound(
         cli.main(["render", str(folder / "avatar"), str(tmp_path / "a.wav"), "-o", str(tmp_path / "o.mp4")])
         == 1
     )
-    mend = capsys.readouterr().err.partition("To mend it")[2]
-    assert mend and "video" not in mend
+    remedy = capsys.readouterr().err.partition("To fix it")[2]
+    assert remedy and "video" not in remedy
 
 
 def test_the_sheet_is_one_picture_of_every_edit(folder: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def slow_rows(samples):
     return np.array(rows)
 
 
-def test_rows_are_those_of_a_slow_twin(speech):
+def test_rows_are_those_of_a_slow_reference(speech):
     """The rows equal an independent float64 computation, one row at a time, to 1e-4."""
     made = mel_rows(speech)
     assert made.shape == (600, BANDS) and made.dtype == np.float32
@@ -82,7 +82,7 @@ def test_band_powers_are_librosas(speech):
 
 @pytest.mark.parametrize("count", [0, 1, 159, 161, 320, 479, 481, 5000])
 def test_short_sounds_have_rows_as_well(count):
-    """Sounds of 0, 1 and odd numbers of samples give the twin's rows, at least one."""
+    """Sounds of 0, 1 and odd numbers of samples give the reference's rows, at least one."""
     samples = np.random.default_rng(3).standard_normal(count).astype(np.float32) * np.float32(0.1)
     made = mel_rows(samples)
     assert len(made) == max(1, round(count / 320))

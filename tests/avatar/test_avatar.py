@@ -110,7 +110,7 @@ def test_tensors_that_do_not_fit_are_named(copy: Path, how: str) -> None:
 
 
 def test_a_newer_schema_says_upgrade(copy: Path) -> None:
-    """A schema of the future is refused with the mend."""
+    """A schema of the future is refused with the remedy."""
     change(copy, schema=SCHEMA + 1)
     with pytest.raises(FileProblem, match="upgrade nldf_engine"):
         Avatar.load(copy)
@@ -174,22 +174,22 @@ def test_frames_and_provenance_are_checked(copy: Path, key: str, value: object) 
     change(copy, **{key: value})
     with pytest.raises(FileProblem, match=key) as caught:
         Avatar.load(copy)
-    assert "avatar.json" in str(caught.value) and caught.value.mend
+    assert "avatar.json" in str(caught.value) and caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["poses", "eye_openness"])
 def test_a_missing_track_tensor_is_named(copy: Path, name: str) -> None:
-    """The file, the tensor, what is there instead, and the mend; no KeyError's wording."""
+    """The file, the tensor, what is there instead, and the remedy; no KeyError's wording."""
     track = load_file(copy / "track.safetensors")
     del track[name]
     save_file(track, copy / "track.safetensors")
     resign(copy)
     with pytest.raises(FileProblem, match=f"tensor '{name}' is missing; it holds") as caught:
         Avatar.load(copy)
-    assert caught.value.mend and caught.value.path.name == "track.safetensors"
+    assert caught.value.remedy and caught.value.path.name == "track.safetensors"
 
 
-def test_the_mend_of_a_bad_plate_is_the_avatar_s(copy: Path) -> None:
+def test_the_remedy_of_a_bad_plate_is_the_avatar_s(copy: Path) -> None:
     """An avatar's background that is no picture asks for the avatar again, not for another --background."""
     (copy / "background.png").write_bytes(b"no picture")
     resign(copy)

@@ -247,7 +247,7 @@ def test_bad_background(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
         (copy / "background.png").write_bytes(content)
         with pytest.raises(FileProblem, match=text) as caught:
             Dataset.open(copy).background()
-        assert "background.png" in str(caught.value) and "pixels there" in caught.value.mend
+        assert "background.png" in str(caught.value) and "pixels there" in caught.value.remedy
     assert capfd.readouterr().err == "", "libpng and OpenCV stay silent"
 
 

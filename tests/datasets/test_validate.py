@@ -38,7 +38,7 @@ def test_changed_bytes_of_the_same_size(tmp_path: Path, name: str) -> None:
     data[-1] ^= 1
     (path / name).write_bytes(bytes(data))
     found = [p for p in validate(path) if p.severity == "error" and p.where.endswith(name)]
-    assert found and "changed or damaged" in found[0].what and "copy the dataset again" in found[0].mend
+    assert found and "changed or damaged" in found[0].what and "copy the dataset again" in found[0].remedy
     with pytest.raises(FileProblem, match="changed or damaged"):
         Dataset.open(path).check_unchanged()
     assert Dataset.open(path).hash() != before
@@ -52,7 +52,7 @@ def test_an_edited_background_is_noted(tmp_path: Path) -> None:
     png = cv2.imencode(".png", np.zeros_like(dataset.background()))[1].tobytes()
     (path / "background.png").write_bytes(png)
     (problem,) = validate(path)
-    assert problem.severity == "note" and "if you edited it" in problem.mend
+    assert problem.severity == "note" and "if you edited it" in problem.remedy
     Dataset.open(path).check_unchanged()
     assert Dataset.open(path).hash() != before
 
@@ -120,8 +120,8 @@ def test_broken_avatar(tmp_path: Path) -> None:
 
 def test_problem_text() -> None:
     """A problem reads as one line; an unknown severity is refused."""
-    assert str(Problem("sound", "it is silent", "record it", "severe")) == (
-        "severe: sound: it is silent. To mend it: record it."
-    )
+    problem = Problem("sound", "it is silent", "record it", "severe")
+    assert str(problem) == "severe: sound: it is silent. To fix it: record it."
+    assert problem.to_json()["mend"] == "record it"  # the key of existing files
     with pytest.raises(ValueError, match="severity"):
         Problem("a", "b", "c", "bad")

@@ -56,14 +56,14 @@ def test_frames_are_lazy_repeatable_and_sliceable(engine: Engine) -> None:
 
 
 def test_native_and_reference_backends_agree(engine: Engine) -> None:
-    """The compiled kernels and their slow twins give the same picture to within a grey level."""
+    """The compiled kernels and their PyTorch references give the same picture to within a grey level."""
     slow = Engine(tiny_avatar(), torch.device("cpu"), backend="reference")
-    fast, twin = (e.render((tone(0.2), RATE)).frames[:] for e in (engine, slow))
-    assert np.abs(fast.astype(int) - twin.astype(int)).max() <= 1
+    fast, reference = (e.render((tone(0.2), RATE)).frames[:] for e in (engine, slow))
+    assert np.abs(fast.astype(int) - reference.astype(int)).max() <= 1
 
 
 def test_it_says_which_kernel_computes() -> None:
-    """A fused network is told by its instruction set; a twin's and one without a kernel by "torch"."""
+    """A fused network is told by its instruction set; a reference's and one without a kernel by "torch"."""
     cpu, isa = torch.device("cpu"), ops.backends()["cpu_isa"]
     for avatar, native in ((tiny_avatar(), isa), (tiny_avatar("adnerf"), "torch")):
         assert Engine(avatar, cpu).describe()["kernel"] == native

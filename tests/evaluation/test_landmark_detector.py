@@ -41,7 +41,7 @@ def test_a_frame_without_a_face_has_no_landmarks() -> None:
     assert landmarks.shape == (2, 478, 2) and np.isnan(landmarks).all() and not valid.any()
 
 
-def test_a_missing_mediapipe_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mediapipe_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without mediapipe the error says what to install."""
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(MissingBackend, match=r"pip install 'nldf_engine\[evaluate\]'"):

@@ -86,7 +86,7 @@ def test_sizes_meet_at_the_smaller_width(real: Path, tmp_path: Path) -> None:
 
 
 def test_videos_that_do_not_fit_are_refused(real: Path, tmp_path: Path) -> None:
-    """Another aspect, nothing in common, no such file: the file, both sizes, and the mend."""
+    """Another aspect, nothing in common, no such file: the file, both sizes, and the remedy."""
     square = write(tmp_path / "square.mp4", range(5), size=(64, 64))
     with pytest.raises(FileProblem, match="64x64, another aspect than the 96x64") as error:
         evaluate_videos(VideoPair(square, real), tmp_path, PLAIN, None)

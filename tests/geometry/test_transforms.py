@@ -96,7 +96,7 @@ def test_a_bad_folder_is_refused(tmp_path: Path, kind: str) -> None:
     folder = write(tmp_path, train=train, **({} if val is None else {"val": val}))
     with pytest.raises(FileProblem, match=text) as caught:
         load_poses(folder)
-    assert caught.value.mend
+    assert caught.value.remedy
 
 
 def test_several_problems_are_counted(tmp_path: Path) -> None:

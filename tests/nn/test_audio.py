@@ -43,7 +43,7 @@ def arrays(module):
 
 
 @pytest.mark.parametrize(("window", "dim"), [(16, 29), (16, 44), (2, 1024), (1, 3), (3, 7), (8, 29)])
-def test_audio_net_equals_a_slow_twin(window, dim):
+def test_audio_net_equals_a_slow_reference(window, dim):
     """Codes of windows of any size equal an independent numpy computation to 1e-5."""
     torch.manual_seed(0)
     net = AudioNet(dim, window)
@@ -53,7 +53,7 @@ def test_audio_net_equals_a_slow_twin(window, dim):
 
 
 @pytest.mark.parametrize(("dim", "frames"), [(64, 8), (64, 1), (16, 5), (76, 8)])
-def test_attention_equals_a_slow_twin(dim, frames):
+def test_attention_equals_a_slow_reference(dim, frames):
     """Fused codes equal an independent numpy computation to 1e-5, and its weights sum to one."""
     torch.manual_seed(1)
     attention = AudioAttention(dim, frames)
@@ -65,7 +65,7 @@ def test_attention_equals_a_slow_twin(dim, frames):
     torch.testing.assert_close(weights.sum(1), torch.ones(4))
 
 
-def test_encoder_equals_a_slow_twin_from_features_to_codes():
+def test_encoder_equals_a_slow_reference_from_features_to_codes():
     """Features of a clip to codes of frames, clip ends included, equal the numpy computation to 1e-5."""
     torch.manual_seed(2)
     encoder = AudioEncoder(29)

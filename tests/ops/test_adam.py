@@ -1,4 +1,4 @@
-"""ops.step_adam against its twin and torch's Adam; what it passes over."""
+"""ops.step_adam against its reference and torch's Adam; what it passes over."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def stepped(inputs: list[Tensor], backend: str = "native", steps: int = 7) -> li
 
 
 @pytest.mark.parametrize("features", [1, 2, 3, 4, 8])
-def test_agrees_with_the_twin(device, compare, features):
-    """Table and moments are as accurate as the twin's, on every device."""
+def test_agrees_with_the_reference(device, compare, features):
+    """Table and moments are as accurate as the reference's, on every device."""
     inputs = case(5000, features)
     compare(
         stepped([x.to(device) for x in inputs]),
@@ -48,7 +48,7 @@ def test_agrees_with_the_twin(device, compare, features):
     steps=st.integers(1, 10**6),
 )
 def test_sizes_of_any_kind(entries, features, share, steps):
-    """Every number of entries, features and steps gives the twin's float64 result."""
+    """Every number of entries, features and steps gives the reference's float64 result."""
     inputs = case(entries, features, torch.float64, share)
     wanted = stepped(inputs, "reference", steps)
     for got, want in zip(stepped(inputs, steps=steps), wanted, strict=True):
@@ -139,8 +139,8 @@ def test_opcheck():
     torch.library.opcheck(torch.ops.nldf.adam.default, (*case(9, 4), *NUMBERS))
 
 
-def test_twin_changes_in_place():
-    """The twin too changes its arguments, and returns nothing."""
+def test_reference_changes_in_place():
+    """The reference too changes its arguments, and returns nothing."""
     inputs = case(9, 4, share=1.0)
     before = [x.clone() for x in inputs]
     assert adam_reference(*inputs, *NUMBERS) is None

@@ -1,4 +1,4 @@
-"""ops.encode_beams against its twin, closed forms and bad input."""
+"""ops.encode_beams against its reference, closed forms and bad input."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def run(op, inputs: list[Tensor], **numbers: float) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, cotangent)]
 
 
-def test_agrees_with_the_twin(device, compare):
-    """Encoding and gradients are as accurate as the twin's in float32."""
+def test_agrees_with_the_reference(device, compare):
+    """Encoding and gradients are as accurate as the reference's in float32."""
     inputs = case(300)
     got = run(ops.encode_beams, [x.to(device) for x in inputs], **NUMBERS)
     single = run(beams_reference, inputs, **NUMBERS)
@@ -42,7 +42,7 @@ def test_agrees_with_the_twin(device, compare):
 
 @pytest.mark.parametrize("points", [1, 15, 16, 23])
 def test_every_instruction_set_agrees(isa, compare, points):
-    """With vectors of any width: the encoding and its gradients as accurate as the twin's, halves rounded."""
+    """With vectors of any width: encoding and gradients as accurate as the reference's, fp16 rounded."""
     inputs, numbers = case(40), NUMBERS | {"points": points}
     got = run(ops.encode_beams, inputs, **numbers)
     double = run(beams_reference, [x.double() for x in inputs], **numbers)
@@ -55,7 +55,7 @@ def test_every_instruction_set_agrees(isa, compare, points):
     rays=st.sampled_from([0, 1, 2, 15, 16, 17, 33]), points=st.integers(1, 18), frequencies=st.integers(0, 4)
 )
 def test_any_size(rays, points, frequencies):
-    """Every number of rays, points and frequencies gives the twin's encoding and gradients."""
+    """Every number of rays, points and frequencies gives the reference's encoding and gradients."""
     numbers = NUMBERS | {"points": points, "frequencies": frequencies}
     inputs = case(rays)
     want = run(beams_reference, [x.double() for x in inputs], **numbers)
@@ -97,7 +97,7 @@ def test_rounding_to_half_is_torchs():
     pad_to=st.sampled_from([1, 8, 16, 100]),
 )
 def test_padding_of_any_size(rays, points, frequencies, pad_to):
-    """Rows of any width are padded with zeros as the twin pads them, and gradients pass by the padding."""
+    """Rows of any width are padded with zeros as in the reference; gradients ignore the padding."""
     numbers = NUMBERS | {"points": points, "frequencies": frequencies, "pad_to": pad_to}
     inputs = case(rays, torch.float64)
     for got, want in zip(
@@ -189,8 +189,8 @@ def test_not_a_number_stays_one():
     assert not out[[0, 2]].isnan().any()
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twin itself."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the reference itself."""
     inputs = case(3)
     assert torch.equal(
         ops.encode_beams(*inputs, **NUMBERS, backend="reference"), beams_reference(*inputs, **NUMBERS)

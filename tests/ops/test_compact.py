@@ -1,4 +1,4 @@
-"""ops.compact_rays and ops.composite_rays against their twins and bad input."""
+"""ops.compact_rays and ops.composite_rays against their references and bad input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def layers(mask: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ..
 
 @pytest.mark.parametrize("rays", SIZES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_order_is_the_twins(device, rays, share):
-    """Order and count are the twin's to the last integer, for bool and for uint8, whatever its values."""
+def test_order_is_the_references(device, rays, share):
+    """Order and count are the reference's exactly, for bool and for uint8 of any values."""
     mask = torch.rand(rays) < share
     want = compact_reference(mask)
     for given_mask in (mask, mask.to(torch.uint8) * 7):
@@ -61,8 +61,8 @@ def test_threads_do_not_matter():
 
 
 @pytest.mark.parametrize("under", [False, True])
-def test_frame_agrees_with_the_twin(device, compare, under):
-    """Colour and alpha of the frame are as accurate as the twin's, over nothing and over a layer."""
+def test_frame_agrees_with_the_reference(device, compare, under):
+    """Colour and alpha of the frame are as accurate as the reference's, over nothing and over a layer."""
     mask = torch.rand(5000) > 0.4
     order, _ = compact_reference(mask)
 
@@ -112,15 +112,15 @@ def test_opcheck():
         torch.library.opcheck(torch.ops.nldf.compact_over.default, (colors, opacity, order, *under))
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twins themselves."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the references themselves."""
     mask = torch.rand(50) > 0.5
     assert torch.equal(ops.compact_rays(mask, backend="reference")[0], compact_reference(mask)[0])
     colors, opacity, *behind = layers(mask)
     order = compact_reference(mask)[0]
     got = ops.composite_rays(colors, opacity, order, tuple(behind), backend="reference")
-    for op, twin in zip(got, compact_over_reference(colors, opacity, order, *behind), strict=True):
-        assert torch.equal(op, twin)
+    for op, reference in zip(got, compact_over_reference(colors, opacity, order, *behind), strict=True):
+        assert torch.equal(op, reference)
 
 
 BAD_MASK = {

@@ -1,4 +1,4 @@
-"""ops.encode_grid against its twin, a hand-written grid, torch's own sampling, and bad input."""
+"""ops.encode_grid against its reference, a hand-written grid, torch's own sampling, and bad input."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def away_from_vertices(x: Tensor, spec: GridSpec, margin: float = 1e-4) -> Tenso
 @pytest.mark.parametrize("interpolation", ["linear", "smoothstep"])
 @pytest.mark.parametrize("features", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("dims", [2, 3, 4])
-def test_agrees_with_the_twin(device, compare, dims, features, interpolation):
-    """Features and both gradients are as accurate as the twin's in float32, dense levels and hashed."""
+def test_agrees_with_the_reference(device, compare, dims, features, interpolation):
+    """Features and both gradients are as accurate as the reference's in float32, dense levels and hashed."""
     spec = GridSpec(dims, features, RESOLUTIONS, log2_table=10, interpolation=interpolation)
     assert any(spec.hashed) and not all(spec.hashed)
     x, table = case(spec, 400)
@@ -73,7 +73,7 @@ def test_agrees_with_the_twin(device, compare, dims, features, interpolation):
     threads=st.integers(1, 4),
 )
 def test_any_size(points, dims, features, resolutions, log2_table, interpolation, threads):
-    """Every number of points, dims, features and levels gives the twin's results, on any thread count."""
+    """Every number of points, dims, features and levels gives the reference's results, on any threads."""
     spec = GridSpec(dims, features, tuple(resolutions), log2_table, interpolation)
     x, table = case(spec, points)
     former = torch.get_num_threads()
@@ -133,7 +133,7 @@ def by_hand(x: list[float], table: Tensor, resolution: int, log2_table: int) -> 
 
 @pytest.mark.parametrize("dims", [2, 3, 4])
 def test_hashed_levels_are_the_paper_s_hash(dims):
-    """Kernel and twin read the entries that the hash of Mueller et al., eq. (4), names."""
+    """Kernel and reference read the entries that the hash of Mueller et al., eq. (4), names."""
     spec = GridSpec(dims, 2, (1021,), log2_table=12)
     assert spec.hashed == (True,) and spec.entries == 4096
     x, table = case(spec, 40, torch.float64)
@@ -185,8 +185,8 @@ def test_border_clamps(interpolation):
     assert torch.equal(v_x == 0, (outside < 0) | (outside > 1))
 
 
-def test_gradient_on_the_border_and_on_vertices_is_the_twin_s():
-    """At 0, at 1 and on vertices, where a derivative has two sides, kernel and twin take the same side."""
+def test_gradient_on_the_border_and_on_vertices_is_the_reference_s():
+    """At 0, at 1 and on vertices, where a derivative has two sides, kernel and reference take the same."""
     spec = GridSpec(2, 4, (3, 5))
     _, table = case(spec, 0)
     k = torch.arange(5) / 4
@@ -235,8 +235,8 @@ def test_gradients_that_nobody_asked_for_are_not_made():
         leaf.requires_grad_(False).grad = None
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twin itself."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the reference itself."""
     spec = GridSpec(2, 2, (4, 9))
     x, table = case(spec, 6)
     assert torch.equal(ops.encode_grid(x, table, spec, backend="reference"), grid_reference(x, table, spec))

@@ -97,7 +97,7 @@ ANY_SHAPE = st.tuples(
 @settings(max_examples=30, deadline=None)
 @given(shape=ANY_SHAPE, counts=st.lists(st.sampled_from([0, 1, 16, 33, 48]), min_size=1, max_size=3))
 def test_sizes_of_any_kind(shape, counts):
-    """Every shape of network and number of lines a frame gives the twin's colours and gradients."""
+    """Every shape of network and number of lines a frame gives the reference's colours and gradients."""
     net, starts = network(shape, torch.float64), (0, *accumulate(counts))
     inputs = case(net, starts)
     want = run(lines_reference, net, inputs, starts)
@@ -106,24 +106,24 @@ def test_sizes_of_any_kind(shape, counts):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_its_twin(isa, shape):
-    """Colours and all gradients are as accurate as the twin's in the mean square, on every processor."""
+def test_agrees_with_its_reference(isa, shape):
+    """Colours and all gradients are as accurate as the reference's in the mean square, on every processor."""
     net, double = network(shape), network(shape, torch.float64)
     inputs = case(net, STARTS)
     got = run(ops.shade_lines, net, inputs, STARTS)
     single = run(lines_reference, net, inputs, STARTS)
     exact = run(lines_reference, double, [x.double() for x in inputs], STARTS)
-    for i, (op, twin, want) in enumerate(zip(got, single, exact, strict=True)):
+    for i, (op, reference, want) in enumerate(zip(got, single, exact, strict=True)):
         # One ReLU that rounding turns is the largest error of either, so the largest would be chance.
         size = want.abs().max().clamp_min(1)
-        error, allowed = ((x.double() - want).square().mean().sqrt() / size for x in (op, twin))
-        assert error <= 2 * allowed + 1e-6, f"output {i}: error {error:.3e}, the twin's {allowed:.3e}"
+        error, allowed = ((x.double() - want).square().mean().sqrt() / size for x in (op, reference))
+        assert error <= 2 * allowed + 1e-6, f"output {i}: error {error:.3e}, the reference's {allowed:.3e}"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("starts", [(0, 0), (0, 1), (0, 7, 50), STARTS])
 def test_float64_is_exact(shape, starts):
-    """In float64 colours and all gradients are the twin's to rounding, for any number of lines."""
+    """In float64 colours and all gradients are the reference's to rounding, for any number of lines."""
     net = network(shape, torch.float64)
     inputs = case(net, starts)
     want = run(lines_reference, net, inputs, starts)

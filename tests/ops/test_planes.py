@@ -103,7 +103,7 @@ ANY_SHAPE = st.tuples(
 @settings(max_examples=40, deadline=None)
 @given(shape=ANY_SHAPE, frames=st.integers(1, 3), count=st.sampled_from([0, 1, 15, 16, 17, 47, 48, 49]))
 def test_sizes_of_any_kind(shape, frames, count):
-    """Every number of planes, features, hidden units, layers, frames and rays gives the twin's result."""
+    """Any number of planes, features, hidden units, layers, frames and rays gives the reference's result."""
     net = network(shape, torch.float64)
     given = rays(net, frames, count)
     for got, want in zip(ops.planes(*given, net), planes_reference(*given, net), strict=True):
@@ -116,8 +116,8 @@ def test_sizes_of_any_kind(shape, frames, count):
 
 @pytest.mark.parametrize("count", [0, 1, 17, 47, 48, 200])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_its_twin(shape, count, compare):
-    """Segments and opacity are those of the twin, whatever the numbers of planes, features and rays."""
+def test_agrees_with_its_reference(shape, count, compare):
+    """Segments and opacity are those of the reference, whatever the numbers of planes, features and rays."""
     net = network(shape)
     given = rays(net, 2, count)
     exact = planes_reference(*(t.double() for t in given), double(net))
@@ -126,7 +126,7 @@ def test_agrees_with_its_twin(shape, count, compare):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_devices_agree(shape, device):
-    """Every device gives the twin's colours; CUDA to the rounding of fp16."""
+    """Every device gives the reference's colours; CUDA to the rounding of fp16."""
     net = network(shape)
     given = rays(net, 2, 333)
     want = planes_reference(*(t.double() for t in given), double(net))
@@ -140,7 +140,7 @@ def test_devices_agree(shape, device):
 
 
 def test_float64_is_exact():
-    """In float64 the kernel and the twin agree to rounding."""
+    """In float64 the kernel and the reference agree to rounding."""
     net = double(network("four planes"))
     given = rays(net, 2, 50)
     for got, want in zip(ops.planes(*given, net), planes_reference(*given, net), strict=True):
@@ -148,7 +148,7 @@ def test_float64_is_exact():
 
 
 def test_hashed_levels(compare):
-    """Levels that share entries by the hash are read where the twin reads them."""
+    """Levels that share entries by the hash are read where the reference reads them."""
     net = network("usual")
     spec = GridSpec(2, 4, (5, 40), log2_table=8)
     table = torch.randn(spec.entries, 4, generator=torch.Generator().manual_seed(2))
@@ -213,7 +213,7 @@ def test_packed_once_serves_many_calls():
 
 
 def test_a_gradient_is_refused():
-    """The kernel has no gradient: asking for one is an error, and the twin gives it."""
+    """The kernel has no gradient: asking for one is an error, and the reference gives it."""
     net = network("usual")
     origins, directions, warp_bias, bias = rays(net, 1, 20)
     bias.requires_grad_()

@@ -1,4 +1,4 @@
-"""ops.generate_rays against its twin, closed forms and bad input."""
+"""ops.generate_rays against its reference, closed forms and bad input."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def run(op, inputs: list[Tensor], cotangent: list[Tensor]) -> list[Tensor]:
     return [*(o.detach() for o in out), *torch.autograd.grad(out, (pose, intrinsics), moved)]
 
 
-def test_agrees_with_the_twin(device, compare):
-    """Rays and gradients are as accurate as the twin's in float32."""
+def test_agrees_with_the_reference(device, compare):
+    """Rays and gradients are as accurate as the reference's in float32."""
     inputs, cotangent = case(3, 2500), cotangents(3, 2500)
     got = run(ops.generate_rays, [x.to(device) for x in inputs], cotangent)
     single = run(rays_reference, inputs, cotangent)
@@ -47,7 +47,7 @@ def test_agrees_with_the_twin(device, compare):
 
 @pytest.mark.parametrize("per_frame", [15, 16, 17, 1100])
 def test_every_instruction_set_agrees(isa, compare, per_frame):
-    """With vectors of any width, rays and gradients are as accurate as the twin's."""
+    """With vectors of any width, rays and gradients are as accurate as the reference's."""
     inputs, cotangent = case(2, per_frame), cotangents(2, per_frame)
     double = run(rays_reference, [x.double() for x in inputs], cotangent)
     compare(run(ops.generate_rays, inputs, cotangent), run(rays_reference, inputs, cotangent), double)
@@ -56,7 +56,7 @@ def test_every_instruction_set_agrees(isa, compare, per_frame):
 @settings(max_examples=25, deadline=None)
 @given(frames=st.integers(0, 3), per_frame=st.sampled_from([0, 1, 2, 3, 31, 1023, 1024, 1025, 4097]))
 def test_any_size(frames, per_frame):
-    """Every number of frames and pixels gives the twin's rays and gradients, none included."""
+    """Every number of frames and pixels gives the reference's rays and gradients, none included."""
     inputs, cotangent = case(frames, per_frame), cotangents(frames, per_frame)
     double = [x.double() for x in inputs]
     for got, want in zip(
@@ -128,8 +128,8 @@ def test_gradients_repeat_bit_for_bit():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twin itself."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the reference itself."""
     inputs = case(2, 9)
     for got, want in zip(
         ops.generate_rays(*inputs, backend="reference"), rays_reference(*inputs), strict=True

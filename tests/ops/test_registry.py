@@ -1,4 +1,4 @@
-"""What holds for every operation: a twin, a test, a bench, errors instead of silent fallbacks."""
+"""What holds for every operation: a reference, a test, a bench, errors instead of silent fallbacks."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_every_operation_is_in_the_list_of_calls():
 
 
 @pytest.mark.parametrize("noun", NOUNS)
-def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
-    """One noun an operation, everywhere: header, CPU and CUDA sources, module, twin, test, bench."""
+def test_every_operation_has_a_reference_a_test_and_its_sources(noun):
+    """One noun an operation, everywhere: header, CPU and CUDA sources, module, reference, test, bench."""
     assert callable(getattr(reference, f"{noun}_reference"))
     cuda = () if noun in CPU_ONLY else CUDA_SOURCES.get(noun, (f"csrc/ops/{noun}_cuda.cu",))
     for path in (
@@ -85,7 +85,7 @@ def test_every_operation_has_a_twin_a_test_and_its_sources(noun):
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_missing_module_raises_and_never_falls_back(noun, monkeypatch):
-    """Without the compiled module a call raises with the command that builds it; the twin goes by name."""
+    """Without the compiled module a call raises and names the command that builds it."""
     monkeypatch.setattr(native, "_C", None)
     monkeypatch.setattr(native, "_why_not", "No module named 'nldf_engine._C'")
     with pytest.raises(MissingBackend, match=r"No module named .*pip install \. .*backend='reference'"):
@@ -104,8 +104,8 @@ def test_cuda_tensors_need_a_cuda_build(monkeypatch):
 
 
 @pytest.mark.parametrize("noun", NOUNS)
-def test_environment_chooses_the_twin(noun, monkeypatch):
-    """NLDF_BACKEND=reference runs the twin everywhere; no kernel is launched."""
+def test_environment_chooses_the_reference(noun, monkeypatch):
+    """NLDF_BACKEND=reference runs the reference everywhere; no kernel is launched."""
     launched = []
     monkeypatch.setattr(native, "launch", lambda name, *args, **sizes: launched.append(name))
     monkeypatch.setenv("NLDF_BACKEND", "reference")

@@ -1,4 +1,4 @@
-"""ops.resmlp against its twin in float64, on every instruction set of this processor."""
+"""ops.resmlp against its reference in float64, on every instruction set of this processor."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def inputs(frames: int, rays: int, in_dim: int, width: int) -> tuple[Tensor, Ten
     return torch.randn(frames, rays, in_dim, generator=g), 0.3 * torch.randn(frames, width, generator=g)
 
 
-def twin(x: Tensor, bias: Tensor, w: ops.ResmlpWeights) -> Tensor:
+def reference(x: Tensor, bias: Tensor, w: ops.ResmlpWeights) -> Tensor:
     return resmlp_reference(x, bias, w.head, w.body, w.body_bias, w.tail, w.tail_bias)
 
 
@@ -55,11 +55,13 @@ SHAPES = [(16, 0), (16, 1), (48, 2), (64, 5), (16, 43), (256, 2)]
 
 @pytest.mark.parametrize("rays", [0, 1, 5, 95, 96, 97, 255])
 @pytest.mark.parametrize(("width", "blocks"), SHAPES)
-def test_agrees_with_the_twin(isa, compare, width, blocks, rays):
+def test_agrees_with_the_reference(isa, compare, width, blocks, rays):
     """Any number of rays, any width and depth: as accurate in float32 as torch's own layers."""
     w = make(width, blocks)
     x, bias = inputs(2, rays, 7, width)
-    compare([ops.resmlp(x, bias, w)], [twin(x, bias, w)], [twin(x.double(), bias.double(), double(w))])
+    compare(
+        [ops.resmlp(x, bias, w)], [reference(x, bias, w)], [reference(x.double(), bias.double(), double(w))]
+    )
 
 
 @pytest.mark.parametrize(("in_dim", "out_dim"), [(1, 1), (39, 13), (112, 16), (1008, 17), (3, 40)])
@@ -67,7 +69,9 @@ def test_any_input_and_output(isa, compare, in_dim, out_dim):
     """Inputs and outputs need be no multiple of anything."""
     w = make(32, 1, in_dim, out_dim)
     x, bias = inputs(1, 50, in_dim, 32)
-    compare([ops.resmlp(x, bias, w)], [twin(x, bias, w)], [twin(x.double(), bias.double(), double(w))])
+    compare(
+        [ops.resmlp(x, bias, w)], [reference(x, bias, w)], [reference(x.double(), bias.double(), double(w))]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,13 +84,13 @@ def test_any_input_and_output(isa, compare, in_dim, out_dim):
     blocks=st.integers(0, 3),
 )
 def test_sizes_of_any_kind(rays, frames, in_dim, out_dim, width, blocks):
-    """Every number of frames, rays, inputs, outputs, widths and blocks gives the twin's float64 result."""
+    """Any number of frames, rays, inputs, outputs, widths and blocks gives the reference's float64 result."""
     w = double(make(width, blocks, in_dim, out_dim))
     x, bias = (t.double() for t in inputs(frames, rays, in_dim, width))
-    torch.testing.assert_close(ops.resmlp(x, bias, w), twin(x, bias, w), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(ops.resmlp(x, bias, w), reference(x, bias, w), rtol=1e-11, atol=1e-11)
     single = make(width, blocks, in_dim, out_dim)
     torch.testing.assert_close(
-        ops.resmlp(x.float(), bias.float(), single).double(), twin(x, bias, w), rtol=1e-4, atol=1e-4
+        ops.resmlp(x.float(), bias.float(), single).double(), reference(x, bias, w), rtol=1e-4, atol=1e-4
     )
 
 
@@ -99,20 +103,20 @@ def test_sizes_of_any_kind(rays, frames, in_dim, out_dim, width, blocks):
     blocks=st.integers(0, 2),
 )
 def test_gradients_of_any_size(rays, in_dim, out_dim, width, blocks):
-    """Every size gives the gradients of the twin, of inputs, biases and all weights, in float64."""
+    """Every size gives the gradients of the reference, of inputs, biases and all weights, in float64."""
     w = double(make(width, blocks, in_dim, out_dim))
     x, bias = (t.double().requires_grad_() for t in inputs(2, rays, in_dim, width))
     leaves = [t.requires_grad_() for t in (w.head, *w.body, *w.body_bias, w.tail, w.tail_bias)]
     v = torch.randn(2, rays, out_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     got = torch.autograd.grad(ops.resmlp(x, bias, w), [x, bias, *leaves], v)
-    want = torch.autograd.grad(twin(x, bias, w), [x, bias, *leaves], v)
+    want = torch.autograd.grad(reference(x, bias, w), [x, bias, *leaves], v)
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(16, 0), (20, 3), (64, 5), (256, 1)])
-def test_gradients_agree_with_the_twin(isa, compare, width, blocks):
-    """Every gradient, over several groups of rays and frames: in float32 as accurate as the twin's."""
+def test_gradients_agree_with_the_reference(isa, compare, width, blocks):
+    """Every gradient, over several groups of rays and frames: in float32 as accurate as the reference's."""
     w = make(width, blocks)
 
     def run(op, dtype: torch.dtype) -> list[Tensor]:
@@ -124,10 +128,10 @@ def test_gradients_agree_with_the_twin(isa, compare, width, blocks):
         v = torch.randn(3, 107, 5, generator=g).to(dtype)
         return list(torch.autograd.grad(op(x, bias, own), leaves, v))
 
-    exact = run(twin, torch.float64)
+    exact = run(reference, torch.float64)
     for got, want in zip(run(ops.resmlp, torch.float64), exact, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
-    compare(run(ops.resmlp, torch.float32), run(twin, torch.float32), exact)
+    compare(run(ops.resmlp, torch.float32), run(reference, torch.float32), exact)
 
 
 def test_gradients_are_derivatives():
@@ -167,7 +171,7 @@ def test_int16_is_65_db_close(isa, width, blocks):
     """The body in integers stays 65 dB above its rounding, with no calibration."""
     w = make(width, blocks)
     x, bias = inputs(2, 50, 7, width)
-    want = twin(x.double(), bias.double(), double(w))
+    want = reference(x.double(), bias.double(), double(w))
     got = ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, "int16"))
     assert float(10 * torch.log10(want.square().mean() / (got - want).square().mean())) > 65
 
@@ -181,7 +185,7 @@ def test_int16_sums_cannot_overflow():
         )
         x, bias = torch.ones(1, 20, 1), torch.zeros(1, 256)
         got = ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, "int16"))
-        torch.testing.assert_close(got, twin(x, bias, w), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(got, reference(x, bias, w), rtol=1e-3, atol=1e-3)
 
 
 def test_not_a_number_stays_one(isa):

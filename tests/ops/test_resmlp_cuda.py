@@ -40,7 +40,7 @@ def rays(frames: int, count: int, weights: ops.ResmlpWeights) -> tuple[Tensor, T
     return x, 0.3 * torch.randn(frames, width, generator=g)
 
 
-def twin(x: Tensor, bias: Tensor, weights: ops.ResmlpWeights, dtype: torch.dtype) -> Tensor:
+def reference(x: Tensor, bias: Tensor, weights: ops.ResmlpWeights, dtype: torch.dtype) -> Tensor:
     """The network in plain PyTorch."""
     w = weights
     moved = [[p.to(dtype) for p in part] for part in (w.body, w.body_bias)]
@@ -56,12 +56,12 @@ def twin(x: Tensor, bias: Tensor, weights: ops.ResmlpWeights, dtype: torch.dtype
 
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 @pytest.mark.parametrize("chunk", [7, 64, 1000])
-def test_chain_agrees_with_the_twin(blocks, chunk, compare):
-    """The chain in float32 is the twin, whatever the chunks and although fc2's biases have moved."""
+def test_chain_agrees_with_the_reference(blocks, chunk, compare):
+    """The chain in float32 is the reference, whatever the chunks and although fc2's biases have moved."""
     weights = case(blocks=blocks)
     x, bias = rays(2, 64, weights)
     got = ResmlpChain(weights, dtype=torch.float32, chunk=chunk)(x, bias)
-    compare([got], [twin(x, bias, weights, torch.float32)], [twin(x, bias, weights, torch.float64)])
+    compare([got], [reference(x, bias, weights, torch.float32)], [reference(x, bias, weights, torch.float64)])
 
 
 def test_chain_in_half_precision():
@@ -76,7 +76,7 @@ def test_chain_in_half_precision():
         weights.tail_bias,
     )
     x, bias = rays(1, 50, weights)
-    got, want = ResmlpChain(weights)(x, bias), twin(x, bias, weights, torch.float64)
+    got, want = ResmlpChain(weights)(x, bias), reference(x, bias, weights, torch.float64)
     assert got.dtype == torch.float32
     assert (got.double() - want).norm() / want.norm() < 5e-3
 
@@ -268,7 +268,7 @@ def test_chain_by_name_runs_anywhere():
     """FusedResmlp("chain") runs on the CPU too, and gives pixels where asked for."""
     weights = case()
     x, bias = rays(2, 5, weights)
-    want = twin(x, bias, weights, torch.float64)
+    want = reference(x, bias, weights, torch.float64)
     out = FusedResmlp("chain")(x, bias, weights)
     pixels = FusedResmlp("chain")(x, bias, weights, pixels=True)
     torch.testing.assert_close(out.double(), want, rtol=0.02, atol=0.02)
@@ -276,7 +276,7 @@ def test_chain_by_name_runs_anywhere():
 
 
 def test_without_the_kernel_the_error_says_what_to_do(monkeypatch):
-    """A module without CUDA kernels gives MissingBackend with the command that mends it."""
+    """A module without CUDA kernels gives MissingBackend with the command that fixes it."""
     if native._C is None or native._C.cuda_archs:
         pytest.skip("nldf_engine._C was built with CUDA: the kernels are there")
     tensor = SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.float32)
@@ -287,7 +287,7 @@ def test_without_the_kernel_the_error_says_what_to_do(monkeypatch):
 @pytest.mark.parametrize("kernel", ["wgmma", "turns", "mma", "chain"])
 @pytest.mark.parametrize("count", [1, 127, 4096])
 def test_on_the_gpu(kernel, count):
-    """On a CUDA device each way agrees with the twin's rounding to fp16."""
+    """On a CUDA device each way agrees with the reference's rounding to fp16."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine: the CUDA kernels aren't run")
     if kernel in ("wgmma", "turns") and torch.cuda.get_device_capability() != (9, 0):
@@ -296,7 +296,7 @@ def test_on_the_gpu(kernel, count):
     weights = case(width=256, blocks=4, in_dim=encoding.columns)
     origins, directions = lines(count)
     x, bias = encoding.encode(origins, directions), rays(2, count, weights)[1]
-    want = twin(x, bias, weights, torch.float64)
+    want = reference(x, bias, weights, torch.float64)
     moved = ops.ResmlpWeights(
         weights.head.cuda(),
         tuple(p.cuda() for p in weights.body),

@@ -1,4 +1,4 @@
-"""ops.resample against its twin, its distribution and bad input."""
+"""ops.resample against its reference, its distribution and bad input."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def spread(rays: int, samples: int) -> Tensor:
 
 @pytest.mark.parametrize("jittered", [False, True])
 @pytest.mark.parametrize(("samples", "count"), [(64, 128), (3, 1), (33, 31), (65, 64)])
-def test_agrees_with_the_twin(device, compare, samples, count, jittered):
-    """Merged distances are as accurate as the twin's in float32, with and without jitter."""
+def test_agrees_with_the_reference(device, compare, samples, count, jittered):
+    """Merged distances are as accurate as the reference's in float32, with and without jitter."""
     distances, weights, jitter = case(200, samples, count)
     weights = weights + 0.01  # a bin of the floor's mass alone turns rounding into whole bin widths
 
@@ -50,7 +50,7 @@ def test_agrees_with_the_twin(device, compare, samples, count, jittered):
     count=st.sampled_from([1, 2, 31, 32, 33]),
 )
 def test_any_size(rays, samples, count):
-    """Every number of rays, samples and draws gives the twin's result in float64."""
+    """Every number of rays, samples and draws gives the reference's result in float64."""
     distances, weights, jitter = case(rays, samples, count, torch.float64)
     got = ops.resample(distances, weights, count, jitter)
     torch.testing.assert_close(got, samples_reference(distances, weights, count, jitter))
@@ -120,8 +120,8 @@ def test_opcheck():
         torch.library.opcheck(torch.ops.nldf.samples.default, (distances, weights, u, 4))
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twin itself."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the reference itself."""
     distances, weights, jitter = case(5, 8, 4)
     got = ops.resample(distances, weights, 4, jitter, backend="reference")
     assert torch.equal(got, samples_reference(distances, weights, 4, jitter))

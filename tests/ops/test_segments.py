@@ -1,4 +1,4 @@
-"""ops.composite_segments against its twin, closed forms and bad input."""
+"""ops.composite_segments against its reference, closed forms and bad input."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def run(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4), (60, 5), (7, 7)])
-def test_agrees_with_the_twin(device, compare, samples, segments):
-    """Colours, opacity, weights and gradients are as accurate as the twin's in float32."""
+def test_agrees_with_the_reference(device, compare, samples, segments):
+    """Colours, opacity, weights and gradients are as accurate as the reference's in float32."""
     inputs = case(200, samples)
     moved = [x.to(device) for x in inputs]
     double = [x.double() for x in inputs]
@@ -66,8 +66,8 @@ def run_all(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("samples", "segments"), [(64, 1), (192, 4), (60, 5), (7, 7)])
-def test_background_and_depth_agree_with_the_twin(device, compare, samples, segments):
-    """With a background and distances, results and all gradients are as accurate as the twin's."""
+def test_background_and_depth_agree_with_the_reference(device, compare, samples, segments):
+    """With a background and distances, results and all gradients are as accurate as the reference's."""
     inputs = [*case(200, samples), *extras(200, samples)]
     compare(
         run_all(ops.composite_segments, [x.to(device) for x in inputs], segments),
@@ -78,7 +78,7 @@ def test_background_and_depth_agree_with_the_twin(device, compare, samples, segm
 
 @pytest.mark.parametrize(("samples", "segments"), [(192, 4), (1100, 2), (51, 3), (5, 5)])
 def test_every_instruction_set_agrees(isa, compare, samples, segments):
-    """With vectors of any width, results and all gradients are as accurate as the twin's."""
+    """With vectors of any width, results and all gradients are as accurate as the reference's."""
     inputs = [*case(70, samples), *extras(70, samples)]
     compare(
         run_all(ops.composite_segments, inputs, segments),
@@ -94,7 +94,7 @@ def test_every_instruction_set_agrees(isa, compare, samples, segments):
     per_segment=st.sampled_from([0, 1, 2, 15, 16, 17, 33]),
 )
 def test_background_and_depth_of_any_size(rays, segments, per_segment):
-    """Every number of rays, segments and samples gives the twin's background and depth."""
+    """Every number of rays, segments and samples gives the reference's background and depth."""
     samples = segments * per_segment
     inputs = [*case(rays, samples, torch.float64), *extras(rays, samples, torch.float64)]
     want = run_all(segments_reference, inputs, segments)
@@ -138,7 +138,7 @@ def test_depth_is_the_expected_distance():
     per_segment=st.sampled_from([0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 48]),
 )
 def test_any_size(rays, segments, per_segment):
-    """Every number of rays, segments and samples gives the twin's results and gradients."""
+    """Every number of rays, segments and samples gives the reference's results and gradients."""
     inputs = case(rays, segments * per_segment)
     want = run(segments_reference, [x.double() for x in inputs], segments)
     for got, expected in zip(run(ops.composite_segments, inputs, segments), want, strict=True):
@@ -213,7 +213,7 @@ def test_last_sample_of_infinite_length_is_the_background():
 
 
 def test_gradients_behind_an_opaque_sample_are_finite(compare):
-    """Samples with alpha = 1 and lengths of 1e10 give the twin's gradients, in which nothing is infinite."""
+    """Samples with alpha = 1 and lengths of 1e10 give the reference's gradients, all finite."""
     sigma, rgb, delta = case(30, 16)
     sigma[:, 5] = 1e6
     sigma[:, -1], delta[:, -1] = 0.7, 1e10
@@ -253,7 +253,7 @@ def test_gradients_that_nobody_asked_for_are_not_made():
 
 @pytest.mark.parametrize("which", ["colors", "opacity", "depth"])
 def test_any_result_alone_has_its_gradients(which):
-    """A loss of one result gives all inputs the twin's gradients: those of the others count as zero."""
+    """A loss of one result gives all inputs the reference's gradients: those of the others count as zero."""
     inputs = [x.requires_grad_() for x in (*case(6, 8, torch.float64), *extras(6, 8, torch.float64))]
     gradients = []
     for backend in ("native", "reference"):
@@ -267,12 +267,12 @@ def test_any_result_alone_has_its_gradients(which):
         torch.testing.assert_close(got, want)
 
 
-def test_reference_backend_is_the_twin():
-    """backend="reference" runs the twin itself."""
+def test_reference_backend_is_the_reference():
+    """backend="reference" runs the reference itself."""
     inputs = case(6, 8)
     got = ops.composite_segments(*inputs, return_weights=True, backend="reference")
-    for op, twin in zip(got, segments_reference(*inputs)[:3], strict=True):
-        assert torch.equal(op, twin)
+    for op, reference in zip(got, segments_reference(*inputs)[:3], strict=True):
+        assert torch.equal(op, reference)
 
 
 BAD = {

@@ -204,7 +204,7 @@ SIDE_HIGH = 420
 
 
 def test_refused(film, speaker, tmp_path: Path) -> None:
-    """No face, too short, no video: refused with the mend, and nothing is left at the output."""
+    """No face, too short, no video: refused with the remedy, and nothing is left at the output."""
     out = tmp_path / "out"
     with pytest.raises(FileProblem, match="no face"):
         prepare(film(lambda time: speaker.wall, seconds=2.0, name="wall.mp4"), out, SMALL)

@@ -48,7 +48,7 @@ def off(dataset: Dataset, truth: Dataset) -> float:
     return float(np.sqrt(((apart - apart.mean(0)) ** 2).sum(1).mean()))
 
 
-def test_spoilt_poses_are_mended(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+def test_spoilt_poses_are_corrected(synthetic_dataset: Dataset, tmp_path: Path) -> None:
     """Spoilt poses come at least a quarter of the way back in one round; the tracked ones are kept."""
     spoilt = spoil(synthetic_dataset, tmp_path / "spoilt")
     before = off(spoilt, synthetic_dataset)

@@ -55,7 +55,7 @@ def clipped(speech: np.ndarray, share: float) -> np.ndarray:
 
 def said(samples: np.ndarray) -> tuple[dict, str]:
     measured, problems = judge_sound(samples.astype(np.float32))
-    assert all(problem.severity == "warning" and problem.mend for problem in problems)
+    assert all(problem.severity == "warning" and problem.remedy for problem in problems)
     return measured, "; ".join(problem.what for problem in problems)
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_measured(speech: np.ndarray, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "librosa", None)
     measured, (problem,) = judge_sound(speech)
     assert measured == {} and problem.severity == "note"
-    assert "not measured: librosa is not installed" in problem.what and "pip install" in problem.mend
+    assert "not measured: librosa is not installed" in problem.what and "pip install" in problem.remedy
 
 
 def test_a_minute_costs_seconds() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from simt.runner import Library, Source
 
-Twin = Callable[[torch.dtype], dict[str, Tensor]]
+Reference = Callable[[torch.dtype], dict[str, Tensor]]
 SIZES = (0, 1, 64, 127, 128, 129, 255)
 
 
@@ -24,7 +24,7 @@ class Problem:
         inputs: tensors by the names of its argument struct.
         outputs: shapes of what it writes, tensors it updates, or None for a null pointer.
         numbers: the other fields.
-        twin: the outputs in plain PyTorch, computed in the dtype it is given.
+        reference: the outputs in plain PyTorch, computed in the dtype it is given.
         slack: added to the tolerance, relative to the largest value.
         dtype: of the outputs that are given as shapes.
     """
@@ -32,7 +32,7 @@ class Problem:
     inputs: dict[str, Tensor]
     outputs: dict[str, Any]
     numbers: dict[str, float]
-    twin: Twin
+    reference: Reference
     slack: float = 1e-6
     dtype: type = np.float32
 
@@ -70,7 +70,7 @@ def check(library: Library, kernel: str, problem: Problem, seed: int) -> None:
     inputs = {name: tensor.numpy() for name, tensor in problem.inputs.items()}
     outputs = {n: o.numpy() if isinstance(o, Tensor) else o for n, o in problem.outputs.items()}
     got = library.run(kernel, inputs, outputs, seed=seed, dtype=problem.dtype, **problem.numbers)
-    single, double = problem.twin(torch.float32), problem.twin(torch.float64)
+    single, double = problem.reference(torch.float32), problem.reference(torch.float64)
     for name, want in double.items():
         result = torch.from_numpy(got[name])
         assert result.shape == want.shape, f"{name}: {list(result.shape)} and {list(want.shape)}"

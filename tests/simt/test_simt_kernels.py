@@ -1,4 +1,4 @@
-"""The CUDA kernels' own sources, run thread by thread on the CPU, against the PyTorch twins."""
+"""The CUDA kernels' own sources, run thread by thread on the CPU, against the PyTorch references."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_twin(libraries, name):
-    """Every size under several schedules gives the twin's results."""
+def test_agrees_with_the_reference(libraries, name):
+    """Every size under several schedules gives the reference's results."""
     case = CASES[name]
     for size in SIZES:
         problem = case.problem(size)

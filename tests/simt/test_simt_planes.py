@@ -30,8 +30,8 @@ def libraries(builder: Builder) -> dict[bool, Library]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_agrees_with_the_twin(libraries, shape):
-    """Every shape of a network, under several schedules and numbers of rays, gives the twin's results."""
+def test_agrees_with_the_reference(libraries, shape):
+    """Every network shape, under several schedules and numbers of rays, gives the reference's results."""
     net = network(SHAPES[shape])
     for count in (1, 15, 33, 150):
         given = rays(net, 2, count)

@@ -31,8 +31,8 @@ def libraries(builder: Builder) -> dict[tuple[str, bool], Library]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rays", SIZES)
-def test_agrees_with_the_twin(libraries, shape, rays):
-    """Every number of rays, blocks and inputs, under several schedules, gives the twin's results."""
+def test_agrees_with_the_reference(libraries, shape, rays):
+    """Every number of rays, blocks and inputs, under several schedules, gives the reference's results."""
     kernel, rows, blocks = SHAPES[shape]
     width = 64 if kernel == "mma" else 256
     for layers, in_dim, out_dim in [(0, 48, 13), (2, 130, 4), (4, 1008 if width == 256 else 270, 32)]:
@@ -50,7 +50,7 @@ BEAMS = [(16, 10), (3, 3), (5, 0)]
 @pytest.mark.parametrize(("points", "frequencies"), BEAMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_beams_are_encoded_on_the_way(libraries, shape, points, frequencies):
-    """A network given rays gives what the twin makes of their encoding, whatever the encoding's size."""
+    """A network given rays gives what the reference makes of their encoding, whatever the encoding's size."""
     kernel, rows, blocks = SHAPES[shape]
     net = beams(129, points, frequencies, 64 if kernel == "mma" else 256)
     for seed in (0, 1, 5):
@@ -68,7 +68,7 @@ def test_beams_have_no_race(libraries, shape):
 
 @pytest.mark.parametrize("rows", [64, 128])
 def test_mma_at_the_least_width(libraries, rows):
-    """At width 16 a chunk is 16 columns: inputs, rays and up to 16 outputs agree with the twin."""
+    """At width 16 a chunk is 16 columns: inputs, rays and up to 16 outputs agree with the reference."""
     for net in (network(129, 50, 16, 4, 16), network(65, 16, 16, 0, 4), beams(70, 5, 4, 16)):
         for seed in (0, 1, 4):
             assert_agrees(run(libraries["mma", False], "mma", net, rows=rows, seed=seed), net)
@@ -80,7 +80,7 @@ def test_mma_at_the_least_width(libraries, rows):
 
 @pytest.mark.parametrize("rows", [64, 128])
 def test_mma_at_the_real_width(libraries, rows):
-    """The mma kernel's two-by-four grid of warps gives the twin's results."""
+    """The mma kernel's two-by-four grid of warps gives the reference's results."""
     net = network(129, 48, 256, 4)
     assert_agrees(run(libraries["mma", False], "mma", net, rows=rows, seed=3), net)
 

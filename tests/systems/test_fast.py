@@ -94,12 +94,12 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 
 def test_native_and_reference_backends_agree() -> None:
-    """The compiled grid and its twin give the same picture."""
+    """The compiled grid and its reference give the same picture."""
     model, rays, code = small(), some_rays(2, 50), torch.randn(2, 65)
     native = model(rays, code)
     model.backend = "reference"
-    twin = model(rays, code)
-    torch.testing.assert_close(native.segments, twin.segments, atol=1e-5, rtol=1e-4)
+    reference = model(rays, code)
+    torch.testing.assert_close(native.segments, reference.segments, atol=1e-5, rtol=1e-4)
 
 
 def test_its_segments_lie_on_their_planes() -> None:

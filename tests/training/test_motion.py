@@ -17,7 +17,7 @@ from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_co
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.recipe import with_parts
 from nldf_engine.training.run import TrainConfig, train
-from nldf_engine.training.voices import other_voices, stretch_bands
+from nldf_engine.training.voices import augment_voices, stretch_bands
 
 
 def test_a_placed_landmark_is_where_its_ray_meets_its_depth():
@@ -171,7 +171,7 @@ def test_lips_that_part_where_they_are_closed_count_more():
     assert cost(-1.0, closed) == pytest.approx(cost(1.0, wide), rel=1e-3)
 
 
-def test_other_voices_of_the_same_speech():
+def test_augmented_voices_of_the_same_speech():
     """Stretched bands move, offset and tilt spare silence, and each stretch has a voice of its own."""
     torch.manual_seed(0)
     rows = torch.zeros(3, 29)
@@ -181,7 +181,7 @@ def test_other_voices_of_the_same_speech():
     torch.testing.assert_close(moved[1], rows[1])
     windows = torch.rand(40, 5, 16, 29) + 0.5
     windows[:, 2] = 0
-    voices = other_voices(windows)
+    voices = augment_voices(windows)
     assert voices.shape == windows.shape and bool(voices.isfinite().all())
     assert bool((voices[:, 2].amax((1, 2)) == voices[:, 2].amin((1, 2))).all())  # silent, or a room's floor
     assert 0.3 < float((voices[:, 2] == 0).all(2).all(1).float().mean()) < 0.7
@@ -191,7 +191,7 @@ def test_other_voices_of_the_same_speech():
 def test_bands_alone_are_varied(monkeypatch):
     """Every stretch of bands is given another voice; features without such an order are left alone."""
     seen = []
-    monkeypatch.setattr(motion, "other_voices", lambda windows: seen.append(windows) or windows)
+    monkeypatch.setattr(motion, "augment_voices", lambda windows: seen.append(windows) or windows)
     features, codes, usable = torch.rand(80, 4, 6), torch.rand(80, 1), torch.ones(80, dtype=torch.bool)
     for bands, calls in ((False, 0), (True, 2)):
         train_speech(MotionEncoder(1, 6, 4), SpeechData(features, codes, usable, bands), 2)

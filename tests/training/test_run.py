@@ -145,7 +145,7 @@ def test_impossible_runs_are_refused_at_once(
 
 
 def test_a_damaged_checkpoint_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """A checkpoint cut short says so and gives the mend."""
+    """A checkpoint cut short says so and gives the remedy."""
     train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", TrainConfig(steps=5))
     path = tmp_path / "me.training" / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:200])
@@ -210,5 +210,5 @@ def test_an_output_among_the_inputs_is_refused(synthetic_dataset: Dataset, tmp_p
             TrainConfig(steps=5, teacher=tmp_path / "me"),
         )
     (tmp_path / "file").touch()
-    with pytest.raises(FileProblem, match=r"no folder.*To mend it: choose an output path"):
+    with pytest.raises(FileProblem, match=r"no folder.*To fix it: choose an output path"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "file" / "me", TrainConfig(steps=5))

@@ -22,7 +22,7 @@ class PlaneConfig:
     """Sizes of the network.
 
     Args:
-        bounds: where the head lies along a ray.
+        bounds: depths between which the head is.
         conditions: the per-frame code.
         width: of the hidden layers.
         frequencies: L of the encoded point.

@@ -1,4 +1,4 @@
-"""Running benchmark suites in an interpreter of their own, and reading what they tell on the way."""
+"""Running benchmark suites in an interpreter of their own, and reading the events that they report."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def run_suites(files: Sequence[Path], pace: str = "normal") -> Figures:
     """Runs suites, one process for all; where a suite ends it, the rest run in another.
 
     Args:
-        files: `bench_<name>.py`, all in one folder, with a conftest.py that tells its events.
+        files: `bench_<name>.py`, all in one folder, with a conftest.py that reports its events.
         pace: "quick", "normal" or "full".
 
     Returns:

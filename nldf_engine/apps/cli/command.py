@@ -40,7 +40,7 @@ class Command(ABC):
     """Shown at the end of `--help`, as one would type them."""
 
     when_stopped: ClassVar[str] = "nothing was lost or half-written: run the same command again"
-    """What Ctrl-C left behind and how to go on; ends the line that is printed then."""
+    """What Ctrl-C left behind and how to continue; ends the line that is printed then."""
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Fields that name files and folders that it reads."""
@@ -165,8 +165,8 @@ def signing(provenance: bool, cert: Path | None, key: Path | None) -> Credential
         return find_credentials(cert, key)
 
 
-def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Writes the figures that a command reports as JSON, where `--json` asks for it.
+def save_results(path: Path | None, figures: dict[str, Any]) -> None:
+    """Writes the results of a command as JSON, to the path of `--json`, if there is one.
 
     Raises:
         FileProblem: the file can't be written.

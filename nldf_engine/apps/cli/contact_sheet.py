@@ -75,7 +75,7 @@ def contact_sheet(engine: Engine, limit: str, size: int | None) -> np.ndarray:
 
 
 class _Shots:
-    """Single frames of an avatar that stands still in silence.
+    """Single frames of an avatar that does not move in silence.
 
     Args:
         engine: of the avatar.

@@ -72,13 +72,13 @@ class EditFlags:
                 self.yaw, self.pitch, self.roll, _shift(self.shift),
                 smooth=self.smooth, centred=self.center_poses, limit=self.pose_limit,
             )  # fmt: skip
-            asked = dataclasses.replace(head, limit="warn") != HeadEdit()
+            changed = dataclasses.replace(head, limit="warn") != HeadEdit()
             known = self.blink if self.blink in BLINKS else "auto"
             eyes = EyesEdit(known, scale=self.eyes, seed=self.blink_seed)
             mouth = MouthEdit(self.mouth, _sliders(self.sliders), gate=Gate() if self.gate else None)
             upper = UpperEdit(self.lively, self.brows)
         edit = Edit(
-            head if asked or poses not in OWN_POSES else None, eyes,
+            head if changed or poses not in OWN_POSES else None, eyes,
             None if mouth.idle else mouth, None if upper.idle else upper,
         )  # fmt: skip
         if self.blink not in BLINKS:

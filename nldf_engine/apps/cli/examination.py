@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nldf_engine.apps.cli.libraries import LIBRARIES, PACKAGE, Library, mend, version
+from nldf_engine.apps.cli.libraries import LIBRARIES, PACKAGE, Library, remedy, version
 
 CODECS = {"h264": "libx264", "aac": "aac", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
 PROBE_FRAMES, FPS, PROBE_RATE = 2, 25, 16000
@@ -38,10 +38,10 @@ def examine() -> dict[str, Any]:
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
     }
     findings["cuda"] = _cuda()
-    findings["backends"], kernel_mends = _backends(findings["cuda"]["available"])
+    findings["backends"], kernel_remedies = _backends(findings["cuda"]["available"])
     findings["rendering"] = _rendering()
-    findings["mends"] = kernel_mends + [
-        {"missing": item.distribution, "needed_for": item.needed_for, "command": mend(item.module)}
+    findings["mends"] = kernel_remedies + [
+        {"missing": item.distribution, "needed_for": item.needed_for, "command": remedy(item.module)}
         for item in LIBRARIES
         if not findings["libraries"][item.module]["works"]
     ]
@@ -67,7 +67,7 @@ def describe(findings: dict[str, Any]) -> str:
         if state["version"] and not state["works"]:
             lines.append(f"        does not import: {state['reason']}")
     if findings["mends"]:
-        lines += ["", "missing, and the command that mends it"]
+        lines += ["", "missing, and the command that fixes it"]
         for missing in findings["mends"]:
             lines.append(f"    {missing['missing']} ({missing['needed_for']}):")
             lines.append(f"        {missing['command']}")

@@ -57,7 +57,7 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def mend(module: str) -> str:
+def remedy(module: str) -> str:
     """The exact command that installs what `import module` needs, in the version that we ask for."""
     top = module.partition(".")[0]
     library = next((item for item in LIBRARIES if item.module == top), Library(top, top, ""))

@@ -33,7 +33,7 @@ COMMANDS = {
     "prepare": "Turn a video of one person talking into a dataset.",
     "refine": "Move a dataset's poses to where its pictures say they are, as prepare does.",
     "synthetic": "Write a synthetic speaker: a dataset or a video with known ground truth.",
-    "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.",
+    "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to fix it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
     "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",
@@ -42,7 +42,7 @@ COMMANDS = {
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
     "import": "Make an avatar of networks that AD-NeRF trained.",
     "bench": "Time the kernels and models on this machine.",
-    "doctor": "Say what this installation can do, what is missing, and how to mend it.",
+    "doctor": "Say what this installation can do, what is missing, and how to fix it.",
     "demo": "Render the bundled avatar speaking a fresh sentence.",
 }
 INTERRUPTED, TERMINATED = 130, 143
@@ -79,7 +79,7 @@ def entry() -> NoReturn:
     """The command `nldf`, as a process: runs it with the process' arguments and ends with its exit code."""
     try:
         code = main()
-    except KeyboardInterrupt:  # before the command began, or while its failure was being told
+    except KeyboardInterrupt:  # before the command began, or while its failure was being reported
         _complain("nldf", "stopped; nothing was lost or half-written: run the same command again")
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -192,13 +192,13 @@ def _unboxed(text: str) -> str:
             continue
         if not line.strip():
             break
-        if depth - margin <= 4:  # deeper lies what the help says of a flag
+        if depth - margin <= 4:  # deeper is what the help says of a flag
             said += ("; " if depth > margin else " ") + line.strip()
     return said.strip().replace(":; ", ": ").removesuffix(".") or "the flags can't be read"
 
 
 def _details(kind: type[Command]) -> str:
-    """The docstring without its first line, which stands in `COMMANDS`.
+    """The docstring without its first line, which is in `COMMANDS`.
 
     tyro joins the lines of a paragraph and does not wrap it; it leaves indented lines alone.
     """
@@ -247,16 +247,16 @@ def describe(error: Exception) -> str:
     """One line for a person about an error that ended a command."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         if error.name.startswith("nldf_engine"):
-            return f"this installation is incomplete: {error}. To mend it: install the package again"
-        from nldf_engine.apps.cli.libraries import mend
+            return f"this installation is incomplete: {error}. To fix it: install the package again"
+        from nldf_engine.apps.cli.libraries import remedy
 
-        return f"the library {error.name} is not installed. To mend it: {mend(error.name)}"
+        return f"the library {error.name} is not installed. To fix it: {remedy(error.name)}"
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):
         return (
-            "there is not enough memory. To mend it: ask for less (a smaller --size, a shorter sound, fewer "
-            "rays a step), or end other programs."
+            "there is not enough memory. To fix it: reduce the work (a smaller --size, a shorter sound, "
+            "fewer rays a step), or end other programs."
         )
     if isinstance(error, NldfError | ValueError | TypeError):
         return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
 """Where a rendered video comes from, in a form that machines read and that a signature protects.
 
 `Consent` records who agreed to an avatar, `Origin` what made a video, `seal` signs it into the file (C2PA),
-and `inspect` reads it back. What this proves, and what it does not, stands in docs/provenance.md.
+and `inspect` reads it back. What this proves, and what it does not, is in docs/provenance.md.
 """
 
 from nldf_engine.avatar.provenance.consent import Consent

@@ -195,15 +195,15 @@ def _read(cert: Path, key: Path, local: bool = False) -> Credentials:
     try:
         private = serialization.load_pem_private_key(secret, password.encode() if password else None)
     except (ValueError, TypeError) as error:
-        mend = "set NLDF_SIGN_PASSWORD where the key is encrypted, or " + OWN
-        raise FileProblem(key, f"it holds no readable private key in PEM form ({error})", mend) from error
+        remedy = "set NLDF_SIGN_PASSWORD where the key is encrypted, or " + OWN
+        raise FileProblem(key, f"it holds no readable private key in PEM form ({error})", remedy) from error
     if private.public_key() != leaf.public_key():
         raise FileProblem(key, f"it is not the key of the certificate in {cert}", OWN)
     now = datetime.datetime.now(datetime.timezone.utc)
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         days = f"{leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d}"
-        mend = f"delete the folder {cert.parent}: new ones are made then" if local else OWN
-        raise FileProblem(cert, f"the certificate is valid from {days} only", mend)
+        remedy = f"delete the folder {cert.parent}: new ones are made then" if local else OWN
+        raise FileProblem(cert, f"the certificate is valid from {days} only", remedy)
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in ALGORITHMS:
         algorithm = ALGORITHMS[private.curve.name]
     elif isinstance(private, rsa.RSAPrivateKey):

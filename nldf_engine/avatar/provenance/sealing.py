@@ -87,5 +87,5 @@ def _sign(
             builder.sign(signer, kind, source, target)
     except c2pa.C2paError as error:
         said = " ".join(str(error).split())
-        mend = PROFILE if "signingCredential" in said or "ertificate" in said else "render it again"
-        raise FileProblem(path, f"it can't be signed ({said})", mend) from error
+        remedy = PROFILE if "signingCredential" in said or "ertificate" in said else "render it again"
+        raise FileProblem(path, f"it can't be signed ({said})", remedy) from error

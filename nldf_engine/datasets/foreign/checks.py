@@ -47,14 +47,14 @@ def _pictures(found: Findings) -> None:
         "lms": ("ori_imgs", "landmarks (.lms), which say where mouth and eyes are",
                 "run the layout's landmark step, or nldf prepare on the video"),
     }  # fmt: skip
-    for key, (where, what, mend) in needed.items():
+    for key, (where, what, remedy) in needed.items():
         there = np.array([int(i) in found.files[key] for i in ids])
         usable &= there
         if there.all():
             continue
         few = there.mean() < FEWEST
         text = f"{some(ids[~there], count)} have no {what}" + ("" if few else "; they are left out")
-        found.add(where, text, mend, "error" if few else "warning")
+        found.add(where, text, remedy, "error" if few else "warning")
     found.usable = usable
     if found.pictures != "ori_imgs":
         what = "it is missing: the frames are read from " + found.pictures + ", before the clean background"
@@ -80,8 +80,8 @@ def _cameras(found: Findings) -> None:
     middle = float(depths(found.poses).mean())
     if not SHALLOW < middle < DEEP:
         what = f"the head is {middle:.3g} m from the camera on average; 0.5 to 1.5 is usual"
-        mend = "write translations in metres (those of the face tracker divided by 10)"
-        found.add(where, what, mend, "error" if middle > 1000 else "severe")
+        remedy = "write translations in metres (those of the face tracker divided by 10)"
+        found.add(where, what, remedy, "error" if middle > 1000 else "severe")
     near, far = usual_bounds(found.poses)
     if found.near > near + BOUND_SLACK or found.far < middle + BOUND_SLACK:
         what = f"near {found.near:.3f} and far {found.far:.3f} cut the head, which is {middle:.3f} m away"
@@ -115,7 +115,7 @@ def _splits(found: Findings) -> None:
     inside = (found.ids >= held[0]) & (found.ids <= held[-1]) & ~found.held
     if inside.any():
         what = (
-            f"{some(found.ids[inside], len(train))} for training lie among the validation frames; they are "
+            f"{some(found.ids[inside], len(train))} for training are among the validation frames; they are "
             "left out, since a frame beside a held-out one says too much of it"
         )
         found.add(TRANSFORMS[1], what, "hold out frames in one piece, as the layouts do", "warning")
@@ -154,7 +154,7 @@ def _features(found: Findings) -> None:
             lacking = int((found.audio_ids >= rows).sum())
             severity = "note" if highest - rows <= FEW_ROWS else "severe"
             what = (
-                f"it has {rows} rows and the frames ask for {highest}: {lacking} frames at the end hear "
+                f"it has {rows} rows and the frames need {highest}: {lacking} frames at the end get "
                 "its last row, as the layout's own code does"
             )
             found.add(name, what, "extract the features from the whole sound again", severity)
@@ -165,9 +165,9 @@ def _of_features(path: Path, found: Findings, error: FileProblem) -> tuple[str, 
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, OverflowError):
-        return error.problem, error.mend
+        return error.problem, error.remedy
     if len(shape) != 2:
-        return error.problem, error.mend
+        return error.problem, error.remedy
     rows, width = WINDOWS[path.name]
     what = f"its shape is {shape}, and {found.kind.title} takes (N, {rows}, {width}) there"
     if shape[1] == LABELS_OF_SOUNDS:
@@ -192,17 +192,17 @@ def _sound(found: Findings) -> None:
     try:
         seconds = len(load_audio(path)) / SAMPLE_RATE
     except FileProblem as error:
-        found.add(path.name, error.problem, error.mend)
+        found.add(path.name, error.problem, error.remedy)
         return
     wanted = (int(found.audio_ids.max()) + 1) / FPS
     if seconds < wanted - SOUND_SLACK:
         what = f"the sound lasts {seconds:.2f} s, and the frames reach {wanted:.2f} s at {FPS:g} a second"
-        mend = f"extract pictures and sound again from a video of {FPS:g} frames a second"
-        found.add(path.name, what, mend, "severe")
+        remedy = f"extract pictures and sound again from a video of {FPS:g} frames a second"
+        found.add(path.name, what, remedy, "severe")
 
 
 def sound_of(folder: Path) -> Path | None:
-    """The sound of a foreign folder: aud.wav, or else the one video that lies there."""
+    """The sound of a foreign folder: aud.wav, or else the one video that is there."""
     if (folder / "aud.wav").is_file():
         return folder / "aud.wav"
     videos = sorted(folder.glob("*.mp4"))
@@ -235,8 +235,8 @@ def _rects(found: Findings) -> None:
                 f"{name} holds {100 * np.mean(as_is):.0f} % of the landmarks if read as x, y, width, height; "
                 f"{100 * np.mean(swapped):.0f} % if read as y, x, height, width: it is transposed"
             )
-            mend = f"nldf needs nothing done; write x, y, width, height for {found.kind.title}"
-            found.add(TRANSFORMS[0], what, mend, "warning")
+            remedy = f"nldf needs nothing done; write x, y, width, height for {found.kind.title}"
+            found.add(TRANSFORMS[0], what, remedy, "warning")
         elif outside.any():
             what = f"{name} leaves the picture in {some(found.ids[outside], len(found.ids))}"
             found.add(TRANSFORMS[0], what, "clip it to the picture for the layout's own code", "note")
@@ -251,17 +251,17 @@ def _blinks(found: Findings) -> None:
     if not found.kind.blinks:
         return
     path = found.folder / "au.csv"
-    mend = "run OpenFace's FeatureExtraction on the video and save its csv as au.csv"
+    remedy = "run OpenFace's FeatureExtraction on the video and save its csv as au.csv"
     if not path.is_file():
         what = "it is missing: eye openness comes from the landmarks"
-        found.add("au.csv", what, f"nldf needs nothing done; for {found.kind.title}: {mend}", "warning")
+        found.add("au.csv", what, f"nldf needs nothing done; for {found.kind.title}: {remedy}", "warning")
         return
     try:
         rows = len(read_blinks(path))
     except ValueError as error:
-        found.add("au.csv", str(error), mend)
+        found.add("au.csv", str(error), remedy)
         return
     if rows <= int(found.ids.max()):
         lacking = found.ids[found.ids >= rows]
-        what = f"it has {rows} rows; {some(lacking, len(found.ids))} lie behind them and keep its last value"
-        found.add("au.csv", what, mend + ", all frames of it", "warning")
+        what = f"it has {rows} rows; {some(lacking, len(found.ids))} are behind them and keep its last value"
+        found.add("au.csv", what, remedy + ", all frames of it", "warning")

@@ -66,7 +66,7 @@ class ForeignDataset(Dataset):
 
     Args:
         path: the folder as it was named.
-        found: what lies in it, without errors.
+        found: what is in it, without errors.
     """
 
     def __init__(self, path: Path, found: Findings) -> None:
@@ -140,7 +140,7 @@ class ForeignDataset(Dataset):
         if found.errors:
             first, more = found.errors[0], len(found.errors) - 1
             rest = f" ({more} more: nldf validate {path})" if more else ""
-            raise FileProblem(first.where, first.what + rest, first.mend)
+            raise FileProblem(first.where, first.what + rest, first.remedy)
         return cls(Path(path), found)
 
     def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:

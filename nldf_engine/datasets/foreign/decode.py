@@ -18,7 +18,7 @@ from nldf_engine.geometry.transforms import AGAIN
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover
-ON_HEAD = 0.5  # share of them that must lie on the head
+ON_HEAD = 0.5  # share of them that must be on the head
 
 
 def examine(folder: str | Path) -> list[Problem]:
@@ -82,7 +82,7 @@ def _decode(found: Findings) -> None:
                 try:
                     seen.add(labels_from(path), found.files["lms"].get(number))
                 except FileProblem as error:
-                    found.add(where, error.problem, error.mend)
+                    found.add(where, error.problem, error.remedy)
                 else:
                     continue
             else:
@@ -112,8 +112,8 @@ def _labels(found: Findings, seen: _Seen) -> None:
             most = max(LABELS, key=lambda label: int(seen.pixels[LABELS[label]]))
             share = 100 * seen.pixels[LABELS[most]] / seen.pixels.sum()
             what = f"no pixel of any map is {color}, which is {name}; {share:.0f} % are {most}"
-            mend = f"{PARSE_AGAIN}: white background, blue head, green neck, red torso"
-            found.add("parsing", what, mend)
+            remedy = f"{PARSE_AGAIN}: white background, blue head, green neck, red torso"
+            found.add("parsing", what, remedy)
             return
     if not seen.face.any():
         return
@@ -122,12 +122,12 @@ def _labels(found: Findings, seen: _Seen) -> None:
         return
     on = max(LABELS, key=lambda label: int(seen.face[LABELS[label]]))
     what = (
-        f"{100 * share[LABELS['head']]:.0f} % of the face's landmarks lie on the head (blue) and "
+        f"{100 * share[LABELS['head']]:.0f} % of the face's landmarks are on the head (blue) and "
         f"{100 * share[LABELS[on]]:.0f} % on the {on}"
     )
     if on == "torso":
         what += ": red and blue are swapped, as where a picture goes from RGB to BGR unseen"
-        mend = "write each map with its channels reversed: cv2.imwrite(p, cv2.imread(p)[..., ::-1])"
-        found.add("parsing", what, mend)
+        remedy = "write each map with its channels reversed: cv2.imwrite(p, cv2.imread(p)[..., ::-1])"
+        found.add("parsing", what, remedy)
     else:
         found.add("parsing", what, f"{PARSE_AGAIN} on the pictures that the landmarks are of", "severe")

@@ -21,7 +21,7 @@ class Findings:
     """What was found. Anything below `problems` is only there where no problem is an error.
 
     Args:
-        folder: where the transforms lie.
+        folder: where the transforms are.
         kind: the layout.
         problems: in the order in which they were found.
         ids, audio_ids: [N] `img_id` and `aud_id` of the listed frames, in the order of the ids; put right
@@ -54,13 +54,13 @@ class Findings:
     files: dict[str, dict[int, Path]] = field(default_factory=dict)
     features: Path | None = None
 
-    def add(self, where: str, what: str, mend: str, severity: str = "error") -> None:
+    def add(self, where: str, what: str, remedy: str, severity: str = "error") -> None:
         """Notes a problem with the file or folder `where`."""
-        self.problems.append(Problem(str(self.folder / where), what, mend, severity))
+        self.problems.append(Problem(str(self.folder / where), what, remedy, severity))
 
     def note(self, problems: Iterable[FileProblem]) -> None:
         """Notes what keeps files from being used, each as an error."""
-        self.problems += [Problem(str(p.path), p.problem, p.mend) for p in problems]
+        self.problems += [Problem(str(p.path), p.problem, p.remedy) for p in problems]
 
     @property
     def errors(self) -> list[Problem]:

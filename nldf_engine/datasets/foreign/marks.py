@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-# For each of the 68 (jaw, brows, nose, eyes, lips) the landmark of the mesh that lies on the same spot.
+# For each of the 68 (jaw, brows, nose, eyes, lips) the landmark of the mesh that is on the same spot.
 # fmt: off
 MESH = (
     162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,

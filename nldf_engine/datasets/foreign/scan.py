@@ -1,4 +1,4 @@
-"""What lies in a foreign folder: its frames, camera, splits and files, and what is wrong with them."""
+"""What is in a foreign folder: its frames, camera, splits and files, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nldf_engine.geometry.transforms import (
 
 
 def scan(folder: str | Path) -> Findings:
-    """Finds out what lies in a foreign folder, without decoding its pictures.
+    """Finds out what is in a foreign folder, without decoding its pictures.
 
     Raises:
         ValueError: it is none of the layouts (see `detect`).
@@ -74,8 +74,8 @@ def _read_frames(found: Findings, listing: Listing) -> None:
             found.rects[name] = np.array(boxes, np.float64)
         else:
             what = f"{some(found.ids[~np.array(good)], len(frames))} have no {name} of four numbers"
-            mend = f"nldf needs nothing done; {found.kind.title} itself needs it"
-            found.add(TRANSFORMS[0], what, mend, "warning")
+            remedy = f"nldf needs nothing done; {found.kind.title} itself needs it"
+            found.add(TRANSFORMS[0], what, remedy, "warning")
 
 
 def numbered(folder: Path, ending: str) -> dict[int, Path]:
@@ -111,7 +111,7 @@ def _names(found: Findings) -> bool:
     if there and there == {number + 1 for number in ids}:
         what = (
             f"its pictures are numbered {min(there)} to {max(there)}, the frames {min(ids)} to {max(ids)}, "
-            "as if counted from 1: each pose would stand beside its neighbour's picture"
+            "as if counted from 1: each pose would be paired with its neighbour's picture"
         )
         found.add(name, what, "number pictures, .lms and parsing from 0, as img_id does")
         return False
@@ -130,10 +130,10 @@ def _true_numbers(found: Findings) -> None:
         found.audio_ids = tracked.copy()
         what = (
             f"its img_id counts the frames that have landmarks: {shifted} of {len(ids)} poses, from picture "
-            f"{first} on, stand beside the wrong picture; they are read with their true numbers"
+            f"{first} on, are paired with the wrong picture; they are read with their true numbers"
         )
-        mend = f"nldf needs nothing done; {found.kind.title} itself trains on the shifted poses"
-        found.add(TRANSFORMS[0], what, mend, "warning")
+        remedy = f"nldf needs nothing done; {found.kind.title} itself trains on the shifted poses"
+        found.add(TRANSFORMS[0], what, remedy, "warning")
 
 
 def _find_camera(found: Findings, metas: dict[str, dict[str, Any]]) -> None:
@@ -145,8 +145,8 @@ def _find_camera(found: Findings, metas: dict[str, dict[str, Any]]) -> None:
     if first is None:
         held = sorted(p.name for p in (found.folder / "ori_imgs").glob("*") if p.suffix != ".lms")[:2]
         what = "there are no pictures 0.jpg, 1.jpg, ... in any of " + ", ".join(PICTURES)
-        mend = "save them as JPEGs of the same numbers" if held else AGAIN
-        found.add("ori_imgs", what + (f"; it holds {', '.join(held)}" if held else ""), mend)
+        remedy = "save them as JPEGs of the same numbers" if held else AGAIN
+        found.add("ori_imgs", what + (f"; it holds {', '.join(held)}" if held else ""), remedy)
         return
     picture = cv2.imread(str(first[1]), cv2.IMREAD_COLOR)
     if picture is None:

@@ -72,7 +72,7 @@ def export_layout(dataset: Dataset, layout: str, folder: str | Path) -> Export:
             "prepare the video with square pixels",
         )  # fmt: skip
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        # Not even an older one of that kind: trained networks lie in its logs.
+        # Not even an older one of that kind: trained networks are in its logs.
         raise FileProblem(
             folder, "it exists, and is never replaced", "choose another output path, or delete it"
         )

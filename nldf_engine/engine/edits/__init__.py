@@ -6,7 +6,7 @@ edit = Edit(HeadEdit(yaw=5, smooth=2), EyesEdit("natural"), MouthEdit(gain=1.2, 
 engine.render("speech.wav", edit=edit)
 
 curves.py   numbers over time, from files and arrays
-head.py     offsets, the range that was trained, and what lies beyond
+head.py     offsets, the range that was trained, and what is beyond
 live.py     poses that arrive one by one
 eyes.py     blinks
 upper.py    brows and gaze

@@ -80,7 +80,7 @@ class Editor:
         edit: what is changed; None for nothing.
         poses: known beforehand (see `Renderer.open_track`), or arriving one by one (see `edits.live`).
         mouth: gain of the mouth, in the place of `edit.mouth`.
-        before: the editor of the same poses that this one replaces: poses that arrive one by one go on from
+        before: the editor of the same poses that this one replaces: live poses continue from
             where it is.
 
     Attributes:
@@ -175,7 +175,7 @@ class Editor:
             self._moved.warn(torch.arange(frames))
 
     def restart_gate(self) -> None:
-        """The mouth's gate begins anew, in silence."""
+        """The mouth's gate begins again, in silence."""
         self._gate = None if self._wanted.gate is None else GateState(self._wanted.gate)
 
     def free(self, windows: np.ndarray, sound: tuple[np.ndarray, int] | None = None) -> Tensor | None:

@@ -70,7 +70,7 @@ class EyesEdit:
 class NaturalBlinks:
     """Blinks without end at random moments, the same for the same seed.
 
-    Between blinks lies a rest of REST seconds and a Poisson process' waiting time, cut at LONGEST_OPEN; one
+    Between blinks is a rest of REST seconds and a Poisson process' waiting time, cut at LONGEST_OPEN; one
     in eight blinks comes twice. Durations are log-normal, held in SHORTEST..LONGEST.
 
     Args:

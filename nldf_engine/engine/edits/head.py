@@ -126,7 +126,7 @@ class HeadRange:
         return HeadRange(self.low + knee, self.high - knee)
 
     def beyond(self, numbers: Tensor, checked: Tensor) -> str:
-        """What of numbers [T, 6] lies beyond, in one line; empty where next to nothing does.
+        """Which of the numbers [T, 6] are out of range, in one line; empty where almost none is.
 
         Args:
             numbers: of the head.
@@ -178,7 +178,7 @@ def _seen_at(camera: Camera, numbers: Tensor) -> Tensor:
 def picture_of(camera: Camera, wanted: Tensor, known: Tensor) -> Tensor:
     """[T, 4] fx, fy, cx, cy (units of the frame's width) that show a head at `known` as if at `wanted`.
 
-    The picture is scaled by z_known / z_wanted and moved so that the head's middle comes to lie where it is
+    The picture is scaled by z_known / z_wanted and moved so that the head's middle ends where it is
     wanted: a weak perspective, right to first order in the head's depth over its distance.
 
     Args:
@@ -202,7 +202,7 @@ def _neck(poses: Tensor) -> Tensor:
 def lean(camera: Camera, views: Tensor, poses: Tensor, felt: Tensor) -> Tensor:
     """[T, 2, 3]: how a torso has to move for its neck to follow a head beyond what the torso knows of.
 
-    The frame's lower edge stays where it is, for nothing is known of what lies below: the torso leans and
+    The frame's lower edge stays where it is, for nothing is known of what is below: the torso leans and
     stretches from there, in proportion to the height above it.
 
     Args:
@@ -250,7 +250,7 @@ class EditedTrack:
     def _numbers(self, poses: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The wanted head numbers [N, 6], and those that the head is drawn at [N, 6]."""
         wanted = head_numbers(poses) + self.edit.offsets(index)
-        # Nothing stands behind the camera.
+        # Nothing is behind the camera.
         wanted[:, 5] = wanted[:, 5].clamp_min(0.25 * float(self.range.low[5]))
         if self.edit.limit == "off":
             return wanted, wanted
@@ -281,7 +281,7 @@ class EditedTrack:
         return replace(track, poses=poses, torso=linear.float(), views=moved)
 
     def warn(self, index: Tensor) -> bool:
-        """Says what of the frames `index` [N] lies beyond the training track's range; whether any did."""
+        """Warns of frames `index` [N] outside of the training track's range; returns whether any is."""
         if self.edit.limit == "off":
             return False
         offsets = self.edit.offsets(index)

@@ -22,7 +22,7 @@ from nldf_engine.systems.common.motion import MOUTH, MotionBasis
 SLIDERS = ("jaw", "width", "smile")
 WIDEST = 3.0
 STRONGEST = 4.0
-# How far from the mean, in standard deviations, closed lips may lie.
+# How far from the mean, in standard deviations, closed lips may be.
 FURTHEST = 3.0
 _CORNERS = MOUTH.index(61), MOUTH.index(291)
 _UPPER, _LOWER = MOUTH.index(13), MOUTH.index(14)
@@ -30,7 +30,7 @@ _UPPER, _LOWER = MOUTH.index(13), MOUTH.index(14)
 
 @dataclass(frozen=True)
 class Gate:
-    """When lips close: the sound's level lies below a threshold for a while.
+    """When lips close: the sound's level is below a threshold for a while.
 
     Args:
         threshold: dB below the level of the voice, from which on a sound is speech.
@@ -50,7 +50,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         if not -50 < self.threshold < 0:
-            raise ValueError(f"Gate: threshold must lie between -50 and 0 dB, got {self.threshold!r}")
+            raise ValueError(f"Gate: threshold must be between -50 and 0 dB, got {self.threshold!r}")
         if not 0 <= self.ahead <= 0.14 or not 0 <= self.hold <= 10:
             raise ValueError(f"Gate: expected ahead of 0 to 0.14 s and hold of 0 to 10 s, got {self}")
         if not 0.04 <= self.attack <= 5 or not 0.04 <= self.release <= 5:

@@ -25,7 +25,7 @@ def _apart(points: Points, a: int, b: int) -> np.ndarray:
 
 
 def _drop(points: Points, a: int, b: int) -> np.ndarray:
-    """How far b lies below a."""
+    """How far b is below a."""
     return np.asarray(points[:, b, Y] - points[:, a, Y])
 
 

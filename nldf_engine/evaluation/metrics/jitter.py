@@ -58,7 +58,7 @@ def second_difference_rms(points: np.ndarray) -> float | None:
 
 
 def posed_points(seen: np.ndarray, poses: np.ndarray, camera: Camera, scale: float) -> np.ndarray:
-    """Where points that stand still in head space are seen: each is triangulated from all frames.
+    """Where points that are fixed in head space are seen: each is triangulated from all frames.
 
     Args:
         seen: [T, L, 2] pixels of `camera`, times `scale`; NaN where unknown.

@@ -2,7 +2,7 @@
 
 Landmarks are MediaPipe's 478 face-mesh points in pixels of a frame whose longer side is 512, whatever
 the size the frame was rendered at, so that values at different sizes compare. `lmd` mixes how the
-mouth is shaped with where the whole head stands; `lmd_centred` and `lip_correlation` look at the shape
+mouth is shaped with where the whole head is; `lmd_centred` and `lip_correlation` look at the shape
 only, and separate true from wrong audio far better.
 """
 

@@ -1,7 +1,7 @@
 """Where in a frame a metric is measured: head, mouth, and the band of the neck where head and torso meet.
 
 With label maps the regions follow them. Two plain videos have none: their head is then the hull of the
-face's landmarks, grown upwards over the forehead's hair, and the neck's band what lies below the jaw.
+face's landmarks, grown upwards over the forehead's hair, and the neck's band what is below the jaw.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mouth_box(lips: np.ndarray, width: int, height: int) -> tuple[slice, slice]:
         height: the frame's height in pixels.
 
     Returns:
-        Slices within the frame; empty ones where the lips lie outside of it or are not finite.
+        Slices within the frame; empty ones where the lips are outside of it or are not finite.
     """
     if not np.isfinite(lips).all():
         return slice(0, 0), slice(0, 0)
@@ -49,7 +49,7 @@ def neck_band(labels: np.ndarray) -> np.ndarray:
     """Where head, neck and torso meet: [H, W] bool, all pixels within a margin of their common borders.
 
     The borders are those between head and neck, head and torso, and neck and torso; of the background only
-    what lies within the margin of them belongs to the band. Empty where the labels have no such border.
+    what is within the margin of them belongs to the band. Empty where the labels have no such border.
 
     Args:
         labels: [H, W] integers, `datasets.dataset.LABELS`.

@@ -51,7 +51,7 @@ class ComparisonVideo:
         self._writer.__exit__(kind, value, trace)
 
     def write(self, real: np.ndarray, rendered: np.ndarray, note: str) -> None:
-        """Adds a frame of real and rendered [H, W, 3] uint8; `note` stands above the error."""
+        """Adds a frame of real and rendered [H, W, 3] uint8; `note` is written above the error."""
         import cv2
 
         width, height = self._size

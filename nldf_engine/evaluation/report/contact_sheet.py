@@ -11,7 +11,7 @@ import numpy as np
 
 from nldf_engine.evaluation.report.drawing import ERROR_TOP, INK, blank_figure, error_share, save_png
 
-# Inches: a frame's width, what lies between frames and between mouths, and the margins.
+# Inches: a frame's width, what is between frames and between mouths, and the margins.
 PANEL, GAP, MOUTH_GAP = 2.15, 0.06, 0.03
 LEFT, RIGHT, TOP, BOTTOM = 0.95, 0.85, 1.15, 0.2
 ROW_NAME: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 10}
@@ -79,7 +79,7 @@ def contact_sheet(
 
 
 class _Sheet:
-    """The page: its figure, and where things stand on it, in inches from the upper left corner."""
+    """The page: its figure, and where things are on it, in inches from the upper left corner."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         frame_height, frame_width = samples[0].real.shape[:2]

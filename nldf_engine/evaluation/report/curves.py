@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one axis; `unit` stands beside it."""
+    """Curves over one axis; `unit` is written beside it."""
 
     title: str
     unit: str

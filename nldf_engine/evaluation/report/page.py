@@ -24,7 +24,7 @@ SHOWN = (
     ("psnr", "PSNR", 2), ("psnr_mouth", "mouth", 2), ("ssim", "SSIM", 3), ("lpips", "LPIPS", 3),
     ("lmd_centred", "lips off by", 2),
 )  # fmt: skip
-"""(metric, name, digits) of what stands beside the slider for the frame that is shown."""
+"""(metric, name, digits) of what is shown beside the slider for the frame that is shown."""
 LIPS = (
     ("lmd", "distance, px at 512", 2), ("lmd_centred", "distance, mouths centred", 2),
     ("lmd_aligned", "distance, heads aligned", 2), ("face_lmd", "whole face, px at 512", 2),
@@ -177,7 +177,7 @@ INDEX = (
 
 
 def write_index(out: Path, found: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Writes `index.html`, one table over several reports that lie in folders of `out`; returns its path.
+    """Writes `index.html`, one table over several reports in folders of `out`; returns its path.
 
     Args:
         out: the folder.

@@ -12,7 +12,7 @@ from nldf_engine.evaluation.report.curves import values_of
 EACH = 3
 """How many of the worst frames each metric names."""
 APART = 5
-"""Frames that two named ones lie apart at least: neighbours fail alike."""
+"""Least distance, in frames, between two of the worst ones: neighbours fail alike."""
 
 
 def worst_frames(per_frame: Mapping[str, Sequence[Any]]) -> list[tuple[int, str]]:

@@ -31,7 +31,7 @@ class RadianceFieldConfig:
     """An AD-NeRF field and how it is sampled. The defaults are the paper's, with the eyes added to the code.
 
     Args:
-        bounds: where the head lies along a ray.
+        bounds: depths between which the head is.
         conditions: the per-frame code.
         width, depth: size of the trunk; the encoded point enters again behind layer `skip`.
         view_layers: layers of the colour branch, of half the width.
@@ -150,7 +150,7 @@ class RadianceField(RayField):
     """Audio net, coarse and fine networks, and the two-pass rendering of AD-NeRF (section 3.3).
 
     The paper puts the background's pixel into a last sample of infinite length. That sample receives
-    what transmittance is left, so here it is the opacity that is returned: any background can stand
+    what transmittance is left, so here it is the opacity that is returned: any background can be
     behind it afterwards.
 
     Where `sparse` is set, the fine pass of a frame leaves out what its coarse pass has found empty or hidden:
@@ -193,7 +193,7 @@ class RadianceField(RayField):
     ) -> tuple[RayColors, RayColors]:
         """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment.
 
-        Samples are drawn by `noise` in training, and lie in the middle of their strata where it is None.
+        Samples are drawn by `noise` in training, and are the middles of their strata where it is None.
         """
         config = self.config
         count = rays.origins.shape[0] * rays.origins.shape[1]

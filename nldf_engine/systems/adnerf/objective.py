@@ -11,7 +11,7 @@ from nldf_engine.training.targets import TrainTarget
 
 
 class RadianceObjective(Objective):
-    """Squared error of both passes in front of what stands behind, and the opacity's.
+    """Squared error of both passes in front of what is behind, and the opacity's.
 
     Args:
         target: the radiance field, head's or torso's, and what it sees.

@@ -11,7 +11,7 @@ The two classes have the same layers; what differs is settled here, exactly:
 - before `SMOOTHED` steps their attention over neighbouring frames has not been trained, and frames were
   rendered from their own audio code: then an attention goes in that picks just that;
 - a body is driven by the head's audio code and the head's pose. Its file holds an audio network too, which
-  AD-NeRF makes, saves and never asks: that one is checked and left out. Of the pose it sees other angles
+  AD-NeRF makes, saves and never evaluates: that one is checked and left out. Of the pose it sees other angles
   than ours: e = (pi / 2 + a, b, pi / 2 + c) where ours are a, b, c, and positions in their head space. An
   encoding of e is a linear map of ours, of signs and exchanges of sine and cosine, and goes into the weights.
 
@@ -189,7 +189,7 @@ def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
 def import_body(checkpoint: Checkpoint, head: RadianceField) -> RadianceField:
     """The body's networks, coarse and fine, as a `RadianceField` that takes the head's code and pose.
 
-    It stands in the head space of AD-NeRF's first training frame, before the head (`TorsoField`, in_front).
+    It is in the head space of AD-NeRF's first training frame, in front of the head (`TorsoField`, in_front).
 
     Args:
         checkpoint: a `{step}_body.tar`.
@@ -318,7 +318,7 @@ def head_bounds(near: float, far: float, camera: Camera) -> Bounds:
     """Distances along our rays that stay within the depths that AD-NeRF trained.
 
     Its near and far are depths along z. A ray to a corner is longer than its depth: so that no sample
-    of any ray comes before the nearest depth, where its network was never asked, near is stretched by
+    of any ray comes before the nearest depth, where its network was never evaluated, near is stretched by
     as much. Far needs no stretching.
 
     Args:

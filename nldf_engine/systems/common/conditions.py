@@ -30,7 +30,7 @@ class ConditionConfig:
         identity: size of the learned code of a speaker; only runs over several datasets have any.
         speakers: how many speakers such a run has.
         head_pose: for a field that does not move with the head (AD-NeRF 3.4): L of the encoded pose that
-            stands behind the head's code. 0 for the head's own field.
+            follows the head's code. 0 for the head's own field.
     """
 
     audio_dim: int = 29

@@ -1,9 +1,9 @@
-"""The motion of a face as a few numbers a frame: the mouth's, tracked in the video or told by speech, and
-that of brows, lids and gaze, which no speech tells.
+"""The motion of a face as a few numbers a frame: the mouth's, tracked in the video or predicted from speech,
+and that of brows, lids and gaze, which speech does not predict.
 
 A field that is conditioned on the audio itself has to learn what a mouth looks like and when it opens
 from the same minute of speech, and learns the second poorly. Here the two are apart: the field sees
-tracked motion codes, which say exactly how the mouth stands in each frame, and a `SpeechNet` learns the
+tracked motion codes, which give the exact shape of the mouth in each frame, and a `SpeechNet` learns the
 codes from the audio. Each half can be looked at, edited and replaced alone.
 """
 
@@ -42,7 +42,7 @@ class LandmarkBasis(nn.Module):
         codes: K.
         landmarks: numbers of the L landmarks.
 
-    Buffers: `depth` [L] metres, where along the head's z axis each landmark lies; `mean` [L, 2] and
+    Buffers: `depth` [L] metres, where along the head's z axis each landmark is; `mean` [L, 2] and
     `components` [K, L, 2] (orthonormal over L and 2), metres; `scale` [K], metres, so that each code has
     unit variance over the frames that the basis was fitted to.
     """
@@ -108,7 +108,7 @@ class MotionBasis(LandmarkBasis):
 
 
 class UpperBasis(LandmarkBasis, Driver):
-    """Brows, lids and gaze: how they stand in a face beside what its pose and its blinks tell of them.
+    """Brows, lids and gaze: their motion that pose and blinks do not explain.
 
     The openness of the eyes and the pose are conditions by themselves, which can be edited alone, and what
     error a pose has moves all landmarks. The landmarks' part that goes with either is taken off.

@@ -1,7 +1,7 @@
 """The plane network: grids of features on planes, a learned warp, two small networks.
 
-It renders rays by where they cross the planes z = z_i (nldf-fast's head), or points of one plane (the learned
-torso). One evaluation of it gives the colours of all planes' segments and the opacity.
+Its inputs are where rays cross the planes z = z_i (nldf-fast's head), or points of one plane (the learned
+torso). One evaluation gives one segment colour a plane, and the opacity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
 from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
 
-# How far the warp net moves a point for an output of one, in units of the planes' box.
+# Displacement of a point, in units of the planes' box, for a warp output of 1.
 WARP_SCALE = 0.05
 OPACITY_SLOPE = 3.0
 GRID_INIT = 1e-2
@@ -30,15 +30,16 @@ class PlaneShape:
 
     Args:
         planes: z_i, M of them.
-        resolutions: of the grid of one plane.
-        warp_resolutions: of the grid that the warp net reads.
+        resolutions: of the levels of each plane's grid.
+        warp_resolutions: of the levels of the warp net's grid.
         features: of one level of a grid.
-        ambient: coordinates that the warp net adds beside the warp.
+        ambient: extra outputs of the warp net, which the second network takes as inputs.
         width: of all layers.
-        warp_hidden, hidden: layers of width x width between the first and the last of either network.
+        warp_hidden, hidden: layers of width x width between the first and the last, of the warp net and of
+            the second network.
         frame: size of the per-frame input.
-        frame_limit: standard deviations of the training video beyond which per-frame inputs are clamped, so
-            that a pose just outside of it does not lead where the network was never trained.
+        frame_limit: per-frame inputs are clamped to this many standard deviations of the training video, so
+            that a pose just outside of it does not give inputs that the network was never trained on.
     """
 
     planes: tuple[float, ...]
@@ -54,13 +55,13 @@ class PlaneShape:
 
 
 class PlaneNetwork(PlanesModule):
-    """The network; subclasses say what its per-frame inputs and its unit coordinates are.
+    """The network; subclasses define its per-frame inputs and its unit coordinates.
 
-    Parameters and buffers, all float32, in the order in which a ray meets them (W = width, M = planes,
+    Parameters and buffers, all float32, in the order of evaluation (W = width, M = planes,
     L = levels, f = features, A = ambient, C = frame):
 
-        box           [4]          x, y of a corner and of the opposite one: unit coordinates of a point p of
-                                   a plane are u = (p - box[:2]) / (box[2:] - box[:2])
+        box           [4]          x, y of two opposite corners: a point p of a plane has the unit
+                                   coordinates u = (p - box[:2]) / (box[2:] - box[:2])
         frame_mean, frame_scale    [C]; a frame's input is (input - mean) / scale, within +-frame_limit
         warp_grid.table            [entries, f], `ops.GridSpec` order; read at u of the plane z = mean(z_i)
         warp_head.linear           [W, f L_w + 2 + C]: columns are warp features, 2 u - 1, frame input
@@ -71,10 +72,11 @@ class PlaneNetwork(PlanesModule):
         body                       `hidden` times [W, W]
         tail                       [3 M + 1, W]: colours of the segments, then the opacity
 
-    ReLU follows every layer but the two tails. Opacity is sigmoid(OPACITY_SLOPE * o), and segment colours
-    are (c_i + 1 / (2 M)) * opacity. The frame input's columns are a bias, computed once a frame.
+    ReLU follows every layer except the two tails. Opacity is sigmoid(OPACITY_SLOPE * o), and segment colours
+    are (c_i + 1 / (2 M)) * opacity. The columns of the frame input give a bias, which is
+    computed once a frame.
 
-    Names of state dictionaries: `names` renames entries, for files that other versions wrote.
+    `names` renames entries of state dictionaries, for files that other versions wrote.
 
     Args:
         shape: see `PlaneShape`.
@@ -107,16 +109,16 @@ class PlaneNetwork(PlanesModule):
             self.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: rename(state, prefix, back))
 
     def scale_inputs(self, inputs: Tensor) -> Tensor:
-        """[F, C] frame inputs as the networks take them."""
+        """[F, C] normalised and clamped frame inputs."""
         scaled = (inputs - self.frame_mean) / self.frame_scale
         return scaled.clamp(-self.shape.frame_limit, self.shape.frame_limit)
 
     def frame_biases(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What scaled frame inputs [F, C] add in the first layers of warp net and network: twice [F, W]."""
+        """The biases, twice [F, W], of scaled frame inputs [F, C] in the first layers of both networks."""
         return self.warp_head.frame_bias(inputs), self.head.frame_bias(inputs)
 
     def planes_network(self) -> PlanesNetwork:
-        """The parameters as `ops.planes` takes them."""
+        """The parameters in the form of `ops.planes`."""
         warp = (
             (self.warp_head.point_weight, None),
             *map(weight_and_bias, (*self.warp_body, self.warp_tail)),
@@ -129,7 +131,12 @@ class PlaneNetwork(PlanesModule):
         )  # fmt: skip
 
     def one_pass_part(self, inputs: Tensor, cells: Tensor) -> PortraitPart | None:
-        """The network as part of a frame in one pass: scaled inputs [1, C], occupancy [N, N]; else None."""
+        """The network as a part of `ops.render_portrait`, or None where it can't be.
+
+        Args:
+            inputs: [1, C] scaled frame inputs.
+            cells: [N, N] occupancy of the region.
+        """
         if self.backend != "native" or self.training or not self.fusable(inputs) or not self.fits_frame():
             return None
         return PortraitPart(self.packed(), *self.frame_biases(inputs), cells)
@@ -137,23 +144,23 @@ class PlaneNetwork(PlanesModule):
     def shade(
         self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Segment colours [N, M, 3] and opacity [N] of chosen lines by one operation with gradients.
+        """Segment colours [N, M, 3] and opacity [N] of chosen lines, by one operation with gradients.
 
         Args:
             lines: [N, 4] start and slope of the chosen lines in unit coordinates.
-            chosen: [N] their numbers among `frames` * `count`, increasing.
-            frames, count: F and P.
+            chosen: [N] their indices among all `frames` * `count` lines, increasing.
+            frames, count: number of frames, and of lines a frame.
             inputs: [F, C] scaled frame inputs.
         """
         starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
         return shade_lines(lines, starts, *self.frame_biases(inputs), self.planes_network())
 
     def layers_of(self, start: Tensor, slope: Tensor | None, inputs: Tensor) -> Tensor:
-        """The raw outputs [F * N, 3 M + 1] by torch's layers, with gradients.
+        """The raw outputs [F * N, 3 M + 1], by torch's layers, with gradients.
 
         Args:
             start: [F, N, 2] unit coordinates where the lines cross the plane z = 0.
-            slope: [F, N, 2] their change with z; None for points of one plane.
+            slope: [F, N, 2] the change of these coordinates with z; None for points of one plane.
             inputs: [F, C] scaled frame inputs.
         """
         frames, count, _ = start.shape
@@ -179,7 +186,7 @@ class PlaneNetwork(PlanesModule):
         return F.relu(out, inplace=True).flatten(0, 1)
 
     def enough(self, chosen: Tensor, frames: int) -> bool:
-        """Whether chosen rays [N] of so many frames are enough for the fused operations."""
+        """Whether there are enough chosen rays [N] a frame for the fused operations to pay."""
         return len(chosen) >= FEWEST_RAYS * frames
 
 
@@ -190,7 +197,7 @@ def _through(layers: nn.ModuleList, hidden: Tensor) -> Tensor:
 
 
 def rename(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> None:
-    """Renames the entries below `prefix` of a state dictionary, in place, by their beginnings."""
+    """Renames the entries below `prefix` of a state dictionary, in place, by prefix."""
     for old, new in names.items():
         for name in [name for name in state if name.startswith(prefix + old)]:
             state[prefix + new + name[len(prefix + old) :]] = state.pop(name)
@@ -204,7 +211,7 @@ def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def small_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts near zero: a warp that begins as the identity."""
+    """A linear layer initialised near zero, so that a warp begins as the identity."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, 0, 1e-3)
     nn.init.zeros_(layer.bias)
@@ -212,7 +219,7 @@ def small_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def linear_macs(module: nn.Module, skip: Sequence[str] = ()) -> int:
-    """Multiply-adds of the linear layers of `module` but those under `skip`, codes' columns left out."""
+    """Multiply-adds of the linear layers of `module` outside of `skip`, without per-frame columns."""
     named = [(name, part) for name, part in module.named_modules() if not name.startswith(tuple(skip))]
     total = sum(p.in_features * p.out_features for _, p in named if isinstance(p, nn.Linear))
     return total - sum(p.sizes[1] * p.linear.out_features for _, p in named if isinstance(p, FrameLinear))

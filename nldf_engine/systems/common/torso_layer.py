@@ -107,7 +107,7 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         margin = BOX_MARGIN * (high - low) + 2 / width
         low, high = low - margin, high + margin
         self.box.copy_(torch.cat([low, high]))
-        # What moves in from below the frame belongs to the torso too: the plate's border goes on outside.
+        # What moves in from below the frame belongs to the torso too: the plate's border continues outside.
         fine = 4 * OCCUPANCY
         steps = (torch.arange(fine) + 0.5) / fine
         y, x = torch.meshgrid(

@@ -23,7 +23,7 @@ class LightFieldConfig:
     """An NLDF student. The defaults are the paper's network, with the eyes added to the code.
 
     Args:
-        bounds: between which distances the beam's points lie.
+        bounds: between which distances the beam's points are.
         conditions: the per-frame code.
         width, depth: of the residual MLP.
         points: K, points of the beam.

@@ -20,8 +20,8 @@ from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import RayPart
 from nldf_engine.training.targets import TrainTarget
 
-# Beside the whole speaker's mask, head and torso are told apart by this share of its weight; the neck, which
-# lies between them, may be in either.
+# The masks of head and torso are weighted by this share of the whole speaker's mask; the neck, between them,
+# may be in either.
 PARTS_WEIGHT = 0.3
 # How much the torso behind the head follows the plate's guess, beside the speaker's mask.
 HIDDEN_WEIGHT = 2.0
@@ -33,7 +33,7 @@ def jitter_rays(rays: Rays, metres: float, generator: torch.Generator) -> Rays:
     """The rays seen from a camera that is moved a little, through the same points of the face.
 
     A frame's rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead
-    of by its speech. Moved by more than what lies between neighbouring poses, they no longer do; colours
+    of by its speech. Moved by more than what is between neighbouring poses, they no longer do; colours
     stay, since the face is close to the plane about which the rays turn.
 
     Args:
@@ -100,8 +100,8 @@ class LightFieldLoss(nn.Module):
         scene, frames = self.scene, batch.frames.cpu()
         plate, dense = scene.plate(frames, batch.pixels.cpu())
         plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
-        lack = (color - plate).square().sum(-1) + (alpha - dense).square()
-        return (lack * (batch.labels == LABELS["head"])).mean()
+        residual = (color - plate).square().sum(-1) + (alpha - dense).square()
+        return (residual * (batch.labels == LABELS["head"])).mean()
 
     def _culled(self, rays: Rays, code: Tensor) -> RayColors:
         """The field where rays may meet the head, zero elsewhere. Batches of head rays are taken whole."""

@@ -32,7 +32,7 @@ class GridLightFieldConfig:
     """A grid-encoded light field.
 
     Args:
-        bounds: where the head lies along a ray; kept for what renders beside this field.
+        bounds: depths between which the head is; kept for what renders beside this field.
         conditions: the per-frame code.
         planes: z_i, metres in head space, the segments' planes (the face looks towards -z).
         resolutions: of the grid of one plane.
@@ -90,7 +90,7 @@ class GridLightField(PlaneNetwork, RayField):
         if self.config.conditions.eyes:
             code = scale_eyes(conditions.eyes)
             self.frame_mean[-1] = code.mean()
-            # Eyes are shut in so few frames that they lie many deviations off: their range has to fit.
+            # Eyes are shut in so few frames that they are many deviations off: their range has to fit.
             farthest = (code - code.mean()).abs().max() / FRAME_LIMIT
             self.frame_scale[-1] = torch.maximum(code.std(), farthest).clamp_min(SMALLEST_SPREAD)
         low, high = points.amin(0), points.amax(0)

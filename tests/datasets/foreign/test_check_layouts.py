@@ -266,7 +266,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
         "HeadNeRF_config.txt",
         "cut the head",
     ),
-    ("short features", "adnerf", cut_rows("aud.npy", 60), "severe", "aud.npy", "40 frames at the end hear"),
+    ("short features", "adnerf", cut_rows("aud.npy", 60), "severe", "aud.npy", "40 frames at the end get"),
     ("a little short", "radnerf", cut_rows("aud_ds.npy", 98), "note", "aud_ds.npy", "98 rows"),
     ("labels as features", "radnerf", labels_only, "error", "aud_ds.npy", "(N, 16) are labels"),
     ("pickled features", "dfrf", objects, "error", "aud.npy", "no readable .npy file of numbers"),
@@ -305,7 +305,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
         interleave,
         "warning",
         "transforms_val.json",
-        "lie among the validation frames",
+        "are among the validation frames",
     ),
     ("no blinks", "ernerf", without("au.csv"), "warning", "au.csv", "from the landmarks"),
     ("other blinks", "ernerf", au("frame, AU01_r", 100), "error", "au.csv", "no column AU45_r"),
@@ -324,7 +324,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
     ),
     ("red for blue", "adnerf", swapped, "error", "parsing", "red and blue are swapped"),
     ("numbers", "dfrf", numbers_for_colours, "error", "parsing", "no pixel of any map is white"),
-    ("other labels", "ernerf", moved_labels, "severe", "parsing", "of the face's landmarks lie on the head"),
+    ("other labels", "ernerf", moved_labels, "severe", "parsing", "of the face's landmarks are on the head"),
     ("padded", "radnerf", renamed("{:08d}".format), "error", "ori_imgs", "padded with zeros (00000000.jpg)"),
     ("from one", "adnerf", renamed(lambda k: str(k + 1)), "error", "ori_imgs", "as if counted from 1"),
     ("png", "radnerf", as_png, "error", "ori_imgs", "it holds 0.png, 1.png"),
@@ -347,7 +347,7 @@ def test_mismatch(
     problems = validate(folder)
     found = [p for p in problems if p.where.endswith(where) and what in p.what and p.severity == severity]
     assert found, "\n".join(map(str, problems))
-    assert found[0].mend
+    assert found[0].remedy
     if severity != "error":
         assert not [str(p) for p in problems if p.severity == "error"]
         assert len(open_dataset(folder).indices("train")) > 0

@@ -113,4 +113,4 @@ def test_curve_files_that_can_not_be_used_are_told(
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(FileProblem, match=name) as caught:
         load_curve(tmp_path / name)
-    assert says in str(caught.value) and "To mend it" in str(caught.value)
+    assert says in str(caught.value) and "To fix it" in str(caught.value)

@@ -25,10 +25,10 @@ def adam(size: int) -> Problem:
         "second": torch.rand(entries, FEATURES, generator=g),
     }
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         table, first, second = (x.to(dtype, copy=True) for x in state.values())
         adam_reference(table, gradient.to(dtype), first, second, *NUMBERS.values())
         return {"table": table, "first": first, "second": second}
 
     numbers = {"entries": entries, "features": FEATURES, "new1": 0.1, "new2": 0.01, **NUMBERS}
-    return Problem({"v_table": gradient}, dict(state), numbers, twin)
+    return Problem({"v_table": gradient}, dict(state), numbers, reference)

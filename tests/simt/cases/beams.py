@@ -24,21 +24,21 @@ def _beams_inputs(rays: int) -> dict[str, Tensor]:
 def beams(size: int) -> Problem:
     inputs = _beams_inputs(size)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM)}
 
-    return Problem(inputs, {"encoded": (size, 33 * 7)}, {"rays": size, **_BEAM, "columns": 33 * 7}, twin)
+    return Problem(inputs, {"encoded": (size, 33 * 7)}, {"rays": size, **_BEAM, "columns": 33 * 7}, reference)
 
 
 @case(BEAMS)
 def beams_half(size: int) -> Problem:
     inputs = _beams_inputs(size)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"encoded": beams_reference(*(x.to(dtype) for x in inputs.values()), **_BEAM, pad_to=16)}
 
     numbers = {"rays": size, **_BEAM, "columns": 240}
-    return Problem(inputs, {"encoded": (size, 240)}, numbers, twin, slack=6e-4, dtype=np.float16)
+    return Problem(inputs, {"encoded": (size, 240)}, numbers, reference, slack=6e-4, dtype=np.float16)
 
 
 @case(BEAMS)
@@ -46,10 +46,10 @@ def beams_backward(size: int) -> Problem:
     inputs = _beams_inputs(size)
     cotangent = torch.randn(size, 33 * 7, generator=torch.Generator().manual_seed(1))
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         both = leaves(inputs, dtype, "origins", "directions")
         v = gradients([beams_reference(*both, **_BEAM)], [cotangent], both)
         return {"v_origins": v[0], "v_directions": v[1]}
 
     outputs = {"v_origins": (size, 3), "v_directions": (size, 3)}
-    return Problem(inputs | {"v_encoded": cotangent}, outputs, {"rays": size, **_BEAM}, twin)
+    return Problem(inputs | {"v_encoded": cotangent}, outputs, {"rays": size, **_BEAM}, reference)

@@ -17,12 +17,12 @@ def compact(size: int) -> Problem:
     rays = 17 * size  # up to three tiles
     mask = (torch.rand(rays, generator=torch.Generator().manual_seed(size)) > 0.6).to(torch.uint8) * 3
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         return dict(zip(("order", "count"), compact_reference(mask), strict=True))
 
     places = {"order": rays, "count": 1, "tiles": -(-rays // 2048)}
     outputs = {name: torch.zeros(number, dtype=torch.int32) for name, number in places.items()}
-    return Problem({"mask": mask}, outputs, {"rays": rays}, twin, slack=0)
+    return Problem({"mask": mask}, outputs, {"rays": rays}, reference, slack=0)
 
 
 @case(COMPACT)
@@ -38,9 +38,9 @@ def compact_over(size: int) -> Problem:
         "under_alpha": torch.rand(size, generator=g),
     }
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         given = [x if x.dtype == torch.int32 else x.to(dtype) for x in inputs.values()]
         return dict(zip(("out_color", "out_alpha"), compact_over_reference(*given), strict=True))
 
     outputs = {"out_color": (size, 3), "out_alpha": (size,)}
-    return Problem(inputs, outputs, {"rays": size, "chosen": chosen}, twin)
+    return Problem(inputs, outputs, {"rays": size, "chosen": chosen}, reference)

@@ -22,7 +22,7 @@ def _grid_problem(spec: GridSpec, size: int, backward: bool) -> Problem:
     inputs = {"x": x, "table": torch.randn(spec.entries, spec.features, generator=g)}
     v_out = torch.randn(size, spec.out_features, generator=g)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         both = leaves(inputs, dtype, "x", "table")
         out = grid_reference(*both, spec)
         if not backward:
@@ -35,9 +35,9 @@ def _grid_problem(spec: GridSpec, size: int, backward: bool) -> Problem:
         "smooth": int(spec.interpolation == "smoothstep"),
     }  # fmt: skip
     if not backward:
-        return Problem(inputs | held, {"out": tuple(v_out.shape)}, numbers, twin)
+        return Problem(inputs | held, {"out": tuple(v_out.shape)}, numbers, reference)
     outputs = {"v_x": tuple(x.shape), "v_table": tuple(inputs["table"].shape)}
-    return Problem(inputs | held | {"v_out": v_out}, outputs, numbers, twin)
+    return Problem(inputs | held | {"v_out": v_out}, outputs, numbers, reference)
 
 
 @case(GRID)

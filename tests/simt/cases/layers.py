@@ -35,7 +35,7 @@ def mma_block(size: int) -> Problem:
     }
 
     # In float32 halves are rounded where the kernel rounds them, in float64 nowhere.
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         x, w1, b1, w2, b2 = (value.to(dtype) for value in given.values())
         hidden = torch.relu(x @ w1.T + b1)
         if dtype == torch.float32:
@@ -43,7 +43,7 @@ def mma_block(size: int) -> Problem:
         y = torch.relu(x + hidden @ w2.T + b2)
         return {"y": y.half() if dtype == torch.float32 else y}
 
-    return Problem(given, {"y": (size, 64)}, {"rows": size}, twin, dtype=np.float16)
+    return Problem(given, {"y": (size, 64)}, {"rows": size}, reference, dtype=np.float16)
 
 
 @case(WGMMA_RING)
@@ -53,8 +53,8 @@ def wgmma_ring(size: int) -> Problem:
     weights = (0.1 * torch.randn(128, 256, generator=g)).half()
     b = 0.5 * torch.randn(128, generator=g)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         return {"y": torch.relu(x.to(dtype) @ weights.to(dtype).T + b.to(dtype))}
 
     inputs = {"x": x, "packed": swizzle(weights), "b": b}
-    return Problem(inputs, {"y": (size, 128)}, {"rows": size}, twin)
+    return Problem(inputs, {"y": (size, 128)}, {"rows": size}, reference)

@@ -24,12 +24,14 @@ def _rays_inputs(pixels: int) -> dict[str, Tensor]:
 def rays(size: int) -> Problem:
     inputs = _rays_inputs(size)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         out = rays_reference(*(x.to(dtype) for x in inputs.values()))
         return dict(zip(("origins", "directions"), out, strict=True))
 
     shape = (2, size, 3)
-    return Problem(inputs, {"origins": shape, "directions": shape}, {"frames": 2, "per_frame": size}, twin)
+    return Problem(
+        inputs, {"origins": shape, "directions": shape}, {"frames": 2, "per_frame": size}, reference
+    )
 
 
 @case(RAYS)
@@ -39,8 +41,8 @@ def rays_backward(size: int) -> Problem:
     cotangents = [torch.randn(2, size, 3, generator=g) for _ in range(2)]
     block = 100
 
-    # `partial` sums over blocks of pixels: the twin's gradient, block by block.
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    # `partial` sums over blocks of pixels: the reference's gradient, block by block.
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         pieces = []
         for begin in range(0, size, block):
             part = slice(begin, begin + block)
@@ -52,4 +54,4 @@ def rays_backward(size: int) -> Problem:
 
     given = inputs | {"v_origins": cotangents[0], "v_directions": cotangents[1]}
     numbers = {"frames": 2, "per_frame": size, "block": block}
-    return Problem(given, {"partial": (2, -(-size // block), 16)}, numbers, twin)
+    return Problem(given, {"partial": (2, -(-size // block), 16)}, numbers, reference)

@@ -22,9 +22,9 @@ def samples(size: int) -> Problem:
         "jitter": torch.rand(size, count, generator=g),
     }
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         distances, weights, jitter = (x.to(dtype) for x in inputs.values())
         return {"merged": samples_reference(distances, weights, count, jitter)}
 
     merged = (size, 35 + count)
-    return Problem(inputs, {"merged": merged}, {"rays": size, "samples": 35, "count": count}, twin)
+    return Problem(inputs, {"merged": merged}, {"rays": size, "samples": 35, "count": count}, reference)

@@ -27,13 +27,13 @@ def _segments_inputs(rays: int) -> dict[str, Tensor]:
 def segments(size: int) -> Problem:
     inputs = _segments_inputs(size)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         out = segments_reference(*(x.to(dtype) for x in inputs.values()), _SEGMENTS)
         return dict(zip(("colors", "opacity", "weights"), out[:3], strict=True))
 
     outputs = {"colors": (size, _SEGMENTS, 3), "opacity": (size,), "weights": (size, _SAMPLES)}
     outputs |= dict.fromkeys(("background", "distances", "depth"))
-    return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, twin)
+    return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, reference)
 
 
 _EXTRAS = ("background", "distances", "v_depth", "v_background", "v_distances")
@@ -45,7 +45,7 @@ def segments_backward(size: int) -> Problem:
     g = torch.Generator().manual_seed(1)
     v_colors, v_opacity = torch.randn(size, _SEGMENTS, 3, generator=g), torch.randn(size, generator=g)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         all_three = leaves(inputs, dtype, "sigma", "rgb", "delta")
         out = segments_reference(*all_three, _SEGMENTS)[:2]
         v = gradients(list(out), [v_colors, v_opacity], all_three)
@@ -56,7 +56,7 @@ def segments_backward(size: int) -> Problem:
         inputs | {"v_colors": v_colors, "v_opacity": v_opacity},
         {"v_sigma": shape, "v_rgb": (*shape, 3), "v_delta": shape, **dict.fromkeys(_EXTRAS)},
         {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS},
-        twin,
+        reference,
     )
 
 
@@ -70,13 +70,13 @@ def _over_inputs(rays: int) -> dict[str, Tensor]:
 def segments_over(size: int) -> Problem:
     inputs = _over_inputs(size)
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         sigma, rgb, delta, background, distances = (x.to(dtype) for x in inputs.values())
         out = segments_reference(sigma, rgb, delta, _SEGMENTS, background, distances)
         return {"colors": out[0], "opacity": out[1], "depth": out[3]}
 
     outputs = {"colors": (size, _SEGMENTS, 3), "opacity": (size,), "weights": None, "depth": (size,)}
-    return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, twin)
+    return Problem(inputs, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, reference)
 
 
 @case(SEGMENTS, "segments_backward")
@@ -86,7 +86,7 @@ def segments_over_backward(size: int) -> Problem:
     shapes = {"v_colors": (size, _SEGMENTS, 3), "v_opacity": (size,), "v_depth": (size,)}
     v = {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
-    def twin(dtype: torch.dtype) -> dict[str, Tensor]:
+    def reference(dtype: torch.dtype) -> dict[str, Tensor]:
         every = leaves(inputs, dtype, *inputs)
         sigma, rgb, delta, background, distances = every
         colors, opacity, _, depth = segments_reference(sigma, rgb, delta, _SEGMENTS, background, distances)
@@ -94,4 +94,4 @@ def segments_over_backward(size: int) -> Problem:
         return {f"v_{name}": gradient for name, gradient in zip(inputs, out, strict=True)}
 
     outputs: dict[str, Any] = {f"v_{name}": tuple(tensor.shape) for name, tensor in inputs.items()}
-    return Problem(inputs | v, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, twin)
+    return Problem(inputs | v, outputs, {"rays": size, "samples": _SAMPLES, "segments": _SEGMENTS}, reference)

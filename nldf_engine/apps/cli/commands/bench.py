@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, UsageError, optional, save_figures
+from nldf_engine.apps.cli.command import Command, Json, UsageError, optional, save_results
 from nldf_engine.base.errors import FileProblem, MissingBackend, NldfError
 
 
@@ -17,14 +17,14 @@ class Bench(Command):
     """Time the kernels and models on this machine.
 
     Each suite is a file bench/bench_SUITE.py of the source folder; every kernel is checked against its
-    slow twin before it is timed, and speed-ups are ratios within one run. It takes some minutes, and is best
-    run while nothing else is.
+    PyTorch reference before it is timed, and speed-ups are ratios within one run. It takes some minutes; run
+    nothing else meanwhile.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf bench",
         "nldf bench --quick",
-        "nldf bench segments resmlp --json figures.json --report report",
+        "nldf bench segments resmlp --json bench.json --report report",
     )
     when_stopped: ClassVar[str] = "no file was written: run the same command again"
     fills: ClassVar[tuple[str, ...]] = ("report",)
@@ -38,13 +38,13 @@ class Bench(Command):
     report: Annotated[Path | None, optional("FOLDER")] = None
     """write a page of tables and charts here, bench.html, which needs no other file"""
     json: Json = None
-    """write the figures here"""
+    """also write the results here"""
 
     def run(self) -> int:
         """Runs the suites, and prints a table.
 
         Raises:
-            NldfError: a suite failed; the others' figures are printed and written all the same.
+            NldfError: a suite failed; the others' results are printed and written all the same.
         """
         if self.quick and self.full:
             raise UsageError("--quick and --full exclude each other")
@@ -56,20 +56,20 @@ class Bench(Command):
         if self.report is not None:
             check_writable(self.report, folder=True)
         if importlib.util.find_spec("pytest_benchmark") is None:
-            from nldf_engine.apps.cli.libraries import mend
+            from nldf_engine.apps.cli.libraries import remedy
 
-            raise MissingBackend("pytest-benchmark is not installed", mend("pytest_benchmark"))
+            raise MissingBackend("pytest-benchmark is not installed", remedy("pytest_benchmark"))
         from nldf_engine.apps.cli.bench_report import summary, write_page
         from nldf_engine.apps.cli.bench_run import run_suites
 
         found = run_suites(files, "quick" if self.quick else "full" if self.full else "normal")
         figures = found.to_json()
         print(summary(figures))
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         if self.report is not None:
             print(f"{write_page(self.report, figures)}: the report")
         if found.failed:
-            raise NldfError(f"failed: {', '.join(found.failed)}; why stands above")
+            raise NldfError(f"failed: {', '.join(found.failed)}; the errors are above")
         return 0
 
 

@@ -17,7 +17,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     signing,
     value,
 )
@@ -51,7 +51,7 @@ class Demo(Command):
     seed: Annotated[int, value("N")] = 1
     """chooses the sentence"""
     no_provenance: bool = False
-    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
     """PEM file of the certificate that signs, followed by those above it; by default a local one"""
     sign_key: SignFile = None
@@ -59,7 +59,7 @@ class Demo(Command):
     device: Device = "auto"
     """where to render"""
     json: Json = None
-    """also write the figures here"""
+    """also write the results here"""
 
     def run(self) -> int:
         """Synthesises, renders and writes; prints how long it took and where the video is."""
@@ -96,5 +96,5 @@ class Demo(Command):
             f"{self.out}: {figures['spoken_seconds']:.1f} s of speech, {len(clip)} frames of {width}x{height}"
             f" in {seconds:.1f} s ({figures['frames_per_second']:.1f} frames/s, encoding included)"
         )
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         return 0

@@ -1,17 +1,17 @@
-"""`nldf doctor`: what this installation can do, what is missing, and the mend."""
+"""`nldf doctor`: what this installation can do, what is missing, and the remedy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures
+from nldf_engine.apps.cli.command import Command, Json, save_results
 from nldf_engine.base.errors import NldfError
 
 
 @dataclass(frozen=True)
 class Doctor(Command):
-    """Say what this installation can do, what is missing, and how to mend it.
+    """Say what this installation can do, what is missing, and how to fix it.
 
     Exit code 0 means that rendering works on this machine: a picture was rendered and encoded just
     now. What only some commands need is listed, and is no failure.
@@ -32,7 +32,7 @@ class Doctor(Command):
 
         findings = examine()
         print(describe(findings))
-        save_figures(self.json, findings)
+        save_results(self.json, findings)
         if not findings["rendering"]["works"]:
             raise NldfError(f"rendering does not work: {findings['rendering']['detail']}")
         return 0

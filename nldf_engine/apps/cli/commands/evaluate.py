@@ -18,7 +18,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -36,13 +36,13 @@ class Evaluate(Command):
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf evaluate avatars/me data/speaker",
-        "nldf evaluate avatars/me data/speaker --frames 100 -o report --json figures.json",
+        "nldf evaluate avatars/me data/speaker --frames 100 -o report --json metrics.json",
         "nldf evaluate avatars/fast avatars/nldf data/speaker -o comparison",
         "nldf evaluate --rendered out.mp4 --reference real.mp4 -o report",
         "nldf evaluate data/speaker --controls -o controls",
     )
 
-    when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to go on"
+    when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to continue"
     reads: ClassVar[tuple[str, ...]] = (
         *("paths", "rendered", "reference", "foreign_audio", "weights"),
         *("openface_rendered", "openface_reference"),
@@ -68,7 +68,7 @@ class Evaluate(Command):
     foreign_audio: Annotated[Path | None, optional("AUDIO")] = None
     """somebody else's speech: a further control for the lips"""
     weights: Annotated[Path | None, optional("FOLDER")] = None
-    """where the public weights of LPIPS, FID and SyncNet lie; torch's cache is looked into as well"""
+    """folder of the public weights of LPIPS, FID and SyncNet; torch's cache is searched as well"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
     """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
     size: Annotated[int | None, optional("N")] = None
@@ -88,7 +88,7 @@ class Evaluate(Command):
     device: Device = "auto"
     """where to render"""
     json: Json = None
-    """write the figures here, too"""
+    """also write the results here"""
 
     def run(self) -> int:
         """Measures, and prints the figures one a line, or one table where there are several subjects."""
@@ -166,7 +166,7 @@ class Evaluate(Command):
             if any(figures.get(key) is not None for figures in found.values()):
                 cells = (f"  {number(figures.get(key), digits):>{width}}" for figures in found.values())
                 print(f"{key:<26}" + "".join(cells))
-        save_figures(self.json, found)
+        save_results(self.json, found)
         return 0
 
     def _controls(self, config: Any) -> int:
@@ -176,7 +176,7 @@ class Evaluate(Command):
         assert self.out is not None
         found = controls(self.paths[0], self.out, config)
         print(table(found))
-        save_figures(self.json, found)
+        save_results(self.json, found)
         failed = [item["claim"] for item in found["claims"] if item["holds"] is False]
         if failed:
             raise NldfError(f"{len(failed)} figures do not move as they should: {'; '.join(failed)}")
@@ -189,4 +189,4 @@ class Evaluate(Command):
                 continue
             shown = f"{figure:.4g}" if isinstance(figure, float) else "-" if figure is None else figure
             print(f"{name:<{width}}  {shown}")
-        save_figures(self.json, figures)
+        save_results(self.json, figures)

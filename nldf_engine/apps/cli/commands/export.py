@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, UsageError, output, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, UsageError, output, save_results, value
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,5 @@ class Export(Command):
         print(f"{made.folder}: {made.frames} pictures, {train} training and {held} validation frames listed")
         for lost in made.lost:
             print(f"not in it as it was: {lost}")
-        save_figures(self.json, {**asdict(made), "folder": str(made.folder)})
+        save_results(self.json, {**asdict(made), "folder": str(made.folder)})
         return 0

@@ -15,7 +15,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -27,7 +27,7 @@ class Import(Command):
     HEAD.tar is its {step}_head.tar, DATASET the folder it was trained on, which gives camera, poses,
     audio features and background. BODY.tar, its {step}_body.tar, becomes the avatar's torso; without one that
     is a plate from the dataset. The avatar can teach: nldf train ... --teacher AVATAR. It is driven by
-    features files like aud.npy, since it has never heard anything else.
+    features files like aud.npy, since it was trained on nothing else.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -68,7 +68,7 @@ class Import(Command):
             read_checkpoint,
         )
         from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
-        from nldf_engine.training.adopt import adopt
+        from nldf_engine.training.import_network import import_network
 
         check_target(self.avatar)
         head = read_checkpoint(self.paths[0])
@@ -87,14 +87,15 @@ class Import(Command):
             torso = TorsoField(import_body(body, field), TorsoFieldConfig(in_front=True))
             origin["body"] = describe(body)
         frontend = FrontendConfig("precomputed", dim=field.config.conditions.audio_dim)
-        adopt(field, dataset, frontend, self.size or dataset.camera.width, origin, torso).save(self.avatar)
+        size = self.size or dataset.camera.width
+        import_network(field, dataset, frontend, size, origin, torso).save(self.avatar)
         print(f"{self.avatar}: the head of {head.path.name} (step {head.step}): coarse, fine, audio nets")
         if not head.smoothed:
-            print("its attention over neighbours was not trained yet: each frame hears itself alone")
+            print("its attention over neighbours was not trained yet: each frame uses its own audio alone")
         if body is not None:
             print(
                 f"{body.path.name}: the torso (step {body.step}): coarse, fine; the head's code and pose "
-                "drive it, as in AD-NeRF, which never asks the audio net in that file"
+                "drive it, as in AD-NeRF, which never evaluates the audio net in that file"
             )
-        save_figures(self.json, {"avatar": str(self.avatar), **origin})
+        save_results(self.json, {"avatar": str(self.avatar), **origin})
         return 0

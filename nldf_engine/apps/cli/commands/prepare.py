@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_results, value
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Prepare(Command):
 
     Any container, codec, rotation, frame rate and size will do; one face, a still camera and a still
     background make the best avatar, and a minute is enough. What is wrong with a video is said at once
-    and stands in report.json and report.png of the dataset.
+    and is in report.json and report.png of the dataset.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf prepare speaker.mp4 -o data/speaker",
         "nldf prepare phone.mov -o data/phone --size 256 --json report.json",
     )
-    when_stopped: ClassVar[str] = "nothing is lost: the same command goes on from the last finished step"
+    when_stopped: ClassVar[str] = "nothing is lost: the same command continues from the last finished step"
 
     reads: ClassVar[tuple[str, ...]] = ("video",)
     writes: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -52,5 +52,5 @@ class Prepare(Command):
             config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend, refine=self.refine)
         report = prepare(self.video, self.dataset, config)
         print(report.text())
-        save_figures(self.json, report.to_json())
+        save_results(self.json, report.to_json())
         return 0

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, checking_flags, positive, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, checking_flags, positive, save_results, value
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Refine(Command):
     """Move a dataset's poses to where its pictures say they are, as prepare does.
 
     The head's poses and the torso's motion are meant, and `nldf prepare` does this by itself. A small field
-    of the speaker is trained on all frames, tells how far each frame lies off, and is thrown away. Avatars
+    of the speaker is trained on all frames, measures how far each frame is off, and is discarded. Avatars
     of a refined dataset are sharper.
     """
 
@@ -36,7 +36,7 @@ class Refine(Command):
     seed: Annotated[int, value("N")] = 0
     """of the field's weights and samples"""
     json: Json = None
-    """write the figures here, too"""
+    """also write the results here"""
 
     def run(self) -> int:
         """Refines, and prints by how much the frames moved."""
@@ -48,5 +48,5 @@ class Refine(Command):
             config = RefineConfig(self.size, self.rounds, self.steps, seed=self.seed)
         refined = refine(self.dataset, config)
         print(refined.text())
-        save_figures(self.json, asdict(refined))
+        save_results(self.json, asdict(refined))
         return 0

@@ -20,7 +20,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     signing,
     value,
     warning_lines,
@@ -65,12 +65,12 @@ class Render(Command):
     background: Annotated[str | None, optional("FILE|COLOUR|transparent")] = None
     """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
     edges: Annotated[str, value("clean|fast")] = "clean"
-    """before another background: take the old one's light from hair and rim, or render three times as fast"""
+    """over another background: remove the old one's colour from the outline, or render three times as fast"""
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
     no_provenance: bool = False
-    """leave off the signed manifest; its tags then tell no more than that the video is synthetic"""
+    """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
     """PEM file of the certificate that signs, followed by those above it; by default a local one"""
     sign_key: SignFile = None
@@ -78,7 +78,7 @@ class Render(Command):
     device: Device = "auto"
     """where to render"""
     json: Json = None
-    """also write the figures here"""
+    """also write the results here"""
 
     @property
     def curves(self) -> Path | None:
@@ -131,5 +131,5 @@ class Render(Command):
             f"{self.out}: {len(clip)} frames in {seconds:.1f} s"
             f" ({figures['frames_per_second']:.1f} frames/s, encoding included)"
         )
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         return 0

@@ -18,7 +18,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -78,5 +78,5 @@ class Sheet(Command):
         seen = HeadRange.of(engine.avatar.poses.cpu())
         ranges = zip(HEAD_NUMBERS, seen.low.tolist(), seen.high.tolist(), strict=True)
         figures = {"path": str(self.out), "range": {name: [low, high] for name, low, high in ranges}}
-        save_figures(self.json, figures)
+        save_results(self.json, figures)
         return 0

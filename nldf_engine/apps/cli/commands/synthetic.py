@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_results, value
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Synthetic(Command):
             make_synthetic_dataset(self.out, config)
         frames = round(self.seconds * 25)
         print(f"{self.out}: {frames} frames of {self.size}x{self.size}, {self.seconds:g} s of speech")
-        save_figures(
+        save_results(
             self.json,
             {
                 "path": str(self.out),

@@ -20,7 +20,7 @@ from nldf_engine.apps.cli.command import (
     optional,
     output,
     positive,
-    save_figures,
+    save_results,
     value,
 )
 
@@ -31,7 +31,7 @@ class Train(Command):
 
     Begin with nldf-fast. A light field (nldf-...) learns from the frames and, with --teacher, from a
     trained radiance field (adnerf-...) too. A checkpoint is kept beside the avatar every few minutes:
-    stopped or killed at any moment, the same command with --resume goes on from it. Curves:
+    stopped or killed at any moment, the same command with --resume continues from it. Curves:
     tensorboard --logdir AVATAR.training.
     """
 
@@ -46,7 +46,7 @@ class Train(Command):
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
     )
     when_stopped: ClassVar[str] = (
-        "nothing is lost: the same command with --resume goes on from the last checkpoint"
+        "nothing is lost: the same command with --resume continues from the last checkpoint"
     )
 
     reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head")
@@ -75,8 +75,8 @@ class Train(Command):
     device: Device = "auto"
     """where to train"""
     resume: bool = False
-    """go on from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
-    than before: the learning rate then goes on as in a run of the larger budget"""
+    """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
+    than before: the learning rate then continues as in a run of the larger budget"""
     seed: Annotated[int, value("N")] = 0
     """of the weights and the order of the rays"""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
@@ -85,7 +85,7 @@ class Train(Command):
     """who agreed to this avatar of themselves, when, and to what; it is kept in the avatar and signed into
     every video of it, where anyone can read it"""
     json: Json = None
-    """also write the figures here"""
+    """also write the results here"""
 
     @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
@@ -145,7 +145,7 @@ class Train(Command):
             f" validation {result.validation_psnr:.2f} dB"
         )
         figures = {**asdict(result), "avatar": str(result.avatar)}
-        save_figures(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
+        save_results(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
         return 0
 
 

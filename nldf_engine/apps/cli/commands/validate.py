@@ -1,4 +1,4 @@
-"""`nldf validate`: what is wrong with a folder, and the mend."""
+"""`nldf validate`: what is wrong with a folder, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, save_results, value
 from nldf_engine.base.errors import FileProblem, NldfError
 
 
 @dataclass(frozen=True)
 class Validate(Command):
-    """Say what is wrong with a dataset, foreign folder or avatar, and how to mend it.
+    """Say what is wrong with a dataset, foreign folder or avatar, and how to fix it.
 
     Every file is opened and compared with the others: counts, sizes, shapes, finite numbers. Exit
     code 0 means that it can be used, with or without notes and warnings.
@@ -36,7 +36,7 @@ class Validate(Command):
         """Prints a line for each problem.
 
         Raises:
-            NldfError: one of them is an error; it tells the first.
+            NldfError: one of them is an error; it names the first.
         """
         from nldf_engine.datasets.validate import validate
 
@@ -47,10 +47,10 @@ class Validate(Command):
         if not problems:
             print(f"{self.path}: nothing is wrong with it")
         found = [problem.to_json() for problem in problems]
-        save_figures(self.json, {"path": str(self.path), "errors": len(errors), "problems": found})
+        save_results(self.json, {"path": str(self.path), "errors": len(errors), "problems": found})
         if errors:
-            first = FileProblem(errors[0].where, errors[0].what, errors[0].mend)
+            first = FileProblem(errors[0].where, errors[0].what, errors[0].remedy)
             raise NldfError(f"{first}{f' ({len(errors)} errors in all)' if len(errors) > 1 else ''}")
         if problems and all(problem.severity != "severe" for problem in problems):
-            print(f"{self.path}: usable as it is; what is told above would make it better")
+            print(f"{self.path}: usable as it is; the remedies above would make it better")
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction
 
-from nldf_engine.apps.cli.command import Command, Json, save_figures, value
+from nldf_engine.apps.cli.command import Command, Json, save_results, value
 
 if TYPE_CHECKING:
     from nldf_engine.avatar.provenance import Inspection
@@ -23,7 +23,7 @@ LONGEST_LINE = 600
 class Verify(Command):
     """Say where a video comes from, and whether it was changed since.
 
-    Reads the C2PA manifest that nldf render signs into its videos; nothing is asked of the network.
+    Reads the C2PA manifest that nldf render signs into its videos; the internet is not used.
     Exit codes: 0 made by nldf_engine and unchanged since it was signed; 3 changed since; 4 there is no
     manifest; 5 unchanged, but made by another program; 6 unchanged, but the signer's certificate is not
     valid, or comes from none of the authorities of --trust; 1 the file can't be read; 2 wrong usage.
@@ -63,7 +63,7 @@ class Verify(Command):
         refused = found.signer_problem or (self.trust and not found.signer_known)
         code = CODES[found.status]
         code = SIGNER_REFUSED if refused and found.status in ("intact", "foreign") else code
-        save_figures(self.json, {**found.to_json(), "exit_code": code})
+        save_results(self.json, {**found.to_json(), "exit_code": code})
         return code
 
 
@@ -98,7 +98,7 @@ def describe(found: Inspection, demanded: bool = False) -> str:
     if found.consent:
         lines.append(f"    consent    {_consent(found.consent)}")
     if found.earlier:
-        lines.append(f"    earlier    manifests by {', '.join(found.earlier)} lie inside")
+        lines.append(f"    earlier    manifests by {', '.join(found.earlier)} are inside")
     lines += [f"    problem    {text}" for text in found.problems]
     if found.status in ("none", "tampered"):
         lines += [f"    its tags say, unprotected: {key} = {text}" for key, text in found.tags.items()]

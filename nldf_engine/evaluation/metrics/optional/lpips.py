@@ -1,6 +1,6 @@
 """LPIPS 0.1 (Zhang et al. 2018), where its weights are on this machine; a reason where they are not.
 
-Nothing is downloaded, and no other distance stands in for it: `lpips` in a report is LPIPS or null. The
+Nothing is downloaded, and no other distance replaces it: `lpips` in a report is LPIPS or null. The
 backbones are those of torchvision up to their last used layer; the linear heads are the lpips package's.
 
 Own code, because the lpips package imports torchvision, which has no build that goes with the CPU build of

@@ -1,6 +1,6 @@
 """Finding and loading the public weights of other people's metrics; never downloading them.
 
-A metric whose weights are missing is null, with the reason: nothing stands in for it.
+A metric whose weights are missing is null, with the reason: nothing replaces it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An avatar of a network that another program trained: its region, torso and motion come from a dataset."""
+"""Makes an avatar of a network that another program trained; region, torso and motion come from a dataset."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from nldf_engine.training.scene import RayScene
 from nldf_engine.training.targets import TorsoTarget
 
 
-def adopt(
+def import_network(
     field: RayField, dataset: Dataset, frontend: FrontendConfig, size: int, origin: Mapping[str, Any],
     torso: TorsoField | None = None,
 ) -> Avatar:  # fmt: skip
-    """An avatar about `field`, ready to render and to teach students on the same dataset.
+    """An avatar of `field`, ready to render, and to be distilled into students on the same dataset.
 
     Args:
         field: the network.
-        dataset: the one it was trained on.
+        dataset: the dataset that it was trained on.
         frontend: what made its audio features.
         size: width of the avatar's pictures, pixels.
         origin: where the network comes from, for the provenance.
-        torso: a field of the torso that was trained from the view of the dataset's first training frame; the
-            plate of the dataset where None.
+        torso: a torso field, trained in the view of the dataset's first training frame; None takes the
+            dataset's torso plate.
 
     Raises:
         FileProblem: the dataset has too few frames, or lacks the features.
