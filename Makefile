@@ -17,6 +17,8 @@ TORCH ?= torch==2.13.0
 # 80 carries PTX as well, so that these two run on every GPU from Ampere on; `make cuda` builds them all.
 export CUDAARCHS ?= 80;90a
 PYTEST_ARGS ?=
+# Test processes: one a core, at most eight.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 
 IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
@@ -45,8 +47,9 @@ install: $(INSTALLED)
 	$(PIP) -c $(VENV)/constraints.txt 'nldf_engine[all]'
 	@echo "source $(BIN)/activate    # then: nldf doctor"
 
+# Whole files side by side, each with one thread: fixtures of a file are made once.
 test: lint
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Strict: a broken link or a page that stands nowhere is an error.
 docs: $(STAMPS)/develop

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side: one thread each, those that they start included, set before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from nldf_engine.datasets.dataset import Dataset

@@ -124,7 +124,7 @@ def test_the_command_and_the_function_make_the_same_dataset(
         stopping.setattr("nldf_engine.prepare.refine.refined_track", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(path, ours, config)
-    assert not ours.exists() and (tmp_path / "ours.partial" / "scene.json").exists()
+    assert not ours.exists() and (tmp_path / "ours.partial" / "scene.safetensors").exists()
     with monkeypatch.context() as resuming:
         resuming.setattr(run, "track", None)
         report = prepare(path, ours, config)

@@ -49,7 +49,7 @@ def test_no_frames_correction_is_kept(trained: tuple[Path, list[dict]]) -> None:
     names = set(avatar.portrait.state_dict())
     assert not any("correction" in name for name in names)
     fresh = find_preset("nldf-fast-tiny").recipe
-    assert fresh.correction > 0
+    assert fresh.regularisation.correction > 0
 
 
 @pytest.mark.parametrize("lost", [20, 50])

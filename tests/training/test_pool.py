@@ -47,6 +47,6 @@ def test_drawn_rays_can_leave_once_learned() -> None:
 
 def test_an_empty_pool_draws_nothing() -> None:
     """Before the first offer nothing is drawn; impossible settings are refused."""
-    assert len(ActivePool(5, 0.5).draw(3)[0]) == 0
+    assert len(ActivePool(5, 0.5).draw(3, torch.Generator())[0]) == 0
     with pytest.raises(ValueError, match="ActivePool"):
         ActivePool(0, 0.5)

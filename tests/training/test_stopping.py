@@ -3,18 +3,20 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fields import field_of, seeded
 from nldf_engine.audio import FrontendConfig
+from nldf_engine.base.json import encode
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.training import TrainConfig, train
+from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
-from nldf_engine.training.recipe import Sampling
+from nldf_engine.training.recipe import Sampling, changed
 from nldf_engine.training.scene import RayScene
 
 STEPS = 40
@@ -84,11 +86,13 @@ def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tm
     """The cache of segment colours is named after teacher, dataset, size and the codes that are told."""
     from nldf_engine.training.resume import targets_key
 
-    recipe = {"size": 32, "motion_codes": 8, "upper_codes": 0}
-    settings = {"teacher": "a", "dataset": "d", "recipe": recipe}
-    others = [settings | {"teacher": "b"}, settings | {"dataset": "e"}]
-    others += [settings | {"recipe": recipe | {name: 24}} for name in recipe]
-    assert len({targets_key(value) for value in [settings, *others]}) == 6
+    def settings(**changes: Any) -> dict[str, Any]:
+        recipe = changed(find_preset("nldf-tiny").recipe, changes)
+        return {"teacher": "a", "dataset": "d", "recipe": encode(recipe)}
+
+    others = [settings() | {"teacher": "b"}, settings() | {"dataset": "e"}]
+    others += [settings(size=48), settings(motion_codes=24), settings(upper_codes=24)]
+    assert len({targets_key(value) for value in [settings(), *others]}) == 6
 
 
 def test_a_teacher_of_another_dataset_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:

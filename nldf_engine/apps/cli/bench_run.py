@@ -177,7 +177,9 @@ def _pytest(files: Sequence[Path], pace: str, reader: _Reader, folder: Path) -> 
         *("-o", "addopts=--import-mode=importlib"),
         *("-o", "python_files=bench_*.py", "--rootdir", str(root)),
     ]
-    environment = os.environ | {"NLDF_BENCH_EVENTS": str(reader._path), "PYTHONUNBUFFERED": "1"}
+    # In a worker of a parallel test run pytest-benchmark would measure nothing; the environment says so.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = own | {"NLDF_BENCH_EVENTS": str(reader._path), "PYTHONUNBUFFERED": "1"}
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command, cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT
