@@ -35,7 +35,7 @@ HUM = 130.0  # Hz, below which mains hum and rumble are
 NOISY_DB = 15.0  # of speech above the pauses
 FLATTENED = 0.001  # share of the samples
 LITTLE_VOICE = 0.2  # share of the loud frames
-ECHOING = 0.55  # seconds; twelve minutes of real speakers, one clip each, measure 0.26 to 0.39
+ECHOING = 0.55  # seconds; 15 clips of real speakers, 6 to 60 s long, measure 0.26 to 0.39
 MUSIC, MUSIC_DB = 0.9, -40.0  # share of the lasting sound; level against speech
 
 
