@@ -18,6 +18,7 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.rendering.fields import RayField
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -33,6 +34,9 @@ from nldf_engine.training.recipe import Recipe, value_at
 from nldf_engine.training.scene import RayScene, Scenes
 from nldf_engine.training.targets import HeadTarget, TorsoTarget, TrainTarget, ray_head
 
+# Drivers that are fitted to a speaker, and so are each speaker's own (see `for_speaker`).
+OWN_DRIVERS = ("motion", "upper")
+
 
 @dataclass
 class Subject:
@@ -40,7 +44,7 @@ class Subject:
 
     Args:
         scene: the training video.
-        portrait: what is trained; speakers of one run share the head's network.
+        portrait: what is trained; speakers of one run share the head's network (see `for_speaker`).
     """
 
     scene: RayScene
@@ -232,10 +236,11 @@ def torso_config(run: Run) -> TorsoFieldConfig:
 
 def _build_subjects(run: Run) -> None:
     """One portrait a scene about one head's network: a given avatar's, or a new one."""
-    network = _head_field(run)
+    # Moved first: what speakers share must not be moved apart afterwards.
+    network = _head_field(run).to(run.device)
     for scene in run.scenes:
         # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-        head = RayHead(network, copy.deepcopy(scene.region))
+        head = RayHead(for_speaker(network) if scene.identity else network, copy.deepcopy(scene.region))
         run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
 
 
@@ -258,6 +263,21 @@ def _head_field(run: Run) -> Any:
     )  # fmt: skip
     bounds = scene.bounds if run.teacher is None else ray_head(run.teacher.portrait).bounds
     return system.field(run.preset.config(bounds, conditions))
+
+
+def for_speaker(network: RayField) -> RayField:
+    """A network for another speaker of a run: the same modules and weights, but own motion drivers.
+
+    Motion codes of mouth and upper face are fitted to one face, and speech is mapped to them: where shared,
+    each speaker's would take the place of the one's before.
+    """
+    encoder = network.encoder
+    parts = [part for name in OWN_DRIVERS if (part := encoder.part(name)) is not None]
+    own = {id(module) for part in parts for module in part.modules()} | {id(network), id(encoder)}
+    tensors = {id(value) for part in parts for value in (*part.parameters(), *part.buffers())}
+    shared: list[Any] = [module for module in network.modules() if id(module) not in own]
+    shared += [v for v in (*network.parameters(), *network.buffers()) if id(v) not in tensors]
+    return copy.deepcopy(network, {id(value): value for value in shared})
 
 
 def plate_or_layer(scene: RayScene) -> Torso:

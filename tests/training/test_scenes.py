@@ -12,7 +12,9 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
+from nldf_engine.systems.common.motion import MotionBasis, UpperBasis
 from nldf_engine.training import TrainConfig, train
+from nldf_engine.training.motion import fit_basis, fit_upper
 from nldf_engine.training.samplers import PatchSampler, whole_frames
 from nldf_engine.training.scene import RayScene, Scenes
 
@@ -21,6 +23,18 @@ from nldf_engine.training.scene import RayScene, Scenes
 def second(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     config = SyntheticConfig(seconds=3.0, size=64, seed=5, looks=3)
     return make_synthetic_dataset(tmp_path_factory.mktemp("second") / "speaker", config)
+
+
+def assert_own_codes(avatar: Avatar, data: Dataset) -> None:
+    """The avatar's motion codes, and those of its upper face, are fitted to its own speaker."""
+    fit = torch.from_numpy(data.indices("fit"))
+    motion, upper = (avatar.portrait.head.driver.part(name) for name in ("motion", "upper"))
+    own = MotionBasis(motion.dim)
+    fit_basis(own, data, fit)
+    assert torch.allclose(motion.basis.mean, own.mean, atol=1e-6)
+    own_upper = UpperBasis(upper.dim)
+    fit_upper(own_upper, data, fit)
+    assert torch.allclose(upper.mean, own_upper.mean, atol=1e-6)
 
 
 def test_two_speakers_learn_in_one_network(
@@ -40,6 +54,8 @@ def test_two_speakers_learn_in_one_network(
     first, other = (avatar.portrait.head.field.state_dict() for avatar in avatars)
     shared = [name for name in first if not name.startswith("encoder.") and "frame_" not in name]
     assert all(torch.equal(first[name], other[name]) for name in shared)
+    for avatar, data in zip(avatars, (synthetic_dataset, second), strict=True):
+        assert_own_codes(avatar, data)
     silence = np.zeros((2, 16, 29), np.float32)
     seen = [Engine(avatar, torch.device("cpu")).render(silence, "still").frames[0] for avatar in avatars]
     real = [one.frames(32)[0].astype(float) for one in (synthetic_dataset, second)]
