@@ -9,6 +9,7 @@ import torch
 from fields import seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
+from nldf_engine.avatar.provenance import Consent
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
@@ -95,3 +96,12 @@ def test_one_scene_draws_nothing(synthetic_dataset: Dataset) -> None:
     generator, same = seeded(), seeded()
     assert scenes.pick(generator) == 0 and scenes[0].conditions.get("identity") is None
     assert torch.equal(torch.rand(2, generator=generator), torch.rand(2, generator=same))
+
+
+def test_what_is_one_speakers_is_refused_for_several(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """One person's consent is not written into another's avatar, nor a kept step over one."""
+    data, consent = [synthetic_dataset.path] * 2, Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
+    for config, name in ((TrainConfig(consent=consent), "consent"), (TrainConfig(keep=(2,)), "keep")):
+        with pytest.raises(ValueError, match=f"{name}: .* 2 speakers"):
+            train("nldf-fast-tiny", data, tmp_path / "me", config)
+    assert not list(tmp_path.iterdir())

@@ -112,6 +112,8 @@ class Train(Command):
             raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other")
+        if self.consent is not None and len(self.dataset) > 1:
+            raise UsageError("--consent is one person's: with several datasets train each avatar alone")
         positive(size=self.size, steps=self.steps, minutes=self.minutes)
         check_device(self.device)
         overrides = parse_overrides(self.set)
