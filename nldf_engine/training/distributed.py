@@ -81,6 +81,15 @@ def shared(value: float, device: torch.device) -> float:
     return float(given)
 
 
+def largest(value: int, device: torch.device) -> int:
+    """The largest of all processes' values, in every process."""
+    if world() == 1:
+        return value
+    given = torch.tensor([value], dtype=torch.int64, device=device)
+    torch.distributed.all_reduce(given, torch.distributed.ReduceOp.MAX)
+    return int(given)
+
+
 def share_weights(module: nn.Module) -> None:
     """Gives every process the first one's parameters and buffers."""
     if world() > 1:

@@ -189,6 +189,7 @@ class _Training:
         run.begun = find_run(self.folder, self.trained, self.settings, self.preset.recipe, config.resume)
         for stage in self.stages:
             stage.build(run)
+        distributed.wait()  # others may still be reading what is deleted now
         if distributed.is_first():
             open_run(self.folder, self.trained, run.begun)
         distributed.wait()
