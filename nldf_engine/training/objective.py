@@ -121,7 +121,7 @@ class RayBatches:
             return conditions.replaced(motion=conditions.motion + noise)
         if not driving.audio_noise:
             return conditions
-        # Only the windows that these frames look at get noise; frames are known on the CPU, where it is drawn.
+        # Only the windows that these frames read get noise: to find them on the CPU waits for no device.
         audio = conditions.audio
         read = neighbour_index(frames.reshape(-1).cpu(), self._neighbours(), len(audio)).unique()
         read = read[read < len(audio)]
