@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.fields import RayField
+from nldf_engine.rendering.fields import Conditions, RayField
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -289,11 +289,14 @@ def plate_or_layer(scene: RayScene) -> Torso:
     return layer
 
 
-def calibrate(portrait: Portrait, scene: RayScene) -> None:
-    """Fits the field's input scales to the frames that are trained on, and its box to the head's region."""
-    conditions = scene.conditions.at(scene.fit.to(scene.device))
-    points = scene.region.points().to(scene.device)
-    ray_head(portrait).field.calibrate(scene.poses[scene.fit].to(scene.device), conditions, points)
+def calibrate(portrait: Portrait, scenes: Sequence[RayScene]) -> None:
+    """Fits the field's input scales to the frames that are trained on, and its box to the heads' regions."""
+    device = scenes[0].device
+    fit = [scene.conditions.at(scene.fit.to(device)).tracks for scene in scenes]
+    conditions = Conditions(**{name: torch.cat([tracks[name] for tracks in fit]) for name in fit[0]})
+    poses = torch.cat([scene.poses[scene.fit] for scene in scenes]).to(device)
+    points = torch.cat([scene.region.points() for scene in scenes]).to(device)
+    ray_head(portrait).field.calibrate(poses, conditions, points)
 
 
 def _learn_motion(run: Run) -> None:
@@ -302,7 +305,7 @@ def _learn_motion(run: Run) -> None:
     for subject in run.subjects:
         learn_motion(subject.portrait.head.driver, subject.scene, run.recipe, run.source, resuming)
     if run.given is None:
-        calibrate(run.subjects[0].portrait, run.subjects[0].scene)
+        calibrate(run.subjects[0].portrait, run.scenes)
 
 
 def _learn_motion_again(run: Run) -> None:

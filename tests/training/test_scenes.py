@@ -55,6 +55,12 @@ def test_two_speakers_learn_in_one_network(
     first, other = (avatar.portrait.head.field.state_dict() for avatar in avatars)
     shared = [name for name in first if not name.startswith("encoder.") and "frame_" not in name]
     assert all(torch.equal(first[name], other[name]) for name in shared)
+    field = avatars[0].portrait.head.field
+    places = [torch.from_numpy(one.poses[one.indices("fit"), :3, 3]) for one in (synthetic_dataset, second)]
+    assert torch.allclose(field.frame_mean[:3], torch.cat(places).mean(0), atol=1e-6)
+    for avatar in avatars:
+        points, box = avatar.portrait.head.region.points(), field.box
+        assert bool(((points >= box[:2]) & (points <= box[2:])).all()), "the grids cover every speaker"
     for avatar, data in zip(avatars, (synthetic_dataset, second), strict=True):
         assert_own_codes(avatar, data)
     silence = np.zeros((2, 16, 29), np.float32)
