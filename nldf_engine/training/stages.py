@@ -18,7 +18,7 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.fields import Conditions, RayField
+from nldf_engine.rendering.fields import Bounds, Conditions, RayField
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -261,7 +261,11 @@ def _head_field(run: Run) -> Any:
         upper=0 if foreign else driving.upper_codes,
         identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
     )  # fmt: skip
-    bounds = scene.bounds if run.teacher is None else ray_head(run.teacher.portrait).bounds
+    if run.teacher is None:
+        every = [scene.bounds for scene in run.scenes]
+        bounds = Bounds(min(one.near for one in every), max(one.far for one in every))
+    else:
+        bounds = ray_head(run.teacher.portrait).bounds
     return system.field(run.preset.config(bounds, conditions))
 
 

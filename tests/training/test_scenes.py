@@ -56,6 +56,8 @@ def test_two_speakers_learn_in_one_network(
     shared = [name for name in first if not name.startswith("encoder.") and "frame_" not in name]
     assert all(torch.equal(first[name], other[name]) for name in shared)
     field = avatars[0].portrait.head.field
+    assert field.config.bounds.near == min(synthetic_dataset.info.near, second.info.near)
+    assert field.config.bounds.far == max(synthetic_dataset.info.far, second.info.far)
     places = [torch.from_numpy(one.poses[one.indices("fit"), :3, 3]) for one in (synthetic_dataset, second)]
     assert torch.allclose(field.frame_mean[:3], torch.cat(places).mean(0), atol=1e-6)
     for avatar in avatars:
