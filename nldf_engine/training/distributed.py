@@ -34,6 +34,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def reports() -> bool:
+    """Whether this process says what came out, also before and after `processes`: the first one started."""
+    return is_first() and os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
     """Joins the processes that torchrun started, if it did; this process' device.

@@ -150,6 +150,9 @@ class _Training:
         self.run_ = self._open(device)
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]
+        if len({stage.folder for stage in self.trained}) < len(self.trained):
+            named = ", ".join(f"{stage.name} in {stage.folder!r}" for stage in self.trained)
+            raise ValueError(f"stages: expected a checkpoint folder of its own for each, got {named}")
         # The stage whose metrics are the main ones of provenance and result.
         self.head = next((stage.name for stage in self.stages if stage.keeps), "")
         self.settings = self._settings()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from nldf_engine.avatar import Avatar
@@ -79,3 +80,10 @@ def test_one_process_is_the_first() -> None:
     assert distributed.world() == 1 and distributed.is_first()
     ours, theirs = distributed.generator(7), torch.Generator().manual_seed(7)
     assert torch.equal(torch.rand(3, generator=ours), torch.rand(3, generator=theirs))
+
+
+def test_only_the_first_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have validated nothing: their results must not take the place of the first one's."""
+    assert distributed.reports()
+    monkeypatch.setenv("RANK", "1")
+    assert not distributed.reports()

@@ -120,6 +120,7 @@ class Train(Command):
         from nldf_engine.avatar.provenance import Consent
         from nldf_engine.base.progress import clock
         from nldf_engine.training import TrainConfig, check_settings, find_preset, presets, train
+        from nldf_engine.training.distributed import reports
 
         if self.preset not in presets():
             raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(presets())}")
@@ -142,6 +143,8 @@ class Train(Command):
             )
             check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)
+        if not reports():  # of several processes, only the first one has validated
+            return 0
         print(
             f"{', '.join(map(str, result.avatars))}: {result.steps} steps in {clock(result.seconds)},"
             f" validation {result.validation_psnr:.2f} dB"
