@@ -43,7 +43,7 @@ class Engine:
     """Renders an avatar. Made with `Engine.load`.
 
     It does not modify the avatar: several engines may share one, each with its own device, backend and
-    precision, and each device holds the weights once.
+    precision. Those on the avatar's device share its weights; one on another device has a copy there.
 
     Args:
         avatar: what to render.

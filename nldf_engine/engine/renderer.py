@@ -93,8 +93,8 @@ class Scene:
 class Renderer:
     """Draws frames of an avatar.
 
-    Its modules are its own and share the avatar's weights, so that neither the avatar nor another renderer of
-    it notices this one's device, backend or precision.
+    Its modules are its own, so that neither the avatar nor another renderer of it notices this one's device,
+    backend or precision. On the avatar's device they share its weights.
 
     Args:
         avatar: what to render.

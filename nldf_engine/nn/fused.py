@@ -61,10 +61,11 @@ class PackedWeights(Generic[T]):
         state: list[Hashable] = [
             *settings, *((p.data_ptr(), p._version, p.dtype, p.device) for p in parameters)
         ]  # fmt: skip
-        if self._kept is None or self._kept[0] != state:
+        kept = self._kept  # another thread may forget it at any moment
+        if kept is None or kept[0] != state:
             # The parameters are kept as well, so that no other tensor gets their addresses.
-            self._kept = (state, list(parameters), pack())
-        return self._kept[2]
+            kept = self._kept = (state, list(parameters), pack())
+        return kept[2]
 
     def forget(self) -> None:
         """Packs again at the next `get`, whatever the counters say."""

@@ -88,7 +88,7 @@ class _Refinement:
         basis = field.encoder.part("motion").basis
         fit_basis(basis, dataset, self.scene.fit)
         self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.fit))
-        calibrate(self.portrait, self.scene)
+        calibrate(self.portrait, [self.scene])
         target = HeadTarget(self.portrait, self.scene)
         subject = Subject(self.scene, self.portrait)
         self.objective = light_field_objective(RayPart(subject, target, self.recipe, None, Path()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,14 +50,6 @@ class View:
     def points(self) -> Tensor:
         """[H * W, 2] pixel centres in units of the frame's width."""
         return self.pixels() / self.camera.width
-
-
-class Drawable(Protocol):
-    """What a portrait is made of: heads and torsos answer the same call."""
-
-    def draw(self, view: View, code: Tensor) -> Layer:
-        """The layer of a frame seen by `view` under the head's code [C]; no gradient flows."""
-        ...
 
 
 def pixel_centres(camera: Camera, device: torch.device) -> Tensor:

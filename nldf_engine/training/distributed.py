@@ -34,6 +34,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def reports() -> bool:
+    """Whether this process says what came out, also before and after `processes`: the first one started."""
+    return is_first() and os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
     """Joins the processes that torchrun started, if it did; this process' device.
@@ -79,6 +84,15 @@ def shared(value: float, device: torch.device) -> float:
     given = torch.tensor([value], dtype=torch.float64, device=device)
     torch.distributed.broadcast(given, 0)
     return float(given)
+
+
+def largest(value: int, device: torch.device) -> int:
+    """The largest of all processes' values, in every process."""
+    if world() == 1:
+        return value
+    given = torch.tensor([value], dtype=torch.int64, device=device)
+    torch.distributed.all_reduce(given, torch.distributed.ReduceOp.MAX)
+    return int(given)
 
 
 def share_weights(module: nn.Module) -> None:

@@ -121,14 +121,12 @@ class RayBatches:
             return conditions.replaced(motion=conditions.motion + noise)
         if not driving.audio_noise:
             return conditions
+        # Only the windows that these frames read get noise: to find them on the CPU waits for no device.
         audio = conditions.audio
-        if audio.device.type != "cpu":
-            # One kernel draws the whole clip; counting the windows that differ would synchronise.
-            return conditions.replaced(audio=audio + driving.audio_noise * normal_like(audio, generator))
-        read = neighbour_index(frames.reshape(-1), self._neighbours(), len(audio)).unique()
+        read = neighbour_index(frames.reshape(-1).cpu(), self._neighbours(), len(audio)).unique()
         read = read[read < len(audio)]
         noise = driving.audio_noise * torch.randn(len(read), *audio.shape[1:], generator=generator)
-        return conditions.replaced(audio=audio.index_add(0, read, noise))
+        return conditions.replaced(audio=audio.index_add(0, read.to(audio.device), noise.to(audio.device)))
 
     def _neighbours(self) -> int:
         """Windows about a frame that its code is made of."""

@@ -94,13 +94,33 @@ def train(
 
     Raises:
         FileProblem: a dataset, teacher or output folder can't be used.
-        ValueError: an unknown preset, system or setting, or a value out of range.
+        ValueError: an unknown preset, system or setting, a value out of range, or a consent for several
+            speakers.
     """
     config = config or TrainConfig()
     found = _apply(preset, config)
+    paths = [dataset] if isinstance(dataset, str | Path) else list(dataset)
+    _check_speakers(config, len(paths))
     with distributed.processes(choose_device(config.device)) as device:
-        paths = [dataset] if isinstance(dataset, str | Path) else list(dataset)
         return _Training(found, config, paths, Path(avatar), device).run()
+
+
+def _check_speakers(config: TrainConfig, speakers: int) -> None:
+    """Checks what holds for one speaker alone.
+
+    Raises:
+        ValueError: a consent, which is one person's, for several; or a step to keep whose avatar would have
+            another speaker's name.
+    """
+    if speakers > 1 and config.consent is not None:
+        raise ValueError(
+            f"consent: it is one person's, and there are {speakers} speakers; train each one's avatar alone"
+        )
+    if taken := [step for step in config.keep if 2 <= step <= speakers]:
+        raise ValueError(
+            f"keep: with {speakers} speakers AVATAR-{taken[0]} is a speaker's avatar; keep a step of more "
+            f"than {speakers}"
+        )
 
 
 class _Training:
@@ -130,6 +150,9 @@ class _Training:
         self.run_ = self._open(device)
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]
+        if len({stage.folder for stage in self.trained}) < len(self.trained):
+            named = ", ".join(f"{stage.name} in {stage.folder!r}" for stage in self.trained)
+            raise ValueError(f"stages: expected a checkpoint folder of its own for each, got {named}")
         # The stage whose metrics are the main ones of provenance and result.
         self.head = next((stage.name for stage in self.stages if stage.keeps), "")
         self.settings = self._settings()
@@ -169,6 +192,7 @@ class _Training:
         run.begun = find_run(self.folder, self.trained, self.settings, self.preset.recipe, config.resume)
         for stage in self.stages:
             stage.build(run)
+        distributed.wait()  # others may still be reading what is deleted now
         if distributed.is_first():
             open_run(self.folder, self.trained, run.begun)
         distributed.wait()

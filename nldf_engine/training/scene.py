@@ -300,9 +300,3 @@ class Scenes(Sequence[RayScene]):
 
     def __iter__(self) -> Iterator[RayScene]:
         return iter(self._scenes)
-
-    def pick(self, generator: torch.Generator) -> int:
-        """The number of the scene that a step sees; with one scene nothing is drawn."""
-        if len(self._scenes) == 1:
-            return 0
-        return int(torch.randint(len(self._scenes), (), generator=generator))

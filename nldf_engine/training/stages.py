@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.rendering.fields import Bounds, Conditions, RayField
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -33,6 +34,9 @@ from nldf_engine.training.recipe import Recipe, value_at
 from nldf_engine.training.scene import RayScene, Scenes
 from nldf_engine.training.targets import HeadTarget, TorsoTarget, TrainTarget, ray_head
 
+# Drivers that are fitted to a speaker, and so are each speaker's own (see `for_speaker`).
+OWN_DRIVERS = ("motion", "upper")
+
 
 @dataclass
 class Subject:
@@ -40,7 +44,7 @@ class Subject:
 
     Args:
         scene: the training video.
-        portrait: what is trained; speakers of one run share the head's network.
+        portrait: what is trained; speakers of one run share the head's network (see `for_speaker`).
     """
 
     scene: RayScene
@@ -232,10 +236,11 @@ def torso_config(run: Run) -> TorsoFieldConfig:
 
 def _build_subjects(run: Run) -> None:
     """One portrait a scene about one head's network: a given avatar's, or a new one."""
-    network = _head_field(run)
+    # Moved first: what speakers share must not be moved apart afterwards.
+    network = _head_field(run).to(run.device)
     for scene in run.scenes:
         # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-        head = RayHead(network, copy.deepcopy(scene.region))
+        head = RayHead(for_speaker(network) if scene.identity else network, copy.deepcopy(scene.region))
         run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
 
 
@@ -256,8 +261,27 @@ def _head_field(run: Run) -> Any:
         upper=0 if foreign else driving.upper_codes,
         identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
     )  # fmt: skip
-    bounds = scene.bounds if run.teacher is None else ray_head(run.teacher.portrait).bounds
+    if run.teacher is None:
+        every = [scene.bounds for scene in run.scenes]
+        bounds = Bounds(min(one.near for one in every), max(one.far for one in every))
+    else:
+        bounds = ray_head(run.teacher.portrait).bounds
     return system.field(run.preset.config(bounds, conditions))
+
+
+def for_speaker(network: RayField) -> RayField:
+    """A network for another speaker of a run: the same modules and weights, but own motion drivers.
+
+    Motion codes of mouth and upper face are fitted to one face, and speech is mapped to them: where shared,
+    each speaker's would take the place of the one's before.
+    """
+    encoder = network.encoder
+    parts = [part for name in OWN_DRIVERS if (part := encoder.part(name)) is not None]
+    own = {id(module) for part in parts for module in part.modules()} | {id(network), id(encoder)}
+    tensors = {id(value) for part in parts for value in (*part.parameters(), *part.buffers())}
+    shared: list[Any] = [module for module in network.modules() if id(module) not in own]
+    shared += [v for v in (*network.parameters(), *network.buffers()) if id(v) not in tensors]
+    return copy.deepcopy(network, {id(value): value for value in shared})
 
 
 def plate_or_layer(scene: RayScene) -> Torso:
@@ -269,11 +293,14 @@ def plate_or_layer(scene: RayScene) -> Torso:
     return layer
 
 
-def calibrate(portrait: Portrait, scene: RayScene) -> None:
-    """Fits the field's input scales to the frames that are trained on, and its box to the head's region."""
-    conditions = scene.conditions.at(scene.fit.to(scene.device))
-    points = scene.region.points().to(scene.device)
-    ray_head(portrait).field.calibrate(scene.poses[scene.fit].to(scene.device), conditions, points)
+def calibrate(portrait: Portrait, scenes: Sequence[RayScene]) -> None:
+    """Fits the field's input scales to the frames that are trained on, and its box to the heads' regions."""
+    device = scenes[0].device
+    fit = [scene.conditions.at(scene.fit.to(device)).tracks for scene in scenes]
+    conditions = Conditions(**{name: torch.cat([tracks[name] for tracks in fit]) for name in fit[0]})
+    poses = torch.cat([scene.poses[scene.fit] for scene in scenes]).to(device)
+    points = torch.cat([scene.region.points() for scene in scenes]).to(device)
+    ray_head(portrait).field.calibrate(poses, conditions, points)
 
 
 def _learn_motion(run: Run) -> None:
@@ -282,7 +309,7 @@ def _learn_motion(run: Run) -> None:
     for subject in run.subjects:
         learn_motion(subject.portrait.head.driver, subject.scene, run.recipe, run.source, resuming)
     if run.given is None:
-        calibrate(run.subjects[0].portrait, run.subjects[0].scene)
+        calibrate(run.subjects[0].portrait, run.scenes)
 
 
 def _learn_motion_again(run: Run) -> None:

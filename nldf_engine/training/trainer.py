@@ -35,6 +35,8 @@ VALIDATION_FRAMES = 8
 BETAS = (0.9, 0.99)
 # The progress bar's figure is read from the device every so many steps.
 NOTED_STEPS = 20
+# Several processes agree every so many steps on whether to stop.
+AGREED_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Trainer:
             self._restore(self.before_closing)
         if not distributed.is_first():  # the checkpoint holds the first process' random state
             self.generator = distributed.generator(self._seed + self.state.step)
+        distributed.wait()  # the first one may write it again before it takes a step
 
     def _restore(self, path: Path) -> None:
         self.state, extra = restore_run(path, self.network, self.optimizer, self.generator)
@@ -217,7 +220,8 @@ class Trainer:
         """Trains until the budget is used up.
 
         Ctrl-C and SIGTERM take effect between two steps, so that the checkpoint they leave is one that an
-        undisturbed run went through too.
+        undisturbed run went through too. Several processes stop behind the same step, whichever of them
+        the signal reached, and none ends before the checkpoint is written.
 
         Raises:
             KeyboardInterrupt, SystemExit: it was asked to stop; the checkpoint is written.
@@ -229,8 +233,10 @@ class Trainer:
             with _StopSignals() as signals, Bar(label, self._total(), "step") as bar:
                 bar.start_at(self.state.step)
                 self._loop(bar, monitor, signals)
+            self._agree(signals)
             self.state.finished = not signals.received
             self.save()
+            distributed.wait()
         finally:
             monitor.close()
             if distributed.is_first():
@@ -239,6 +245,19 @@ class Trainer:
         if not self.state.closing:
             self.network.load_state_dict(self.best)
         distributed.share_weights(self.network)
+
+    def _stops(self, signals: _StopSignals) -> bool:
+        """Whether to stop before the next step: of several processes all do, or none does."""
+        if distributed.world() > 1:
+            if self.state.step % AGREED_STEPS:
+                return False
+            self._agree(signals)
+        return signals.received is not None
+
+    def _agree(self, signals: _StopSignals) -> None:
+        """A signal that one process received counts as received by all."""
+        device = self.subjects[0].scene.device
+        signals.received = distributed.largest(signals.received or 0, device) or None
 
     def _kept(self) -> list[Portrait]:
         """A copy of the portraits with the best weights so far; those of now where none are chosen."""
@@ -262,7 +281,7 @@ class Trainer:
         done, note = int(self.budget.share(self.state) * VALIDATIONS), ""
         saved = time.monotonic()
         error: Tensor | None = None
-        while (share := self.budget.share(self.state)) < 1 and not signals.received:
+        while (share := self.budget.share(self.state)) < 1 and not self._stops(signals):
             if self._is_closing() and not self.state.closing:
                 self._close(monitor)
             began = time.monotonic()

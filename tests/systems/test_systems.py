@@ -167,3 +167,18 @@ def test_chunks_join_to_the_whole() -> None:
     pieces = RayColors.join([model(part, code) for part in rays.chunks(8)])
     torch.testing.assert_close(whole.segments, pieces.segments)
     torch.testing.assert_close(whole.opacity, pieces.opacity)
+
+
+@pytest.mark.parametrize(
+    ("system", "sizes"),
+    [
+        ("adnerf", {"coarse": 65536}),
+        ("adnerf", {"fine": 65536}),
+        ("adnerf", {"depth": 65536}),
+        ("nldf", {"depth": 65536}),
+    ],
+)
+def test_sizes_that_no_weight_bears_out_are_limited(system: str, sizes: dict[str, int]) -> None:
+    """Samples have no weights whose shapes could be checked, and layers are made before theirs are."""
+    with pytest.raises(ValueError, match="at most"):
+        build_field(system, {"bounds": {"near": 0.5, "far": 1.0}, **sizes})

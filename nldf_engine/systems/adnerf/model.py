@@ -24,6 +24,8 @@ from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 # samples where it gives no weight worth mentioning.
 UNSEEN_RAY = 0.5 / 255
 UNSEEN_SAMPLE = 2e-5
+# No weight depends on the numbers of samples, so that a file could name any: beyond these they are a mistake.
+MOST_SAMPLES, MOST_LAYERS = 4096, 1024
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class RadianceFieldConfig:
         sizes = (self.segments, self.width, self.depth, self.view_layers, self.fine, self.coarse - 2)
         if min(sizes) < 1:
             raise ValueError(f"RadianceFieldConfig: expected positive sizes and coarse >= 3, got {self}")
+        if max(self.coarse, self.fine) > MOST_SAMPLES or max(self.depth, self.view_layers) > MOST_LAYERS:
+            raise ValueError(
+                f"RadianceFieldConfig: expected at most {MOST_SAMPLES} samples of a pass and {MOST_LAYERS} "
+                f"layers, got {self}"
+            )
         if (self.coarse + self.fine) % self.segments:
             raise ValueError(
                 f"RadianceFieldConfig: coarse + fine must be a multiple of segments, got "

@@ -17,6 +17,9 @@ from nldf_engine.ops.beams import BeamEncoding
 from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 
+# Beyond this many layers a configuration from a file is a mistake.
+MOST_LAYERS = 1024
+
 
 @dataclass(frozen=True)
 class LightFieldConfig:
@@ -42,6 +45,8 @@ class LightFieldConfig:
     def __post_init__(self) -> None:
         if min(self.segments, self.points) < 1:
             raise ValueError(f"LightFieldConfig: segments and points must be positive, got {self}")
+        if self.depth > MOST_LAYERS:
+            raise ValueError(f"LightFieldConfig: depth must be at most {MOST_LAYERS}, got {self.depth}")
 
 
 class LightField(RayField):

@@ -112,12 +112,15 @@ class Train(Command):
             raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other")
+        if self.consent is not None and len(self.dataset) > 1:
+            raise UsageError("--consent is one person's: with several datasets train each avatar alone")
         positive(size=self.size, steps=self.steps, minutes=self.minutes)
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.avatar.provenance import Consent
         from nldf_engine.base.progress import clock
         from nldf_engine.training import TrainConfig, check_settings, find_preset, presets, train
+        from nldf_engine.training.distributed import reports
 
         if self.preset not in presets():
             raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(presets())}")
@@ -140,6 +143,8 @@ class Train(Command):
             )
             check_settings(self.preset, config)
         result = train(self.preset, self.dataset, self.avatar, config)
+        if not reports():  # of several processes, only the first one has validated
+            return 0
         print(
             f"{', '.join(map(str, result.avatars))}: {result.steps} steps in {clock(result.seconds)},"
             f" validation {result.validation_psnr:.2f} dB"
