@@ -21,7 +21,7 @@ class Cell:
     """One training.
 
     Args:
-        system: its name in the register; its head is a ray field.
+        system: its name in the registry; its head is a ray field.
         recipe: how it is trained.
         network: the network's own settings, fields of its configuration beside `bounds` and `conditions`.
         teacher: the cell whose avatar teaches; None for none.

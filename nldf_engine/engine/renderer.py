@@ -1,4 +1,4 @@
-"""The renderer: draws frames of one avatar, one at a time, with modules of its own."""
+"""The renderer: renders frames of one avatar, one at a time, with its own modules that share the weights."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | None
 [T, 4, 4] camera to head."""
 
 LARGEST_SIDE = 4096
-# Predicted torso motion is smoothed, in frames: shoulders have more inertia than the head.
+# Strength of the smoothing of predicted torso motion, in frames: shoulders have more inertia than the head.
 TORSO_SMOOTHING = 3.0
 PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
-# Where each precision beside fp32 is computed.
+# Device type that each precision other than fp32 needs.
 WHERE = {"int16": "cpu", "fp16": "cuda"}
 NO_MOTION = (
     "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
     "(--set motion_codes=8)"
 )
 NO_UPPER = (
-    "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, which "
-    "nldf-fast has by itself)"
+    "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, the "
+    "default of nldf-fast)"
 )
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that T frames need, worked out once for them; tensors are on the renderer's device.
+    """All inputs of T frames, computed once; tensors are on the renderer's device.
 
     Args:
-        portrait: what is drawn.
-        camera: the view.
+        portrait: the modules that render.
+        camera: size and intrinsics of the frames.
         poses: [T, 4, 4] camera to head.
-        codes: [T, C] of the head.
-        motions: [T, 2, 3] of the torso, plate to frame, in units of the frame's width.
+        codes: [T, C] per-frame codes that condition the head.
+        motions: [T, 2, 3] affine motion of the torso, plate to frame, in units of the frame's width.
         background: [H, W, 3] float32, or None for transparent frames.
-        views: [T, 4] fx, fy, cx, cy of the head's picture in units of the frame's width, where they are not
-            the camera's in every frame.
-        plate: [H, W, 3] float32, the avatar's own background where edges are cleaned for another, or None.
+        views: [T, 4] intrinsics fx, fy, cx, cy of the head's camera in units of the frame's width, where an
+            edit changes them; None: those of `camera` in every frame.
+        plate: [H, W, 3] float32, the avatar's own background, to remove it from soft edges before another
+            background; None for no cleaning.
     """
 
     portrait: Portrait
@@ -79,33 +80,33 @@ class Scene:
         return len(self.poses)
 
     def head_camera(self, number: int) -> Camera:
-        """The camera that frame `number` shows the head with."""
+        """The camera that the head of frame `number` is rendered with."""
         if self.views is None:
             return self.camera
         width, height = self.camera.width, self.camera.height
         return Camera(width, height, *(width * self.views[number]).tolist())
 
     def view(self, number: int) -> View:
-        """How frame `number` is looked at."""
+        """Camera, head pose and torso motion of frame `number`."""
         return View(self.head_camera(number), self.poses[number], self.motions[number])
 
 
 class Renderer:
-    """Draws frames of an avatar.
+    """Renders frames of an avatar.
 
-    Its modules are its own, so that neither the avatar nor another renderer of it notices this one's device,
-    backend or precision. On the avatar's device they share its weights.
+    It has its own modules: this renderer's device, backend and precision affect neither the avatar nor its
+    other renderers. On the avatar's device they share its weights.
 
     Args:
         avatar: what to render.
-        device: where.
+        device: where it renders.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
-        sparse: radiance fields leave out rays and samples that are empty or hidden (see `Engine.load`).
+        sparse: radiance fields skip rays and samples that are empty or occluded (see `Engine.load`).
 
     Attributes:
         avatar, device, backend: as given.
-        precision: what it computes in: "fp32", "int16" or "fp16".
+        precision: the one in use: "fp32", "int16" or "fp16".
         portrait: the modules.
 
     Raises:
@@ -128,12 +129,12 @@ class Renderer:
         self._kernels = self._set_precision(precision)
         marched: list[Any] = [m for m in self.portrait.modules() if hasattr(m, "sparse")]
         if sparse and not marched:
-            raise ValueError(f"sparse: only radiance fields have samples to leave out, not {avatar.system}")
+            raise ValueError(f"sparse: only radiance fields have samples to skip, not {avatar.system}")
         for field in marched:
             field.sparse = sparse
 
     def _set_precision(self, given: str) -> list[ResMLP | PlanesModule]:
-        """Sets it where it counts; returns all modules that fused kernels compute."""
+        """Sets the precision of the modules that have one; returns all modules that fused kernels compute."""
         networks = [m for m in self.portrait.modules() if isinstance(m, ResMLP)]
         planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
         wanted = WHERE.get(self.precision, self.device.type)
@@ -150,7 +151,7 @@ class Renderer:
         return [*networks, *planes]
 
     def describe(self) -> dict[str, Any]:
-        """What renders: system, size, device, precision, the kernel of its network, multiply-adds a ray."""
+        """System, size, device, backend, precision, kernel, multiply-adds per ray and audio front-end."""
         camera = self.avatar.camera
         return {
             "system": self.avatar.system,
@@ -163,40 +164,40 @@ class Renderer:
             "audio": self.avatar.frontend.to_json(),
         }
 
-    # What drives a frame.
+    # Conditioning of a frame.
 
     @property
     def motion_basis(self) -> MotionBasis | None:
-        """The landmarks that the motion codes of the mouth stand for; None for heads without such codes."""
+        """The landmark basis of the mouth's motion codes; None for heads without such codes."""
         part = self.portrait.head.driver.part("motion")
         return None if part is None else part.basis
 
     @property
     def upper_basis(self) -> UpperBasis | None:
-        """The landmarks that codes of brows, lids and gaze stand for; None where the head takes none."""
+        """The landmark basis of the codes of brows, lids and gaze; None for heads without such codes."""
         basis: UpperBasis | None = self.portrait.head.driver.part("upper")
         return basis
 
     @property
     def motion_codes(self) -> int:
-        """K, how many motion codes of the mouth a frame has; 0 where the audio drives the head itself."""
+        """K, how many motion codes of the mouth a frame has; 0 where the head is conditioned on audio."""
         part = self.portrait.head.driver.part("motion")
         return 0 if part is None else int(part.dim)
 
     @property
     def upper_codes(self) -> int:
-        """E, how many codes of brows, lids and gaze a frame has; 0 where the head takes none."""
+        """E, how many codes of brows, lids and gaze a frame has; 0 for heads without such codes."""
         basis = self.upper_basis
         return 0 if basis is None else basis.dim
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How many frames before and after a frame its code depends on."""
+        """(before, after): how many neighbouring frames the code of a frame depends on."""
         return self.portrait.head.driver.reach
 
     @property
     def latency(self) -> float:
-        """Seconds of sound beyond its moment that a frame needs (see `Engine.latency`).
+        """Look-ahead: seconds of audio after its own time that a frame needs (see `Engine.latency`).
 
         Raises:
             ValueError: the avatar's audio front-end can't stream.
@@ -222,7 +223,7 @@ class Renderer:
         return codes
 
     def silence(self, frames: int = 1) -> np.ndarray:
-        """[T, W, D] float32: features of the avatar's front-end without a sound."""
+        """[frames, W, D] float32: all-zero windows of audio features, as the padding outside of a clip."""
         config = self.portrait.head.config.conditions
         return np.zeros((frames, config.audio_window, config.audio_dim), np.float32)
 
@@ -230,18 +231,18 @@ class Renderer:
 
     @torch.no_grad()
     def predict_motion(self, poses: Tensor, smooth: float = 0.0) -> Tensor:
-        """[T, 2, 3] on the CPU: how the torso moves with poses [T, 4, 4], smoothed over `smooth` frames."""
+        """[T, 2, 3] on the CPU: torso motion predicted from poses [T, 4, 4]; `smooth` as in `open_track`."""
         return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
 
     def open_track(
         self, poses: Poses, smooth: float = 0.0, centred: bool = False
     ) -> Callable[[Tensor], Track]:
-        """How head, eyes and torso move under `poses`, for any frame numbers [N] int64, on the CPU.
+        """A function from frame numbers [N] int64 to the `Track` of head, eyes and torso, on the CPU.
 
         Args:
             poses: see `Poses`.
-            smooth: strength of a Gaussian over the poses, in frames.
-            centred: move poses that are not the avatar's own so that their median is that of its own.
+            smooth: strength of the Gaussian smoothing of the poses, in frames.
+            centred: move poses that are not the avatar's so that their median is that of the avatar's track.
 
         Raises:
             FileProblem, ValueError: poses that can't be used.
@@ -254,7 +255,7 @@ class Renderer:
 
     @cached_property
     def own_motion(self) -> Tensor:
-        """[T, 2, 3] on the CPU: how the torso moves in the avatar's own track."""
+        """[T, 2, 3] on the CPU: torso motion in the avatar's own track."""
         avatar = self.avatar
         if avatar.torso_motion is not None:
             return avatar.torso_motion.cpu()
@@ -262,7 +263,7 @@ class Renderer:
 
     @cached_property
     def edited_portrait(self) -> Portrait:
-        """The portrait for heads that are moved beyond the track (see `without_unseen`); made once."""
+        """The portrait for head poses outside of the training track (see `without_unseen`); made once."""
         avatar, device = self.avatar, self.device
         still = Conditions(torch.from_numpy(self.silence()), avatar.eye_openness[:1]).to(device)
         return without_unseen(
@@ -284,7 +285,7 @@ class Renderer:
     def backdrop(
         self, background: Background, edges: str, camera: Camera
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What is behind, and the own plate where edges are to be cleaned of it.
+        """The background, and the avatar's own one where it is to be removed from soft edges.
 
         Args:
             background: None (the avatar's own), "transparent", a colour, a picture's path or uint8 [H, W, 3].
@@ -307,7 +308,7 @@ class Renderer:
         return placed[0], placed[1]
 
     def canvas(self, scene: Scene) -> Tensor | None:
-        """Memory to draw one frame of a scene after the other in; the caller's alone. None: none is used."""
+        """A scratch buffer for the frames of a scene, for one thread at a time; None where none is used."""
         return None if scene.background is None else torch.empty_like(scene.background)
 
     @torch.no_grad()
@@ -319,8 +320,8 @@ class Renderer:
         Args:
             scene: of this renderer.
             number: of the frame, from 0.
-            out: what it is written into, uint8 of the same shape; memory of its own where None.
-            canvas: of `canvas(scene)`, memory that is used on the way.
+            out: array that the frame is written into, uint8 of the same shape; a new one where None.
+            canvas: scratch buffer from `canvas(scene)`.
         """
         view, code = scene.view(number), scene.codes[number]
         into = None if out is None else torch.from_numpy(out)
@@ -337,10 +338,10 @@ class Renderer:
 
 
 def check_size(size: int | None) -> int | None:
-    """The width to render at, where it is one (None: the avatar's own).
+    """Checks a width to render at and returns it (None: the avatar's own).
 
     Raises:
-        ValueError: it is no integer of 1 to LARGEST_SIDE.
+        ValueError: it is not an integer in [1, LARGEST_SIDE].
     """
     if size is not None and (
         isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIDE

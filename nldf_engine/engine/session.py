@@ -1,12 +1,12 @@
-"""The real-time path: sound in, piece by piece; frames out as soon as their look-ahead has come.
+"""The real-time path: audio in, chunk by chunk; each frame out as soon as its look-ahead has arrived.
 
     session = engine.session()
     for chunk in microphone():
         for frame in session.push(chunk):
             show(frame.picture, at=frame.time)
 
-What changes how frames are made (`edit`, `background`, `poses`) may be replaced at any moment and acts from
-the next frame on. The work for a frame does not grow with the sound, and neither does the memory.
+`edit`, `background` and `poses` may be replaced at any time, and take effect from the next frame on. Time per
+frame and memory do not grow with the length of the audio.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nldf_engine.geometry.tracks import Track
 from nldf_engine.rendering.backgrounds import Background
 
 Sound = np.ndarray | tuple[np.ndarray, int]
-"""A piece of sound: float32 [N] mono at 16 kHz, or (samples [N] or [N, channels], rate)."""
+"""A chunk of audio: float32 [N] mono at 16 kHz, or (samples [N] or [N, channels], rate)."""
 
-# Samples at 16 kHz that are treated at once: a long chunk's first frame need not wait for its last.
+# Samples at 16 kHz that are processed at once: the first frame of a long chunk need not wait for its last.
 PIECE = 3200
 
 
@@ -41,7 +41,7 @@ class Frame:
     """A frame of a session.
 
     Args:
-        picture: uint8 [H, W, 3], or [H, W, 4] with straight alpha before a transparent background.
+        picture: uint8 [H, W, 3], or [H, W, 4] with straight alpha where the background is transparent.
         number: of the frame in its session, from 0.
     """
 
@@ -50,18 +50,18 @@ class Frame:
 
     @property
     def time(self) -> float:
-        """The moment of the session's sound that it belongs to, in seconds."""
+        """Presentation time in the session's audio, seconds."""
         return self.number / FPS
 
 
 class Session:
-    """A running conversation: sound is pushed in, frames come out. Made with `Engine.session`.
+    """A running conversation: audio is pushed in, frames come out. Made with `Engine.session`.
 
-    Frame k belongs to k / 25 s of the session's sound. A sound that ends (`finish`) or is cut off
-    (`interrupt`) is followed by the next one at the next frame's moment; what an interruption drops was never
-    part of the clock. Poses, blinks and background continue over all sounds.
+    Frame k has the presentation time k / 25 s. After `finish` or `interrupt` the next utterance starts at the
+    time of the next frame: audio that an interruption drops does not advance the clock. Poses, blinks and
+    background continue across utterances.
 
-    One thread at a time pushes sound and takes frames. Any thread may replace `edit`, `background` and
+    Push audio and take frames from one thread at a time. Any thread may replace `edit`, `background` and
     `poses`.
 
     Args:
@@ -92,20 +92,20 @@ class Session:
 
     @property
     def number(self) -> int:
-        """Of the frame given last, -1 before the first."""
+        """Number of the last frame that was returned; -1 before the first."""
         return self._scenes.done - 1
 
     @property
     def time(self) -> float:
-        """The moment of the session's sound that the frame given last belongs to, in seconds."""
+        """Presentation time of the last frame that was returned, seconds; 0 before the first."""
         return max(0, self.number) / FPS
 
     @property
     def edit(self) -> Edit | None:
-        """What is changed of head, eyes, brows and mouth, from the next frame on; None for nothing.
+        """Edit of head, eyes, brows and mouth, from the next frame on; None for none.
 
-        Raises, where it is replaced:
-            ValueError: it can't be (see `Editor`); the edit before it stays.
+        Raises, when it is set:
+            ValueError: an edit that can't be used (see `Editor`); the previous one stays.
         """
         return self._setting.editor.edit
 
@@ -116,10 +116,10 @@ class Session:
 
     @property
     def poses(self) -> Poses | LivePoses:
-        """How the head moves, from the next frame on.
+        """Head poses, from the next frame on.
 
-        Raises, where they are replaced:
-            FileProblem, ValueError: they can't be used (see `Editor`); the poses before them stay.
+        Raises, when they are set:
+            FileProblem, ValueError: they can't be used (see `Editor`); the previous ones stay.
         """
         return self._setting.editor.poses
 
@@ -134,10 +134,10 @@ class Session:
 
     @property
     def background(self) -> Background:
-        """What is behind, from the next frame on.
+        """The background, from the next frame on.
 
-        Raises, where it is replaced:
-            FileProblem, ValueError: it can't be used; the background before it stays.
+        Raises, when it is set:
+            FileProblem, ValueError: it can't be used; the previous one stays.
         """
         return self._background
 
@@ -148,23 +148,23 @@ class Session:
         self._setting = replace(self._setting, background=behind, plate=plate)
 
     def push(self, samples: Sound) -> list[Frame]:
-        """The frames that a piece of sound completes, drawn; see `frames`."""
+        """The rendered frames that a chunk of audio completes; see `frames`."""
         return list(self.frames(samples))
 
     def finish(self) -> list[Frame]:
-        """The frames that are left when the sound has ended; silence follows it."""
+        """Ends the utterance: its remaining frames, rendered as if silence followed."""
         return list(self.frames(None))
 
     def frames(self, samples: Sound | None) -> Iterator[Frame]:
-        """As `push` and, for None, as `finish`; each frame is drawn when it is taken.
+        """As `push` or, for None, `finish`, but lazy: each frame is rendered when it is taken.
 
-        The sound is queued by the call itself. Frames that are not taken come with the next sound's.
+        The call itself queues the audio. Frames that are not taken are returned by the next call.
 
         Args:
-            samples: see `Sound`; all of one rate until the sound ends.
+            samples: see `Sound`; the rate may not change within an utterance.
 
         Raises:
-            TypeError, ValueError: no such sound, or another rate than before.
+            TypeError, ValueError: not a `Sound`, or another rate than before.
         """
         with stage("audio"):
             piece = self._sound.finish() if samples is None else self._sound.push(samples)
@@ -175,11 +175,12 @@ class Session:
         return self._draw()
 
     def interrupt(self) -> None:
-        """Drops all sound whose frames were not taken; the mouth returns to rest as the next sound begins.
+        """Drops all audio whose frames were not taken yet (barge-in).
 
-        That sound begins a new utterance at the next frame's moment: its front-end knows nothing of what was
-        dropped, and in the first three frames the face goes over from the frame given last. Push silence for
-        as long as the avatar listens: `latency` seconds of it at once give the next frame at once.
+        The next audio begins a new utterance at the time of the next frame. Its features do not depend on
+        what was dropped, and the codes of its first three frames are blended with that of the last frame
+        returned. Push silence while the avatar listens: `latency` seconds of it (at 16 kHz) in one call give
+        the next frame immediately.
         """
         self._queue.clear()
         self._sound, self._features = SoundStream(), FeatureStream(self._renderer.avatar.frontend)
@@ -207,14 +208,14 @@ class Session:
         return None if scene is None else (scene, setting)
 
     def _draw_scene(self, scene: Scene, setting: Setting) -> Iterator[Frame]:
-        """The frames of a scene, as long as its setting holds and nothing else was drawn."""
+        """The frames of a scene, until the setting is replaced or another scene is drawn."""
         self._drawn_from = scene
         canvas, live = self._renderer.canvas(scene), setting.editor.live
         for number in range(len(scene)):
             done = self._scenes.done
             if live is None:
                 picture = self._renderer.frame(scene, number, None, canvas)
-            else:  # taken as late as can be: what a hand does is seen in the next frame
+            else:  # live poses are read as late as possible, for the lowest input latency
                 picture = self._renderer.frame(_moved(scene, number, live(done)), 0, None, canvas)
             self._scenes.drawn(scene.codes[number])
             yield Frame(picture, done)
@@ -223,7 +224,7 @@ class Session:
 
 
 def _moved(scene: Scene, number: int, track: Track) -> Scene:
-    """Frame `number` of a scene alone, its head as in a track of one frame."""
+    """Frame `number` of a scene as a scene of one frame, with poses and motion of the track."""
     to = scene.poses.device
     return replace(
         scene, poses=track.poses.to(to), codes=scene.codes[number : number + 1], motions=track.torso.to(to),
@@ -232,22 +233,22 @@ def _moved(scene: Scene, number: int, track: Track) -> Scene:
 
 
 class FrameStream(Iterator[np.ndarray]):
-    """Frames of a running sound: an iterator of uint8 [H, W, 3] that knows its clock.
+    """Frames of streamed audio: an iterator of uint8 [H, W, 3] (4 when transparent), with number and time.
 
-    Close it, or use it in a `with` block, to end it before the sound has ended.
+    Close it, or use it in a `with` block, to end it before the audio has ended.
 
     Args:
         session: what makes the frames.
-        chunks: the sound, piece by piece.
-        ahead: how many frames a second thread makes ahead of their use; none where 0.
+        chunks: the audio.
+        ahead: how many frames a second thread renders in advance; 0 for no thread.
 
     Attributes:
         session: as given; its `edit`, `background` and `poses` may be replaced.
-        number: of the frame given last, -1 before the first.
-        latency: seconds of sound beyond its moment that a frame needs.
+        number: of the last frame that was returned; -1 before the first.
+        latency: look-ahead, seconds of audio after its own time that a frame needs.
 
     Raises:
-        ValueError: `ahead` is no whole number of at least 0.
+        ValueError: `ahead` is not an integer of at least 0.
     """
 
     def __init__(self, session: Session, chunks: Iterable[Sound], ahead: int = 0) -> None:
@@ -257,7 +258,7 @@ class FrameStream(Iterator[np.ndarray]):
 
     @property
     def time(self) -> float:
-        """Moment of the sound that the frame given last belongs to, in seconds."""
+        """Presentation time of the last frame that was returned, seconds; 0 before the first."""
         return max(0, self.number) / FPS
 
     def __next__(self) -> np.ndarray:
@@ -266,7 +267,7 @@ class FrameStream(Iterator[np.ndarray]):
         return frame.picture
 
     def close(self) -> None:
-        """Ends the stream: no further chunk is taken, and the thread that renders ahead ends."""
+        """Ends the stream: no further chunk is taken, and the thread that renders in advance stops."""
         close = getattr(self._frames, "close", None)
         if close is not None:
             close()

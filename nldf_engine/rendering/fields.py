@@ -177,7 +177,7 @@ class RayField(nn.Module, ABC):
     Subclasses are the systems' networks. They set `config` and `encoder`, and implement `forward`.
 
     Attributes:
-        system: name of the system in the register (`systems.registry`).
+        system: name of the system in the registry (`systems.registry`).
         config: a frozen dataclass with at least `bounds` and `conditions`.
         encoder: makes the per-frame codes; a head's is a `Driver`.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).

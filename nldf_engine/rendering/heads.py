@@ -21,7 +21,7 @@ class Head(nn.Module, ABC):
     """The head of a portrait. Systems that render whole pictures subclass this one directly.
 
     Attributes:
-        system: name of the system in the register (`systems.registry`).
+        system: name of the system in the registry (`systems.registry`).
         config: of the system's network, a frozen dataclass.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
         half_size: metres, half the width of the region on the plane z = 0 that a one-pass head covers.

@@ -1,4 +1,4 @@
-"""The register of systems. Central code finds a system by its name, and knows nothing else about it.
+"""The registry of systems. Central code looks a system up by its name, and knows nothing else about it.
 
 A system is a folder of this package with a `SYSTEM` in its `__init__`, or comes from another package by the
 entry point group `nldf_engine.systems`, whose entries are `System` objects.
@@ -25,7 +25,7 @@ from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
 
 GROUP = "nldf_engine.systems"
-# A configuration comes from a file: sizes beyond these are a mistake or an attack, never a model.
+# A configuration may come from an untrusted file: larger numbers and longer lists are rejected.
 LARGEST = 1 << 16
 LONGEST = 32
 
@@ -37,10 +37,11 @@ class System:
     Args:
         name: as avatars, presets and the command line call it.
         config: frozen dataclass of its network's sizes; avatars store it as JSON.
-        head: makes an untrained head of a configuration.
+        head: builds an untrained head from a configuration.
         recipe: name of the module that trains it: `PRESETS` (name to function returning a
             `training.presets.Preset`) and `stages` (see `training.stages`). Loaded only to train.
-        field: makes its network alone, where it is a ray field: torsos may be one as well.
+        field: builds only the network of the head, where that is a ray field, so that a torso can use the
+            same class (`TorsoField`); else None.
     """
 
     name: str
@@ -50,7 +51,7 @@ class System:
     field: Callable[[Any], RayField] | None = None
 
     def read_config(self, value: Any, where: str = "config") -> Any:
-        """The configuration of what JSON said.
+        """The configuration decoded from parsed JSON; `where` names it in error messages.
 
         Raises:
             ValueError: unknown keys, wrong types, or sizes beyond the limits.
@@ -73,10 +74,10 @@ def ray_system(network: type[RayField], config: type, recipe: str) -> System:
 
 @cache
 def systems() -> Mapping[str, System]:
-    """Every system by its name: those of this package, then those of others.
+    """Every system by its name: those of this package, then those of entry points.
 
     Raises:
-        ValueError: two systems have one name.
+        ValueError: two systems have the same name.
     """
     import nldf_engine.systems as package
 
@@ -88,7 +89,7 @@ def systems() -> Mapping[str, System]:
     found += [entry.load() for entry in entry_points(group=GROUP)]
     known = {system.name: system for system in found}
     if len(known) != len(found):
-        raise ValueError(f"systems: two have one name among {', '.join(sorted(s.name for s in found))}")
+        raise ValueError(f"systems: expected unique names, got {', '.join(sorted(s.name for s in found))}")
     return known
 
 
@@ -104,7 +105,7 @@ def find_system(name: str) -> System:
 
 
 def build_head(name: str, config: Any) -> Head:
-    """An untrained head of a system's configuration, as its dataclass or as JSON.
+    """An untrained head from a configuration of the system `name`: its dataclass, or parsed JSON.
 
     Raises:
         ValueError: the system is unknown, or the configuration has unknown keys or wrong values.
@@ -114,14 +115,14 @@ def build_head(name: str, config: Any) -> Head:
 
 
 def build_field(name: str, config: Any) -> RayField:
-    """The network of a ray field's system, as `build_head`.
+    """Only the network, for systems whose head is a ray field; arguments as for `build_head`.
 
     Raises:
-        ValueError: as `build_head`, or its head is no ray field.
+        ValueError: as `build_head`, or the system's head is not a ray field.
     """
     system = find_system(name)
     if system.field is None:
-        raise ValueError(f"system: the head of {name!r} is no ray field")
+        raise ValueError(f"system: the head of {name!r} is not a ray field")
     return system.field(config if isinstance(config, system.config) else system.read_config(config))
 
 
@@ -129,7 +130,7 @@ def check_sizes(value: Any, where: str) -> None:
     """Checks every number and list of a configuration from a file against the limits.
 
     Raises:
-        ValueError: an integer beyond 0 to LARGEST, or a list of none or over LONGEST values.
+        ValueError: an integer outside of [0, LARGEST], or a list that is empty or longer than LONGEST.
     """
     if isinstance(value, Mapping):
         for name, item in value.items():
@@ -144,7 +145,7 @@ def check_sizes(value: Any, where: str) -> None:
 
 
 def read_torso(info: Any) -> Torso:
-    """The untrained torso that `Torso.describe` described.
+    """The untrained torso of a description that `Torso.describe` returned.
 
     Raises:
         ValueError: an unknown kind of torso, unknown keys or wrong values.
@@ -154,7 +155,7 @@ def read_torso(info: Any) -> Torso:
             if set(info) == {kind}:
                 return read(info[kind])
     if not isinstance(info, Mapping) or set(info) != {"height", "width"}:
-        raise ValueError(f"torso: expected height and width, got {info!r}")
+        raise ValueError(f"torso: expected height and width, or one of {', '.join(TORSOS)}, got {info!r}")
     return TorsoPlate(info["height"], info["width"])
 
 
@@ -168,7 +169,7 @@ def _read_field(info: Any) -> Torso:
         raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
     network = build_field(str(info["system"]), info["config"])
     if not isinstance(network.encoder, PoseEncoder):
-        raise ValueError("torso.field: its conditions hold no head_pose, so it is a head's network")
+        raise ValueError("torso.field: expected a network conditioned on head_pose, got a head's network")
     return TorsoField(network, decode(TorsoFieldConfig, info["stands"], "torso.field.stands"))
 
 

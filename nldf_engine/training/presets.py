@@ -21,7 +21,7 @@ class Preset:
     """What `nldf train NAME`, or `training.train`, trains.
 
     Args:
-        system: name in the register.
+        system: name in the registry.
         recipe: how it is trained.
         config: makes the configuration of its network; a torso's field is of the same kind, for conditions
             with the head's pose.

@@ -30,14 +30,15 @@ from nldf_engine.training.torso import fit_torso, tracked_motion
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
-# How far a speaker's outline is soft, as a share of the width: hair, and what the parsing is unsure of.
+# Half width of a speaker's soft outline (hair, errors of the parsing), as a share of the frame's width.
 RIM = 1 / 128
-# A blink is where lids are a third down, in a video in which they come down to half of what is usual.
+# In a blink the eye openness is below its median by over LIDS_DOWN of the range from median to minimum.
+# Videos whose minimum is not below SHUT of the median have no blinks.
 LIDS_DOWN, SHUT = 1 / 3, 0.5
 
 
 def head_and_neck(labels: Tensor) -> Tensor:
-    """Where the field draws: head and neck, in front of the torso's plate."""
+    """Pixels of the head's field: head and neck, in front of the torso plate."""
     return (labels == LABELS["head"]) | (labels == LABELS["neck"])
 
 
@@ -49,12 +50,13 @@ class Batch:
         frames: [F] frame numbers in the dataset.
         pixels: [F, P] pixel numbers, row by row.
         rays: through those pixels.
-        target: [F, P, 3] the video's colours.
-        behind: [F, P, 3] what is behind what is trained. Behind the head: torso over background, or with
-            a learned torso the background alone.
-        mask: [F, P] in [0, 1]: 1 where what is trained is (for the head: head or neck), 0 where it is not.
+        target: [F, P, 3] ground-truth colours.
+        behind: [F, P, 3] colours behind the trained field. Behind the head: torso over background, or with a
+            learned torso the background alone.
+        mask: [F, P] in [0, 1], target of the opacity: 1 on what the trained field shows (head or neck for the
+            head's), else 0.
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
-        front: what is in front of what is trained; None for nothing.
+        front: layer in front of the trained field; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
         identity: number of the scene in a run over several datasets.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
@@ -73,7 +75,7 @@ class Batch:
     grid: tuple[int, int] | None = None
 
     def error(self, seen: RayColors) -> Tensor:
-        """[F, P, 3] weighted: composited colour minus target."""
+        """[F, P, 3] composited colour minus target, times the root of the weight."""
         pixel = seen.over(self.behind)
         error = (pixel if self.front is None else self.front.over(pixel)) - self.target
         return error if self.weight is None else error * self.weight.sqrt()[..., None]
@@ -89,7 +91,7 @@ class Scene:
 
     Args:
         dataset: what `nldf prepare` wrote.
-        size: width of the pictures, pixels.
+        size: width of the frames, pixels.
         frontend: how audio becomes features.
         device: where batches are made.
         fit: the split whose frames are trained on.
@@ -135,7 +137,7 @@ class Scene:
         self.pixels = self.camera.pixels()
 
     def final_phase(self, final: bool = True) -> None:
-        """Which frames steps draw from: with the validation cut in the final phase of a run."""
+        """Sets which frames steps draw from; in the final phase of a run also the validation split."""
         self.frame_pool = torch.cat([self.fit, self.validation]).unique() if final else self.fit
 
     @property
@@ -144,11 +146,11 @@ class Scene:
         return self.conditions.replaced(motion=None)
 
     def set_track(self, name: str, values: Tensor) -> None:
-        """Puts a track [T, ...] into the conditions."""
+        """Replaces the track `name` of the conditions by values [T, ...]."""
         self.conditions = self.conditions.replaced(**{name: values.to(self.device)})
 
     def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:
-        """[F, P] float: 1 where a frame shows no background within `RIM` of pixel numbers [F, P], else 0."""
+        """[F, P] float: 1 in the speaker's interior, `RIM` or more from the background, else 0."""
         height, width = self.camera.height, self.camera.width
         flat, reach = self.labels.view(-1), max(1, round(RIM * width))
         first, own = frames.cpu()[:, None] * (height * width), pixels.cpu()
@@ -167,14 +169,14 @@ class Scene:
         return self.frame_pool[down] if shut < SHUT * usual else self.frame_pool[:0]
 
     def backdrop(self, frame: int) -> Tensor:
-        """[H, W, 3] what is behind the speaker in a frame: the plate, or a moving backdrop as it was."""
+        """[H, W, 3] background of a frame: the clean plate, or the frame's own where the background moves."""
         if self.moving is None:
             return self.background
         every = torch.arange(len(self.pixels))[None]
         return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
 
     def behind(self, frames: Tensor, pixels: Tensor) -> Tensor:
-        """[F, P, 3] the backdrop at pixel numbers [F, P] of frames [F], on the CPU."""
+        """[F, P, 3] background colours at pixel numbers [F, P] of frames [F], on the CPU."""
         if self.moving is not None:
             return self.moving.behind(frames, pixels)
         return self.background.view(-1, 3).index_select(0, pixels.flatten()).view(*pixels.shape, 3)
@@ -189,11 +191,11 @@ class Scene:
 
 
 class RayScene(Scene):
-    """A scene set up for ray fields: the torso's plate, the head's region, a sampler of its pixels.
+    """A scene set up for ray fields: the torso plate, the head's occupancy map, a sampler of its pixels.
 
     Args:
         dataset, size, frontend, device, fit: as for `Scene`.
-        learned_torso: leave the torso out of what is behind the head: a layer learns it.
+        learned_torso: a learned torso replaces the torso plate, so batches leave the plate out.
 
     Raises:
         FileProblem: as `Scene`.
@@ -213,11 +215,11 @@ class RayScene(Scene):
     def mark(
         self, region: HeadRegion, where: Callable[[int], Tensor], rays: Callable[[Tensor, Tensor], Rays]
     ) -> None:
-        """Fills a region's map with what the training frames show.
+        """Fills a region's occupancy map from every `REGION_EVERY`-th training frame.
 
         Args:
             region: to be filled.
-            where: frame number to the pixels [H, W] bool that belong to it.
+            where: frame number to the mask [H, W] bool of what the region is to cover.
             rays: frames [1] and pixel numbers [1, P] to their rays.
         """
         region.clear()
@@ -230,28 +232,28 @@ class RayScene(Scene):
     def sampler(
         self, in_region: Callable[[int, Tensor], Tensor], own: tuple[str, ...] = ("head",)
     ) -> PixelSampler:
-        """What draws the pixels for a field that draws the labels `own` within a region."""
+        """The sampler of training pixels for a field that renders the labels `own` within a region."""
         scale = self.camera.width / self.dataset.camera.width
         return PixelSampler(self.labels, torch.from_numpy(self.dataset.landmarks) * scale, in_region, own)
 
     def plate(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour [F, P, 3] and opacity [F, P] of the torso's plate at pixel numbers [F, P] of frames [F]."""
+        """Colour [F, P, 3] and opacity [F, P] of the torso plate at pixel numbers [F, P] of frames [F]."""
         points = self.points(pixels) / self.camera.width
         return self.torso.sample(points, self.motions[frames], self.poses[frames])
 
     def batch(
         self, frames: Tensor, pixels: Tensor, plate: bool | None = None, grid: tuple[int, int] | None = None
     ) -> Batch:
-        """Everything about pixel numbers [F, P] of frames [F], as the head's field needs it.
+        """The training batch of the head's field at pixel numbers [F, P] of frames [F].
 
         Args:
             frames, pixels: which.
-            plate: put the torso's plate in front of the background; as the scene was made where None.
+            plate: composite the torso plate over the background; None: unless the torso is learned.
             grid: see `Batch`.
         """
         plate = not self.learned_torso if plate is None else plate
         height, width = self.camera.height, self.camera.width
-        # Rows of one list are read several times as fast as by three indices.
+        # One flat index is several times as fast as three.
         where = (frames[:, None] * (height * width) + pixels).flatten()
         behind = self.behind(frames, pixels)
         if self.torso.shows() and plate:
@@ -268,7 +270,7 @@ class RayScene(Scene):
         )  # fmt: skip
 
     def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
-        """[F, rays] pixel numbers of the frames [F], drawn by shares."""
+        """[F, rays] pixel numbers of the frames [F], sampled with the shares of `Sampling`."""
         return self._sampler.draw(frames, rays, shares, generator)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
@@ -277,15 +279,18 @@ class RayScene(Scene):
 
 
 class Scenes(Sequence[RayScene]):
-    """The scenes of a run, one a dataset; a speaker's number is the scene's.
+    """The scenes of a run, one per dataset. A scene's number is its speaker's identity.
 
     Args:
-        scenes: at least one; they get their numbers here.
+        scenes: at least one; their `identity` is set here, and with several also the conditions' track.
+
+    Raises:
+        ValueError: there is none.
     """
 
     def __init__(self, scenes: Sequence[RayScene]) -> None:
         if not scenes:
-            raise ValueError("scenes: expected at least one")
+            raise ValueError("scenes: expected at least one, got none")
         self._scenes = list(scenes)
         for number, scene in enumerate(self._scenes):
             scene.identity = number

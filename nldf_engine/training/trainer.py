@@ -33,7 +33,7 @@ CHECKPOINT_SECONDS = 120.0
 VALIDATIONS = 20
 VALIDATION_FRAMES = 8
 BETAS = (0.9, 0.99)
-# The progress bar's figure is read from the device every so many steps.
+# Steps between two reads of the training error for the progress bar: each synchronises with the device.
 NOTED_STEPS = 20
 # Several processes agree every so many steps on whether to stop.
 AGREED_STEPS = 8
@@ -47,7 +47,7 @@ class Budget:
     minutes: float | None = None
 
     def share(self, state: RunState) -> float:
-        """How much of the budget is used, in [0, 1]."""
+        """The share of the budget that is used, in [0, 1]."""
         if self.minutes is not None:
             return min(1.0, state.seconds / (60 * self.minutes))
         return min(1.0, state.step / max(1, self.steps))
@@ -57,16 +57,20 @@ class Trainer:
     """Trains the portraits of one speaker or of several.
 
     Args:
-        subjects: speakers and their portraits; what is trained and validated.
-        objectives: the loss of each.
-        recipe: learning rates.
+        subjects: speakers and their portraits, which are trained and validated.
+        objectives: the loss of each subject.
+        recipe: learning rates, and the share of the final phase.
         budget: when to stop.
         state: a fresh run's state.
-        folder: the run's folder: checkpoint, best weights, events, curves.
+        folder: the run's folder: checkpoints with the best weights, events, curves.
         seed: of the sampling.
 
-    `keep` may be filled before `run`: behind these steps the functions get a copy of the portraits, with the
-    best weights so far, and the run's state.
+    In the final phase of the budget (`Recipe.final_share`; `closing` in the state) the validation split is
+    trained on as well, and validation stops.
+
+    `keep` maps step numbers to callbacks and may be filled before `run`. After its step a callback gets a
+    copy of the portraits, with the best weights so far (in the final phase: the current ones), and the run's
+    state.
     """
 
     def __init__(
@@ -88,18 +92,19 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """The run's state."""
+        """Path of the run's checkpoint."""
         return self.folder / "checkpoint.safetensors"
 
     @property
     def before_closing(self) -> Path:
-        """The state of a closing run when it last knew frames that it was not trained on."""
+        """Path of the checkpoint from right before the final phase, not yet trained on validation frames."""
         return self.folder / "before_closing.safetensors"
 
     def resume(self) -> None:
-        """Goes back to where the checkpoint was written.
+        """Restores the checkpoint.
 
-        A larger budget closes later: a run that was closing then continues from before.
+        With a larger budget the final phase starts later: a run that was already in it continues from right
+        before it.
         """
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
@@ -122,7 +127,7 @@ class Trainer:
                 objective.restore(own)
 
     def save(self, path: Path | None = None) -> None:
-        """Writes the run's state, to `path` or the checkpoint."""
+        """Writes a checkpoint to `path`; None: to `checkpoint`."""
         extra = {f"best.{name}": value for name, value in self.best.items()}
         for prefix, objective in self._named_objectives():
             extra |= {f"{prefix}{name}": value for name, value in objective.state().items()}
@@ -132,7 +137,7 @@ class Trainer:
             save_run(path or self.checkpoint, self.state, self.network, self.optimizer, extra, self.generator)
 
     def _named_objectives(self) -> list[tuple[str, Objective]]:
-        """The objectives with the prefixes of their tensors in checkpoints."""
+        """The objectives, each after the prefix of its tensors in checkpoints."""
         several = len(self.objectives) > 1
         return [(f"pool.{i}." if several else "pool.", part) for i, part in enumerate(self._parts())]
 
@@ -143,7 +148,7 @@ class Trainer:
         return self.budget.share(self.state) >= 1 - self.recipe.final_share > 0
 
     def _close(self, monitor: Monitor) -> None:
-        """From here on the validation cut is trained on as well, and says nothing any more."""
+        """Starts the final phase: from here on the validation split is trained on too."""
         if not self.state.history or self.state.history[-1]["step"] != self.state.step:
             self._validate_and_log(monitor)
         self.save(self.before_closing)
@@ -154,16 +159,16 @@ class Trainer:
         self.save()
 
     def learning_rate(self) -> float:
-        """Exponential decay from first to last over the budget."""
+        """The current learning rate: exponential decay from first to final over the budget."""
         return self.recipe.learning_rate * self.decay()
 
     def decay(self) -> float:
-        """What is left of every group's first learning rate."""
+        """The factor on every parameter group's initial learning rate."""
         recipe = self.recipe
         return (recipe.final_learning_rate / recipe.learning_rate) ** self.budget.share(self.state)
 
     def step(self) -> Tensor:
-        """One optimiser step; returns the squared error a pixel, a scalar on the device."""
+        """One optimiser step; returns the mean squared error per ray, summed over channels, on the device."""
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["first_lr"] * self.decay()
@@ -183,7 +188,11 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """Mean full-frame PSNR of validation frames, driven by audio; the first one, real and rendered."""
+        """Renders validation frames with the mouth driven by audio.
+
+        Returns:
+            (psnr, ground_truth, rendered): mean full-frame PSNR, dB; the first frame, uint8 [H, W, 3].
+        """
         self.network.eval()
         scores, first = [], None
         for subject in self.subjects:
@@ -209,7 +218,7 @@ class Trainer:
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _log(self, monitor: Monitor, row: dict[str, float]) -> None:
-        """Adds to `row` the losses since the last one, and where the run is, and keeps it."""
+        """Adds the mean losses since the last row, and the progress, to `row`; appends it to the history."""
         row |= {name: float(total / max(1, self._counted)) for name, total in self._sums.items()}
         self._sums, self._counted = {}, 0
         row |= {"seconds": self.state.seconds, "step": self.state.step, "learning_rate": self.learning_rate()}
@@ -219,12 +228,13 @@ class Trainer:
     def run(self, label: str) -> None:
         """Trains until the budget is used up.
 
-        Ctrl-C and SIGTERM take effect between two steps, so that the checkpoint they leave is one that an
-        undisturbed run went through too. Several processes stop behind the same step, whichever of them
+        Afterwards the network has the weights with the best validation PSNR, or, after a final phase, the
+        last ones. Ctrl-C and SIGTERM take effect between two steps, so that the checkpoint is one that an
+        uninterrupted run goes through too. Several processes stop after the same step, whichever of them
         the signal reached, and none ends before the checkpoint is written.
 
         Raises:
-            KeyboardInterrupt, SystemExit: it was asked to stop; the checkpoint is written.
+            KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the checkpoint is written.
         """
         for subject in self.subjects:
             subject.scene.final_phase(self.state.closing)
@@ -260,7 +270,7 @@ class Trainer:
         signals.received = distributed.largest(signals.received or 0, device) or None
 
     def _kept(self) -> list[Portrait]:
-        """A copy of the portraits with the best weights so far; those of now where none are chosen."""
+        """A copy of the portraits: the best weights so far; the current ones where there are none."""
         network = copy.deepcopy(self.network)
         if self.state.best_psnr is not None and not self.state.closing:
             network.load_state_dict(self.best)
@@ -268,7 +278,7 @@ class Trainer:
         return [cast(Portrait, portrait) for portrait in several]
 
     def _note(self, error: float) -> str:
-        """What the progress bar says of a squared error a pixel."""
+        """The progress bar's note: PSNR of a squared error summed over channels; best validation PSNR."""
         note = f"{psnr_of(error / 3):.1f} dB"
         if self.state.best_psnr is not None:
             note += f", validation {self.state.best_psnr:.2f} dB"
@@ -308,7 +318,7 @@ class Trainer:
 
 
 class _Losses(nn.Module):
-    """All objectives behind one `forward`, as DistributedDataParallel wants them."""
+    """All objectives behind one `forward`, as DistributedDataParallel requires."""
 
     def __init__(self, objectives: nn.ModuleList) -> None:
         super().__init__()
@@ -322,11 +332,11 @@ class _Losses(nn.Module):
 
 @torch.no_grad()
 def validation_frame(subject: Subject, number: int) -> tuple[Tensor, Tensor]:
-    """Frame `number`, real and rendered as an avatar renders it: uint8 [H, W, 3], on the CPU."""
+    """Frame `number`, ground truth and rendered as by an avatar: uint8 [H, W, 3], on the CPU."""
     scene, portrait = subject.scene, subject.portrait
     index = torch.tensor([number], device=scene.device)
     pose = scene.poses[number].to(scene.device)
-    if scene.torso_tracked:  # it is part of what drives a validation frame
+    if scene.torso_tracked:  # validation frames are rendered with the tracked torso motion
         motion = scene.motions[number].to(scene.device)
     else:
         motion = portrait.torso.predict_motion(pose[None])[0]
@@ -339,7 +349,7 @@ def validation_frame(subject: Subject, number: int) -> tuple[Tensor, Tensor]:
 def parameter_groups(
     portrait: nn.Module, objectives: Iterable[Objective], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """The optimiser's groups: networks, feature grids (`nn.grid` says how), and what the objective brings."""
+    """Adam's parameter groups: networks with the objectives' parameters; feature grids (see `nn.grid`)."""
     grids: list[dict[str, Any]] = []
     if any(isinstance(part, GridEncoding) for part in portrait.modules()):
         grids = [grid_parameters(portrait, recipe.grid_rate)]
@@ -357,14 +367,14 @@ def parameter_groups(
 
 
 def psnr_of(error: float) -> float:
-    """Decibels of a mean squared error of colours in [0, 1]; 100 at the most."""
+    """PSNR in dB of a mean squared error of colours in [0, 1]; at most 100."""
     return -10 * math.log10(max(error, 1e-10))
 
 
 class _StopSignals:
     """Defers SIGINT and SIGTERM to the end of a step.
 
-    A second signal strikes at once: a step can be long, and a person may be in a hurry.
+    A second signal takes effect immediately, since a step can be long.
     """
 
     def __init__(self) -> None:
@@ -387,7 +397,7 @@ class _StopSignals:
         self.received = number
 
     def obey(self) -> None:
-        """Exits as the received signal demands; does nothing where none came."""
+        """Raises the exception of the received signal; does nothing if there was none."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is not None:
