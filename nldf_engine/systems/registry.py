@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from nldf_engine.base.json import decode
@@ -76,21 +77,46 @@ def ray_system(network: type[RayField], config: type, recipe: str) -> System:
 def systems() -> Mapping[str, System]:
     """Every system by its name: those of this package, then those of entry points.
 
-    Raises:
-        ValueError: two systems have the same name.
+    An outside package that can't be imported, or whose system has a name that is taken, is left out with a
+    UserWarning, so that it breaks no avatar of another system.
     """
     import nldf_engine.systems as package
 
-    found: list[System] = []
+    found: dict[str, System] = {}
     for part in pkgutil.iter_modules(package.__path__):
         if part.ispkg:
             module = importlib.import_module(f"{package.__name__}.{part.name}")
-            found += [module.SYSTEM] if hasattr(module, "SYSTEM") else []
-    found += [entry.load() for entry in entry_points(group=GROUP)]
-    known = {system.name: system for system in found}
-    if len(known) != len(found):
-        raise ValueError(f"systems: expected unique names, got {', '.join(sorted(s.name for s in found))}")
-    return known
+            if hasattr(module, "SYSTEM"):
+                found[module.SYSTEM.name] = module.SYSTEM
+    for entry in entry_points(group=GROUP):
+        if (system := _outside_system(entry, found)) is not None:
+            found[system.name] = system
+    return found
+
+
+def _outside_system(entry: EntryPoint, taken: Mapping[str, System]) -> System | None:
+    """The system of an outside package, or None with a warning where it can't be used."""
+    package = entry.dist.name if entry.dist is not None else entry.value
+    problem: str
+    try:
+        system = entry.load()
+    except Exception as error:  # whatever the package's own code raises
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        if isinstance(system, System) and system.name not in taken:
+            return system
+        problem = (
+            f"there is another system named {system.name!r}"
+            if isinstance(system, System)
+            else f"expected a System at {entry.value}, got a {type(system).__name__}"
+        )
+    warnings.warn(
+        f"the system {entry.name!r} of the package {package} is left out ({problem}); update the package, or "
+        f"remove it: pip uninstall {package}",
+        UserWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 def find_system(name: str) -> System:

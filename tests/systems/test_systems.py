@@ -1,5 +1,8 @@
 """The networks: what their outputs mean, and what their configurations refuse."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from nldf_engine.base.json import encode
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.registry import build_field
+from nldf_engine.systems.registry import build_field, systems
 
 BOUNDS = Bounds(0.6, 1.0)
 
@@ -182,3 +185,27 @@ def test_sizes_that_no_weight_bears_out_are_limited(system: str, sizes: dict[str
     """Samples have no weights whose shapes could be checked, and layers are made before theirs are."""
     with pytest.raises(ValueError, match="at most"):
         build_field(system, {"bounds": {"near": 0.5, "far": 1.0}, **sizes})
+
+
+@pytest.mark.parametrize(
+    "code, problem",
+    [
+        ("import nowhere_to_be_found", "ModuleNotFoundError"),
+        ("SYSTEM = 3", "expected a System at broken_package:SYSTEM, got a int"),
+        ("from nldf_engine.systems.nldf import SYSTEM", "there is another system named 'nldf'"),
+    ],
+)
+def test_a_broken_outside_package_is_left_out(
+    code: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text(code)
+    about = tmp_path / "broken_package-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken_package\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[nldf_engine.systems]\nbroken = broken_package:SYSTEM\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_package", raising=False)
+    with pytest.warns(UserWarning, match="the system 'broken' of the package broken_package") as told:
+        known = systems.__wrapped__()
+    assert problem in str(told[0].message) and "pip uninstall broken_package" in str(told[0].message)
+    assert set(known) == set(systems())
