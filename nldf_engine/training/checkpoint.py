@@ -27,7 +27,7 @@ class RunState:
         best_psnr: the best validation PSNR so far, dB; None before the first.
         history: rows of step, seconds, the losses' means since the last row, and psnr of a validation.
         finished: whether the budget is used up.
-        closing: whether the validation cut is trained on by now.
+        closing: whether the validation split is trained on by now.
     """
 
     settings: dict[str, Any]

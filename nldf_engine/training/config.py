@@ -29,7 +29,7 @@ class TrainConfig:
         consent: who agreed to the avatar; the teacher's record, or none, where None.
         keep: steps of the head at which the avatar is written beside, as AVATAR-STEP: with the weights that
             the run would have kept had it been stopped there, without a torso's field, and with the speech
-            network that was not trained on the validation cut. The run itself is the same with and without.
+            network that was not trained on the validation split. The run itself is the same with and without.
         targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
             None.
 
@@ -64,7 +64,7 @@ class TrainResult:
     Args:
         avatar: the folder; of a run over several datasets, the first speaker's.
         steps, seconds: spent in all trained stages (validation and preparation left out).
-        validation_psnr: the best on the validation cut, dB, full frame, while it was not trained on.
+        validation_psnr: the best on the validation split, dB, full frame, while it was not trained on.
         history: of the first trained stage, see `RunState`.
         torso_history: the same of the stage behind it; empty where there is none.
         avatars: the folders of all speakers.

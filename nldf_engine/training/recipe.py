@@ -171,7 +171,7 @@ class Recipe:
     Args:
         size: width of the training pictures, pixels.
         steps: optimiser steps of a full run.
-        final_share: share of the budget, at its end, in which the validation cut is trained on as well:
+        final_share: share of the budget, at its end, in which the validation split is trained on as well:
             nothing is left to choose then, and the last weights are kept. 0 keeps the best on the validation
             cut.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.

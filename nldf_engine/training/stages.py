@@ -313,7 +313,7 @@ def _learn_motion(run: Run) -> None:
 
 
 def _learn_motion_again(run: Run) -> None:
-    """The speech network once more, when nothing is left to choose by the validation cut."""
+    """The speech network once more, when nothing is left to choose by the validation split."""
     for subject in run.subjects:
         learn_motion_again(subject.portrait.head.driver, subject.scene, run.recipe, run.source)
 
