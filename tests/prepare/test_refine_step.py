@@ -11,6 +11,7 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.rotations import exponential
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso, head_flow
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.layer import View
 
 FRAME = 40
 
@@ -71,9 +72,10 @@ def pictures(avatar: Avatar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     conditions = Conditions(torch.zeros(1, 16, 29), torch.tensor([0.3]))
     assert avatar.torso_motion is not None
     with torch.no_grad():
-        code, motion = portrait.field.encode_frames(conditions)[0], avatar.torso_motion[FRAME]
-        head = portrait.head(camera, avatar.poses[FRAME], code, "native", None).alpha.flatten()
-        torso = portrait.behind(camera, motion, avatar.poses[FRAME]).alpha.flatten()
+        code, motion = portrait.head.encode_frames(conditions)[0], avatar.torso_motion[FRAME]
+        view = View(camera, avatar.poses[FRAME], motion)
+        head = portrait.head.draw(view, code).alpha.flatten()
+        torso = portrait.torso.draw(view, code).alpha.flatten()
     return code, motion, (head > 0.95).nonzero()[:, 0], ((torso > 0.95) & (head < 0.05)).nonzero()[:, 0]
 
 
@@ -90,7 +92,7 @@ def test_a_heads_motion_is_found(avatar: Avatar, surface: HeadSurface, turn, shi
     tracked = moved(true, turn, shift)
 
     def picture(pose: Tensor) -> Tensor:
-        return portrait.picture(camera, pose, code, motion, background).float() / 255
+        return portrait.picture(View(camera, pose, motion), code, background).float() / 255
 
     real, found = picture(true), tracked
     for _ in range(2):
@@ -114,7 +116,7 @@ def test_a_torsos_motion_is_found(avatar: Avatar) -> None:
     tracked = motion + torch.tensor([[0.004, -0.002, 0.004], [0.002, 0.003, -0.005]])
 
     def picture(of: Tensor) -> Tensor:
-        return portrait.picture(camera, pose, code, of, background).float() / 255
+        return portrait.picture(View(camera, pose, of), code, background).float() / 255
 
     real, found = picture(motion), tracked
     for _ in range(2):
