@@ -1,24 +1,8 @@
 // Rays, beams, segments and Adam in vectors of 64 bytes, compiled for AVX-512 F, BW, DQ and VL.
-#include "ops/adam_lanes.h"
-#include "ops/beams_lanes.h"
-#include "ops/elementwise_kernels.h"
-#include "ops/rays_lanes.h"
-#include "ops/segments_lanes.h"
+#include "ops/elementwise_lanes.h"
 
 namespace nldf {
-namespace {
 
-using Single = Lanes<float, 64, 8, 3>;
-
-}  // namespace
-
-const ElementwiseKernels kElementwiseAvx512 = {rays_lanes<float>,
-                                               rays_backward_lanes<float, Single::lanes>,
-                                               beams_lanes<Single, float>,
-                                               beams_lanes<Single, Half>,
-                                               beams_backward_lanes<Single>,
-                                               segments_lanes<Single>,
-                                               segments_backward_lanes<Single>,
-                                               adam_lanes};
+const ElementwiseKernels kElementwiseAvx512 = elementwise_lanes<64>();
 
 }  // namespace nldf
