@@ -37,8 +37,8 @@ SMALLEST = 16
 DatasetPaths = str | Path | Sequence[str | Path]
 
 
-def _apply(preset: str | Preset, config: TrainConfig) -> Preset:
-    """The preset under the run's settings.
+def _apply(preset: str | Preset, config: TrainConfig, speakers: int) -> Preset:
+    """The preset under the settings of a run over so many speakers.
 
     Raises:
         ValueError: see `check_settings`.
@@ -58,16 +58,22 @@ def _apply(preset: str | Preset, config: TrainConfig) -> Preset:
     if config.head is not None and recipe.torso.kind not in ("field", "distilled"):
         kind = recipe.torso.kind
         raise ValueError(f"head: only a torso field is trained with a given head, not a {kind}")
+    _check_speakers(config, speakers)
     return dataclasses.replace(preset, recipe=recipe)
 
 
-def check_settings(preset: str | Preset, config: TrainConfig) -> None:
+def check_settings(preset: str | Preset, config: TrainConfig, speakers: int = 1) -> None:
     """What `train` checks of its settings, without looking at any file.
 
+    Args:
+        preset, config: as for `train`.
+        speakers: how many datasets the run is over.
+
     Raises:
-        ValueError: an unknown preset, system or setting, or a value out of range.
+        ValueError: an unknown preset, system or setting, a value out of range, or a consent for several
+            speakers.
     """
-    _apply(preset, config)
+    _apply(preset, config, speakers)
 
 
 def train(
@@ -98,9 +104,8 @@ def train(
             speakers.
     """
     config = config or TrainConfig()
-    found = _apply(preset, config)
     paths = [dataset] if isinstance(dataset, str | Path) else list(dataset)
-    _check_speakers(config, len(paths))
+    found = _apply(preset, config, len(paths))
     with distributed.processes(choose_device(config.device)) as device:
         return _Training(found, config, paths, Path(avatar), device).run()
 

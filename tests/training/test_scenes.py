@@ -14,7 +14,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.systems.common.motion import MotionBasis, UpperBasis
-from nldf_engine.training import TrainConfig, train
+from nldf_engine.training import TrainConfig, check_settings, train
 from nldf_engine.training.motion import fit_basis, fit_upper
 from nldf_engine.training.samplers import PatchSampler, whole_frames
 from nldf_engine.training.scene import RayScene, Scenes
@@ -109,4 +109,6 @@ def test_what_is_one_speakers_is_refused_for_several(synthetic_dataset: Dataset,
     for config, name in ((TrainConfig(consent=consent), "consent"), (TrainConfig(keep=(2,)), "keep")):
         with pytest.raises(ValueError, match=f"{name}: .* 2 speakers"):
             train("nldf-fast-tiny", data, tmp_path / "me", config)
+        with pytest.raises(ValueError, match=f"{name}: .* 2 speakers"):
+            check_settings("nldf-fast-tiny", config, 2)
     assert not list(tmp_path.iterdir())

@@ -112,8 +112,6 @@ class Train(Command):
             raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other")
-        if self.consent is not None and len(self.dataset) > 1:
-            raise UsageError("--consent is one person's: with several datasets train each avatar alone")
         positive(size=self.size, steps=self.steps, minutes=self.minutes)
         check_device(self.device)
         overrides = parse_overrides(self.set)
@@ -141,7 +139,7 @@ class Train(Command):
                 overrides=overrides,
                 consent=None if self.consent is None else Consent.parse(self.consent),
             )
-            check_settings(self.preset, config)
+            check_settings(self.preset, config, len(self.dataset))
         result = train(self.preset, self.dataset, self.avatar, config)
         if not reports():  # of several processes, only the first one has validated
             return 0
