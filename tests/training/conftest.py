@@ -1,0 +1,3 @@
+from sounds import speech
+
+__all__ = ["speech"]
