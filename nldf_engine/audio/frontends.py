@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nldf_engine.audio import mel, precomputed, pretrained
+from nldf_engine.audio import mel, precomputed, pretrained, whisper
 from nldf_engine.audio.interface import Frontend, FrontendSettings
 from nldf_engine.audio.windows import count_frames, windows
 from nldf_engine.base.errors import MissingBackend
@@ -23,6 +23,7 @@ from nldf_engine.base.json import decode, encode
 GROUP = "nldf_engine.frontends"
 
 FRONTENDS: dict[str, Frontend] = {
+    "whisper": whisper.FRONTEND,
     "mel": mel.FRONTEND,
     "wav2vec2": pretrained.WAV2VEC2,
     "hubert": pretrained.HUBERT,

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 LARGEST_DIM = 1 << 16
+LEAST_AHEAD, MOST_AHEAD = -2, 64
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,14 @@ class FrontendSettings:
         dim: D, features a row; 0 where it is not known yet.
         output: "hidden" states or "logits" of the network ("wav2vec2", "hubert").
         layer: which of its hidden states, 0 for what enters the transformer, -1 for the last one.
+        ahead: rows of 20 ms beyond its moment that a frame's features take into account, an even number, for
+            front-ends that have a choice ("whisper").
+        weights: SHA-256 of the weights that features were made with, so that others are refused; empty where
+            it is not known yet, or where the front-end has none of its own.
 
     Raises:
         TypeError: a field of the wrong type.
-        ValueError: dim is out of range.
+        ValueError: dim or ahead is out of range.
     """
 
     name: str = "mel"
@@ -37,6 +42,8 @@ class FrontendSettings:
     dim: int = 0
     output: str = "hidden"
     layer: int = -1
+    ahead: int = 8
+    weights: str = ""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -46,6 +53,11 @@ class FrontendSettings:
                 raise TypeError(f"{type(self).__name__}.{field.name}: expected {field.type}, got {value!r}")
         if not 0 <= self.dim <= LARGEST_DIM:
             raise ValueError(f"{type(self).__name__}.dim: expected 0 to {LARGEST_DIM}, got {self.dim}")
+        if not LEAST_AHEAD <= self.ahead <= MOST_AHEAD or self.ahead % 2:
+            raise ValueError(
+                f"{type(self).__name__}.ahead: expected an even number of rows from {LEAST_AHEAD} to "
+                f"{MOST_AHEAD}, got {self.ahead}"
+            )
 
 
 class RowStream(Protocol):
@@ -71,21 +83,28 @@ class Frontend:
             read a network's configuration.
         revision: raised whenever the same sound and settings give other features, so that avatars and
             stored features of another revision are refused.
-        stream: makes the rows' stream, and `look_ahead` is how many samples beyond its moment a frame
-            needs; None where rows depend on the whole sound.
+        stream: makes the rows' stream of the settings, and `look_ahead` says how many samples beyond its
+            moment a frame needs; None where rows depend on the whole sound.
         check: raises ValueError where settings of its own are wrong; they are of the right types.
         from_sound: whether rows can be computed from sound; False for features that are read from files.
         spectral_bands: whether a row is the powers E_b of frequency bands, from low to high, on a log scale
             of 20 dB a unit over the level of the voice, as the front-end "mel" has it: feature_b = log10(1 +
-            10^5 E_b / E_voice) / 2. Voices can be varied in such rows, and speech activity be read off them.
+            10^5 E_b / E_voice) / 2. Voices can be varied in such rows.
+        levels: which columns of a row are such powers, so that speech activity can be read off them; None
+            where there are none.
+        level_delay: rows by which those columns come late.
+        weights: SHA-256 of the weights of the settings; None for front-ends without.
     """
 
     summary: str
     rows: Callable[[np.ndarray, FrontendSettings], np.ndarray]
     dim: int | Callable[[FrontendSettings], int]
     revision: int = 1
-    stream: Callable[[], RowStream] | None = None
-    look_ahead: int = 0
+    stream: Callable[[FrontendSettings], RowStream] | None = None
+    look_ahead: Callable[[FrontendSettings], int] = lambda settings: 0
     check: Callable[[FrontendSettings], None] | None = None
     from_sound: bool = True
     spectral_bands: bool = False
+    levels: slice | None = None
+    level_delay: Callable[[FrontendSettings], int] = lambda settings: 0
+    weights: Callable[[FrontendSettings], str] | None = None

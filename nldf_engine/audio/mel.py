@@ -69,6 +69,11 @@ def mel_filters() -> np.ndarray:
     return np.load(FILTERS, allow_pickle=False)
 
 
+@functools.lru_cache(maxsize=1)
+def _filters_in_double() -> np.ndarray:
+    return mel_filters().astype(np.float64)
+
+
 def band_powers(samples: np.ndarray) -> np.ndarray:
     """Power in the mel bands after pre-emphasis, float32 [R, 29] (steps 1 and 2).
 
@@ -92,9 +97,9 @@ def _powers_of_rows(samples: np.ndarray, offset: int, begun: int, stop: int) -> 
                 piece[low - begin + 1 : high - begin + 1] = samples[low:high]
             emphasised = piece[1:] - np.float32(PRE_EMPHASIS) * piece[:-1]
             cuts = np.lib.stride_tricks.sliding_window_view(emphasised, FFT)[::ROW]
-            # numpy transforms in double precision or in single, as its version has it: here in double.
-            spectra = np.abs(np.fft.rfft(cuts * HANN)).astype(np.float32)
-            powers[first - begun : first - begun + count] = np.square(spectra) @ mel_filters().T
+            # In double precision, so that a row's rounding doesn't depend on what it is computed with.
+            spectra = np.square(np.abs(np.fft.rfft(cuts * HANN)))
+            powers[first - begun : first - begun + count] = spectra @ _filters_in_double().T
             bar.step(count)
     return powers
 
@@ -129,10 +134,11 @@ def voice_level(row_db: np.ndarray, earlier: np.ndarray | None = None) -> np.nda
 
 
 def _row_levels(powers: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(powers.sum(1) + np.float32(1e-20))
+    return np.asarray(10 * np.log10(powers.sum(1, dtype=np.float64) + 1e-20), np.float32)
 
 
-def _compress(powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def over_voice(powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Powers [R, any] over the voice's levels [R] in dB, on the features' scale (step 4): [R, any] float32."""
     gain = 10 ** ((RANGE_DB - levels) / 10)
     return np.float32(SCALE) * np.log10(1 + powers * gain[:, None]).astype(np.float32)
 
@@ -144,11 +150,11 @@ def mel_rows(samples: np.ndarray) -> np.ndarray:
         samples: [N] float32, mono at 16 kHz.
     """
     powers = band_powers(samples)
-    return _compress(powers, voice_level(_row_levels(powers)))
+    return over_voice(powers, voice_level(_row_levels(powers)))
 
 
-class MelStream:
-    """`mel_rows` of a sound that is still arriving: the same rows, each given as soon as it can be known.
+class PowerStream:
+    """Band powers of a sound that is still arriving, and the level of its voice.
 
     Row r is known from 320 r + 416 samples on. What is kept is the last 32 ms of sound and the levels of
     the last ten seconds' rows, so that neither memory nor the work for a row grows with the sound.
@@ -166,34 +172,50 @@ class MelStream:
         """How many samples have come."""
         return self._offset + len(self._samples)
 
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """The rows [r, 29] that these samples [n] float32 complete."""
+    def push(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Powers [r, 29] of the rows that these samples [n] float32 complete, and the voice's level [r] in dB."""
         self._samples = np.concatenate([self._samples, samples])
         return self._up_to((self.samples + BEFORE_ROW - FFT) // ROW + 1)
 
-    def finish(self) -> np.ndarray:
-        """The rows that are left when the sound has ended; silence follows. None without any sound."""
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `push`, the rows that are left when the sound has ended; none without any sound."""
         return self._up_to(count_rows(self.samples) if self.samples else 0)
 
-    def _up_to(self, rows: int) -> np.ndarray:
+    def _up_to(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         if rows <= self._rows:
-            return np.empty((0, BANDS), np.float32)
+            return np.empty((0, BANDS), np.float32), np.empty(0, np.float32)
         powers = _powers_of_rows(self._samples, self._offset, self._rows, rows)
         own = _row_levels(powers)
-        made = _compress(powers, voice_level(own, self._levels))
+        levels = voice_level(own, self._levels)
         self._levels = np.concatenate([self._levels, own])[-(LEVEL_ROWS - 1) :]
         self._rows = rows
         spent = min(len(self._samples), rows * ROW - BEFORE_ROW - 1 - self._offset)
         if spent > 0:  # a copy, so that a long chunk is not kept for its last samples
             self._samples, self._offset = self._samples[spent:].copy(), self._offset + spent
-        return made
+        return powers, levels
+
+
+class MelStream:
+    """`mel_rows` of a sound that is still arriving: the same rows, each given as soon as it can be known."""
+
+    def __init__(self) -> None:
+        self._powers = PowerStream()
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """The rows [r, 29] that these samples [n] float32 complete."""
+        return over_voice(*self._powers.push(samples))
+
+    def finish(self) -> np.ndarray:
+        """The rows that are left when the sound has ended; silence follows. None without any sound."""
+        return over_voice(*self._powers.finish())
 
 
 FRONTEND = Frontend(
     "29 log-mel bands, no weights, 0.17 s of delay",
     lambda samples, settings: mel_rows(samples),
     dim=BANDS,
-    stream=MelStream,
-    look_ahead=LOOK_AHEAD,
+    stream=lambda settings: MelStream(),
+    look_ahead=lambda settings: LOOK_AHEAD,
+    levels=slice(0, BANDS),
     spectral_bands=True,
 )

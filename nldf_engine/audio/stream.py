@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.audio.frontends import FRONTENDS, FrontendConfig
-from nldf_engine.audio.interface import RowStream
+from nldf_engine.audio.interface import FrontendSettings, RowStream
 from nldf_engine.audio.windows import BEFORE, STRIDE, WINDOW, count_frames
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.media.sound import QUALITY, read_sound
@@ -93,7 +93,7 @@ class FeatureStream:
     """
 
     def __init__(self, config: FrontendConfig) -> None:
-        self._rows = _streaming(config)()
+        self._rows = _streaming(config)(config)
         # The rows from the next frame's window on; rows before the sound are zeros.
         self._kept = np.zeros((BEFORE, config.resolve().dim), np.float32)
         self._samples = self._frames = 0
@@ -131,7 +131,7 @@ def check_streams(config: FrontendConfig) -> None:
     _streaming(config)
 
 
-def _streaming(config: FrontendConfig) -> Callable[[], RowStream]:
+def _streaming(config: FrontendConfig) -> Callable[[FrontendSettings], RowStream]:
     """What makes the rows' stream of a front-end that can stream."""
     make = config.kind.stream
     if make is None:
@@ -150,4 +150,4 @@ def look_ahead_seconds(config: FrontendConfig) -> float:
         ValueError: the front-end can't stream.
     """
     check_streams(config)
-    return config.kind.look_ahead / SAMPLE_RATE
+    return config.kind.look_ahead(config) / SAMPLE_RATE

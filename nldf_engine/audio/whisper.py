@@ -1,0 +1,360 @@
+"""The default front-end: rows of Whisper's audio encoder at 50 Hz, with a bounded look-ahead.
+
+Speech recognisers know what was said whoever says it, over noise and in most languages. A row is the state
+behind the third block of Whisper base (Radford et al. 2022), computed in five steps:
+
+1. Whisper's spectrogram: log10 of the power in 80 mel bands, 100 frames a second, 25 ms each, zeros outside
+   of the sound;
+2. less the level of the voice before it (`audio.mel`, step 3), so that a recording's gain hardly matters and
+   nothing is measured over the whole sound, and held within Whisper's range of 8;
+3. Whisper's two convolutions: 50 rows a second;
+4. its blocks, over a piece of `PAST` rows before, `CHUNK` rows that are wanted and some rows ahead: every
+   row is seen in a piece of the same form, wherever it stands in the sound, and a stream and a file give the
+   same numbers to the bit;
+5. layer norm, less what silence gives, and a projection to 64 numbers; and beside these the power of the row
+   over the voice's, on the scale of `audio.mel`, which tells silence from speech.
+
+Frame t takes 16 of these rows, the last of which ends `FrontendSettings.ahead` less the rows that its own
+piece looked ahead.
+
+The bundled weights have 8-bit blocks (`nn.whisper`). Others come from a folder or a hub id through
+transformers, unprojected.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nldf_engine.audio.interface import Frontend, FrontendSettings
+from nldf_engine.audio.mel import TYPICAL_DB, PowerStream, over_voice
+from nldf_engine.audio.windows import BEFORE, ROW, count_rows
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import sha256
+from nldf_engine.base.progress import Bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nldf_engine.nn.whisper import WhisperEncoder
+
+ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
+DIGEST = "e1718415fb0e2cdd493036208009ef1c9b549862084d95c6f6ee6b5e3ba3a3bf"
+PAST, CHUNK = 152, 4  # rows
+PIECE_AHEAD = 4  # rows at most that a piece looks ahead; what more a frame may use are later rows
+BANDS = 80
+FFT, HOP = 400, 160  # samples
+FRAMES = ROW // HOP  # mel frames a row
+EDGE = 2  # mel frames on either side that a row sees
+# By this a voice's level is as loud as speech of -28 dB after pre-emphasis, in log10 of the power.
+LEVEL = -2.8
+FLOOR = -6.4
+BLOCKS = 3
+# Rows come in pairs: the mel frames and samples that two see.
+PAIR_FRAMES = 2 * FRAMES + 2 * EDGE - 1
+PAIR_SAMPLES = (PAIR_FRAMES - 1) * HOP + FFT
+BLOCK = 16000 * 10  # samples at once
+
+
+@functools.lru_cache(maxsize=1)
+def whisper_filters() -> np.ndarray:
+    """[201, 80] float64: triangles over Slaney's mel scale from 0 to 8000 Hz, of equal area."""
+    linear = 200 / 3  # Hz a mel below 1000 Hz, and beyond it the step of the logarithm
+    step = math.log(6.4) / 27
+    highest = 15 + math.log(8) / step
+    mels = np.linspace(0, highest, BANDS + 2)
+    corners = np.where(mels < 15, mels * linear, 1000 * np.exp(step * (mels - 15)))
+    bins = np.linspace(0, 8000, FFT // 2 + 1)
+    width = np.diff(corners)
+    rising = (bins[:, None] - corners[:-2]) / width[:-1]
+    falling = (corners[2:] - bins[:, None]) / width[1:]
+    triangles: np.ndarray = np.minimum(rising, falling).clip(0) * (2 / (corners[2:] - corners[:-2]))
+    return triangles
+
+
+_HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
+
+
+def log_powers(samples: np.ndarray, frames: int) -> np.ndarray:
+    """[frames, 80] log10 of the power in Whisper's bands; frame m is of samples [160 m, 160 m + 400)."""
+    cuts = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
+    power = np.square(np.abs(np.fft.rfft(cuts * _HANN)))
+    return np.asarray(np.log10((power @ whisper_filters()).clip(1e-10)), np.float32)
+
+
+class Weights:
+    """What makes rows.
+
+    Args:
+        encoder: up to the block whose states are taken.
+        projection: [64, D] float32, or None for all D numbers.
+        digest: SHA-256 of the file that they are from.
+
+    Attributes:
+        encoder, digest: as given.
+        dim: features a row: projected states, and the level.
+        silent_stem: [PAST, D] what the convolutions give for silence.
+    """
+
+    def __init__(self, encoder: WhisperEncoder, projection: Tensor | None, digest: str) -> None:
+        import torch
+
+        self.encoder, self.digest, self._projection = encoder, digest, projection
+        self.dim = 1 + (encoder.width if projection is None else len(projection))
+        pair = stem_rows(encoder, torch.full((BANDS, PAIR_FRAMES), FLOOR))
+        self.silent_stem = pair.repeat(PAST // 2, 1)
+        self._silence: dict[int, Tensor] = {}
+
+    def project(self, piece: Tensor) -> np.ndarray:
+        """[CHUNK, dim - 1] float32 of the stem rows of a piece: PAST, CHUNK, and those ahead."""
+        import torch
+
+        with torch.inference_mode():
+            states = self._states(piece) - self._silent_states(len(piece))
+            made: np.ndarray = (states if self._projection is None else states @ self._projection.t()).numpy()
+        return made
+
+    def _states(self, piece: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        return F.layer_norm(self.encoder(piece, PAST, PAST + CHUNK), (self.encoder.width,))
+
+    def _silent_states(self, length: int) -> Tensor:
+        if length not in self._silence:
+            self._silence[length] = self._states(self.silent_stem[:2].repeat(length // 2, 1))
+        return self._silence[length]
+
+
+def split_ahead(ahead: int) -> tuple[int, int]:
+    """(rows that a piece looks ahead, rows by which windows end beyond a frame's moment) of `ahead`."""
+    inside = max(0, min(PIECE_AHEAD, ahead))
+    return inside, ahead - inside
+
+
+def samples_ahead(settings: FrontendSettings) -> int:
+    """Samples beyond its moment that a frame needs, where its last row begins a chunk."""
+    return settings.ahead * ROW + PAIR_SAMPLES - EDGE * HOP - FFT // 2
+
+
+def level_delay(settings: FrontendSettings) -> int:
+    """Rows by which the level comes late so that no frame waits for it."""
+    return max(0, 6 - settings.ahead)
+
+
+class StemStream:
+    """Spectrogram and convolutions of a sound that is still arriving: rows [r, D], two at a time.
+
+    Rows 2g and 2g + 1 are known from 640 g + 840 samples on.
+
+    Args:
+        encoder: whose convolutions.
+    """
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        self._encoder = encoder
+        self._samples = np.zeros(EDGE * HOP + FFT // 2, np.float32)  # from the next rows' first mel frame on
+        # The voice's level in the two rows before the next ones, and on.
+        self._levels = np.full(2, TYPICAL_DB, np.float32)
+
+    def push(self, samples: np.ndarray, levels: np.ndarray) -> Tensor:
+        """The rows that samples [n] and the voice's levels [r] in dB complete."""
+        import torch
+
+        self._samples = np.concatenate([self._samples, samples])
+        self._levels = np.concatenate([self._levels, levels])
+        pairs = min((len(self._samples) - PAIR_SAMPLES) // (2 * ROW) + 1, (len(self._levels) - 2) // 2)
+        made = [self._pair(number) for number in range(pairs)]
+        if pairs > 0:
+            self._samples = self._samples[pairs * 2 * ROW :].copy()
+            self._levels = self._levels[pairs * 2 :].copy()
+        return torch.cat(made) if made else torch.empty(0, self._encoder.width)
+
+    def _pair(self, number: int) -> Tensor:
+        import torch
+
+        heard = log_powers(self._samples[number * 2 * ROW :], PAIR_FRAMES)
+        # Frame m goes by the level of the row before its own: that is known when the frame is.
+        levels = self._levels[2 * number :][:4].repeat(FRAMES)[:PAIR_FRAMES]
+        heard = (heard - levels[:, None] / 10 + LEVEL).clip(FLOOR)
+        return stem_rows(self._encoder, torch.from_numpy(np.ascontiguousarray(heard.T)))
+
+
+def stem_rows(encoder: WhisperEncoder, powers: Tensor) -> Tensor:
+    """[n, D] rows of log powers [80, 2 n + 3], less the level."""
+    import torch
+
+    with torch.inference_mode():
+        return encoder.stem((powers + 4) / 4)
+
+
+class WhisperStream:
+    """Rows [R, D] of a sound that is still arriving, chunk after chunk.
+
+    Args:
+        settings: which weights, and how far it looks ahead.
+
+    Raises:
+        FileProblem, MissingBackend: the weights are not there, or not what they should be.
+    """
+
+    def __init__(self, settings: FrontendSettings) -> None:
+        import torch
+
+        self._weights = load_weights(settings)
+        self._ahead, beyond = split_ahead(settings.ahead)
+        self._powers, self._stems = PowerStream(), StemStream(self._weights.encoder)
+        # A window has 8 rows from a frame's moment on: they come so late that `beyond` of these are heard.
+        late = BEFORE - beyond
+        self._skipped = max(0, -late)
+        numbers = self._weights.dim - 1
+        self._states = [np.zeros((max(0, late), numbers), np.float32)]
+        self._levels = [np.zeros((level_delay(settings), 1), np.float32)]
+        self._stem = self._weights.silent_stem
+        self._given = self._came = self._voice = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """The rows [r, D] that these samples [n] float32 complete."""
+        self._came += len(samples)
+        powers, levels = self._powers.push(samples)
+        return self._take(samples, powers, levels)
+
+    def finish(self) -> np.ndarray:
+        """The rows that are left when the sound has ended; silence follows. None without any sound."""
+        if not self._came:
+            return np.empty((0, self._weights.dim), np.float32)
+        powers, levels = self._powers.finish()
+        rows = count_rows(self._came) - self._given
+        silent = np.zeros((PAST + self._skipped + rows) * ROW, np.float32)
+        held = np.full(PAST + self._skipped + rows, self._voice, np.float32)
+        return self._take(silent, powers, np.concatenate([levels, held]))[:rows]
+
+    def _take(self, samples: np.ndarray, powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        import torch
+
+        if len(levels):
+            self._voice = levels[-1]
+        self._levels.append(over_voice(powers.sum(1, keepdims=True), levels[: len(powers)]))
+        self._stem = torch.cat([self._stem, self._stems.push(samples, levels)])
+        count = max(0, (len(self._stem) - PAST - self._ahead) // CHUNK)
+        for number in range(count):
+            piece = self._stem[number * CHUNK :][: PAST + CHUNK + self._ahead]
+            self._states.append(self._weights.project(piece))
+        self._stem = self._stem[count * CHUNK :].clone()
+        return self._give()
+
+    def _give(self) -> np.ndarray:
+        states, levels = np.concatenate(self._states), np.concatenate(self._levels)
+        skipped = min(self._skipped, len(states))
+        self._skipped -= skipped
+        states = states[skipped:]
+        count = min(len(states), len(levels))
+        self._states, self._levels = [states[count:]], [levels[count:]]
+        self._given += count
+        return np.concatenate([states[:count], levels[:count]], 1)
+
+
+def rows(samples: np.ndarray, settings: FrontendSettings) -> np.ndarray:
+    """Feature rows at 50 Hz, float32 [R, D]: those of the stream.
+
+    Args:
+        samples: [N] float32, mono at 16 kHz.
+        settings: which weights, and how far it looks ahead.
+
+    Raises:
+        FileProblem, MissingBackend: the weights are not there, or not what they should be.
+    """
+    stream, count = WhisperStream(settings), count_rows(len(samples))
+    made = []
+    with Bar("audio features", count, "row") as bar:
+        for first in range(0, len(samples), BLOCK):
+            made.append(stream.push(samples[first : first + BLOCK]))
+            bar.step(len(made[-1]))
+        made.append(stream.finish())
+        bar.step(len(made[-1]))
+    found = np.concatenate(made)
+    return found if len(found) else np.zeros((count, load_weights(settings).dim), np.float32)
+
+
+def load_weights(settings: FrontendSettings) -> Weights:
+    """The bundled weights, or those of the settings' source.
+
+    Raises:
+        FileProblem: they are missing, damaged, or others than `settings.weights` says.
+        MissingBackend: a source that transformers can't read.
+    """
+    found = bundled_weights() if not settings.source else foreign_weights(settings.source, settings.layer)
+    if settings.weights not in ("", found.digest):
+        raise FileProblem(
+            settings.source or ASSET_PATH,
+            f"these weights are others than the avatar was made with (SHA-256 {found.digest[:12]}..., and "
+            f"{settings.weights[:12]}... was expected)",
+            "use the version of nldf_engine, or the weights, that it was trained with; or train it again",
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def bundled_weights() -> Weights:
+    """The weights that come with the package.
+
+    Raises:
+        FileProblem: the file is missing, cut short, or another than this version was made for.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from nldf_engine.nn.whisper import WhisperEncoder
+
+    again = "install nldf_engine again, or choose --audio-frontend mel, which needs no weights"
+    if not ASSET_PATH.is_file():
+        raise FileProblem(ASSET_PATH, "the weights of the front-end 'whisper' are missing", again)
+    digest = sha256(ASSET_PATH)
+    if digest != DIGEST:
+        raise FileProblem(
+            ASSET_PATH, f"its SHA-256 is {digest[:12]}..., and {DIGEST[:12]}... was expected: it is cut short "
+            "or another file", again,
+        )  # fmt: skip
+    tensors = load_file(ASSET_PATH)
+    projection = tensors.pop("projection")
+    with torch.device("meta"):
+        encoder = WhisperEncoder(blocks=BLOCKS, int8=True)
+    encoder.load_state_dict({name: _single(value) for name, value in tensors.items()}, assign=True)
+    return Weights(encoder.eval().requires_grad_(False), projection.float(), digest)
+
+
+def _single(value: Tensor) -> Tensor:
+    """Half precision is how weights are stored, and not what they are used in."""
+    import torch
+
+    return value.float() if value.dtype == torch.float16 else value
+
+
+def foreign_weights(source: str, layer: int) -> Weights:
+    """Whisper weights of any size from a folder or a hub id, through transformers.
+
+    Args:
+        source: a folder that save_pretrained wrote, or a hub id such as "openai/whisper-small".
+        layer: how many of its blocks; -1 for half of them, rounded up: the last ones know words, not mouths.
+
+    Raises:
+        MissingBackend: transformers or the weights are not there.
+        FileProblem: a folder holds other or damaged weights.
+        ValueError: the network has no such layer.
+    """
+    raise NotImplementedError
+
+
+FRONTEND = Frontend(
+    "Whisper base's third block, bundled, 0.21 s of delay",
+    rows,
+    dim=lambda settings: load_weights(settings).dim,
+    stream=WhisperStream,
+    look_ahead=samples_ahead,
+    levels=slice(-1, None),
+    level_delay=level_delay,
+    weights=lambda settings: load_weights(settings).digest,
+)
