@@ -201,7 +201,8 @@ def controls(
     Args:
         dataset: its folder.
         out: folder for `controls.json`, `controls.html` and the reports.
-        config: `split`, `frames`, `every`, `size`, `pictures`, `weights`, `workers` and `fresh` are read.
+        config: `split`, `frames`, `every`, `size`, `pictures`, `weights`, `phones`, `workers` and `fresh` are
+            read.
         detector: as for `evaluate`.
 
     Returns:
@@ -214,7 +215,7 @@ def controls(
 
     config, data = config or EvaluateConfig(), open_dataset(dataset)
     width = config.size or data.camera.width
-    clip = real_clip(data, config.split, config.frames, width, "mel")
+    clip = real_clip(data, config.split, config.frames, width, "mel", phones=config.phones)
     return controls_of(clip, Path(out), config, detector)
 
 
