@@ -71,7 +71,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(page: Path) -> None:
     """The values of metrics.json, the reasons of missing ones, and a label on everything that is drawn."""
     text, figures = page.read_text(), json.loads((page.parent / "metrics.json").read_text())
     assert f"<td>{figures['psnr']:.2f}</td>" in text and f"<td>{figures['ssim_mouth']:.3f}</td>" in text
-    assert "Not measured" in text and str(markupsafe.escape(figures["lpips_reason"])) in text
+    assert "Not measured" in text and str(markupsafe.escape(figures["lpips_vgg_reason"])) in text
     assert '<html lang="en">' in text and "prefers-color-scheme: dark" in text
     assert all("aria-label=" in tag for tag in re.findall(r"<video[^>]*>", text))
     assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text))
