@@ -250,16 +250,8 @@ def test_arguments_out_of_range_are_refused(wrong: dict[str, int]) -> None:
         EvaluateConfig(**wrong)
 
 
-def closing(clip: RealClip, painter: Any, pixel_detector: Any, without: Any) -> RealClip:
-    """The painted clip with a mouth three pixels less open: now and then it is closed."""
-    features = np.maximum(clip.features - 3, 0)
-    frames = np.stack(list(painter()(features, clip.poses, clip.eyes)))
-    landmarks = np.stack([pixel_detector()(frame) for frame in frames]) * (clip.width / 512)
-    return without(clip, frames=lambda: iter(frames), features=features, landmarks=landmarks)
-
-
 def test_phones_give_errors_by_viseme_and_the_share_of_closures(
-    painted: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
+    closing: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
 ) -> None:
     """A perfect renderer has no error, with the wrong audio it has one; frames.json names the visemes."""
     starts = 160 / 25 + 0.2 * np.arange(8)
@@ -267,7 +259,7 @@ def test_phones_give_errors_by_viseme_and_the_share_of_closures(
         Phone(float(start), float(start) + 0.2, name)
         for start, name in zip(starts, ["SIL", "M", "AA", "B", "UW", "P", "IY", "F"], strict=True)
     )
-    clip = without(closing(painted, painter, pixel_detector, without), phones=phones)
+    clip = without(closing, phones=phones)
     found = evaluate_clip(clip, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert set(found["visemes"]) == {
         "bilabial", "silence", "open", "rounded", "spread", "labiodental",
@@ -282,11 +274,10 @@ def test_phones_give_errors_by_viseme_and_the_share_of_closures(
 
 
 def test_openings_are_measured_with_every_audio(
-    painted: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
+    closing: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
 ) -> None:
     """Amplitude, distribution and closed lips of true, shifted and foreign audio; phones are asked for."""
-    clip = closing(painted, painter, pixel_detector, without)
-    clip = without(clip, foreign=clip.features[::-1].copy())
+    clip = without(closing, foreign=closing.features[::-1].copy())
     found = evaluate_clip(clip, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
     assert found["lip_amplitude_ratio"] == pytest.approx(1) and found["lip_distribution"] == 0
     assert found["lip_closed_auc"] == found["lip_closed_f1"] == 1.0

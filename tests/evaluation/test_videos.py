@@ -13,6 +13,7 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.evaluation import EvaluateConfig, RealClip, VideoPair, evaluate_videos
 from nldf_engine.evaluation.controls import claims, controls_of, table
+from nldf_engine.evaluation.phones import Phone
 from nldf_engine.media.video import VideoWriter
 
 PLAIN = EvaluateConfig(pictures=False)
@@ -142,10 +143,12 @@ def test_flags_that_do_not_go_together_are_a_usage_error(
 
 
 def test_every_figure_moves_as_it_should(
-    painted: RealClip, pixel_detector: Any, without: Callable[..., RealClip], tmp_path: Path
+    closing: RealClip, pixel_detector: Any, without: Callable[..., RealClip], tmp_path: Path
 ) -> None:
     """Spoilt copies of a synthetic clip: every claim that can be checked without weights holds."""
-    clip = without(painted, identity="painted")
+    starts = 6.4 + 0.2 * np.arange(8)
+    phones = tuple(Phone(s, s + 0.2, name) for s, name in zip(starts, "BAMAPABA", strict=True))
+    clip = without(closing, identity="painted", phones=phones)
     found = controls_of(clip, tmp_path, PLAIN, pixel_detector)
     told = {item["claim"]: item["holds"] for item in found["claims"]}
     # The painted face's detector looks at one column of pixels: it can't follow a displaced picture.
@@ -153,6 +156,9 @@ def test_every_figure_moves_as_it_should(
     assert broken == ["lmd: displaced > 4.0", "face_lmd: displaced > 4.0"]
     assert told["lip_lag_ms: late ~ 200.0 (± 20)"] and told["lip_lag_ms: identical ~ 0.0 (± 1)"]
     assert told["flicker: flickering > identical"] and told["psnr: foreign < late"] is not None
+    openings = ("lip_amplitude", "lip_distribution", "lip_closed", "lip_closures")
+    checked = [holds for claim, holds in told.items() if claim.startswith(openings)]
+    assert len(checked) == 18 and None not in checked
     assert sum(holds is True for holds in told.values()) >= 35
     assert f"{sum(holds is True for holds in told.values())} claims hold" in table(found)
     assert (tmp_path / "controls.html").is_file() and (tmp_path / "late" / "metrics.json").is_file()
