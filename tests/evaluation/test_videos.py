@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,18 @@ def test_a_claim_that_does_not_hold_is_told(tmp_path: Path) -> None:
     told = {str(claim): claim.holds(figures) for claim in claims(25.0)}
     assert told["psnr: blurred < identical"] is False and told["psnr: flickering < identical"] is True
     assert told["ssim: blurred < identical"] is None
+
+
+def test_phones_of_two_videos_count_from_the_references_start(real: Path, tmp_path: Path) -> None:
+    """A lead that is skipped keeps its time; a table that misses the frames stops before any is scored."""
+    table_of_phones = tmp_path / "phones.csv"
+    table_of_phones.write_text("start_seconds,end_seconds,phone\n0,0.4,m\n0.4,2,a\n")
+    config = EvaluateConfig(pictures=False, phones=table_of_phones)
+    evaluate_videos(VideoPair(real, real, skip=0.2), tmp_path / "out", config, None)
+    frames = json.loads((tmp_path / "out" / "frames.json").read_text())
+    assert frames["frame"][:2] == [5, 6] and frames["viseme"] == ["bilabial"] * 5 + ["open"] * 40
+    table_of_phones.write_text("start_seconds,end_seconds,phone\n50,50.4,m\n")
+    with pytest.raises(FileProblem, match=r"evaluated frames from 0 to 1\.96 s"):
+        evaluate_videos(VideoPair(real, real), tmp_path / "late", config, None)
+    words = ["evaluate", "--rendered", str(real), "--reference", str(real), "-o", str(tmp_path / "cli")]
+    assert cli.main([*words, "--phones", str(tmp_path / "none.csv")]) == 1
