@@ -70,7 +70,9 @@ def evaluate(
     data.check_unchanged()
     camera = subject.camera if config.size is None else subject.camera.scaled(config.size)
     check_same_view(dataset, data.camera, camera)
-    clip = real_clip(data, config.split, config.frames, camera.width, subject.frontend, config.foreign_audio)
+    clip = real_clip(
+        data, config.split, config.frames, camera.width, subject.frontend, config.foreign_audio, config.phones
+    )
     own = subject.provenance.get("dataset") == data.hash()
     torso = clip.torso if own and config.torso == "tracked" else None
     upper = None

@@ -17,7 +17,7 @@ from nldf_engine.base.html import require_jinja
 from nldf_engine.base.results import key_of
 from nldf_engine.base.version import __version__
 from nldf_engine.evaluation.chunks import ChunkStore, installation_hash
-from nldf_engine.evaluation.clip_metrics import clip_metrics
+from nldf_engine.evaluation.clip_metrics import clip_metrics, viseme_times
 from nldf_engine.evaluation.config import DEFINITIONS, EvaluateConfig
 from nldf_engine.evaluation.frame_scores import FrameScores
 from nldf_engine.evaluation.landmark_detector import LANDMARK_SIZE, Detector, FaceMesh
@@ -36,6 +36,10 @@ from nldf_engine.geometry.face_mesh import LIPS
 
 SAMPLES = 6
 NUMBERS = ("metrics.json", "frames.json")
+HEADLINE_LIPS = (
+    ("lmd_centred", "centred distance", " px"), ("lip_correlation", "correlation", ""),
+    ("lip_amplitude_ratio", "amplitude", ""), ("lip_closed_f1", "closed F1", ""),
+)  # fmt: skip
 PICTURES = ("contact_sheet.png", "curves.png", "comparison.mp4", "report.html")
 
 
@@ -125,11 +129,13 @@ def _sampled(clip: RealClip, every: int) -> list[int]:
 
 def _per_frame(clip: RealClip, scores: FrameScores) -> dict[str, Any]:
     """What `frames.json` holds: one list a metric, null where a frame has none."""
+    times = viseme_times(clip, scores.index)
     return {
         "fps": clip.fps,
         "frame": [clip.start + int(index) for index in scores.index],
         "scored": [bool(clip.valid[index]) for index in scores.index],
         **{name: _numbers(values) for name, values in scores.curves().items()},
+        **({} if times is None else {"viseme": times.of_frames()}),
     }
 
 
@@ -145,7 +151,7 @@ def _key(
     parts = (identity, renderer.backend, renderer.device, clip.identity, clip.start, len(clip), config.every)
     return key_of(
         *parts, [clip.width, clip.height], *clip.conditions(), clip.valid, clip.foreign, header, weights,
-        has_faces, installation_hash(),
+        [(p.start, p.end, p.name) for p in clip.phones or ()], has_faces, installation_hash(),
     )[:32]  # fmt: skip
 
 
@@ -206,11 +212,11 @@ def _headline(metrics: dict[str, Any]) -> tuple[str, str]:
         f"SSIM {shown('ssim', '.3f')}",
     ]
     if "lmd_shuffled" in metrics:
-        parts.append(
-            f"lips, true / wrong audio: centred distance {shown('lmd_centred', '.2f')} / "
-            f"{shown('lmd_centred_shuffled', '.2f')} px, correlation {shown('lip_correlation', '.2f')} / "
-            f"{shown('lip_correlation_shuffled', '.2f')}"
+        both = (
+            f"{name} {shown(key, '.2f')} / {shown(f'{key}_shuffled', '.2f')}{unit}"
+            for key, name, unit in HEADLINE_LIPS
         )
+        parts.append(f"lips, true / wrong audio: {', '.join(both)}")
     if metrics["seconds_per_frame"] is not None and not metrics.get("reference"):
         parts.append(f"{1000 * metrics['seconds_per_frame']:.1f} ms a frame")
     return title, "    ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,16 +12,27 @@ from nldf_engine.evaluation.frame_scores import FrameScores
 from nldf_engine.evaluation.metric_suite import MetricSuite
 from nldf_engine.evaluation.metrics.action_units import action_unit_errors
 from nldf_engine.evaluation.metrics.jitter import jitter_scores, mouth_jitter
+from nldf_engine.evaluation.metrics.lip_closure import lip_closed_auc, lip_closed_f1, lips_closed
 from nldf_engine.evaluation.metrics.lip_lag import lip_sync
+from nldf_engine.evaluation.metrics.lip_opening import lip_amplitude_ratio, lip_distribution
 from nldf_engine.evaluation.metrics.lips import lip_gap, lip_scores
 from nldf_engine.evaluation.metrics.optional.fid import frechet_distance
 from nldf_engine.evaluation.metrics.regions import REGIONS
 from nldf_engine.evaluation.metrics.statistics import mean
+from nldf_engine.evaluation.metrics.visemes import VisemeTimes, lip_closures_bilabial, viseme_errors
 from nldf_engine.evaluation.real_clip import RealClip
 
 LIP_KEYS = ("lmd", "lmd_centred", "lip_correlation")
 FACE_KEYS = ("lmd_aligned", "face_lmd", "face_lmd_aligned", "lip_velocity_correlation")
 SYNC_KEYS = ("lip_lag_ms", "lip_peak", "lip_chance")
+GAP_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float | None, str]]] = {
+    "lip_amplitude_ratio": lip_amplitude_ratio,
+    "lip_distribution": lip_distribution,
+    "lip_closed_auc": lip_closed_auc,
+    "lip_closed_f1": lip_closed_f1,
+}
+"""By key, what gives (value, reason) of the rendered and the real lip gaps."""
+NO_PHONES = "no phone times were given (--phones FILE)"
 NO_REGION = {
     "foreground": "no frame has a foreground label",
     "head": "no frame shows a head",
@@ -64,6 +76,8 @@ def clip_metrics(
     rate = clip.fps / every
     for name in variants:
         _put_lips(metrics, scores, name, suite.reasons["lips"], rate)
+        _put_openings(metrics, clip, scores, name, suite.reasons["lips"])
+    _put_real_closures(metrics, clip, scores, suite.reasons["lips"])
     _put_face(metrics, scores, suite)
     _put_jitter(metrics, clip, scores, suite)
     _put_sync(metrics, clip, scores, suite)
@@ -96,6 +110,42 @@ def _put_lips(metrics: _Metrics, scores: FrameScores, variant: str, lips_reason:
         values["reason"] = values["reason"] or sync.reason or "the stretch is too short for it"
     for key in (*LIP_KEYS, *FACE_KEYS, *SYNC_KEYS):
         metrics.put(key + ending, values.get(key), values["reason"])
+
+
+def viseme_times(clip: RealClip, index: np.ndarray) -> VisemeTimes | None:
+    """The phones of a clip beside its frames `index` [S]; None where it has none."""
+    return None if clip.phones is None else VisemeTimes(clip.phones, clip.seconds(index))
+
+
+def _put_openings(
+    metrics: _Metrics, clip: RealClip, scores: FrameScores, variant: str, lips_reason: str
+) -> None:
+    """How far the lips open, where they close, and both by viseme."""
+    ending = "" if variant == "rendered" else f"_{variant}"
+    times = viseme_times(clip, scores.index)
+    if variant not in scores.faces or "real" not in scores.faces:
+        for key in (*GAP_METRICS, "lip_closures_bilabial"):
+            metrics.put(key + ending, None, lips_reason)
+        return
+    ours, theirs = lip_gap(scores.faces[variant]), lip_gap(scores.faces["real"])
+    for key, measure in GAP_METRICS.items():
+        metrics.put(key + ending, *measure(ours, theirs))
+    share = (None, NO_PHONES) if times is None else lip_closures_bilabial(ours, times)
+    metrics.put(f"lip_closures_bilabial{ending}", *share)
+    if times is not None:
+        metrics[f"visemes{ending}"] = viseme_errors(ours, theirs, times)
+
+
+def _put_real_closures(metrics: _Metrics, clip: RealClip, scores: FrameScores, lips_reason: str) -> None:
+    """What the real lips do, to judge the rendered ones by."""
+    times, faces = viseme_times(clip, scores.index), scores.faces.get("real")
+    no_face = lips_reason or "no real frame had a face found"
+    closed = None if faces is None else mean(lips_closed(lip_gap(faces)))
+    metrics.put("lip_closed_real", closed, no_face)
+    share: tuple[float | None, str] = (None, no_face)
+    if faces is not None:
+        share = (None, NO_PHONES) if times is None else lip_closures_bilabial(lip_gap(faces), times)
+    metrics.put("lip_closures_bilabial_real", *share)
 
 
 def _put_face(metrics: _Metrics, scores: FrameScores, suite: MetricSuite) -> None:

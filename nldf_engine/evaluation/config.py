@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nldf_engine.evaluation.metrics.lip_closure import CLOSED_GAP
 from nldf_engine.evaluation.metrics.psnr import PSNR_CAP
+from nldf_engine.evaluation.metrics.visemes import AROUND
 
 SMALLEST_WIDTH = 16
 
@@ -23,7 +25,9 @@ class EvaluateConfig:
             the avatar's own and holds it; "predicted": its motion is predicted from the poses.
         pictures: write the contact sheet, the curves, the side-by-side video and the page, too.
         every: score only every so many frames.
-        weights: folder with public weights (LPIPS, FID, SyncNet); torch's cache is searched as well.
+        weights: folder with public weights (LPIPS, FID, SyncNet); torch's cache is searched as well, and
+            AlexNet's LPIPS comes with the package.
+        phones: a table of what is said when (see `phones.read_phones`), for the metrics by viseme.
         foreign_audio: somebody else's speech, a further control for the lips.
         workers: threads that score; None takes the machine's cores, at most 8.
         fresh: measure again, even where the report at hand was made from the same inputs.
@@ -43,6 +47,7 @@ class EvaluateConfig:
     every: int = 1
     weights: Path | None = None
     foreign_audio: Path | None = None
+    phones: Path | None = None
     workers: int | None = None
     fresh: bool = False
     device: str = "auto"
@@ -81,6 +86,17 @@ DEFINITIONS = {
     "face_lmd": "as lmd over the 468 points of the face; face_lmd_aligned as lmd_aligned",
     "lip_correlation": "Pearson correlation over time of the inner lip gap over the outer eye distance",
     "lip_velocity_correlation": "the same of the lip points' velocities about the mouth's centre",
+    "lip_amplitude_ratio": "standard deviation over time of the rendered lip gap over the real one's: 1 "
+    "moves as much, below it mumbles",
+    "lip_distribution": "1-Wasserstein distance of the rendered from the real lip gaps, whenever they occur, "
+    "over the real ones' standard deviation: 0 opens as far and as often",
+    "lip_closed_auc": "area under the ROC curve of the rendered lip gap as a detector of the frames whose "
+    f"real lips are closed (gap below {CLOSED_GAP:g} outer eye distances): 0.5 is chance; lip_closed_f1: F1 "
+    "score where the rendered gap is held against the same threshold; lip_closed_real: share of such frames",
+    "lip_closures_bilabial": f"share of p, b and m at which the lips meet, within {1000 * AROUND:.0f} ms of "
+    "the sound; lip_closures_bilabial_real: of the real lips; needs phone times",
+    "visemes": "by class of sounds: frames, and the mean absolute error of the lip gap over them, in outer "
+    "eye distances; of bilabials also how many, and the shares that close; needs phone times",
     "lip_lag_ms": "shift of the rendered lip gap that correlates best with the real one; positive: late",
     "lip_peak": "the correlation at that shift; lip_chance: what 95 % of such peaks stay "
     "below when the rendered lips run backwards in time, at any shift",

@@ -7,6 +7,10 @@
     late        the frames of 5 frames earlier
     foreign     the frames from half the clip away: another sentence
     flickering  every second frame 4 of 255 brighter
+    mumbling    the lips' gap closed to half its height, by warping the mouth
+    still       one frame with parted lips, all the time
+
+The last two need landmarks of the clip, and are left out where it has none.
 
 A claim is a relation between two metrics that any sound measurement keeps. Claims are checked and reported.
 """
@@ -26,6 +30,8 @@ from nldf_engine.base.html import number, require_jinja, write_html
 from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
+from nldf_engine.evaluation.metrics.lips import lip_gap
+from nldf_engine.evaluation.mouth_warp import narrowed
 from nldf_engine.evaluation.real_clip import RealClip, real_clip
 from nldf_engine.evaluation.renderers import PlayedVideo
 from nldf_engine.evaluation.report.page import TEMPLATES
@@ -34,10 +40,14 @@ from nldf_engine.evaluation.scoring import RealFaces
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
 NOISE, FLICKER = 10, 4  # of 255
 LATE = 5  # frames
+GAIN = 0.5  # of the lips' gap
+PARTED = 80  # per cent of the frames whose lips are nearer than in the still one
 SHOWN = (
     ("psnr", 2), ("psnr_foreground", 2), ("psnr_head", 2), ("psnr_mouth", 2), ("psnr_neck", 2), ("ssim", 3),
     ("lpips", 4), ("fid", 2), ("lmd", 2), ("lmd_centred", 2), ("lmd_aligned", 2), ("face_lmd", 2),
-    ("face_lmd_aligned", 2), ("lip_correlation", 3), ("lip_velocity_correlation", 3), ("lip_lag_ms", 0),
+    ("face_lmd_aligned", 2), ("lip_correlation", 3), ("lip_velocity_correlation", 3),
+    ("lip_amplitude_ratio", 2), ("lip_distribution", 3), ("lip_closed_auc", 3), ("lip_closed_f1", 3),
+    ("lip_closures_bilabial", 2), ("lip_lag_ms", 0),
     ("lip_peak", 3), ("lip_chance", 3), ("au_lower", 4), ("au_upper", 4), ("jitter_ratio", 2),
     ("jitter_mouth", 2), ("flicker", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
@@ -86,10 +96,25 @@ def _flickering(frames: Frames) -> Iterator[np.ndarray]:
         yield np.minimum(frame.astype(np.int16) + FLICKER * (index % 2), 255).astype(np.uint8)
 
 
+def _mumbling(frames: Frames, landmarks: np.ndarray) -> Iterator[np.ndarray]:
+    for frame, points in zip(frames(), landmarks, strict=True):
+        yield narrowed(frame, points, GAIN)
+
+
+def _still(frames: Frames, index: int, count: int) -> Iterator[np.ndarray]:
+    held = next(itertools.islice(frames(), index, None))
+    yield from itertools.repeat(held, count)
+
+
+def _parted(gaps: np.ndarray) -> int:
+    """The frame whose lip gap of [T] is nearest to the `PARTED` percentile of those known."""
+    return int(np.nanargmin(np.abs(gaps - np.nanpercentile(gaps, PARTED))))
+
+
 def degraded(clip: RealClip) -> dict[str, Frames]:
     """What makes the frames of each control, by its name."""
-    frames = clip.frames
-    return {
+    frames, landmarks = clip.frames, clip.landmarks
+    made = {
         "identical": frames,
         "blurred": lambda: _blurred(frames),
         "noisy": lambda: _noisy(frames),
@@ -98,6 +123,12 @@ def degraded(clip: RealClip) -> dict[str, Frames]:
         "foreign": lambda: _foreign(frames, len(clip)),
         "flickering": lambda: _flickering(frames),
     }
+    if landmarks is not None:
+        gaps = np.where(clip.valid, lip_gap(landmarks), np.nan)
+        made["mumbling"] = lambda: _mumbling(frames, landmarks)
+        if np.isfinite(gaps).any():
+            made["still"] = lambda: _still(frames, _parted(gaps), len(clip))
+    return made
 
 
 @dataclass(frozen=True)
@@ -119,9 +150,9 @@ class Claim:
     within: float = 0.0
 
     def holds(self, found: dict[str, dict[str, Any]]) -> bool | None:
-        """Whether it does; None where a metric is missing."""
-        ours = found[self.a].get(self.metric)
-        theirs = found[self.b].get(self.metric) if isinstance(self.b, str) else self.b
+        """Whether it does; None where a metric or a control is missing."""
+        ours = found.get(self.a, {}).get(self.metric)
+        theirs = found.get(self.b, {}).get(self.metric) if isinstance(self.b, str) else self.b
         if ours is None or theirs is None:
             return None
         if self.relation == "~":
@@ -131,6 +162,27 @@ class Claim:
     def __str__(self) -> str:
         near = f" (± {self.within:g})" if self.relation == "~" else ""
         return f"{self.metric}: {self.a} {self.relation} {self.b}{near}"
+
+
+def _opening_claims() -> list[Claim]:
+    """How far the lips open and where they close."""
+    return [
+        Claim("lip_amplitude_ratio", "identical", "~", 1.0, 0.05),
+        Claim("lip_amplitude_ratio", "late", "~", 1.0, 0.25),
+        Claim("lip_amplitude_ratio", "foreign", "~", 1.0, 0.25),
+        Claim("lip_amplitude_ratio", "mumbling", "~", GAIN, 0.2),
+        Claim("lip_amplitude_ratio", "still", "<", 0.2),
+        Claim("lip_correlation", "mumbling", ">", "foreign"),
+        Claim("lip_distribution", "identical", "<", 0.1),
+        Claim("lip_distribution", "late", "<", "mumbling"),
+        Claim("lip_distribution", "foreign", "<", "mumbling"),
+        Claim("lip_distribution", "still", ">", "late"),
+        Claim("lip_closed_auc", "identical", ">", 0.98), Claim("lip_closed_auc", "late", "<", "identical"),
+        Claim("lip_closed_auc", "mumbling", ">", "foreign"), Claim("lip_closed_auc", "still", "~", 0.5, 0.2),
+        Claim("lip_closed_f1", "identical", ">", 0.95), Claim("lip_closed_f1", "late", "<", "identical"),
+        Claim("lip_closed_f1", "foreign", "<", "blurred"), Claim("lip_closed_f1", "still", "<", "blurred"),
+        Claim("lip_closures_bilabial", "still", "<", "identical"),
+    ]  # fmt: skip
 
 
 def claims(fps: float) -> list[Claim]:
@@ -156,6 +208,7 @@ def claims(fps: float) -> list[Claim]:
         Claim("lip_peak", "late", ">", 0.9), Claim("lip_peak", "foreign", "<", "blurred"),
         Claim("sync_confidence", "foreign", "<", "identical"),
     ]  # fmt: skip
+    made += _opening_claims()
     made += [
         Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
         Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
@@ -201,7 +254,8 @@ def controls(
     Args:
         dataset: its folder.
         out: folder for `controls.json`, `controls.html` and the reports.
-        config: `split`, `frames`, `every`, `size`, `pictures`, `weights`, `workers` and `fresh` are read.
+        config: `split`, `frames`, `every`, `size`, `pictures`, `weights`, `phones`, `workers` and `fresh` are
+            read.
         detector: as for `evaluate`.
 
     Returns:
@@ -214,7 +268,7 @@ def controls(
 
     config, data = config or EvaluateConfig(), open_dataset(dataset)
     width = config.size or data.camera.width
-    clip = real_clip(data, config.split, config.frames, width, "mel")
+    clip = real_clip(data, config.split, config.frames, width, "mel", phones=config.phones)
     return controls_of(clip, Path(out), config, detector)
 
 

@@ -48,6 +48,7 @@ class FrameScores:
                     continue
                 ending = "" if name == "rendered" else f"_{name}"
                 curves[f"lip_gap_{name}"] = lip_gap(landmarks)
+                curves[f"lip_gap_error{ending}"] = np.abs(curves[f"lip_gap_{name}"] - curves["lip_gap_real"])
                 curves[f"lmd{ending}"] = mouth_distance(landmarks, real)
                 curves[f"lmd_centred{ending}"] = mouth_distance(landmarks, real, centred=True)
         return curves

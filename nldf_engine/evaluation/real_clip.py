@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.evaluation.phones import Phone, read_phones
 from nldf_engine.geometry.face_mesh import LANDMARKS
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class RealClip:
         foreign: [T, 16, D] float32, features of somebody else's speech, or None.
         camera: the view, for what needs poses and pixels together; or None.
         identity: a hash of the real frames, so that results on them can be cached; or None.
+        phones: what is said when, in seconds from frame 0 of the dataset; or None.
 
     Raises:
         ValueError: lengths that differ, fewer than two valid frames, or no size.
@@ -63,6 +65,7 @@ class RealClip:
     foreign: np.ndarray | None = None
     camera: Camera | None = None
     identity: str | None = None
+    phones: tuple[Phone, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.valid)
@@ -84,6 +87,10 @@ class RealClip:
     def __len__(self) -> int:
         """The number of frames, the invalid ones included."""
         return len(self.valid)
+
+    def seconds(self, index: np.ndarray) -> np.ndarray:
+        """Times of the frames `index` [S] of this clip, in seconds from frame 0 of the dataset."""
+        return np.asarray((self.start + index) / self.fps)
 
     @property
     def width(self) -> int:
@@ -155,9 +162,28 @@ def check_same_view(path: Path, dataset: Camera, avatar: Camera) -> None:
             )
 
 
+def phones_between(path: Path, first: float, last: float) -> tuple[Phone, ...]:
+    """The phones of a file that are spoken from `first` to `last`, seconds from the first frame of the video.
+
+    Raises:
+        FileProblem: as `read_phones`; or there is none.
+    """
+    phones = read_phones(path)
+    here = tuple(phone for phone in phones if phone.end > first and phone.start <= last)
+    if not here:
+        raise FileProblem(
+            path,
+            f"its phones lie from {phones[0].start:g} to {phones[-1].end:g} s, and the evaluated frames from "
+            f"{first:g} to {last:g} s",
+            "give times in seconds from the first frame of the whole video",
+        )
+    return here
+
+
 def real_clip(
-    data: Dataset, split: str, frames: int | None, width: int, frontend: Any, foreign: Path | None = None
-) -> RealClip:
+    data: Dataset, split: str, frames: int | None, width: int, frontend: Any, foreign: Path | None = None,
+    phones: Path | None = None,
+) -> RealClip:  # fmt: skip
     """The consecutive frames of a dataset that a split and a number of frames select.
 
     Args:
@@ -167,9 +193,10 @@ def real_clip(
         width: the frames' width in pixels.
         frontend: what turns its audio into features.
         foreign: a file of somebody else's speech; it starts again where it is shorter than the clip.
+        phones: a table of phones, as `read_phones` reads it.
 
     Raises:
-        FileProblem: the split holds fewer than two valid frames.
+        FileProblem: the split holds fewer than two valid frames, or `phones` can't be used.
     """
     from nldf_engine.audio import SAMPLE_RATE
 
@@ -200,6 +227,7 @@ def real_clip(
         foreign=None if foreign is None else _foreign_features(foreign, frontend, stop - start),
         camera=data.camera.scaled(width),
         identity=data.hash(),
+        phones=None if phones is None else phones_between(phones, start / fps, (stop - 1) / fps),
     )
 
 

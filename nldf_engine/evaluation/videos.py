@@ -25,7 +25,7 @@ from nldf_engine.evaluation.clip_evaluation import evaluate_clip
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh
 from nldf_engine.evaluation.metrics.optional.openface import openface_errors
-from nldf_engine.evaluation.real_clip import RealClip
+from nldf_engine.evaluation.real_clip import RealClip, phones_between
 from nldf_engine.evaluation.renderers import PlayedVideo
 from nldf_engine.media.video import VideoInfo, frames_at, probe
 
@@ -127,11 +127,12 @@ def evaluate_videos(
     Args:
         pair: both videos.
         out: folder for the report.
-        config: `frames`, `size`, `every`, `pictures`, `weights`, `workers` and `fresh` are read.
+        config: `frames`, `size`, `every`, `pictures`, `weights`, `phones`, `workers` and `fresh` are read.
         detector: as for `evaluate`.
 
     Raises:
-        FileProblem: a video can't be read, their aspects differ, or fewer than two frames are common.
+        FileProblem: a video can't be read, their aspects differ, fewer than two frames are common, or the
+            table of phones can't be used.
         MissingBackend: the pictures are wanted and a library that draws them is missing.
     """
     config = config or EvaluateConfig()
@@ -148,13 +149,16 @@ def evaluate_videos(
             f"{max(0, count)} frames are common to both videos, and an evaluation needs at least 2",
             "give videos of the same stretch, or skip less of the reference",
         )
+    phones = None
+    if config.phones is not None:
+        phones = phones_between(config.phones, first / pair.fps, (first + count - 1) / pair.fps)
     samples, source = _sound(pair, rendered, real, count / pair.fps)
     none = np.zeros((count, 1, 1), np.float32)
     hashes = sha256(pair.rendered), sha256(pair.reference)
     clip = RealClip(
         _scaled(pair.reference, size, pair.fps, first, count), None, None, np.ones(count, bool), none,
         np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)), np.ones(count, np.float32), samples, SAMPLE_RATE,
-        pair.fps, first, size=size, identity=hashes[1],
+        pair.fps, first, size=size, identity=hashes[1], phones=phones,
     )  # fmt: skip
     header: dict[str, Any] = {
         "avatar": pair.rendered.name, "dataset": pair.reference.name, "rendered": pair.rendered.name,

@@ -41,8 +41,8 @@ FLAGS = {
     "verify": {"--trust", "--json"},
     "evaluate": {
         *("--rendered", "--reference", "--controls", "--split", "--frames", "--every", "--torso"),
-        *("--foreign-audio", "--weights", "--output", "--size", "--fps", "--skip", "--openface-rendered"),
-        *("--openface-reference", "--workers", "--fresh", "--device", "--json"),
+        *("--foreign-audio", "--phones", "--weights", "--output", "--size", "--fps", "--skip"),
+        *("--openface-rendered", "--openface-reference", "--workers", "--fresh", "--device", "--json"),
     },
     "export": {"--layout", "--output", "--json"},
     "import": {"--output", "--size", "--json"},

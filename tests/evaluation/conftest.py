@@ -39,6 +39,7 @@ class PixelDetector:
         points[:] = CENTRE
         upper, lower = list(LIPS[::2]), list(LIPS[1::2])
         points[upper, 1], points[lower, 1] = top, bottom
+        points[[61, 291], 0] = CENTRE[0] - 8, CENTRE[0] + 8
         points[13], points[14] = (CENTRE[0], top), (CENTRE[0], bottom)
         points[33], points[263] = (14, 16), (34, 16)
         return points * (512 / SIZE)
@@ -88,6 +89,15 @@ def painted() -> RealClip:
     return RealClip(
         play, labels, landmarks, valid, features, poses, np.ones(FRAMES, np.float32), samples, RATE, 25.0, 160
     )
+
+
+@pytest.fixture
+def closing(painted: RealClip) -> RealClip:
+    """The painted clip with a mouth three pixels less open: now and then it is closed."""
+    features = np.maximum(painted.features - 3, 0)
+    frames = np.stack(list(Painter()(features, painted.poses, painted.eyes)))
+    landmarks = np.stack([PixelDetector()(frame) for frame in frames]) * (SIZE / 512)
+    return replace(painted, frames=lambda: iter(frames), features=features, landmarks=landmarks)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from nldf_engine.avatar.provenance.inspection import inspect
 from nldf_engine.avatar.provenance.origin import COMPOSITE
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip
+from nldf_engine.evaluation.phones import Phone
 from nldf_engine.media.video import probe, read_audio_track
 
 NO_PICTURES = EvaluateConfig(pictures=False)
@@ -16,7 +17,8 @@ DESIGN_KEYS = {
     "frames", "size", "psnr", "psnr_foreground", "psnr_mouth", "psnr_neck", "ssim", "lpips", "lmd",
     "lmd_centred",
     "lip_correlation", "lmd_shuffled", "lmd_centred_shuffled", "lip_correlation_shuffled",
-    "seconds_per_frame", "backend", "device",
+    "lip_amplitude_ratio", "lip_distribution", "lip_closed_auc", "lip_closed_f1", "lip_closures_bilabial",
+    "lip_closed_f1_shuffled", "seconds_per_frame", "backend", "device",
 }  # fmt: skip
 
 
@@ -246,3 +248,44 @@ def test_arguments_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     """One frame, or a frame too small for SSIM, is refused when the configuration is made."""
     with pytest.raises(ValueError, match="at least"):
         EvaluateConfig(**wrong)
+
+
+def test_phones_give_errors_by_viseme_and_the_share_of_closures(
+    closing: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
+) -> None:
+    """A perfect renderer has no error, with the wrong audio it has one; frames.json names the visemes."""
+    starts = 160 / 25 + 0.2 * np.arange(8)
+    phones = tuple(
+        Phone(float(start), float(start) + 0.2, name)
+        for start, name in zip(starts, ["SIL", "M", "AA", "B", "UW", "P", "IY", "F"], strict=True)
+    )
+    clip = without(closing, phones=phones)
+    found = evaluate_clip(clip, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
+    assert set(found["visemes"]) == {
+        "bilabial", "silence", "open", "rounded", "spread", "labiodental",
+    }  # fmt: skip
+    assert found["visemes"]["bilabial"]["frames"] == 13  # two of its 15 frames are not valid
+    assert all(kind["lip_gap_error"] == 0 for kind in found["visemes"].values())
+    assert found["visemes_shuffled"]["open"]["lip_gap_error"] > 0
+    assert found["lip_closures_bilabial"] == found["lip_closures_bilabial_real"] is not None
+    frames = strict_json(tmp_path / "frames.json")
+    assert frames["viseme"][:6] == ["silence"] * 5 + ["bilabial"]
+    assert max(value for value in frames["lip_gap_error"] if value is not None) == 0
+
+
+def test_openings_are_measured_with_every_audio(
+    closing: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
+) -> None:
+    """Amplitude, distribution and closed lips of true, shifted and foreign audio; phones are asked for."""
+    clip = without(closing, foreign=closing.features[::-1].copy())
+    found = evaluate_clip(clip, painter(), tmp_path, {}, NO_PICTURES, pixel_detector)
+    assert found["lip_amplitude_ratio"] == pytest.approx(1) and found["lip_distribution"] == 0
+    assert found["lip_closed_auc"] == found["lip_closed_f1"] == 1.0
+    assert 0 < found["lip_closed_real"] < 0.5
+    for ending in ("_shuffled", "_foreign"):
+        assert found["lip_amplitude_ratio" + ending] == pytest.approx(1, abs=0.1)
+        assert found["lip_closed_auc" + ending] < 0.9 and found["lip_closed_f1" + ending] < 0.8
+        assert "--phones" in found[f"lip_closures_bilabial{ending}_reason"]
+    assert "visemes" not in found and "--phones" in found["lip_closures_bilabial_real_reason"]
+    dark = evaluate_clip(clip, painter(np.zeros_like), tmp_path / "dark", {}, NO_PICTURES, pixel_detector)
+    assert dark["lip_closed_f1"] is None and "no frame had a face" in dark["lip_closed_f1_reason"]

@@ -4,15 +4,12 @@ import pytest
 from nldf_engine.evaluation.metrics.lips import lip_gap, lip_scores, mouth_distance
 from nldf_engine.evaluation.metrics.statistics import correlation
 from nldf_engine.geometry.face_mesh import LIPS
+from tests.evaluation import mouths
 
 
 def faces(gaps: np.ndarray) -> np.ndarray:
     """Landmarks whose inner lips stand `gaps` pixels apart, between eye corners 100 pixels apart."""
-    points = np.random.default_rng(0).uniform(100, 400, (1, 478, 2)).repeat(len(gaps), axis=0)
-    points[:, 33], points[:, 263] = (200, 200), (300, 200)
-    points[:, 13], points[:, 14] = (250, 300), (250, 300)
-    points[:, 14, 1] += gaps
-    return points
+    return mouths.faces(gaps / mouths.EYES)
 
 
 GAPS = np.array([0.0, 4.0, 12.0, 20.0, 7.0, 1.0])

@@ -75,24 +75,24 @@ def test_torchs_cache_and_the_packages_heads_are_found(
     cache, package = tmp_path / "hub" / "checkpoints", tmp_path / "site" / "lpips"
     cache.mkdir(parents=True)
     (package / "weights" / "v0.1").mkdir(parents=True)
-    save_lpips(cache, "alex")
-    (cache / "lpips_alex.pth").rename(package / "weights" / "v0.1" / "alex.pth")
+    save_lpips(cache, "vgg")
+    (cache / "lpips_vgg.pth").rename(package / "weights" / "v0.1" / "vgg.pth")
     (package / "__init__.py").write_text("raise RuntimeError('it is not imported')")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     importlib.invalidate_caches()
-    model, reason = load_lpips(None, 64, 64)
+    model, reason = load_lpips(None, 64, 64, "vgg")
     assert model is not None and reason == ""
-    assert model.files[1] == package / "weights" / "v0.1" / "alex.pth"
+    assert model.files[1] == package / "weights" / "v0.1" / "vgg.pth"
 
 
 def test_without_weights_there_is_a_reason(tmp_path: Path) -> None:
-    """No file: no LPIPS, and the reason names the file, the folders and where it comes from."""
-    model, reason = load_lpips(tmp_path, 64, 64)
+    """No file: no LPIPS over VGG16, and the reason names the file, the folders and where it comes from."""
+    model, reason = load_lpips(tmp_path, 64, 64, "vgg")
     assert model is None
-    assert "alexnet-owt-7be5be79.pth" in reason and str(tmp_path) in reason and "://" not in reason
+    assert "vgg16-397923af.pth" in reason and str(tmp_path) in reason and "://" not in reason
     save_lpips(tmp_path, "alex")
     (tmp_path / "lpips_alex.pth").unlink()
     model, reason = load_lpips(tmp_path, 64, 64)

@@ -17,6 +17,7 @@ import pytest
 from nldf_engine.base import html
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip
+from nldf_engine.evaluation.phones import Phone
 from nldf_engine.evaluation.report.curves import COLOURS, LEFT, RIGHT, describe, draw_curves, svg_of
 from nldf_engine.evaluation.report.drawing import PAPER
 from nldf_engine.evaluation.report.page import write_index
@@ -71,7 +72,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(page: Path) -> None:
     """The values of metrics.json, the reasons of missing ones, and a label on everything that is drawn."""
     text, figures = page.read_text(), json.loads((page.parent / "metrics.json").read_text())
     assert f"<td>{figures['psnr']:.2f}</td>" in text and f"<td>{figures['ssim_mouth']:.3f}</td>" in text
-    assert "Not measured" in text and str(markupsafe.escape(figures["lpips_reason"])) in text
+    assert "Not measured" in text and str(markupsafe.escape(figures["lpips_vgg_reason"])) in text
     assert '<html lang="en">' in text and "prefers-color-scheme: dark" in text
     assert all("aria-label=" in tag for tag in re.findall(r"<video[^>]*>", text))
     assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text))
@@ -190,3 +191,26 @@ def test_a_click_on_a_curve_shows_that_frame_in_a_browser(page: Path, tmp_path: 
     assert seen["width"] > 300 and seen["seconds"] == pytest.approx(40 / 25, abs=0.1)
     assert seen["end"].startswith("frame 199") and seen["time"] == pytest.approx(39.5 / 25, abs=0.05)
     assert seen["button"].startswith(seen["wanted"])
+
+
+def test_the_page_shows_the_lips_by_viseme_where_phones_are_known(
+    closing: RealClip, painter: Any, pixel_detector: Any, without: Any, tmp_path: Path
+) -> None:
+    """Frames and errors of each class, with the true and with shifted audio; no table without phones."""
+    starts = 6.4 + 0.4 * np.arange(4)
+    phones = tuple(Phone(s, s + 0.4, name) for s, name in zip(starts, "mapu", strict=True))
+    clip = without(closing, phones=phones)
+    found = evaluate_clip(clip, painter(), tmp_path, {}, EvaluateConfig(), pixel_detector)
+    text = (tmp_path / "report.html").read_text()
+    for kind in ("bilabial", "open", "rounded"):
+        errors = [found[f"visemes{end}"][kind]["lip_gap_error"] for end in ("", "_shuffled")]
+        cells = [str(found["visemes"][kind]["frames"]), *(f"{error:.4f}" for error in errors)]
+        row = rf"<th[^>]*>{kind}</th>\s*" + r"\s*".join(f"<td>{cell}</td>" for cell in cells)
+        assert re.search(row, text), kind
+    assert "closed lips, F1" in text
+
+
+def test_without_phones_there_is_no_table_of_visemes(page: Path) -> None:
+    """The lips' table says that nothing was measured, and why."""
+    text = page.read_text()
+    assert "Lip gap by viseme" not in text and "no phone times were given" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.evaluation import EvaluateConfig, RealClip, VideoPair, evaluate_videos
 from nldf_engine.evaluation.controls import claims, controls_of, table
+from nldf_engine.evaluation.phones import Phone
 from nldf_engine.media.video import VideoWriter
 
 PLAIN = EvaluateConfig(pictures=False)
@@ -142,10 +144,12 @@ def test_flags_that_do_not_go_together_are_a_usage_error(
 
 
 def test_every_figure_moves_as_it_should(
-    painted: RealClip, pixel_detector: Any, without: Callable[..., RealClip], tmp_path: Path
+    closing: RealClip, pixel_detector: Any, without: Callable[..., RealClip], tmp_path: Path
 ) -> None:
     """Spoilt copies of a synthetic clip: every claim that can be checked without weights holds."""
-    clip = without(painted, identity="painted")
+    starts = 6.4 + 0.2 * np.arange(8)
+    phones = tuple(Phone(s, s + 0.2, name) for s, name in zip(starts, "BAMAPABA", strict=True))
+    clip = without(closing, identity="painted", phones=phones)
     found = controls_of(clip, tmp_path, PLAIN, pixel_detector)
     told = {item["claim"]: item["holds"] for item in found["claims"]}
     # The painted face's detector looks at one column of pixels: it can't follow a displaced picture.
@@ -153,6 +157,9 @@ def test_every_figure_moves_as_it_should(
     assert broken == ["lmd: displaced > 4.0", "face_lmd: displaced > 4.0"]
     assert told["lip_lag_ms: late ~ 200.0 (± 20)"] and told["lip_lag_ms: identical ~ 0.0 (± 1)"]
     assert told["flicker: flickering > identical"] and told["psnr: foreign < late"] is not None
+    openings = ("lip_amplitude", "lip_distribution", "lip_closed", "lip_closures")
+    checked = [holds for claim, holds in told.items() if claim.startswith(openings)]
+    assert len(checked) == 18 and None not in checked
     assert sum(holds is True for holds in told.values()) >= 35
     assert f"{sum(holds is True for holds in told.values())} claims hold" in table(found)
     assert (tmp_path / "controls.html").is_file() and (tmp_path / "late" / "metrics.json").is_file()
@@ -166,3 +173,18 @@ def test_a_claim_that_does_not_hold_is_told(tmp_path: Path) -> None:
     told = {str(claim): claim.holds(figures) for claim in claims(25.0)}
     assert told["psnr: blurred < identical"] is False and told["psnr: flickering < identical"] is True
     assert told["ssim: blurred < identical"] is None
+
+
+def test_phones_of_two_videos_count_from_the_references_start(real: Path, tmp_path: Path) -> None:
+    """A lead that is skipped keeps its time; a table that misses the frames stops before any is scored."""
+    table_of_phones = tmp_path / "phones.csv"
+    table_of_phones.write_text("start_seconds,end_seconds,phone\n0,0.4,m\n0.4,2,a\n")
+    config = EvaluateConfig(pictures=False, phones=table_of_phones)
+    evaluate_videos(VideoPair(real, real, skip=0.2), tmp_path / "out", config, None)
+    frames = json.loads((tmp_path / "out" / "frames.json").read_text())
+    assert frames["frame"][:2] == [5, 6] and frames["viseme"] == ["bilabial"] * 5 + ["open"] * 40
+    table_of_phones.write_text("start_seconds,end_seconds,phone\n50,50.4,m\n")
+    with pytest.raises(FileProblem, match=r"evaluated frames from 0 to 1\.96 s"):
+        evaluate_videos(VideoPair(real, real), tmp_path / "late", config, None)
+    words = ["evaluate", "--rendered", str(real), "--reference", str(real), "-o", str(tmp_path / "cli")]
+    assert cli.main([*words, "--phones", str(tmp_path / "none.csv")]) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nldf_engine
+from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import MissingBackend
 
 
@@ -14,8 +14,7 @@ def bundled_avatar() -> Path:
     Raises:
         MissingBackend: the installation lacks it.
     """
-    # Not importlib.resources: of an editable installation, which lives in two folders, it makes no real path.
-    folder = Path(str(nldf_engine.__file__)).parent / "assets" / "avatar"
+    folder = ASSETS / "avatar"
     if not (folder / "avatar.json").is_file():
         raise MissingBackend(
             f"the bundled avatar is not at {folder}",

@@ -29,6 +29,11 @@ LIPS = (
     ("lmd", "distance, px at 512", 2), ("lmd_centred", "distance, mouths centred", 2),
     ("lmd_aligned", "distance, heads aligned", 2), ("face_lmd", "whole face, px at 512", 2),
     ("face_lmd_aligned", "face, heads aligned", 2), ("lip_correlation", "correlation of lip gaps", 3),
+    ("lip_amplitude_ratio", "amplitude of lip gaps over the real one", 2),
+    ("lip_distribution", "distance of their distributions", 3), ("lip_closed_auc", "closed lips, AUC", 3),
+    ("lip_closed_f1", "closed lips, F1", 3), ("lip_closed_real", "really closed, share of frames", 2),
+    ("lip_closures_bilabial", "p, b, m that close", 2),
+    ("lip_closures_bilabial_real", "p, b, m that really close", 2),
     ("lip_velocity_correlation", "correlation of velocities", 3), ("lip_lag_ms", "lag, ms", 0),
     ("lip_peak", "correlation at that lag", 3), ("lip_chance", "what chance reaches", 3),
     ("sync_offset", "SyncNet offset, frames", 0), ("sync_confidence", "SyncNet confidence", 2),
@@ -78,6 +83,16 @@ def _each_unit(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     each = [(name, number(value, 4)) for name, value in (metrics.get("action_units") or {}).items()]
     openface = (metrics.get("au_openface_units") or {}).items()
     return each + [(f"{name}, OpenFace", number(value, 3)) for name, value in openface]
+
+
+def _visemes(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """By viseme the frames, and the lip gap's error with the true and with shifted audio."""
+    shuffled = metrics.get("visemes_shuffled") or {}
+    return [
+        (kind, str(values["frames"]), number(values["lip_gap_error"], 4),
+         number(shuffled.get(kind, {}).get("lip_gap_error"), 4))
+        for kind, values in (metrics.get("visemes") or {}).items()
+    ]  # fmt: skip
 
 
 def _unsteady(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -157,7 +172,8 @@ def write_page(
     return write_html(
         out / "report.html", TEMPLATES / "report.html", title=title, what=_what(metrics),
         picture=_image_table(metrics), lips=_lips_table(metrics), units=_units_table(metrics),
-        each_unit=_each_unit(metrics), unsteady=_unsteady(metrics), per_frame=per_frame, shown=shown,
+        each_unit=_each_unit(metrics), visemes=_visemes(metrics), unsteady=_unsteady(metrics),
+        per_frame=per_frame, shown=shown,
         video=data_uri(_small_video(out / "comparison.mp4"), "video/mp4"),
         contact_sheet=data_uri((out / "contact_sheet.png").read_bytes(), "image/png"),
         curves=data_uri(curves, "image/svg+xml"), curves_text=describe(per_frame), left=LEFT, right=RIGHT,
@@ -171,6 +187,9 @@ INDEX = (
     ("fid", "FID", 1), ("lmd_centred", "lips off, px", 2), ("lmd_centred_shuffled", "shifted audio", 2),
     ("lmd_centred_foreign", "foreign audio", 2), ("lip_correlation", "lips corr.", 3),
     ("lip_correlation_shuffled", "shifted audio", 3), ("lip_correlation_foreign", "foreign audio", 3),
+    ("lip_amplitude_ratio", "amplitude", 2), ("lip_distribution", "openings off", 3),
+    ("lip_closed_auc", "closed, AUC", 3), ("lip_closed_f1", "closed, F1", 3),
+    ("lip_closures_bilabial", "p, b, m close", 2),
     ("lip_lag_ms", "lag, ms", 0), ("sync_confidence", "SyncNet conf.", 2), ("au_lower", "AU lower", 4),
     ("jitter_ratio", "jitter ratio", 2),
 )  # fmt: skip

@@ -44,7 +44,7 @@ class Evaluate(Command):
 
     when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to continue"
     reads: ClassVar[tuple[str, ...]] = (
-        *("paths", "rendered", "reference", "foreign_audio", "weights"),
+        *("paths", "rendered", "reference", "foreign_audio", "phones", "weights"),
         *("openface_rendered", "openface_reference"),
     )
     fills: ClassVar[tuple[str, ...]] = ("out",)
@@ -67,8 +67,10 @@ class Evaluate(Command):
     """whether the torso's tracked motion in those frames goes with their poses, or is predicted from them"""
     foreign_audio: Annotated[Path | None, optional("AUDIO")] = None
     """somebody else's speech: a further control for the lips"""
+    phones: Annotated[Path | None, optional("CSV")] = None
+    """what is said when, as start_seconds,end_seconds,phone: measures the lips by viseme, p, b and m apart"""
     weights: Annotated[Path | None, optional("FOLDER")] = None
-    """folder of the public weights of LPIPS, FID and SyncNet; torch's cache is searched as well"""
+    """folder of the public weights of FID, SyncNet and LPIPS over VGG16; torch's cache is searched as well"""
     out: Annotated[Path | None, output("FOLDER", required=False)] = None
     """folder of the report with its pictures; by default AVATAR/evaluation/SPLIT"""
     size: Annotated[int | None, optional("N")] = None
@@ -100,7 +102,8 @@ class Evaluate(Command):
         with checking_flags():
             config = EvaluateConfig(
                 self.split, self.frames, self.size, self.torso, every=self.every, weights=self.weights,
-                foreign_audio=self.foreign_audio, workers=self.workers, fresh=self.fresh, device=self.device,
+                foreign_audio=self.foreign_audio, phones=self.phones, workers=self.workers, fresh=self.fresh,
+                device=self.device,
             )  # fmt: skip
         if self.rendered is not None and self.reference is not None:
             return self._videos(self.rendered, self.reference, config)

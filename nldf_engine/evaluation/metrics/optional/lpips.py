@@ -1,7 +1,8 @@
-"""LPIPS 0.1 (Zhang et al. 2018), where its weights are on this machine; a reason where they are not.
+"""LPIPS 0.1 (Zhang et al. 2018): over AlexNet out of the box, over VGG16 where its weights are at hand.
 
 Nothing is downloaded, and no other distance replaces it: `lpips` in a report is LPIPS or null. The
 backbones are those of torchvision up to their last used layer; the linear heads are the lpips package's.
+AlexNet's come with the package in half precision; the arithmetic is single precision in any case.
 
 Own code, because the lpips package imports torchvision, which has no build that goes with the CPU build of
 torch used here. A test compares it with the paper's formula, layer by layer in float64.
@@ -18,17 +19,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation.metrics.optional.weights import (
     ALEXNET,
     LPIPS_HEADS,
     VGG16,
+    WeightAsset,
     WeightFile,
     fill,
     find,
     load,
 )
 
+ALEX_ASSET = WeightAsset(
+    ASSETS / "lpips" / "alex.safetensors", "7539c9e2d012ec62a041c8510ae086ce908f652bbf3232e8822cc2fa8831c3f3"
+)
+"""AlexNet's convolutions and LPIPS's heads for it, made by `scripts/lpips_asset.py`."""
 SMALLEST_SIDE = 32
 MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's colours, for pictures in [-1, 1]."""
@@ -115,8 +122,11 @@ class Lpips:
 
     Args:
         net: "alex" or "vgg".
-        weights: folder with the weight files; without it, or without the file in it, torch's cache and the
-            lpips package are looked into.
+        weights: folder with the public weight files. AlexNet's come with the package where none of its two
+            files is in there; for VGG16's torch's cache and the lpips package are looked into as well.
+
+    Attributes:
+        files: the files of weights in use.
 
     Raises:
         MissingBackend: a file of weights is nowhere.
@@ -128,9 +138,14 @@ class Lpips:
         if net not in BACKBONES:
             raise ValueError(f"net: expected one of {', '.join(BACKBONES)}, got {net!r}")
         backbone = BACKBONES[net]()
-        path, heads_path = find(backbone.weights, weights), find(LPIPS_HEADS[net], weights)
-        state = load(backbone.weights, path)
-        self.files = (path, heads_path)
+        heads_file = LPIPS_HEADS[net]
+        if net == "alex" and not _holds_any(weights, backbone.weights, heads_file):
+            path = heads_path = ALEX_ASSET.path
+            state = head_state = ALEX_ASSET.load()
+            self.files: tuple[Path, ...] = (path,)
+        else:
+            path, heads_path = self.files = find(backbone.weights, weights), find(heads_file, weights)
+            state, head_state = load(backbone.weights, path), load(heads_file, heads_path)
         self._features, self._taps = backbone.network(), backbone.taps
         inner = {name.removeprefix("features."): value for name, value in state.items()}
         fill(self._features, inner, backbone.weights, path)
@@ -138,7 +153,7 @@ class Lpips:
             {f"lin{k}": nn.ModuleDict({"model": nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})})
              for k, width in enumerate(backbone.widths)}
         )  # fmt: skip
-        fill(heads, load(LPIPS_HEADS[net], heads_path), LPIPS_HEADS[net], heads_path)
+        fill(heads, head_state, heads_file, heads_path)
         self._heads = [parameter.flatten() for parameter in heads.parameters()]
 
     def _features_of(self, pictures: Tensor) -> list[Tensor]:
@@ -158,11 +173,18 @@ class Lpips:
             return float(lpips_distance([x[:1] for x in taps], [x[1:] for x in taps], self._heads))
 
 
+def _holds_any(folder: Path | None, *files: WeightFile) -> bool:
+    """Whether a given folder has one of the files, or is no folder: `find` then says what is wrong."""
+    if folder is None:
+        return False
+    return not folder.is_dir() or any((folder / file.name).is_file() for file in files)
+
+
 def load_lpips(weights: Path | None, width: int, height: int, net: str = "alex") -> tuple[Lpips | None, str]:
     """LPIPS for frames of this size, or None and the reason why there is none.
 
     Raises:
-        FileProblem: a file of weights is there but can't be used.
+        FileProblem: a file of weights is there but can't be used, or the package's is not as shipped.
     """
     if min(width, height) < SMALLEST_SIDE:
         return None, f"LPIPS needs frames of at least {SMALLEST_SIDE} pixels, these are {width}x{height}"

@@ -1,6 +1,7 @@
 """Finding and loading the public weights of other people's metrics; never downloading them.
 
-A metric whose weights are missing is null, with the reason: nothing replaces it.
+A metric whose weights are missing is null, with the reason: nothing replaces it. Small weights come with the
+package (`WeightAsset`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nldf_engine.base.assets import read_asset
 from nldf_engine.base.errors import FileProblem, MissingBackend
 
 if TYPE_CHECKING:
@@ -32,6 +34,29 @@ class WeightFile:
     what: str
     source: str
     package: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class WeightAsset:
+    """Weights that come with the package, as safetensors.
+
+    Args:
+        path: the file.
+        sha256: hexadecimal SHA-256 of what was shipped.
+    """
+
+    path: Path
+    sha256: str
+
+    def load(self) -> dict[str, Tensor]:
+        """The tensors, once the file is known to be the shipped one.
+
+        Raises:
+            FileProblem: it is missing, or not the file that was shipped.
+        """
+        from safetensors.torch import load as tensors_of
+
+        return tensors_of(read_asset(self.path, self.sha256))
 
 
 ALEXNET = WeightFile(
