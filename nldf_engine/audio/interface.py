@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 LARGEST_DIM = 1 << 16
-LEAST_AHEAD, MOST_AHEAD = -2, 64
+LEAST_AHEAD, MOST_AHEAD = -6, 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FrontendSettings:
     dim: int = 0
     output: str = "hidden"
     layer: int = -1
-    ahead: int = 8
+    ahead: int = 4
     weights: str = ""
 
     def __post_init__(self) -> None:

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
 DIGEST = "e1718415fb0e2cdd493036208009ef1c9b549862084d95c6f6ee6b5e3ba3a3bf"
-PAST, CHUNK = 152, 4  # rows
-PIECE_AHEAD = 4  # rows at most that a piece looks ahead; what more a frame may use are later rows
+PAST, CHUNK = 152, 8  # rows
+PIECE_AHEAD = 2  # rows at most that a piece looks ahead; what more a frame may use are later rows
 BANDS = 80
 FFT, HOP = 400, 160  # samples
 FRAMES = ROW // HOP  # mel frames a row
@@ -136,13 +136,13 @@ def split_ahead(ahead: int) -> tuple[int, int]:
 
 
 def samples_ahead(settings: FrontendSettings) -> int:
-    """Samples beyond its moment that a frame needs, where its last row begins a chunk."""
-    return settings.ahead * ROW + PAIR_SAMPLES - EDGE * HOP - FFT // 2
+    """Samples beyond its moment that a frame needs, where its last row is the second of a chunk."""
+    return (settings.ahead + CHUNK - 4) * ROW + PAIR_SAMPLES - EDGE * HOP - FFT // 2
 
 
 def level_delay(settings: FrontendSettings) -> int:
     """Rows by which the level comes late so that no frame waits for it."""
-    return max(0, 6 - settings.ahead)
+    return max(0, 2 - settings.ahead)
 
 
 class StemStream:
