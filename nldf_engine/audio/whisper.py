@@ -202,7 +202,6 @@ class WhisperStream:
     """
 
     def __init__(self, settings: FrontendSettings) -> None:
-        import torch
 
         self._weights = load_weights(settings)
         self._ahead, beyond = split_ahead(settings.ahead)

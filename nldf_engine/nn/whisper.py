@@ -140,7 +140,7 @@ class WhisperEncoder(nn.Module):
 
 
 def openai_names(blocks: int) -> Mapping[str, str]:
-    """Names of `WhisperEncoder`'s parts to those of the same in OpenAI's code, biases and weights left out."""
+    """Names of `WhisperEncoder`'s parts to their names in OpenAI's code, less weight and bias."""
     names = {"conv1": "conv1", "conv2": "conv2"}
     for number in range(blocks):
         ours = f"blocks.{number}."

@@ -10,9 +10,20 @@ from torch import Tensor
 from nldf_engine.avatar import Avatar
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
-from nldf_engine.training.motion import SpeechData, fit_basis, fit_upper, opening_correlation, train_speech
+from nldf_engine.training.motion import fit_basis, fit_upper, placed_landmarks
+from nldf_engine.training.prior import LipPrior, lip_prior
 from nldf_engine.training.recipe import Recipe
 from nldf_engine.training.scene import Scene
+from nldf_engine.training.speech import (
+    LearnSpeech,
+    SpeechData,
+    SpeechTuning,
+    Spread,
+    opening_correlation,
+    opening_slope,
+    predict_folds,
+    train_speech,
+)
 
 
 def learn_motion(
@@ -53,24 +64,64 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     motion, codes = driver.part("motion"), scene.conditions.motion
     if motion is None or codes is None or _shares_net(motion, teacher):
         return
-    motion.speech.reset()
     frames = torch.cat([scene.fit, scene.validation])
-    train_speech(motion, speech_data(scene, codes, frames), recipe.driving.speech_steps)
+    data, learn = speech_data(scene, recipe, codes, frames), learner(scene, recipe, codes)
+    spread = _spread(motion, data, learn) if recipe.driving.spread else None
+    learn(motion, data)
+    if spread is not None:
+        spread.fold_into(motion)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:
-    data = speech_data(scene, codes, scene.fit)
-    train_speech(encoder, data, recipe.driving.speech_steps)
+    data, learn = speech_data(scene, recipe, codes, scene.fit), learner(scene, recipe, codes)
+    learn(encoder, data)
     follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
     sys.stderr.write(f"speech predicts the mouth's opening with a correlation of {follows:.2f}\n")
 
 
-def speech_data(scene: Scene, codes: Tensor, frames: Tensor) -> SpeechData:
+def learner(scene: Scene, recipe: Recipe, codes: Tensor) -> LearnSpeech:
+    """What trains a speech network on the scene from its beginning: the shared weights, or random ones."""
+    driving, prior = recipe.driving, _prior(scene, recipe)
+    placed: Tensor | None = None
+
+    def learn(encoder: MotionEncoder, data: SpeechData) -> None:
+        nonlocal placed
+        if prior is None:
+            encoder.speech.reset()
+            train_speech(encoder, data, SpeechTuning(driving.speech_steps))
+            return
+        placed = placed_landmarks(encoder.basis.cpu(), scene.dataset) if placed is None else placed
+        known = data.usable.nonzero()[:, 0].cpu()
+        prior.start(encoder, placed, codes.cpu(), known, scene.frontend.ahead)
+        encoder.to(scene.device)
+        train_speech(encoder, data, SpeechTuning(driving.adapt_steps, driving.adapt_rate))
+
+    return learn
+
+
+def _prior(scene: Scene, recipe: Recipe) -> LipPrior | None:
+    """The shared network, where the recipe wants it and the features are of its kind."""
+    if not recipe.driving.prior or recipe.driving.speech_net != "lip":
+        return None
+    found = lip_prior()
+    return found if found.fits(scene.frontend) else None
+
+
+def _spread(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> Spread:
+    """The spread that predictions need, from frames that the network did not see."""
+    predicted, frames = predict_folds(encoder, data, learn)
+    return Spread.fitted(predicted, data.codes[frames], opening_slope(encoder.basis))
+
+
+def speech_data(scene: Scene, recipe: Recipe, codes: Tensor, frames: Tensor) -> SpeechData:
     """What the speech network learns from: the scene's sound and codes [T, K] in the frames [N]."""
     usable = torch.zeros(len(codes), dtype=torch.bool)
     usable[frames] = True
     bands = scene.frontend.kind.spectral_bands
-    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands)
+    copies = None
+    if recipe.driving.sound_copies and scene.frontend.kind.from_sound and not bands:
+        copies = scene.sound_copies(recipe.driving.sound_copies)
+    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands, copies)
 
 
 def _shares_net(encoder: MotionEncoder, teacher: Avatar | None) -> MotionEncoder | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from nldf_engine.base.json import decode, encode, field_types, nested
+from nldf_engine.nn.speech import SPEECH_NETS
 
 # Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
 LARGEST_SIZE = 2048
@@ -120,7 +121,14 @@ class Driving:
         identity_codes: size of the learned code of each speaker in a run over several datasets.
         motion_noise: standard deviation of the noise on the motion codes while training.
         audio_noise: standard deviation of the noise on the audio windows while training.
-        speech_steps: optimiser steps of the network that predicts the motion codes from the audio.
+        speech_net: that network: "lip" (one layer a window) or "conv" (convolutions over each window).
+        speech_steps: its optimiser steps from random weights.
+        prior: begin with the network that other speakers taught (`training.prior`), where the front-end is
+            the one that it knows.
+        adapt_steps, adapt_rate: optimiser steps from there, and their first learning rate.
+        sound_copies: copies of the sound, as of other voices and rooms, that it learns from as well; bands
+            of "mel" are varied as they are instead.
+        spread: give the predicted codes the spread of the tracked ones (`training.speech.Spread`).
     """
 
     motion_codes: int = 0
@@ -128,13 +136,25 @@ class Driving:
     identity_codes: int = 8
     motion_noise: float = 0.1
     audio_noise: float = 0.0
+    speech_net: str = "lip"
     speech_steps: int = 600
+    prior: bool = True
+    adapt_steps: int = 300
+    adapt_rate: float = 7e-4
+    sound_copies: int = 4
+    spread: bool = True
 
     def __post_init__(self) -> None:
         check_range("motion_codes", self.motion_codes, 0, 64)
         check_range("upper_codes", self.upper_codes, 0, 32)
         check_range("identity_codes", self.identity_codes, 1, 256)
         check_range("speech_steps", self.speech_steps, 1, 10**6)
+        check_range("adapt_steps", self.adapt_steps, 1, 10**6)
+        check_range("sound_copies", self.sound_copies, 0, 32)
+        if not 0 < self.adapt_rate <= 1:
+            raise ValueError(f"adapt_rate: expected more than 0 and at most 1, got {self.adapt_rate}")
+        if self.speech_net not in SPEECH_NETS:
+            raise ValueError(f"speech_net: expected one of {', '.join(SPEECH_NETS)}, got {self.speech_net!r}")
         check_weights(motion_noise=self.motion_noise, audio_noise=self.audio_noise)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
+from nldf_engine.audio.windows import count_rows, windows
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
@@ -25,6 +26,7 @@ from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.recipe import Sampling
 from nldf_engine.training.samplers import PixelSampler
+from nldf_engine.training.sounds import back_in_time, vary_sound
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
 REGION_EVERY = 5
@@ -128,6 +130,7 @@ class Scene:
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
         self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
+        self._copies: Tensor | None = None
         self.moving: MovingBackdrop | None = None
         if int(np.max(dataset.extra.get("backdrop_moves", 0))):
             self.moving = MovingBackdrop(self.frames, self.labels)
@@ -148,6 +151,20 @@ class Scene:
     def set_track(self, name: str, values: Tensor) -> None:
         """Replaces the track `name` of the conditions by values [T, ...]."""
         self.conditions = self.conditions.replaced(**{name: values.to(self.device)})
+
+    def sound_copies(self, count: int) -> Tensor:
+        """[count, T, W, D] features of copies of the sound, as of other voices and rooms, at its own times.
+
+        The same for a sound and a count. They are computed once.
+        """
+        if self._copies is None or len(self._copies) != count:
+            sound, frames = self.dataset.audio(), len(self.dataset)
+            made = []
+            for copy in vary_sound(sound, count, np.random.default_rng(0)):
+                rows = self.frontend.kind.rows(copy.samples, self.frontend)
+                made.append(windows(back_in_time(rows, copy.speed, count_rows(len(sound))), frames))
+            self._copies = torch.from_numpy(np.stack(made)).to(self.device)
+        return self._copies
 
     def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:
         """[F, P] float: 1 in the speaker's interior, `RIM` or more from the background, else 0."""

@@ -257,7 +257,7 @@ def _head_field(run: Run) -> Any:
     foreign = any("layout" in scene.dataset.info.source for scene in run.scenes)
     several = len(run.scenes) > 1
     conditions = ConditionConfig(
-        int(features), int(window), motion=driving.motion_codes,
+        int(features), int(window), motion=driving.motion_codes, speech=driving.speech_net,
         upper=0 if foreign else driving.upper_codes,
         identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
     )  # fmt: skip

@@ -26,6 +26,7 @@ class ConditionConfig:
         eyes: condition on eye openness as well.
         motion: K, motion codes that drive the mouth in the audio code's place; 0 for the papers' audio net
             and attention.
+        speech: the network from audio to motion codes, of `nn.speech.SPEECH_NETS`.
         upper: E, codes of brows, lids and gaze; 0 for a face that only speaks and blinks.
         identity: size of the learned code of a speaker; only runs over several datasets have any.
         speakers: how many speakers such a run has.
@@ -39,6 +40,7 @@ class ConditionConfig:
     attention_frames: int = 8
     eyes: bool = True
     motion: int = 0
+    speech: str = "conv"
     upper: int = 0
     identity: int = 0
     speakers: int = 0
@@ -77,7 +79,9 @@ class FrameEncoder(Driver):
         """The drivers by name, in the order of the code."""
         made: dict[str, Driver] = {}
         if config.motion:
-            made["motion"] = MotionEncoder(config.motion, config.audio_dim, config.audio_window)
+            made["motion"] = MotionEncoder(
+                config.motion, config.audio_dim, config.audio_window, config.speech
+            )
         else:
             made["audio"] = AudioDriver(
                 config.audio_dim, config.audio_code, config.attention_frames, config.audio_window

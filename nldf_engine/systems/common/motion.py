@@ -3,7 +3,7 @@ and that of brows, lids and gaze, which speech does not predict.
 
 A field that is conditioned on the audio itself has to learn what a mouth looks like and when it opens
 from the same minute of speech, and learns the second poorly. Here the two are apart: the field sees
-tracked motion codes, which give the exact shape of the mouth in each frame, and a `SpeechNet` learns the
+tracked motion codes, which give the exact shape of the mouth in each frame, and a speech network learns the
 codes from the audio. Each half can be looked at, edited and replaced alone.
 """
 
@@ -24,7 +24,7 @@ from nldf_engine.geometry.face_mesh import (
     UPPER_INNER,
 )
 from nldf_engine.geometry.rotations import head_numbers
-from nldf_engine.nn.speech import REACH, SpeechNet
+from nldf_engine.nn.speech import REACH, SPEECH_NETS
 from nldf_engine.rendering.fields import Conditions, Driver
 
 MOUTH = LIPS + CHIN
@@ -151,13 +151,19 @@ class MotionEncoder(Driver):
     Args:
         codes: K.
         audio_dim, audio_window: of the audio features.
+        speech: which network predicts codes from them, of `nn.speech.SPEECH_NETS`.
+
+    Raises:
+        ValueError: an unknown network.
     """
 
-    def __init__(self, codes: int, audio_dim: int, audio_window: int) -> None:
+    def __init__(self, codes: int, audio_dim: int, audio_window: int, speech: str = "conv") -> None:
         super().__init__()
+        if speech not in SPEECH_NETS:
+            raise ValueError(f"speech: expected one of {', '.join(SPEECH_NETS)}, got {speech!r}")
         self.dim = codes
         self.basis = MotionBasis(codes)
-        self.speech = SpeechNet(audio_dim, audio_window, codes)
+        self.speech = SPEECH_NETS[speech](audio_dim, audio_window, codes)
         # Trained by itself, ahead of the field (training.motion), and never by the field's losses.
         self.speech.requires_grad_(False)
 

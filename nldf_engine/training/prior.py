@@ -1,0 +1,105 @@
+"""What other speakers taught: a network from speech to lips, in a lip space that is the same for everyone.
+
+A minute of one speaker holds too little speech to learn from. Lips of different people move in nearly the
+same few ways, though: eight components that were fitted to 29 speakers hold 97 % of the motion of each, against
+98 % of as many of his own. So a network was trained once, on all of them, to predict each speaker's lips in
+these components, in standard deviations of that speaker's. An avatar's network begins as this one, followed by
+the linear map from the shared components to the avatar's codes, and learns on from there.
+
+`scripts/lip_prior.py` makes the asset.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load
+from torch import Tensor
+
+from nldf_engine.audio import FrontendConfig
+from nldf_engine.audio.whisper import split_ahead
+from nldf_engine.base.assets import ASSETS, read_asset
+from nldf_engine.systems.common.motion import MotionEncoder
+
+ASSET = ASSETS / "lips" / "prior.safetensors"
+DIGEST = ""
+SMALLEST_SCALE = 1e-6
+
+
+@dataclass(frozen=True)
+class LipPrior:
+    """The shared lip space and the network.
+
+    Args:
+        components: [Q, L, 2] of `systems.common.motion.MOUTH`, orthonormal over L and 2, in head space.
+        net: state of a `LipNet` from windows to Q codes, each in standard deviations of a speaker's.
+        width: of its layers.
+        weights: SHA-256 of the front-end's weights that its features are from.
+        ahead: `FrontendSettings.ahead` of its features.
+    """
+
+    components: Tensor
+    net: dict[str, Tensor]
+    width: int
+    weights: str
+    ahead: int
+
+    def fits(self, frontend: FrontendConfig) -> bool:
+        """Whether features of a front-end are of the kind that the network knows."""
+        return bool(self.weights) and frontend.weights == self.weights
+
+    def start(self, encoder: MotionEncoder, placed: Tensor, codes: Tensor, fit: Tensor, ahead: int) -> None:
+        """Makes the encoder's network begin as the shared one, in the codes of its own basis.
+
+        Args:
+            encoder: whose network is a `LipNet` of this width; its basis is fitted.
+            placed: [T, L, 2] landmarks in head space.
+            codes: [T, K] of the basis.
+            fit: [N] frames to take the map between the spaces from.
+            ahead: of the front-end; windows that end elsewhere than the prior's see other rows.
+        """
+        shared = shared_codes(self.components, placed, fit)
+        known = fit[shared[fit].isfinite().all(1) & codes[fit].isfinite().all(1)]
+        mapped = torch.linalg.lstsq(shared[known].double(), codes[known].cpu().double()).solution.t().float()
+        state = {name: value.clone() for name, value in self.net.items()}
+        state["out.weight"], state["out.bias"] = mapped @ state["out.weight"], mapped @ state["out.bias"]
+        state["rows.weight"] = self._moved(
+            state["rows.weight"], encoder.speech.window, split_ahead(ahead)[1] - split_ahead(self.ahead)[1]
+        )
+        encoder.speech.load_state_dict(state)
+
+    @staticmethod
+    def _moved(weight: Tensor, window: int, later: int) -> Tensor:
+        """The first layer for windows that end `later` rows later: what it had from rows outside is lost."""
+        rows = weight.view(len(weight), window, -1)
+        moved = torch.zeros_like(rows)
+        if later >= 0:
+            moved[:, : window - later] = rows[:, later:]
+        else:
+            moved[:, -later:] = rows[:, :later]
+        return moved.flatten(1)
+
+
+def shared_codes(components: Tensor, placed: Tensor, fit: Tensor) -> Tensor:
+    """[T, Q] codes of landmarks [T, L, 2] in shared components, of zero mean and unit variance over `fit`."""
+    along = torch.einsum("tli,qli->tq", placed, components)
+    known = fit[along[fit].isfinite().all(1)]
+    return (along - along[known].mean(0)) / along[known].std(0).clamp_min(SMALLEST_SCALE)
+
+
+@functools.lru_cache(maxsize=1)
+def lip_prior() -> LipPrior:
+    """The prior that comes with the package.
+
+    Raises:
+        FileProblem: the file is missing, or another than was shipped.
+    """
+    content = read_asset(ASSET, DIGEST)
+    tensors = {name: value.float() for name, value in load(content).items()}
+    with safe_open(ASSET, "pt") as stream:
+        told = stream.metadata()
+    components = tensors.pop("components")
+    return LipPrior(components, tensors, len(tensors["out.weight"][0]), told["weights"], int(told["ahead"]))

@@ -1,0 +1,247 @@
+"""Trains the network from speech to the mouth's motion codes, and gives its predictions the real spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nldf_engine.base.progress import Bar
+from nldf_engine.nn.speech import REACH
+from nldf_engine.systems.common.motion import MotionBasis, MotionEncoder
+from nldf_engine.training.voices import augment_voices
+
+SMALLEST_SCALE = 1e-6
+STRETCH = 64
+STRETCHES = 6
+WEIGHT_DECAY = 1e-2
+WARM_UP = 50
+# Noise on the features, as shares of their standard deviation: a constant one a band (another microphone,
+# another room) and one an entry.
+BAND_NOISE, ENTRY_NOISE = 0.15, 0.5
+# The change from frame to frame counts beside the position: it is what the eye follows.
+VELOCITY_WEIGHT = 2.0
+OPENING_WEIGHT = 0.25
+# Lips apart where they ought to meet are seen at once, and the mean of what a sound leaves open never meets:
+# where lips are closed (metres, with a soft edge), an error that parts them counts more.
+CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
+PARTING_WEIGHT = 2.5
+# Frames that two parts of a video are apart when one is to say nothing of the other.
+APART = 12
+FOLDS = 3
+# A code is spread as far as the real one where speech predicts it at least this well (correlation), and is
+# left as predicted where it hardly does, with a line in between.
+SURE, UNSURE = 0.6, 0.3
+LARGEST_GAIN = 1.8
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """What a speech network learns from.
+
+    Args:
+        features: [T, W, D] audio windows.
+        codes: [T, K] tracked.
+        usable: [T] bool, frames that may be learned from.
+        bands: whether the D features are bands of a spectrum, as mel's: they are then varied as other voices
+            would vary them.
+        copies: [C, T, W, D] features of copies of the sound, as of other voices and rooms; C may be 0.
+    """
+
+    features: Tensor
+    codes: Tensor
+    usable: Tensor
+    bands: bool = False
+    copies: Tensor | None = None
+
+    def starts(self, length: int) -> Tensor:
+        """First frames of the stretches in which nine tenths of the frames are usable."""
+        total = F.pad(self.usable.float().cumsum(0), (1, 0))
+        share = (total[length:] - total[:-length]) / length
+        return (share >= min(0.9, float(share.max()))).nonzero()[:, 0]
+
+    def only(self, frames: Tensor) -> SpeechData:
+        """The same with no other frames usable than `frames` [N]."""
+        usable = torch.zeros_like(self.usable)
+        usable[frames] = True
+        return SpeechData(self.features, self.codes, self.usable & usable, self.bands, self.copies)
+
+
+@dataclass(frozen=True)
+class SpeechTuning:
+    """How long and how fast a speech network learns.
+
+    Args:
+        steps: optimiser steps.
+        rate: the first learning rate; it falls along a cosine.
+        copied: share of the stretches that are taken from copies of the sound, where there are any.
+    """
+
+    steps: int
+    rate: float = 2e-3
+    copied: float = 0.6
+
+
+class _Loss:
+    """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes; lips
+    that part where they are closed count once more.
+    """
+
+    def __init__(self, basis: MotionBasis, data: SpeechData) -> None:
+        self.weight = (basis.scale / basis.scale.max()).square()
+        opening = opening_slope(basis)
+        spread = (data.codes[data.usable] @ opening).std().clamp_min(SMALLEST_SCALE)
+        self.opening = opening / spread
+        self.closed = torch.sigmoid((CLOSED - basis.opening(data.codes)) / CLOSED_EDGE)
+
+    def __call__(self, error: Tensor, frames: Tensor, usable: Tensor) -> Tensor:
+        """Of errors [N, T, K] of the `frames` [N, T], where they are `usable` [N, T]."""
+        both = usable[:, 1:] & usable[:, :-1]
+        position = self._mean(error, usable)
+        parted = (error @ self.opening).clamp_min(0).square() * self.closed[frames] * usable
+        parting = PARTING_WEIGHT * parted.sum() / usable.sum().clamp_min(1)
+        return position + parting + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
+
+    def _mean(self, error: Tensor, usable: Tensor) -> Tensor:
+        squares = (error.square() * self.weight).sum(-1) + OPENING_WEIGHT * (error @ self.opening).square()
+        return (squares * usable).sum() / usable.sum().clamp_min(1)
+
+
+def opening_slope(basis: MotionBasis) -> Tensor:
+    """[K] metres that the mouth opens by for one of each code."""
+    unit = torch.eye(len(basis.scale), device=basis.scale.device)
+    return basis.opening(unit) - basis.opening(0 * unit)
+
+
+def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning) -> None:
+    """Trains `encoder.speech` on stretches of consecutive frames, from the weights that it has."""
+    net, loss_of = encoder.speech, _Loss(encoder.basis, data)
+    stretch = min(STRETCH, len(data.features))
+    starts = data.starts(stretch)
+    spread = data.features.std().clamp_min(1e-6)
+    sounds = _padded(data)
+    near = torch.arange(stretch + 2 * REACH, device=starts.device)
+    here = near[:stretch]
+    net.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(net.parameters(), tuning.rate, weight_decay=WEIGHT_DECAY)
+    with Bar("learn the mouth's motion from speech", tuning.steps, "step") as bar:
+        for step in range(tuning.steps):
+            for group in optimizer.param_groups:
+                rise = min(1.0, (step + 1) / WARM_UP)
+                group["lr"] = tuning.rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / tuning.steps))
+            first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
+            windows = sounds[_choose(len(sounds), tuning.copied).to(starts.device), first + near]
+            windows = augment_voices(windows) if data.bands else windows
+            bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
+            noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
+            error = net(windows + spread * noise) - data.codes[first + here]
+            loss = loss_of(error, first + here, data.usable[first + here])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            bar.step(note=f"error {float(loss.detach()):.2f}")
+    net.eval().requires_grad_(False)
+
+
+def _padded(data: SpeechData) -> Tensor:
+    """[1 + C, T + 2 REACH, W, D]: the sound and its copies, with silence about them."""
+    every = data.features[None]
+    every = every if data.copies is None else torch.cat([every, data.copies])
+    return F.pad(every, (0, 0, 0, 0, REACH, REACH))
+
+
+def _choose(sounds: int, copied: float) -> Tensor:
+    """[STRETCHES, 1] which sound each stretch is taken from: 0 the original."""
+    if sounds == 1:
+        return torch.zeros(STRETCHES, 1, dtype=torch.int64)
+    which = torch.randint(1, sounds, (STRETCHES, 1))
+    return torch.where(torch.rand(STRETCHES, 1) < copied, which, 0)
+
+
+LearnSpeech = Callable[[MotionEncoder, SpeechData], None]
+"""Trains an encoder's network from its beginning."""
+
+
+@torch.no_grad()
+def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> tuple[Tensor, Tensor]:
+    """Predictions for frames that the network did not see, fold after fold.
+
+    Args:
+        encoder: its network is trained anew for each fold.
+        data: its usable frames are cut into `FOLDS` consecutive parts.
+        learn: trains the encoder's network from its beginning.
+
+    Returns:
+        (codes [N, K], numbers of their frames [N]).
+    """
+    known = data.usable.nonzero()[:, 0]
+    predicted = []
+    for fold in known.tensor_split(FOLDS):
+        apart = (known < fold[0] - APART) | (known > fold[-1] + APART)
+        with torch.enable_grad():
+            learn(encoder, data.only(known[apart]))
+        predicted.append(encoder.speech.encode_clip(data.features)[fold])
+    return torch.cat(predicted), known
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A linear map of predicted codes that gives them the spread of real ones.
+
+    A regression answers an open question with the mean of the answers, so what it predicts with a correlation
+    r varies r times as much as the real thing. Stretched by 1 / r it correlates as well, opens as wide and
+    closes as far as the speaker does, at hardly a larger error.
+
+    Args:
+        matrix: [K, K].
+        before, after: [K] means of the predicted and of the real codes.
+    """
+
+    matrix: Tensor
+    before: Tensor
+    after: Tensor
+
+    @classmethod
+    def fitted(cls, predicted: Tensor, real: Tensor, opening: Tensor) -> Spread:
+        """The map that fits codes predicted for unseen frames [N, K] to the real ones [N, K].
+
+        Each code is spread as far as the real one where it is predicted well; one that speech says nothing
+        about is left alone, as its spread would be noise. The mouth's opening, a sum of codes, then gets its
+        own.
+
+        Args:
+            predicted, real: of the same frames.
+            opening: [K] metres that the mouth opens by for one of each code.
+        """
+        before, after = predicted.mean(0), real.mean(0)
+        ours, theirs = predicted - before, real - after
+        deviations = [part.std(0).clamp_min(SMALLEST_SCALE) for part in (ours, theirs)]
+        follows = (ours * theirs).mean(0) / (deviations[0] * deviations[1])
+        sure = ((follows - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+        gain = 1 + sure * ((deviations[1] / deviations[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN) - 1)
+        spread = [(part @ opening).std().clamp_min(SMALLEST_SCALE) for part in (ours * gain, theirs)]
+        more = (spread[1] / spread[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN) - 1
+        along = opening / opening.norm().clamp_min(SMALLEST_SCALE)
+        matrix = (torch.eye(len(gain)).to(gain) + more * along[:, None] * along) * gain
+        return cls(matrix, before, after)
+
+    @torch.no_grad()
+    def fold_into(self, encoder: MotionEncoder) -> None:
+        """Makes the map a part of the network's last layer."""
+        last = encoder.speech.last
+        last.bias.copy_(self.matrix @ (last.bias - self.before) + self.after)
+        last.weight.copy_(self.matrix @ last.weight)
+
+
+@torch.no_grad()
+def opening_correlation(encoder: MotionEncoder, features: Tensor, codes: Tensor, frames: Tensor) -> float:
+    """Correlation of the mouth's tracked and predicted opening over `frames` [N]; 0 for a still one."""
+    predicted = encoder.basis.opening(encoder.speech.encode_clip(features)[frames])
+    tracked = encoder.basis.opening(codes[frames])
+    if min(float(predicted.std()), float(tracked.std())) < SMALLEST_SCALE:
+        return 0.0
+    return float(torch.corrcoef(torch.stack([predicted, tracked]))[0, 1])
