@@ -9,7 +9,6 @@ nldf_engine/audio/whisper.py expects.
 
 import sys
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from nldf_engine.base.files import sha256

@@ -11,6 +11,7 @@ from nldf_engine.audio.frontends import (
     FrontendConfig,
     features,
     find_frontend,
+    prepared_frontend,
     register_frontend,
 )
 from nldf_engine.audio.interface import Frontend, FrontendSettings, RowStream
@@ -41,6 +42,7 @@ __all__ = [
     "load_audio",
     "load_features",
     "look_ahead_seconds",
+    "prepared_frontend",
     "read_sound",
     "register_frontend",
     "speech_of",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from nldf_engine.audio import mel, precomputed, pretrained, whisper
-from nldf_engine.audio.interface import Frontend, FrontendSettings
+from nldf_engine.audio.interface import LEAST_AHEAD, MOST_AHEAD, Frontend, FrontendSettings
 from nldf_engine.audio.windows import count_frames, windows
+from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.base.json import decode, encode
 
@@ -105,6 +107,25 @@ class FrontendConfig(FrontendSettings):
         """The front-end itself, with its traits."""
         return find_frontend(self.name)
 
+    def looking_ahead(self, seconds: float) -> FrontendConfig:
+        """The same front-end with as long a look-ahead as `seconds` allow.
+
+        Raises:
+            ValueError: it can't do with so little, or has no choice and needs more.
+        """
+        kind = self.kind
+        if kind.stream is None:
+            raise ValueError(f"look_ahead: the audio front-end {self.name!r} needs the whole sound")
+        choices = range(LEAST_AHEAD, MOST_AHEAD + 1, 2) if kind.chooses_ahead else [self.ahead]
+        fitting = [dataclasses.replace(self, ahead=ahead) for ahead in choices]
+        needed = [kind.look_ahead(one) / SAMPLE_RATE for one in fitting]
+        if seconds < needed[0] - 1e-9:
+            raise ValueError(
+                f"look_ahead: the audio front-end {self.name!r} needs {1000 * needed[0]:.0f} ms at least for "
+                f"its features, got {1000 * seconds:.0f} ms"
+            )
+        return [one for one, need in zip(fitting, needed, strict=True) if need <= seconds + 1e-9][-1]
+
     def to_json(self) -> dict[str, Any]:
         """The fields, and the front-end's revision."""
         return {**encode(self), "revision": self.kind.revision}
@@ -143,6 +164,11 @@ class FrontendConfig(FrontendSettings):
                 f"expected; its weights ({self.source or 'the usual ones'}) are others than those used before"
             )
         return dataclasses.replace(self, dim=dim)
+
+
+def prepared_frontend(audio: Mapping[str, Any]) -> FrontendConfig:
+    """The front-end that a dataset's description of its sound names; "mel" where it names none."""
+    return FrontendConfig(str(audio.get("frontend") or "mel"), dim=int(audio.get("dim", 0)))
 
 
 def features(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nldf_engine.nn.whisper import WhisperEncoder
 
 ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
-DIGEST = "e1718415fb0e2cdd493036208009ef1c9b549862084d95c6f6ee6b5e3ba3a3bf"
+DIGEST = "e36365ae2f963fd0c3949a8201baaf9d52c0d3f9c85cc687edb3a1cb95b14a6a"
 PAST, CHUNK = 152, 8  # rows
 PIECE_AHEAD = 2  # rows at most that a piece looks ahead; what more a frame may use are later rows
 BANDS = 80
@@ -95,7 +95,7 @@ class Weights:
         digest: SHA-256 of the file that they are from.
 
     Attributes:
-        encoder, digest: as given.
+        encoder, projection, digest: as given.
         dim: features a row: projected states, and the level.
         silent_stem: [PAST, D] what the convolutions give for silence.
     """
@@ -103,7 +103,7 @@ class Weights:
     def __init__(self, encoder: WhisperEncoder, projection: Tensor | None, digest: str) -> None:
         import torch
 
-        self.encoder, self.digest, self._projection = encoder, digest, projection
+        self.encoder, self.digest, self.projection = encoder, digest, projection
         self.dim = 1 + (encoder.width if projection is None else len(projection))
         pair = stem_rows(encoder, torch.full((BANDS, PAIR_FRAMES), FLOOR))
         self.silent_stem = pair.repeat(PAST // 2, 1)
@@ -115,7 +115,7 @@ class Weights:
 
         with torch.inference_mode():
             states = self._states(piece) - self._silent_states(len(piece))
-            made: np.ndarray = (states if self._projection is None else states @ self._projection.t()).numpy()
+            made: np.ndarray = (states if self.projection is None else states @ self.projection.t()).numpy()
         return made
 
     def _states(self, piece: Tensor) -> Tensor:
@@ -353,6 +353,7 @@ FRONTEND = Frontend(
     dim=lambda settings: load_weights(settings).dim,
     stream=WhisperStream,
     look_ahead=samples_ahead,
+    chooses_ahead=True,
     levels=slice(-1, None),
     level_delay=level_delay,
     weights=lambda settings: load_weights(settings).digest,

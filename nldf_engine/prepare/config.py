@@ -64,7 +64,7 @@ class PrepareConfig:
 
     size: int = 512
     fps: float = FPS
-    audio_frontend: str = "mel"
+    audio_frontend: str = "whisper"
     margin: float = 2.3
     smoothing: float = 0.2
     crf: int = 14

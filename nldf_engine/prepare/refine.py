@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.audio import FrontendConfig
+from nldf_engine.audio import prepared_frontend
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.json import encode
 from nldf_engine.base.progress import Bar
@@ -73,9 +73,7 @@ class _Refinement:
             grid_learning_rate=GRID_RATE,
         )
         size = min(config.size, dataset.info.size[0])
-        frontend = FrontendConfig(
-            str(dataset.info.audio.get("frontend") or "mel"), dim=int(dataset.info.audio.get("dim", 0))
-        )
+        frontend = prepared_frontend(dataset.info.audio)
         torch.manual_seed(config.seed)
         self.scene = RayScene(
             dataset, size, frontend.resolve(), torch.device("cpu"), learned_torso=True, fit="all"

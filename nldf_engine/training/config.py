@@ -32,6 +32,9 @@ class TrainConfig:
             network that was not trained on the validation split. The run itself is the same with and without.
         targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
             None.
+        audio_frontend: what turns speech into features; what the datasets were prepared with where None.
+        look_ahead: milliseconds of sound that a frame may wait for when the avatar is streamed; the
+            front-end's usual ones where None.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
@@ -50,6 +53,8 @@ class TrainConfig:
     consent: Consent | None = None
     keep: tuple[int, ...] = ()
     targets: Path | None = None
+    audio_frontend: str | None = None
+    look_ahead: float | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

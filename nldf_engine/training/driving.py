@@ -66,10 +66,11 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
         return
     frames = torch.cat([scene.fit, scene.validation])
     data, learn = speech_data(scene, recipe, codes, frames), learner(scene, recipe, codes)
-    spread = _spread(motion, data, learn) if recipe.driving.spread else None
-    learn(motion, data)
-    if spread is not None:
-        spread.fold_into(motion)
+    if not recipe.driving.spread:
+        learn(motion, data)
+        return
+    predicted, frames = predict_folds(motion, data, learn)
+    Spread.fitted(predicted, data.codes[frames], opening_slope(motion.basis)).fold_into(motion)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:
@@ -105,12 +106,6 @@ def _prior(scene: Scene, recipe: Recipe) -> LipPrior | None:
         return None
     found = lip_prior()
     return found if found.fits(scene.frontend) else None
-
-
-def _spread(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> Spread:
-    """The spread that predictions need, from frames that the network did not see."""
-    predicted, frames = predict_folds(encoder, data, learn)
-    return Spread.fitted(predicted, data.codes[frames], opening_slope(encoder.basis))
 
 
 def speech_data(scene: Scene, recipe: Recipe, codes: Tensor, frames: Tensor) -> SpeechData:

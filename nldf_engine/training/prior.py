@@ -25,7 +25,7 @@ from nldf_engine.base.assets import ASSETS, read_asset
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
-DIGEST = ""
+DIGEST = "e9e9ed2b7b00d3c900abed306489ac68103f21a2c22acb62f3c29bd5166251ca"
 SMALLEST_SCALE = 1e-6
 
 
@@ -37,19 +37,19 @@ class LipPrior:
         components: [Q, L, 2] of `systems.common.motion.MOUTH`, orthonormal over L and 2, in head space.
         net: state of a `LipNet` from windows to Q codes, each in standard deviations of a speaker's.
         width: of its layers.
-        weights: SHA-256 of the front-end's weights that its features are from.
+        frontend: name of the front-end, with its bundled weights, that its features are from.
         ahead: `FrontendSettings.ahead` of its features.
     """
 
     components: Tensor
     net: dict[str, Tensor]
     width: int
-    weights: str
+    frontend: str
     ahead: int
 
     def fits(self, frontend: FrontendConfig) -> bool:
         """Whether features of a front-end are of the kind that the network knows."""
-        return bool(self.weights) and frontend.weights == self.weights
+        return frontend.name == self.frontend and not frontend.source
 
     def start(self, encoder: MotionEncoder, placed: Tensor, codes: Tensor, fit: Tensor, ahead: int) -> None:
         """Makes the encoder's network begin as the shared one, in the codes of its own basis.
@@ -102,4 +102,4 @@ def lip_prior() -> LipPrior:
     with safe_open(ASSET, "pt") as stream:
         told = stream.metadata()
     components = tensors.pop("components")
-    return LipPrior(components, tensors, len(tensors["out.weight"][0]), told["weights"], int(told["ahead"]))
+    return LipPrior(components, tensors, len(tensors["out.weight"][0]), told["frontend"], int(told["ahead"]))

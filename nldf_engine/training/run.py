@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
-from nldf_engine.audio import FrontendConfig
+from nldf_engine.audio import FrontendConfig, prepared_frontend
 from nldf_engine.avatar import Avatar
 from nldf_engine.avatar.avatar import check_target
+from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import encode
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.nn.speech import REACH
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.registry import find_system
@@ -168,7 +170,7 @@ class _Training:
         teacher = _load_given(config.teacher if distils and distils.on else None, self.data, "teacher")
         given = _load_given(config.head, self.data, "head")
         source = given or teacher
-        frontend = _prepared_frontend(self.data) if source is None else source.frontend
+        frontend = _frontend(self.data, config) if source is None else source.frontend
         torch.manual_seed(config.seed)
         layer = recipe.torso.kind == "layer"
         scenes = Scenes([RayScene(data, recipe.size, frontend, device, layer) for data in self.data])
@@ -286,20 +288,23 @@ def _avatar_paths(avatar: Path, speakers: int) -> list[Path]:
     return [avatar, *(avatar.with_name(f"{avatar.name}-{number}") for number in range(2, speakers + 1))]
 
 
-def _prepared_frontend(data: Sequence[Dataset]) -> FrontendConfig:
-    """The front-end that the datasets were prepared with.
+def _frontend(data: Sequence[Dataset], config: TrainConfig) -> FrontendConfig:
+    """The front-end that the settings name, or that the datasets were prepared with.
 
     Raises:
-        ValueError: they were prepared with different ones.
+        ValueError: the datasets were prepared with different ones; or a look-ahead that it can't keep to.
     """
-    found = [
-        FrontendConfig(str(one.info.audio.get("frontend") or "mel"), dim=int(one.info.audio.get("dim", 0)))
-        for one in data
-    ]
+    if config.audio_frontend is not None:
+        found = [FrontendConfig(config.audio_frontend)]
+    else:
+        found = [prepared_frontend(one.info.audio) for one in data]
     if any(other != found[0] for other in found):
         names = ", ".join(config.name for config in found)
         raise ValueError(f"dataset: expected one audio front-end in all datasets, got {names}")
-    return found[0].resolve()
+    chosen = found[0]
+    if config.look_ahead is not None:
+        chosen = chosen.looking_ahead(config.look_ahead / 1000 - REACH / FPS)
+    return chosen.resolve()
 
 
 def _load_given(path: Path | None, data: Sequence[Dataset], what: str) -> Avatar | None:

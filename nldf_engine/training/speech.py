@@ -32,10 +32,10 @@ CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
 PARTING_WEIGHT = 2.5
 # Frames that two parts of a video are apart when one is to say nothing of the other.
 APART = 12
-FOLDS = 3
+FOLDS = 4
 # A code is spread as far as the real one where speech predicts it at least this well (correlation), and is
 # left as predicted where it hardly does, with a line in between.
-SURE, UNSURE = 0.6, 0.3
+SURE, UNSURE = 0.9, 0.6
 LARGEST_GAIN = 1.8
 
 
@@ -168,10 +168,14 @@ LearnSpeech = Callable[[MotionEncoder, SpeechData], None]
 
 @torch.no_grad()
 def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> tuple[Tensor, Tensor]:
-    """Predictions for frames that the network did not see, fold after fold.
+    """Predictions for frames that the network did not see, fold after fold, and what it then is left as.
+
+    A network that learned from a part of the frames is more cautious than one that learned from all of them.
+    So each fold's predictions are spread by how much further the network of all frames, which is trained last
+    and stays, spreads those that it learned from than the fold's network does.
 
     Args:
-        encoder: its network is trained anew for each fold.
+        encoder: its network is trained anew for each fold, and at last on all usable frames.
         data: its usable frames are cut into `FOLDS` consecutive parts.
         learn: trains the encoder's network from its beginning.
 
@@ -179,13 +183,23 @@ def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) 
         (codes [N, K], numbers of their frames [N]).
     """
     known = data.usable.nonzero()[:, 0]
-    predicted = []
-    for fold in known.tensor_split(FOLDS):
-        apart = (known < fold[0] - APART) | (known > fold[-1] + APART)
+    predicted, seen = [], []
+
+    def trained(frames: Tensor) -> Tensor:
         with torch.enable_grad():
-            learn(encoder, data.only(known[apart]))
-        predicted.append(encoder.speech.encode_clip(data.features)[fold])
-    return torch.cat(predicted), known
+            learn(encoder, data.only(frames))
+        return encoder.speech.encode_clip(data.features)
+
+    for fold in known.tensor_split(FOLDS):
+        rest = known[(known < fold[0] - APART) | (known > fold[-1] + APART)]
+        made = trained(rest)
+        predicted.append(made[fold])
+        seen.append(made[rest].std(0))
+    final = trained(known)[known].std(0)
+    return torch.cat([
+        part.mean(0) + (part - part.mean(0)) * final / own.clamp_min(SMALLEST_SCALE)
+        for part, own in zip(predicted, seen, strict=True)
+    ]), known  # fmt: skip
 
 
 @dataclass(frozen=True)

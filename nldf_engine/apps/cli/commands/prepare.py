@@ -35,8 +35,8 @@ class Prepare(Command):
     """folder to write"""
     size: Annotated[int, value("N")] = 512
     """width and height of the dataset's frames, in pixels"""
-    audio_frontend: Annotated[str, value("NAME")] = "mel"
-    """what turns speech into features: mel, wav2vec2 or hubert"""
+    audio_frontend: Annotated[str, value("NAME")] = "whisper"
+    """what turns speech into features: whisper, mel, wav2vec2 or hubert"""
     refine: bool = True
     """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some
     three minutes of CPU for a minute of video, and a sharper avatar"""

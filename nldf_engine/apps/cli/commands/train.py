@@ -74,6 +74,12 @@ class Train(Command):
     """train the pictures for M minutes instead, torso included; the lips' network comes on top"""
     device: Device = "auto"
     """where to train"""
+    audio_frontend: Annotated[str | None, optional("NAME")] = None
+    """what turns speech into features: whisper, mel, wav2vec2 or hubert; by default what the dataset was
+    prepared with"""
+    look_ahead: Annotated[float | None, optional("MS")] = None
+    """how long a frame may wait for the sound when the avatar is streamed, in milliseconds: with less than the
+    usual 300 lips follow sooner and less well. For the front-end whisper"""
     resume: bool = False
     """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
     than before: the learning rate then continues as in a run of the larger budget"""
@@ -134,6 +140,8 @@ class Train(Command):
                 steps=self.steps,
                 minutes=self.minutes,
                 device=self.device,
+                audio_frontend=self.audio_frontend,
+                look_ahead=self.look_ahead,
                 resume=self.resume,
                 seed=self.seed,
                 overrides=overrides,
