@@ -1,10 +1,10 @@
 """What other speakers taught: a network from speech to lips, in a lip space that is the same for everyone.
 
 A minute of one speaker holds too little speech to learn from. Lips of different people move in nearly the
-same few ways, though: eight components that were fitted to 29 speakers hold 97 % of the motion of each, against
-98 % of as many of his own. So a network was trained once, on all of them, to predict each speaker's lips in
-these components, in standard deviations of that speaker's. An avatar's network begins as this one, followed by
-the linear map from the shared components to the avatar's codes, and learns on from there.
+same few ways, though: eight components that were fitted to many speakers hold 97 % of the motion of each,
+against 98 % of as many of his own. So a network was trained once, on all of them, to predict each speaker's
+lips in these components, in standard deviations of that speaker's. An avatar's network begins as this one,
+followed by the linear map from the shared components to the avatar's codes, and learns on from there.
 
 `scripts/lip_prior.py` makes the asset.
 """
