@@ -40,7 +40,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A speaker of 64 pixels and 4 seconds with known ground truth; not to be written to."""
-    config = SyntheticConfig(seconds=4.0, size=64, seed=1)
+    config = SyntheticConfig(seconds=4.0, size=64, seed=1, audio_frontend="mel")
     return make_synthetic_dataset(tmp_path_factory.mktemp("synthetic") / "speaker", config)
 
 

@@ -27,6 +27,7 @@ class SyntheticConfig:
         looks: which palette; None takes it from the seed.
         workers: processes that render. With more than one, a script must guard its entry by
             `if __name__ == "__main__":`, as `multiprocessing` asks.
+        audio_frontend: what an avatar of it is trained with, unless the training says otherwise.
 
     Raises:
         TypeError: a value is of the wrong kind.
@@ -40,6 +41,7 @@ class SyntheticConfig:
     fps: float = FPS
     looks: int | None = None
     workers: int = 1
+    audio_frontend: str = "whisper"
 
     def __post_init__(self) -> None:
         for name in ("size", "seed", "workers"):

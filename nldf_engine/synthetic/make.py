@@ -226,7 +226,7 @@ def _info(config: SyntheticConfig, speech: Speech, motion: Motion, camera: Camer
         far=far,
         fps=config.fps,
         source={"kind": "synthetic"},
-        audio={"seconds": speech.seconds, "rate": speech.rate},
+        audio={"seconds": speech.seconds, "rate": speech.rate, "frontend": config.audio_frontend},
         provenance={"tool": "nldf synthetic", "version": nldf_engine.__version__, "config": config.to_json()},
     )
 
