@@ -200,11 +200,26 @@ class WhisperEncoder(nn.Module):
 
 
 def openai_names(blocks: int) -> Mapping[str, str]:
-    """Names of `WhisperEncoder`'s parts to those of the same in OpenAI's code, biases and weights left out."""
+    """Names of `WhisperEncoder`'s parts to those in OpenAI's code, without `.weight` and `.bias`."""
     names = {"conv1": "conv1", "conv2": "conv2"}
     for number in range(blocks):
         ours = f"blocks.{number}."
         names |= {f"{ours}{part}": f"{ours}attn.{part}" for part in ("query", "key", "value", "out")}
         names |= {f"{ours}{part}": f"{ours}{part}" for part in ("attn_ln", "mlp_ln")}
         names |= {f"{ours}up": f"{ours}mlp.0", f"{ours}down": f"{ours}mlp.2"}
+    return names
+
+
+def transformers_names(blocks: int) -> Mapping[str, str]:
+    """Names of `WhisperEncoder`'s parts to those in transformers' encoder, without `.weight` and `.bias`."""
+    names = {"conv1": "conv1", "conv2": "conv2"}
+    for number in range(blocks):
+        ours, theirs = f"blocks.{number}.", f"layers.{number}."
+        parts = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+        names |= {f"{ours}{part}": f"{theirs}self_attn.{name}" for part, name in parts.items()}
+        names |= {
+            f"{ours}attn_ln": f"{theirs}self_attn_layer_norm",
+            f"{ours}mlp_ln": f"{theirs}final_layer_norm",
+        }
+        names |= {f"{ours}up": f"{theirs}fc1", f"{ours}down": f"{theirs}fc2"}
     return names
