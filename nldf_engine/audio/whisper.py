@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nldf_engine.audio.interface import Frontend, FrontendSettings
-from nldf_engine.audio.mel import TYPICAL_DB, PowerStream, over_voice
+from nldf_engine.audio.mel import BEFORE_ROW, LEVEL_ROWS, TYPICAL_DB, PowerStream, over_voice
 from nldf_engine.audio.pretrained import from_pretrained, from_source, need_transformers
 from nldf_engine.audio.windows import BEFORE, ROW, count_rows
 from nldf_engine.base.errors import FileProblem
@@ -55,6 +55,7 @@ EDGE = 2  # mel frames on either side that a row sees
 # By this a voice's level is as loud as speech of -28 dB after pre-emphasis, in log10 of the power.
 LEVEL = -2.8
 FLOOR = -6.4
+LEAST = 1e-12  # power; so small that silence lies at the floor under the faintest voice that counts
 BLOCKS = 3
 EXAMPLE = "openai/whisper-base"
 # Rows come in pairs: the mel frames and samples that two see.
@@ -86,7 +87,7 @@ def log_powers(samples: np.ndarray, frames: int) -> np.ndarray:
     """[frames, 80] log10 of the power in Whisper's bands; frame m is of samples [160 m, 160 m + 400)."""
     cuts = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
     power = np.square(np.abs(np.fft.rfft(cuts * _HANN)))
-    return np.asarray(np.log10((power @ whisper_filters()).clip(1e-10)), np.float32)
+    return np.asarray(np.log10((power @ whisper_filters()).clip(LEAST)), np.float32)
 
 
 class Weights:
@@ -141,6 +142,17 @@ def split_ahead(ahead: int) -> tuple[int, int]:
 def samples_ahead(settings: FrontendSettings) -> int:
     """Samples beyond its moment that a frame needs, where its last row begins a chunk."""
     return settings.ahead * ROW + PAIR_SAMPLES - EDGE * HOP - FFT // 2
+
+
+def samples_back(settings: FrontendSettings) -> int:
+    """Samples before its moment that a frame may depend on, for all but the voice's level 3.5 s at most.
+
+    The window's first row, the piece before it, which begins a chunk, and the two rows by whose level the
+    first of these goes; and what the voice's level goes back.
+    """
+    _, beyond = split_ahead(settings.ahead)
+    rows_back = BEFORE + max(0, BEFORE - beyond) + CHUNK - 1 + PAST + 2
+    return (rows_back + LEVEL_ROWS - 1) * ROW + BEFORE_ROW + 1
 
 
 def level_delay(settings: FrontendSettings) -> int:
