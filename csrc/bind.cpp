@@ -19,6 +19,7 @@
 #include "ops/beams.h"
 #include "ops/compact.h"
 #include "ops/grid.h"
+#include "ops/linear.h"
 #include "ops/lines.h"
 #include "ops/planes.h"
 #include "ops/portrait.h"
@@ -148,6 +149,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LinesArgs<double>>(m, "lines_cpu_float64", nldf::lines_cpu);
   bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32", nldf::lines_backward_cpu);
   bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64", nldf::lines_backward_cpu);
+  bind<nldf::LinearArgs>(m, "linear_cpu_float32", nldf::linear_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
 
 #ifdef NLDF_WITH_CUDA

@@ -1,6 +1,6 @@
 """Makes the asset of the front-end "whisper": an encoder with 8-bit blocks, and the projection of its states.
 
-    python scripts/whisper_asset.py WEIGHTS.safetensors PROJECTION.safetensors nldf_engine/assets/whisper.safetensors
+    python scripts/whisper_asset.py WEIGHTS.safetensors PROJECTION.safetensors OUT.safetensors
 
 WEIGHTS holds Whisper base's encoder in OpenAI's names (half precision, two convolutions and three blocks);
 PROJECTION a tensor "projection" [64, 512], as bench/lips/prior.py fits it. Prints the digest that
@@ -16,6 +16,7 @@ from nldf_engine.nn.whisper import Int8Linear, WhisperEncoder, openai_names
 
 
 def main(weights: str, projection: str, out: str) -> None:
+    """Quantises and stores, and prints the digest."""
     given = load_file(weights)
     encoder = WhisperEncoder(int8=True)
     tensors = {"projection": load_file(projection)["projection"].half().contiguous()}

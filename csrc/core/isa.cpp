@@ -5,6 +5,12 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(NLDF_X86) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace nldf {
 
 namespace {
@@ -28,6 +34,19 @@ Isa best() {
   return Isa::portable;
 }
 
+// Linux keeps the tiles' registers for those processes alone that ask for it.
+bool ask_for_amx() {
+#if defined(NLDF_X86) && defined(__linux__)
+  constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25;
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return has(Isa::avx512) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTiles) && (d & kBytes) &&
+         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 const char* isa_name(Isa isa) {
@@ -43,6 +62,13 @@ Isa cpu_isa() {
     if (wanted == isa_name(isa) && has(isa)) return isa;
   throw std::invalid_argument("NLDF_CPU_ISA is '" + wanted +
                               "': expected portable, avx2 or avx512, and one that this processor has");
+}
+
+bool cpu_has_amx() {
+  const char* const given = std::getenv("NLDF_CPU_ISA");
+  if (given && *given) return false;
+  static const bool allowed = ask_for_amx();
+  return allowed;
 }
 
 }  // namespace nldf

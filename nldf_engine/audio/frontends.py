@@ -77,10 +77,13 @@ class FrontendConfig(FrontendSettings):
 
     Args:
         name: one of FRONTENDS.
-        source: folder or hub id of the weights ("wav2vec2", "hubert"); empty for the usual ones.
+        source: folder or hub id of the weights ("whisper", "wav2vec2", "hubert"); empty for the usual ones.
         dim: D, features a row; 0 where it is not known yet (see `resolve`).
         output: "hidden" states or "logits" of the network ("wav2vec2", "hubert").
-        layer: which of its hidden states, 0 for what enters the transformer, -1 for the last one.
+        layer: which of its hidden states, 0 for what enters the transformer, -1 for the last one; of a
+            source for "whisper" how many of its blocks, -1 for half of them.
+        ahead: rows of 20 ms that a frame looks ahead ("whisper"), an even number.
+        weights: SHA-256 of the weights; empty where it is not known yet (see `resolve`).
 
     Raises:
         TypeError, ValueError: a field of the wrong type or value; an unknown name lists the known ones.
@@ -148,22 +151,32 @@ class FrontendConfig(FrontendSettings):
         return config
 
     def resolve(self) -> FrontendConfig:
-        """The same config with `dim` known, which for pretrained networks reads their configuration.
+        """The same config with `dim` and `weights` known, which for networks reads what they are made of.
 
         Raises:
             MissingBackend: the network is not there.
-            ValueError: `dim` is known already, and is another.
+            FileProblem: its files are damaged, or others than `weights` says.
+            ValueError: `dim` or `weights` is known already, and is another.
         """
-        find = self.kind.dim
-        if isinstance(find, int):
-            return self
-        dim = find(self)
-        if self.dim not in (0, dim):
-            raise ValueError(
-                f"audio front-end {self.name!r}: it makes {dim} features a row, and {self.dim} were "
-                f"expected; its weights ({self.source or 'the usual ones'}) are others than those used before"
-            )
-        return dataclasses.replace(self, dim=dim)
+        kind, found = self.kind, self
+        if not isinstance(kind.dim, int):
+            dim = kind.dim(self)
+            if self.dim not in (0, dim):
+                raise ValueError(
+                    f"audio front-end {self.name!r}: it makes {dim} features a row, and {self.dim} were "
+                    f"expected; its weights ({self.source or 'the usual ones'}) are others than those used "
+                    "before"
+                )
+            found = dataclasses.replace(found, dim=dim)
+        if kind.weights is not None:
+            weights = kind.weights(self)
+            if self.weights not in ("", weights):
+                raise ValueError(
+                    f"audio front-end {self.name!r}: its weights have the SHA-256 {weights[:12]}..., and "
+                    f"{self.weights[:12]}... was expected; use those that it was used with before"
+                )
+            found = dataclasses.replace(found, weights=weights)
+        return found
 
 
 def prepared_frontend(audio: Mapping[str, Any]) -> FrontendConfig:

@@ -23,10 +23,11 @@ class FrontendSettings:
 
     Args:
         name: of the front-end.
-        source: folder or hub id of the weights ("wav2vec2", "hubert"); empty for the usual ones.
+        source: folder or hub id of the weights ("whisper", "wav2vec2", "hubert"); empty for the usual ones.
         dim: D, features a row; 0 where it is not known yet.
         output: "hidden" states or "logits" of the network ("wav2vec2", "hubert").
-        layer: which of its hidden states, 0 for what enters the transformer, -1 for the last one.
+        layer: which of its hidden states, 0 for what enters the transformer, -1 for the last one; of a
+            source for "whisper" how many of its blocks, -1 for half of them.
         ahead: rows of 20 ms beyond its moment that a frame's features take into account, an even number, for
             front-ends that have a choice ("whisper").
         weights: SHA-256 of the weights that features were made with, so that others are refused; empty where

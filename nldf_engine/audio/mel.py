@@ -138,7 +138,7 @@ def _row_levels(powers: np.ndarray) -> np.ndarray:
 
 
 def over_voice(powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Powers [R, any] over the voice's levels [R] in dB on the features' scale (step 4), float32."""
+    """[R, any] float32: powers over the voice's levels [R] in dB, on the features' scale (step 4)."""
     gain = 10 ** ((RANGE_DB - levels) / 10)
     return np.float32(SCALE) * np.log10(1 + powers * gain[:, None]).astype(np.float32)
 
@@ -173,7 +173,7 @@ class PowerStream:
         return self._offset + len(self._samples)
 
     def push(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Powers [r, 29] of the rows that samples [n] float32 complete, and the voice's level [r] in dB."""
+        """Powers [r, 29] of the rows that these samples [n] complete, and the voice's level [r] in dB."""
         self._samples = np.concatenate([self._samples, samples])
         return self._up_to((self.samples + BEFORE_ROW - FFT) // ROW + 1)
 

@@ -48,11 +48,16 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _from_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
-    """`kind.from_pretrained`, with errors that say what to do.
+def from_source(source: str, load: Callable[[str, bool], Any], example: str) -> Any:
+    """What `load(place, offline)` gives of a folder or hub id, tried without a network first.
+
+    Args:
+        source: folder or hub id.
+        load: raises what transformers, safetensors and files raise where it fails; `place` is the source.
+        example: a hub id, for messages.
 
     Raises:
-        MissingBackend: the library or the weights are not there.
+        MissingBackend: the weights are not there.
         FileProblem: a local folder holds something unusable.
     """
     from safetensors import SafetensorError
@@ -62,17 +67,14 @@ def _from_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     if not local and (folder.exists() or not _HUB_ID.fullmatch(source)):
         raise MissingBackend(
             f"there is no folder of weights {source!r}, and it is no hub id either",
-            "give the folder that save_pretrained or `hf download` wrote, or an id such as "
-            + USUAL_SOURCES["wav2vec2"],
+            f"give the folder that save_pretrained or `hf download` wrote, or an id such as {example}",
         )
     attempts = [True] if local else [True, False]
     error: Exception | None = None
     with _quiet():
         for offline in attempts:
             try:
-                return kind.from_pretrained(
-                    str(folder) if local else source, local_files_only=offline, **arguments
-                )
+                return load(str(folder) if local else source, offline)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as raised:
                 error = raised
     reason = " ".join(str(error).split())[:200]
@@ -82,16 +84,34 @@ def _from_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
         ) from error
     raise MissingBackend(
         f"the weights {source!r} can't be loaded as safetensors ({reason})",
-        f"run `hf download {USUAL_SOURCES['wav2vec2'] if local else source} --local-dir FOLDER` on a machine "
+        f"run `hf download {example if local else source} --local-dir FOLDER` on a machine "
         "with a network and give FOLDER as the source, or use the front-end mel, which needs no weights",
     ) from error
 
 
-def _source(settings: FrontendSettings) -> str:
+def from_pretrained(kind: Any, source: str, example: str, **arguments: Any) -> Any:
+    """`kind.from_pretrained`, as `from_source` loads; the same errors."""
+
+    def load(place: str, offline: bool) -> Any:
+        return kind.from_pretrained(place, local_files_only=offline, **arguments)
+
+    return from_source(source, load, example)
+
+
+def need_transformers(name: str) -> None:
+    """Raises MissingBackend, with the command, where transformers is not installed for a front-end."""
     if importlib.util.find_spec("transformers") is None:
         raise MissingBackend(
-            f"the audio front-end {settings.name!r} needs transformers", "pip install 'nldf_engine[features]'"
+            f"the audio front-end {name!r} needs transformers", "pip install 'nldf_engine[features]'"
         )
+
+
+def _from_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
+    return from_pretrained(kind, source, USUAL_SOURCES["wav2vec2"], **arguments)
+
+
+def _source(settings: FrontendSettings) -> str:
+    need_transformers(settings.name)
     return settings.source or USUAL_SOURCES[settings.name]
 
 

@@ -24,14 +24,16 @@ transformers, unprojected.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nldf_engine.audio.interface import Frontend, FrontendSettings
-from nldf_engine.audio.mel import TYPICAL_DB, PowerStream, over_voice
+from nldf_engine.audio.mel import BEFORE_ROW, LEVEL_ROWS, TYPICAL_DB, PowerStream, over_voice
+from nldf_engine.audio.pretrained import from_pretrained, from_source, need_transformers
 from nldf_engine.audio.windows import BEFORE, ROW, count_rows
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from nldf_engine.nn.whisper import WhisperEncoder
 
 ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
-DIGEST = "e36365ae2f963fd0c3949a8201baaf9d52c0d3f9c85cc687edb3a1cb95b14a6a"
+DIGEST = "3e5bf73514ff10247803a188d58ef0c85af03347dcd6edbcc56c7303a3af1016"
 PAST, CHUNK = 152, 8  # rows
 PIECE_AHEAD = 2  # rows at most that a piece looks ahead; what more a frame may use are later rows
 BANDS = 80
@@ -53,7 +55,9 @@ EDGE = 2  # mel frames on either side that a row sees
 # By this a voice's level is as loud as speech of -28 dB after pre-emphasis, in log10 of the power.
 LEVEL = -2.8
 FLOOR = -6.4
+LEAST = 1e-12  # power; so small that silence lies at the floor under the faintest voice that counts
 BLOCKS = 3
+EXAMPLE = "openai/whisper-base"
 # Rows come in pairs: the mel frames and samples that two see.
 PAIR_FRAMES = 2 * FRAMES + 2 * EDGE - 1
 PAIR_SAMPLES = (PAIR_FRAMES - 1) * HOP + FFT
@@ -83,7 +87,7 @@ def log_powers(samples: np.ndarray, frames: int) -> np.ndarray:
     """[frames, 80] log10 of the power in Whisper's bands; frame m is of samples [160 m, 160 m + 400)."""
     cuts = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
     power = np.square(np.abs(np.fft.rfft(cuts * _HANN)))
-    return np.asarray(np.log10((power @ whisper_filters()).clip(1e-10)), np.float32)
+    return np.asarray(np.log10((power @ whisper_filters()).clip(LEAST)), np.float32)
 
 
 class Weights:
@@ -138,6 +142,17 @@ def split_ahead(ahead: int) -> tuple[int, int]:
 def samples_ahead(settings: FrontendSettings) -> int:
     """Samples beyond its moment that a frame needs, where its last row is the second of a chunk."""
     return (settings.ahead + CHUNK - 4) * ROW + PAIR_SAMPLES - EDGE * HOP - FFT // 2
+
+
+def samples_back(settings: FrontendSettings) -> int:
+    """Samples before its moment that a frame may depend on, for all but the voice's level 3.5 s at most.
+
+    The window's first row, the piece before it, which begins a chunk, and the two rows by whose level the
+    first of these goes; and what the voice's level goes back.
+    """
+    _, beyond = split_ahead(settings.ahead)
+    rows_back = BEFORE + max(0, BEFORE - beyond) + CHUNK - 1 + PAST + 2
+    return (rows_back + LEVEL_ROWS - 1) * ROW + BEFORE_ROW + 1
 
 
 def level_delay(settings: FrontendSettings) -> int:
@@ -202,7 +217,6 @@ class WhisperStream:
     """
 
     def __init__(self, settings: FrontendSettings) -> None:
-
         self._weights = load_weights(settings)
         self._ahead, beyond = split_ahead(settings.ahead)
         self._powers, self._stems = PowerStream(), StemStream(self._weights.encoder)
@@ -314,8 +328,8 @@ def bundled_weights() -> Weights:
     digest = sha256(ASSET_PATH)
     if digest != DIGEST:
         raise FileProblem(
-            ASSET_PATH, f"its SHA-256 is {digest[:12]}..., and {DIGEST[:12]}... was expected: it is cut short "
-            "or another file", again,
+            ASSET_PATH, f"its SHA-256 is {digest[:12]}..., and {DIGEST[:12]}... was expected: it is cut "
+            "short or another file", again,
         )  # fmt: skip
     tensors = load_file(ASSET_PATH)
     projection = tensors.pop("projection")
@@ -332,8 +346,9 @@ def _single(value: Tensor) -> Tensor:
     return value.float() if value.dtype == torch.float16 else value
 
 
+@functools.lru_cache(maxsize=1)
 def foreign_weights(source: str, layer: int) -> Weights:
-    """Whisper weights of any size from a folder or a hub id, through transformers.
+    """Whisper weights of any size from a folder or a hub id, through transformers, in float32.
 
     Args:
         source: a folder that save_pretrained wrote, or a hub id such as "openai/whisper-small".
@@ -341,10 +356,118 @@ def foreign_weights(source: str, layer: int) -> Weights:
 
     Raises:
         MissingBackend: transformers or the weights are not there.
-        FileProblem: a folder holds other or damaged weights.
+        FileProblem: a folder holds other or damaged weights, or such as don't fit.
         ValueError: the network has no such layer.
     """
-    raise NotImplementedError
+    need_transformers("whisper")
+    import torch
+    from transformers import AutoConfig
+
+    from nldf_engine.nn.whisper import WhisperEncoder, transformers_names
+
+    network = from_pretrained(AutoConfig, source, EXAMPLE)
+    _check_network(source, network)
+    blocks = -(-network.encoder_layers // 2) if layer == -1 else layer
+    if not 1 <= blocks <= network.encoder_layers:
+        raise ValueError(
+            f"FrontendConfig.layer: {source} has the blocks 1 to {network.encoder_layers} "
+            f"(or -1 for half of them), got {layer}"
+        )
+    given, digest = from_source(source, _read_encoder, EXAMPLE)
+    with torch.device("meta"):
+        encoder = WhisperEncoder(network.d_model, network.encoder_attention_heads, blocks)
+    names = {
+        f"{ours}.{kind}": f"{theirs}.{kind}"
+        for ours, theirs in transformers_names(blocks).items()
+        for kind in ("weight", "bias")
+    }
+    wanted = {name: value.shape for name, value in encoder.state_dict().items()}
+    wrong = [
+        names[n] for n, shape in wanted.items() if names[n] not in given or given[names[n]].shape != shape
+    ]
+    if wrong:
+        raise FileProblem(
+            source, f"its weights lack {len(wrong)} tensors of a Whisper encoder of this size, first "
+            f"{wrong[0]}", "download them again",
+        )  # fmt: skip
+    _check_positions(source, given.get("embed_positions.weight"))
+    encoder.load_state_dict({name: given[names[name]].float() for name in wanted}, assign=True)
+    return Weights(encoder.eval().requires_grad_(False), None, digest)
+
+
+def _check_network(source: str, network: Any) -> None:
+    """Raises FileProblem where a network's configuration is not that of an encoder as this file runs it."""
+    instead = f"choose a Whisper of 80 bands, such as {EXAMPLE}"
+    if network.model_type != "whisper":
+        raise FileProblem(source, f"it holds a {network.model_type!r} network, expected 'whisper'", instead)
+    if network.num_mel_bins != BANDS:
+        raise FileProblem(
+            source, f"it takes {network.num_mel_bins} mel bands, as large-v3 does, and {BANDS} are given",
+            instead,
+        )  # fmt: skip
+    longest = PAST + CHUNK + PIECE_AHEAD
+    if network.max_source_positions < longest:
+        raise FileProblem(
+            source, f"it has {network.max_source_positions} positions, and pieces have {longest} rows",
+            instead,
+        )  # fmt: skip
+    width, heads, inner = network.d_model, network.encoder_attention_heads, network.encoder_ffn_dim
+    if width % (2 * heads) or inner != 4 * width or network.activation_function != "gelu":
+        raise FileProblem(
+            source, f"its blocks have a width of {width}, {heads} heads, {inner} inner numbers and "
+            f"{network.activation_function!r}; expected an even multiple of the heads, four times the width, "
+            "and 'gelu'", instead,
+        )  # fmt: skip
+
+
+def _check_positions(source: str, stored: Tensor | None) -> None:
+    """Raises FileProblem where stored positions [n, D] are not Whisper's own."""
+    from nldf_engine.nn.whisper import positions
+
+    if stored is not None and not (stored.float() - positions(*stored.shape)).abs().max() < 0.01:
+        raise FileProblem(source, "its positions are others than Whisper's sinusoids", f"choose {EXAMPLE}")
+
+
+def _read_encoder(place: str, offline: bool) -> tuple[dict[str, Tensor], str]:
+    """(the encoder's tensors by their names, SHA-256) of the safetensors of a folder or hub id."""
+    import json
+
+    from safetensors import safe_open
+    from transformers.utils import cached_file
+
+    def find(name: str) -> Path:
+        return Path(str(cached_file(place, name, local_files_only=offline)))
+
+    try:
+        paths = [find("model.safetensors")]
+    except OSError:
+        index = json.loads(find("model.safetensors.index.json").read_text(encoding="utf-8"))
+        paths = [find(name) for name in sorted(set(index["weight_map"].values()))]
+    tensors = {}
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                name = key.removeprefix("model.")
+                if name.startswith("encoder."):
+                    tensors[name.removeprefix("encoder.")] = file.get_tensor(key)
+    digests = [sha256(path) for path in paths]
+    joined = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return tensors, joined
+
+
+def check(settings: FrontendSettings) -> None:
+    """Checks what can be checked without the weights.
+
+    Raises:
+        ValueError: another output than hidden states, or a layer of the bundled weights.
+    """
+    if settings.output != "hidden":
+        raise ValueError(f"FrontendConfig.output: whisper has 'hidden' alone, got {settings.output!r}")
+    if not settings.source and settings.layer != -1:
+        raise ValueError(
+            f"FrontendConfig.layer: the bundled weights end behind block {BLOCKS}, got {settings.layer}; "
+            "leave it at -1, or give a source"
+        )
 
 
 FRONTEND = Frontend(
@@ -357,4 +480,5 @@ FRONTEND = Frontend(
     levels=slice(-1, None),
     level_delay=level_delay,
     weights=lambda settings: load_weights(settings).digest,
+    check=check,
 )

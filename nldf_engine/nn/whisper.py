@@ -2,36 +2,48 @@
 
 Two convolutions turn a log-mel spectrogram of 100 frames a second into 50 rows a second; each block is
 attention and an MLP with a layer norm before either. Weights of the blocks may be 8-bit integers: a scale for
-each output channel, and one for each row of activations that is found as they come. Their products are exact,
-so a row's value doesn't depend on which rows it is computed with.
+each output channel, and one for each row of activations that is found as they come (`ops.linear`).
 
-Shapes: N pieces, L rows of one, D width.
+Shapes: L rows of a piece, D width.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nldf_engine import ops
+from nldf_engine.ops import PackedLinear, pack_linear
 
 BANDS = 80
 LONGEST = 1500  # rows of Whisper's positions: 30 s
 EDGE = 2  # mel frames beyond its own two, on either side, that a row sees
 
 
+@functools.lru_cache(maxsize=8)
 def positions(count: int, width: int) -> Tensor:
     """[count, width] sinusoids by which rows know their place: sines, then cosines."""
     half = width // 2
-    rates = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half))
-    turns = torch.arange(count)[:, None] * rates
-    return torch.cat([turns.sin(), turns.cos()], 1)
+    with torch.inference_mode(False):  # they are kept for calls with gradients as well
+        rates = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half))
+        turns = torch.arange(count)[:, None] * rates
+        return torch.cat([turns.sin(), turns.cos()], 1)
+
+
+def _convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
+    """[n, D] GELU of a convolution of rows [r, C], as a product: that is faster where rows are few."""
+    cuts = x.unfold(0, layer.kernel_size[0], layer.stride[0]).flatten(1)
+    return F.gelu(F.linear(cuts, layer.weight.flatten(1), layer.bias))
 
 
 class Int8Linear(nn.Module):
-    """A linear layer of 8-bit weights.
+    """The 8-bit weights of a linear layer; `Int8Block` multiplies by them.
 
     Args:
         dim_in, dim_out: sizes.
@@ -56,14 +68,19 @@ class Int8Linear(nn.Module):
         scale = weight.abs().amax(1).clamp_min(1e-12) / 127
         return (weight / scale[:, None]).round().to(torch.int8), scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., dim_out] of x [..., dim_in] float32."""
-        rows = x.reshape(-1, x.shape[-1])
-        scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
-        made = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight.t()).float()
-        made = made.mul_(scale).mul_(self.scale)
-        made = made if self.bias is None else made.add_(self.bias)
-        return made.view(*x.shape[:-1], -1)
+
+def packed(*layers: Int8Linear) -> PackedLinear:
+    """Layers of the same inputs as one, whose outputs stand behind each other."""
+    biases = [torch.zeros_like(x.scale) if x.bias is None else x.bias for x in layers]
+    return pack_linear(
+        torch.cat([x.weight for x in layers]), torch.cat([x.scale for x in layers]), torch.cat(biases)
+    )
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """[N, n, D]: what rows of `query` [N, n, D] see of `key` and `value` [N, L, D], each head by itself."""
+    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
 
 
 class WhisperBlock(nn.Module):
@@ -72,12 +89,11 @@ class WhisperBlock(nn.Module):
     Args:
         width: D.
         heads: of the attention.
-        int8: whether its layers have 8-bit weights.
+        linear: class of its layers.
     """
 
-    def __init__(self, width: int, heads: int, int8: bool) -> None:
+    def __init__(self, width: int, heads: int, linear: type[nn.Module] = nn.Linear) -> None:
         super().__init__()
-        linear: type[nn.Module] = Int8Linear if int8 else nn.Linear
         self.heads = heads
         self.attn_ln, self.mlp_ln = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key = linear(width, width), linear(width, width, bias=False)
@@ -85,15 +101,51 @@ class WhisperBlock(nn.Module):
         self.up, self.down = linear(width, 4 * width), linear(4 * width, width)
 
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
-        """Rows `kept` [N, n, D] of the pieces x [N, L, D], all of which they attend to."""
-        rows = self.attn_ln(x)
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(rows[:, kept]), self.key(rows), self.value(rows))
-        )
-        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        x = x[:, kept] + self.out(seen)
-        return x + self.down(F.gelu(self.up(self.mlp_ln(x))))
+        """Rows `kept` [n, D] of a piece x [L, D], all of which they attend to."""
+        rows = self.attn_ln(x)[None]
+        seen = attend(self.query(rows[:, kept]), self.key(rows), self.value(rows), self.heads)[0]
+        x = x[kept] + self.out(seen)
+        made: Tensor = x + self.down(F.gelu(self.up(self.mlp_ln(x))))
+        return made
+
+
+class Int8Block(WhisperBlock):
+    """A block of 8-bit weights, without gradients (`ops.linear`); they are packed when they are first used.
+
+    Args:
+        width: D, a multiple of 64.
+        heads: of the attention.
+        backend: "native" or "reference".
+    """
+
+    def __init__(self, width: int, heads: int, backend: str = "native") -> None:
+        super().__init__(width, heads, Int8Linear)
+        self.backend = backend
+        self._packed: tuple[PackedLinear, ...] = ()
+
+    def _layers(self) -> tuple[PackedLinear, ...]:
+        """Query, key and value as one; out; up; down."""
+        if not self._packed:
+            of = self.get_submodule
+            names = (("query", "key", "value"), ("out",), ("up",), ("down",))
+            self._packed = tuple(packed(*(cast(Int8Linear, of(name)) for name in group)) for group in names)
+        return self._packed
+
+    def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
+        """See `WhisperBlock`."""
+        linear = functools.partial(ops.linear, backend=self.backend)
+        read, out, up, down = self._layers()
+        width, all_kept = x.shape[1], kept == slice(None)
+        norm, mlp_norm = ((part.weight, part.bias) for part in (self.attn_ln, self.mlp_ln))
+        if all_kept:
+            query, key, value = linear(x, read, norm=norm).split(width, 1)
+        else:
+            key, value = linear(x, read.part(width, 3 * width), norm=norm).split(width, 1)
+            x = x[kept]
+            query = linear(x, read.part(0, width), norm=norm)
+        seen = attend(query[None], key[None], value[None], self.heads)[0]
+        x = linear(seen, out, residual=x)
+        return linear(linear(x, up, norm=mlp_norm, gelu=True), down, residual=x)
 
 
 class WhisperEncoder(nn.Module):
@@ -104,26 +156,34 @@ class WhisperEncoder(nn.Module):
         heads: of the attention.
         blocks: how many.
         int8: whether the blocks have 8-bit weights.
+        backend: of 8-bit blocks, "native" or "reference".
 
     Raises:
-        ValueError: a size below one, or a width that is no even multiple of the heads.
+        ValueError: a size below one, a width that is no even multiple of the heads, or one of 8-bit blocks
+            that is no multiple of 64.
     """
 
-    def __init__(self, width: int = 512, heads: int = 8, blocks: int = 3, int8: bool = False) -> None:
+    def __init__(
+        self, width: int = 512, heads: int = 8, blocks: int = 3, int8: bool = False, backend: str = "native"
+    ) -> None:
         super().__init__()
         if min(width, heads, blocks) < 1 or width % (2 * heads):
             raise ValueError(
                 f"WhisperEncoder: expected a width of an even multiple of the heads and at least one block, "
                 f"got width={width}, heads={heads}, blocks={blocks}"
             )
+        if int8 and width % 64:
+            raise ValueError(f"WhisperEncoder: expected a width of a multiple of 64 for int8, got {width}")
         self.width = width
         self.conv1 = nn.Conv1d(BANDS, width, 3)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2)
-        self.blocks = nn.ModuleList(WhisperBlock(width, heads, int8) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            Int8Block(width, heads, backend) if int8 else WhisperBlock(width, heads) for _ in range(blocks)
+        )
 
     def stem(self, mel: Tensor) -> Tensor:
         """[n, D] rows of a spectrogram [80, 2 n + 3] that begins `EDGE` frames before the first row's."""
-        return F.gelu(self.conv2(F.gelu(self.conv1(mel[None]))))[0].t()
+        return _convolve(_convolve(mel.t(), self.conv1), self.conv2)
 
     def forward(self, rows: Tensor, first: int, last: int) -> Tensor:
         """[last - first, D]: the rows [first, last) of a piece's, in sight of all of them.
@@ -132,19 +192,34 @@ class WhisperEncoder(nn.Module):
             rows: [L, D] of `stem`, at most 1500.
             first, last: which are wanted.
         """
-        x = (rows + positions(len(rows), self.width))[None]
+        x = rows + positions(len(rows), self.width)
         for block in self.blocks[:-1]:
             x = block(x)
         made: Tensor = self.blocks[-1](x, slice(first, last))
-        return made[0]
+        return made
 
 
 def openai_names(blocks: int) -> Mapping[str, str]:
-    """Names of `WhisperEncoder`'s parts to their names in OpenAI's code, less weight and bias."""
+    """Names of `WhisperEncoder`'s parts to those in OpenAI's code, without `.weight` and `.bias`."""
     names = {"conv1": "conv1", "conv2": "conv2"}
     for number in range(blocks):
         ours = f"blocks.{number}."
         names |= {f"{ours}{part}": f"{ours}attn.{part}" for part in ("query", "key", "value", "out")}
         names |= {f"{ours}{part}": f"{ours}{part}" for part in ("attn_ln", "mlp_ln")}
         names |= {f"{ours}up": f"{ours}mlp.0", f"{ours}down": f"{ours}mlp.2"}
+    return names
+
+
+def transformers_names(blocks: int) -> Mapping[str, str]:
+    """Names of `WhisperEncoder`'s parts to those in transformers' encoder, without `.weight` and `.bias`."""
+    names = {"conv1": "conv1", "conv2": "conv2"}
+    for number in range(blocks):
+        ours, theirs = f"blocks.{number}.", f"layers.{number}."
+        parts = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+        names |= {f"{ours}{part}": f"{theirs}self_attn.{name}" for part, name in parts.items()}
+        names |= {
+            f"{ours}attn_ln": f"{theirs}self_attn_layer_norm",
+            f"{ours}mlp_ln": f"{theirs}final_layer_norm",
+        }
+        names |= {f"{ours}up": f"{theirs}fc1", f"{ours}down": f"{theirs}fc2"}
     return names

@@ -12,6 +12,7 @@ from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import encode_grid
+from nldf_engine.ops.linear import PackedLinear, linear, pack_linear
 from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
@@ -25,6 +26,7 @@ from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
 
 __all__ = [
     "GridSpec",
+    "PackedLinear",
     "PackedPlanes",
     "PackedResmlp",
     "PlanesNetwork",
@@ -38,6 +40,8 @@ __all__ = [
     "encode_beams",
     "encode_grid",
     "generate_rays",
+    "linear",
+    "pack_linear",
     "pack_planes",
     "pack_resmlp",
     "planes",

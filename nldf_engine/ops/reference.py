@@ -194,3 +194,18 @@ def _layers_reference(x: Tensor, first_bias: Tensor, layers: Sequence[Linear]) -
     for weight, bias in layers[1:-1]:
         hidden = F.relu(F.linear(hidden, weight, bias))
     return F.linear(hidden, *layers[-1])
+
+
+def linear_reference(
+    x: Tensor, weights: Tensor, sums: Tensor, scale: Tensor, bias: Tensor, gelu: bool = False,
+    norm_weight: Tensor | None = None, norm_bias: Tensor | None = None, residual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Reference of `ops.linear`: [R, N] of x [R, K] and a `PackedLinear`'s tensors; `sums` doesn't matter."""
+    if norm_weight is not None:
+        x = F.layer_norm(x, (x.shape[1],), norm_weight, norm_bias)
+    size = x.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    weight = weights.transpose(1, 2).reshape(len(scale), x.shape[1])
+    # In float64, where sums of these integers are exact.
+    made = ((x / size).round().double() @ weight.t().double()).to(x.dtype) * size * scale + bias
+    made = F.gelu(made) if gelu else made
+    return made if residual is None else made + residual

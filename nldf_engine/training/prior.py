@@ -25,7 +25,7 @@ from nldf_engine.base.assets import ASSETS, read_asset
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
-DIGEST = "e9e9ed2b7b00d3c900abed306489ac68103f21a2c22acb62f3c29bd5166251ca"
+DIGEST = "a163463684a2ba643cc8ecd57072ff236f8ca4da80f92dc40fc1c505e59aad24"
 SMALLEST_SCALE = 1e-6
 
 

@@ -149,7 +149,7 @@ from nldf_engine.audio import Frontend
 class Loudness:
     '''The mean square of each 20 ms, twice.'''
 
-    def __init__(self):
+    def __init__(self, settings):
         self.kept = np.zeros(0, np.float32)
 
     def push(self, samples):
@@ -166,9 +166,9 @@ def check(settings):
         raise ValueError(f"loudness: expected the output loud, got {settings.output!r}")
 
 def rows(samples, settings):
-    return Loudness().push(samples)
+    return Loudness(settings).push(samples)
 
-LOUDNESS = Frontend("loudness", rows, lambda settings: 2, 3, Loudness, 320, check)
+LOUDNESS = Frontend("loudness", rows, lambda settings: 2, 3, Loudness, lambda settings: 320, check)
 """
 
 

@@ -43,8 +43,8 @@ CALLS = {
 CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )
-# `planes` renders alone; models train by `lines`. `adam` ends a step.
-WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam"}
+# `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers.
+WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
@@ -58,8 +58,11 @@ CALLS["planes"] = lambda **kw: ops.planes(
 CALLS["lines"] = lambda **kw: ops.shade_lines(
     torch.rand(3, 4), (0, 1, 3), torch.rand(2, 8), torch.rand(2, 8), PLANES, **kw
 )
-# Operations without a CUDA kernel: `lines` trains on the CPU; on CUDA torch's layers do.
-CPU_ONLY = {"lines"}
+LINEAR = ops.pack_linear(torch.ones(32, 64, dtype=torch.int8), torch.rand(32))
+CALLS["linear"] = lambda **kw: ops.linear(torch.rand(2, 64), LINEAR, **kw)
+# Operations without a CUDA kernel: `lines` trains on the CPU; on CUDA torch's layers do. `linear` is of the
+# audio front-end, which runs on the CPU.
+CPU_ONLY = {"lines", "linear"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 

@@ -190,16 +190,16 @@ class Editor:
         """
         if self._gate is None or self._wanted.gate is None:
             return None
-        if not self._renderer.avatar.frontend.kind.spectral_bands:
+        gate, frontend = self._wanted.gate, self._renderer.avatar.frontend
+        if frontend.kind.levels is None:
             from nldf_engine import audio
 
             if sound is None:
                 raise ValueError("mouth: the gate needs the sound itself, or features of the front-end 'mel'")
-            mel = audio.features(audio.speech_of(*sound), "mel")
+            frontend = audio.FrontendConfig("mel")
+            mel = audio.features(audio.speech_of(*sound), frontend)
             windows = np.pad(mel, ((0, max(0, len(windows) - len(mel))), (0, 0), (0, 0)))[: len(windows)]
-        return self._gate.push(
-            torch.from_numpy(speech_active(windows, self._wanted.gate.threshold, self._wanted.gate.ahead))
-        )
+        return self._gate.push(torch.from_numpy(speech_active(windows, frontend, gate.threshold, gate.ahead)))
 
     def conditions(
         self, conditions: Conditions, motion: Tensor | None, index: Tensor, free: Tensor | None

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nldf_engine import audio
+from nldf_engine.audio import whisper
 from nldf_engine.audio.activity import speech_active, window_levels
 from nldf_engine.engine.edits import Gate, MouthEdit, curve_of
 from nldf_engine.engine.edits.mouth import GateState, Mouth, MouthShape
@@ -91,7 +92,8 @@ def test_the_gate_holds_then_closes_smoothly_and_opens_quickly() -> None:
     assert float((free[1:] - free[:-1]).abs()[25:].max()) < 0.2
 
 
-def test_the_gate_hears_speech_before_it_comes_and_not_the_room() -> None:
+@pytest.mark.parametrize("name", ["mel", "whisper"])
+def test_the_gate_hears_speech_before_it_comes_and_not_the_room(name: str) -> None:
     """Bursts of a voice over noise 40 dB below it are heard 0.1 s ahead, at any gain; the noise is not."""
     rate, random = 16000, np.random.default_rng(0)
     time = np.arange(8 * rate) / rate
@@ -99,15 +101,42 @@ def test_the_gate_hears_speech_before_it_comes_and_not_the_room() -> None:
     voice = voiced * np.sin(2 * np.pi * 220 * time) * (1 + 0.5 * np.sin(2 * np.pi * 4 * time))
     voice += 0.5 * voiced * np.sin(2 * np.pi * 1900 * time)
     noise = random.standard_normal(len(time)).astype(np.float32)
+    frontend = audio.FrontendConfig(name)
+    if name == "whisper" and not whisper.ASSET_PATH.is_file():
+        pytest.skip("the weights of the front-end 'whisper' are not in this checkout")
     for gain in (0.3, 0.01):
         sound = (gain * (voice + 0.004 * noise)).astype(np.float32)
-        windows = audio.features(sound, audio.FrontendConfig("mel"))
-        active = speech_active(windows, -32.0, 0.12)
+        windows = audio.features(sound, frontend)
+        active = speech_active(windows, frontend, -32.0, 0.12)
         at = np.arange(len(active)) / 25
         assert active[(at > 2) & (at < 2.95)].all() and active[(at > 3.9) & (at < 4)].all()
         assert not active[(at > 3.1) & (at < 3.84)].any() and not active[(at > 5.1) & (at < 5.84)].any()
-    silent = np.zeros((3, 16, 29), np.float32)
-    assert window_levels(silent).max() == -60 and not speech_active(silent, -32.0, 0.12).any()
+    silent = np.zeros((3, 16, windows.shape[2]), np.float32)
+    assert window_levels(silent, frontend).max() == -60
+    assert not speech_active(silent, frontend, -32.0, 0.12).any()
+
+
+@pytest.mark.parametrize("ahead", [-2, 0, 2, 4, 8, 12])
+def test_levels_are_those_of_the_moment_whatever_the_look_ahead(ahead: int) -> None:
+    """Speech begins and ends in the same frame where levels come late, so far as they are there at all."""
+    frontend = audio.FrontendConfig("whisper", ahead=ahead)
+    delay = frontend.kind.level_delay(frontend)
+    assert delay == max(0, 6 - ahead)
+    windows = np.zeros((20, 16, 65), np.float32)
+    loud = 10  # the row of the sound, of which frame t sees rows 2t - 8 to 2t + 8
+    for frame in range(20):
+        place = loud + delay - (2 * frame - 8)
+        if 0 <= place < 16:
+            windows[frame, place, -1] = 2.0
+    seen = min(6, 7 - delay)  # rows ahead that are known
+    active = np.flatnonzero(speech_active(windows, frontend, -32.0, 0.12))
+    assert active.tolist() == [t for t in range(20) if 2 * t - 1 <= loud <= 2 * t + seen]
+
+
+def test_features_without_levels_are_refused() -> None:
+    """Levels can't be read from features that hold none; the message lists the front-ends that do."""
+    with pytest.raises(ValueError, match=r"'hubert'.*no levels.*whisper, mel"):
+        window_levels(np.zeros((1, 16, 8), np.float32), audio.FrontendConfig("hubert"))
 
 
 @pytest.mark.parametrize(
