@@ -124,25 +124,27 @@ class Int8Block(WhisperBlock):
         self._packed: tuple[PackedLinear, ...] = ()
 
     def _layers(self) -> tuple[PackedLinear, ...]:
-        """Query, key and value as one; out; up; down."""
+        """Query, key and value as one; of this the query, and key and value; out; up; down."""
         if not self._packed:
             of = self.get_submodule
             names = (("query", "key", "value"), ("out",), ("up",), ("down",))
-            self._packed = tuple(packed(*(cast(Int8Linear, of(name)) for name in group)) for group in names)
+            read, *others = (packed(*(cast(Int8Linear, of(name)) for name in group)) for group in names)
+            width = len(read.sums) // 3
+            self._packed = (read, read.part(0, width), read.part(width, 3 * width), *others)
         return self._packed
 
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
         """See `WhisperBlock`."""
         linear = functools.partial(ops.linear, backend=self.backend)
-        read, out, up, down = self._layers()
+        read, read_query, read_others, out, up, down = self._layers()
         width, all_kept = x.shape[1], kept == slice(None)
         norm, mlp_norm = ((part.weight, part.bias) for part in (self.attn_ln, self.mlp_ln))
         if all_kept:
             query, key, value = linear(x, read, norm=norm).split(width, 1)
         else:
-            key, value = linear(x, read.part(width, 3 * width), norm=norm).split(width, 1)
+            key, value = linear(x, read_others, norm=norm).split(width, 1)
             x = x[kept]
-            query = linear(x, read.part(0, width), norm=norm)
+            query = linear(x, read_query, norm=norm)
         seen = attend(query[None], key[None], value[None], self.heads)[0]
         x = linear(seen, out, residual=x)
         return linear(linear(x, up, norm=mlp_norm, gelu=True), down, residual=x)
