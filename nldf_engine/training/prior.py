@@ -25,7 +25,7 @@ from nldf_engine.base.assets import ASSETS, read_asset
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
-DIGEST = "a163463684a2ba643cc8ecd57072ff236f8ca4da80f92dc40fc1c505e59aad24"
+DIGEST = "d62ef73f3a05a33773ee26e73a115517897d28d478dfe2e72ea6835f6e1d667a"
 SMALLEST_SCALE = 1e-6
 
 
