@@ -7,6 +7,7 @@ import sys
 import torch
 from torch import Tensor
 
+from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
@@ -100,9 +101,16 @@ def learner(scene: Scene, recipe: Recipe, codes: Tensor) -> LearnSpeech:
     return learn
 
 
+def speech_net(recipe: Recipe, frontend: FrontendConfig) -> str:
+    """Which network predicts motion codes, of `nn.speech.SPEECH_NETS`."""
+    wanted = recipe.driving.speech_net
+    usual = "conv" if frontend.kind.spectral_bands else "lip"
+    return usual if wanted == "auto" else wanted
+
+
 def _prior(scene: Scene, recipe: Recipe) -> LipPrior | None:
     """The shared network, where the recipe wants it and the features are of its kind."""
-    if not recipe.driving.prior or recipe.driving.speech_net != "lip":
+    if not recipe.driving.prior or speech_net(recipe, scene.frontend) != "lip":
         return None
     found = lip_prior()
     return found if found.fits(scene.frontend) else None
@@ -114,7 +122,7 @@ def speech_data(scene: Scene, recipe: Recipe, codes: Tensor, frames: Tensor) -> 
     usable[frames] = True
     bands = scene.frontend.kind.spectral_bands
     copies = None
-    if recipe.driving.sound_copies and scene.frontend.kind.from_sound and not bands:
+    if recipe.driving.sound_copies and scene.frontend.kind.stream is not None and not bands:
         copies = scene.sound_copies(recipe.driving.sound_copies)
     return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands, copies)
 

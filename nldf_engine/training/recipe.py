@@ -121,7 +121,8 @@ class Driving:
         identity_codes: size of the learned code of each speaker in a run over several datasets.
         motion_noise: standard deviation of the noise on the motion codes while training.
         audio_noise: standard deviation of the noise on the audio windows while training.
-        speech_net: that network: "lip" (one layer a window) or "conv" (convolutions over each window).
+        speech_net: that network: "lip" (one layer a window), "conv" (convolutions over each window), or
+            "auto": "conv" for bands of a spectrum, as "mel" has them, and "lip" for rows of a recogniser.
         speech_steps: its optimiser steps from random weights.
         prior: begin with the network that other speakers taught (`training.prior`), where the front-end is
             the one that it knows.
@@ -136,7 +137,7 @@ class Driving:
     identity_codes: int = 8
     motion_noise: float = 0.1
     audio_noise: float = 0.0
-    speech_net: str = "lip"
+    speech_net: str = "auto"
     speech_steps: int = 600
     prior: bool = True
     adapt_steps: int = 300
@@ -153,8 +154,9 @@ class Driving:
         check_range("sound_copies", self.sound_copies, 0, 32)
         if not 0 < self.adapt_rate <= 1:
             raise ValueError(f"adapt_rate: expected more than 0 and at most 1, got {self.adapt_rate}")
-        if self.speech_net not in SPEECH_NETS:
-            raise ValueError(f"speech_net: expected one of {', '.join(SPEECH_NETS)}, got {self.speech_net!r}")
+        if self.speech_net not in ("auto", *SPEECH_NETS):
+            known = ", ".join(SPEECH_NETS)
+            raise ValueError(f"speech_net: expected auto or one of {known}, got {self.speech_net!r}")
         check_weights(motion_noise=self.motion_noise, audio_noise=self.audio_noise)
 
 

@@ -27,7 +27,7 @@ from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.registry import find_system
 from nldf_engine.training.config import TrainConfig
-from nldf_engine.training.driving import learn_motion, learn_motion_again
+from nldf_engine.training.driving import learn_motion, learn_motion_again, speech_net
 from nldf_engine.training.objective import Objective
 from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Recipe, value_at
@@ -257,7 +257,7 @@ def _head_field(run: Run) -> Any:
     foreign = any("layout" in scene.dataset.info.source for scene in run.scenes)
     several = len(run.scenes) > 1
     conditions = ConditionConfig(
-        int(features), int(window), motion=driving.motion_codes, speech=driving.speech_net,
+        int(features), int(window), motion=driving.motion_codes, speech=speech_net(run.recipe, run.frontend),
         upper=0 if foreign else driving.upper_codes,
         identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
     )  # fmt: skip

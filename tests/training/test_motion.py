@@ -12,11 +12,18 @@ from nldf_engine.datasets.foreign.write import export_layout
 from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis, MotionEncoder
-from nldf_engine.training import driving, motion
-from nldf_engine.training.motion import SpeechData, _Loss, fit_basis, opening_correlation, train_speech
+from nldf_engine.training import driving, speech
+from nldf_engine.training.motion import fit_basis
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.recipe import with_parts
 from nldf_engine.training.run import TrainConfig, train
+from nldf_engine.training.speech import (
+    SpeechData,
+    SpeechTuning,
+    _Loss,
+    opening_correlation,
+    train_speech,
+)
 from nldf_engine.training.voices import augment_voices, stretch_bands
 
 
@@ -77,7 +84,7 @@ def test_speech_tells_the_motion_of_frames_that_it_never_saw():
     usable[40:44] = False
     held = torch.arange(300, 400)
     before = opening_correlation(encoder.eval(), features, codes, held)
-    train_speech(encoder, SpeechData(features, codes, usable), 150)
+    train_speech(encoder, SpeechData(features, codes, usable), SpeechTuning(150))
     after = opening_correlation(encoder, features, codes, held)
     assert after > 0.8 > before
     assert not any(p.requires_grad for p in encoder.speech.parameters())
@@ -97,14 +104,14 @@ def test_the_kept_network_has_heard_the_validation_frames(synthetic_dataset, tmp
     """What drives an avatar is trained once more on all of the training part, and on no held-out frame."""
     heard = []
 
-    def listen(encoder, data, steps):
+    def listen(encoder, data, tuning):
         heard.append(data.usable.nonzero()[:, 0])
-        real(encoder, data, steps)
+        real(encoder, data, tuning)
 
     real = driving.train_speech
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driving, "train_speech", listen)
-        settings = TrainConfig(steps=2, overrides={"speech_steps": "2"})
+        settings = TrainConfig(steps=2, overrides={"speech_steps": "2", "spread": "off"})
         done = train("nldf-tiny", synthetic_dataset.path, tmp_path / "teacher", settings)
         fit, validation = (
             torch.from_numpy(synthetic_dataset.indices(split)) for split in ("fit", "validation")
@@ -191,10 +198,10 @@ def test_augmented_voices_of_the_same_speech():
 def test_bands_alone_are_varied(monkeypatch):
     """Every stretch of bands is given another voice; features without such an order are left alone."""
     seen = []
-    monkeypatch.setattr(motion, "augment_voices", lambda windows: seen.append(windows) or windows)
+    monkeypatch.setattr(speech, "augment_voices", lambda windows: seen.append(windows) or windows)
     features, codes, usable = torch.rand(80, 4, 6), torch.rand(80, 1), torch.ones(80, dtype=torch.bool)
     for bands, calls in ((False, 0), (True, 2)):
-        train_speech(MotionEncoder(1, 6, 4), SpeechData(features, codes, usable, bands), 2)
+        train_speech(MotionEncoder(1, 6, 4), SpeechData(features, codes, usable, bands), SpeechTuning(2))
         assert len(seen) == calls
 
 

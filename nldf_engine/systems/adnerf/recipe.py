@@ -57,7 +57,7 @@ def adnerf_tiny() -> Preset:
         RadianceRecipe(
             size=32, steps=60, learning_rate=4e-3,
             sampling=Sampling(rays=512, frames=2, mouth_share=0.15),
-            driving=Driving(motion_codes=4, speech_steps=40),
+            driving=Driving(motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1),
             torso=TorsoRecipe("field", steps=40),
         ),
         lambda bounds, conditions: RadianceFieldConfig(

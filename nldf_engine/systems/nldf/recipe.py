@@ -137,7 +137,7 @@ def nldf_tiny() -> Preset:
         LightFieldRecipe(
             size=32, steps=120, learning_rate=3e-3,
             sampling=Sampling(rays=512, frames=2, mouth_share=0.15),
-            driving=Driving(motion_codes=4, speech_steps=40),
+            driving=Driving(motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1),
             torso=TorsoRecipe("distilled", steps=40),
             distillation=Distillation(frames=8), pool=Pool(capacity=2048, batch=128),
         ),

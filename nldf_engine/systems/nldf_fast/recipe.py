@@ -74,7 +74,9 @@ def nldf_fast_tiny() -> Preset:
         dataclasses.replace(
             recipe, size=32, steps=120,
             sampling=dataclasses.replace(recipe.sampling, rays=1024, frames=4),
-            driving=dataclasses.replace(recipe.driving, motion_codes=4, speech_steps=40),
+            driving=dataclasses.replace(
+                recipe.driving, motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1
+            ),
             distillation=Distillation(frames=8),
         ),
         lambda bounds, conditions: GridLightFieldConfig(

@@ -1,0 +1,84 @@
+"""The speech network's training: copies of the sound, folds, and the spread of what it predicts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nldf_engine.systems.common.motion import MotionEncoder
+from nldf_engine.training import speech
+from nldf_engine.training.speech import (
+    SpeechData,
+    SpeechTuning,
+    Spread,
+    opening_slope,
+    predict_folds,
+    train_speech,
+)
+
+
+def encoder(codes: int = 2) -> MotionEncoder:
+    """Over windows of 4 rows of 6 features."""
+    torch.manual_seed(0)
+    made = MotionEncoder(codes, 6, 4, "lip")
+    made.basis.components.normal_()
+    return made.eval()
+
+
+def data(frames: int = 240, copies: torch.Tensor | None = None) -> SpeechData:
+    """Codes that follow the features."""
+    torch.manual_seed(1)
+    features = torch.randn(frames, 4, 6)
+    codes = torch.stack([features[:, 1, :3].sum(1), features[:, 2, 3:].sum(1)], 1)
+    return SpeechData(features, codes, torch.ones(frames, dtype=torch.bool), copies=copies)
+
+
+def test_copies_of_the_sound_are_learned_from():
+    """With every stretch taken from a copy, what the copy holds is learned and the original is not."""
+    known = data()
+    copy = -known.features[None]
+    model = encoder()
+    train_speech(model, data(copies=copy), SpeechTuning(150, copied=1.0))
+    follows = torch.corrcoef(torch.stack([model.speech.encode_clip(copy[0])[:, 0], known.codes[:, 0]]))[0, 1]
+    assert follows > 0.8
+    turned = model.speech.encode_clip(known.features)[:, 0]
+    assert torch.corrcoef(torch.stack([turned, known.codes[:, 0]]))[0, 1] < 0
+
+
+def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
+    """Every usable frame is predicted once, by a network whose frames are 12 and more away from it."""
+    seen = []
+
+    def learn(model, of):
+        seen.append(of.usable.nonzero()[:, 0])
+
+    known = data()
+    predicted, frames = predict_folds(encoder(), known, learn)
+    assert predicted.shape == known.codes.shape and torch.equal(frames, torch.arange(240))
+    assert len(seen) == speech.FOLDS + 1 and torch.equal(seen[-1], frames)
+    for fold, used in zip(frames.tensor_split(speech.FOLDS), seen[:-1], strict=True):
+        assert int((fold[:, None] - used[None]).abs().min()) > speech.APART
+
+
+def test_the_spread_of_unseen_predictions_becomes_the_real_one():
+    """Half as wide predictions of a sure code are doubled; one that follows nothing is left alone."""
+    torch.manual_seed(0)
+    real = torch.randn(2000, 3)
+    noise = torch.randn(2000, 3)
+    predicted = torch.stack([0.3 + 0.5 * real[:, 0], 0.5 * real[:, 1], 0.2 * noise[:, 2]], 1)
+    opening = torch.tensor([1e-3, 0.0, 0.0])
+    spread = Spread.fitted(predicted, real, opening)
+    made = (predicted - spread.before) @ spread.matrix.t() + spread.after
+    torch.testing.assert_close(made.std(0)[:2], real.std(0)[:2], atol=0.12, rtol=0)
+    assert float(made[:, 2].std()) == pytest.approx(float(predicted[:, 2].std()), rel=0.05)
+    torch.testing.assert_close(made.mean(0), real.mean(0), atol=1e-4, rtol=0)
+
+
+def test_the_spread_is_folded_into_the_last_layer():
+    """The network then gives at once what the map makes of its predictions."""
+    model, known = encoder(), data()
+    before = model.speech.encode_clip(known.features)
+    spread = Spread.fitted(before, known.codes, opening_slope(model.basis))
+    spread.fold_into(model)
+    expected = (before - spread.before) @ spread.matrix.t() + spread.after
+    torch.testing.assert_close(model.speech.encode_clip(known.features), expected, atol=1e-4, rtol=1e-4)
