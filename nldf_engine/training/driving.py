@@ -21,7 +21,6 @@ from nldf_engine.training.speech import (
     SpeechTuning,
     Spread,
     opening_correlation,
-    opening_slope,
     predict_folds,
     train_speech,
 )
@@ -71,7 +70,7 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
         learn(motion, data)
         return
     predicted, frames = predict_folds(motion, data, learn)
-    Spread.fitted(predicted, data.codes[frames], opening_slope(motion.basis)).fold_into(motion)
+    Spread.fitted(predicted, data.codes[frames]).fold_into(motion)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:

@@ -35,7 +35,7 @@ APART = 12
 FOLDS = 4
 # A code is spread as far as the real one where speech predicts it at least this well (correlation), and is
 # left as predicted where it hardly does, with a line in between.
-SURE, UNSURE = 0.9, 0.6
+SURE, UNSURE = 0.75, 0.45
 LARGEST_GAIN = 1.8
 
 
@@ -204,51 +204,42 @@ def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) 
 
 @dataclass(frozen=True)
 class Spread:
-    """A linear map of predicted codes that gives them the spread of real ones.
+    """A gain that gives predicted codes the spread of real ones.
 
     A regression answers an open question with the mean of the answers, so what it predicts with a correlation
     r varies r times as much as the real thing. Stretched by 1 / r it correlates as well, opens as wide and
     closes as far as the speaker does, at hardly a larger error.
 
     Args:
-        matrix: [K, K].
+        gain: [K].
         before, after: [K] means of the predicted and of the real codes.
     """
 
-    matrix: Tensor
+    gain: Tensor
     before: Tensor
     after: Tensor
 
     @classmethod
-    def fitted(cls, predicted: Tensor, real: Tensor, opening: Tensor) -> Spread:
-        """The map that fits codes predicted for unseen frames [N, K] to the real ones [N, K].
+    def fitted(cls, predicted: Tensor, real: Tensor) -> Spread:
+        """The gain that fits codes predicted for unseen frames [N, K] to the real ones [N, K].
 
         Each code is spread as far as the real one where it is predicted well; one that speech says nothing
-        about is left alone, as its spread would be noise. The mouth's opening, a sum of codes, then gets its
-        own.
-
-        Args:
-            predicted, real: of the same frames.
-            opening: [K] metres that the mouth opens by for one of each code.
+        about is left alone, as its spread would be noise.
         """
         before, after = predicted.mean(0), real.mean(0)
         ours, theirs = predicted - before, real - after
         deviations = [part.std(0).clamp_min(SMALLEST_SCALE) for part in (ours, theirs)]
         follows = (ours * theirs).mean(0) / (deviations[0] * deviations[1])
         sure = ((follows - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
-        gain = 1 + sure * ((deviations[1] / deviations[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN) - 1)
-        spread = [(part @ opening).std().clamp_min(SMALLEST_SCALE) for part in (ours * gain, theirs)]
-        more = (spread[1] / spread[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN) - 1
-        along = opening / opening.norm().clamp_min(SMALLEST_SCALE)
-        matrix = (torch.eye(len(gain)).to(gain) + more * along[:, None] * along) * gain
-        return cls(matrix, before, after)
+        wanted = (deviations[1] / deviations[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
+        return cls(1 + sure * (wanted - 1), before, after)
 
     @torch.no_grad()
     def fold_into(self, encoder: MotionEncoder) -> None:
-        """Makes the map a part of the network's last layer."""
+        """Makes the gain a part of the network's last layer."""
         last = encoder.speech.last
-        last.bias.copy_(self.matrix @ (last.bias - self.before) + self.after)
-        last.weight.copy_(self.matrix @ last.weight)
+        last.bias.copy_(self.gain * (last.bias - self.before) + self.after)
+        last.weight.mul_(self.gain[:, None])
 
 
 @torch.no_grad()

@@ -60,7 +60,9 @@ def test_a_network_begins_as_the_shared_one_in_the_avatars_codes(synthetic_datas
     said = teacher.eval().encode_clip(features)
     known = shared_codes(shared.components, placed, fit)[fit]
     to_own = torch.linalg.lstsq(known.double(), codes[fit].double()).solution.float()
-    torch.testing.assert_close(encoder.eval().speech.encode_clip(features), said @ to_own, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        encoder.eval().speech.encode_clip(features), said @ to_own, atol=1e-3, rtol=1e-3
+    )
 
 
 def test_a_smaller_look_ahead_sees_the_same_rows_at_other_places(synthetic_dataset):

@@ -11,7 +11,6 @@ from nldf_engine.training.speech import (
     SpeechData,
     SpeechTuning,
     Spread,
-    opening_slope,
     predict_folds,
     train_speech,
 )
@@ -66,9 +65,8 @@ def test_the_spread_of_unseen_predictions_becomes_the_real_one():
     real = torch.randn(2000, 3)
     noise = torch.randn(2000, 3)
     predicted = torch.stack([0.3 + 0.5 * real[:, 0], 0.5 * real[:, 1], 0.2 * noise[:, 2]], 1)
-    opening = torch.tensor([1e-3, 0.0, 0.0])
-    spread = Spread.fitted(predicted, real, opening)
-    made = (predicted - spread.before) @ spread.matrix.t() + spread.after
+    spread = Spread.fitted(predicted, real)
+    made = (predicted - spread.before) * spread.gain + spread.after
     torch.testing.assert_close(made.std(0)[:2], real.std(0)[:2], atol=0.12, rtol=0)
     assert float(made[:, 2].std()) == pytest.approx(float(predicted[:, 2].std()), rel=0.05)
     torch.testing.assert_close(made.mean(0), real.mean(0), atol=1e-4, rtol=0)
@@ -78,7 +76,7 @@ def test_the_spread_is_folded_into_the_last_layer():
     """The network then gives at once what the map makes of its predictions."""
     model, known = encoder(), data()
     before = model.speech.encode_clip(known.features)
-    spread = Spread.fitted(before, known.codes, opening_slope(model.basis))
+    spread = Spread.fitted(before, known.codes)
     spread.fold_into(model)
-    expected = (before - spread.before) @ spread.matrix.t() + spread.after
+    expected = (before - spread.before) * spread.gain + spread.after
     torch.testing.assert_close(model.speech.encode_clip(known.features), expected, atol=1e-4, rtol=1e-4)
