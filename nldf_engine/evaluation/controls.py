@@ -50,6 +50,7 @@ SHOWN = (
     ("lip_closures_bilabial", 2), ("lip_lag_ms", 0),
     ("lip_peak", 3), ("lip_chance", 3), ("au_lower", 4), ("au_upper", 4), ("jitter_ratio", 2),
     ("jitter_mouth", 2), ("flicker", 2),
+    ("sync_retrieval", 3), ("sync_offset_frames", 0), ("sync_offset_margin", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
 )  # fmt: skip
 VERDICTS = {True: "holds", False: "does not hold", None: "not measured"}
@@ -185,6 +186,20 @@ def _opening_claims() -> list[Claim]:
     ]  # fmt: skip
 
 
+def _sync_claims() -> list[Claim]:
+    """How the lips fit the sound, where the judge can tell."""
+    return [
+        Claim("sync_retrieval", "identical", ">", 0.5), Claim("sync_retrieval", "blurred", ">", 0.4),
+        Claim("sync_retrieval", "displaced", ">", 0.5), Claim("sync_retrieval", "mumbling", ">", 0.4),
+        Claim("sync_retrieval", "late", "<", "identical"), Claim("sync_retrieval", "foreign", "<", "late"),
+        Claim("sync_retrieval", "foreign", "<", 0.25), Claim("sync_retrieval", "still", "<", 0.25),
+        Claim("sync_offset_frames", "identical", "~", 0.0, 1.0),
+        Claim("sync_offset_frames", "late", "~", float(LATE), 1.0),
+        Claim("sync_offset_margin", "foreign", "<", "identical"),
+        Claim("sync_offset_margin", "still", "<", "identical"),
+    ]  # fmt: skip
+
+
 def claims(fps: float) -> list[Claim]:
     """What must hold at `fps` scored frames a second."""
     made = [Claim("psnr", "identical", "~", 100.0), Claim("ssim", "identical", "~", 1.0, 1e-9)]
@@ -208,7 +223,7 @@ def claims(fps: float) -> list[Claim]:
         Claim("lip_peak", "late", ">", 0.9), Claim("lip_peak", "foreign", "<", "blurred"),
         Claim("sync_confidence", "foreign", "<", "identical"),
     ]  # fmt: skip
-    made += _opening_claims()
+    made += [*_opening_claims(), *_sync_claims()]
     made += [
         Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
         Claim("jitter_ratio", "identical", "~", 1.0, 0.05),
