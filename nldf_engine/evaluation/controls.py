@@ -191,7 +191,7 @@ def _sync_claims() -> list[Claim]:
     return [
         Claim("sync_retrieval", "identical", ">", 0.5), Claim("sync_retrieval", "blurred", ">", 0.4),
         Claim("sync_retrieval", "displaced", ">", 0.5), Claim("sync_retrieval", "mumbling", ">", 0.4),
-        Claim("sync_retrieval", "late", "<", "identical"), Claim("sync_retrieval", "foreign", "<", "late"),
+        Claim("sync_retrieval", "late", "<", "identical"),
         Claim("sync_retrieval", "foreign", "<", 0.25), Claim("sync_retrieval", "still", "<", 0.25),
         Claim("sync_offset_frames", "identical", "~", 0.0, 1.0),
         Claim("sync_offset_frames", "late", "~", float(LATE), 1.0),
