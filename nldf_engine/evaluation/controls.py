@@ -36,11 +36,13 @@ from nldf_engine.evaluation.real_clip import RealClip, real_clip
 from nldf_engine.evaluation.renderers import PlayedVideo
 from nldf_engine.evaluation.report.page import TEMPLATES
 from nldf_engine.evaluation.scoring import RealFaces
+from nldf_engine.nn.sync import NEGATIVES
 
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
 NOISE, FLICKER = 10, 4  # of 255
 LATE = 5  # frames
 GAIN = 0.5  # of the lips' gap
+CHANCE = round(1 / (1 + NEGATIVES), 3)  # of picking the true one of the judge's windows
 PARTED = 80  # per cent of the frames whose lips are nearer than in the still one
 SHOWN = (
     ("psnr", 2), ("psnr_foreground", 2), ("psnr_head", 2), ("psnr_mouth", 2), ("psnr_neck", 2), ("ssim", 3),
@@ -189,10 +191,12 @@ def _opening_claims() -> list[Claim]:
 def _sync_claims() -> list[Claim]:
     """How the lips fit the sound, where the judge can tell."""
     return [
-        Claim("sync_retrieval", "identical", ">", 0.5), Claim("sync_retrieval", "blurred", ">", 0.4),
-        Claim("sync_retrieval", "displaced", ">", 0.5), Claim("sync_retrieval", "mumbling", ">", 0.4),
+        *(Claim("sync_retrieval", name, ">", "foreign") for name in ("identical", "blurred", "displaced")),
+        Claim("sync_retrieval", "mumbling", ">", "foreign"),
+        Claim("sync_retrieval", "identical", ">", "still"),
         Claim("sync_retrieval", "late", "<", "identical"),
-        Claim("sync_retrieval", "foreign", "<", 0.25), Claim("sync_retrieval", "still", "<", 0.25),
+        Claim("sync_retrieval", "foreign", "~", CHANCE, 0.12),
+        Claim("sync_retrieval", "still", "~", CHANCE, 0.12),
         Claim("sync_offset_frames", "identical", "~", 0.0, 1.0),
         Claim("sync_offset_frames", "late", "~", float(LATE), 1.0),
         Claim("sync_offset_margin", "foreign", "<", "identical"),

@@ -14,6 +14,8 @@ import torch
 
 from nldf_engine.audio import FrontendConfig, features
 from nldf_engine.evaluation import EvaluateConfig, RealClip, evaluate_clip, metric_suite
+from nldf_engine.evaluation.clip_metrics import JUDGED_KEYS
+from nldf_engine.evaluation.controls import LATE, claims
 from nldf_engine.evaluation.metrics.judged_sync import (
     JudgeScorer,
     mean_similarities,
@@ -111,6 +113,23 @@ def test_lips_that_mumble_are_still_in_time(scorer: JudgeScorer) -> None:
     gaps = speech(FRAMES)
     found = scorer(lips_of(gaps.mean() + 0.5 * (gaps - gaps.mean())))
     assert found.offset == 0 and found.retrieval is not None and found.retrieval > 0.6
+
+
+def test_the_claims_of_the_controls_hold(scorer: JudgeScorer) -> None:
+    """Late, foreign, mumbling and still copies of the true lips: each claim about them holds."""
+    gaps = speech(FRAMES)
+    lips = {
+        "identical": gaps, "late": np.roll(gaps, LATE), "foreign": np.roll(gaps, FRAMES // 2),
+        "mumbling": gaps.mean() + 0.5 * (gaps - gaps.mean()), "still": np.full(FRAMES, 0.1),
+    }  # fmt: skip
+    figures = {}
+    for name, values in lips.items():
+        found = scorer(lips_of(values))
+        figures[name] = dict(zip(JUDGED_KEYS, (found.retrieval, found.offset, found.margin), strict=True))
+    told = {str(one): one.holds(figures) for one in claims(25.0) if one.metric in JUDGED_KEYS}
+    assert [claim for claim, holds in told.items() if holds is False] == []
+    assert sum(holds is True for holds in told.values()) == 10
+    assert told["sync_offset_frames: late ~ 5.0 (± 1)"] and told["sync_retrieval: identical > still"]
 
 
 def test_windows_with_a_frame_without_a_face_are_left_out(scorer: JudgeScorer) -> None:
