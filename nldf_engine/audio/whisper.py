@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nldf_engine.nn.whisper import WhisperEncoder
 
 ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
-DIGEST = "3e5bf73514ff10247803a188d58ef0c85af03347dcd6edbcc56c7303a3af1016"
+DIGEST = "e36365ae2f963fd0c3949a8201baaf9d52c0d3f9c85cc687edb3a1cb95b14a6a"
 PAST, CHUNK = 152, 8  # rows
 PIECE_AHEAD = 2  # rows at most that a piece looks ahead; what more a frame may use are later rows
 BANDS = 80

@@ -36,7 +36,7 @@ from nldf_engine.geometry.face_mesh import LANDMARKS, LEFT_EYE_OUTER, LIPS, RIGH
 from nldf_engine.geometry.face_template import rest_landmarks
 
 ASSET = ASSETS / "sync" / "judge.safetensors"
-DIGEST = "a30c7b4d85e4c2a69b034a7ee1bfe6dd3a69f549308e3d0ec4b08d42d1884f6a"
+DIGEST = "956bfbea6c2e2d68d3aceb81fde13f5047605072dd5f08e1e12b3f1f25597eb6"
 FRONTEND = FrontendConfig("whisper", ahead=4)
 """What makes the judge's features, whatever an avatar's front-end is.
 
