@@ -12,6 +12,7 @@ from nldf_engine.evaluation.frame_scores import FrameScores
 from nldf_engine.evaluation.metric_suite import MetricSuite
 from nldf_engine.evaluation.metrics.action_units import action_unit_errors
 from nldf_engine.evaluation.metrics.jitter import jitter_scores, mouth_jitter
+from nldf_engine.evaluation.metrics.judged_sync import JudgedSync, JudgeScorer
 from nldf_engine.evaluation.metrics.lip_closure import lip_closed_auc, lip_closed_f1, lips_closed
 from nldf_engine.evaluation.metrics.lip_lag import lip_sync
 from nldf_engine.evaluation.metrics.lip_opening import lip_amplitude_ratio, lip_distribution
@@ -25,6 +26,7 @@ from nldf_engine.evaluation.real_clip import RealClip
 LIP_KEYS = ("lmd", "lmd_centred", "lip_correlation")
 FACE_KEYS = ("lmd_aligned", "face_lmd", "face_lmd_aligned", "lip_velocity_correlation")
 SYNC_KEYS = ("lip_lag_ms", "lip_peak", "lip_chance")
+JUDGED_KEYS = ("sync_retrieval", "sync_offset_frames", "sync_offset_margin")
 GAP_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float | None, str]]] = {
     "lip_amplitude_ratio": lip_amplitude_ratio,
     "lip_distribution": lip_distribution,
@@ -80,6 +82,7 @@ def clip_metrics(
     _put_real_closures(metrics, clip, scores, suite.reasons["lips"])
     _put_face(metrics, scores, suite)
     _put_jitter(metrics, clip, scores, suite)
+    _put_judged_sync(metrics, clip, scores, suite)
     _put_sync(metrics, clip, scores, suite)
     metrics["seconds_per_frame"] = scores.seconds_per_frame if np.isfinite(scores.seconds_per_frame) else None
     metrics |= {"first_frame": clip.start, "last_frame": clip.start + len(clip) - 1, "every": every}
@@ -177,6 +180,20 @@ def _put_jitter(metrics: _Metrics, clip: RealClip, scores: FrameScores, suite: M
         metrics.put(
             f"flicker{'_real' * (name == 'real')}", value, "no pixel is known to be background in every frame"
         )
+
+
+def _put_judged_sync(metrics: _Metrics, clip: RealClip, scores: FrameScores, suite: MetricSuite) -> None:
+    """How the lips of every variant fit the clip's own sound, and how the real ones do."""
+    scorer = None
+    if suite.judge is not None and scores.faces:
+        scorer = JudgeScorer(suite.judge, clip.samples, len(clip))
+    for name in dict.fromkeys(("rendered", "real", *scores.faces)):
+        ending = "" if name == "rendered" else f"_{name}"
+        found = JudgedSync(None, None, None, suite.reasons.get("judge", "") or "no frame had a face found")
+        if scorer is not None and name in scores.faces:
+            found = scorer(scores.faces[name])
+        for key, value in zip(JUDGED_KEYS, (found.retrieval, found.offset, found.margin), strict=True):
+            metrics.put(key + ending, value, found.reason)
 
 
 def _put_sync(metrics: _Metrics, clip: RealClip, scores: FrameScores, suite: MetricSuite) -> None:

@@ -103,6 +103,11 @@ DEFINITIONS = {
     "au_lower": "mean absolute error of distances that action units of the lower face change, in outer eye "
     "distances (au_upper: brows and lids; action_units: each); no FACS coder",
     "au_openface": "mean absolute error of OpenFace's intensities (0..5) over the lower face's units",
+    "sync_retrieval": "share of windows of 0.8 s whose own sound the package's judge picks among itself and "
+    "10 others of the clip, at least 0.4 s away: 0.09 is chance; sync_retrieval_real: of the real lips",
+    "sync_offset_frames": "shift of the sound, in frames of 40 ms, at which the judge finds lips and sound "
+    "most similar, positive: the lips come late; sync_offset_margin: by how much the mean similarity there "
+    "is above its median over shifts of up to 15 frames: near 0 the offset says nothing; both _real as well",
     "sync_offset": "SyncNet's offset in frames of 40 ms, positive: the lips come late; sync_confidence, "
     "sync_distance: its confidence and least distance; sync_*_real: those of the real frames",
     "jitter": "RMS second difference over time of the rigid landmarks about where the poses put them, pixels "

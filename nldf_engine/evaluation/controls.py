@@ -36,11 +36,13 @@ from nldf_engine.evaluation.real_clip import RealClip, real_clip
 from nldf_engine.evaluation.renderers import PlayedVideo
 from nldf_engine.evaluation.report.page import TEMPLATES
 from nldf_engine.evaluation.scoring import RealFaces
+from nldf_engine.nn.sync import NEGATIVES
 
 BLUR, MOVE = 1 / 128, 1 / 64  # of the width
 NOISE, FLICKER = 10, 4  # of 255
 LATE = 5  # frames
 GAIN = 0.5  # of the lips' gap
+CHANCE = round(1 / (1 + NEGATIVES), 3)  # of picking the true one of the judge's windows
 PARTED = 80  # per cent of the frames whose lips are nearer than in the still one
 SHOWN = (
     ("psnr", 2), ("psnr_foreground", 2), ("psnr_head", 2), ("psnr_mouth", 2), ("psnr_neck", 2), ("ssim", 3),
@@ -50,6 +52,7 @@ SHOWN = (
     ("lip_closures_bilabial", 2), ("lip_lag_ms", 0),
     ("lip_peak", 3), ("lip_chance", 3), ("au_lower", 4), ("au_upper", 4), ("jitter_ratio", 2),
     ("jitter_mouth", 2), ("flicker", 2),
+    ("sync_retrieval", 3), ("sync_offset_frames", 0), ("sync_offset_margin", 2),
     ("sync_offset", 0), ("sync_confidence", 2),
 )  # fmt: skip
 VERDICTS = {True: "holds", False: "does not hold", None: "not measured"}
@@ -185,6 +188,22 @@ def _opening_claims() -> list[Claim]:
     ]  # fmt: skip
 
 
+def _sync_claims() -> list[Claim]:
+    """How the lips fit the sound, where the judge can tell."""
+    return [
+        *(Claim("sync_retrieval", name, ">", "foreign") for name in ("identical", "blurred", "displaced")),
+        Claim("sync_retrieval", "mumbling", ">", "foreign"),
+        Claim("sync_retrieval", "identical", ">", "still"),
+        Claim("sync_retrieval", "late", "<", "identical"),
+        Claim("sync_retrieval", "foreign", "~", CHANCE, 0.12),
+        Claim("sync_retrieval", "still", "~", CHANCE, 0.12),
+        Claim("sync_offset_frames", "identical", "~", 0.0, 1.0),
+        Claim("sync_offset_frames", "late", "~", float(LATE), 1.0),
+        Claim("sync_offset_margin", "foreign", "<", "identical"),
+        Claim("sync_offset_margin", "still", "<", "identical"),
+    ]  # fmt: skip
+
+
 def claims(fps: float) -> list[Claim]:
     """What must hold at `fps` scored frames a second."""
     made = [Claim("psnr", "identical", "~", 100.0), Claim("ssim", "identical", "~", 1.0, 1e-9)]
@@ -208,7 +227,7 @@ def claims(fps: float) -> list[Claim]:
         Claim("lip_peak", "late", ">", 0.9), Claim("lip_peak", "foreign", "<", "blurred"),
         Claim("sync_confidence", "foreign", "<", "identical"),
     ]  # fmt: skip
-    made += _opening_claims()
+    made += [*_opening_claims(), *_sync_claims()]
     made += [
         Claim("flicker", "flickering", ">", "identical"), Claim("flicker", "noisy", ">", "identical"),
         Claim("jitter_ratio", "identical", "~", 1.0, 0.05),

@@ -10,11 +10,13 @@ import numpy as np
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation.config import EvaluateConfig
 from nldf_engine.evaluation.landmark_detector import Detector
+from nldf_engine.evaluation.metrics.judged_sync import rate_problem
 from nldf_engine.evaluation.metrics.optional.fid import InceptionFeatures
 from nldf_engine.evaluation.metrics.optional.lpips import load_lpips
 from nldf_engine.evaluation.metrics.optional.syncnet import FPS, SyncScorer
 from nldf_engine.evaluation.metrics.ssim import require_ssim
 from nldf_engine.evaluation.real_clip import RealClip
+from nldf_engine.nn.sync import ASSET, SyncJudge, sync_judge
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class MetricSuite:
         lpips: by the name of its column, LPIPS of (rendered, real) uint8 frames.
         inception: FID's features [2048] of a uint8 frame.
         sync: SyncNet; it needs crops of the faces.
-        reasons: by metric ("lpips", "lpips_vgg", "fid", "lips", "sync"), why it will be null; empty text
-            where it is measured.
+        judge: the package's own judge of lips and sound.
+        reasons: by metric ("lpips", "lpips_vgg", "fid", "lips", "sync", "judge"), why it will be null; empty
+            text where it is measured.
         files: the weight files in use.
     """
 
@@ -35,6 +38,7 @@ class MetricSuite:
     lpips: dict[str, Callable[[np.ndarray, np.ndarray], float]] = field(default_factory=dict)
     inception: Callable[[np.ndarray], np.ndarray] | None = None
     sync: SyncScorer | None = None
+    judge: SyncJudge | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
@@ -45,7 +49,7 @@ def metric_suite(
     """Finds out what can be measured here.
 
     Raises:
-        FileProblem: a file of weights is there but can't be used.
+        FileProblem: a file of weights is there but can't be used, or the package's is not as shipped.
         MissingBackend: scikit-image, which SSIM of every frame needs, is not installed.
     """
     require_ssim()
@@ -75,7 +79,10 @@ def metric_suite(
             files.append(str(sync.path))
         except MissingBackend as error:
             reasons["sync"] = str(error)
-    return MetricSuite(detector, lpips, inception, sync, reasons, files)
+    reasons["judge"] = reasons["lips"] or rate_problem(clip.rate, rate)
+    judge = None if reasons["judge"] else sync_judge()
+    files += [str(ASSET)] if judge is not None else []
+    return MetricSuite(detector, lpips, inception, sync, judge, reasons, files)
 
 
 def _usable(detector: Callable[[], Detector] | None) -> tuple[Callable[[], Detector] | None, str]:

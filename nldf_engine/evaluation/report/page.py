@@ -36,6 +36,9 @@ LIPS = (
     ("lip_closures_bilabial_real", "p, b, m that really close", 2),
     ("lip_velocity_correlation", "correlation of velocities", 3), ("lip_lag_ms", "lag, ms", 0),
     ("lip_peak", "correlation at that lag", 3), ("lip_chance", "what chance reaches", 3),
+    ("sync_retrieval", "own sound picked among 11", 3),
+    ("sync_retrieval_real", "picked by the real lips", 3),
+    ("sync_offset_frames", "judge's offset, frames", 0), ("sync_offset_margin", "how sure that is", 2),
     ("sync_offset", "SyncNet offset, frames", 0), ("sync_confidence", "SyncNet confidence", 2),
 )  # fmt: skip
 UNSTEADY = (
@@ -190,7 +193,9 @@ INDEX = (
     ("lip_amplitude_ratio", "amplitude", 2), ("lip_distribution", "openings off", 3),
     ("lip_closed_auc", "closed, AUC", 3), ("lip_closed_f1", "closed, F1", 3),
     ("lip_closures_bilabial", "p, b, m close", 2),
-    ("lip_lag_ms", "lag, ms", 0), ("sync_confidence", "SyncNet conf.", 2), ("au_lower", "AU lower", 4),
+    ("lip_lag_ms", "lag, ms", 0), ("sync_retrieval", "sync retrieval", 2),
+    ("sync_retrieval_real", "real lips", 2), ("sync_offset_frames", "sync offset", 0),
+    ("sync_confidence", "SyncNet conf.", 2), ("au_lower", "AU lower", 4),
     ("jitter_ratio", "jitter ratio", 2),
 )  # fmt: skip
 
