@@ -5,10 +5,10 @@
 DATASETs are folders that `nldf prepare` wrote, one speaker each, whose sound is in time with the lips (check
 it first: public clips are often off by 100 ms and more). Writes OUT/projection.safetensors and
 OUT/prior.safetensors. Of clips of 12 seconds and more the held-out part is left out, so that avatars of these
-speakers can be measured on it. `--without` leaves a speaker out, to measure what the prior does for unknown ones.
+speakers can be measured on it. `--without` leaves a speaker out, to measure what the prior does for others.
 
-Two passes: the first learns the projection of Whisper's 512 numbers to 64 together with a network from these to
-the lips of all speakers; the second trains the network that is shipped on the projected rows.
+Two passes: the first learns the projection of Whisper's 512 numbers to 64 together with a network from these
+to the lips of all speakers; the second trains the network that is shipped on the projected rows.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def loss_of(error: Tensor, known: Tensor, weight: Tensor, opening: Tensor) -> Te
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -173,7 +173,10 @@ def test_usage_errors_exit_2(arguments: list[str], says: str, capsys: pytest.Cap
         (["synthetic", "-o", "d", "--seed", "-1"], "seed: expected 0 to"),
         (["synthetic", "-o", "d", "--size", "33"], "size must be even"),
         (["demo", "-o", "d.mp4", "--seconds", "1e9"], "seconds must be in"),
-        (["prepare", "v.mp4", "-o", "d", "--audio-frontend", "deepspeech"], "one of whisper, mel, wav2vec2, hubert"),
+        (
+            ["prepare", "v.mp4", "-o", "d", "--audio-frontend", "deepspeech"],
+            "one of whisper, mel, wav2vec2, hubert",
+        ),
         (["prepare", "v.mp4", "-o", "d", "--size", "127"], "size must be even"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,

@@ -1,4 +1,4 @@
-"""The lip prior: the asset is what was shipped, and a network that begins from it speaks the avatar's codes."""
+"""The lip prior: the asset is what was shipped, and a network that begins from it."""
 
 from __future__ import annotations
 
