@@ -78,7 +78,7 @@ class Train(Command):
     """what turns speech into features: whisper, mel, wav2vec2 or hubert; by default what the dataset was
     prepared with"""
     look_ahead: Annotated[float | None, optional("MS")] = None
-    """how long a frame may wait for the sound when the avatar is streamed, in milliseconds, with the front-end
+    """how many milliseconds of sound a frame may wait for when the avatar is streamed, with the front-end
     whisper: with less than the usual 300, lips follow sooner and less well"""
     resume: bool = False
     """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
