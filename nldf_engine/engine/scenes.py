@@ -93,7 +93,7 @@ class SceneMaker:
         if self._ended:
             self.restart()
         if self._windows is None:
-            self._windows = windows.copy()
+            self._windows = windows
         else:
             spent = max(0, self.done - self._before - self._first)
             self._first += spent
@@ -141,7 +141,7 @@ class SceneMaker:
         track = editor.track(every)
         eyes = track.eyes if given.eyes is None else given.eyes
         upper = track.upper if given.upper is None else editor.upper(every, given.upper)
-        conditions = Conditions(torch.tensor(self._windows), eyes, upper=upper).to(renderer.device)
+        conditions = Conditions(_as_tensor(self._windows), eyes, upper=upper).to(renderer.device)
         conditions = editor.conditions(conditions, given.motion, every, free)
         if (self.done, self._ready) == (self._first, self._first + len(every)):
             codes = renderer.codes(conditions)
@@ -180,6 +180,11 @@ class SceneMaker:
             self._left = None
             return codes
         return torch.lerp(code.expand_as(codes), codes, share.clamp_max(1)[:, None].to(codes))
+
+
+def _as_tensor(windows: np.ndarray) -> Tensor:
+    """The windows without a copy: of an hour they take 400 MB."""
+    return torch.from_numpy(windows if windows.flags.writeable else windows.copy())
 
 
 def scene_of(renderer: Renderer, windows: np.ndarray, setting: Setting, given: Given | None = None) -> Scene:
