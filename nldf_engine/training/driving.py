@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
+from nldf_engine.base.clock import FPS
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
 from nldf_engine.training.motion import fit_basis, fit_upper, placed_landmarks
@@ -24,6 +25,9 @@ from nldf_engine.training.speech import (
     predict_folds,
     train_speech,
 )
+
+# Speech from which on the network takes all its steps from the prior; with less, fewer in proportion.
+ENOUGH_SECONDS = 32
 
 
 def learn_motion(
@@ -95,7 +99,10 @@ def learner(scene: Scene, recipe: Recipe, codes: Tensor) -> LearnSpeech:
         known = data.usable.nonzero()[:, 0].cpu()
         prior.start(encoder, placed, codes.cpu(), known, scene.frontend.ahead)
         encoder.to(scene.device)
-        train_speech(encoder, data, SpeechTuning(driving.adapt_steps, driving.adapt_rate))
+        # A few seconds are soon learned by heart, and what the prior knew is forgotten meanwhile.
+        share = min(1.0, len(known) / (ENOUGH_SECONDS * FPS))
+        steps = max(1, round(share * driving.adapt_steps))
+        train_speech(encoder, data, SpeechTuning(steps, driving.adapt_rate))
 
     return learn
 
