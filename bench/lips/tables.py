@@ -22,7 +22,7 @@ from nldf_engine.training.speech import APART, SpeechData
 PRESET = "nldf-fast"
 LATENCIES = (0.08, 0.16, 0.24, 0.3, 0.4)
 SHORT_SECONDS = 10
-FLOW_STEPS, DRAWS, MANY = 600, 4, 16
+FLOW_STEPS, DRAWS, MANY = 300, 4, 16
 LOSS_WEIGHTS = (1.0, 4.0)
 POSTURE_SECONDS = 2.0
 
