@@ -255,6 +255,8 @@ class Dataset:
             frontend: a name or a FrontendConfig of nldf_engine.audio.
         """
         config = FrontendConfig(name=frontend) if isinstance(frontend, str) else frontend
+        # What is kept beside the data says which weights it was made with.
+        config = config if config.kind.weights is None else config.resolve()
         return self._cached(("features", str(config)), lambda: self.compute_features(config))
 
     def torso_motion(self) -> np.ndarray | None:

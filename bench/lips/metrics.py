@@ -1,0 +1,70 @@
+"""How well predicted codes tell what the mouth did."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from nldf_engine.systems.common.motion import MotionBasis
+
+CLOSED, LOWEST = 0.7e-3, 0.1
+NAMES = {
+    "r": ("r ↑", 3), "amplitude": ("amplitude → 1", 2), "change_r": ("r of changes ↑", 3),
+    "explained": ("explained ↑", 3), "auc": ("closed AUC ↑", 3), "f1": ("closed F1 ↑", 3),
+    "distribution": ("distribution ↓", 3), "error": ("error, mm ↓", 2),
+}  # fmt: skip
+SMALLEST = 1e-9
+
+
+def measure(basis: MotionBasis, predicted: Tensor, tracked: Tensor, frames: Tensor) -> dict[str, float]:
+    """The columns of the tables.
+
+    Args:
+        basis: of the codes.
+        predicted, tracked: [T, K] codes of a clip.
+        frames: [N] numbers, in order, of those that count.
+
+    Returns:
+        Of the mouth's opening: `r` and `amplitude` (ratio of standard deviations), `change_r` (correlation of
+        changes between consecutive frames), `auc` and `f1` of the closed frames (tracked opening below
+        `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked standard
+        deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in millimetres.
+    """
+    ours, real = predicted[frames], tracked[frames]
+    made, true = basis.opening(ours).double().numpy(), basis.opening(real).double().numpy()
+    landmarks = basis.decode(real)
+    wrong = basis.decode(ours) - landmarks
+    total = (landmarks - landmarks.mean(0)).square().sum().clamp_min(SMALLEST)
+    limit = max(CLOSED, float(np.quantile(true, LOWEST)))
+    closed, shown = true < limit, made < limit
+    follows = (frames[1:] == frames[:-1] + 1).numpy()
+    return {
+        "r": _correlation(made, true),
+        "amplitude": float(made.std() / max(true.std(), SMALLEST)),
+        "change_r": _correlation(np.diff(made)[follows], np.diff(true)[follows]),
+        "explained": 1 - float(wrong.square().sum() / total),
+        "auc": _auc(-made, closed),
+        "f1": float(2 * (shown & closed).sum() / max(1, shown.sum() + closed.sum())),
+        "distribution": float(np.abs(np.sort(made) - np.sort(true)).mean() / max(true.std(), SMALLEST)),
+        "error": 1e3 * float(wrong.norm(dim=-1).mean()),
+    }
+
+
+def means(found: list[dict[str, float]]) -> dict[str, float]:
+    """Each column's mean."""
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def _correlation(ours: np.ndarray, real: np.ndarray) -> float:
+    if len(ours) < 2 or min(ours.std(), real.std()) < SMALLEST:
+        return 0.0
+    return float(np.corrcoef(ours, real)[0, 1])
+
+
+def _auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive has the higher score; 0.5 where there is only one kind."""
+    count = int(positive.sum())
+    if count in (0, len(score)):
+        return 0.5
+    ranks = np.argsort(np.argsort(score))[positive]
+    return float((ranks.sum() - count * (count - 1) / 2) / (count * (len(score) - count)))
