@@ -86,7 +86,6 @@ class Frontend:
             stored features of another revision are refused.
         stream: makes the rows' stream of the settings, and `look_ahead` says how many samples beyond its
             moment a frame needs; None where rows depend on the whole sound.
-        chooses_ahead: whether `look_ahead` follows `FrontendSettings.ahead`.
         check: raises ValueError where settings of its own are wrong; they are of the right types.
         from_sound: whether rows can be computed from sound; False for features that are read from files.
         spectral_bands: whether a row is the powers E_b of frequency bands, from low to high, on a log scale
@@ -96,6 +95,7 @@ class Frontend:
             where there are none.
         level_delay: rows by which those columns come late.
         weights: SHA-256 of the weights of the settings; None for front-ends without.
+        chooses_ahead: whether `look_ahead` follows `FrontendSettings.ahead`.
     """
 
     summary: str
@@ -104,10 +104,10 @@ class Frontend:
     revision: int = 1
     stream: Callable[[FrontendSettings], RowStream] | None = None
     look_ahead: Callable[[FrontendSettings], int] = lambda settings: 0
-    chooses_ahead: bool = False
     check: Callable[[FrontendSettings], None] | None = None
     from_sound: bool = True
     spectral_bands: bool = False
     levels: slice | None = None
     level_delay: Callable[[FrontendSettings], int] = lambda settings: 0
     weights: Callable[[FrontendSettings], str] | None = None
+    chooses_ahead: bool = False

@@ -146,7 +146,7 @@ def test_the_command_and_the_function_make_the_same_dataset(
     assert dataset.info.provenance["refined"]["config"]["steps"] == QUICK.steps
     assert dataset.info.provenance == other.info.provenance == later.info.provenance
     assert json.loads((ours / "report.json").read_text())["refined"] == report.refined.to_json()
-    assert (ours / "features_mel.safetensors").exists()
+    assert (ours / "features_whisper.safetensors").exists()
     with pytest.raises(FileProblem, match="refined already"):
         refine(ours, QUICK)
 
