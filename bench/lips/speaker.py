@@ -16,7 +16,7 @@ from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.common.motion import MotionEncoder
-from nldf_engine.training.driving import learner, speech_data
+from nldf_engine.training.driving import learner, speech_data, speech_net
 from nldf_engine.training.motion import fit_basis
 from nldf_engine.training.recipe import Recipe, changed
 from nldf_engine.training.scene import Scene
@@ -123,7 +123,7 @@ def open_speaker(
     """
     scene, recipe = Sounds(open_dataset(path), frontend.resolve(), cache), changed(recipe, settings)
     window, dim = scene.conditions.audio.shape[1:]
-    encoder = MotionEncoder(CODES, dim, window, recipe.driving.speech_net)
+    encoder = MotionEncoder(CODES, dim, window, speech_net(recipe, scene.frontend))
     codes = fit_basis(encoder.basis, scene.dataset, scene.fit)
     scene.set_track("motion", codes)
     return Speaker(scene, recipe, encoder, codes)
@@ -197,8 +197,8 @@ def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds
     def fit(frames: Tensor) -> Callable[[Tensor], Tensor]:
         predicted, real = folds.unseen[frames], speaker.codes[frames]
         if not opening_alone:
-            found = Spread.fitted(predicted, real, speaker.opening)
-            return lambda codes: (codes - found.before) @ found.matrix.t() + found.after
+            found = Spread.fitted(predicted, real)
+            return lambda codes: (codes - found.before) * found.gain + found.after
         before, along = predicted.mean(0), speaker.opening / speaker.opening.norm()
         more = float((real @ along).std() / (predicted @ along).std().clamp_min(SMALLEST_SCALE)) - 1
         return lambda codes: codes + more * ((codes - before) @ along)[:, None] * along
