@@ -67,10 +67,11 @@ def test_an_edited_head_is_one_engines_alone() -> None:
     """The torso for edited heads is no part of the avatar or of another engine, and shares what it can."""
     avatar = Avatar.load(bundled_avatar())
     one, other = Engine(avatar, CPU), Engine(avatar, CPU)
-    want = other.render(FEATURES, size=48).frames[2]
-    edited = one.render(FEATURES, size=48, edit=Edit(HeadEdit(yaw=3))).frames[2]
-    np.testing.assert_array_equal(other.render(FEATURES, size=48).frames[2], want)
-    np.testing.assert_array_equal(one.render(FEATURES, size=48).frames[2], want)
+    features = np.random.default_rng(0).random((5, 16, avatar.frontend.dim)).astype(np.float32)
+    want = other.render(features, size=48).frames[2]
+    edited = one.render(features, size=48, edit=Edit(HeadEdit(yaw=3))).frames[2]
+    np.testing.assert_array_equal(other.render(features, size=48).frames[2], want)
+    np.testing.assert_array_equal(one.render(features, size=48).frames[2], want)
     assert (edited != want).any()
     occupancy = avatar.portrait.torso.occupancy
     assert occupancy.data_ptr() == one.renderer.portrait.torso.occupancy.data_ptr()

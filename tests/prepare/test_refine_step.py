@@ -69,7 +69,8 @@ def test_the_flow_is_the_projections_derivative(avatar: Avatar) -> None:
 def pictures(avatar: Avatar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A frame's code and motion, and the pixels well inside its head and its torso."""
     portrait, camera = avatar.portrait.eval(), avatar.camera
-    conditions = Conditions(torch.zeros(1, 16, 29), torch.tensor([0.3]))
+    silence = torch.zeros(1, 16, avatar.frontend.dim)
+    conditions = Conditions(silence, torch.tensor([0.3]))
     assert avatar.torso_motion is not None
     with torch.no_grad():
         code, motion = portrait.head.encode_frames(conditions)[0], avatar.torso_motion[FRAME]
