@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nldf_engine.audio import FrontendConfig, whisper
-from nldf_engine.audio.windows import WINDOW, count_rows
+from nldf_engine.audio.windows import WINDOW
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets import open_dataset
 from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
@@ -33,7 +33,8 @@ from nldf_engine.nn.speech import REACH, LipNet
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
 from nldf_engine.training.motion import placed_landmarks
 from nldf_engine.training.prior import shared_codes
-from nldf_engine.training.sounds import back_in_time, vary_sound
+from nldf_engine.training.sounds import copied_rows
+from nldf_engine.training.speech import code_error
 
 COMPONENTS, NUMBERS, WIDTH = 12, 64, 128
 COPIES, COPIED = 4, 0.3
@@ -41,7 +42,6 @@ LONG = 300  # frames from which on the held-out part is left out
 STRETCH, STRETCHES = 64, 16
 RATE, WARM_UP, DECAY = 2e-3, 50, 1e-2
 BAND_NOISE, ENTRY_NOISE = 0.15, 0.5
-OPENING_WEIGHT, VELOCITY_WEIGHT = 0.25, 2.0
 
 
 @dataclass
@@ -70,9 +70,8 @@ class Speaker:
 
 def unprojected(samples: np.ndarray) -> np.ndarray:
     """[R, 513] rows without the projection."""
-    weights = whisper.bundled_weights()
-    weights.projection, weights.dim = None, weights.encoder.width + 1
-    return whisper.rows(samples, FrontendConfig("whisper", dim=0))
+    weights = whisper.Weights(whisper.bundled_weights().encoder, None, "")
+    return whisper.rows(samples, FrontendConfig("whisper"), weights)
 
 
 def load(path: Path, number: int, cache: Path) -> Speaker:
@@ -83,11 +82,8 @@ def load(path: Path, number: int, cache: Path) -> Speaker:
         rows = np.load(kept)
     else:
         sound = np.asarray(data.audio(), np.float32)
-        count = count_rows(len(sound))
-        made = [unprojected(sound)]
-        for copy in vary_sound(sound, COPIES, np.random.default_rng(number)):
-            made.append(back_in_time(unprojected(copy.samples), copy.speed, count))
-        rows = np.stack(made).astype(np.float16)
+        copies = copied_rows(sound, COPIES, np.random.default_rng(number), unprojected)
+        rows = np.stack([unprojected(sound), *copies]).astype(np.float16)
         np.save(kept, rows)
     basis = MotionBasis(COMPONENTS)
     placed = placed_landmarks(basis, data)
@@ -109,6 +105,14 @@ def fit_components(speakers: list[Speaker]) -> tuple[Tensor, Tensor]:
     gap = components[:, MOUTH.index(LOWER_INNER), 1] - components[:, MOUTH.index(UPPER_INNER), 1]
     components = components * torch.where(gap < 0, -1.0, 1.0)[:, None, None]
     return components, (singular[:COMPONENTS] / math.sqrt(len(every))).float()
+
+
+def explained(components: Tensor, speaker: Speaker) -> float:
+    """The share of the motion of a speaker's lips that components [Q, L, 2] hold."""
+    moved = speaker.placed[speaker.usable].flatten(1)
+    moved = moved - moved.mean(0)
+    along = moved @ components.flatten(1).t()
+    return float(along.square().sum() / moved.square().sum())
 
 
 class Windows(nn.Module):
@@ -157,23 +161,12 @@ def train(
             bands = BAND_NOISE * torch.randn(STRETCHES, 1, batch.shape[-1])
             batch = batch + spread * (bands + ENTRY_NOISE * torch.randn_like(batch))
             error = model(batch) - torch.stack(codes)
-            loss = loss_of(error, known, weight, opening)
+            loss = code_error(error, known, weight, opening)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             bar.step(note=f"{float(loss.detach()):.3f}")
     model.eval().requires_grad_(False)
-
-
-def loss_of(error: Tensor, known: Tensor, weight: Tensor, opening: Tensor) -> Tensor:
-    """As the speech networks' own: squares of codes, of the opening, and of their changes."""
-
-    def mean(of: Tensor, where: Tensor) -> Tensor:
-        squares = (of.square() * weight).sum(-1) + OPENING_WEIGHT * (of @ opening).square()
-        return (squares * where).sum() / where.sum().clamp_min(1)
-
-    both = known[:, 1:] & known[:, :-1]
-    return mean(error, known) + VELOCITY_WEIGHT * mean(error[:, 1:] - error[:, :-1], both)
 
 
 def main() -> None:
@@ -197,6 +190,9 @@ def main() -> None:
     speakers = [load(path, number, cache) for number, path in enumerate(given.datasets)]
     speakers = [one for one in speakers if one.name not in given.without]
     components, scale = fit_components(speakers)
+    for shown in (8, COMPONENTS):
+        shares = [explained(components[:shown], one) for one in speakers]
+        print(f"{shown} shared components hold {min(shares):.2f} to {max(shares):.2f} of a speaker's motion")
     for one in speakers:
         one.codes = shared_codes(components, one.placed, one.usable.nonzero()[:, 0]).nan_to_num(0)
     weight = (scale / scale[0]).square()

@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from nldf_engine.audio import whisper
-from nldf_engine.audio.windows import count_rows, windows
+from nldf_engine.audio.windows import windows
 from nldf_engine.base.files import atomic_path, sha256
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets import open_dataset
@@ -46,7 +46,7 @@ from nldf_engine.nn.sync import (
     last_rows,
     lip_movement,
 )
-from nldf_engine.training.sounds import back_in_time, vary_sound
+from nldf_engine.training.sounds import copied_rows
 
 COPIES, COPIED = 4, 0.6
 LONG = 300  # frames from which on the held-out part is left out
@@ -86,10 +86,10 @@ def rows_of(path: Path, number: int, cache: Path) -> Tensor:
     if not kept.is_file():
         data = open_dataset(path)
         sound, frames = data.audio(), len(data)
-        made = [data.audio_features(FRONTEND)]
-        for copy in vary_sound(sound, COPIES, np.random.default_rng(number)):
-            rows = whisper.rows(copy.samples, FRONTEND)
-            made.append(windows(back_in_time(rows, copy.speed, count_rows(len(sound))), frames))
+        copies = copied_rows(
+            sound, COPIES, np.random.default_rng(number), lambda samples: whisper.rows(samples, FRONTEND)
+        )
+        made = [data.audio_features(FRONTEND), *(windows(rows, frames) for rows in copies)]
         cache.mkdir(parents=True, exist_ok=True)
         with atomic_path(kept) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.stack([last_rows(torch.from_numpy(one)).numpy() for one in made]))

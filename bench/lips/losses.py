@@ -37,7 +37,7 @@ def added(loss: Callable[[Tensor, Tensor], Tensor], weight: float) -> Iterator[N
     It is of codes in units of the error that the networks' own loss squares, and of the mouth's opening.
     """
 
-    class Lively(speech._Loss):
+    class Lively(speech.SpeechLoss):
         def __init__(self, basis: MotionBasis, data: SpeechData) -> None:
             super().__init__(basis, data)
             self.codes = data.codes
@@ -51,5 +51,5 @@ def added(loss: Callable[[Tensor, Tensor], Tensor], weight: float) -> Iterator[N
             opening = OPENING_WEIGHT**0.5 * (codes @ self.opening)
             return torch.cat([codes * self.weight.sqrt(), opening[..., None]], -1)
 
-    with mock.patch.object(speech, "_Loss", Lively):
+    with mock.patch.object(speech, "SpeechLoss", Lively):
         yield

@@ -21,9 +21,8 @@ from nldf_engine.training.motion import fit_basis
 from nldf_engine.training.recipe import Recipe, changed
 from nldf_engine.training.scene import Scene
 from nldf_engine.training.speech import (
-    APART,
-    FOLDS,
     SMALLEST_SCALE,
+    Folds,
     LearnSpeech,
     SpeechData,
     Spread,
@@ -129,60 +128,18 @@ def open_speaker(
     return Speaker(scene, recipe, encoder, codes)
 
 
-@dataclass(frozen=True)
-class Folds:
-    """Predictions of networks that learned from other parts of the training part, and of that of all of it.
+def mapped(folds: Folds, fit: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Folds:
+    """The predictions through a map of codes, which for each fold is fitted on the others.
 
     Args:
-        parts: [N] numbers of each fold's frames.
-        unseen: [T, K], in each fold of the network that did not see it, with the spread of the last one
-            (`training.speech.predict_folds`); as `final` elsewhere.
-        final: [T, K] of the network that learned from the whole training part.
+        folds: predictions.
+        fit: makes the map from the frames [N] that it may look at, of `unseen`.
     """
-
-    parts: tuple[Tensor, ...]
-    unseen: Tensor
-    final: Tensor
-
-    @property
-    def known(self) -> Tensor:
-        """[N] the training part."""
-        return torch.cat(self.parts)
-
-    def mapped(self, fit: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Folds:
-        """The predictions through a map of codes, which for each fold is fitted on the others.
-
-        Args:
-            fit: makes the map from the frames [N] that it may look at, of `unseen`.
-        """
-        made = self.unseen.clone()
-        for number, part in enumerate(self.parts):
-            others = torch.cat([other for index, other in enumerate(self.parts) if index != number])
-            made[part] = fit(others)(self.unseen)[part]
-        return Folds(self.parts, made, fit(self.known)(self.final))
-
-
-@torch.no_grad()
-def learn_folds(speaker: Speaker, data: SpeechData, learn: LearnSpeech) -> Folds:
-    """As `training.speech.predict_folds`, and what is left is kept."""
-    known = data.usable.nonzero()[:, 0]
-    parts, made = known.tensor_split(FOLDS), []
-
-    def trained(frames: Tensor) -> Tensor:
-        with torch.enable_grad():
-            learn(speaker.encoder, data.only(frames))
-        return speaker.encoder.speech.encode_clip(data.features)
-
-    for fold in parts:
-        rest = known[(known < fold[0] - APART) | (known > fold[-1] + APART)]
-        predicted = trained(rest)
-        made.append((fold, predicted, predicted[rest].std(0).clamp_min(SMALLEST_SCALE)))
-    final = trained(known)
-    unseen = final.clone()
-    for fold, predicted, own in made:
-        mean = predicted[fold].mean(0)
-        unseen[fold] = mean + (predicted[fold] - mean) * final[known].std(0) / own
-    return Folds(parts, unseen, final)
+    made = folds.unseen.clone()
+    for number, part in enumerate(folds.parts):
+        others = torch.cat([other for index, other in enumerate(folds.parts) if index != number])
+        made[part] = fit(others)(folds.unseen)[part]
+    return Folds(folds.parts, made, fit(folds.known)(folds.final))
 
 
 def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds:
@@ -203,4 +160,4 @@ def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds
         more = float((real @ along).std() / (predicted @ along).std().clamp_min(SMALLEST_SCALE)) - 1
         return lambda codes: codes + more * ((codes - before) @ along)[:, None] * along
 
-    return folds.mapped(fit)
+    return mapped(folds, fit)

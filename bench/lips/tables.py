@@ -12,12 +12,12 @@ from torch import Tensor
 from bench.lips.flow import Flow, train_flow
 from bench.lips.losses import added, deviation, spectrum
 from bench.lips.metrics import means, measure
-from bench.lips.speaker import SEED, Folds, Speaker, learn_folds, open_speaker, spread
+from bench.lips.speaker import SEED, Speaker, mapped, open_speaker, spread
 from nldf_engine.audio import FrontendConfig, look_ahead_seconds
 from nldf_engine.base.clock import FPS
 from nldf_engine.nn.speech import REACH
 from nldf_engine.training.presets import find_preset
-from nldf_engine.training.speech import APART, SpeechData
+from nldf_engine.training.speech import APART, Folds, SpeechData, predict_folds
 
 PRESET = "nldf-fast"
 LATENCIES = (0.08, 0.16, 0.24, 0.3, 0.4)
@@ -90,7 +90,7 @@ def look_ahead(path: Path, options: Options) -> Iterator[Row]:
 
 
 def _as_trained(label: str, speaker: Speaker) -> Row:
-    folds = learn_folds(speaker, speaker.data(speaker.scene.training), speaker.learn())
+    folds = predict_folds(speaker.encoder, speaker.data(speaker.scene.training), speaker.learn())
     return _row(label, speaker, spread(speaker, folds))
 
 
@@ -108,10 +108,10 @@ def prior(path: Path, options: Options) -> Iterator[Row]:
         learn(speaker.encoder, data)
         made = speaker.encoder.speech.encode_clip(data.features)
         yield _row(f"{begin}, {len(first) / FPS:.0f} s", speaker, Folds((first,), made, made), later)
-        folds = learn_folds(speaker, speaker.data(training), learn)
+        folds = predict_folds(speaker.encoder, speaker.data(training), learn)
         yield _row(f"{begin}, all {len(training) / FPS:.0f} s", speaker, folds, later)
     speaker = options.open(path, FrontendConfig("mel"))
-    folds = learn_folds(speaker, speaker.data(speaker.scene.training), speaker.learn())
+    folds = predict_folds(speaker.encoder, speaker.data(speaker.scene.training), speaker.learn())
     yield _row("mel, no prior, all", speaker, folds, later)
 
 
@@ -133,14 +133,14 @@ def distribution(path: Path, options: Options) -> Iterator[Row]:
     """What makes predicted lips move as far and close as often as real ones, and what it costs."""
     speaker = options.open(path, FrontendConfig("whisper"))
     data, learn = speaker.data(speaker.scene.training), speaker.learn()
-    folds = learn_folds(speaker, data, learn)
+    folds = predict_folds(speaker.encoder, data, learn)
     yield _row("a plain regression", speaker, folds)
     yield _row("b spread of every code", speaker, spread(speaker, folds))
     yield _row("c spread of the opening alone", speaker, spread(speaker, folds, opening_alone=True))
     for name, loss in (("deviation", deviation), ("spectrum", spectrum)):
         for weight in LOSS_WEIGHTS:
             with added(loss, weight):
-                livelier = learn_folds(speaker, data, learn)
+                livelier = predict_folds(speaker.encoder, data, learn)
             yield _row(f"d loss of the {name}, weight {weight:g}", speaker, livelier)
     yield from _flows(speaker, data, folds, options.steps or FLOW_STEPS)
     yield from _posture(speaker, data)
@@ -164,7 +164,7 @@ def _flows(speaker: Speaker, data: SpeechData, folds: Folds, steps: int) -> Iter
 
     drawn: list[Folds] = []
     for temperature in (1.0, 0.5):
-        draws = [folds.mapped(fit(temperature, seed)) for seed in range(MANY)]
+        draws = [mapped(folds, fit(temperature, seed)) for seed in range(MANY)]
         drawn = drawn or draws
         rows = [_row("", speaker, draw) for draw in draws[:DRAWS]]
         yield Row(
@@ -184,7 +184,7 @@ def _posture(speaker: Speaker, data: SpeechData) -> Iterator[Row]:
     known, codes = speaker.scene.training, speaker.codes
     slow = _slow_part(codes, known)
     usual = codes[known].mean(0)
-    folds = learn_folds(speaker, replace(data, codes=codes - slow + usual), speaker.learn())
+    folds = predict_folds(speaker.encoder, replace(data, codes=codes - slow + usual), speaker.learn())
     yield _row("f posture separated", speaker, folds)
     true = _slow_part(codes, torch.from_numpy(speaker.scene.dataset.indices("all"))) - usual
     told = replace(folds, unseen=folds.unseen + true, final=folds.final + true)

@@ -110,6 +110,17 @@ class FrontendConfig(FrontendSettings):
         """The front-end itself, with its traits."""
         return find_frontend(self.name)
 
+    @classmethod
+    def parse(cls, text: str) -> FrontendConfig:
+        """The front-end of "NAME" or "NAME:SOURCE", as a command line has it.
+
+        Example:
+            >>> FrontendConfig.parse("whisper:weights/whisper-small").source
+            'weights/whisper-small'
+        """
+        name, _, source = text.partition(":")
+        return cls(name, source=source)
+
     def looking_ahead(self, seconds: float) -> FrontendConfig:
         """The same front-end with as long a look-ahead as `seconds` allow.
 
@@ -156,7 +167,7 @@ class FrontendConfig(FrontendSettings):
         Raises:
             MissingBackend: the network is not there.
             FileProblem: its files are damaged, or others than `weights` says.
-            ValueError: `dim` or `weights` is known already, and is another.
+            ValueError: `dim` is known already, and is another.
         """
         kind, found = self.kind, self
         if not isinstance(kind.dim, int):
@@ -168,15 +179,7 @@ class FrontendConfig(FrontendSettings):
                     "before"
                 )
             found = dataclasses.replace(found, dim=dim)
-        if kind.weights is not None:
-            weights = kind.weights(self)
-            if self.weights not in ("", weights):
-                raise ValueError(
-                    f"audio front-end {self.name!r}: its weights have the SHA-256 {weights[:12]}..., and "
-                    f"{self.weights[:12]}... was expected; use those that it was used with before"
-                )
-            found = dataclasses.replace(found, weights=weights)
-        return found
+        return found if kind.weights is None else dataclasses.replace(found, weights=kind.weights(self))
 
 
 def prepared_frontend(audio: Mapping[str, Any]) -> FrontendConfig:

@@ -94,7 +94,8 @@ class Frontend:
         levels: which columns of a row are such powers, so that speech activity can be read off them; None
             where there are none.
         level_delay: rows by which those columns come late.
-        weights: SHA-256 of the weights of the settings; None for front-ends without.
+        weights: SHA-256 of the weights of the settings; raises FileProblem where these name another one. None
+            for front-ends without.
         chooses_ahead: whether `look_ahead` follows `FrontendSettings.ahead`.
     """
 

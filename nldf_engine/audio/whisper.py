@@ -14,8 +14,8 @@ behind the third block of Whisper base (Radford et al. 2022), computed in five s
 5. layer norm, less what silence gives, and a projection to 64 numbers; and beside these the power of the row
    over the voice's, on the scale of `audio.mel`, which tells silence from speech.
 
-Frame t takes 16 of these rows, the last of which ends `FrontendSettings.ahead` less the rows that its own
-piece looked ahead.
+A frame takes 16 of these rows. Of the `FrontendSettings.ahead` rows beyond its moment that it may use, its
+piece looks ahead at most `PIECE_AHEAD` and the window holds the others; it waits for `samples_ahead`.
 
 The bundled weights have 8-bit blocks (`nn.whisper`). Others come from a folder or a hub id through
 transformers, unprojected.
@@ -35,6 +35,7 @@ from nldf_engine.audio.interface import Frontend, FrontendSettings
 from nldf_engine.audio.mel import BEFORE_ROW, LEVEL_ROWS, TYPICAL_DB, PowerStream, over_voice
 from nldf_engine.audio.pretrained import from_pretrained, from_source, need_transformers
 from nldf_engine.audio.windows import BEFORE, ROW, count_rows
+from nldf_engine.base.assets import ASSETS, load_tensors
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
 from nldf_engine.base.progress import Bar
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from nldf_engine.nn.whisper import WhisperEncoder
 
-ASSET_PATH = Path(__file__).parent.parent / "assets" / "whisper.safetensors"
+ASSET_PATH = ASSETS / "whisper.safetensors"
 DIGEST = "e36365ae2f963fd0c3949a8201baaf9d52c0d3f9c85cc687edb3a1cb95b14a6a"
 PAST, CHUNK = 152, 8  # rows
 PIECE_AHEAD = 2  # rows at most that a piece looks ahead; what more a frame may use are later rows
@@ -211,18 +212,20 @@ class WhisperStream:
 
     Args:
         settings: which weights, and how far it looks ahead.
+        weights: in the place of those that the settings name.
 
     Raises:
         FileProblem, MissingBackend: the weights are not there, or not what they should be.
     """
 
-    def __init__(self, settings: FrontendSettings) -> None:
-        self._weights = load_weights(settings)
+    def __init__(self, settings: FrontendSettings, weights: Weights | None = None) -> None:
+        self._weights = weights or load_weights(settings)
         self._ahead, beyond = split_ahead(settings.ahead)
+        self._beyond = max(0, beyond - BEFORE)  # rows behind the sound that its last window holds
         self._powers, self._stems = PowerStream(), StemStream(self._weights.encoder)
         # A window has 8 rows from a frame's moment on: they come so late that `beyond` of these are heard.
         late = BEFORE - beyond
-        self._skipped = max(0, -late)
+        self._skipped = self._beyond
         numbers = self._weights.dim - 1
         self._states = [np.zeros((max(0, late), numbers), np.float32)]
         self._levels = [np.zeros((level_delay(settings), 1), np.float32)]
@@ -241,8 +244,9 @@ class WhisperStream:
             return np.empty((0, self._weights.dim), np.float32)
         powers, levels = self._powers.finish()
         rows = count_rows(self._came) - self._given
-        silent = np.zeros((PAST + self._skipped + rows) * ROW, np.float32)
-        held = np.full(PAST + self._skipped + rows, self._voice, np.float32)
+        # So many complete the last chunk, with all that it looks ahead and the spectrum of its last pair.
+        more = self._beyond + self._ahead + 2 * CHUNK
+        silent, held = np.zeros(more * ROW, np.float32), np.full(more, self._voice, np.float32)
         return self._take(silent, powers, np.concatenate([levels, held]))[:rows]
 
     def _take(self, samples: np.ndarray, powers: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -270,17 +274,17 @@ class WhisperStream:
         return np.concatenate([states[:count], levels[:count]], 1)
 
 
-def rows(samples: np.ndarray, settings: FrontendSettings) -> np.ndarray:
+def rows(samples: np.ndarray, settings: FrontendSettings, weights: Weights | None = None) -> np.ndarray:
     """Feature rows at 50 Hz, float32 [R, D]: those of the stream.
 
     Args:
         samples: [N] float32, mono at 16 kHz.
-        settings: which weights, and how far it looks ahead.
+        settings, weights: see `WhisperStream`.
 
     Raises:
         FileProblem, MissingBackend: the weights are not there, or not what they should be.
     """
-    stream, count = WhisperStream(settings), count_rows(len(samples))
+    stream, count = WhisperStream(settings, weights), count_rows(len(samples))
     made = []
     with Bar("audio features", count, "row") as bar:
         for first in range(0, len(samples), BLOCK):
@@ -289,7 +293,7 @@ def rows(samples: np.ndarray, settings: FrontendSettings) -> np.ndarray:
         made.append(stream.finish())
         bar.step(len(made[-1]))
     found = np.concatenate(made)
-    return found if len(found) else np.zeros((count, load_weights(settings).dim), np.float32)
+    return found if len(found) else np.zeros((count, found.shape[1]), np.float32)
 
 
 def load_weights(settings: FrontendSettings) -> Weights:
@@ -318,32 +322,15 @@ def bundled_weights() -> Weights:
         FileProblem: the file is missing, cut short, or another than this version was made for.
     """
     import torch
-    from safetensors.torch import load_file
 
     from nldf_engine.nn.whisper import WhisperEncoder
 
-    again = "install nldf_engine again, or choose --audio-frontend mel, which needs no weights"
-    if not ASSET_PATH.is_file():
-        raise FileProblem(ASSET_PATH, "the weights of the front-end 'whisper' are missing", again)
-    digest = sha256(ASSET_PATH)
-    if digest != DIGEST:
-        raise FileProblem(
-            ASSET_PATH, f"its SHA-256 is {digest[:12]}..., and {DIGEST[:12]}... was expected: it is cut "
-            "short or another file", again,
-        )  # fmt: skip
-    tensors = load_file(ASSET_PATH)
+    tensors, _ = load_tensors(ASSET_PATH, DIGEST)
     projection = tensors.pop("projection")
     with torch.device("meta"):
         encoder = WhisperEncoder(blocks=BLOCKS, int8=True)
-    encoder.load_state_dict({name: _single(value) for name, value in tensors.items()}, assign=True)
-    return Weights(encoder.eval().requires_grad_(False), projection.float(), digest)
-
-
-def _single(value: Tensor) -> Tensor:
-    """Half precision is how weights are stored, and not what they are used in."""
-    import torch
-
-    return value.float() if value.dtype == torch.float16 else value
+    encoder.load_state_dict(tensors, assign=True)
+    return Weights(encoder.eval().requires_grad_(False), projection, DIGEST)
 
 
 @functools.lru_cache(maxsize=1)

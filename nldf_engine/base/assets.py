@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nldf_engine.base.errors import FileProblem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Not importlib.resources: of an editable installation, which lives in two folders, it makes no real path.
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -35,3 +40,21 @@ def read_asset(path: Path, sha256: str) -> bytes:
             REMEDY,
         )
     return content
+
+
+def load_tensors(path: Path, sha256: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a shipped safetensors file, half precision as float32, and what its header says.
+
+    Raises:
+        FileProblem: as `read_asset`.
+    """
+    import torch
+    from safetensors.torch import load
+
+    content = read_asset(path, sha256)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    tensors = {
+        name: value.float() if value.dtype == torch.float16 else value
+        for name, value in load(content).items()
+    }
+    return tensors, header.get("__metadata__", {})

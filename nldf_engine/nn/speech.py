@@ -9,6 +9,9 @@ being trained on stretches, where the change from frame to frame counts as well.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,20 +23,21 @@ REACH = 2
 BLOCK = 2048
 
 
-class ClipNet(nn.Module):
-    """A network over windows of audio features and their neighbours: what its kinds share.
+class ClipNet(nn.Module, ABC):
+    """A network over windows of audio features: a part over each, then a convolution over neighbours.
 
     Args:
         dim_in: D.
         window: W, at least 1.
         dim_out: K.
         width: channels.
+        dropout: share of channels dropped while training.
 
     Raises:
         ValueError: a size below one.
     """
 
-    def __init__(self, dim_in: int, window: int, dim_out: int, width: int) -> None:
+    def __init__(self, dim_in: int, window: int, dim_out: int, width: int, dropout: float) -> None:
         super().__init__()
         if min(dim_in, window, dim_out, width) < 1:
             raise ValueError(
@@ -41,25 +45,24 @@ class ClipNet(nn.Module):
                 f"dim_out={dim_out}, width={width}"
             )
         self.dim_in, self.window, self.dim_out = dim_in, window, dim_out
+        self.rows = self.over_window(width, dropout)
+        self.neighbours = nn.Conv1d(width, width, 2 * REACH + 1)
+        self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, dim_out))
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the codes."""
+        return cast(nn.Linear, self.out[-1])
+
+    @abstractmethod
+    def over_window(self, width: int, dropout: float) -> nn.Sequential:
+        """What makes [B, width] of windows as [B, D, W]."""
 
     def reset(self) -> None:
         """New random weights."""
         for part in self.modules():
             if isinstance(part, nn.Conv1d | nn.Linear):
                 part.reset_parameters()
-
-    @property
-    def last(self) -> nn.Linear:
-        """The layer that gives the codes."""
-        raise NotImplementedError
-
-    def of_windows(self, windows: Tensor) -> Tensor:
-        """[B, C] of windows [B, W, D]."""
-        raise NotImplementedError
-
-    def of_neighbours(self, hidden: Tensor) -> Tensor:
-        """[N, T, K] of what `of_windows` gives for stretches and their neighbours, [N, C, T + 2 REACH]."""
-        raise NotImplementedError
 
     def forward(self, windows: Tensor) -> Tensor:
         """[N, T, K] of windows [N, T + 2 REACH, W, D]: a stretch brings its neighbours along.
@@ -73,8 +76,10 @@ class ClipNet(nn.Module):
                 f"got {list(windows.shape)}"
             )
         stretches, frames = windows.shape[:2]
-        hidden = self.of_windows(windows.flatten(0, 1)).view(stretches, frames, -1).transpose(1, 2)
-        return self.of_neighbours(hidden)
+        hidden = self.rows(windows.flatten(0, 1).transpose(1, 2)).view(stretches, frames, -1).transpose(1, 2)
+        hidden = F.gelu(self.neighbours(hidden)) + hidden[..., REACH:-REACH]
+        made: Tensor = self.out(hidden.transpose(1, 2))
+        return made
 
     def encode_clip(self, features: Tensor, index: Tensor | None = None) -> Tensor:
         """[F, K] for the frames `index` [F] of a clip [T, W, D], all of them where None.
@@ -92,78 +97,45 @@ class ClipNet(nn.Module):
 
 
 class SpeechNet(ClipNet):
-    """Convolutions over the rows of each window, then one over neighbouring frames.
+    """Convolutions over the rows of each window.
 
     Args:
-        dim_in, window, dim_out, width: see `ClipNet`.
-        dropout: share of channels dropped while training.
+        dim_in, window, dim_out, width, dropout: see `ClipNet`.
     """
 
     def __init__(self, dim_in: int, window: int, dim_out: int, width: int = 96, dropout: float = 0.5) -> None:
-        super().__init__(dim_in, window, dim_out, width)
-        self.rows = nn.Sequential(
-            nn.Conv1d(dim_in, width, 3, padding=1), nn.GELU(), nn.Dropout(dropout),
+        super().__init__(dim_in, window, dim_out, width, dropout)
+
+    def over_window(self, width: int, dropout: float) -> nn.Sequential:
+        """See `ClipNet`."""
+        return nn.Sequential(
+            nn.Conv1d(self.dim_in, width, 3, padding=1), nn.GELU(), nn.Dropout(dropout),
             nn.Conv1d(width, width, 3, stride=2, padding=1), nn.GELU(),
             nn.Conv1d(width, width, 3, padding=1), nn.GELU(), nn.Dropout(dropout),
-            nn.Flatten(), nn.Linear(width * ((window + 1) // 2), width), nn.GELU(), nn.Dropout(dropout),
+            nn.Flatten(), nn.Linear(width * ((self.window + 1) // 2), width), nn.GELU(), nn.Dropout(dropout),
         )  # fmt: skip
-        self.neighbours = nn.Conv1d(width, width, 2 * REACH + 1)
-        self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, dim_out))
-
-    @property
-    def last(self) -> nn.Linear:
-        """See `ClipNet`."""
-        found = self.out[-1]
-        assert isinstance(found, nn.Linear)
-        return found
-
-    def of_windows(self, windows: Tensor) -> Tensor:
-        """See `ClipNet`."""
-        made: Tensor = self.rows(windows.transpose(1, 2))
-        return made
-
-    def of_neighbours(self, hidden: Tensor) -> Tensor:
-        """See `ClipNet`."""
-        hidden = F.gelu(self.neighbours(hidden)) + hidden[..., REACH:-REACH]
-        made: Tensor = self.out(hidden.transpose(1, 2))
-        return made
 
 
 class LipNet(ClipNet):
-    """One linear layer over each window, then a convolution over neighbouring frames.
+    """One linear layer over each window.
 
-    For rows that hold a stretch of speech each, as those of a recogniser do: an eighth of `SpeechNet`'s work,
-    and small enough to begin from what other speakers taught it.
+    For rows that hold a stretch of speech each, as a recogniser's do: a quarter of the multiply-adds of
+    `SpeechNet` at their usual widths, and small enough to begin from what other speakers taught it.
 
     Args:
-        dim_in, window, dim_out, width: see `ClipNet`.
-        dropout: share of channels dropped while training.
+        dim_in, window, dim_out, width, dropout: see `ClipNet`.
     """
 
     def __init__(
         self, dim_in: int, window: int, dim_out: int, width: int = 128, dropout: float = 0.3
     ) -> None:
-        super().__init__(dim_in, window, dim_out, width)
-        self.rows = nn.Linear(window * dim_in, width)
-        self.drop = nn.Dropout(dropout)
-        self.neighbours = nn.Conv1d(width, width, 2 * REACH + 1)
-        self.out = nn.Linear(width, dim_out)
+        super().__init__(dim_in, window, dim_out, width, dropout)
 
-    @property
-    def last(self) -> nn.Linear:
+    def over_window(self, width: int, dropout: float) -> nn.Sequential:
         """See `ClipNet`."""
-        return self.out
-
-    def of_windows(self, windows: Tensor) -> Tensor:
-        """See `ClipNet`."""
-        made: Tensor = self.drop(F.gelu(self.rows(windows.flatten(1))))
-        return made
-
-    def of_neighbours(self, hidden: Tensor) -> Tensor:
-        """See `ClipNet`."""
-        hidden = F.gelu(self.neighbours(hidden)) + hidden[..., REACH:-REACH]
-        made: Tensor = self.out(self.drop(hidden.transpose(1, 2)))
-        return made
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(self.dim_in * self.window, width), nn.GELU(), nn.Dropout(dropout)
+        )
 
 
 SPEECH_NETS: dict[str, type[SpeechNet] | type[LipNet]] = {"conv": SpeechNet, "lip": LipNet}

@@ -23,14 +23,12 @@ import json
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from nldf_engine.audio import whisper
 from nldf_engine.audio.frontends import FrontendConfig
 from nldf_engine.audio.windows import STRIDE
-from nldf_engine.base.assets import ASSETS, read_asset
+from nldf_engine.base.assets import ASSETS, load_tensors
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.geometry.face_mesh import LANDMARKS, LEFT_EYE_OUTER, LIPS, RIGHT_EYE_OUTER, RIGID
 from nldf_engine.geometry.face_template import rest_landmarks
@@ -248,9 +246,7 @@ def sync_judge() -> SyncJudge:
         FileProblem: the file is missing or another than was shipped, or it was trained on features of other
             weights of the front-end.
     """
-    tensors = load(read_asset(ASSET, DIGEST))
-    with safe_open(ASSET, "pt") as stream:
-        stated = stream.metadata()
+    tensors, stated = load_tensors(ASSET, DIGEST)
     if stated["weights"] != whisper.DIGEST:
         raise FileProblem(
             ASSET,
@@ -259,5 +255,5 @@ def sync_judge() -> SyncJudge:
             "train it again: python scripts/sync_judge.py",
         )
     judge = SyncJudge(**json.loads(stated["sizes"]))
-    judge.load_state_dict({name: value.float() for name, value in tensors.items()})
+    judge.load_state_dict(tensors)
     return judge.eval().requires_grad_(False)

@@ -22,8 +22,6 @@ from nldf_engine import ops
 from nldf_engine.ops import PackedLinear, pack_linear
 
 BANDS = 80
-LONGEST = 1500  # rows of Whisper's positions: 30 s
-EDGE = 2  # mel frames beyond its own two, on either side, that a row sees
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,7 +182,7 @@ class WhisperEncoder(nn.Module):
         )
 
     def stem(self, mel: Tensor) -> Tensor:
-        """[n, D] rows of a spectrogram [80, 2 n + 3] that begins `EDGE` frames before the first row's."""
+        """[n, D] rows of a spectrogram [80, 2 n + 3] that begins two frames before the first row's."""
         return _convolve(_convolve(mel.t(), self.conv1), self.conv2)
 
     def forward(self, rows: Tensor, first: int, last: int) -> Tensor:

@@ -32,7 +32,8 @@ class TrainConfig:
             network that was not trained on the validation split. The run itself is the same with and without.
         targets: folder of the teacher's targets, for students of one teacher to share; the run's own where
             None.
-        audio_frontend: what turns speech into features; what the datasets were prepared with where None.
+        audio_frontend: what turns speech into features, as `FrontendConfig.parse` reads it; what the datasets
+            were prepared with where None.
         look_ahead: milliseconds of sound that a frame may wait for when the avatar is streamed; the
             front-end's usual ones where None.
 

@@ -73,8 +73,8 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     if not recipe.driving.spread:
         learn(motion, data)
         return
-    predicted, frames = predict_folds(motion, data, learn)
-    Spread.fitted(predicted, data.codes[frames]).fold_into(motion)
+    folds = predict_folds(motion, data, learn)
+    Spread.fitted(folds.unseen[folds.known], data.codes[folds.known]).fold_into(motion)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:

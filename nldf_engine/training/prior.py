@@ -15,17 +15,15 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load
 from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.audio.whisper import split_ahead
-from nldf_engine.base.assets import ASSETS, read_asset
+from nldf_engine.base.assets import ASSETS, load_tensors
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
-DIGEST = "d62ef73f3a05a33773ee26e73a115517897d28d478dfe2e72ea6835f6e1d667a"
+DIGEST = "05bcc9ac8fcbb5487853c60615f31b42a5b71f2f44a5c4ff312e43dd2bfe2622"
 SMALLEST_SCALE = 1e-6
 
 
@@ -36,14 +34,12 @@ class LipPrior:
     Args:
         components: [Q, L, 2] of `systems.common.motion.MOUTH`, orthonormal over L and 2, in head space.
         net: state of a `LipNet` from windows to Q codes, each in standard deviations of a speaker's.
-        width: of its layers.
         frontend: name of the front-end, with its bundled weights, that its features are from.
         ahead: `FrontendSettings.ahead` of its features.
     """
 
     components: Tensor
     net: dict[str, Tensor]
-    width: int
     frontend: str
     ahead: int
 
@@ -55,7 +51,7 @@ class LipPrior:
         """Makes the encoder's network begin as the shared one, in the codes of its own basis.
 
         Args:
-            encoder: whose network is a `LipNet` of this width; its basis is fitted.
+            encoder: whose network is a `LipNet` of the same width; its basis is fitted.
             placed: [T, L, 2] landmarks in head space.
             codes: [T, K] of the basis.
             fit: [N] frames to take the map between the spaces from.
@@ -65,22 +61,21 @@ class LipPrior:
         known = fit[shared[fit].isfinite().all(1) & codes[fit].isfinite().all(1)]
         mapped = torch.linalg.lstsq(shared[known].double(), codes[known].cpu().double()).solution.t().float()
         state = {name: value.clone() for name, value in self.net.items()}
-        state["out.weight"], state["out.bias"] = mapped @ state["out.weight"], mapped @ state["out.bias"]
-        state["rows.weight"] = self._moved(
-            state["rows.weight"], encoder.speech.window, split_ahead(ahead)[1] - split_ahead(self.ahead)[1]
-        )
+        state |= {name: mapped @ state[name] for name in ("out.1.weight", "out.1.bias")}
+        later = split_ahead(ahead)[1] - split_ahead(self.ahead)[1]
+        state["rows.1.weight"] = _moved(state["rows.1.weight"], encoder.speech.window, later)
         encoder.speech.load_state_dict(state)
 
-    @staticmethod
-    def _moved(weight: Tensor, window: int, later: int) -> Tensor:
-        """The first layer for windows that end `later` rows later: what it had from rows outside is lost."""
-        rows = weight.view(len(weight), window, -1)
-        moved = torch.zeros_like(rows)
-        if later >= 0:
-            moved[:, : window - later] = rows[:, later:]
-        else:
-            moved[:, -later:] = rows[:, :later]
-        return moved.flatten(1)
+
+def _moved(weight: Tensor, window: int, later: int) -> Tensor:
+    """The first layer for windows that end `later` rows later: what it had from rows outside is lost."""
+    rows = weight.view(len(weight), -1, window)
+    moved = torch.zeros_like(rows)
+    if later >= 0:
+        moved[..., : window - later] = rows[..., later:]
+    else:
+        moved[..., -later:] = rows[..., :later]
+    return moved.flatten(1)
 
 
 def shared_codes(components: Tensor, placed: Tensor, fit: Tensor) -> Tensor:
@@ -97,9 +92,6 @@ def lip_prior() -> LipPrior:
     Raises:
         FileProblem: the file is missing, or another than was shipped.
     """
-    content = read_asset(ASSET, DIGEST)
-    tensors = {name: value.float() for name, value in load(content).items()}
-    with safe_open(ASSET, "pt") as stream:
-        told = stream.metadata()
+    tensors, stated = load_tensors(ASSET, DIGEST)
     components = tensors.pop("components")
-    return LipPrior(components, tensors, len(tensors["out.weight"][0]), told["frontend"], int(told["ahead"]))
+    return LipPrior(components, tensors, stated["frontend"], int(stated["ahead"]))

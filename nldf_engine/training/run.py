@@ -20,9 +20,9 @@ from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import encode
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.nn.speech import REACH
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.systems.registry import find_system
 from nldf_engine.training import distributed
 from nldf_engine.training.checkpoint import RunState
@@ -170,7 +170,10 @@ class _Training:
         teacher = _load_given(config.teacher if distils and distils.on else None, self.data, "teacher")
         given = _load_given(config.head, self.data, "head")
         source = given or teacher
-        frontend = _frontend(self.data, config) if source is None else source.frontend
+        if source is not None and (config.audio_frontend, config.look_ahead) != (None, None):
+            raise ValueError("audio_frontend, look_ahead: they are those of the given teacher or head")
+        reach = FrameEncoder(ConditionConfig(motion=recipe.driving.motion_codes)).reach[1] / FPS
+        frontend = _frontend(self.data, config, reach) if source is None else source.frontend
         torch.manual_seed(config.seed)
         layer = recipe.torso.kind == "layer"
         scenes = Scenes([RayScene(data, recipe.size, frontend, device, layer) for data in self.data])
@@ -190,7 +193,7 @@ class _Training:
             "dataset": hashes[0] if len(hashes) == 1 else hashes,
             "teacher": digest(self.config.teacher), "head": digest(self.config.head),
             "phases": [stage.name for stage in self.trained],
-            "seed": self.config.seed, "minutes": self.config.minutes,
+            "seed": self.config.seed, "minutes": self.config.minutes, "audio": self.run_.frontend.to_json(),
         }  # fmt: skip
 
     def run(self) -> TrainResult:
@@ -288,14 +291,19 @@ def _avatar_paths(avatar: Path, speakers: int) -> list[Path]:
     return [avatar, *(avatar.with_name(f"{avatar.name}-{number}") for number in range(2, speakers + 1))]
 
 
-def _frontend(data: Sequence[Dataset], config: TrainConfig) -> FrontendConfig:
+def _frontend(data: Sequence[Dataset], config: TrainConfig, reach: float) -> FrontendConfig:
     """The front-end that the settings name, or that the datasets were prepared with.
+
+    Args:
+        data: the datasets.
+        config: the settings.
+        reach: seconds beyond a frame's own features that its driver takes into account.
 
     Raises:
         ValueError: the datasets were prepared with different ones; or a look-ahead that it can't keep to.
     """
     if config.audio_frontend is not None:
-        found = [FrontendConfig(config.audio_frontend)]
+        found = [FrontendConfig.parse(config.audio_frontend)]
     else:
         found = [prepared_frontend(one.info.audio) for one in data]
     if any(other != found[0] for other in found):
@@ -303,7 +311,7 @@ def _frontend(data: Sequence[Dataset], config: TrainConfig) -> FrontendConfig:
         raise ValueError(f"dataset: expected one audio front-end in all datasets, got {names}")
     chosen = found[0]
     if config.look_ahead is not None:
-        chosen = chosen.looking_ahead(config.look_ahead / 1000 - REACH / FPS)
+        chosen = chosen.looking_ahead(config.look_ahead / 1000 - reach)
     return chosen.resolve()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.audio.windows import count_rows, windows
+from nldf_engine.audio.windows import windows
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
@@ -26,7 +26,7 @@ from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.recipe import Sampling
 from nldf_engine.training.samplers import PixelSampler
-from nldf_engine.training.sounds import back_in_time, vary_sound
+from nldf_engine.training.sounds import copied_rows
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
 REGION_EVERY = 5
@@ -158,12 +158,12 @@ class Scene:
         The same for a sound and a count. They are computed once.
         """
         if self._copies is None or len(self._copies) != count:
-            sound, frames = self.dataset.audio(), len(self.dataset)
-            made = []
-            for copy in vary_sound(sound, count, np.random.default_rng(0)):
-                rows = self.frontend.kind.rows(copy.samples, self.frontend)
-                made.append(windows(back_in_time(rows, copy.speed, count_rows(len(sound))), frames))
-            self._copies = torch.from_numpy(np.stack(made)).to(self.device)
+            made = copied_rows(
+                self.dataset.audio(), count, np.random.default_rng(0),
+                lambda samples: self.frontend.kind.rows(samples, self.frontend),
+            )  # fmt: skip
+            every = np.stack([windows(rows, len(self.dataset)) for rows in made])
+            self._copies = torch.from_numpy(every).to(self.device)
         return self._copies
 
     def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ that it states; `back_in_time` takes that out of its feature rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from nldf_engine.audio import effects
+from nldf_engine.audio.windows import count_rows
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.progress import Bar
 from nldf_engine.media.codecs import CODECS, encode_and_decode
@@ -171,3 +173,20 @@ def back_in_time(rows: np.ndarray, speed: float, count: int) -> np.ndarray:
     low = np.minimum(places.astype(np.int64), max(0, len(rows) - 2))
     share = (places - low).astype(np.float32)[:, None]
     return rows[low] * (1 - share) + rows[np.minimum(low + 1, len(rows) - 1)] * share
+
+
+def copied_rows(
+    samples: np.ndarray,
+    count: int,
+    random: np.random.Generator,
+    rows: Callable[[np.ndarray], np.ndarray],
+) -> list[np.ndarray]:
+    """Feature rows of copies of a sound at the original's times: `count` times float32 [R, D].
+
+    Args:
+        samples, count, random: see `vary_sound`.
+        rows: a front-end's, of samples.
+    """
+    whole = count_rows(len(samples))
+    copies = vary_sound(samples, count, random)
+    return [back_in_time(rows(copy.samples), copy.speed, whole) for copy in copies]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class SpeechData:
         usable: [T] bool, frames that may be learned from.
         bands: whether the D features are bands of a spectrum, as mel's: they are then varied as other voices
             would vary them.
-        copies: [C, T, W, D] features of copies of the sound, as of other voices and rooms; C may be 0.
+        copies: [C, T, W, D] features of copies of the sound, as of other voices and rooms; or None.
     """
 
     features: Tensor
@@ -68,7 +68,7 @@ class SpeechData:
         """The same with no other frames usable than `frames` [N]."""
         usable = torch.zeros_like(self.usable)
         usable[frames] = True
-        return SpeechData(self.features, self.codes, self.usable & usable, self.bands, self.copies)
+        return replace(self, usable=self.usable & usable)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class SpeechTuning:
     copied: float = 0.6
 
 
-class _Loss:
+class SpeechLoss:
     """Squared error of the landmarks that codes stand for, of the mouth's opening, and of their changes; lips
     that part where they are closed count once more.
     """
@@ -100,15 +100,27 @@ class _Loss:
 
     def __call__(self, error: Tensor, frames: Tensor, usable: Tensor) -> Tensor:
         """Of errors [N, T, K] of the `frames` [N, T], where they are `usable` [N, T]."""
-        both = usable[:, 1:] & usable[:, :-1]
-        position = self._mean(error, usable)
         parted = (error @ self.opening).clamp_min(0).square() * self.closed[frames] * usable
         parting = PARTING_WEIGHT * parted.sum() / usable.sum().clamp_min(1)
-        return position + parting + VELOCITY_WEIGHT * self._mean(error[:, 1:] - error[:, :-1], both)
+        return parting + code_error(error, usable, self.weight, self.opening)
 
-    def _mean(self, error: Tensor, usable: Tensor) -> Tensor:
-        squares = (error.square() * self.weight).sum(-1) + OPENING_WEIGHT * (error @ self.opening).square()
-        return (squares * usable).sum() / usable.sum().clamp_min(1)
+
+def code_error(error: Tensor, usable: Tensor, weight: Tensor, opening: Tensor) -> Tensor:
+    """Mean squared error of codes and of the opening, and of their changes from frame to frame.
+
+    Args:
+        error: [N, T, K].
+        usable: [N, T] bool, where it counts.
+        weight: [K] of the codes' squares.
+        opening: [K] of a unit of each code, in standard deviations of the opening.
+    """
+
+    def mean(of: Tensor, where: Tensor) -> Tensor:
+        squares = (of.square() * weight).sum(-1) + OPENING_WEIGHT * (of @ opening).square()
+        return (squares * where).sum() / where.sum().clamp_min(1)
+
+    both = usable[:, 1:] & usable[:, :-1]
+    return mean(error, usable) + VELOCITY_WEIGHT * mean(error[:, 1:] - error[:, :-1], both)
 
 
 def opening_slope(basis: MotionBasis) -> Tensor:
@@ -119,7 +131,7 @@ def opening_slope(basis: MotionBasis) -> Tensor:
 
 def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning) -> None:
     """Trains `encoder.speech` on stretches of consecutive frames, from the weights that it has."""
-    net, loss_of = encoder.speech, _Loss(encoder.basis, data)
+    net, loss_of = encoder.speech, SpeechLoss(encoder.basis, data)
     stretch = min(STRETCH, len(data.features))
     starts = data.starts(stretch)
     spread = data.features.std().clamp_min(1e-6)
@@ -166,40 +178,57 @@ LearnSpeech = Callable[[MotionEncoder, SpeechData], None]
 """Trains an encoder's network from its beginning."""
 
 
-@torch.no_grad()
-def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> tuple[Tensor, Tensor]:
-    """Predictions for frames that the network did not see, fold after fold, and what it then is left as.
-
-    A network that learned from a part of the frames is more cautious than one that learned from all of them.
-    So each fold's predictions are spread by how much further the network of all frames, which is trained last
-    and stays, spreads those that it learned from than the fold's network does.
+@dataclass(frozen=True)
+class Folds:
+    """Predictions for frames that a network did not see, beside those of the network of all frames.
 
     Args:
-        encoder: its network is trained anew for each fold, and at last on all usable frames.
+        parts: numbers of each fold's frames; together those that are learned from.
+        unseen: [T, K], in each fold by the network that did not see it; as `final` elsewhere.
+        final: [T, K] by the network that learned from all folds.
+    """
+
+    parts: tuple[Tensor, ...]
+    unseen: Tensor
+    final: Tensor
+
+    @property
+    def known(self) -> Tensor:
+        """[N] the frames of all folds."""
+        return torch.cat(self.parts)
+
+
+@torch.no_grad()
+def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> Folds:
+    """Trains a network for each fold without its frames, and at last one on all, which stays.
+
+    A network that learned from a part of the frames is more cautious than one that learned from all of them.
+    So each fold's predictions are spread by how much further the network of all frames spreads those that it
+    learned from than the fold's network does.
+
+    Args:
+        encoder: whose network is trained.
         data: its usable frames are cut into `FOLDS` consecutive parts.
         learn: trains the encoder's network from its beginning.
-
-    Returns:
-        (codes [N, K], numbers of their frames [N]).
     """
     known = data.usable.nonzero()[:, 0]
-    predicted, seen = [], []
+    parts, made = known.tensor_split(FOLDS), []
 
     def trained(frames: Tensor) -> Tensor:
         with torch.enable_grad():
             learn(encoder, data.only(frames))
         return encoder.speech.encode_clip(data.features)
 
-    for fold in known.tensor_split(FOLDS):
+    for fold in parts:
         rest = known[(known < fold[0] - APART) | (known > fold[-1] + APART)]
-        made = trained(rest)
-        predicted.append(made[fold])
-        seen.append(made[rest].std(0))
-    final = trained(known)[known].std(0)
-    return torch.cat([
-        part.mean(0) + (part - part.mean(0)) * final / own.clamp_min(SMALLEST_SCALE)
-        for part, own in zip(predicted, seen, strict=True)
-    ]), known  # fmt: skip
+        predicted = trained(rest)
+        made.append((predicted[fold], predicted[rest].std(0).clamp_min(SMALLEST_SCALE)))
+    final = trained(known)
+    unseen, spread = final.clone(), final[known].std(0)
+    for fold, (predicted, own) in zip(parts, made, strict=True):
+        mean = predicted.mean(0)
+        unseen[fold] = mean + (predicted - mean) * spread / own
+    return Folds(parts, unseen, final)
 
 
 @dataclass(frozen=True)

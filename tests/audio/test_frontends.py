@@ -16,6 +16,7 @@ from nldf_engine.audio import (
 )
 from nldf_engine.audio.windows import windows
 from nldf_engine.base.errors import MissingBackend
+from packages import install
 
 
 @pytest.mark.parametrize(
@@ -175,12 +176,8 @@ LOUDNESS = Frontend("loudness", rows, lambda settings: 2, 3, Loudness, lambda se
 @pytest.fixture
 def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A front-end of an installed package that nobody has imported: its name."""
-    (tmp_path / "others_frontend.py").write_text(OTHER)
-    info = tmp_path / "others_frontend-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others-frontend\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[nldf_engine.frontends]\nloudness = others_frontend:LOUDNESS\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    points = "[nldf_engine.frontends]\nloudness = others_frontend:LOUDNESS\n"
+    install(tmp_path, monkeypatch, "others_frontend", OTHER, points)
     yield "loudness"
     FRONTENDS.pop("loudness", None)
 
@@ -205,7 +202,7 @@ def test_a_front_end_that_cannot_be_imported_is_named(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An installed package that fails to import is an error with the package, not an unknown name."""
-    (tmp_path / "others_frontend-1.dist-info" / "entry_points.txt").write_text(
+    (tmp_path / "others_frontend-0.1.dist-info" / "entry_points.txt").write_text(
         "[nldf_engine.frontends]\nloudness = absent_frontend:LOUDNESS\n"
     )
     with pytest.raises(MissingBackend, match="'loudness' of absent_frontend:LOUDNESS can't be loaded"):

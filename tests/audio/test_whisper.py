@@ -202,7 +202,7 @@ def test_a_missing_or_damaged_asset_is_named(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(whisper, "ASSET_PATH", path)
     whisper.bundled_weights.cache_clear()
     try:
-        with pytest.raises(FileProblem, match=r"whisper\.safetensors.*install nldf_engine again"):
+        with pytest.raises(FileProblem, match=r"whisper\.safetensors.*install the package again"):
             features(np.zeros(1000, np.float32), FrontendConfig("whisper"))
     finally:
         whisper.bundled_weights.cache_clear()

@@ -11,6 +11,7 @@ from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 from nldf_engine.systems.registry import build_field, systems
+from packages import install
 
 BOUNDS = Bounds(0.6, 1.0)
 
@@ -198,12 +199,8 @@ def test_sizes_that_no_weight_bears_out_are_limited(system: str, sizes: dict[str
 def test_a_broken_outside_package_is_left_out(
     code: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken_package.py").write_text(code)
-    about = tmp_path / "broken_package-0.1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken_package\nVersion: 0.1\n")
-    (about / "entry_points.txt").write_text("[nldf_engine.systems]\nbroken = broken_package:SYSTEM\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    points = "[nldf_engine.systems]\nbroken = broken_package:SYSTEM\n"
+    install(tmp_path, monkeypatch, "broken_package", code, points)
     monkeypatch.delitem(sys.modules, "broken_package", raising=False)
     with pytest.warns(UserWarning, match="the system 'broken' of the package broken_package") as told:
         known = systems.__wrapped__()

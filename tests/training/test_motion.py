@@ -19,8 +19,8 @@ from nldf_engine.training.recipe import with_parts
 from nldf_engine.training.run import TrainConfig, train
 from nldf_engine.training.speech import (
     SpeechData,
+    SpeechLoss,
     SpeechTuning,
-    _Loss,
     opening_correlation,
     train_speech,
 )
@@ -168,7 +168,9 @@ def test_lips_that_part_where_they_are_closed_count_more():
     encoder.basis.components[0, MOUTH.index(LOWER_INNER), 1] = 1.0
     encoder.basis.scale.fill_(1e-3)  # so that a code is the opening in millimetres
     codes = torch.cat([torch.zeros(20), torch.full((20,), 5.0)])[:, None]
-    loss = _Loss(encoder.basis, SpeechData(torch.zeros(40, 4, 6), codes, torch.ones(40, dtype=torch.bool)))
+    loss = SpeechLoss(
+        encoder.basis, SpeechData(torch.zeros(40, 4, 6), codes, torch.ones(40, dtype=torch.bool))
+    )
 
     def cost(error: float, frames: torch.Tensor) -> float:
         return float(loss(torch.full((1, 20, 1), error), frames[None], torch.ones(1, 20, dtype=torch.bool)))

@@ -43,7 +43,7 @@ def small_prior(ahead: int = 4) -> LipPrior:
     """Random weights over windows of 4 rows of 6 features, in the shipped lip space."""
     torch.manual_seed(0)
     net = LipNet(6, 4, len(lip_prior().components), 16).eval()
-    return LipPrior(lip_prior().components, dict(net.state_dict()), 16, "whisper", ahead)
+    return LipPrior(lip_prior().components, dict(net.state_dict()), "whisper", ahead)
 
 
 def test_a_network_begins_as_the_shared_one_in_the_avatars_codes(synthetic_dataset):
@@ -76,6 +76,6 @@ def test_a_smaller_look_ahead_sees_the_same_rows_at_other_places(synthetic_datas
     weights = []
     for shared, ahead in zip(rows, (4, 2), strict=True):
         shared.start(encoder, placed, codes, fit, ahead)
-        weights.append(encoder.speech.rows.weight.detach().clone().view(16, 4, 6))
-    torch.testing.assert_close(weights[1][:, 2:], weights[0][:, :2])
-    assert not bool(weights[1][:, :2].any())
+        weights.append(encoder.speech.rows[1].weight.detach().clone().view(16, 6, 4))
+    torch.testing.assert_close(weights[1][..., 2:], weights[0][..., :2])
+    assert not bool(weights[1][..., :2].any())

@@ -52,8 +52,9 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
         seen.append(of.usable.nonzero()[:, 0])
 
     known = data()
-    predicted, frames = predict_folds(encoder(), known, learn)
-    assert predicted.shape == known.codes.shape and torch.equal(frames, torch.arange(240))
+    folds = predict_folds(encoder(), known, learn)
+    frames = folds.known
+    assert folds.unseen.shape == known.codes.shape and torch.equal(frames, torch.arange(240))
     assert len(seen) == speech.FOLDS + 1 and torch.equal(seen[-1], frames)
     for fold, used in zip(frames.tensor_split(speech.FOLDS), seen[:-1], strict=True):
         assert int((fold[:, None] - used[None]).abs().min()) > speech.APART

@@ -75,8 +75,8 @@ class Train(Command):
     device: Device = "auto"
     """where to train"""
     audio_frontend: Annotated[str | None, optional("NAME")] = None
-    """what turns speech into features: whisper, mel, wav2vec2 or hubert; by default what the dataset was
-    prepared with"""
+    """what turns speech into features: whisper, mel, wav2vec2 or hubert, or NAME:SOURCE with other weights of
+    it, a folder or a hub id; by default what the dataset was prepared with"""
     look_ahead: Annotated[float | None, optional("MS")] = None
     """how many milliseconds of sound a frame may wait for when the avatar is streamed, with the front-end
     whisper: with less than the usual 300, lips follow sooner and less well"""

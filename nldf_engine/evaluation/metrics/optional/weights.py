@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nldf_engine.base.assets import read_asset
+from nldf_engine.base.assets import load_tensors
 from nldf_engine.base.errors import FileProblem, MissingBackend
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class WeightAsset:
         Raises:
             FileProblem: it is missing, or not the file that was shipped.
         """
-        from safetensors.torch import load as tensors_of
-
-        return tensors_of(read_asset(self.path, self.sha256))
+        return load_tensors(self.path, self.sha256)[0]
 
 
 ALEXNET = WeightFile(
