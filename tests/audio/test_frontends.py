@@ -16,7 +16,7 @@ from nldf_engine.audio import (
 )
 from nldf_engine.audio.windows import windows
 from nldf_engine.base.errors import MissingBackend
-from packages import install
+from tests.packages import install
 
 
 @pytest.mark.parametrize(

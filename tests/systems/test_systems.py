@@ -11,7 +11,7 @@ from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 from nldf_engine.systems.registry import build_field, systems
-from packages import install
+from tests.packages import install
 
 BOUNDS = Bounds(0.6, 1.0)
 
