@@ -22,7 +22,7 @@ from nldf_engine.training.scene import RayScene, Scenes
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    config = SyntheticConfig(seconds=3.0, size=64, seed=5, looks=3)
+    config = SyntheticConfig(seconds=3.0, size=64, seed=5, looks=3, audio_frontend="mel")
     return make_synthetic_dataset(tmp_path_factory.mktemp("second") / "speaker", config)
 
 
