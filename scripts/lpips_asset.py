@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from nldf_engine.base.files import atomic_path, sha256
 from nldf_engine.evaluation.metrics.optional.lpips import ALEX_ASSET
-from nldf_engine.evaluation.metrics.optional.weights import ALEXNET, LPIPS_HEADS, load
+from nldf_engine.nn.weights import ALEXNET, LPIPS_HEADS, load
 
 
 def half_weights(folder: Path) -> dict[str, torch.Tensor]:

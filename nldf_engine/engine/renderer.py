@@ -138,16 +138,18 @@ class Renderer:
         networks = [m for m in self.portrait.modules() if isinstance(m, ResMLP)]
         planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
         wanted = WHERE.get(self.precision, self.device.type)
-        chosen: list[ResMLP | PlanesModule] = [*networks, *(planes if self.precision == "fp16" else [])]
+        head = self.portrait.head
+        own = [head] if self.precision in head.precisions else []
+        chosen: list[Any] = [*networks, *(planes if self.precision == "fp16" else []), *own]
         fits = chosen and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
         if self.precision != "fp32" and not fits:
             raise ValueError(
-                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids), device "
+                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids, or a 2-D renderer), device "
                 f"{wanted!r} and backend 'native', got a {self.avatar.system} avatar, {self.device} and "
                 f"{self.backend!r}"
             )
-        for network in chosen:
-            network.precision = self.precision
+        for part in chosen:
+            part.precision = self.precision
         return [*networks, *planes]
 
     def describe(self) -> dict[str, Any]:

@@ -141,13 +141,16 @@ def info_nce(lips: Tensor, audio: Tensor, negatives: Tensor, temperature: float 
     return F.cross_entropy(near, near.new_zeros(len(near), dtype=torch.int64))
 
 
-def draw_negatives(starts: Tensor, count: int = NEGATIVES, apart: int = APART) -> Tensor:
+def draw_negatives(
+    starts: Tensor, count: int = NEGATIVES, apart: int = APART, generator: torch.Generator | None = None
+) -> Tensor:
     """Which windows of a clip serve each as negatives: [N, count] numbers of windows, drawn at random.
 
     Args:
         starts: [N] first frames of the windows, all of one clip: what tells clips apart must not help.
         count: K, how many each gets; with repetitions where there are fewer.
         apart: frames by which negatives are at least away.
+        generator: draws them; torch's own where None.
 
     Raises:
         ValueError: a window has no other that far away.
@@ -155,7 +158,7 @@ def draw_negatives(starts: Tensor, count: int = NEGATIVES, apart: int = APART) -
     far = (starts[:, None] - starts[None]).abs() >= apart
     if not bool(far.any(1).all()):
         raise ValueError(f"starts: expected windows {apart} frames apart for each, got {starts.tolist()}")
-    return torch.multinomial(far.float(), count, replacement=int(far.sum(1).min()) < count)
+    return torch.multinomial(far.float(), count, replacement=int(far.sum(1).min()) < count, generator=generator)
 
 
 class SyncJudge(nn.Module):

@@ -36,6 +36,8 @@ class TrainConfig:
             were prepared with where None.
         look_ahead: milliseconds of sound that a frame may wait for when the avatar is streamed; the
             front-end's usual ones where None.
+        weights: folder with public weights of networks that a system's losses use, such as VGG16's; torch's
+            cache is searched as well.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
@@ -56,6 +58,7 @@ class TrainConfig:
     targets: Path | None = None
     audio_frontend: str | None = None
     look_ahead: float | None = None
+    weights: Path | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -15,6 +15,7 @@ from nldf_engine.avatar.provenance import Consent
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.drivers import IdentityDriver
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.scene import Scene
 
@@ -81,9 +82,9 @@ def make_avatar(
         provenance: of the run; the speaker's dataset and the versions are added.
     """
     dataset = scene.dataset
-    identity = portrait.head.driver.part("identity")
-    if identity is not None:
-        identity.own.fill_(scene.identity)
+    for part in portrait.head.driver.modules():
+        if isinstance(part, IdentityDriver):
+            part.own.fill_(scene.identity)
     versions = {"package": __version__, "torch": torch.__version__, "python": platform.python_version()}
     about = {"dataset": dataset.hash(), "source": dataset.info.source}
     return Avatar(

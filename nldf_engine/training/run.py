@@ -194,6 +194,7 @@ class _Training:
             "teacher": digest(self.config.teacher), "head": digest(self.config.head),
             "phases": [stage.name for stage in self.trained],
             "seed": self.config.seed, "minutes": self.config.minutes, "audio": self.run_.frontend.to_json(),
+            **({"notes": self.run_.notes} if self.run_.notes else {}),
         }  # fmt: skip
 
     def run(self) -> TrainResult:

@@ -11,14 +11,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.fields import Bounds, Conditions, RayField
+from nldf_engine.rendering.fields import Bounds, Conditions
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -36,6 +37,7 @@ from nldf_engine.training.targets import HeadTarget, TorsoTarget, TrainTarget, r
 
 # Drivers that are fitted to a speaker, and so are each speaker's own (see `for_speaker`).
 OWN_DRIVERS = ("motion", "upper")
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Run:
         begun: names of the stages whose checkpoints are continued.
         targets: folder of the teacher's targets.
         torso_field: between being built and being trained.
+        notes: what a system found of its surroundings that the course of a run depends on, for the record; to be
+            written when the stages are made.
     """
 
     preset: Preset
@@ -80,6 +84,7 @@ class Run:
     begun: list[str] = field(default_factory=list)
     targets: Path = Path()
     torso_field: TorsoField | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -251,33 +256,45 @@ def _head_field(run: Run) -> Any:
             raise ValueError(f"head: expected an avatar of system {system.name!r}, got {run.given.system!r}")
         return ray_head(run.given.portrait).field
     assert system.field is not None, "ray_stages is for systems whose head is a ray field"
-    scene, driving = run.scenes[0], run.recipe.driving
-    window, features = scene.conditions.audio.shape[1:]
+    bounds = bounds_of(run) if run.teacher is None else ray_head(run.teacher.portrait).bounds
+    return system.field(run.preset.config(bounds, conditions_of(run)))
+
+
+def conditions_of(run: Run) -> ConditionConfig:
+    """What drives the heads of a run: sizes of its features and codes."""
+    driving = run.recipe.driving
+    window, features = run.scenes[0].conditions.audio.shape[1:]
     # The brows of a foreign folder are made of all of its 68 landmarks: they would reveal the mouth.
     foreign = any("layout" in scene.dataset.info.source for scene in run.scenes)
     several = len(run.scenes) > 1
-    conditions = ConditionConfig(
+    return ConditionConfig(
         int(features), int(window), motion=driving.motion_codes, speech=speech_net(run.recipe, run.frontend),
         upper=0 if foreign else driving.upper_codes,
         identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
     )  # fmt: skip
-    if run.teacher is None:
-        every = [scene.bounds for scene in run.scenes]
-        bounds = Bounds(min(one.near for one in every), max(one.far for one in every))
-    else:
-        bounds = ray_head(run.teacher.portrait).bounds
-    return system.field(run.preset.config(bounds, conditions))
 
 
-def for_speaker(network: RayField) -> RayField:
+def bounds_of(run: Run) -> Bounds:
+    """The depths between which the heads of all scenes are."""
+    every = [scene.bounds for scene in run.scenes]
+    return Bounds(min(one.near for one in every), max(one.far for one in every))
+
+
+def for_speaker(network: N, own_drivers: Sequence[str] = OWN_DRIVERS) -> N:
     """A network for another speaker of a run: the same modules and weights, but own motion drivers.
 
     Motion codes of mouth and upper face are fitted to one face, and speech is mapped to them: where shared,
     each speaker's would take the place of the one's before.
+
+    Args:
+        network: has an `encoder`.
+        own_drivers: names of the encoder's parts that each speaker has for its own.
     """
-    encoder = network.encoder
-    parts = [part for name in OWN_DRIVERS if (part := encoder.part(name)) is not None]
+    encoder: Any = network.encoder
+    parts = [part for name in own_drivers if (part := encoder.part(name)) is not None]
     own = {id(module) for part in parts for module in part.modules()} | {id(network), id(encoder)}
+    # What holds one of them is no longer shared either; the rest of it is.
+    own |= {id(module) for module in network.modules() if own & {id(inside) for inside in module.modules()}}
     tensors = {id(value) for part in parts for value in (*part.parameters(), *part.buffers())}
     shared: list[Any] = [module for module in network.modules() if id(module) not in own]
     shared += [v for v in (*network.parameters(), *network.buffers()) if id(v) not in tensors]

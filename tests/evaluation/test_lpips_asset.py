@@ -15,7 +15,7 @@ from nldf_engine.base.assets import ASSETS, read_asset
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.evaluation.metrics.optional import lpips
 from nldf_engine.evaluation.metrics.optional.lpips import ALEX_ASSET, BACKBONES, Lpips, load_lpips
-from nldf_engine.evaluation.metrics.optional.weights import WeightAsset
+from nldf_engine.nn.weights import WeightAsset
 from scripts.lpips_asset import half_weights
 from tests.evaluation.weight_files import save_lpips
 

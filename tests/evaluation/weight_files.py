@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.evaluation.metrics.optional.lpips import BACKBONES
-from nldf_engine.evaluation.metrics.optional.weights import LPIPS_HEADS
+from nldf_engine.nn.weights import LPIPS_HEADS
 
 
 def random_like(module: torch.nn.Module, seed: int = 0) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ OWN_POSES = ("track", "still")
 
 @dataclass(frozen=True)
 class EditFlags:
-    """how head, eyes, brows and mouth move"""
+    """how head, eyes, brows and mouth move, and the look"""
 
     yaw: Annotated[float, value("DEG")] = 0.0
     """turn the face to the picture's right"""
@@ -55,6 +55,14 @@ class EditFlags:
     """shape the mouth: jaw, width, smile, code0, ... in standard deviations of the training video"""
     gate: Annotated[bool, value("")] = False
     """close the lips in silence"""
+    expression: Annotated[float, value("GAIN")] = 1.0
+    """headnerf: how far the whole face leaves its usual expression, 0 to 2"""
+    identity: Annotated[int | None, optional("N")] = None
+    """show the shape of another speaker that the avatar was trained with: 0 for the first dataset, ..."""
+    albedo: Annotated[int | None, optional("N")] = None
+    """headnerf: show the colours of another speaker that the avatar was trained with"""
+    light: Annotated[str, value("B,R,D")] = "0,0,0"
+    """headnerf: change the light: brightness, slope to the right, slope downwards, each -1 to 1"""
 
     def edit(self, poses: str) -> Edit:
         """The edit that the flags ask for, given `--poses`.
@@ -64,7 +72,16 @@ class EditFlags:
             FileProblem: a curve file that can't be used.
         """
         from nldf_engine.base.errors import FileProblem
-        from nldf_engine.engine.edits import Edit, EyesEdit, Gate, HeadEdit, MouthEdit, UpperEdit, load_curve
+        from nldf_engine.engine.edits import (
+            Edit,
+            EyesEdit,
+            Gate,
+            HeadEdit,
+            LookEdit,
+            MouthEdit,
+            UpperEdit,
+            load_curve,
+        )
         from nldf_engine.engine.edits.eyes import BLINKS
 
         with checking_flags():
@@ -77,9 +94,10 @@ class EditFlags:
             eyes = EyesEdit(known, scale=self.eyes, seed=self.blink_seed)
             mouth = MouthEdit(self.mouth, _sliders(self.sliders), gate=Gate() if self.gate else None)
             upper = UpperEdit(self.lively, self.brows)
+            look = LookEdit(self.identity, self.albedo, self.expression, _light(self.light))
         edit = Edit(
             head if changed or poses not in OWN_POSES else None, eyes,
-            None if mouth.idle else mouth, None if upper.idle else upper,
+            None if mouth.idle else mouth, None if upper.idle else upper, None if look.idle else look,
         )  # fmt: skip
         if self.blink not in BLINKS:
             blinks = load_curve(self.blink)
@@ -114,6 +132,17 @@ def _shift(text: str) -> tuple[float, float, float]:
     if len(numbers) != 3:
         raise UsageError(f"--shift is X,Y,Z; {text!r} has {len(numbers)} numbers")
     return numbers[0], numbers[1], numbers[2]
+
+
+def _light(text: str) -> tuple[float, float, float]:
+    parts = text.split(",")
+    try:
+        brightness, right, down = (float(part) for part in parts)
+    except ValueError as error:
+        raise UsageError(
+            f"--light is B,R,D, three numbers; it is {text!r} (with a negative first number: --light=-0.2,0,0)"
+        ) from error
+    return brightness, right, down
 
 
 def _sliders(text: str) -> dict[str, float]:

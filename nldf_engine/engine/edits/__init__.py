@@ -1,4 +1,4 @@
-"""What can be changed of an avatar while it renders: how head, eyes, brows and mouth move.
+"""What can be changed of an avatar while it renders: how head, eyes, brows and mouth move, and its look.
 
 from nldf_engine.engine.edits import Edit, EyesEdit, Gate, HeadEdit, MouthEdit
 
@@ -10,6 +10,7 @@ head.py     offsets, the range that was trained, and what is beyond
 live.py     poses that arrive one by one
 eyes.py     blinks
 upper.py    brows and gaze
+look.py     whose shape and colours, the expression's strength, the light
 mouth.py    gain, sliders, and the gate that closes lips in silence
 """
 
@@ -17,6 +18,7 @@ from nldf_engine.engine.edits.curves import Curve, curve_of, load_curve
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.eyes import EyesEdit
 from nldf_engine.engine.edits.head import HEAD_WIDTH, HeadEdit, HeadRange, PoseWarning
+from nldf_engine.engine.edits.look import LookEdit
 from nldf_engine.engine.edits.mouth import Gate, MouthEdit
 from nldf_engine.engine.edits.upper import UpperEdit
 
@@ -29,6 +31,7 @@ __all__ = [
     "Gate",
     "HeadEdit",
     "HeadRange",
+    "LookEdit",
     "MouthEdit",
     "PoseWarning",
     "UpperEdit",

@@ -15,6 +15,7 @@ from nldf_engine.engine.edits.curves import Curve
 from nldf_engine.engine.edits.eyes import Eyes, EyesEdit
 from nldf_engine.engine.edits.head import RARE, EditedTrack, HeadEdit, HeadRange
 from nldf_engine.engine.edits.live import LivePoses, LiveTrack, is_live
+from nldf_engine.engine.edits.look import Look, LookEdit
 from nldf_engine.engine.edits.mouth import GateState, Mouth, MouthEdit, MouthShape
 from nldf_engine.engine.edits.upper import Upper, UpperEdit
 from nldf_engine.engine.renderer import NO_MOTION, NO_UPPER, Poses, Renderer
@@ -37,12 +38,14 @@ class Edit:
         eyes: how they blink.
         mouth: how far it travels.
         upper: how brows and gaze move.
+        look: whose shape and colours are shown, how strong the expression is, and in which light.
     """
 
     head: HeadEdit | None = None
     eyes: EyesEdit | None = None
     mouth: MouthEdit | None = None
     upper: UpperEdit | None = None
+    look: LookEdit | None = None
 
     def with_curve(self, curve: Curve) -> Edit:
         """The same with a curve whose columns go to the parts that they name.
@@ -90,8 +93,8 @@ class Editor:
 
     Raises:
         FileProblem: poses that can't be read.
-        ValueError: poses that are no rigid motions; a mouth or brows are edited that have no codes, or a
-            mouth twice; or poses that arrive one by one are to be centred.
+        ValueError: poses that are no rigid motions; a mouth, brows or a look are edited that have no codes, or
+            a mouth twice; or poses that arrive one by one are to be centred.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class Editor:
         self.edit, self.poses, self.mouth = edit or Edit(), poses, mouth
         self._open_mouth()
         self._upper = self._open_upper()
+        look = self.edit.look
+        self._look = None if look is None or look.idle else Look(look, renderer.portrait.head.driver)
         self._eyes = Eyes(self.edit.eyes or EyesEdit(), renderer.avatar.eye_openness.cpu())
         self.live: LiveTrack | None = None
         head = self.edit.head
@@ -204,7 +209,7 @@ class Editor:
     def conditions(
         self, conditions: Conditions, motion: Tensor | None, index: Tensor, free: Tensor | None
     ) -> Conditions:
-        """The conditions of the frames `index` [T] with motion codes where those are given or edited.
+        """The conditions of the frames `index` [T] under the edit, with motion codes where those are given.
 
         Args:
             conditions: what drives them, on the renderer's device.
@@ -212,6 +217,8 @@ class Editor:
             index: numbers of the frames in the clip, on the CPU.
             free: of the gate.
         """
+        if self._look is not None:
+            conditions = self._look(conditions)
         if motion is None and self._mouth is None:
             return conditions
         codes = self._renderer.speech_codes(conditions) if motion is None else motion

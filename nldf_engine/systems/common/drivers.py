@@ -54,24 +54,25 @@ def scale_eyes(eyes: Tensor) -> Tensor:
 class IdentityDriver(Driver):
     """A learned code for each speaker of a run over several datasets.
 
-    Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track "identity" [T] int64
-    says another one.
+    Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track [T] int64 says another
+    one.
 
     Args:
         speakers: how many.
         code: size of the code.
+        track: name of that track.
     """
 
     own: Tensor
 
-    def __init__(self, speakers: int, code: int) -> None:
+    def __init__(self, speakers: int, code: int, track: str = "identity") -> None:
         super().__init__()
-        self.dim = code
+        self.dim, self.track = code, track
         self.table = nn.Parameter(0.1 * torch.randn(speakers, code))
         self.register_buffer("own", torch.zeros((), dtype=torch.int64))
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
         """See `Driver`."""
-        speakers = conditions.get("identity")
+        speakers = conditions.get(self.track)
         numbers = self.own.expand(len(index)) if speakers is None else speakers[index]
         return self.table[numbers]

@@ -49,7 +49,7 @@ class Train(Command):
         "nothing is lost: the same command with --resume continues from the last checkpoint"
     )
 
-    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head")
+    reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head", "weights")
     writes: ClassVar[tuple[str, ...]] = ("avatar",)
 
     preset: Annotated[str, Positional, value("PRESET")]
@@ -80,6 +80,9 @@ class Train(Command):
     look_ahead: Annotated[float | None, optional("MS")] = None
     """how many milliseconds of sound a frame may wait for when the avatar is streamed, with the front-end
     whisper: with less than the usual 300, lips follow sooner and less well"""
+    weights: Annotated[Path | None, optional("DIR")] = None
+    """folder with public weights that a preset's losses use (headnerf: vgg16-397923af.pth); what is used is printed
+    and kept in the avatar"""
     resume: bool = False
     """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
     than before: the learning rate then continues as in a run of the larger budget"""
@@ -145,6 +148,7 @@ class Train(Command):
                 resume=self.resume,
                 seed=self.seed,
                 overrides=overrides,
+                weights=self.weights,
                 consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config, len(self.dataset))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nldf_engine.evaluation.metrics.optional.weights import INCEPTION, fill, find, load
+from nldf_engine.nn.weights import INCEPTION, fill, find, load
 
 SIDE = 299
 FEWEST = 2

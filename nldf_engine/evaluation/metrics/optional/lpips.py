@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.evaluation.metrics.optional.weights import (
+from nldf_engine.nn.weights import (
     ALEXNET,
     LPIPS_HEADS,
     VGG16,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nldf_engine.evaluation.metrics.optional.weights import SYNCNET, fill, find, load
+from nldf_engine.nn.weights import SYNCNET, fill, find, load
 
 FPS, RATE = 25, 16_000
 WINDOW, COLUMNS = 5, 4  # frames a window; MFCC columns a frame

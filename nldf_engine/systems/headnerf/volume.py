@@ -1,0 +1,192 @@
+"""The volume: density and features of points under a frame's codes, rendered to a small feature map.
+
+D(x, v, C, F_lip) = (sigma(x), M(x)), headnerf eq. (1). The camera enters by the points and directions of its rays.
+The order of inputs is HeadNeRF's: expression, identity and lips before the density, albedo and illumination
+behind it, so that neither colour nor light can move the face.
+
+Shapes: F frames, N rays of each, S samples, C features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.nn.linear import FrameLinear
+from nldf_engine.nn.noise import uniform_like
+from nldf_engine.rendering.fields import Rays
+
+# A ray that is steeper to the head's front than this is sampled as if it were not.
+SLOWEST = 0.25
+NEAREST = 0.02
+# Sizes from a file that no weight bears out are a mistake beyond these.
+MOST_SAMPLES, MOST_LAYERS = 1024, 256
+
+
+def composite_features(
+    sigma: Tensor, features: Tensor, delta: Tensor, backend: str = "native"
+) -> tuple[Tensor, Tensor]:
+    """Volume rendering of features, with gradients.
+
+    Args:
+        sigma: [R, S] density per metre.
+        features: [R, S, C].
+        delta: [R, S] metres.
+        backend: "native" or "reference".
+
+    Returns:
+        [R, C], the sum over samples of w_k f_k, and [R], the sum of w_k: what the ray hides.
+    """
+    # The compiled operation takes three channels: until it takes any, this serves both backends.
+    passed = torch.exp(-sigma * delta)
+    through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
+    weights = through[:, :-1] * (1 - passed)
+    return torch.bmm(weights[:, None], features)[:, 0], 1 - through[:, -1]
+
+
+@dataclass(frozen=True)
+class VolumeSizes:
+    """Sizes of the volume's network and how it is sampled. The defaults are HeadNeRF's.
+
+    Args:
+        width, depth: of the trunk; the encoded point enters again behind layer `skip`.
+        skip: see there.
+        frequencies: L of the encoded point.
+        view_frequencies: of the encoded direction.
+        samples: S, even strata of a ray between the planes `slab`.
+        features: C.
+        slab: (front, back), z in metres of head space between which the head is; the face looks towards -z.
+        density_scale: density = scale * softplus(raw - 1) per metre.
+
+    Raises:
+        ValueError: a size below one or beyond what can be meant, or planes in the wrong order.
+    """
+
+    width: int = 384
+    depth: int = 8
+    skip: int = 4
+    frequencies: int = 10
+    view_frequencies: int = 1
+    samples: int = 64
+    features: int = 256
+    slab: tuple[float, float] = (-0.15, 0.13)
+    density_scale: float = 40.0
+
+    def __post_init__(self) -> None:
+        if min(self.width // 2, self.depth, self.samples, self.features) < 1 or self.density_scale <= 0:
+            raise ValueError(f"VolumeSizes: expected positive sizes and a width of at least 2, got {self}")
+        if self.samples > MOST_SAMPLES or self.depth > MOST_LAYERS:
+            raise ValueError(
+                f"VolumeSizes: expected at most {MOST_SAMPLES} samples and {MOST_LAYERS} layers, got {self}"
+            )
+        if len(self.slab) != 2 or not self.slab[0] < self.slab[1]:
+            raise ValueError(f"VolumeSizes: slab must be (front, back) with front < back, got {self.slab}")
+
+
+def slab_distances(
+    rays: Rays, slab: tuple[float, float], samples: int, noise: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Distances [F, N, S] along rays to strata between two planes of head space, and lengths [F, N, S]; metres.
+
+    A head is thinner than the range of its distances from a moving camera, so no sample is spent before or
+    behind it.
+
+    Args:
+        rays: [F, N].
+        slab: (front, back), z in metres.
+        samples: S.
+        noise: draws the place in each stratum, whose middle it is otherwise.
+    """
+    along = rays.directions[..., 2:].clamp_min(SLOWEST)
+    near = ((slab[0] - rays.origins[..., 2:]) / along).clamp_min(NEAREST)
+    length = ((slab[1] - rays.origins[..., 2:]) / along - near).clamp_min(NEAREST) / samples
+    steps = torch.arange(samples, dtype=near.dtype, device=near.device)
+    where = 0.5 if noise is None else uniform_like(near.new_empty(*near.shape[:2], samples), noise)
+    return near + length * (steps + where), length.expand(-1, -1, samples)
+
+
+class Volume(nn.Module):
+    """The network of the volume.
+
+    Args:
+        sizes: of the network.
+        geometry, appearance: sizes of the codes before and behind the density.
+        radius: metres, by which points are divided before they are encoded.
+    """
+
+    def __init__(self, sizes: VolumeSizes, geometry: int, appearance: int, radius: float) -> None:
+        super().__init__()
+        self.sizes, self.radius, self.geometry = sizes, radius, geometry
+        points, views = frequency_dim(3, sizes.frequencies), frequency_dim(3, sizes.view_frequencies)
+        width, half = sizes.width, sizes.width // 2
+        self.trunk = nn.ModuleList()
+        for layer in range(sizes.depth):
+            if layer in (0, sizes.skip + 1):
+                self.trunk.append(FrameLinear(points, geometry, width if layer else 0, width))
+            else:
+                self.trunk.append(nn.Linear(width, width))
+        self.density = nn.Linear(width, 1)
+        self.feature = FrameLinear(width, appearance, 0, half)
+        self.view = nn.Linear(views, half, bias=False)
+        self.out = nn.Linear(half, sizes.features)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a ray, weights only, without what is paid once a frame."""
+        layers = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear))
+        frame = sum(
+            layer.sizes[1] * layer.weight.shape[0] for layer in self.modules() if isinstance(layer, FrameLinear)
+        )
+        return self.sizes.samples * (layers - frame - self.out.weight.numel()) + self.out.weight.numel()
+
+    def evaluate(self, points: Tensor, views: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Density [F, N, S] per metre and hidden features [F, N, S, width / 2], of which `out` makes M(x).
+
+        Args:
+            points: [F, N, S, 3] metres.
+            views: [F, N, 3] unit directions.
+            code: [F, geometry + appearance].
+        """
+        frames, rays, samples, _ = points.shape
+        geometry, appearance = code.split([self.geometry, code.shape[1] - self.geometry], 1)
+        encoded = encode_frequencies(points.reshape(frames, -1, 3) / self.radius, self.sizes.frequencies)
+        hidden = encoded
+        for number, layer in enumerate(self.trunk):
+            if isinstance(layer, FrameLinear):
+                hidden = F.relu(layer(encoded, geometry, hidden if number else None), inplace=True)
+            else:
+                hidden = F.relu(layer(hidden), inplace=True)
+        raw = self.density(hidden).view(frames, rays, samples)
+        branch = self.feature(hidden, appearance).view(frames, rays, samples, -1)
+        seen = self.view(encode_frequencies(views, self.sizes.view_frequencies))
+        branch = F.relu(branch + seen[:, :, None], inplace=True)
+        return self.sizes.density_scale * F.softplus(raw - 1), branch
+
+    def forward(
+        self, rays: Rays, code: Tensor, noise: torch.Generator | None = None, backend: str = "native"
+    ) -> tuple[Tensor, Tensor]:
+        """Composited features [F, N, C] and opacity [F, N] of rays [F, N] under codes [F, ...].
+
+        Args:
+            rays: through the feature map's pixels.
+            code: [F, geometry + appearance].
+            noise: draws the places of the samples in training.
+            backend: "native" or "reference".
+        """
+        frames, count, _ = rays.origins.shape
+        sizes = self.sizes
+        distance, length = slab_distances(rays, sizes.slab, sizes.samples, noise)
+        points = rays.origins[:, :, None] + distance[..., None] * rays.directions[:, :, None]
+        sigma, hidden = self.evaluate(points, rays.directions, code)
+        flat = (frames * count, sizes.samples)
+        hidden, opacity = composite_features(
+            sigma.reshape(flat).float(), hidden.reshape(*flat, -1).float(), length.reshape(flat), backend
+        )
+        # The last layer is linear: of the composited features it makes what compositing its outputs would, once
+        # a ray and not once a sample.
+        features = F.linear(hidden, self.out.weight) + opacity[:, None] * self.out.bias
+        return features.view(frames, count, -1), opacity.view(frames, count)
