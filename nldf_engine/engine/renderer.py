@@ -144,9 +144,9 @@ class Renderer:
         fits = chosen and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
         if self.precision != "fp32" and not fits:
             raise ValueError(
-                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids, or a 2-D renderer), device "
-                f"{wanted!r} and backend 'native', got a {self.avatar.system} avatar, {self.device} and "
-                f"{self.backend!r}"
+                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids, or a 2-D "
+                f"renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} avatar, "
+                f"{self.device} and {self.backend!r}"
             )
         for part in chosen:
             part.precision = self.precision

@@ -1,5 +1,5 @@
-"""How alike two pictures look, as a loss: features of VGG16 (Johnson et al. 2016), or where its weights are not at
-hand a stated substitute, structural similarity and gradients.
+"""How alike two pictures look, as a loss: features of VGG16 (Johnson et al. 2016), or where its weights are
+not at hand a stated substitute, structural similarity and gradients.
 
 The weights are torchvision's, a public file that the package neither brings nor downloads (`nn.weights`).
 """
@@ -42,8 +42,8 @@ class PictureLoss(nn.Module, ABC):
 class VggLoss(PictureLoss):
     """Squared differences of features of VGG16 behind the last convolution of each block.
 
-    Each layer's error is divided by the mean power of the real picture's features there, so that none outweighs the
-    others by its scale.
+    Each layer's error is divided by the mean power of the real picture's features there, so that none
+    outweighs the others by its scale.
 
     Args:
         folder: where VGG16's weights may be; torch's cache is searched as well.
@@ -108,7 +108,8 @@ class StructureLoss(PictureLoss):
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """The mean SSIM (Wang et al. 2004) of pictures [F, C, H, W] in [0, 1] over square windows; with gradients.
+    """The mean SSIM (Wang et al. 2004) of pictures [F, C, H, W] in [0, 1] over square windows; with
+    gradients.
 
     Raises:
         ValueError: pictures smaller than a window.

@@ -158,7 +158,9 @@ def draw_negatives(
     far = (starts[:, None] - starts[None]).abs() >= apart
     if not bool(far.any(1).all()):
         raise ValueError(f"starts: expected windows {apart} frames apart for each, got {starts.tolist()}")
-    return torch.multinomial(far.float(), count, replacement=int(far.sum(1).min()) < count, generator=generator)
+    return torch.multinomial(
+        far.float(), count, replacement=int(far.sum(1).min()) < count, generator=generator
+    )
 
 
 class SyncJudge(nn.Module):

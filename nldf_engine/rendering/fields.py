@@ -161,9 +161,9 @@ class Driver(nn.Module, ABC):
         """The driver of that name that this one is made of; None where it has none.
 
         Known names are "motion" (motion codes of the mouth), "upper" (codes of brows, lids and gaze),
-        "identity" and "albedo" (codes of speakers: a `table` with a row each, which tracks of these names choose
-        from), "expression" (which the track "strength" scales) and "illumination" (which the track "light" [T, 3]
-        changes).
+        "identity" and "albedo" (codes of speakers: a `table` with a row each, which tracks of these names
+        choose from), "expression" (which the track "strength" scales) and "illumination" (which the track
+        "light" [T, 3] changes).
         """
         return dict(self.named_children()).get(name)
 

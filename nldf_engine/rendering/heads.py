@@ -24,7 +24,8 @@ class Head(nn.Module, ABC):
         system: name of the system in the registry (`systems.registry`).
         config: of the system's network, a frozen dataclass.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
-        precision: what the head's own layers compute in, beside its fused networks: "fp32" or one of `precisions`.
+        precision: what the head's own layers compute in, beside its fused networks: "fp32" or one of
+            `precisions`.
         precisions: those that they offer beyond "fp32".
         half_size: metres, half the width of the region on the plane z = 0 that a one-pass head covers.
     """

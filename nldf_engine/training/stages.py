@@ -69,8 +69,8 @@ class Run:
         begun: names of the stages whose checkpoints are continued.
         targets: folder of the teacher's targets.
         torso_field: between being built and being trained.
-        notes: what a system found of its surroundings that the course of a run depends on, for the record; to be
-            written when the stages are made.
+        notes: what a system found of its surroundings that the course of a run depends on, for the record; to
+            be written when the stages are made.
     """
 
     preset: Preset

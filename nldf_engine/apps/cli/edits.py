@@ -140,7 +140,7 @@ def _light(text: str) -> tuple[float, float, float]:
         brightness, right, down = (float(part) for part in parts)
     except ValueError as error:
         raise UsageError(
-            f"--light is B,R,D, three numbers; it is {text!r} (with a negative first number: --light=-0.2,0,0)"
+            f"--light is B,R,D, three numbers; it is {text!r} (a negative first one: --light=-0.2,0,0)"
         ) from error
     return brightness, right, down
 

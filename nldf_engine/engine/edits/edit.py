@@ -93,8 +93,8 @@ class Editor:
 
     Raises:
         FileProblem: poses that can't be read.
-        ValueError: poses that are no rigid motions; a mouth, brows or a look are edited that have no codes, or
-            a mouth twice; or poses that arrive one by one are to be centred.
+        ValueError: poses that are no rigid motions; a mouth, brows or a look are edited that have no codes,
+            or a mouth twice; or poses that arrive one by one are to be centred.
     """
 
     def __init__(

@@ -24,12 +24,13 @@ class LookEdit:
     """What a head looks like.
 
     Args:
-        identity: number of the speaker, of those that the avatar was trained with, whose shape is shown; None for
-            the avatar's own. Numbers begin at 0, in the order of the datasets.
+        identity: number of the speaker, of those that the avatar was trained with, whose shape is shown; None
+            for the avatar's own. Numbers begin at 0, in the order of the datasets.
         albedo: of the speaker whose colours are shown, likewise.
-        expression: how far mouth, brows, lids and gaze together leave the usual face: 1 as they are, 0 not at all.
-        light: what is added to the light: brightness, slope to the picture's right, slope downwards, in natural
-            logarithms; slopes over 0.1 m of the face.
+        expression: how far mouth, brows, lids and gaze together leave the usual face: 1 as they are, 0 not at
+            all.
+        light: what is added to the light: brightness, slope to the picture's right, slope downwards, in
+            natural logarithms; slopes over 0.1 m of the face.
 
     Raises:
         ValueError: a number out of its range.
@@ -49,8 +50,8 @@ class LookEdit:
             raise ValueError(f"expression: expected 0 to {STRONGEST:g}, got {self.expression!r}")
         if len(self.light) != 3 or not all(math.isfinite(v) and abs(v) <= BRIGHTEST for v in self.light):
             raise ValueError(
-                f"light: expected three numbers of -{BRIGHTEST:g} to {BRIGHTEST:g} (brightness, to the right, "
-                f"downwards), got {self.light!r}"
+                f"light: expected three numbers of -{BRIGHTEST:g} to {BRIGHTEST:g} (brightness, to the "
+                f"right, downwards), got {self.light!r}"
             )
 
     @property
@@ -93,8 +94,8 @@ def _speaker(driver: Driver, name: str, number: int | None) -> dict[str, Tensor]
     known = 1 if part is None else len(part.table)
     if known < 2:
         raise ValueError(
-            f"{name}: expected an avatar of several speakers to swap between, got one speaker's; train them together: "
-            "nldf train PRESET DATA1 DATA2 ..."
+            f"{name}: expected an avatar of several speakers to swap between, got one speaker's; train "
+            "them together: nldf train PRESET DATA1 DATA2 ..."
         )
     if number >= known:
         raise ValueError(f"{name}: the avatar was trained with the speakers 0 to {known - 1}, got {number}")

@@ -54,7 +54,8 @@ def scale_eyes(eyes: Tensor) -> Tensor:
 class IdentityDriver(Driver):
     """A learned code for each speaker of a run over several datasets.
 
-    Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track [T] int64 says another
+    Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track [T] int64 says
+        another
     one.
 
     Args:

@@ -1,10 +1,10 @@
 """The codes of a frame: identity, expression, lips, albedo, illumination (headnerf 3.2).
 
 Identity and albedo are one learned vector a speaker. Expression and illumination change from frame to frame;
-here they are linear in numbers that are tracked in a video and known, or predicted from speech, when an avatar
-renders: the motion of mouth, brows, lids and gaze, and the light's brightness and slopes. What a training
-frame shows beyond them is learned beside (`objective.offsets`) and in no avatar. The lips' code is the audio
-feature of the lip sync module (headnerf 3.4).
+here they are linear in numbers that are tracked in a video and known, or predicted from speech, when an
+avatar renders: the motion of mouth, brows, lids and gaze, and the light's brightness and slopes. What a
+training frame shows beyond them is learned beside (`objective.offsets`) and in no avatar. The lips' code is
+the audio feature of the lip sync module (headnerf 3.4).
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class CodeSizes:
 
 
 class LightDriver(Driver):
-    """The illumination code: linear in the light's numbers, the track "light" [T, 3]; zero where there is none.
+    """The illumination code: linear in the light's numbers, the track "light" [T, 3]; zero where there is
+    none.
 
     Numbers are counted from the speaker's usual light, which is the albedo's to tell.
 
@@ -104,8 +105,8 @@ class LightDriver(Driver):
 class LipDriver(Driver):
     """The lips' code F_lip: the audio feature of a lip sync module for the frame's own audio window.
 
-    A window of W rows is W / 2 frames of two rows, which is what the module compares lips with, so a frame needs
-    no more audio than its own window.
+    A window of W rows is W / 2 frames of two rows, which is what the module compares lips with, so a frame
+    needs no more audio than its own window.
 
     Args:
         audio_dim: D, features a row.
@@ -120,8 +121,8 @@ class LipDriver(Driver):
         super().__init__()
         if audio_window < STRIDE * SHORTEST_LIPS:
             raise ValueError(
-                f"audio_window: the lip sync module expects at least {STRIDE * SHORTEST_LIPS} rows a frame, got "
-                f"{audio_window}; train without it (--set sync_weight=0) or with another front-end"
+                f"audio_window: the lip sync module expects at least {STRIDE * SHORTEST_LIPS} rows a frame, "
+                f"got {audio_window}; train without it (--set sync_weight=0) or with another front-end"
             )
         self.dim = code
         self.module = SyncJudge(audio_window // STRIDE, audio_dim, dim_out=code)
@@ -171,9 +172,9 @@ class ExpressionMap(nn.Module):
 class FaceDriver(Driver):
     """All codes of a frame, in the order of `CodeSizes.places`.
 
-    Beside the tracks of `Conditions` it knows "identity" and "albedo" [T] int64, the number of the speaker whose
-    shape and colours are shown; "light" [T, 3] (see `LightDriver`); and "strength" [T] float32, by which the
-    expression leaves the usual one.
+    Beside the tracks of `Conditions` it knows "identity" and "albedo" [T] int64, the number of the speaker
+    whose shape and colours are shown; "light" [T, 3] (see `LightDriver`); and "strength" [T] float32, by
+    which the expression leaves the usual one.
 
     Args:
         conditions: what drives the expression: motion codes or audio, upper face, eyes.

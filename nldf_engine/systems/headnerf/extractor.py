@@ -1,7 +1,7 @@
 """The latent code extractor: what a picture of a face says of identity, expression, albedo and illumination.
 
-Headnerf 3.3 pre-trains one, by contrast, for the codes that the disentangling loss (eq. 6) pulls towards. It looks at
-faces whose eyes are always at the same places. It is part of training alone.
+Headnerf 3.3 pre-trains one, by contrast, for the codes that the disentangling loss (eq. 6) pulls towards. It
+looks at faces whose eyes are always at the same places. It is part of training alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ from nldf_engine.systems.headnerf.codes import CodeSizes
 FACTORS = ("identity", "expression", "albedo", "illumination")
 FACE_SIDE = 48
 WIDTHS = (24, 32, 64, 64)
+# It looks within this ellipse, as shares of the half width and height: clothes and backdrop would tell
+# speakers apart.
+ELLIPSE = 0.68, 0.86
+PLAIN = 0.5
+
+
+def face_places() -> tuple[Tensor, Tensor]:
+    """x and y [48, 48] of a face's pixels, in [-1, 1]: about 0.1 m of a person's face."""
+    steps = (torch.arange(FACE_SIDE) + 0.5) / FACE_SIDE * 2 - 1
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return x, y
 
 
 class CodeExtractor(nn.Module):
@@ -24,8 +35,12 @@ class CodeExtractor(nn.Module):
         sizes: of the codes.
     """
 
+    inside: Tensor
+
     def __init__(self, sizes: CodeSizes) -> None:
         super().__init__()
+        x, y = face_places()
+        self.register_buffer("inside", ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square() < 1).float())
         layers: list[nn.Module] = []
         width = 3
         for wide in WIDTHS:
@@ -48,6 +63,6 @@ class CodeExtractor(nn.Module):
         """
         if tuple(faces.shape[1:]) != (3, FACE_SIDE, FACE_SIDE):
             raise ValueError(f"faces: expected [N, 3, {FACE_SIDE}, {FACE_SIDE}], got {list(faces.shape)}")
-        seen = self.body(4 * (faces - 0.5))
+        seen = self.body(4 * self.inside * (faces - PLAIN))
         codes = {name: self.heads[name](seen) for name in FACTORS}
         return {name: F.normalize(code, dim=1) * code.shape[1] ** 0.5 for name, code in codes.items()}

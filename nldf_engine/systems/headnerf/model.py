@@ -1,7 +1,7 @@
 """HeadNeRF: a head as a volume of features, rendered to a small map that a 2-D network makes a picture of.
 
-The whole picture is drawn at one size, `HeadNeRFConfig.size`; frames of other sizes are that picture, resized.
-Rays of the map that can't meet the head are not evaluated: what they show is one learned vector.
+The whole picture is drawn at one size, `HeadNeRFConfig.size`; frames of other sizes are that picture,
+resized. Rays of the map that can't meet the head are not evaluated: what they show is one learned vector.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ def check_picture(name: str, side: int, stages: int) -> None:
     if side % step or not step <= side <= LARGEST_PICTURE:
         near = max(step, round(side / step) * step)
         raise ValueError(
-            f"{name}: {stages} upsampling stages reach multiples of {step} pixels, got {side}; train at another "
-            f"size (nearest: {near}) or crop the video"
+            f"{name}: {stages} upsampling stages reach multiples of {step} pixels, got {side}; train at "
+            f"another size (nearest: {near}) or crop the video"
         )
 
 
 @dataclass(frozen=True)
 class HeadNeRFConfig:
-    """A HeadNeRF. The defaults are the paper's sizes where it says any, HeadNeRF's (Hong et al. 2022) elsewhere.
+    """A HeadNeRF. The defaults are the paper's sizes where it says any, HeadNeRF's (Hong et al. 2022)
+    elsewhere.
 
     Args:
         bounds: depths between which the head is; its radius scales points.
@@ -92,7 +93,8 @@ class HeadNeRF(Head):
         network: shared with other speakers of a run; a new one where None.
         region: the rays that may meet the head; all of a square about it where None.
 
-    In precision "fp16", on CUDA, volume and 2-D renderer compute in half precision; compositing stays in single.
+    In precision "fp16", on CUDA, volume and 2-D renderer compute in half precision; compositing stays in
+    single.
     """
 
     system = "headnerf"
@@ -117,8 +119,8 @@ class HeadNeRF(Head):
         return self.field.volume.macs + self.field.renderer.macs
 
     def map_camera(self, camera: Camera) -> Camera:
-        """The camera of the feature map, for one whose width is `config.size`; a height that the stages do not
-        reach is exceeded, and what is too much cut off."""
+        """The camera of the feature map, for one whose width is `config.size`; a height that the stages do
+        not reach is exceeded, and what is too much cut off."""
         step = 1 << self.config.renderer.stages
         width, height = camera.width // step, -(-camera.height // step)
         return Camera(width, height, camera.fx / step, camera.fy / step, camera.cx / step, camera.cy / step)

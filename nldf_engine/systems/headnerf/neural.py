@@ -1,9 +1,10 @@
-"""The 2-D neural renderer: a feature map to a picture with opacity, doubled in size by each stage (headnerf 3.2).
+"""The 2-D neural renderer: a feature map to a picture with opacity, doubled in size by each stage (headnerf
+3.2).
 
 A stage is HeadNeRF's: two convolutions to four times the features, the input added to them four times over,
-pixel shuffle, a 1-2-1 blur, and a convolution to half as many features. Each stage adds to the picture so far, which
-is doubled bilinearly and blurred. Beside the colours a fourth channel is the opacity, so that any background can
-stand behind.
+pixel shuffle, a 1-2-1 blur, and a convolution to half as many features. Each stage adds to the picture so
+far, which is doubled bilinearly and blurred. Beside the colours a fourth channel is the opacity, so that any
+background can stand behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How HeadNeRF is trained: codes of pictures by contrast, the lip sync module, then volume and 2-D renderer."""
+"""How HeadNeRF is trained: codes of pictures by contrast, the lip sync module, then volume and 2-D
+renderer."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.headnerf.codes import CodeSizes
+from nldf_engine.systems.headnerf.extractor import CodeExtractor
 from nldf_engine.systems.headnerf.model import FeatureField, HeadNeRF, HeadNeRFConfig, check_picture
 from nldf_engine.systems.headnerf.neural import RendererSizes
 from nldf_engine.systems.headnerf.objective import HeadNeRFObjective
@@ -28,6 +30,7 @@ from nldf_engine.systems.headnerf.objective.contrast import (
 )
 from nldf_engine.systems.headnerf.objective.faces import light_track
 from nldf_engine.systems.headnerf.objective.lips import LipWindows, train_lips
+from nldf_engine.systems.headnerf.objective.swaps import Known
 from nldf_engine.systems.headnerf.volume import VolumeSizes
 from nldf_engine.training.driving import learn_motion, learn_motion_again
 from nldf_engine.training.objective import Objective
@@ -42,7 +45,6 @@ from nldf_engine.training.recipe import (
     check_range,
     check_weights,
 )
-from nldf_engine.training.scene import Scene
 from nldf_engine.training.stages import (
     OWN_DRIVERS,
     Run,
@@ -69,7 +71,10 @@ class Losses:
         perceptual_share: share of the steps that it is computed in.
         perceptual_blocks: blocks of VGG16 that are compared, 1 to 4.
         disentangle_weight: of eq. (6); 0 leaves the extractor out.
-        identity_weight, expression_weight, albedo_weight, illumination_weight: of its four terms, the lambdas.
+        identity_weight, expression_weight, albedo_weight, illumination_weight: of its four terms, the
+            lambdas.
+        swap_weight: of the same loss on pictures with an exchanged code, beside those terms.
+        swap_share: share of the steps that draw such a picture.
         velocity_weight: of eq. (7).
         sync_weight: of eq. (8); 0 leaves the lip sync module out, and the lips' code with it.
         sync_windows: windows of lips that eq. (8) compares in a step.
@@ -85,16 +90,19 @@ class Losses:
     expression_weight: float = 0.02
     albedo_weight: float = 0.02
     illumination_weight: float = 0.02
+    swap_weight: float = 0.02
+    swap_share: float = 0.25
     velocity_weight: float = 10.0
     sync_weight: float = 1.0
     sync_windows: int = 24
     detail_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        names = ("perceptual", "disentangle", "velocity", "sync", "detail", "identity", "expression", "albedo",
-                 "illumination")  # fmt: skip
+        names = ["perceptual", "disentangle", "velocity", "sync", "detail", "swap"]
+        names += ["identity", "expression", "albedo", "illumination"]
         check_weights(**{f"{name}_weight": getattr(self, f"{name}_weight") for name in names})
         check_range("perceptual_share", self.perceptual_share, 0, 1)
+        check_range("swap_share", self.swap_share, 0, 1)
         check_range("perceptual_side", self.perceptual_side, 16, 2048)
         check_range("perceptual_blocks", self.perceptual_blocks, 1, 4)
         check_range("sync_windows", self.sync_windows, 2, 4096)
@@ -108,9 +116,10 @@ class HeadNeRFRecipe(Recipe):
         losses: their weights.
         extractor_steps: optimiser steps of the code extractor's pre-training.
         sync_steps: optimiser steps of the lip sync module before the head.
-        relight_share: share of the steps that see the head under another light, told to the illumination code.
-        offset_share: share of the steps whose codes hold what each frame shows beyond its tracked numbers; the
-            others are as an avatar's frames are.
+        relight_share: share of the steps that see the head under another light, told to the illumination
+            code.
+        offset_share: share of the steps whose codes hold what each frame shows beyond its tracked numbers;
+            the others are as an avatar's frames are.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate", "layer")
@@ -144,10 +153,11 @@ class HeadTraining:
 
     def __init__(self, run: Run, recipe: HeadNeRFRecipe, perceptual: PictureLoss) -> None:
         self.recipe, self.perceptual = recipe, perceptual.to(run.device)
-        self.references: dict[int, References] = {}
+        self.known: Known | None = None
 
     def build(self, run: Run) -> None:
-        """One portrait a scene; all share one network, but each speaker's own motion and map to expressions."""
+        """One portrait a scene; all share one network, but each speaker's own motion and map to
+        expressions."""
         config = run.preset.config(bounds_of(run), conditions_of(run))
         assert isinstance(config, HeadNeRFConfig)
         codes = config.codes if self.recipe.losses.sync_weight else dataclasses.replace(config.codes, lip=0)
@@ -170,7 +180,8 @@ class HeadTraining:
 
     @torch.no_grad()
     def begin_codes(self, subject: Subject, known: References) -> None:
-        """Codes begin where the extractor has them: tables at the speaker's, maps by regression on tracked numbers."""
+        """Codes begin where the extractor has them: tables at the speaker's, maps by regression on tracked
+        numbers."""
         driver, number = _head(subject).driver, subject.scene.identity
         driver.identity.table[number] = known.identity.to(driver.identity.table)
         driver.albedo.table[number] = known.albedo.to(driver.albedo.table)
@@ -185,17 +196,17 @@ class HeadTraining:
     def learn_codes(self, run: Run) -> None:
         """The extractor, by contrast; its codes; what the driver begins with. A resumed run has all of it."""
         sizes = _head(run.subjects[0]).config.codes
+        scenes = [subject.scene for subject in run.subjects]
         if "head" in run.begun:
-            for subject in run.subjects:
-                self.references[subject.scene.identity] = _no_references(subject.scene, sizes)
+            held = {scene.identity: References.unknown(len(scene.frames), sizes) for scene in scenes}
+            self.known = Known(CodeExtractor(sizes).eval().requires_grad_(False), held)
             return
         generator = torch.Generator().manual_seed(run.config.seed)
-        scenes = [subject.scene for subject in run.subjects]
         extractor = train_extractor(FaceBank(scenes), sizes, self.recipe.extractor_steps, generator)
+        held = {scene.identity: references(extractor, scene, generator) for scene in scenes}
+        self.known = Known(extractor, held)
         for subject in run.subjects:
-            known = references(extractor, subject.scene, generator)
-            self.references[subject.scene.identity] = known
-            self.begin_codes(subject, known)
+            self.begin_codes(subject, held[subject.scene.identity])
 
     def windows(self, subject: Subject) -> LipWindows | None:
         """The windows of lips and sound of a speaker; None where there is no lip sync module."""
@@ -216,8 +227,7 @@ class HeadTraining:
 
     def objective(self, run: Run, subject: Subject) -> Objective:
         """The loss of a speaker."""
-        known = self.references.get(subject.scene.identity)
-        return HeadNeRFObjective(subject, self.recipe, known, self.perceptual, self.windows(subject))
+        return HeadNeRFObjective(subject, self.recipe, self.known, self.perceptual, self.windows(subject))
 
 
 def stages(run: Run) -> list[Stage]:
@@ -276,15 +286,6 @@ def _face_inputs(subject: Subject) -> torch.Tensor:
     scene = subject.scene
     made: torch.Tensor = _head(subject).driver.face(scene.conditions, scene.fit.to(scene.device))
     return made
-
-
-def _no_references(scene: Scene, sizes: CodeSizes) -> References:
-    """Places for what a checkpoint holds."""
-    frames = len(scene.frames)
-    return References(
-        torch.zeros(sizes.identity), torch.zeros(sizes.albedo), torch.zeros(frames, sizes.expression),
-        torch.zeros(frames, sizes.illumination), torch.zeros(sizes.illumination, 3),
-    )  # fmt: skip
 
 
 def headnerf() -> Preset:

@@ -1,8 +1,8 @@
 """The volume: density and features of points under a frame's codes, rendered to a small feature map.
 
-D(x, v, C, F_lip) = (sigma(x), M(x)), headnerf eq. (1). The camera enters by the points and directions of its rays.
-The order of inputs is HeadNeRF's: expression, identity and lips before the density, albedo and illumination
-behind it, so that neither colour nor light can move the face.
+D(x, v, C, F_lip) = (sigma(x), M(x)), headnerf eq. (1). The camera enters by the points and directions of its
+rays. The order of inputs is HeadNeRF's: expression, identity and lips before the density, albedo and
+illumination behind it, so that neither colour nor light can move the face.
 
 Shapes: F frames, N rays of each, S samples, C features.
 """
@@ -90,7 +90,8 @@ class VolumeSizes:
 def slab_distances(
     rays: Rays, slab: tuple[float, float], samples: int, noise: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Distances [F, N, S] along rays to strata between two planes of head space, and lengths [F, N, S]; metres.
+    """Distances [F, N, S] along rays to strata between two planes of head space, and lengths [F, N, S];
+    metres.
 
     A head is thinner than the range of its distances from a moving camera, so no sample is spent before or
     behind it.
@@ -139,7 +140,9 @@ class Volume(nn.Module):
         """Multiply-adds a ray, weights only, without what is paid once a frame."""
         layers = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear))
         frame = sum(
-            layer.sizes[1] * layer.weight.shape[0] for layer in self.modules() if isinstance(layer, FrameLinear)
+            layer.sizes[1] * layer.weight.shape[0]
+            for layer in self.modules()
+            if isinstance(layer, FrameLinear)
         )
         return self.sizes.samples * (layers - frame - self.out.weight.numel()) + self.out.weight.numel()
 
@@ -186,7 +189,7 @@ class Volume(nn.Module):
         hidden, opacity = composite_features(
             sigma.reshape(flat).float(), hidden.reshape(*flat, -1).float(), length.reshape(flat), backend
         )
-        # The last layer is linear: of the composited features it makes what compositing its outputs would, once
-        # a ray and not once a sample.
+        # The last layer is linear: of the composited features it makes what compositing its outputs would,
+        # once a ray and not once a sample.
         features = F.linear(hidden, self.out.weight) + opacity[:, None] * self.out.bias
         return features.view(frames, count, -1), opacity.view(frames, count)

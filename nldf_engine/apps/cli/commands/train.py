@@ -81,8 +81,8 @@ class Train(Command):
     """how many milliseconds of sound a frame may wait for when the avatar is streamed, with the front-end
     whisper: with less than the usual 300, lips follow sooner and less well"""
     weights: Annotated[Path | None, optional("DIR")] = None
-    """folder with public weights that a preset's losses use (headnerf: vgg16-397923af.pth); what is used is printed
-    and kept in the avatar"""
+    """folder with public weights that a preset's losses use (headnerf: vgg16-397923af.pth); what is used is
+    printed and kept in the avatar"""
     resume: bool = False
     """continue from the last checkpoint of AVATAR, with the same flags; --steps or --minutes may be larger
     than before: the learning rate then continues as in a run of the larger budget"""

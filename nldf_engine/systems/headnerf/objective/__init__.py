@@ -15,23 +15,25 @@ from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.region import plane_points
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.headnerf.model import HeadNeRF
-from nldf_engine.systems.headnerf.objective.contrast import References, drawn_light
-from nldf_engine.systems.headnerf.objective.faces import light_field
+from nldf_engine.systems.headnerf.objective.contrast import drawn_light
+from nldf_engine.systems.headnerf.objective.faces import face_frames, light_field
 from nldf_engine.systems.headnerf.objective.lips import LipWindows
 from nldf_engine.systems.headnerf.objective.offsets import FrameOffsets
+from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn_face, swap_loss
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
 from nldf_engine.training.samplers import whole_frames
 from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import Subject
 
-# The masked area of eq. (5) reaches so far beyond the labels, as a share of the width: the rim is learned too.
+# The masked area of eq. (5) reaches so far beyond the labels, as a share of the width: the rim is learned
+# too.
 RIM = 1 / 64
 # Boxes about lips and eyes reach so far beyond their landmarks, as shares of the width.
 LIP_MARGIN, EYE_MARGIN = 0.03, 0.025
 # Metres of one unit of the light's places.
 LIGHT_SCALE = 0.1
-# As in nldf-fast, whose torso layer this is: what the masks of head and torso, and the plate's guess behind the head,
-# count beside the speaker's mask.
+# As in nldf-fast, whose torso layer this is: what the masks of head and torso, and the plate's guess behind
+# the head, count beside the speaker's mask.
 PARTS_WEIGHT, HIDDEN_WEIGHT = 0.3, 2.0
 
 
@@ -41,13 +43,13 @@ class HeadNeRFObjective(Objective):
     Args:
         subject: the speaker and what is trained.
         recipe: a `HeadNeRFRecipe`: weights and shares.
-        references: codes of the speaker's pictures (eq. 6); None leaves that loss out.
+        known: codes of the pictures of the run's speakers (eq. 6); None leaves that loss out.
         perceptual: eq. (4)'s loss.
         lips: windows for eq. (8); None leaves that loss out.
     """
 
     def __init__(
-        self, subject: Subject, recipe: Any, references: References | None, perceptual: PictureLoss,
+        self, subject: Subject, recipe: Any, known: Known | None, perceptual: PictureLoss,
         lips: LipWindows | None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -56,7 +58,9 @@ class HeadNeRFObjective(Objective):
         self.head, self.scene, self.recipe = head, subject.scene, recipe
         self.torso = torso if isinstance(torso, TorsoLayer) else None
         self.perceptual, self.lips = perceptual, lips
-        self.references = None if references is None else _moved(references, self.scene.device)
+        self.known = None if known is None else known.to(self.scene.device)
+        scale = self.scene.camera.width / self.scene.dataset.camera.width
+        self._faces = face_frames(torch.from_numpy(self.scene.dataset.landmarks).float() * scale)
         self.offsets = FrameOffsets(len(self.scene.frames), head.config.codes).to(self.scene.device)
         self.places = head.config.codes.places()
         self._boxes = _detail_boxes(self.scene)
@@ -66,7 +70,7 @@ class HeadNeRFObjective(Objective):
         """See `Objective`: pairs of neighbouring frames, whole."""
         frames = self.pairs(generator)
         light = self._light(len(frames), generator)
-        code, share = self.codes(frames, light, generator)
+        code = self.codes(frames, light, generator)
         batch = self._batch(frames, light)
         camera, device = self.scene.camera, self.scene.device
         color, alpha = self.head.picture(camera, self.scene.poses[frames].to(device), code, generator)
@@ -77,8 +81,13 @@ class HeadNeRFObjective(Objective):
         losses = self._picture_losses(pixel, batch, generator)
         losses["opacity"] = self.recipe.opacity.weight * opacity
         weights = self.recipe.losses
-        if self.references is not None:
-            losses["disentangle"] = weights.disentangle_weight * self._disentangle(code, frames, light, share)
+        if self.known is not None:
+            losses["disentangle"] = weights.disentangle_weight * self._disentangle(
+                self.known, code, frames, light
+            )
+            if torch.rand((), generator=generator) < weights.swap_share:
+                swapped = self._swapped(self.known, code, frames, light, behind, generator)
+                losses["swap"] = weights.disentangle_weight * weights.swap_weight * swapped
         if self.lips is not None:
             losses["sync"] = weights.sync_weight * self.lips.loss(weights.sync_windows, generator)
         total = torch.stack(list(losses.values())).sum()
@@ -95,8 +104,8 @@ class HeadNeRFObjective(Objective):
         later = self._pool[1]
         if not len(later):
             raise ValueError(
-                f"{self.scene.dataset.path}: eq. (7) expects neighbouring training frames with faces, got none; "
-                "prepare a video whose face is seen throughout"
+                f"{self.scene.dataset.path}: eq. (7) expects neighbouring training frames with faces, got "
+                "none; prepare a video whose face is seen throughout"
             )
         count = max(1, self.recipe.sampling.frames // 2)
         drawn = later[torch.randint(len(later), (count,), generator=generator)]
@@ -113,9 +122,9 @@ class HeadNeRFObjective(Objective):
         chosen = torch.rand(pairs, generator=generator) < self.recipe.relight_share
         return (drawn_light(pairs, generator) * chosen[:, None]).repeat_interleave(2, 0)
 
-    def codes(self, frames: Tensor, light: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Codes [F, C] of frames [F] under added light [F, 3], with the recipe's noise, and the shares [F] of
-        their offsets that they hold: all or none, as an avatar's frames have none."""
+    def codes(self, frames: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes [F, C] of frames [F] under added light [F, 3], with the recipe's noise, and with their
+        offsets in a share of the pairs: an avatar's frames have none."""
         device, driving = self.scene.device, self.recipe.driving
         conditions, places = self.scene.conditions, frames.to(device)
         if conditions.motion is not None:
@@ -126,8 +135,7 @@ class HeadNeRFObjective(Objective):
         lit = usual.index_copy(0, places, usual[places] + light.to(device))
         code = self.head.driver(conditions.replaced(light=lit), places)
         coin = torch.rand(len(frames) // 2, generator=generator) < self.recipe.offset_share
-        share = coin.float().repeat_interleave(2).to(device)
-        return self.offsets.added(code, places, share), share
+        return self.offsets.added(code, places, coin.float().repeat_interleave(2).to(device))
 
     def _batch(self, frames: Tensor, light: Tensor) -> Batch:
         """Whole frames, with the added light on what is the head's."""
@@ -147,7 +155,8 @@ class HeadNeRFObjective(Objective):
     def _behind_and_opacity(
         self, batch: Batch, alpha: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """What is behind the head [F, P, 3], and the opacity's loss; a torso's that is learned along included."""
+        """What is behind the head [F, P, 3], and the opacity's loss; a torso's that is learned along
+        included."""
         if self.torso is None:
             return batch.behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
         scene, frames = self.scene, batch.frames.cpu()
@@ -200,7 +209,8 @@ class HeadNeRFObjective(Objective):
         return wide * (1 + (self.recipe.losses.detail_weight - 1) * inside)
 
     def _crops(self, pixel: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rendered and real crops [F, 3, S, S] about a place of the head, the same for all frames of a step."""
+        """Rendered and real crops [F, 3, S, S] about a place of the head, the same for all frames of a
+        step."""
         assert batch.grid is not None
         height, width = batch.grid
         side = min(self.recipe.losses.perceptual_side, height, width)
@@ -213,20 +223,43 @@ class HeadNeRFObjective(Objective):
         rendered, real = (x[:, :, top : top + side, left : left + side] for x in pair)
         return rendered, real
 
-    def _disentangle(self, code: Tensor, frames: Tensor, light: Tensor, share: Tensor) -> Tensor:
-        """Eq. (6): codes [F, C] of frames [F] near those of the pictures; under added light, near what it does."""
-        assert self.references is not None
-        known, places = self.references, frames.to(code.device)
-        lit = known.illumination[places] + light.to(code.device) @ known.light_map.t()
+    def _disentangle(self, known: Known, code: Tensor, frames: Tensor, light: Tensor) -> Tensor:
+        """Eq. (6): codes [F, C] of frames [F] near those of the pictures; under added light, near what it
+        does."""
+        own, places = known.speakers[self.scene.identity], frames.to(code.device)
+        lit = own.illumination[places] + light.to(code.device) @ own.light_map.t()
         wanted = {
-            "identity": known.identity, "albedo": known.albedo, "expression": known.expression[places],
+            "identity": own.identity, "albedo": own.albedo, "expression": own.expression[places],
             "illumination": lit,
         }  # fmt: skip
         terms = [
-            getattr(self.recipe.losses, f"{name}_weight") * (code[:, self.places[name]] - value).square().mean()
+            getattr(self.recipe.losses, f"{name}_weight")
+            * (code[:, self.places[name]] - value).square().mean()
             for name, value in wanted.items()
         ]
         return torch.stack(terms).sum()
+
+    def _swapped(
+        self, known: Known, code: Tensor, frames: Tensor, light: Tensor, behind: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """Eq. (6) on a picture of the step's first frame with one code exchanged (see `swaps`)."""
+        scene, driver, row = self.scene, self.head.driver, code[:1].clone()
+        swap = draw_swap(scene.identity, len(known.speakers), scene.frame_pool, generator)
+        if swap.factor == "expression":
+            taken = driver(scene.conditions, torch.tensor([swap.frame], device=scene.device))
+            row[:, self.places["expression"]] = taken[:, self.places["expression"]]
+        else:
+            table = driver.part(swap.factor).table
+            row[:, self.places[swap.factor]] = table[swap.speaker]
+        # The picture's own light is wanted: what was added is taken off.
+        row[:, self.places["illumination"]] -= driver.illumination.linear(light[:1].to(row))
+        camera, number = scene.camera, int(frames[0])
+        color, alpha = self.head.picture(camera, scene.poses[frames[:1]].to(scene.device), row, generator)
+        picture = color[0] + (1 - alpha[0])[..., None] * behind[0].detach().view_as(color[0])
+        seen = known.extractor(drawn_face(picture, self._faces[number].to(picture)))
+        own, other = known.speakers[scene.identity], known.speakers[swap.speaker]
+        return swap_loss(seen, swap, own, other, number)
 
     # What a run keeps.
 
@@ -239,25 +272,17 @@ class HeadNeRFObjective(Objective):
         self.offsets.begin(frames.to(self.scene.device))
 
     def state(self) -> dict[str, Tensor]:
-        """See `Objective`: the frames' offsets, and the references, which the extractor gave."""
+        """See `Objective`: the frames' offsets, the extractor and what it knows."""
         state = {f"offsets.{name}": value.detach() for name, value in self.offsets.tables.items()}
-        if self.references is not None:
-            state |= {f"references.{name}": value for name, value in self.references.tensors().items()}
-        return state
+        return state if self.known is None else state | self.known.state()
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
         """See `Objective`."""
         for name, table in self.offsets.tables.items():
             table.copy_(state[f"offsets.{name}"])
-        if self.references is not None:
-            start = "references."
-            kept = {name[len(start) :]: value for name, value in state.items() if name.startswith(start)}
-            self.references = _moved(References(**kept), self.scene.device)
-
-
-def _moved(known: References, device: torch.device) -> References:
-    return References(**{name: value.to(device) for name, value in known.tensors().items()})
+        if self.known is not None:
+            self.known.restore(state)
 
 
 def _detail_boxes(scene: Any) -> list[Tensor]:
@@ -270,6 +295,3 @@ def _detail_boxes(scene: Any) -> list[Tensor]:
         box = torch.cat([seen.amin(1) - margin * width, seen.amax(1) + margin * width], 1)
         found.append(box.nan_to_num(-1))
     return found
-
-
-__all__ = ["HeadNeRFObjective"]

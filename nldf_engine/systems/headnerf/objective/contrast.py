@@ -1,10 +1,12 @@
-"""Pre-trains the latent code extractor by contrast, and gives the codes that eq. (6) pulls towards (headnerf 3.3).
+"""Pre-trains the latent code extractor by contrast, and gives the codes that eq. (6) pulls towards (headnerf
+3.3).
 
 A face is known by four things: who it is and how it is stretched (identity), its frame (expression), its tint
-(albedo) and its light (illumination). A positive pair has one of them in common and nothing else; the negatives of
-an anchor are the anchor itself with that one thing changed, and other anchors' positives. So a code can tell pairs
-apart by its own property alone. Other people's faces with the same expression are the frames of another speaker
-of the run whose lips, lids and brows are most alike; with one speaker, stretch and tint are the other people.
+(albedo) and its light (illumination). A positive pair has one of them in common and nothing else; the
+negatives of an anchor are the anchor itself with that one thing changed, and other anchors' positives. So a
+code can tell pairs apart by its own property alone. Other people's faces with the same expression are the
+frames of another speaker of the run whose lips, lids and brows are most alike; with one speaker, stretch and
+tint are the other people.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class References:
     Args:
         identity, albedo: [C], of the speaker: the mean over the frames.
         expression, illumination: [T, C], of each frame; illumination counts from its mean.
+        seen_light: [T, C], the illumination of each frame as the extractor sees it, not counted from the
+            mean.
         light_map: [C, 3] from light numbers to illumination codes, as the extractor sees them.
     """
 
@@ -68,7 +72,21 @@ class References:
     albedo: Tensor
     expression: Tensor
     illumination: Tensor
+    seen_light: Tensor
     light_map: Tensor
+
+    @classmethod
+    def unknown(cls, frames: int, sizes: CodeSizes) -> References:
+        """Zeros, in the place of what a checkpoint holds."""
+        light = sizes.illumination
+        return cls(
+            torch.zeros(sizes.identity), torch.zeros(sizes.albedo), torch.zeros(frames, sizes.expression),
+            torch.zeros(frames, light), torch.zeros(frames, light), torch.zeros(light, 3),
+        )  # fmt: skip
+
+    def to(self, device: torch.device) -> References:
+        """The same on a device."""
+        return References(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, for checkpoints."""
@@ -112,7 +130,9 @@ class FaceBank:
                 found[row] = int(apart.argmin())
         return found
 
-    def triples(self, factor: str, count: int, generator: torch.Generator) -> tuple[Samples, Samples, Samples]:
+    def triples(
+        self, factor: str, count: int, generator: torch.Generator
+    ) -> tuple[Samples, Samples, Samples]:
         """Anchors, positives that share the factor alone, and the anchors with that factor changed."""
         anchor, other = self.anyone(count, generator), self.anyone(count, generator)
         a, o = anchor.looks, other.looks
@@ -141,7 +161,9 @@ class FaceBank:
     def _unlike(self, samples: Samples, generator: torch.Generator) -> Tensor:
         """[N] other frames of the same speakers, of other expressions where a few draws find any."""
         found = samples.frame.clone()
-        for row, (who, frame) in enumerate(zip(samples.speaker.tolist(), samples.frame.tolist(), strict=True)):
+        for row, (who, frame) in enumerate(
+            zip(samples.speaker.tolist(), samples.frame.tolist(), strict=True)
+        ):
             measures = self.measures[who]
             draws = torch.randint(len(measures), (6,), generator=generator)
             apart = (measures[draws] - measures[frame]).square().mean(1)
@@ -247,7 +269,7 @@ def references(extractor: CodeExtractor, scene: Scene, generator: torch.Generato
 
     return References(
         unit(mean["identity"]), unit(mean["albedo"]), every["expression"],
-        every["illumination"] - mean["illumination"], light_map.contiguous(),
+        every["illumination"] - mean["illumination"], every["illumination"], light_map.contiguous(),
     )  # fmt: skip
 
 
@@ -258,4 +280,3 @@ def fitted(inputs: Tensor, codes: Tensor, ridge: float = 1e-2) -> tuple[Tensor, 
     gram = x.t() @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
     weight = torch.linalg.solve(gram, x.t() @ y).t()
     return weight.float(), (about - weight @ mean).float()
-

@@ -1,4 +1,5 @@
-"""Faces cut out of a training video, eyes at fixed places, and the same faces under other shapes, colours, lights.
+"""Faces cut out of a training video, eyes at fixed places, and the same faces under other shapes, colours,
+lights.
 
 Shapes: T frames, N faces; a face is [3, 48, 48].
 """
@@ -15,7 +16,7 @@ from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from nldf_engine.geometry.tracks import smooth_motion
 from nldf_engine.nn.sync import lip_movement
 from nldf_engine.systems.headnerf.codes import LIGHT_NUMBERS
-from nldf_engine.systems.headnerf.extractor import FACE_SIDE
+from nldf_engine.systems.headnerf.extractor import FACE_SIDE, face_places
 from nldf_engine.training.scene import Scene
 
 # A face is so many outer eye distances wide, and its middle so much of one below the eyes.
@@ -81,13 +82,6 @@ def cut_faces(scene: Scene, numbers: Tensor) -> Tensor:
     return torch.cat(made)
 
 
-def face_places() -> tuple[Tensor, Tensor]:
-    """x and y [48, 48] of a face's pixels, in [-1, 1]: about 0.1 m of a person's face."""
-    steps = (torch.arange(FACE_SIDE) + 0.5) / FACE_SIDE * 2 - 1
-    y, x = torch.meshgrid(steps, steps, indexing="ij")
-    return x, y
-
-
 @dataclass(frozen=True)
 class Looks:
     """How faces are changed, N of them.
@@ -126,7 +120,8 @@ def light_field(numbers: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def measured_light(faces: Tensor) -> Tensor:
-    """[N, 3] light numbers of faces [N, 3, 48, 48]: the best plane through the logarithm of their brightness."""
+    """[N, 3] light numbers of faces [N, 3, 48, 48]: the best plane through the logarithm of their
+    brightness."""
     x, y = face_places()
     inside = ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square()) < 1
     basis = torch.stack([torch.ones_like(x), x, y], -1)[inside].double()
@@ -147,8 +142,8 @@ def light_track(scene: Scene) -> Tensor:
 
 
 def expression_measures(scene: Scene) -> Tensor:
-    """[T, M] what faces do, comparable between people: lips, lids and brows, each in standard deviations of the
-    frames that are trained on."""
+    """[T, M] what faces do, comparable between people: lips, lids and brows, each in standard deviations of
+    the frames that are trained on."""
     landmarks = torch.from_numpy(scene.dataset.landmarks).float()
     landmarks = _known(landmarks, landmarks.flatten(1).isfinite().all(1))
     lips = lip_movement(landmarks)

@@ -1,4 +1,5 @@
-"""The lip sync module in training (headnerf 3.4): windows of a video's lips and of its audio, and their InfoNCE."""
+"""The lip sync module in training (headnerf 3.4): windows of a video's lips and of its audio, and their
+InfoNCE."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class LipWindows:
         if not len(starts) or int(starts[-1] - starts[0]) < 2 * APART:
             raise ValueError(
                 f"sync_weight: the lip sync module expects faces in frames more than {2 * APART} apart, "
-                f"{scene.dataset.path} has {len(starts)} windows; train on a longer video or with --set sync_weight=0"
+                f"{scene.dataset.path} has {len(starts)} windows; train on a longer video "
+                "or with --set sync_weight=0"
             )
         self._windows = cut(movement, frames)[starts].to(scene.device)
 
@@ -80,14 +82,17 @@ class LipWindows:
     def accuracy(self) -> float:
         """How often the true audio of a window is more similar than that of a window far away."""
         audio = self.scene.conditions.audio[self.frames.to(self.scene.device)]
-        near = cosine(self.driver.module.lips(self._windows), self.driver.module.audio(self.driver.windows(audio)))
+        near = cosine(
+            self.driver.module.lips(self._windows), self.driver.module.audio(self.driver.windows(audio))
+        )
         own = near.diagonal()[:, None]
         far = (self.frames[:, None] - self.frames[None]).abs() >= APART
         return float((own > near).cpu()[far].float().mean())
 
 
 def train_lips(every: Sequence[LipWindows], steps: int, generator: torch.Generator) -> None:
-    """Trains the module that all windows share by InfoNCE alone; says how well it tells them on standard error."""
+    """Trains the module that all windows share by InfoNCE alone; says how well it tells them on standard
+    error."""
     driver = every[0].driver
     module = driver.module
     features = torch.cat([one.scene.conditions.audio[one.scene.fit.to(one.scene.device)] for one in every])

@@ -1,4 +1,5 @@
-"""What a training frame shows beyond its tracked numbers: learned offsets of its codes, which no avatar keeps."""
+"""What a training frame shows beyond its tracked numbers: learned offsets of its codes, which no avatar
+keeps."""
 
 from __future__ import annotations
 
