@@ -55,14 +55,9 @@ class CodeSizes:
             raise ValueError(f"CodeSizes: expected sizes of at least 1, and lip of at least 0, got {self}")
 
     @property
-    def geometry(self) -> int:
-        """Size of expression, identity and lips, on which density depends; they come first in a code."""
-        return self.expression + self.identity + self.lip
-
-    @property
-    def appearance(self) -> int:
-        """Size of albedo and illumination, on which colour alone depends."""
-        return self.albedo + self.illumination
+    def dim(self) -> int:
+        """Size of the whole code."""
+        return self.expression + self.lip + self.identity + self.albedo + self.illumination
 
     def places(self) -> dict[str, slice]:
         """Where each code is in the whole one.
@@ -72,7 +67,7 @@ class CodeSizes:
             slice(5, 9, None)
         """
         found, start = {}, 0
-        for name in ("expression", "identity", "lip", "albedo", "illumination"):
+        for name in ("expression", "lip", "identity", "albedo", "illumination"):
             found[name] = slice(start, start + getattr(self, name))
             start += getattr(self, name)
         return found
@@ -183,7 +178,7 @@ class FaceDriver(Driver):
 
     def __init__(self, conditions: ConditionConfig, sizes: CodeSizes) -> None:
         super().__init__()
-        self.sizes, self.dim = sizes, sizes.geometry + sizes.appearance
+        self.sizes, self.dim = sizes, sizes.dim
         self.face = FrameEncoder(dataclasses.replace(conditions, identity=0))
         self.expression = ExpressionMap(self.face.dim, sizes.expression)
         speakers = max(1, conditions.speakers)
@@ -214,8 +209,9 @@ class FaceDriver(Driver):
         expression = self.expression(
             self.face(conditions, index), None if strength is None else strength[index]
         )
-        parts = [expression, self.identity(conditions, index)]
+        parts = [expression]
         if self.lip is not None:
             parts.append(self.lip(conditions, index))
+        parts += [self.identity(conditions, index)]
         parts += [self.albedo(conditions, index), self.illumination(conditions, index)]
         return torch.cat(parts, 1)

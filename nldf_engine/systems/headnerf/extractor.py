@@ -18,7 +18,10 @@ WIDTHS = (24, 32, 64, 64)
 # It looks within this ellipse, as shares of the half width and height: clothes and backdrop would tell
 # speakers apart.
 ELLIPSE = 0.68, 0.86
-PLAIN = 0.5
+# Of the heads that see no colours.
+SHAPE_FACTORS = ("identity", "expression")
+FIELDS, COLOR_WIDTH, SLOPE = 6, 64, 0.1
+DARKEST, SMALLEST_POWER = 0.05, 1e-4
 
 
 def face_places() -> tuple[Tensor, Tensor]:
@@ -29,7 +32,10 @@ def face_places() -> tuple[Tensor, Tensor]:
 
 
 class CodeExtractor(nn.Module):
-    """Four convolutions of stride 2, and a linear head for each code.
+    """Identity and expression by four convolutions, albedo and illumination by two linear layers.
+
+    The convolutions see a picture without colours, of one brightness and contrast; the linear layers see the
+    logarithm of its colours, averaged over six by six fields. So neither can use what is the other's.
 
     Args:
         sizes: of the codes.
@@ -42,14 +48,20 @@ class CodeExtractor(nn.Module):
         x, y = face_places()
         self.register_buffer("inside", ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square() < 1).float())
         layers: list[nn.Module] = []
-        width = 3
+        width = 1
         for wide in WIDTHS:
-            layers += [nn.Conv2d(width, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.1)]
+            layers += [nn.Conv2d(width, wide, 3, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
             width = wide
-        self.body = nn.Sequential(*layers, nn.Flatten())
         side = FACE_SIDE >> len(WIDTHS)
+        self.shape = nn.Sequential(*layers, nn.Flatten())
+        self.color = nn.Sequential(nn.Linear(3 * FIELDS * FIELDS, COLOR_WIDTH), nn.LeakyReLU(SLOPE))
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(width * side * side, getattr(sizes, name)) for name in FACTORS}
+            {
+                name: nn.Linear(
+                    width * side * side if name in SHAPE_FACTORS else COLOR_WIDTH, getattr(sizes, name)
+                )
+                for name in FACTORS
+            }
         )
 
     def forward(self, faces: Tensor) -> dict[str, Tensor]:
@@ -63,6 +75,20 @@ class CodeExtractor(nn.Module):
         """
         if tuple(faces.shape[1:]) != (3, FACE_SIDE, FACE_SIDE):
             raise ValueError(f"faces: expected [N, 3, {FACE_SIDE}, {FACE_SIDE}], got {list(faces.shape)}")
-        seen = self.body(4 * self.inside * (faces - PLAIN))
-        codes = {name: self.heads[name](seen) for name in FACTORS}
+        light = (faces + DARKEST).log()
+        shape, color = self.shape(self._plain(light.mean(1, keepdim=True))), self.color(self._fields(light))
+        codes = {name: self.heads[name](shape if name in SHAPE_FACTORS else color) for name in FACTORS}
         return {name: F.normalize(code, dim=1) * code.shape[1] ** 0.5 for name, code in codes.items()}
+
+    def _plain(self, level: Tensor) -> Tensor:
+        """[N, 1, 48, 48] logarithmic brightness, of mean 0 and deviation 1 inside of the ellipse, 0
+        outside."""
+        count = self.inside.sum()
+        about = self.inside * (level - (self.inside * level).sum((2, 3), keepdim=True) / count)
+        power = about.square().sum((2, 3), keepdim=True) / count
+        return about / (power + SMALLEST_POWER).sqrt()
+
+    def _fields(self, light: Tensor) -> Tensor:
+        """[N, 3 * 36] means of the logarithmic colours [N, 3, 48, 48] over fields, inside of the ellipse."""
+        share = F.adaptive_avg_pool2d(self.inside[None, None], FIELDS)
+        return (F.adaptive_avg_pool2d(self.inside * light, FIELDS) / share.clamp_min(1e-3)).flatten(1)

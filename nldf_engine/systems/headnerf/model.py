@@ -79,8 +79,8 @@ class FeatureField(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = FaceDriver(config.conditions, config.codes)
-        codes, volume = config.codes, config.volume
-        self.volume = Volume(volume, codes.geometry, codes.appearance, config.bounds.radius)
+        volume = config.volume
+        self.volume = Volume(volume, config.codes, config.bounds.radius)
         self.renderer = NeuralRenderer(volume.features, config.renderer)
         self.empty = nn.Parameter(torch.zeros(volume.features))
 

@@ -90,7 +90,7 @@ class Losses:
     expression_weight: float = 0.02
     albedo_weight: float = 0.02
     illumination_weight: float = 0.02
-    swap_weight: float = 0.02
+    swap_weight: float = 0.05
     swap_share: float = 0.25
     velocity_weight: float = 10.0
     sync_weight: float = 1.0

@@ -19,10 +19,13 @@ from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.noise import uniform_like
 from nldf_engine.rendering.fields import Rays
+from nldf_engine.systems.headnerf.codes import CodeSizes
 
 # A ray that is steeper to the head's front than this is sampled as if it were not.
 SLOWEST = 0.25
 NEAREST = 0.02
+# Shapes of people differ by what is coarse.
+WARP_FREQUENCIES, SMALL = 2, 0.1
 # Sizes from a file that no weight bears out are a mistake beyond these.
 MOST_SAMPLES, MOST_LAYERS = 1024, 256
 
@@ -115,22 +118,31 @@ class Volume(nn.Module):
 
     Args:
         sizes: of the network.
-        geometry, appearance: sizes of the codes before and behind the density.
+        codes: of a frame, in their order.
         radius: metres, by which points are divided before they are encoded.
     """
 
-    def __init__(self, sizes: VolumeSizes, geometry: int, appearance: int, radius: float) -> None:
+    def __init__(self, sizes: VolumeSizes, codes: CodeSizes, radius: float) -> None:
         super().__init__()
-        self.sizes, self.radius, self.geometry = sizes, radius, geometry
+        self.sizes, self.radius = sizes, radius
+        self.parts = [codes.expression + codes.lip, codes.identity, codes.albedo + codes.illumination]
+        face, identity, appearance = self.parts
         points, views = frequency_dim(3, sizes.frequencies), frequency_dim(3, sizes.view_frequencies)
         width, half = sizes.width, sizes.width // 2
+        coarse = frequency_dim(3, min(sizes.frequencies, WARP_FREQUENCIES))
+        self.warp = FrameLinear(coarse, identity, 0, half)
+        self.shift = nn.Linear(half, 3)
+        with torch.no_grad():  # everyone begins with one shape
+            self.shift.weight.mul_(SMALL)
+            self.shift.bias.zero_()
         self.trunk = nn.ModuleList()
         for layer in range(sizes.depth):
             if layer in (0, sizes.skip + 1):
-                self.trunk.append(FrameLinear(points, geometry, width if layer else 0, width))
+                self.trunk.append(FrameLinear(points, face, width if layer else 0, width))
             else:
                 self.trunk.append(nn.Linear(width, width))
-        self.density = nn.Linear(width, 1)
+        self.solid = FrameLinear(width, identity, 0, half)
+        self.density = nn.Linear(half, 1)
         self.feature = FrameLinear(width, appearance, 0, half)
         self.view = nn.Linear(views, half, bias=False)
         self.out = nn.Linear(half, sizes.features)
@@ -144,7 +156,8 @@ class Volume(nn.Module):
             for layer in self.modules()
             if isinstance(layer, FrameLinear)
         )
-        return self.sizes.samples * (layers - frame - self.out.weight.numel()) + self.out.weight.numel()
+        ray = self.out.weight.numel() + self.view.weight.numel()
+        return self.sizes.samples * (layers - frame - ray) + ray
 
     def evaluate(self, points: Tensor, views: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """Density [F, N, S] per metre and hidden features [F, N, S, width / 2], of which `out` makes M(x).
@@ -152,19 +165,23 @@ class Volume(nn.Module):
         Args:
             points: [F, N, S, 3] metres.
             views: [F, N, 3] unit directions.
-            code: [F, geometry + appearance].
+            code: [F, C].
         """
         frames, rays, samples, _ = points.shape
-        geometry, appearance = code.split([self.geometry, code.shape[1] - self.geometry], 1)
-        encoded = encode_frequencies(points.reshape(frames, -1, 3) / self.radius, self.sizes.frequencies)
+        face, identity, appearance = code.split(self.parts, 1)
+        places = points.reshape(frames, -1, 3) / self.radius
+        coarse = encode_frequencies(places, min(self.sizes.frequencies, WARP_FREQUENCIES))
+        places = places + self.shift(F.relu(self.warp(coarse, identity), inplace=True))
+        encoded = encode_frequencies(places, self.sizes.frequencies)
         hidden = encoded
         for number, layer in enumerate(self.trunk):
             if isinstance(layer, FrameLinear):
-                hidden = F.relu(layer(encoded, geometry, hidden if number else None), inplace=True)
+                hidden = F.relu(layer(encoded, face, hidden if number else None), inplace=True)
             else:
                 hidden = F.relu(layer(hidden), inplace=True)
-        raw = self.density(hidden).view(frames, rays, samples)
-        branch = self.feature(hidden, appearance).view(frames, rays, samples, -1)
+        solid = F.relu(self.solid(hidden, identity), inplace=True)
+        raw = self.density(solid).view(frames, rays, samples)
+        branch = self.feature(hidden, appearance).view(frames, rays, samples, self.out.in_features)
         seen = self.view(encode_frequencies(views, self.sizes.view_frequencies))
         branch = F.relu(branch + seen[:, :, None], inplace=True)
         return self.sizes.density_scale * F.softplus(raw - 1), branch
@@ -172,11 +189,11 @@ class Volume(nn.Module):
     def forward(
         self, rays: Rays, code: Tensor, noise: torch.Generator | None = None, backend: str = "native"
     ) -> tuple[Tensor, Tensor]:
-        """Composited features [F, N, C] and opacity [F, N] of rays [F, N] under codes [F, ...].
+        """Composited features [F, N, C] and opacity [F, N] of rays [F, N] under codes [F, C].
 
         Args:
             rays: through the feature map's pixels.
-            code: [F, geometry + appearance].
+            code: [F, C], of the driver.
             noise: draws the places of the samples in training.
             backend: "native" or "reference".
         """
@@ -187,9 +204,12 @@ class Volume(nn.Module):
         sigma, hidden = self.evaluate(points, rays.directions, code)
         flat = (frames * count, sizes.samples)
         hidden, opacity = composite_features(
-            sigma.reshape(flat).float(), hidden.reshape(*flat, -1).float(), length.reshape(flat), backend
+            sigma.reshape(flat).float(),
+            hidden.reshape(*flat, self.out.in_features).float(),
+            length.reshape(flat),
+            backend,
         )
         # The last layer is linear: of the composited features it makes what compositing its outputs would,
         # once a ray and not once a sample.
         features = F.linear(hidden, self.out.weight) + opacity[:, None] * self.out.bias
-        return features.view(frames, count, -1), opacity.view(frames, count)
+        return features.view(frames, count, self.out.out_features), opacity.view(frames, count)

@@ -37,7 +37,7 @@ STRETCH, TINT, LIGHT = 0.12, 0.2, 0.25
 MOST_FACES = 600
 # Frames that look alike are no negatives of each other: at least so much apart, in mean deviations.
 UNLIKE = 0.5
-ANCHORS, TEMPERATURE, RATE = 16, 0.2, 2e-3
+ANCHORS, TEMPERATURE, RATE = 16, 0.2, 3e-3
 # Pairs that the report of the pre-training is made of.
 JUDGED = 64
 
