@@ -19,7 +19,7 @@ from nldf_engine.nn.weights import VGG16, fill, find, load
 # Convolutions of VGG16 by block; each block but the first begins with a pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Below this share of a layer's mean power, features are not told apart from none.
+# Below this share of a layer's mean power, features count as none.
 SMALLEST_POWER = 1e-6
 WINDOW, SSIM_K1, SSIM_K2 = 7, 0.01, 0.03
 

@@ -77,7 +77,7 @@ class LightDriver(Driver):
     """The illumination code: linear in the light's numbers, the track "light" [T, 3]; zero where there is
     none.
 
-    Numbers are counted from the speaker's usual light, which is the albedo's to tell.
+    Numbers are counted from the speaker's usual light, which belongs to the albedo.
 
     Args:
         code: size of the code.

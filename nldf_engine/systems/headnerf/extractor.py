@@ -15,8 +15,8 @@ from nldf_engine.systems.headnerf.codes import CodeSizes
 FACTORS = ("identity", "expression", "albedo", "illumination")
 FACE_SIDE = 48
 WIDTHS = (24, 32, 64, 64)
-# It looks within this ellipse, as shares of the half width and height: clothes and backdrop would tell
-# speakers apart.
+# It looks within this ellipse, as shares of the half width and height: clothes and backdrop would give
+# speakers away.
 ELLIPSE = 0.68, 0.86
 # Of the heads that see no colours.
 SHAPE_FACTORS = ("identity", "expression")

@@ -75,6 +75,8 @@ class Losses:
             lambdas.
         swap_weight: of the same loss on pictures with an exchanged code, beside those terms.
         swap_share: share of the steps that draw such a picture.
+        swap_below: photometric error from which on they do: of faces that are not drawn yet the extractor has
+            nothing to say, and its gradients only hold up what is learned.
         velocity_weight: of eq. (7).
         sync_weight: of eq. (8); 0 leaves the lip sync module out, and the lips' code with it.
         sync_windows: windows of lips that eq. (8) compares in a step.
@@ -90,8 +92,9 @@ class Losses:
     expression_weight: float = 0.02
     albedo_weight: float = 0.02
     illumination_weight: float = 0.02
-    swap_weight: float = 0.05
+    swap_weight: float = 0.01
     swap_share: float = 0.25
+    swap_below: float = 0.04
     velocity_weight: float = 10.0
     sync_weight: float = 1.0
     sync_windows: int = 24
@@ -103,6 +106,7 @@ class Losses:
         check_weights(**{f"{name}_weight": getattr(self, f"{name}_weight") for name in names})
         check_range("perceptual_share", self.perceptual_share, 0, 1)
         check_range("swap_share", self.swap_share, 0, 1)
+        check_range("swap_below", self.swap_below, 0, 100)
         check_range("perceptual_side", self.perceptual_side, 16, 2048)
         check_range("perceptual_blocks", self.perceptual_blocks, 1, 4)
         check_range("sync_windows", self.sync_windows, 2, 4096)
@@ -116,8 +120,8 @@ class HeadNeRFRecipe(Recipe):
         losses: their weights.
         extractor_steps: optimiser steps of the code extractor's pre-training.
         sync_steps: optimiser steps of the lip sync module before the head.
-        relight_share: share of the steps that see the head under another light, told to the illumination
-            code.
+        relight_share: share of the steps that see the head under another light, which the illumination code
+            is given.
         offset_share: share of the steps whose codes hold what each frame shows beyond its tracked numbers;
             the others are as an avatar's frames are.
     """

@@ -25,7 +25,8 @@ from nldf_engine.systems.headnerf.codes import CodeSizes
 SLOWEST = 0.25
 NEAREST = 0.02
 # Shapes of people differ by what is coarse.
-WARP_FREQUENCIES, SMALL = 2, 0.1
+WARP_FREQUENCIES = 2
+SMALL = 0.1
 # Sizes from a file that no weight bears out are a mistake beyond these.
 MOST_SAMPLES, MOST_LAYERS = 1024, 256
 
@@ -132,9 +133,6 @@ class Volume(nn.Module):
         coarse = frequency_dim(3, min(sizes.frequencies, WARP_FREQUENCIES))
         self.warp = FrameLinear(coarse, identity, 0, half)
         self.shift = nn.Linear(half, 3)
-        with torch.no_grad():  # everyone begins with one shape
-            self.shift.weight.mul_(SMALL)
-            self.shift.bias.zero_()
         self.trunk = nn.ModuleList()
         for layer in range(sizes.depth):
             if layer in (0, sizes.skip + 1):
@@ -146,6 +144,18 @@ class Volume(nn.Module):
         self.feature = FrameLinear(width, appearance, 0, half)
         self.view = nn.Linear(views, half, bias=False)
         self.out = nn.Linear(half, sizes.features)
+        self._begin_alike()
+
+    @torch.no_grad()
+    def _begin_alike(self) -> None:
+        """Everyone begins with nearly one shape and every frame with nearly one face: these codes are as
+        large as points are, and random functions of them would have to be unlearned before the mean face is
+        learned."""
+        self.shift.weight.mul_(SMALL)
+        self.shift.bias.zero_()
+        for layer in self.modules():
+            if isinstance(layer, FrameLinear) and layer is not self.feature:
+                layer.weight.split(layer.sizes, 1)[1].mul_(SMALL)
 
     @property
     def macs(self) -> int:

@@ -44,6 +44,7 @@ class Train(Command):
         "nldf train adnerf-small data/speaker -o avatars/whole --head avatars/teacher",
         "nldf train nldf-fast data/ada data/bob -o avatars/ada",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
+        "nldf train headnerf-small data/ada data/bob -o avatars/ada --weights weights",
     )
     when_stopped: ClassVar[str] = (
         "nothing is lost: the same command with --resume continues from the last checkpoint"
@@ -55,7 +56,8 @@ class Train(Command):
     preset: Annotated[str, Positional, value("PRESET")]
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
     paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
-    nldf-small, adnerf-small; nldf-fast-tiny, nldf-tiny, adnerf-tiny take seconds, for tests"""
+    nldf-small, adnerf-small; headnerf and headnerf-small have codes of identity, expression, colours and
+    light; nldf-fast-tiny, nldf-tiny, adnerf-tiny, headnerf-tiny take seconds, for tests"""
     dataset: Annotated[tuple[Path, ...], Positional, optional("DATASET ...")]
     """folder written by nldf prepare or nldf synthetic; with several, one network learns all speakers, and
     the avatar of the second is written to AVATAR-2, and so on"""

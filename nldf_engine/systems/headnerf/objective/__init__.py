@@ -85,7 +85,8 @@ class HeadNeRFObjective(Objective):
             losses["disentangle"] = weights.disentangle_weight * self._disentangle(
                 self.known, code, frames, light
             )
-            if torch.rand((), generator=generator) < weights.swap_share:
+            drawn = torch.rand((), generator=generator) < weights.swap_share
+            if drawn and float(losses["photometric"].detach()) < weights.swap_below:
                 swapped = self._swapped(self.known, code, frames, light, behind, generator)
                 losses["swap"] = weights.disentangle_weight * weights.swap_weight * swapped
         if self.lips is not None:

@@ -4,7 +4,7 @@
 A face is known by four things: who it is and how it is stretched (identity), its frame (expression), its tint
 (albedo) and its light (illumination). A positive pair has one of them in common and nothing else; the
 negatives of an anchor are the anchor itself with that one thing changed, and other anchors' positives. So a
-code can tell pairs apart by its own property alone. Other people's faces with the same expression are the
+code can separate pairs by its own property alone. Other people's faces with the same expression are the
 frames of another speaker of the run whose lips, lids and brows are most alike; with one speaker, stretch and
 tint are the other people.
 """

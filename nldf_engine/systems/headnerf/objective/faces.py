@@ -26,7 +26,8 @@ ROOM = 1.25
 # The light is measured within this ellipse of the face, as shares of its half width and height.
 ELLIPSE = 0.62, 0.8
 DARKEST = 1 / 64
-# Standard deviation in frames of the low pass on the light: its numbers are not to tell what the mouth does.
+# Standard deviation in frames of the low pass on the light: its numbers must not depend on what the mouth
+# does.
 LIGHT_SMOOTHING = 8.0
 PIECE = 64
 

@@ -74,9 +74,9 @@ class LipWindows:
         if noise:
             audio = audio + FEATURE_NOISE * module.spread * normal_like(audio, generator)
             lips = lips + LIP_NOISE * normal_like(lips, generator)
-        heard = module.audio(self.driver.windows(audio))
+        sound = module.audio(self.driver.windows(audio))
         negatives = draw_negatives(self.frames[drawn], NEGATIVES, APART, generator)
-        return info_nce(module.lips(lips), heard, heard[negatives.to(heard.device)])
+        return info_nce(module.lips(lips), sound, sound[negatives.to(sound.device)])
 
     @torch.no_grad()
     def accuracy(self) -> float:
@@ -91,7 +91,7 @@ class LipWindows:
 
 
 def train_lips(every: Sequence[LipWindows], steps: int, generator: torch.Generator) -> None:
-    """Trains the module that all windows share by InfoNCE alone; says how well it tells them on standard
+    """Trains the module that all windows share by InfoNCE alone; says how well it separates them on standard
     error."""
     driver = every[0].driver
     module = driver.module

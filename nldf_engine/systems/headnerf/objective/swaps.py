@@ -97,7 +97,7 @@ def drawn_face(picture: Tensor, place: Tensor) -> Tensor:
 
 
 def swap_loss(seen: dict[str, Tensor], swap: Swap, own: References, other: References, frame: int) -> Tensor:
-    """How far a drawn picture's codes are from what was asked: the mean over factors of one minus the cosine.
+    """How far a drawn picture's codes are from what is wanted: the mean over factors of one minus the cosine.
 
     Args:
         seen: codes [1, C] by factor, as the extractor sees the picture.

@@ -1,0 +1,107 @@
+"""`python -m bench.headnerf`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.headnerf.tables import APART_AT_LEAST, CODES, TABLES, Options, Subject
+from bench.timing import environment
+from nldf_engine.apps.cli.command import UsageError
+from nldf_engine.apps.cli.main import guarded
+from nldf_engine.base.files import write_json
+
+EXAMPLES = """examples:
+    nldf train headnerf-small data/ada data/bob -o avatars/ada
+    python -m bench.headnerf all avatars/ada data/ada avatars/ada-2 data/bob --json headnerf.json
+    python -m bench.headnerf lips avatars/ada data/ada
+
+Each AVATAR is followed by the DATASET of its speaker, whose held-out part drives it. `all` makes every table.
+Of the swap matrix, rows are the code that was changed and columns what was measured; a code should move its
+own measure at least 5 times as far as any other code does.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    listed = "\n".join(
+        f"    {name:<8}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+    )
+    made = argparse.ArgumentParser(
+        "python -m bench.headnerf", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+        description=f"Measures what the codes of HeadNeRF avatars do.\n\n{listed}",
+    )  # fmt: skip
+    made.add_argument("table", metavar="TABLE", help=f"all, or one of {', '.join(TABLES)}")
+    made.add_argument("pairs", metavar="AVATAR DATASET", type=Path, nargs="+", help="of one run")
+    made.add_argument("--frames", type=int, default=150, metavar="N", help="held-out frames, at most (150)")
+    made.add_argument("--split", default="heldout", help="of the datasets (heldout)")
+    made.add_argument("--device", default="auto", help="where it renders (auto)")
+    made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
+    return made
+
+
+def shown(value: Any) -> str:
+    """A cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def markdown(rows: dict[str, dict[str, Any]]) -> str:
+    """Rows by name as a table."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {label} | {' | '.join(shown(row.get(name)) for name in names)} |" for label, row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def printed(table: str, found: dict[str, Any]) -> str:
+    """What a table says, as Markdown."""
+    if table == "lips":
+        return markdown(found)
+    if table == "views":
+        return "\n\n".join(f"{name}\n\n{markdown(rows)}" for name, rows in found.items())
+    factors = ", ".join(
+        f"{code} ({CODES[code]}) {'-' if value is None else f'{value:.1f}'}"
+        for code, value in found["margins"].items()
+    )
+    return f"{markdown(found['mean'])}\n\nown over the largest other, {APART_AT_LEAST:g} wanted: {factors}"
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code.
+
+    Raises:
+        UsageError: there is no such table, an avatar without its dataset, or too few frames.
+    """
+    names = list(TABLES) if given.table == "all" else [given.table]
+    if unknown := [name for name in names if name not in TABLES]:
+        raise UsageError(f"there is no table {unknown[0]!r}; there are all, {', '.join(TABLES)}")
+    if len(given.pairs) % 2:
+        raise UsageError("each AVATAR is followed by the DATASET of its speaker; the last one has none")
+    if given.frames < 2:
+        raise UsageError(f"--frames must be at least 2; it is {given.frames}")
+    options = Options(given.frames, given.split, device=given.device)
+    subjects = [Subject(*pair, options) for pair in zip(given.pairs[::2], given.pairs[1::2], strict=True)]
+    tables = {}
+    for name in names:
+        tables[name] = TABLES[name](subjects)
+        print(f"## {name}\n\n{printed(name, tables[name])}\n", flush=True)
+    if given.json is not None:
+        write_json(given.json, {"environment": environment(), "frames": given.frames, "tables": tables})
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 success, 1 a failure, in one line, 2 wrong usage, 130 after Ctrl-C."""
+    given = parser().parse_args(arguments)
+    return guarded("python -m bench.headnerf", lambda: run(given), lambda: "nothing was kept")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

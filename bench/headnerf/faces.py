@@ -1,0 +1,131 @@
+"""What frames of a rendered face measure: its shape, mouth and lids, colour, and shading.
+
+Shapes: T frames; landmarks [T, 478, 2], NaN where no face is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh, detect
+from nldf_engine.geometry.face_mesh import LEFT_EYE, LIPS, RIGHT_EYE, RIGID
+from nldf_engine.nn.sync import lip_movement
+from nldf_engine.systems.headnerf.extractor import ELLIPSE, face_places
+from nldf_engine.systems.headnerf.objective.faces import face_frames, measured_light
+from nldf_engine.systems.headnerf.objective.swaps import drawn_face
+
+MEASURES = {
+    "shape": "landmarks that neither speech nor lids move, aligned: RMS, outer eye distances",
+    "expression": "lips and lids about their own mean: RMS, outer eye distances",
+    "colour": "mean logarithmic colour of the face, brightness left out: RMS",
+    "shading": "slopes of the face's brightness to the right and downwards: RMS, logarithms",
+}
+"""What the rows of a `Seen` are, and what they are in."""
+DARKEST = 1 / 64
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Measures of a clip of T frames; rows of frames without a face are NaN.
+
+    Args:
+        shape: [T, R, 2]; expression: [T, L, 2]; colour: [T, 3]; shading: [T, 2].
+        landmarks: [T, 478, 2] pixels at 512.
+    """
+
+    shape: np.ndarray
+    expression: np.ndarray
+    colour: np.ndarray
+    shading: np.ndarray
+    landmarks: np.ndarray
+
+
+def aligned(landmarks: np.ndarray, points: tuple[int, ...]) -> np.ndarray:
+    """[T, N, 2]: the points after a similarity of the rigid landmarks, outer eye distances (as
+    `lip_movement`)."""
+    moved = np.array(landmarks, np.float64)
+    every = torch.from_numpy(moved)
+    # `lip_movement` gives the forty lip points: the wanted ones take their places, forty at a time.
+    found = []
+    for first in range(0, len(points), len(LIPS)):
+        part = list(points[first : first + len(LIPS)])
+        slots = [n for n in LIPS if n not in RIGID][: len(part)]
+        copied = every.clone()
+        copied[:, slots] = every[:, part]
+        found.append(lip_movement(copied)[:, [LIPS.index(n) for n in slots]])
+    return torch.cat(found, 1).numpy()
+
+
+def measure(frames: np.ndarray, places: np.ndarray, detector: Callable[[], Detector] | None = None) -> Seen:
+    """The measures of frames [T, H, W, 3] uint8.
+
+    Args:
+        frames: rendered.
+        places: [T, 478, 2] landmarks in pixels of these frames, the same for all variants: where the face's
+            colours are looked at.
+        detector: makes the landmark detector; MediaPipe's face mesh where None.
+    """
+    found, _ = detect(frames, (detector or FaceMesh)())
+    shape = aligned(found, RIGID)
+    lids = aligned(found, RIGHT_EYE + LEFT_EYE)
+    face = np.concatenate([aligned(found, LIPS), lids], 1)
+    maps = face_frames(torch.from_numpy(places).float())
+    cut = torch.cat(
+        [
+            drawn_face(torch.from_numpy(np.ascontiguousarray(frame)).float() / 255, place)
+            for frame, place in zip(frames, maps, strict=True)
+        ]
+    )
+    x, y = face_places()
+    inside = ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square()) < 1
+    colour = cut[:, :, inside].mean(2).clamp_min(DARKEST).log()
+    colour = colour - colour.mean(1, keepdim=True)
+    return Seen(shape, face, colour.numpy(), measured_light(cut)[:, 1:].numpy(), found)
+
+
+def moved(before: Seen, after: Seen) -> dict[str, float | None]:
+    """How far each measure of one clip is from that of another; None where no frame of both has a face."""
+    shape = _known(before.shape, after.shape, lambda values: values.mean(0))
+    # Of expressions what changes within each clip counts: a face's usual lips are its shape.
+    expression = _known(before.expression, after.expression, lambda values: values - values.mean(0))
+    return {
+        "shape": shape, "expression": expression,
+        "colour": _rms(before.colour - after.colour), "shading": _rms(before.shading - after.shading),
+    }  # fmt: skip
+
+
+def _known(before: np.ndarray, after: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> float | None:
+    both = np.isfinite(before).all((1, 2)) & np.isfinite(after).all((1, 2))
+    return _rms(of(before[both]) - of(after[both])) if both.any() else None
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def ratios(landmarks: np.ndarray) -> np.ndarray:
+    """[4] ratios of a face's heights, which a turn to the side leaves: of brow to eye, eye to nose, nose to
+    mouth and mouth to chin, over eye to chin; the mean over the frames [T, 478, 2] that have a face.
+
+    Raises:
+        ValueError: none has.
+    """
+    known = landmarks[np.isfinite(landmarks).all((1, 2))].astype(np.float64)
+    if not len(known):
+        raise ValueError("landmarks: expected a face in at least one frame, got none")
+    eyes = (known[:, 33] + known[:, 263]) / 2
+    along = known[:, 263] - known[:, 33]
+    down = np.stack([-along[:, 1], along[:, 0]], 1)
+    down /= np.linalg.norm(down, axis=1, keepdims=True)
+
+    def height(points: np.ndarray) -> np.ndarray:
+        return np.asarray(((points - eyes) * down).sum(1))
+
+    brow, nose = height((known[:, 105] + known[:, 334]) / 2), height(known[:, 2])
+    mouth, chin = height((known[:, 61] + known[:, 291]) / 2), height(known[:, 152])
+    parts = np.stack([-brow, nose, mouth - nose, chin - mouth], 1) / chin[:, None]
+    return np.asarray(parts.mean(0))

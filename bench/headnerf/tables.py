@@ -1,0 +1,232 @@
+"""The tables: swaps of codes, novel views, and retrieval of the sound by the lips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.headnerf.faces import MEASURES, Seen, measure, moved, ratios
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.datasets import open_dataset
+from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.engine import Engine
+from nldf_engine.engine.edits import Edit, HeadEdit, LookEdit
+from nldf_engine.evaluation.landmark_detector import Detector
+from nldf_engine.evaluation.metrics.judged_sync import JudgeScorer, retrieval
+from nldf_engine.nn.sync import cosine, cut, lip_movement, sync_judge
+
+CODES = {"identity": "shape", "expression": "expression", "albedo": "colour", "illumination": "shading"}
+"""Each code, and the measure that is its own."""
+SLOPE = 0.4
+TURN = 10.0
+APART_AT_LEAST = 5.0
+"""By which factor a code must move its own measure more than any other code does."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is measured.
+
+    Args:
+        frames: held-out frames, at most.
+        split: of the dataset.
+        detector: makes the landmark detector of a clip; MediaPipe's where None.
+        device: where it renders.
+    """
+
+    frames: int = 150
+    split: str = "heldout"
+    detector: Callable[[], Detector] | None = None
+    device: str = "auto"
+
+
+class Subject:
+    """An avatar, and the held-out stretch of its speaker that drives it.
+
+    Args:
+        avatar, dataset: their folders.
+        options: how it is measured.
+
+    Raises:
+        FileProblem: a folder can't be used.
+        ValueError: fewer than two frames.
+    """
+
+    def __init__(self, avatar: Path, dataset: Path, options: Options) -> None:
+        self.engine, self.data = Engine.load(avatar, options.device), open_dataset(dataset)
+        self.name, self.options = avatar.name, options
+        chosen = self.data.indices(options.split)[: options.frames]
+        if len(chosen) < 2:
+            raise ValueError(
+                f"split: {options.split} of {dataset} has {len(chosen)} frames, expected two or more"
+            )
+        self.numbers = np.arange(chosen[0], chosen[-1] + 1)
+        width = self.engine.avatar.camera.width
+        self.features = self.data.audio_features(self.engine.avatar.frontend)[self.numbers]
+        self.places = self.data.landmarks[self.numbers].astype(np.float32) * (width / self.data.camera.width)
+        self.upper: np.ndarray | None = None
+        if self.engine.upper_codes:
+            self.upper = self.engine.upper(
+                self.data.landmarks[self.numbers], self.data.poses[self.numbers],
+                self.data.eye_openness[self.numbers], self.data.camera,
+            )  # fmt: skip
+
+    @property
+    def speakers(self) -> int:
+        """How many speakers the avatar's run had."""
+        part = self.engine.renderer.portrait.head.driver.part("identity")
+        return 1 if part is None else len(part.table)
+
+    @property
+    def number(self) -> int:
+        """Its own number among them."""
+        return int(self.engine.renderer.portrait.head.driver.part("identity").own)
+
+    def render(self, edit: Edit | None = None, shift: int = 0) -> np.ndarray:
+        """The frames, uint8 [T, H, W, 3], under an edit; `shift` takes the expression from so many frames
+        on."""
+        upper = None if self.upper is None else np.roll(self.upper, -shift, 0)
+        clip = self.engine.render(
+            np.roll(self.features, -shift, 0), self.data.poses[self.numbers], upper=upper, edit=edit,
+            eyes=np.roll(self.data.eye_openness[self.numbers], -shift).astype(np.float32),
+        )  # fmt: skip
+        return np.asarray(clip.frames[:])
+
+    def seen(self, edit: Edit | None = None, shift: int = 0) -> Seen:
+        """The measures of those frames."""
+        return measure(self.render(edit, shift), self.places, self.options.detector)
+
+
+def swaps(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Swap matrix: one code at a time is changed, and each measure's change is taken (rows codes, columns
+    measures)
+
+    Raises:
+        FileProblem: an avatar of one speaker, which has none to swap with.
+    """
+    found: dict[str, Any] = {"measures": MEASURES}
+    matrices = []
+    for subject in subjects:
+        if subject.speakers < 2:
+            raise FileProblem(
+                Path(subject.name), "it is an avatar of one speaker, and swaps are between several",
+                "train speakers together: nldf train headnerf-small DATA1 DATA2 ...",
+            )  # fmt: skip
+        plain, half = subject.seen(), len(subject.numbers) // 2
+        others = [number for number in range(subject.speakers) if number != subject.number]
+        changed = {
+            "identity": [subject.seen(Edit(look=LookEdit(identity=one))) for one in others],
+            "expression": [subject.seen(shift=half)],
+            "albedo": [subject.seen(Edit(look=LookEdit(albedo=one))) for one in others],
+            "illumination": [
+                subject.seen(Edit(look=LookEdit(light=light)))
+                for light in ((0.0, SLOPE, 0.0), (0.0, -SLOPE, 0.0))
+            ],
+        }
+        matrix = {code: _mean([moved(plain, one) for one in seen]) for code, seen in changed.items()}
+        matrices.append(matrix)
+        found[subject.name] = matrix
+    found["mean"] = {code: _mean([matrix[code] for matrix in matrices]) for code in CODES}
+    found["margins"] = margins(found["mean"])
+    return found
+
+
+def margins(matrix: dict[str, dict[str, float | None]]) -> dict[str, float | None]:
+    """For each code, by which factor it moves its own measure more than any other code does."""
+    made: dict[str, float | None] = {}
+    for code, own in CODES.items():
+        values = [matrix[other][own] for other in CODES if other != code]
+        rest = [value for value in values if value is not None]
+        value = matrix[code][own]
+        made[code] = None if value is None or not rest else value / max(*rest, 1e-9)
+    return made
+
+
+def _mean(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in rows[0]:
+        known = [value for row in rows if (value := row[name]) is not None]
+        found[name] = float(np.mean(known)) if known else None
+    return found
+
+
+def views(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Novel views: a face's ratios of heights when it is turned by 10 degrees to either side, against other
+    speakers
+
+    A view keeps the identity where its own speaker's real face is the nearest of all.
+    """
+    real = {subject.name: ratios(_real_landmarks(subject)) for subject in subjects}
+    found: dict[str, Any] = {}
+    for subject in subjects:
+        rows = {}
+        for yaw in (-TURN, 0.0, TURN):
+            edit = Edit(HeadEdit(yaw=yaw, limit="off"))
+            try:
+                seen = ratios(subject.seen(edit).landmarks)
+            except ValueError as error:
+                rows[f"{yaw:+g}"] = {"reason": str(error)}
+                continue
+            apart = {name: float(np.sqrt(np.square(seen - one).mean())) for name, one in real.items()}
+            rows[f"{yaw:+g}"] = {
+                "own": apart[subject.name],
+                "nearest other": min((v for name, v in apart.items() if name != subject.name), default=None),
+                "kept": min(apart, key=lambda name: apart[name]) == subject.name,
+            }
+        found[subject.name] = rows
+    return found
+
+
+def _real_landmarks(subject: Subject) -> np.ndarray:
+    return np.asarray(subject.data.landmarks[subject.numbers], np.float64)
+
+
+def lips(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Lips and sound of held-out speech: how often the true of 11 windows is picked (chance 0.09)
+
+    "own_module": by the avatar's own lip sync module, from the real lips. "judge": by the package's judge,
+    from the lips as they are rendered, and from the real ones.
+    """
+    found = {}
+    for subject in subjects:
+        judge = JudgeScorer(sync_judge(), _sound(subject.data, subject.numbers), len(subject.numbers))
+        rendered = judge(subject.seen().landmarks)
+        real = judge(_real_landmarks(subject))
+        found[subject.name] = {
+            "own_module": own_retrieval(subject), "judge": rendered.retrieval, "judge_real": real.retrieval,
+            "reason": rendered.reason or real.reason,
+        }  # fmt: skip
+    return found
+
+
+def _sound(data: Dataset, numbers: np.ndarray) -> np.ndarray:
+    rate, fps = 16000, data.info.fps
+    return np.asarray(data.audio()[round(numbers[0] / fps * rate) : round((numbers[-1] + 1) / fps * rate)])
+
+
+@torch.no_grad()
+def own_retrieval(subject: Subject) -> float | None:
+    """The share of windows whose true sound the avatar's lip sync module picks among 11; None where it has
+    none."""
+    driver = subject.engine.renderer.portrait.head.driver.part("lip")
+    if driver is None:
+        return None
+    module, device = driver.module, subject.engine.device
+    movement = lip_movement(torch.from_numpy(_real_landmarks(subject))).float()
+    windows = cut(movement, module.frames)
+    first = module.frames // 2
+    audio = torch.from_numpy(subject.features[first : first + len(windows)])
+    sound = module.audio(driver.windows(audio.to(device)))
+    return retrieval(cosine(module.lips(windows.to(device)), sound).double().cpu().numpy())
+
+
+TABLES: dict[str, Callable[[Sequence[Subject]], dict[str, Any]]] = {
+    "swaps": swaps,
+    "views": views,
+    "lips": lips,
+}
