@@ -56,13 +56,14 @@ class EditFlags:
     gate: Annotated[bool, value("")] = False
     """close the lips in silence"""
     expression: Annotated[float, value("GAIN")] = 1.0
-    """headnerf: how far the whole face leaves its usual expression, 0 to 2"""
+    """how far the whole face leaves its usual expression, 0 to 2, for avatars with a code of it"""
     identity: Annotated[int | None, optional("N")] = None
     """show the shape of another speaker that the avatar was trained with: 0 for the first dataset, ..."""
     albedo: Annotated[int | None, optional("N")] = None
-    """headnerf: show the colours of another speaker that the avatar was trained with"""
+    """show the colours of another speaker that the avatar was trained with, likewise"""
     light: Annotated[str, value("B,R,D")] = "0,0,0"
-    """headnerf: change the light: brightness, slope to the right, slope downwards, each -1 to 1"""
+    """change the light: brightness, slope to the right, slope downwards, each -1 to 1, for avatars with a
+    code of it"""
 
     def edit(self, poses: str) -> Edit:
         """The edit that the flags ask for, given `--poses`.

@@ -106,5 +106,7 @@ def _number(driver: Driver, part: str, track: str, value: Any, usual: Any) -> di
     if value == usual:
         return {}
     if driver.part(part) is None:
-        raise ValueError(f"{part}: this avatar has no code of it; train one that has, such as headnerf-small")
+        raise ValueError(
+            f"{part}: this avatar has no code of it; train a preset that has one (nldf train --help)"
+        )
     return {track: torch.tensor(value, dtype=torch.float32)}

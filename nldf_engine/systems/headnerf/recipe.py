@@ -305,7 +305,7 @@ def headnerf() -> Preset:
 def headnerf_small() -> Preset:
     """HeadNeRF for a CPU: a 32 x 32 map of 48 features to 128 x 128, in about 25 minutes."""
     recipe = HeadNeRFRecipe(
-        size=128, steps=2500, final_share=0.3, learning_rate=2e-3, final_learning_rate=1e-4,
+        size=128, steps=2500, final_share=0.3, learning_rate=3e-3, final_learning_rate=1e-4,
         sampling=Sampling(frames=2, blink_share=0.08),
         opacity=OpacityLoss(0.3, inside_weight=4.0), driving=Driving(motion_codes=8, upper_codes=4),
         losses=Losses(

@@ -49,7 +49,8 @@ def composite_features(
     passed = torch.exp(-sigma * delta)
     through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
     weights = through[:, :-1] * (1 - passed)
-    return torch.bmm(weights[:, None], features)[:, 0], 1 - through[:, -1]
+    with torch.autocast(sigma.device.type, enabled=False):  # in half precision weights would not sum to one
+        return torch.bmm(weights[:, None], features)[:, 0], 1 - through[:, -1]
 
 
 @dataclass(frozen=True)

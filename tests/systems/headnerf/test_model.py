@@ -137,6 +137,18 @@ def test_an_avatar_without_a_code_is_refused(tmp_path: Path) -> None:
         Avatar.load(tmp_path / "me")
 
 
+def test_a_picture_in_half_precision_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With layers in another dtype, as precision "fp16" has them on CUDA, compositing stays in float32."""
+    head = small_head()
+    code = torch.randn(1, head.driver.dim)
+    with torch.no_grad():
+        color, alpha = head.picture(camera(), poses_of(1), code)
+        monkeypatch.setattr(head, "_half", lambda like: torch.autocast("cpu", torch.bfloat16))
+        rough, clear = head.picture(camera(), poses_of(1), code)
+    assert rough.dtype == clear.dtype == torch.float32
+    assert 0 < float((rough - color).abs().max()) < 0.1 and float((clear - alpha).abs().max()) < 0.1
+
+
 def test_half_precision_is_the_gpus() -> None:
     """On a CPU it is refused, as for every system."""
     with pytest.raises(ValueError, match="precision: 'fp16' needs"):

@@ -32,6 +32,7 @@ def test_the_blur_keeps_flat_pictures_and_sums() -> None:
     torch.testing.assert_close(blur(point)[0, 0, 1:4, 1:4], torch.outer(row, row))
 
 
+@torch.no_grad()
 def test_the_volumes_opacity_begins_the_pictures() -> None:
     """Without weights in the way, an empty map is transparent and a full one opaque."""
     renderer = NeuralRenderer(12, RendererSizes(2, 1, 8))
