@@ -29,13 +29,13 @@ FLAGS = {
     "validate": {"--json"},
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
-        *("--set", "--head", "--consent", "--audio-frontend", "--look-ahead", "--json"),
+        *("--set", "--head", "--consent", "--audio-frontend", "--look-ahead", "--weights", "--json"),
     },
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
         *("--blink", "--eyes", "--blink-seed", "--brows", "--lively", "--mouth", "--sliders", "--gate"),
-        "--edges",
+        *("--edges", "--expression", "--identity", "--albedo", "--light"),
     },
     "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},
     "verify": {"--trust", "--json"},
