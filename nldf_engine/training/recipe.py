@@ -199,9 +199,14 @@ class Recipe:
             cut.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
         sampling, opacity, driving, torso: see there.
+
+    Class attributes: `torsos`, kinds of torso that the system has; `uses_weights`, whether its losses look
+        for public
+    weights of other networks (`TrainConfig.weights`); `short_names` of settings.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate",)
+    uses_weights: ClassVar[bool] = False
     short_names: ClassVar[dict[str, str]] = {
         "closing_share": "final_share", "frames": "sampling.frames", "opacity_weight": "opacity.weight",
         "torso": "torso.kind", "torso_steps": "torso.steps", "torso_in_front": "torso.in_front",

@@ -57,6 +57,8 @@ def _apply(preset: str | Preset, config: TrainConfig, speakers: int) -> Preset:
         raise ValueError(f"minutes: expected a positive budget of at most a year, got {config.minutes}")
     if config.teacher is not None and not hasattr(recipe, "distillation"):
         raise ValueError(f"teacher: {preset.system!r} does not learn from a teacher; NLDF presets do")
+    if config.weights is not None and not recipe.uses_weights:
+        raise ValueError(f"weights: the losses of {preset.system!r} use no public weights; leave it out")
     if config.head is not None and recipe.torso.kind not in ("field", "distilled"):
         kind = recipe.torso.kind
         raise ValueError(f"head: only a torso field is trained with a given head, not a {kind}")

@@ -127,6 +127,7 @@ class HeadNeRFRecipe(Recipe):
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate", "layer")
+    uses_weights: ClassVar[bool] = True
 
     losses: Losses = field(default_factory=Losses)
     extractor_steps: int = 1000

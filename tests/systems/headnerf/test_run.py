@@ -15,7 +15,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, LookEdit
 from nldf_engine.evaluation import EvaluateConfig, evaluate
-from nldf_engine.training import TrainConfig, train
+from nldf_engine.training import TrainConfig, check_settings, train
 from nldf_engine.training import trainer as trainer_module
 
 STEPS = 60
@@ -147,6 +147,13 @@ def test_what_can_not_be_trained_is_refused(
         train("headnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     assert type(caught.value).__name__ in ("ValueError", "FileProblem")
     assert not (tmp_path / "me").exists()
+
+
+def test_weights_are_for_losses_that_use_them() -> None:
+    """A folder that nothing would read is refused, before any file is looked at."""
+    with pytest.raises(ValueError, match="weights: the losses of 'nldf-fast' use no public weights"):
+        check_settings("nldf-fast-tiny", TrainConfig(weights=Path("weights")))
+    check_settings("headnerf-tiny", TrainConfig(weights=Path("weights")))
 
 
 def test_the_substitute_is_said(
