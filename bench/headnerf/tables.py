@@ -103,8 +103,9 @@ class Subject:
 
 
 def swaps(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Swap matrix: one code at a time is changed, and each measure's change is taken (rows codes, columns
-    measures)
+    """Swap matrix: what changes when one code at a time does.
+
+    Rows are codes, columns measures.
 
     Raises:
         FileProblem: an avatar of one speaker, which has none to swap with.
@@ -156,9 +157,9 @@ def _mean(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
 
 
 def views(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Novel views: a face's ratios of heights when it is turned by 10 degrees to either side, against other
-    speakers
+    """Novel views: whether a face that is turned by 10 degrees is still its speaker's.
 
+    Ratios of heights, which a turn to the side leaves, are compared with those of every speaker's real face.
     A view keeps the identity where its own speaker's real face is the nearest of all.
     """
     real = {subject.name: ratios(_real_landmarks(subject)) for subject in subjects}
