@@ -63,7 +63,7 @@ def test_what_an_avatar_can_not_show_is_refused() -> None:
     with pytest.raises(ValueError, match="identity: the avatar was trained with the speakers 0 to 2, got 3"):
         Look(LookEdit(identity=3), Coded())
     with pytest.raises(
-        ValueError, match="identity: .* several speakers .* one speaker's; train them together"
+        ValueError, match=r"identity: .* several speakers .* one speaker's; train them together"
     ):
         Look(LookEdit(identity=0), Coded(1))
     with pytest.raises(ValueError, match="illumination: this avatar has no code of it"):

@@ -218,7 +218,7 @@ def test_lips_and_sound_of_one_moment_meet(scenes: Scenes, capsys: pytest.Captur
 
 def test_a_video_too_short_for_negatives_is_refused(scenes: Scenes) -> None:
     """With the number of windows, and the remedy."""
-    made, run = training(scenes)
+    _, run = training(scenes)
     scenes[0].fit = scenes[0].fit[:20]
     driver = run.subjects[0].portrait.head.driver.lip
     with pytest.raises(ValueError, match=r"sync_weight: .* windows; .*--set sync_weight=0"):
