@@ -50,7 +50,7 @@ class Sounds(Scene):
         self._copies, self._cache = None, cache
         eyes = torch.from_numpy(dataset.eye_openness).float()
         # Not the dataset's own: those it keeps may be of other weights.
-        made = self._kept("sound", lambda: features(dataset.audio(), frontend, frames=len(dataset)))
+        made = self._kept("sound", lambda: features(dataset.audio(), frontend, frames=len(dataset)).copy())
         self.conditions = Conditions(torch.from_numpy(made), eyes)
 
     def sound_copies(self, count: int) -> Tensor:
@@ -95,7 +95,7 @@ class Speaker:
 
     def data(self, frames: Tensor) -> SpeechData:
         """What a network learns from in the frames [N]."""
-        return speech_data(self.scene, self.recipe, self.codes, frames)
+        return speech_data(self.scene, self.recipe, self.encoder.basis, self.codes, frames)
 
     def learn(self) -> LearnSpeech:
         """The recipe's own way to train a network from its beginning, the same draws every time."""
@@ -154,8 +154,7 @@ def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds
     def fit(frames: Tensor) -> Callable[[Tensor], Tensor]:
         predicted, real = folds.unseen[frames], speaker.codes[frames]
         if not opening_alone:
-            found = Spread.fitted(predicted, real)
-            return lambda codes: (codes - found.before) * found.gain + found.after
+            return Spread.fitted(predicted, real, speaker.opening)
         before, along = predicted.mean(0), speaker.opening / speaker.opening.norm()
         more = float((real @ along).std() / (predicted @ along).std().clamp_min(SMALLEST_SCALE)) - 1
         return lambda codes: codes + more * ((codes - before) @ along)[:, None] * along

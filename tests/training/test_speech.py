@@ -67,17 +67,34 @@ def test_the_spread_of_unseen_predictions_becomes_the_real_one():
     noise = torch.randn(2000, 3)
     predicted = torch.stack([0.3 + 0.5 * real[:, 0], 0.5 * real[:, 1], 0.2 * noise[:, 2]], 1)
     spread = Spread.fitted(predicted, real)
-    made = (predicted - spread.before) * spread.gain + spread.after
+    made = spread(predicted)
     torch.testing.assert_close(made.std(0)[:2], real.std(0)[:2], atol=0.12, rtol=0)
     assert float(made[:, 2].std()) == pytest.approx(float(predicted[:, 2].std()), rel=0.05)
     torch.testing.assert_close(made.mean(0), real.mean(0), atol=1e-4, rtol=0)
+
+
+def test_the_opening_is_spread_as_a_whole():
+    """An opening of a sure code and a less sure one varies as the real one; what is apart from it stays."""
+    torch.manual_seed(0)
+    real, noise = torch.randn(4000, 3), torch.randn(4000, 3)
+    predicted = torch.stack(
+        [0.8 * real[:, 0], 0.3 * real[:, 1] + 0.45 * noise[:, 1], 0.5 * real[:, 2]], 1
+    )  # fmt: skip
+    opening = torch.tensor([0.004, 0.003, 0.0])
+    alone, whole = Spread.fitted(predicted, real), Spread.fitted(predicted, real, opening)
+    wanted = float((real @ opening).std())
+    assert float((alone(predicted) @ opening).std()) < 0.95 * wanted
+    assert float((whole(predicted) @ opening).std()) == pytest.approx(wanted, rel=0.01)
+    torch.testing.assert_close(whole(predicted)[:, 2], alone(predicted)[:, 2], atol=0.05, rtol=0)
+    closer = torch.corrcoef(torch.stack([whole(predicted) @ opening, alone(predicted) @ opening]))[0, 1]
+    assert closer > 0.999, "only its scale changes"
 
 
 def test_the_spread_is_folded_into_the_last_layer():
     """The network then gives at once what the map makes of its predictions."""
     model, known = encoder(), data()
     before = model.speech.encode_clip(known.features)
-    spread = Spread.fitted(before, known.codes)
+    spread = Spread.fitted(before, known.codes, torch.linspace(-1, 1, before.shape[1]))
     spread.fold_into(model)
-    expected = (before - spread.before) * spread.gain + spread.after
+    expected = spread(before)
     torch.testing.assert_close(model.speech.encode_clip(known.features), expected, atol=1e-4, rtol=1e-4)
