@@ -6,6 +6,7 @@
 // and opacity don't depend on M.
 #pragma once
 
+#include "core/stream.h"
 #include "core/triples.h"
 #include "ops/elementwise_kernels.h"
 
@@ -150,7 +151,7 @@ struct Rows {
 
   // `Count` samples of a segment whose sum has the gradient `v`: v . row into `g`, the rows' own gradients
   // into `v_rows`.
-  template <int Count>
+  template <int Count, bool Stream>
   static void back(const T* v, const T* rows, const T* weights, int64_t channels, T* g, T* v_rows) {
     V weight[Count], products[Count] = {};
     for (int r = 0; r < Count; ++r) weight[r] = A::all(weights[r]);
@@ -160,7 +161,10 @@ struct Rows {
       NLDF_UNROLL
       for (int r = 0; r < Count; ++r) {
         products[r] += some * A::load(rows + r * channels + c);
-        A::store(v_rows + r * channels + c, weight[r] * some);
+        if constexpr (Stream)
+          stream_vector(v_rows + r * channels + c, weight[r] * some);
+        else
+          A::store(v_rows + r * channels + c, weight[r] * some);
       }
     }
     for (int r = 0; r < Count; ++r) g[r] = A::sum(products[r]);
@@ -172,18 +176,28 @@ struct Rows {
     }
   }
 
-  static void backward(const SegmentsBackwardArgs<T>& args, int64_t ray, int64_t segment, int64_t count,
-                       const T* weights, T* g) {
+  template <bool Stream>
+  static void segment_back(const SegmentsBackwardArgs<T>& args, int64_t ray, int64_t segment, int64_t count,
+                           const T* weights, T* g) {
     const int64_t channels = args.channels, first = ray * args.samples * channels;
     const T *const v = segment_gradient(args, ray, segment), *const rows = args.features + first;
     T* const v_rows = args.v_features + first;
     const int64_t stop = (segment + 1) * count;
     int64_t k = segment * count;
     for (; k + kAtOnce <= stop; k += kAtOnce)
-      back<kAtOnce>(v, rows + k * channels, weights + k, channels, g + k, v_rows + k * channels);
+      back<kAtOnce, Stream>(v, rows + k * channels, weights + k, channels, g + k, v_rows + k * channels);
     for (; k < stop; ++k)
-      back<1>(v, rows + k * channels, weights + k, channels, g + k, v_rows + k * channels);
-    if (args.distances) add_depth(args, ray, segment * count, stop, weights, g);
+      back<1, Stream>(v, rows + k * channels, weights + k, channels, g + k, v_rows + k * channels);
+  }
+
+  static void backward(const SegmentsBackwardArgs<T>& args, int64_t ray, int64_t segment, int64_t count,
+                       const T* weights, T* g) {
+    const int64_t bytes = args.rays * args.samples * args.channels * static_cast<int64_t>(sizeof(T));
+    if (bytes >= kStreamBytes && args.channels % n == 0 && can_stream<V>(args.v_features))
+      segment_back<true>(args, ray, segment, count, weights, g);
+    else
+      segment_back<false>(args, ray, segment, count, weights, g);
+    if (args.distances) add_depth(args, ray, segment * count, (segment + 1) * count, weights, g);
   }
 
   // The depth's part of g_k, and v_distances.
@@ -286,6 +300,7 @@ void composite_backward_lanes(const SegmentsBackwardArgs<typename L::Scalar>& ar
     if (args.v_background)
       for (int64_t c = 0; c < Channels::channels_of(args); ++c) background_gradient(args, ray, last, c);
   }
+  finish_streams();
 }
 
 template <class L>

@@ -122,6 +122,18 @@ def test_features_agree_with_every_instruction_set(isa, compare, channels):
     )
 
 
+@pytest.mark.parametrize("channels", [250, 256])
+def test_gradients_that_go_past_the_caches(isa, compare, channels):
+    """Gradients of 8 MiB and more, which are stored past the caches, are as accurate as the reference's."""
+    inputs = case(140, 64, channels=channels, opaque=60.0)
+    assert inputs[1].nbytes > 8 << 20
+    compare(
+        run(ops.composite_segments, inputs, 1),
+        run(segments_reference, inputs, 1),
+        run(segments_reference, [x.double() for x in inputs], 1),
+    )
+
+
 @pytest.mark.parametrize("channels", [3, 48, 256])
 def test_threads_change_nothing(channels):
     """Results and gradients are the same to the bit on any number of threads."""
