@@ -11,7 +11,9 @@ from nldf_engine.training.speech import (
     SpeechData,
     SpeechTuning,
     Spread,
+    opening_slope,
     predict_folds,
+    pressed,
     train_speech,
 )
 
@@ -58,6 +60,29 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
     assert len(seen) == speech.FOLDS + 1 and torch.equal(seen[-1], frames)
     for fold, used in zip(frames.tensor_split(speech.FOLDS), seen[:-1], strict=True):
         assert int((fold[:, None] - used[None]).abs().min()) > speech.APART
+
+
+def test_closed_lips_are_learned_as_pressed():
+    """Lips that meet are lower by half a deviation of the opening; the others are as tracked."""
+    basis = encoder().basis
+    basis.components.mul_(0.002)
+    codes = torch.randn(4000, 2)
+    usable = torch.arange(4000) < 3000
+    opening, made = basis.opening(codes), pressed(basis, codes, usable)
+    lower = basis.opening(made) - opening
+    meet, apart = (
+        opening < speech.CLOSED - 5 * speech.CLOSED_EDGE,
+        opening > speech.CLOSED + 8 * speech.CLOSED_EDGE,
+    )
+    assert meet.sum() > 100 and apart.sum() > 100
+    wanted = -speech.PRESSED * float(opening[usable].std())
+    torch.testing.assert_close(lower[meet].mean(), torch.tensor(wanted), rtol=0.02, atol=0)
+    assert float(lower[apart].abs().max()) < 0.01 * abs(wanted)
+    # Nothing is moved that doesn't go with the opening: for codes without a correlation, that is their slope.
+    torch.testing.assert_close(
+        (made - codes)[meet].mean(0) / wanted, opening_slope(basis) / opening_slope(basis).square().sum(),
+        rtol=0.15, atol=0,
+    )  # fmt: skip
 
 
 def test_the_spread_of_unseen_predictions_becomes_the_real_one():
