@@ -21,7 +21,6 @@ from nldf_engine.training.motion import fit_basis
 from nldf_engine.training.recipe import Recipe, changed
 from nldf_engine.training.scene import Scene
 from nldf_engine.training.speech import (
-    SMALLEST_SCALE,
     Folds,
     LearnSpeech,
     SpeechData,
@@ -142,21 +141,12 @@ def mapped(folds: Folds, fit: Callable[[Tensor], Callable[[Tensor], Tensor]]) ->
     return Folds(folds.parts, made, fit(folds.known)(folds.final))
 
 
-def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds:
-    """The predictions with the spread of the tracked codes, as `nldf train` gives it.
+def spread(folds: Folds, real: Tensor, opening: Tensor | None = None) -> Folds:
+    """The predictions with the spread of real codes, as `nldf train` gives it; see `Spread.fitted`.
 
     Args:
-        speaker: whose.
         folds: the predictions.
-        opening_alone: of the mouth's opening, and no code for itself.
+        real: [T, K] codes that were learned.
+        opening: [K], as there.
     """
-
-    def fit(frames: Tensor) -> Callable[[Tensor], Tensor]:
-        predicted, real = folds.unseen[frames], speaker.codes[frames]
-        if not opening_alone:
-            return Spread.fitted(predicted, real, speaker.opening)
-        before, along = predicted.mean(0), speaker.opening / speaker.opening.norm()
-        more = float((real @ along).std() / (predicted @ along).std().clamp_min(SMALLEST_SCALE)) - 1
-        return lambda codes: codes + more * ((codes - before) @ along)[:, None] * along
-
-    return mapped(folds, fit)
+    return mapped(folds, lambda frames: Spread.fitted(folds.unseen[frames], real[frames], opening))
