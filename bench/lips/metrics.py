@@ -25,10 +25,11 @@ def measure(basis: MotionBasis, predicted: Tensor, tracked: Tensor, frames: Tens
         frames: [N] numbers, in order, of those that count.
 
     Returns:
-        Of the mouth's visible opening: `r` and `amplitude` (ratio of standard deviations), `change_r` (correlation of
-        changes between consecutive frames), `auc` and `f1` of the closed frames (tracked opening below
-        `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked standard
-        deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in millimetres.
+        Of the mouth's visible opening: `r` and `amplitude` (ratio of standard deviations), `change_r`
+        (correlation of changes between consecutive frames), `auc` and `f1` of the closed frames (tracked
+        opening below `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked
+        standard deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in
+        millimetres.
     """
     ours, real = predicted[frames], tracked[frames]
     # However firmly lips are pressed together, they look closed.
