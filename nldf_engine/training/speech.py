@@ -31,7 +31,7 @@ OPENING_WEIGHT = 0.25
 CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
 PARTING_WEIGHT = 2.5
 # By how much closed lips are pressed together in what is learned, in standard deviations of the opening.
-PRESSED = 0.5
+PRESSED = 0.8
 # Frames that two parts of a video are apart when one is to say nothing of the other.
 APART = 12
 FOLDS = 4

@@ -63,7 +63,7 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
 
 
 def test_closed_lips_are_learned_as_pressed():
-    """Lips that meet are lower by half a deviation of the opening; the others are as tracked."""
+    """Lips that meet are lower by `PRESSED` deviations of the opening; the others are as tracked."""
     basis = encoder().basis
     basis.components.mul_(0.002)
     codes = torch.randn(4000, 2)
