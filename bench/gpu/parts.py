@@ -146,6 +146,11 @@ def small(count: str, device: str = "cuda") -> None:
         background=rand(rays, 3, gradient=True), distances=merged, return_weights=True,
     )  # fmt: skip
     sum(out.sum() for out in outputs if out.requires_grad).backward()
+    outputs = ops.composite_segments(
+        rand(rays, 40, gradient=True), rand(rays, 40, 70, gradient=True), rand(rays, 40) * 0.02, segments=1,
+        background=rand(rays, 70, gradient=True), distances=rand(rays, 40), return_weights=True,
+    )  # fmt: skip
+    sum(out.sum() for out in outputs if out.requires_grad).backward()
     order, count = ops.compact_rays(rand(rays) > 0.4)
     chosen = int(count)
     ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))

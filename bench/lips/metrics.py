@@ -25,13 +25,15 @@ def measure(basis: MotionBasis, predicted: Tensor, tracked: Tensor, frames: Tens
         frames: [N] numbers, in order, of those that count.
 
     Returns:
-        Of the mouth's opening: `r` and `amplitude` (ratio of standard deviations), `change_r` (correlation of
-        changes between consecutive frames), `auc` and `f1` of the closed frames (tracked opening below
-        `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked standard
-        deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in millimetres.
+        Of the mouth's visible opening: `r` and `amplitude` (ratio of standard deviations), `change_r`
+        (correlation of changes between consecutive frames), `auc` and `f1` of the closed frames (tracked
+        opening below `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked
+        standard deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in
+        millimetres.
     """
     ours, real = predicted[frames], tracked[frames]
-    made, true = basis.opening(ours).double().numpy(), basis.opening(real).double().numpy()
+    # However firmly lips are pressed together, they look closed.
+    made, true = (basis.opening(codes).clamp_min(0).double().numpy() for codes in (ours, real))
     landmarks = basis.decode(real)
     wrong = basis.decode(ours) - landmarks
     total = (landmarks - landmarks.mean(0)).square().sum().clamp_min(SMALLEST)

@@ -21,7 +21,6 @@ from nldf_engine.training.motion import fit_basis
 from nldf_engine.training.recipe import Recipe, changed
 from nldf_engine.training.scene import Scene
 from nldf_engine.training.speech import (
-    SMALLEST_SCALE,
     Folds,
     LearnSpeech,
     SpeechData,
@@ -50,7 +49,7 @@ class Sounds(Scene):
         self._copies, self._cache = None, cache
         eyes = torch.from_numpy(dataset.eye_openness).float()
         # Not the dataset's own: those it keeps may be of other weights.
-        made = self._kept("sound", lambda: features(dataset.audio(), frontend, frames=len(dataset)))
+        made = self._kept("sound", lambda: features(dataset.audio(), frontend, frames=len(dataset)).copy())
         self.conditions = Conditions(torch.from_numpy(made), eyes)
 
     def sound_copies(self, count: int) -> Tensor:
@@ -95,7 +94,7 @@ class Speaker:
 
     def data(self, frames: Tensor) -> SpeechData:
         """What a network learns from in the frames [N]."""
-        return speech_data(self.scene, self.recipe, self.codes, frames)
+        return speech_data(self.scene, self.recipe, self.encoder.basis, self.codes, frames)
 
     def learn(self) -> LearnSpeech:
         """The recipe's own way to train a network from its beginning, the same draws every time."""
@@ -142,22 +141,12 @@ def mapped(folds: Folds, fit: Callable[[Tensor], Callable[[Tensor], Tensor]]) ->
     return Folds(folds.parts, made, fit(folds.known)(folds.final))
 
 
-def spread(speaker: Speaker, folds: Folds, opening_alone: bool = False) -> Folds:
-    """The predictions with the spread of the tracked codes, as `nldf train` gives it.
+def spread(folds: Folds, real: Tensor, opening: Tensor | None = None) -> Folds:
+    """The predictions with the spread of real codes, as `nldf train` gives it; see `Spread.fitted`.
 
     Args:
-        speaker: whose.
         folds: the predictions.
-        opening_alone: of the mouth's opening, and no code for itself.
+        real: [T, K] codes that were learned.
+        opening: [K], as there.
     """
-
-    def fit(frames: Tensor) -> Callable[[Tensor], Tensor]:
-        predicted, real = folds.unseen[frames], speaker.codes[frames]
-        if not opening_alone:
-            found = Spread.fitted(predicted, real)
-            return lambda codes: (codes - found.before) * found.gain + found.after
-        before, along = predicted.mean(0), speaker.opening / speaker.opening.norm()
-        more = float((real @ along).std() / (predicted @ along).std().clamp_min(SMALLEST_SCALE)) - 1
-        return lambda codes: codes + more * ((codes - before) @ along)[:, None] * along
-
-    return mapped(folds, fit)
+    return mapped(folds, lambda frames: Spread.fitted(folds.unseen[frames], real[frames], opening))

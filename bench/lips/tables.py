@@ -90,8 +90,9 @@ def look_ahead(path: Path, options: Options) -> Iterator[Row]:
 
 
 def _as_trained(label: str, speaker: Speaker) -> Row:
-    folds = predict_folds(speaker.encoder, speaker.data(speaker.scene.training), speaker.learn())
-    return _row(label, speaker, spread(speaker, folds))
+    data = speaker.data(speaker.scene.training)
+    folds = predict_folds(speaker.encoder, data, speaker.learn())
+    return _row(label, speaker, spread(folds, data.codes, speaker.opening))
 
 
 def prior(path: Path, options: Options) -> Iterator[Row]:
@@ -132,11 +133,16 @@ def _untrained(speaker: Speaker) -> Folds:
 def distribution(path: Path, options: Options) -> Iterator[Row]:
     """What makes predicted lips move as far and close as often as real ones, and what it costs."""
     speaker = options.open(path, FrontendConfig("whisper"))
-    data, learn = speaker.data(speaker.scene.training), speaker.learn()
+    firm, learn = speaker.data(speaker.scene.training), speaker.learn()
+    data = replace(firm, codes=speaker.codes)
     folds = predict_folds(speaker.encoder, data, learn)
     yield _row("a plain regression", speaker, folds)
-    yield _row("b spread of every code", speaker, spread(speaker, folds))
-    yield _row("c spread of the opening alone", speaker, spread(speaker, folds, opening_alone=True))
+    yield _row("b spread of each code", speaker, spread(folds, data.codes))
+    yield _row("b and of the opening", speaker, spread(folds, data.codes, speaker.opening))
+    closing = predict_folds(speaker.encoder, firm, learn)
+    yield _row("c closed lips pressed", speaker, closing)
+    yield _row("c spread of each code", speaker, spread(closing, firm.codes))
+    yield _row("c and of the opening (nldf train)", speaker, spread(closing, firm.codes, speaker.opening))
     for name, loss in (("deviation", deviation), ("spectrum", spectrum)):
         for weight in LOSS_WEIGHTS:
             with added(loss, weight):

@@ -18,6 +18,9 @@ struct alignas(64) Shape {
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
+// Not on the stack: GCC's ldtilecfg names the first 8 of its 64 bytes alone as read, so that a compiler may
+// leave out what it stores to the others.
+constexpr Shape kShape;
 
 // Sums of tiles [2 Rows][2 outputs] of 16 x 16 of the rows from `x` on.
 template <bool Both>
@@ -51,8 +54,7 @@ void sum_tiles(const LinearArgs& args, const uint8_t* x, int64_t first, int32_t*
 
 void multiply(const LinearArgs& args, const void* integers, const float* scales, int64_t first,
               int64_t last) {
-  const Shape shape;
-  _tile_loadconfig(&shape);
+  _tile_loadconfig(&kShape);
   alignas(64) int32_t sums[kGroup * 32], offsets[32];
   for (int64_t row = 0; row < args.rows; row += kGroup) {
     const uint8_t* const x = static_cast<const uint8_t*>(integers) + row * args.dim_in;

@@ -8,13 +8,17 @@
 namespace nldf {
 
 namespace {
-constexpr int64_t kRays = 64;  // in a piece of work
+// Rays in a piece of work: as many as make up for handing it out, which are few where rows are long.
+int64_t rays_at_once(int64_t channels) {
+  constexpr int64_t kRays = 64, kFewRays = 8, kLongRow = 16;
+  return channels < kLongRow ? kRays : kFewRays;
 }
+}  // namespace
 
 template <class T>
 void segments_cpu(const SegmentsArgs<T>& args, const Exec& exec) {
   const ElementwiseKernels& isa = elementwise_kernels();
-  parallel_for(args.rays, kRays, exec.threads, [&](int64_t begin, int64_t end) {
+  parallel_for(args.rays, rays_at_once(args.channels), exec.threads, [&](int64_t begin, int64_t end) {
     if constexpr (std::is_same_v<T, float>)
       isa.segments(args, begin, end, scratch<T>(segments_scratch(args.samples)));
     else
@@ -25,7 +29,7 @@ void segments_cpu(const SegmentsArgs<T>& args, const Exec& exec) {
 template <class T>
 void segments_backward_cpu(const SegmentsBackwardArgs<T>& args, const Exec& exec) {
   const ElementwiseKernels& isa = elementwise_kernels();
-  parallel_for(args.rays, kRays, exec.threads, [&](int64_t begin, int64_t end) {
+  parallel_for(args.rays, rays_at_once(args.channels), exec.threads, [&](int64_t begin, int64_t end) {
     if constexpr (std::is_same_v<T, float>)
       isa.segments_backward(args, begin, end, scratch<T>(segments_scratch(args.samples)));
     else

@@ -190,7 +190,7 @@ def prepared_frontend(audio: Mapping[str, Any]) -> FrontendConfig:
 def features(
     samples: np.ndarray, frontend: FrontendConfig | str = "mel", frames: int | None = None
 ) -> np.ndarray:
-    """Windows of features, one a video frame at 25 frames/s: float32 [T, 16, D].
+    """Windows of features, one a video frame at 25 frames/s: float32 [T, 16, D], read-only (see `windows`).
 
     Rows come at 50 Hz; frame t, shown at t / 25 s, gets rows [2t - 8, 2t + 8), and rows outside of the
     sound are zeros.

@@ -30,6 +30,8 @@ def count_rows(samples: int) -> int:
 def windows(rows: np.ndarray, frames: int) -> np.ndarray:
     """One window a frame, float32 [frames, 16, D], of rows [R, D] at 50 Hz; zeros outside of them.
 
+    Windows overlap, so they are a read-only view of the rows: of an hour, copies of them take 400 MB.
+
     Args:
         rows: [R, D] float32.
         frames: how many frames, at least one; may be more or fewer than the rows last.
@@ -45,5 +47,8 @@ def windows(rows: np.ndarray, frames: int) -> np.ndarray:
     padded = np.zeros((needed, rows.shape[1]), np.float32)
     kept = rows[: needed - BEFORE]
     padded[BEFORE : BEFORE + len(kept)] = kept
-    views = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=0)[::STRIDE]
-    return np.ascontiguousarray(views.transpose(0, 2, 1))
+    row, number = padded.strides
+    shape = (int(frames), WINDOW, rows.shape[1])
+    found: np.ndarray = np.ndarray(shape, np.float32, padded, 0, (STRIDE * row, row, number))
+    found.flags.writeable = False
+    return found

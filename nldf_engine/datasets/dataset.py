@@ -170,7 +170,7 @@ class Dataset:
         kept = kept_features(self.path / name, digest.hexdigest(), len(self))
         if kept is not None:
             return kept
-        made = np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
+        made = features(self.audio(), config, frames=len(self)).copy()
         keep_features(self.path / name, digest.hexdigest(), made)
         return made
 

@@ -183,8 +183,18 @@ class SceneMaker:
 
 
 def _as_tensor(windows: np.ndarray) -> Tensor:
-    """The windows, without a copy where they allow it: of an hour they take 400 MB."""
-    return torch.from_numpy(np.require(windows, requirements=["C", "W"]))
+    """The windows, without a copy where they allow it: they overlap, and of an hour a copy takes 400 MB.
+
+    The tensor is only read. It is made of the array that the windows are a view of, since torch warns of
+    arrays that say they are read-only.
+    """
+    owner = windows
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if not owner.flags.writeable:
+        return torch.from_numpy(windows.copy())
+    offset = windows.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    return torch.from_numpy(np.ndarray(windows.shape, windows.dtype, owner, offset, windows.strides))
 
 
 def scene_of(renderer: Renderer, windows: np.ndarray, setting: Setting, given: Given | None = None) -> Scene:

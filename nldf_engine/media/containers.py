@@ -15,6 +15,7 @@ from nldf_engine.base.errors import FileProblem
 
 LARGEST_LOSS = 0.05  # share of packets that may fail to decode
 COVER = 0x400  # FFmpeg's flag of a still picture beside the sound
+GROWTH = 1 << 20  # samples by which a sound that is being read grows at least
 SOUND_AGAIN = "record or export the sound again (WAV is a safe choice)"
 RECORD_AGAIN = "record or export the video again (MP4 with H.264 is a safe choice)"
 
@@ -67,7 +68,7 @@ def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
         if pictures and pictures[0].start_time is not None:
             zero = pictures[0].start_time * Fraction(pictures[0].time_base)
         rate = stream.codec_context.sample_rate
-        resampler, pieces, begin = av.AudioResampler(format="fltp"), [], None
+        resampler, collected, begin = av.AudioResampler(format="fltp"), _Samples(path), None
         bad = packets = 0
         for packet in container.demux(stream):
             packets += 1
@@ -80,14 +81,54 @@ def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
                 if begin is None:
                     begin = Fraction(frame.pts * frame.time_base) if frame.pts is not None else zero
                     rate = frame.sample_rate
-                pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
-        if not pieces or bad > max(2, LARGEST_LOSS * packets):
+                for piece in resampler.resample(frame):
+                    collected.add(piece.to_ndarray())
+        if not collected.count or bad > max(2, LARGEST_LOSS * packets):
             raise FileProblem(path, f"{bad} of the {packets} packets of its sound are damaged", SOUND_AGAIN)
-    samples = np.concatenate(pieces, axis=1).T.astype(np.float32, copy=False)
+    samples = collected.take()
     if pictures and begin is not None:
         shift = round(float(begin - zero) * rate)
         if shift > 0:
             samples = np.concatenate([np.zeros((shift, samples.shape[1]), np.float32), samples])
         elif shift < 0:
             samples = samples[-shift:]
-    return np.ascontiguousarray(np.nan_to_num(samples)), int(rate)
+    return np.ascontiguousarray(samples), int(rate)
+
+
+class _Samples:
+    """Samples of a sound that is being decoded, in one array that grows: an hour is held once, not twice.
+
+    Args:
+        path: the file, for errors.
+
+    Attributes:
+        count: samples so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.count = path, 0
+        self._held = np.empty((0, 0), np.float32)
+
+    def add(self, piece: np.ndarray) -> None:
+        """Appends a piece [channels, n]; what is no number becomes zero.
+
+        Raises:
+            FileProblem: it has another number of channels than the pieces before.
+        """
+        channels, more = piece.shape
+        if not self.count:
+            self._held = np.empty((GROWTH, channels), np.float32)
+        if channels != self._held.shape[1]:
+            changed = f"its sound changes from {self._held.shape[1]} channels to {channels} on the way"
+            raise FileProblem(self._path, changed, SOUND_AGAIN)
+        end = self.count + more
+        if end > len(self._held):
+            # Moves pages instead of copying them, where the array is large.
+            self._held.resize((end + max(GROWTH, end // 8), channels), refcheck=False)
+        self._held[self.count : end] = np.nan_to_num(piece.T, copy=False)
+        self.count = end
+
+    def take(self) -> np.ndarray:
+        """[N, channels] float32 of all pieces."""
+        self._held.resize((self.count, self._held.shape[1]), refcheck=False)
+        return self._held

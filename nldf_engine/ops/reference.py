@@ -43,21 +43,21 @@ def beams_reference(
 
 
 def segments_reference(
-    sigma: Tensor, rgb: Tensor, delta: Tensor, segments: int = 4,
+    sigma: Tensor, features: Tensor, delta: Tensor, segments: int = 4,
     background: Tensor | None = None, distances: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Reference of `ops.composite_segments`: colours [R, M, 3], opacity [R], weights [R, S], depth [R]."""
+    """Reference of `ops.composite_segments`: features [R, S, C] to [R, M, C], opacity, weights and depth."""
     passed = torch.exp(-sigma * delta)
     through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
     weights = through[:, : passed.shape[1]] * (1 - passed)
     size = sigma.shape[1] // segments
-    colors = (weights[..., None] * rgb).reshape(len(sigma), segments, size, 3).sum(2)
+    composited = (weights[..., None] * features).reshape(len(sigma), segments, size, features.shape[2]).sum(2)
     left = through[:, passed.shape[1]]
     if background is not None:
-        last = colors[:, -1:] + (left[:, None] * background)[:, None]
-        colors = torch.cat([colors[:, :-1], last], 1)
+        last = composited[:, -1:] + (left[:, None] * background)[:, None]
+        composited = torch.cat([composited[:, :-1], last], 1)
     depth = (weights * (0 if distances is None else distances)).sum(1)
-    return colors, 1 - left, weights, depth
+    return composited, 1 - left, weights, depth
 
 
 def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:

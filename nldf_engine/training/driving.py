@@ -11,7 +11,7 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
 from nldf_engine.rendering.fields import Driver
-from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
+from nldf_engine.systems.common.motion import MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.training.motion import fit_basis, fit_upper, placed_landmarks
 from nldf_engine.training.prior import LipPrior, lip_prior
 from nldf_engine.training.recipe import Recipe
@@ -22,12 +22,15 @@ from nldf_engine.training.speech import (
     SpeechTuning,
     Spread,
     opening_correlation,
+    opening_slope,
     predict_folds,
+    pressed,
     train_speech,
 )
 
-# Speech from which on the network takes all its steps from the prior; with less, fewer in proportion.
+# Speech for which the network takes the recipe's steps from the prior; steps go with the seconds, to a limit.
 ENOUGH_SECONDS = 32
+MOST_STEPS = 2.0  # times the recipe's
 
 
 def learn_motion(
@@ -69,16 +72,18 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     if motion is None or codes is None or _shares_net(motion, teacher):
         return
     frames = torch.cat([scene.fit, scene.validation])
-    data, learn = speech_data(scene, recipe, codes, frames), learner(scene, recipe, codes)
+    data, learn = speech_data(scene, recipe, motion.basis, codes, frames), learner(scene, recipe, codes)
     if not recipe.driving.spread:
         learn(motion, data)
         return
     folds = predict_folds(motion, data, learn)
-    Spread.fitted(folds.unseen[folds.known], data.codes[folds.known]).fold_into(motion)
+    unseen, real = folds.unseen[folds.known], data.codes[folds.known]
+    Spread.fitted(unseen, real, opening_slope(motion.basis)).fold_into(motion)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:
-    data, learn = speech_data(scene, recipe, codes, scene.fit), learner(scene, recipe, codes)
+    data = speech_data(scene, recipe, encoder.basis, codes, scene.fit)
+    learn = learner(scene, recipe, codes)
     learn(encoder, data)
     follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
     sys.stderr.write(f"speech predicts the mouth's opening with a correlation of {follows:.2f}\n")
@@ -100,7 +105,7 @@ def learner(scene: Scene, recipe: Recipe, codes: Tensor) -> LearnSpeech:
         prior.start(encoder, placed, codes.cpu(), known, scene.frontend.ahead)
         encoder.to(scene.device)
         # A few seconds are soon learned by heart, and what the prior knew is forgotten meanwhile.
-        share = min(1.0, len(known) / (ENOUGH_SECONDS * FPS))
+        share = min(MOST_STEPS, len(known) / (ENOUGH_SECONDS * FPS))
         steps = max(1, round(share * driving.adapt_steps))
         train_speech(encoder, data, SpeechTuning(steps, driving.adapt_rate))
 
@@ -122,15 +127,18 @@ def _prior(scene: Scene, recipe: Recipe) -> LipPrior | None:
     return found if found.fits(scene.frontend) else None
 
 
-def speech_data(scene: Scene, recipe: Recipe, codes: Tensor, frames: Tensor) -> SpeechData:
-    """What the speech network learns from: the scene's sound and codes [T, K] in the frames [N]."""
+def speech_data(
+    scene: Scene, recipe: Recipe, basis: MotionBasis, codes: Tensor, frames: Tensor
+) -> SpeechData:
+    """What the speech network learns from: sound and codes [T, K], `pressed`, in the frames [N]."""
     usable = torch.zeros(len(codes), dtype=torch.bool)
     usable[frames] = True
     bands = scene.frontend.kind.spectral_bands
     copies = None
     if recipe.driving.sound_copies and scene.frontend.kind.stream is not None and not bands:
         copies = scene.sound_copies(recipe.driving.sound_copies)
-    return SpeechData(scene.conditions.audio, codes, usable.to(scene.device), bands, copies)
+    usable = usable.to(scene.device)
+    return SpeechData(scene.conditions.audio, pressed(basis, codes, usable), usable, bands, copies)
 
 
 def _shares_net(encoder: MotionEncoder, teacher: Avatar | None) -> MotionEncoder | None:

@@ -23,7 +23,7 @@ from nldf_engine.base.assets import ASSETS, load_tensors
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
-DIGEST = "05bcc9ac8fcbb5487853c60615f31b42a5b71f2f44a5c4ff312e43dd2bfe2622"
+DIGEST = "7345e77a89742635ceec8c284e9bc61b2fbca7c5a6454f86f734d6a63acb235e"
 SMALLEST_SCALE = 1e-6
 
 

@@ -126,8 +126,8 @@ class Driving:
         speech_steps: its optimiser steps from random weights.
         prior: begin with the network that other speakers taught (`training.prior`), where the front-end is
             the one that it knows.
-        adapt_steps, adapt_rate: optimiser steps from there, and their first learning rate; fewer steps, in
-            proportion, for less than half a minute of speech.
+        adapt_steps, adapt_rate: optimiser steps from there, and their first learning rate. Steps are those
+            for half a minute of speech: they go in proportion to it, up to twice as many.
         sound_copies: copies of the sound, as of other voices and rooms, that it learns from as well; bands
             of "mel" are varied as they are instead.
         spread: give the predicted codes the spread of the tracked ones (`training.speech.Spread`).

@@ -311,7 +311,10 @@ def _frontend(data: Sequence[Dataset], config: TrainConfig, reach: float) -> Fro
         found = [prepared_frontend(one.info.audio) for one in data]
     if any(other != found[0] for other in found):
         names = ", ".join(config.name for config in found)
-        raise ValueError(f"dataset: expected one audio front-end in all datasets, got {names}")
+        raise ValueError(
+            f"dataset: expected one audio front-end in all datasets, got {names}; name the one to train with "
+            "(audio_frontend, --audio-frontend)"
+        )
     chosen = found[0]
     if config.look_ahead is not None:
         chosen = chosen.looking_ahead(config.look_ahead / 1000 - reach)

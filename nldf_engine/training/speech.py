@@ -30,6 +30,8 @@ OPENING_WEIGHT = 0.25
 # where lips are closed (metres, with a soft edge), an error that parts them counts more.
 CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
 PARTING_WEIGHT = 2.5
+# By how much closed lips are pressed together in what is learned, in standard deviations of the opening.
+PRESSED = 0.8
 # Frames that two parts of a video are apart when one is to say nothing of the other.
 APART = 12
 FOLDS = 4
@@ -96,7 +98,7 @@ class SpeechLoss:
         opening = opening_slope(basis)
         spread = (data.codes[data.usable] @ opening).std().clamp_min(SMALLEST_SCALE)
         self.opening = opening / spread
-        self.closed = torch.sigmoid((CLOSED - basis.opening(data.codes)) / CLOSED_EDGE)
+        self.closed = closed(basis, data.codes)
 
     def __call__(self, error: Tensor, frames: Tensor, usable: Tensor) -> Tensor:
         """Of errors [N, T, K] of the `frames` [N, T], where they are `usable` [N, T]."""
@@ -121,6 +123,31 @@ def code_error(error: Tensor, usable: Tensor, weight: Tensor, opening: Tensor) -
 
     both = usable[:, 1:] & usable[:, :-1]
     return mean(error, usable) + VELOCITY_WEIGHT * mean(error[:, 1:] - error[:, :-1], both)
+
+
+def closed(basis: MotionBasis, codes: Tensor) -> Tensor:
+    """[T] in [0, 1]: whether the lips of codes [T, K] meet."""
+    return torch.sigmoid((CLOSED - basis.opening(codes)) / CLOSED_EDGE)
+
+
+def pressed(basis: MotionBasis, codes: Tensor, usable: Tensor) -> Tensor:
+    """Codes [T, K] to learn in the place of tracked ones: where lips are closed, they are pressed together.
+
+    What is seen of closed lips is the same however firmly they close, but a mean is not: of a sound that
+    closes them with probability P the prediction becomes lower by P times the pressure, and where they surely
+    close, the errors that a prediction is left with no longer part them.
+
+    Args:
+        basis: of the codes.
+        codes: as tracked.
+        usable: [T] bool, frames that are learned from.
+    """
+    slope = opening_slope(basis)
+    about = codes - codes[usable].mean(0)
+    opening = about @ slope
+    square = opening[usable].square().mean().clamp_min(SMALLEST_SCALE**2)
+    along = (opening[usable] @ about[usable]) / (usable.sum() * square)  # what goes with a metre of opening
+    return codes - PRESSED * square.sqrt() * closed(basis, codes)[:, None] * along
 
 
 def opening_slope(basis: MotionBasis) -> Tensor:
@@ -233,42 +260,63 @@ def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) 
 
 @dataclass(frozen=True)
 class Spread:
-    """A gain that gives predicted codes the spread of real ones.
+    """A map of codes that gives predicted ones the spread of real ones.
 
     A regression answers an open question with the mean of the answers, so what it predicts with a correlation
     r varies r times as much as the real thing. Stretched by 1 / r it correlates as well, opens as wide and
     closes as far as the speaker does, at hardly a larger error.
 
     Args:
-        gain: [K].
+        matrix: [K, K], of codes less `before`.
         before, after: [K] means of the predicted and of the real codes.
     """
 
-    gain: Tensor
+    matrix: Tensor
     before: Tensor
     after: Tensor
 
     @classmethod
-    def fitted(cls, predicted: Tensor, real: Tensor) -> Spread:
-        """The gain that fits codes predicted for unseen frames [N, K] to the real ones [N, K].
+    def fitted(cls, predicted: Tensor, real: Tensor, opening: Tensor | None = None) -> Spread:
+        """The map that fits codes predicted for unseen frames [N, K] to the real ones [N, K].
 
         Each code is spread as far as the real one where it is predicted well; one that speech says nothing
-        about is left alone, as its spread would be noise.
+        about is left alone, as its spread would be noise. The mouth's opening is a sum of several codes, some
+        of them predicted well and some not: it is then spread by itself, along the codes that go with it.
+
+        Args:
+            predicted, real: the codes.
+            opening: [K], by how much each code opens the mouth; None leaves the opening to its codes.
         """
         before, after = predicted.mean(0), real.mean(0)
         ours, theirs = predicted - before, real - after
-        deviations = [part.std(0).clamp_min(SMALLEST_SCALE) for part in (ours, theirs)]
-        follows = (ours * theirs).mean(0) / (deviations[0] * deviations[1])
-        sure = ((follows - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
-        wanted = (deviations[1] / deviations[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
-        return cls(1 + sure * (wanted - 1), before, after)
+        gain = _gain(ours, theirs)
+        matrix = torch.diag(gain)
+        if opening is not None:
+            seen, true = ours * gain @ opening, theirs @ opening
+            more = _gain(seen[:, None], true[:, None]) - 1
+            with_it = true @ theirs / true.square().sum().clamp_min(SMALLEST_SCALE)
+            matrix = matrix + more * torch.outer(with_it, opening * gain)
+        return cls(matrix, before, after)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """Codes [..., K], spread."""
+        return (codes - self.before) @ self.matrix.t() + self.after
 
     @torch.no_grad()
     def fold_into(self, encoder: MotionEncoder) -> None:
-        """Makes the gain a part of the network's last layer."""
+        """Makes the map a part of the network's last layer."""
         last = encoder.speech.last
-        last.bias.copy_(self.gain * (last.bias - self.before) + self.after)
-        last.weight.mul_(self.gain[:, None])
+        last.bias.copy_(self(last.bias))
+        last.weight.copy_(self.matrix @ last.weight)
+
+
+def _gain(ours: Tensor, theirs: Tensor) -> Tensor:
+    """[K] that spreads predictions [N, K], as far as they follow the real ones; the means of both are 0."""
+    deviations = [part.std(0).clamp_min(SMALLEST_SCALE) for part in (ours, theirs)]
+    follows = (ours * theirs).mean(0) / (deviations[0] * deviations[1])
+    sure = ((follows - UNSURE) / (SURE - UNSURE)).clamp(0, 1)
+    wanted = (deviations[1] / deviations[0]).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
+    return 1 + sure * (wanted - 1)
 
 
 @torch.no_grad()

@@ -117,8 +117,8 @@ void test_segments() {
   std::vector<double> sigma(kSamples, 2.0), delta(kSamples, 0.01), rgb(3 * kSamples, 1.0), weights(kSamples);
   double colors[3 * kSegments], opacity;
   const nldf::SegmentsArgs<double> args{sigma.data(),   rgb.data(), delta.data(), colors,    &opacity,
-                                        weights.data(), 1,          kSamples,     kSegments, nullptr,
-                                        nullptr,        nullptr};
+                                        weights.data(), 1,          kSamples,     kSegments, 3,
+                                        nullptr,        nullptr,    nullptr};
   nldf::composite_ray(args, 0);
   expect(std::fabs(opacity - (1 - std::exp(-2.0 * 0.01 * kSamples))) < 1e-14, "a slab's opacity", opacity);
   double sum = 0;
@@ -126,6 +126,33 @@ void test_segments() {
   expect(std::fabs(sum - opacity) < 1e-14, "weights sum to the opacity", sum);
   expect(std::fabs(colors[0] + colors[3] + colors[6] - opacity) < 1e-14, "white segments sum to the opacity");
   expect(std::fabs(colors[0] - (1 - std::exp(-0.02 * 37))) < 1e-14, "the first segment's colour", colors[0]);
+}
+
+void test_features() {
+  // Five channels that are multiples of the first one; all samples behind the opaque one are hidden.
+  constexpr int kSamples = 6, kChannels = 5;
+  std::vector<double> sigma(kSamples, 2.0), delta(kSamples, 0.1), features(kSamples * kChannels);
+  sigma[3] = 1e9;
+  for (int i = 0; i < kSamples * kChannels; ++i) features[i] = (i / kChannels + 1) * (i % kChannels + 1);
+  std::vector<double> v_sigma(kSamples), v_features(kSamples * kChannels), v(kChannels, 1.0);
+  double sums[kChannels], opacity, v_opacity = 0;
+  nldf::SegmentsArgs<double> args{};
+  args.sigma = sigma.data(), args.features = features.data(), args.delta = delta.data();
+  args.composited = sums, args.opacity = &opacity;
+  args.rays = args.segments = 1, args.samples = kSamples, args.channels = kChannels;
+  nldf::composite_ray(args, 0);
+  for (int c = 1; c < kChannels; ++c)
+    expect(std::fabs(sums[c] - (c + 1) * sums[0]) < 1e-13, "channels are composited alike", sums[c]);
+  nldf::SegmentsBackwardArgs<double> back{};
+  back.sigma = args.sigma, back.features = args.features, back.delta = args.delta;
+  back.v_composited = v.data(), back.v_opacity = &v_opacity;
+  back.v_sigma = v_sigma.data(), back.v_features = v_features.data();
+  back.rays = back.segments = 1, back.samples = kSamples, back.channels = kChannels;
+  nldf::composite_ray_backward(back, 0);
+  expect(std::fabs(v_features[kChannels] - std::exp(-0.2) * (1 - std::exp(-0.2))) < 1e-14,
+         "the gradient of a feature is its sample's weight", v_features[kChannels]);
+  for (int i = 4 * kChannels; i < kSamples * kChannels; ++i)
+    expect(v_features[i] == 0, "what is hidden has no gradient", v_features[i]);
 }
 
 }  // namespace
@@ -138,5 +165,6 @@ int main() {
   test_beam_distances();
   test_ray();
   test_segments();
+  test_features();
   return failures;
 }

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import cv2
@@ -235,3 +236,34 @@ engine.render((np.zeros(16000, np.float32), 16000)).save({str(tmp_path / "out.mp
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "KeyboardInterrupt" in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_an_hour_fits_into_a_gigabyte(tmp_path: Path) -> None:
+    """A sound of an hour is held once, its windows not at all; random rows stand in for the front-end's."""
+    path = tmp_path / "hour.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        minute = np.random.default_rng(0).integers(-9999, 9999, 60 * RATE, np.int16).tobytes()
+        for _ in range(60):
+            out.writeframes(minute)
+    program = """
+import dataclasses, resource, sys
+import numpy as np
+from nldf_engine.audio import FRONTENDS
+from nldf_engine.apps.cli.bundled import bundled_avatar
+from nldf_engine.engine import Engine
+def rows(samples, config):
+    return np.random.default_rng(0).standard_normal((len(samples) // 320, 65), np.float32)
+FRONTENDS["whisper"] = dataclasses.replace(FRONTENDS["whisper"], rows=rows)
+clip = Engine.load(bundled_avatar()).render(sys.argv[1])
+assert clip.frames[len(clip) - 1].any()
+print(len(clip), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    frames, megabytes = map(int, done.stdout.split())
+    assert frames == 3600 * 25 and megabytes < 850

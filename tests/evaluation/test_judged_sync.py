@@ -53,7 +53,7 @@ def judge() -> SyncJudge:
     made = SyncJudge(15, 29, width=16, dim_out=16, ways=4, dropout=0.0)
     made.frontend = FrontendConfig("mel")
     gaps = speech(800, seed=9)
-    heard = torch.from_numpy(features(sound_of(gaps, 9), made.frontend))
+    heard = torch.from_numpy(features(sound_of(gaps, 9), made.frontend).copy())
     made.spread.copy_(last_rows(heard).std((0, 1)))
     audio = cut(last_rows(heard), 15)
     lips = cut(lip_movement(torch.from_numpy(lips_of(gaps))).float(), 15)

@@ -172,7 +172,7 @@ def test_calls_from_several_threads_agree():
 
 def test_launch_refuses_mixed_tensors():
     """Whoever calls torch.ops.nldf directly with mixed dtypes gets an error, not a stray read."""
-    with pytest.raises(TypeError, match=r"segments: rgb must be torch.float32 .* got torch.float64"):
+    with pytest.raises(TypeError, match=r"segments: features must be torch.float32 .* got torch.float64"):
         torch.ops.nldf.segments(torch.rand(2, 4), torch.rand(2, 4, 3).double(), torch.rand(2, 4), 1, False)
 
 

@@ -13,15 +13,21 @@ from torch import Tensor
 from nldf_engine import ops
 from nldf_engine.ops.reference import segments_reference
 
+# Of a feature map 48, 64 and 256; fewer and more than whole vectors of every instruction set, and warps.
+CHANNELS = (1, 2, 5, 17, 33, 48, 64, 70, 256)
 
-def case(rays: int, samples: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
-    """Densities (a third of them empty, some opaque), colours and lengths."""
+
+def case(
+    rays: int, samples: int, dtype: torch.dtype = torch.float32, seed: int = 0, channels: int = 3,
+    opaque: float = 1e4,
+) -> list[Tensor]:  # fmt: skip
+    """Densities (a third of them empty, some opaque), colours or features, and lengths."""
     g = torch.Generator().manual_seed(seed)
     sigma = 30 * torch.rand(rays, samples, generator=g) * (torch.rand(rays, samples, generator=g) > 0.3)
-    sigma = torch.where(torch.rand(rays, samples, generator=g) > 0.99, 1e4, sigma)
-    rgb = torch.rand(rays, samples, 3, generator=g)
+    sigma = torch.where(torch.rand(rays, samples, generator=g) > 0.99, opaque, sigma)
+    features = torch.rand(rays, samples, channels, generator=g)
     delta = 0.02 * torch.rand(rays, samples, generator=g)
-    return [x.to(dtype) for x in (sigma, rgb, delta)]
+    return [x.to(dtype) for x in (sigma, features, delta)]
 
 
 def run(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
@@ -48,11 +54,11 @@ def test_agrees_with_the_reference(device, compare, samples, segments):
     compare([weights], [segments_reference(*inputs, segments)[2]], [segments_reference(*double, segments)[2]])
 
 
-def extras(rays: int, samples: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def extras(rays: int, samples: int, dtype: torch.dtype = torch.float32, channels: int = 3) -> list[Tensor]:
     """A background and increasing distances."""
     g = torch.Generator().manual_seed(5)
     distances = torch.sort(0.4 + torch.rand(rays, samples, generator=g), 1).values
-    return [torch.rand(rays, 3, generator=g).to(dtype), distances.to(dtype)]
+    return [torch.rand(rays, channels, generator=g).to(dtype), distances.to(dtype)]
 
 
 def run_all(op, inputs: list[Tensor], segments: int) -> list[Tensor]:
@@ -85,6 +91,110 @@ def test_every_instruction_set_agrees(isa, compare, samples, segments):
         run_all(segments_reference, inputs, segments),
         run_all(segments_reference, [x.double() for x in inputs], segments),
     )
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("samples", "segments"), [(64, 1), (75, 5)])
+def test_features_agree_with_the_reference(device, compare, channels, samples, segments):
+    """With any number of channels, results and gradients are as accurate as the reference's."""
+    inputs = case(60, samples, channels=channels, opaque=60.0)
+    compare(
+        run(ops.composite_segments, [x.to(device) for x in inputs], segments),
+        run(segments_reference, inputs, segments),
+        run(segments_reference, [x.double() for x in inputs], segments),
+    )
+    inputs += extras(60, samples, channels=channels)
+    compare(
+        run_all(ops.composite_segments, [x.to(device) for x in inputs], segments),
+        run_all(segments_reference, inputs, segments),
+        run_all(segments_reference, [x.double() for x in inputs], segments),
+    )
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_features_agree_with_every_instruction_set(isa, compare, channels):
+    """With vectors of any width, features of any number of channels are as accurate as the reference's."""
+    inputs = [*case(21, 51, channels=channels, opaque=60.0), *extras(21, 51, channels=channels)]
+    compare(
+        run_all(ops.composite_segments, inputs, 3),
+        run_all(segments_reference, inputs, 3),
+        run_all(segments_reference, [x.double() for x in inputs], 3),
+    )
+
+
+@pytest.mark.parametrize("channels", [250, 256])
+def test_gradients_that_go_past_the_caches(isa, compare, channels):
+    """Gradients of 8 MiB and more, which are stored past the caches, are as accurate as the reference's."""
+    inputs = case(140, 64, channels=channels, opaque=60.0)
+    assert inputs[1].nbytes > 8 << 20
+    compare(
+        run(ops.composite_segments, inputs, 1),
+        run(segments_reference, inputs, 1),
+        run(segments_reference, [x.double() for x in inputs], 1),
+    )
+
+
+@pytest.mark.parametrize("channels", [3, 48, 256])
+def test_threads_change_nothing(channels):
+    """Results and gradients are the same to the bit on any number of threads."""
+    inputs = [*case(150, 64, channels=channels), *extras(150, 64, channels=channels)]
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(run_all(ops.composite_segments, inputs, 2))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(got, want) for got, want in zip(other, results[0], strict=True))
+
+
+def test_channels_do_not_meet():
+    """Every channel is composited by itself: as a colour's, so in the midst of others."""
+    sigma, features, delta = case(40, 48, channels=70)
+    wide, opacity = ops.composite_segments(sigma, features, delta, segments=2)
+    for first in (0, 31, 67):
+        rgb = features[..., first : first + 3].contiguous()
+        colors, same = ops.composite_segments(sigma, rgb, delta, segments=2)
+        torch.testing.assert_close(wide[..., first : first + 3], colors)
+        assert torch.equal(opacity, same)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 64])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_stays_where_it_is(device, channels, bad):
+    """Features that are not finite reach their ray, segment and channel alone; densities, what is behind."""
+    sigma, features, delta = case(9, 32, channels=channels)
+    features[4, 20, channels - 1] = bad
+    sigma[6, 17], delta[6, 17] = bad, 1.0
+    inputs = [x.to(device) for x in (sigma, features, delta)]
+    got = run(ops.composite_segments, inputs, 2)
+    for op, want in zip(got, run(segments_reference, [sigma, features, delta], 2), strict=True):
+        torch.testing.assert_close(op[:6].cpu(), want[:6], equal_nan=True, rtol=1e-4, atol=1e-4)
+    composited, opacity = got[0].cpu(), got[1].cpu()
+    assert not composited[4, 1, channels - 1].isfinite()
+    rest = composited[:6].clone()
+    rest[4, 1, channels - 1] = 0
+    assert rest.isfinite().all() and composited[6, 0].isfinite().all()
+    assert composited[7:].isfinite().all() and opacity[6].isnan() == math.isnan(bad)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rays=st.sampled_from([0, 1, 7, 9]),
+    segments=st.integers(1, 3),
+    per_segment=st.sampled_from([0, 1, 2, 4, 5, 17, 33]),
+    channels=st.sampled_from([0, *CHANNELS]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_features_of_any_size(rays, segments, per_segment, channels, dtype):
+    """Every number of rays, segments, samples and channels gives the reference's results and gradients."""
+    samples = segments * per_segment
+    inputs = [*case(rays, samples, dtype, channels=channels), *extras(rays, samples, dtype, channels)]
+    want = run_all(segments_reference, [x.double() for x in inputs], segments)
+    for got, expected in zip(run_all(ops.composite_segments, inputs, segments), want, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
@@ -145,33 +255,35 @@ def test_any_size(rays, segments, per_segment):
         torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_are_derivatives():
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_gradients_are_derivatives(channels):
     """The gradients of the kernel are its finite differences in float64."""
     g = torch.Generator().manual_seed(2)
-    inputs = [torch.rand(3, 12, *tail, generator=g, dtype=torch.float64) for tail in ((), (3,), ())]
+    inputs = [torch.rand(3, 12, *tail, generator=g, dtype=torch.float64) for tail in ((), (channels,), ())]
     torch.autograd.gradcheck(
         lambda s, c, d: ops.composite_segments(s, c, d, segments=3), [x.requires_grad_() for x in inputs]
     )
-    more = [*inputs, *(x.requires_grad_() for x in extras(3, 12, torch.float64))]
+    more = [*inputs, *(x.requires_grad_() for x in extras(3, 12, torch.float64, channels))]
     torch.autograd.gradcheck(
         lambda s, c, d, b, t: ops.composite_segments(s, c, d, segments=3, background=b, distances=t), more
     )
 
 
-def test_opcheck():
+@pytest.mark.parametrize("channels", [3, 18])
+def test_opcheck(channels):
     """Schema, fake tensors and dispatch of both operations hold."""
-    inputs = case(5, 8)
+    inputs = case(5, 8, channels=channels)
     for weights in (False, True):
         torch.library.opcheck(torch.ops.nldf.segments.default, (*inputs, 4, weights))
         torch.library.opcheck(
             torch.ops.nldf.segments_backward.default,
-            (*inputs, torch.randn(5, 4, 3), torch.randn(5), weights),
+            (*inputs, torch.randn(5, 4, channels), torch.randn(5), weights),
         )
-    more = extras(5, 8)
+    more = extras(5, 8, channels=channels)
     torch.library.opcheck(torch.ops.nldf.segments.default, (*inputs, 4, True, *more))
     torch.library.opcheck(
         torch.ops.nldf.segments_backward.default,
-        (*inputs, torch.randn(5, 4, 3), torch.randn(5), True, *more, torch.randn(5)),
+        (*inputs, torch.randn(5, 4, channels), torch.randn(5), True, *more, torch.randn(5)),
     )
 
 
@@ -284,8 +396,21 @@ BAD = {
     ),
     "sigma shape": ({"sigma": torch.ones(5, 8, 1)}, ValueError, r"sigma must .* \[R, S\], got \[5, 8, 1\]"),
     "sigma layout": ({"sigma": torch.ones(8, 5).T}, ValueError, r"sigma must be contiguous"),
-    "rgb shape": ({"rgb": torch.ones(5, 7, 3)}, ValueError, r"rgb must .* \[R=5, S=8, 3\], got \[5, 7, 3\]"),
-    "rgb expanded": ({"rgb": torch.ones(1, 1, 3).expand(5, 8, 3)}, ValueError, r"rgb must be contiguous"),
+    "features shape": (
+        {"features": torch.ones(5, 7, 3)},
+        ValueError,
+        r"features must .* \[R=5, S=8, C\], got \[5, 7, 3\]",
+    ),
+    "features expanded": (
+        {"features": torch.ones(1, 1, 3).expand(5, 8, 3)},
+        ValueError,
+        r"features must be contiguous",
+    ),
+    "features half": (
+        {"features": torch.ones(5, 8, 64).half()},
+        TypeError,
+        r"features must be torch.float32 as sigma is",
+    ),
     "delta dtype": (
         {"delta": torch.ones(5, 8).double()},
         TypeError,
@@ -295,7 +420,7 @@ BAD = {
     "background shape": (
         {"background": torch.ones(5, 4)},
         ValueError,
-        r"background must .* \[R=5, 3\], got \[5, 4\]",
+        r"background must .* \[R=5, C=3\], got \[5, 4\]",
     ),
     "distances dtype": (
         {"distances": torch.ones(5, 8).half()},
@@ -313,17 +438,18 @@ BAD = {
 def test_bad_input_is_named(name):
     """Each wrong argument raises the right error, naming the operation, the argument and what came."""
     change, error, message = BAD[name]
-    arguments = dict(zip(("sigma", "rgb", "delta"), case(5, 8), strict=True)) | change
+    arguments = dict(zip(("sigma", "features", "delta"), case(5, 8), strict=True)) | change
     with pytest.raises(error, match=r"composite_segments: " + message):
         ops.composite_segments(**arguments)
 
 
-def test_compiles_as_one_graph():
+@pytest.mark.parametrize("channels", [3, 64])
+def test_compiles_as_one_graph(channels):
     """torch.compile takes the call, its checks and its gradient without a graph break."""
-    sigma, rgb, delta = case(4, 8)
+    sigma, features, delta = case(4, 8, channels=channels)
 
     def loss(sigma: Tensor) -> Tensor:
-        colors, opacity, weights = ops.composite_segments(sigma, rgb, delta, return_weights=True)
+        colors, opacity, weights = ops.composite_segments(sigma, features, delta, return_weights=True)
         return colors.square().sum() + opacity.sum() + weights.sum()
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

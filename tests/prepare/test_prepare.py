@@ -241,12 +241,12 @@ def test_real_video(tmp_path: Path) -> None:
         "print(report.metrics['peak_memory_mb'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(video), str(tmp_path / "out")],
+        [sys.executable, "-X", "faulthandler", "-c", code, str(video), str(tmp_path / "out")],
         capture_output=True,
         text=True,
         timeout=800,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) < 2000
     dataset = Dataset.open(tmp_path / "out")
     assert len(dataset) == round(probe(video).seconds * 25)

@@ -75,6 +75,17 @@ MUTATIONS = {
     "segments: no __syncwarp before the transmittances go": Mutation(
         SEGMENTS, "segments_backward", "      __syncwarp();  // every lane", "      // every lane", RACE + "v_sigma",
     ),
+    "segments: rows: no barrier behind the transmittances": Mutation(
+        SEGMENTS, "segments_rows_backward", f"    {SYNC}  // transmittances are", "    // transmittances are",
+        RACE + "v_sigma|nobody has written",
+    ),
+    "segments: rows: no barrier behind the rows": Mutation(
+        SEGMENTS, "segments_rows_backward", f"      {SYNC}  // all rows are", "      // all rows are",
+        RACE + "(v_sigma|shown|shared)|nobody has written",
+    ),
+    "segments: rows: products not by turns": Mutation(
+        SEGMENTS, "segments_rows_backward", "g_of = g_of == shown ? shown + kWarp : shown;", "", RACE + "(shown|shared)",
+    ),
     "mma: no barrier after the chunk's arrival": Mutation(
         MMA_BLOCK, "mma_block", f"    {SYNC}  // every thread's share", "    // every thread's share", RACE + "(x|stages)|nobody has written",
     ),
@@ -101,6 +112,9 @@ MUTATIONS = {
     "segments: a half warp's mask for the whole warp": Mutation(
         SEGMENTS, "segments", "constexpr unsigned kAll = 0xffffffffu;", "constexpr unsigned kAll = 0xffffu;",
         "not in the mask", race=False,
+    ),
+    "segments: rows: a neighbour's weight": Mutation(
+        SEGMENTS, "segments_rows", "__shfl_sync(kAll, weight, k, kWarp)", "__shfl_sync(kAll, weight, k ^ 1, kWarp)", race=False,
     ),
     "beams: the last lanes work too": Mutation(BEAMS, "beams_backward", "    30;  //", "    32;  //", race=False),
     "mma: a's registers 1 and 2 exchanged": Mutation(
@@ -136,6 +150,13 @@ MUTATIONS = {
     ),
     "segments: the way back without a mask": Mutation(
         SEGMENTS, "segments_backward", "const bool mine = valid && k >= 0", "const bool mine = valid", OUTSIDE + "|race in v_",
+    ),
+    "segments: rows: channels without a mask": Mutation(
+        SEGMENTS, "segments_rows", "if (c + v * kWarp < args.channels) sums[v]", "sums[v]", OUTSIDE,
+    ),
+    "segments: rows: gradients of channels without a mask": Mutation(
+        SEGMENTS, "segments_rows_backward", "if (c + i * kWarp < args.channels) args.v_features", "args.v_features",
+        OUTSIDE + "|race in v_",
     ),
     "mma: tail rows stored": Mutation(
         MMA_BLOCK, "mma_block", "      if (first + row < args.rows)\n", "", OUTSIDE,
@@ -240,7 +261,8 @@ def run(mutation: Mutation, library: Library, size: int, seed: int) -> None:
         got = run_micro(library, mutation.kernel, seed)
         np.testing.assert_array_equal(got, WANT[mutation.kernel]())
     else:
-        check(library, mutation.kernel, CASES[mutation.kernel].problem(size), seed)
+        case = CASES[mutation.kernel]
+        check(library, case.kernel, case.problem(size), seed)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -11,7 +11,9 @@ from nldf_engine.training.speech import (
     SpeechData,
     SpeechTuning,
     Spread,
+    opening_slope,
     predict_folds,
+    pressed,
     train_speech,
 )
 
@@ -60,6 +62,29 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
         assert int((fold[:, None] - used[None]).abs().min()) > speech.APART
 
 
+def test_closed_lips_are_learned_as_pressed():
+    """Lips that meet are lower by `PRESSED` deviations of the opening; the others are as tracked."""
+    basis = encoder().basis
+    basis.components.mul_(0.002)
+    codes = torch.randn(4000, 2)
+    usable = torch.arange(4000) < 3000
+    opening, made = basis.opening(codes), pressed(basis, codes, usable)
+    lower = basis.opening(made) - opening
+    meet, apart = (
+        opening < speech.CLOSED - 5 * speech.CLOSED_EDGE,
+        opening > speech.CLOSED + 8 * speech.CLOSED_EDGE,
+    )
+    assert meet.sum() > 100 and apart.sum() > 100
+    wanted = -speech.PRESSED * float(opening[usable].std())
+    torch.testing.assert_close(lower[meet].mean(), torch.tensor(wanted), rtol=0.02, atol=0)
+    assert float(lower[apart].abs().max()) < 0.01 * abs(wanted)
+    # Nothing is moved that doesn't go with the opening: for codes without a correlation, that is their slope.
+    torch.testing.assert_close(
+        (made - codes)[meet].mean(0) / wanted, opening_slope(basis) / opening_slope(basis).square().sum(),
+        rtol=0.15, atol=0,
+    )  # fmt: skip
+
+
 def test_the_spread_of_unseen_predictions_becomes_the_real_one():
     """Half as wide predictions of a sure code are doubled; one that follows nothing is left alone."""
     torch.manual_seed(0)
@@ -67,17 +92,34 @@ def test_the_spread_of_unseen_predictions_becomes_the_real_one():
     noise = torch.randn(2000, 3)
     predicted = torch.stack([0.3 + 0.5 * real[:, 0], 0.5 * real[:, 1], 0.2 * noise[:, 2]], 1)
     spread = Spread.fitted(predicted, real)
-    made = (predicted - spread.before) * spread.gain + spread.after
+    made = spread(predicted)
     torch.testing.assert_close(made.std(0)[:2], real.std(0)[:2], atol=0.12, rtol=0)
     assert float(made[:, 2].std()) == pytest.approx(float(predicted[:, 2].std()), rel=0.05)
     torch.testing.assert_close(made.mean(0), real.mean(0), atol=1e-4, rtol=0)
+
+
+def test_the_opening_is_spread_as_a_whole():
+    """An opening of a sure code and a less sure one varies as the real one; what is apart from it stays."""
+    torch.manual_seed(0)
+    real, noise = torch.randn(4000, 3), torch.randn(4000, 3)
+    predicted = torch.stack(
+        [0.8 * real[:, 0], 0.3 * real[:, 1] + 0.45 * noise[:, 1], 0.5 * real[:, 2]], 1
+    )  # fmt: skip
+    opening = torch.tensor([0.004, 0.003, 0.0])
+    alone, whole = Spread.fitted(predicted, real), Spread.fitted(predicted, real, opening)
+    wanted = float((real @ opening).std())
+    assert float((alone(predicted) @ opening).std()) < 0.95 * wanted
+    assert float((whole(predicted) @ opening).std()) == pytest.approx(wanted, rel=0.01)
+    torch.testing.assert_close(whole(predicted)[:, 2], alone(predicted)[:, 2], atol=0.05, rtol=0)
+    closer = torch.corrcoef(torch.stack([whole(predicted) @ opening, alone(predicted) @ opening]))[0, 1]
+    assert closer > 0.999, "only its scale changes"
 
 
 def test_the_spread_is_folded_into_the_last_layer():
     """The network then gives at once what the map makes of its predictions."""
     model, known = encoder(), data()
     before = model.speech.encode_clip(known.features)
-    spread = Spread.fitted(before, known.codes)
+    spread = Spread.fitted(before, known.codes, torch.linspace(-1, 1, before.shape[1]))
     spread.fold_into(model)
-    expected = (before - spread.before) * spread.gain + spread.after
+    expected = spread(before)
     torch.testing.assert_close(model.speech.encode_clip(known.features), expected, atol=1e-4, rtol=1e-4)

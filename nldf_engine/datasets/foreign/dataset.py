@@ -192,7 +192,7 @@ class ForeignDataset(Dataset):
             FileProblem: the folder has no such features, or no sound to compute them from.
         """
         if config.name != "precomputed":
-            return np.asarray(features(self.audio(), config, frames=len(self)), np.float32)
+            return features(self.audio(), config, frames=len(self)).copy()
         came = []
         for name in self.found.kind.features:
             path = self.found.folder / name

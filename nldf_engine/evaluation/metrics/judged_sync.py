@@ -120,7 +120,7 @@ class JudgeScorer:
         elif is_silent(samples):
             self.reason = "the sound is silent"
         if not self.reason:
-            heard = torch.from_numpy(features(np.asarray(samples, np.float32), judge.frontend, frames))
+            heard = torch.from_numpy(features(np.asarray(samples, np.float32), judge.frontend, frames).copy())
             with torch.inference_mode():
                 self._audio = judge.audio(cut(last_rows(heard), judge.frames))
 
