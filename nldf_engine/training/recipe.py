@@ -201,8 +201,7 @@ class Recipe:
         sampling, opacity, driving, torso: see there.
 
     Class attributes: `torsos`, kinds of torso that the system has; `uses_weights`, whether its losses look
-        for public
-    weights of other networks (`TrainConfig.weights`); `short_names` of settings.
+    for public weights of other networks (`TrainConfig.weights`); `short_names` of settings.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate",)

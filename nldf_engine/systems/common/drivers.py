@@ -55,8 +55,7 @@ class IdentityDriver(Driver):
     """A learned code for each speaker of a run over several datasets.
 
     Buffer: `own`, the number of the speaker whose avatar this is; the conditions' track [T] int64 says
-        another
-    one.
+    another one.
 
     Args:
         speakers: how many.

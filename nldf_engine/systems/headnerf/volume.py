@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine import ops
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.noise import uniform_like
@@ -29,28 +30,6 @@ WARP_FREQUENCIES = 2
 SMALL = 0.1
 # Sizes from a file that no weight bears out are a mistake beyond these.
 MOST_SAMPLES, MOST_LAYERS = 1024, 256
-
-
-def composite_features(
-    sigma: Tensor, features: Tensor, delta: Tensor, backend: str = "native"
-) -> tuple[Tensor, Tensor]:
-    """Volume rendering of features, with gradients.
-
-    Args:
-        sigma: [R, S] density per metre.
-        features: [R, S, C].
-        delta: [R, S] metres.
-        backend: "native" or "reference".
-
-    Returns:
-        [R, C], the sum over samples of w_k f_k, and [R], the sum of w_k: what the ray hides.
-    """
-    # The compiled operation takes three channels: until it takes any, this serves both backends.
-    passed = torch.exp(-sigma * delta)
-    through = torch.cumprod(torch.cat([passed.new_ones(len(passed), 1), passed], 1), 1)
-    weights = through[:, :-1] * (1 - passed)
-    with torch.autocast(sigma.device.type, enabled=False):  # in half precision weights would not sum to one
-        return torch.bmm(weights[:, None], features)[:, 0], 1 - through[:, -1]
 
 
 @dataclass(frozen=True)
@@ -214,12 +193,11 @@ class Volume(nn.Module):
         points = rays.origins[:, :, None] + distance[..., None] * rays.directions[:, :, None]
         sigma, hidden = self.evaluate(points, rays.directions, code)
         flat = (frames * count, sizes.samples)
-        hidden, opacity = composite_features(
-            sigma.reshape(flat).float(),
-            hidden.reshape(*flat, self.out.in_features).float(),
-            length.reshape(flat),
-            backend,
-        )
+        composited, opacity = ops.composite_segments(
+            sigma.reshape(flat).float(), hidden.reshape(*flat, self.out.in_features).float(),
+            length.reshape(flat).contiguous(), segments=1, backend=backend,
+        )  # fmt: skip
+        hidden = composited[:, 0]
         # The last layer is linear: of the composited features it makes what compositing its outputs would,
         # once a ray and not once a sample.
         features = F.linear(hidden, self.out.weight) + opacity[:, None] * self.out.bias

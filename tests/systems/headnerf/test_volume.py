@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-from torch.autograd import gradcheck
 
 from nldf_engine import ops
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.systems.headnerf.codes import CodeSizes
-from nldf_engine.systems.headnerf.volume import Volume, VolumeSizes, composite_features, slab_distances
+from nldf_engine.systems.headnerf.volume import Volume, VolumeSizes, slab_distances
 
 CODES = CodeSizes(identity=2, expression=3, albedo=2, illumination=1, lip=2)
 SIZES = VolumeSizes(width=16, depth=3, skip=1, frequencies=3, samples=6, features=12)
@@ -22,35 +21,6 @@ def rays(frames: int = 2, count: int = 5) -> Rays:
     directions = torch.tensor([0.0, 0, 1]) + 0.2 * torch.randn(frames, count, 3, generator=generator)
     origins = torch.tensor([0.0, 0, -0.8]).expand(frames, count, 3).contiguous()
     return Rays(origins, torch.nn.functional.normalize(directions, dim=-1))
-
-
-def test_three_features_are_colours() -> None:
-    """On three channels it is the compiled operation's answer with one segment."""
-    torch.manual_seed(0)
-    sigma, rgb, delta = 20 * torch.rand(9, 8), torch.rand(9, 8, 3), torch.full((9, 8), 0.02)
-    features, opacity = composite_features(sigma, rgb, delta)
-    colors, hidden = ops.composite_segments(sigma, rgb, delta, segments=1)
-    torch.testing.assert_close(features, colors[:, 0])
-    torch.testing.assert_close(opacity, hidden)
-
-
-def test_features_have_exact_gradients() -> None:
-    """By finite differences in double precision, to density, features and lengths."""
-    torch.manual_seed(0)
-    given = [
-        value.double().requires_grad_()
-        for value in (5 * torch.rand(3, 4), torch.randn(3, 4, 5), 0.1 * torch.rand(3, 4))
-    ]
-    assert gradcheck(composite_features, given)
-
-
-def test_an_opaque_sample_hides_what_is_behind() -> None:
-    """The first dense sample's features are the ray's, and an empty ray has none."""
-    features = torch.randn(2, 3, 4)
-    sigma = torch.tensor([[0.0, 1e5, 1e5], [0.0, 0.0, 0.0]])
-    seen, opacity = composite_features(sigma, features, torch.ones(2, 3))
-    torch.testing.assert_close(seen, torch.stack([features[0, 1], torch.zeros(4)]))
-    assert opacity.tolist() == [1.0, 0.0]
 
 
 def test_samples_fill_the_slab() -> None:
@@ -117,8 +87,9 @@ def test_the_last_layer_behind_compositing_is_the_last_layer_before_it() -> None
     distance, length = slab_distances(given, SIZES.slab, SIZES.samples)
     points = given.origins[:, :, None] + distance[..., None] * given.directions[:, :, None]
     sigma, hidden = volume.evaluate(points, given.directions, code)
-    wanted, _ = composite_features(sigma[0], volume.out(hidden)[0], length[0])
-    torch.testing.assert_close(volume(given, code)[0][0], wanted, atol=1e-5, rtol=1e-5)
+    every = volume.out(hidden)[0].contiguous()
+    wanted, _ = ops.composite_segments(sigma[0], every, length[0].contiguous(), segments=1)
+    torch.testing.assert_close(volume(given, code)[0][0], wanted[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_every_weight_learns() -> None:
