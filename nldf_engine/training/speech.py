@@ -32,6 +32,9 @@ CLOSED, CLOSED_EDGE = 0.7e-3, 0.3e-3
 PARTING_WEIGHT = 2.5
 # By how much closed lips are pressed together in what is learned, in standard deviations of the opening.
 PRESSED = 0.8
+# Silence that is learned before and behind the sound: this share of it, and no more than a stretch. Without,
+# a mouth that has heard nothing yet stands open as it does on the average of speech.
+SILENT_SHARE = 1 / 16
 # Frames that two parts of a video are apart when one is to say nothing of the other.
 APART = 12
 FOLDS = 4
@@ -156,12 +159,40 @@ def opening_slope(basis: MotionBasis) -> Tensor:
     return basis.opening(unit) - basis.opening(0 * unit)
 
 
+def with_silence(basis: MotionBasis, data: SpeechData) -> SpeechData:
+    """The same between silences, in which the lips rest as they do where they are closed.
+
+    Args:
+        basis: of the codes.
+        data: T frames.
+    """
+    count = min(STRETCH, round(SILENT_SHARE * len(data.codes)))
+    known = data.codes[data.usable]
+    weight = closed(basis, known)
+    if float(weight.sum()) < 1:  # lips that never meet
+        weight = torch.zeros_like(weight)
+        weight[basis.opening(known).argmin()] = 1
+    rest = (weight @ known / weight.sum()).expand(count, -1)
+
+    def padded(sound: Tensor) -> Tensor:
+        return F.pad(sound, (0, 0, 0, 0, count, count))
+
+    return replace(
+        data,
+        features=padded(data.features),
+        codes=torch.cat([rest, data.codes, rest]),
+        usable=F.pad(data.usable, (count, count), value=True),
+        copies=None if data.copies is None else padded(data.copies),
+    )
+
+
 def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning) -> None:
     """Trains `encoder.speech` on stretches of consecutive frames, from the weights that it has."""
+    spread = data.features.std().clamp_min(1e-6)
+    data = with_silence(encoder.basis, data)
     net, loss_of = encoder.speech, SpeechLoss(encoder.basis, data)
     stretch = min(STRETCH, len(data.features))
     starts = data.starts(stretch)
-    spread = data.features.std().clamp_min(1e-6)
     sounds = _padded(data)
     near = torch.arange(stretch + 2 * REACH, device=starts.device)
     here = near[:stretch]
@@ -174,10 +205,11 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning)
                 group["lr"] = tuning.rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / tuning.steps))
             first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
             windows = sounds[_choose(len(sounds), tuning.copied).to(starts.device), first + near]
+            heard = (windows != 0).any(-1, keepdim=True).any(-2, keepdim=True)
             windows = augment_voices(windows) if data.bands else windows
             bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
             noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
-            error = net(windows + spread * noise) - data.codes[first + here]
+            error = net((windows + spread * noise) * heard) - data.codes[first + here]
             loss = loss_of(error, first + here, data.usable[first + here])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from nldf_engine.systems.common.motion import MotionEncoder
+from nldf_engine.geometry.face_mesh import LOWER_INNER
+from nldf_engine.systems.common.motion import MOUTH, MotionEncoder
 from nldf_engine.training import speech
 from nldf_engine.training.speech import (
     SpeechData,
@@ -60,6 +63,19 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
     assert len(seen) == speech.FOLDS + 1 and torch.equal(seen[-1], frames)
     for fold, used in zip(frames.tensor_split(speech.FOLDS), seen[:-1], strict=True):
         assert int((fold[:, None] - used[None]).abs().min()) > speech.APART
+
+
+def test_silence_rests_the_lips():
+    """A network that heard speech alone leaves them open where nothing was ever heard."""
+    known = data()
+    known = replace(known, codes=known.codes + torch.tensor([2.0, 0.0]))
+    model = encoder()
+    model.basis.components.zero_()
+    model.basis.components[0, MOUTH.index(LOWER_INNER), 1] = 0.004
+    train_speech(model, known, SpeechTuning(200))
+    rest = model.basis.opening(model.speech.encode_clip(torch.zeros(9, 4, 6)))[4]
+    speaking = model.basis.opening(known.codes).median()
+    assert float(rest) < 0.25 * float(speaking)
 
 
 def test_closed_lips_are_learned_as_pressed():
