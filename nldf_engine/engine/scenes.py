@@ -185,13 +185,13 @@ class SceneMaker:
 def _as_tensor(windows: np.ndarray) -> Tensor:
     """The windows, without a copy where they allow it: they overlap, and of an hour a copy takes 400 MB.
 
-    The tensor is only read. It is made of the array that the windows are a view of, since torch warns of
-    arrays that say they are read-only.
+    The tensor is only read. Torch warns of arrays that say they are read-only: of such a view it is made of
+    the array that owns the memory.
     """
     owner = windows
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
-    if not owner.flags.writeable:
+    if min(windows.strides) < 0 or not (owner.flags.writeable and owner.flags.c_contiguous):
         return torch.from_numpy(windows.copy())
     offset = windows.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
     return torch.from_numpy(np.ndarray(windows.shape, windows.dtype, owner, offset, windows.strides))
