@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.base.errors import MissingBackend
+from nldf_engine.nn.backbones import tapped, vgg16
 from nldf_engine.nn.weights import VGG16, fill, find, load
 
-# Convolutions of VGG16 by block; each block but the first begins with a pooling.
-BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Below this share of a layer's mean power, features count as none.
 SMALLEST_POWER = 1e-6
@@ -47,7 +46,7 @@ class VggLoss(PictureLoss):
 
     Args:
         folder: where VGG16's weights may be; torch's cache is searched as well.
-        blocks: how many blocks of the network are used, 1 to 4.
+        blocks: how many blocks of the network are used, 1 to 5.
 
     Raises:
         MissingBackend: the weights are nowhere.
@@ -59,18 +58,8 @@ class VggLoss(PictureLoss):
 
     def __init__(self, folder: Path | None = None, blocks: int = 3) -> None:
         super().__init__()
-        if not 1 <= blocks <= len(BLOCKS):
-            raise ValueError(f"blocks: expected 1 to {len(BLOCKS)}, got {blocks}")
-        layers: list[nn.Module] = []
-        self.taps: list[int] = []
-        width = 3
-        for block in BLOCKS[:blocks]:
-            layers += [nn.MaxPool2d(2)] if layers else []
-            for wide in block:
-                layers += [nn.Conv2d(width, wide, 3, padding=1), nn.ReLU()]
-                width = wide
-            self.taps.append(len(layers) - 1)
-        self.layers = nn.Sequential(*layers)
+        backbone = vgg16(blocks)
+        self.layers, self.taps = backbone.network(), backbone.taps
         path = find(VGG16, folder)
         state = {name.removeprefix("features."): value for name, value in load(VGG16, path).items()}
         fill(self.layers, state, VGG16, path)
@@ -78,12 +67,7 @@ class VggLoss(PictureLoss):
     def features(self, pictures: Tensor) -> list[Tensor]:
         """The features behind each used block, [F, C, H, W] each, of pictures [F, 3, H, W] in [0, 1]."""
         mean, scale = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, SCALE))
-        x, found = (pictures - mean) / scale, []
-        for number, layer in enumerate(self.layers):
-            x = layer(x)
-            if number in self.taps:
-                found.append(x)
-        return found
+        return tapped(self.layers, self.taps, (pictures - mean) / scale)
 
     def forward(self, rendered: Tensor, real: Tensor) -> Tensor:
         """See `PictureLoss`."""

@@ -69,8 +69,8 @@ def test_fewer_blocks_need_fewer_layers(folder: Path) -> None:
     real, _ = pictures()
     assert [x.shape[1:] for x in VggLoss(folder, 1).features(real)] == [(64, 32, 32)]
     assert [tuple(x.shape[1:]) for x in VggLoss(folder, 3).features(real)][-1] == (256, 8, 8)
-    with pytest.raises(ValueError, match="blocks: expected 1 to 4, got 5"):
-        VggLoss(folder, 5)
+    with pytest.raises(ValueError, match="blocks: expected 1 to 5, got 6"):
+        VggLoss(folder, 6)
 
 
 def test_without_the_file_there_is_a_substitute_and_a_reason(

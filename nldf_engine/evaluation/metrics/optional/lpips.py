@@ -10,21 +10,18 @@ torch used here. A test compares it with the paper's formula, layer by layer in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import MissingBackend
+from nldf_engine.nn.backbones import alexnet, tapped, vgg16
 from nldf_engine.nn.weights import (
-    ALEXNET,
     LPIPS_HEADS,
-    VGG16,
     WeightAsset,
     WeightFile,
     fill,
@@ -41,62 +38,7 @@ MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's colours, for pictures in [-1, 1]."""
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A convolutional network whose features LPIPS compares.
-
-    Args:
-        weights: its file.
-        layers: what `features` is made of: ("conv", in, out, kernel, stride, padding), ("relu",), ("pool",
-            kernel, stride).
-        taps: the layers whose outputs are compared.
-    """
-
-    weights: WeightFile
-    layers: tuple[tuple, ...]
-    taps: tuple[int, ...]
-
-    def network(self) -> nn.Sequential:
-        """The untrained layers, numbered as torchvision's `features`."""
-        make: dict[str, Callable[..., nn.Module]] = {
-            "conv": lambda a, b, k, s, p: nn.Conv2d(a, b, k, s, p),
-            "relu": lambda: nn.ReLU(),
-            "pool": lambda k, s: nn.MaxPool2d(k, s),
-        }
-        return nn.Sequential(*(make[kind](*sizes) for kind, *sizes in self.layers))
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels at each tap."""
-        return tuple(
-            next(layer[2] for layer in reversed(self.layers[: tap + 1]) if layer[0] == "conv")
-            for tap in self.taps
-        )
-
-
-def _alexnet() -> Backbone:
-    layers = (
-        ("conv", 3, 64, 11, 4, 2), ("relu",), ("pool", 3, 2), ("conv", 64, 192, 5, 1, 2), ("relu",),
-        ("pool", 3, 2), ("conv", 192, 384, 3, 1, 1), ("relu",), ("conv", 384, 256, 3, 1, 1), ("relu",),
-        ("conv", 256, 256, 3, 1, 1), ("relu",),
-    )  # fmt: skip
-    return Backbone(ALEXNET, layers, (1, 4, 7, 9, 11))
-
-
-def _vgg16() -> Backbone:
-    layers: list[tuple] = []
-    taps, width = [], 3
-    for block, (repeats, wide) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))):
-        if block:
-            layers.append(("pool", 2, 2))
-        for _ in range(repeats):
-            layers += [("conv", width, wide, 3, 1, 1), ("relu",)]
-            width = wide
-        taps.append(len(layers) - 1)
-    return Backbone(VGG16, tuple(layers), tuple(taps))
-
-
-BACKBONES = {"alex": _alexnet, "vgg": _vgg16}
+BACKBONES = {"alex": alexnet, "vgg": vgg16}
 
 
 def lpips_distance(first: Sequence[Tensor], second: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
@@ -158,12 +100,7 @@ class Lpips:
 
     def _features_of(self, pictures: Tensor) -> list[Tensor]:
         x = (pictures - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
-        found = []
-        for number, layer in enumerate(self._features):
-            x = functional.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-            if number in self._taps:
-                found.append(x)
-        return found
+        return tapped(self._features, self._taps, x)
 
     def __call__(self, rendered: np.ndarray, real: np.ndarray) -> float:
         """LPIPS of two uint8 [H, W, 3] frames of at least 32x32; smaller is more alike."""
