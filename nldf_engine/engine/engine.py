@@ -117,6 +117,8 @@ class Engine:
     def features(self, audio: Audio) -> tuple[np.ndarray, tuple[np.ndarray, int] | None]:
         """Features [T, 16, D] for any audio that `render` takes, and the sound that goes with them.
 
+        Those that it computes are a read-only view (see `audio.features`).
+
         Raises:
             FileProblem: the file can't be read.
             ValueError: features of another shape than the avatar's front-end makes.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from examples.closures import CLOSED, Phone, closure_scores, extremes, read_labels
-from nldf_engine.base.errors import FileProblem
+from examples.espeak import labels, load_espeak, speak
+from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.synthetic import synthesise_speech
 
 # An open vowel from 0.4 s to 1.6 s, closed for a p at 0.8 to 0.88 s, half closed for a t at 1.2 to 1.28 s.
@@ -94,3 +95,25 @@ def test_the_synthetic_speakers_own_mouth_closes() -> None:
     scores = closure_scores(visemes[:, 0] * (1 - visemes[:, 3]), phones)
     assert scores.bilabial_closed == 1.0 and scores.count == 7
     assert scores.other_closed is not None and scores.other_closed < 0.5
+
+
+def test_labels_follow_each_other(tmp_path: Path) -> None:
+    """Each sound ends where the next begins; one without a length is no label."""
+    path = tmp_path / "track.txt"
+    path.write_text(labels([(0.0, "_"), (0.2, "p"), (0.2, "a"), (0.5, "_")], 0.9), encoding="utf-8")
+    found = [(phone.start, phone.end, phone.kind) for phone in read_labels(path)]
+    assert found == [(0.0, 0.2, "silence"), (0.2, 0.5, "open"), (0.5, 0.9, "silence")]
+
+
+def test_espeak_says_when_it_says_what() -> None:
+    """Two words with four closures, and all sounds within the speech."""
+    try:
+        load_espeak()
+    except MissingBackend as error:
+        pytest.skip(f"the synthesiser isn't tried: {error}")
+    samples, rate, sounds = speak("Papa, map.", "en-us")
+    assert np.abs(samples).max() > 1000
+    assert sum(Phone(0, 1, name).kind == "bilabial" for _, name in sounds) == 4
+    assert all(0 <= start <= len(samples) / rate for start, _ in sounds)
+    with pytest.raises(ValueError, match="no voice"):
+        speak("Papa.", "nobody's")
