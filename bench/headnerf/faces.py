@@ -5,7 +5,7 @@ Shapes: T frames; landmarks [T, 478, 2], NaN where no face is found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh, detect
 from nldf_engine.geometry.face_mesh import LEFT_EYE, LIPS, RIGHT_EYE, RIGID
 from nldf_engine.nn.sync import lip_movement
-from nldf_engine.systems.headnerf.extractor import ELLIPSE, face_places
+from nldf_engine.systems.headnerf.extractor import ELLIPSE, within
 from nldf_engine.systems.headnerf.objective.faces import face_frames, measured_light
 from nldf_engine.systems.headnerf.objective.swaps import drawn_face
 
@@ -44,20 +44,9 @@ class Seen:
     landmarks: np.ndarray
 
 
-def aligned(landmarks: np.ndarray, points: tuple[int, ...]) -> np.ndarray:
-    """[T, N, 2]: the points after a similarity of the rigid landmarks, outer eye distances (as
-    `lip_movement`)."""
-    moved = np.array(landmarks, np.float64)
-    every = torch.from_numpy(moved)
-    # `lip_movement` gives the forty lip points: the wanted ones take their places, forty at a time.
-    found = []
-    for first in range(0, len(points), len(LIPS)):
-        part = list(points[first : first + len(LIPS)])
-        slots = [n for n in LIPS if n not in RIGID][: len(part)]
-        copied = every.clone()
-        copied[:, slots] = every[:, part]
-        found.append(lip_movement(copied)[:, [LIPS.index(n) for n in slots]])
-    return torch.cat(found, 1).numpy()
+def aligned(landmarks: np.ndarray, points: Sequence[int]) -> np.ndarray:
+    """[T, N, 2]: the points as `lip_movement` moves them, outer eye distances."""
+    return lip_movement(torch.from_numpy(np.asarray(landmarks, np.float64)), points).numpy()
 
 
 def measure(frames: np.ndarray, places: np.ndarray, detector: Callable[[], Detector] | None = None) -> Seen:
@@ -80,9 +69,7 @@ def measure(frames: np.ndarray, places: np.ndarray, detector: Callable[[], Detec
             for frame, place in zip(frames, maps, strict=True)
         ]
     )
-    x, y = face_places()
-    inside = ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square()) < 1
-    colour = cut[:, :, inside].mean(2).clamp_min(DARKEST).log()
+    colour = cut[:, :, within(ELLIPSE)].mean(2).clamp_min(DARKEST).log()
     colour = colour - colour.mean(1, keepdim=True)
     return Seen(shape, face, colour.numpy(), measured_light(cut)[:, 1:].numpy(), found)
 

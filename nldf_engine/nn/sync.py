@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,18 +48,19 @@ SMALLEST = 1e-12
 MOVEMENT_SCALE = 20.0
 
 
-def lip_movement(landmarks: Tensor) -> Tensor:
-    """The lips relative to the face, in units that are the same for everyone.
+def lip_movement(landmarks: Tensor, points: Sequence[int] = LIPS) -> Tensor:
+    """The lips, or other points, relative to the face, in units that are the same for everyone.
 
     A similarity of the plane (turn, size, shift) moves the face's rigid points onto those of a face at rest
-    whose outer eye corners are 1 apart; the lips follow it. Where the head is and how large is cancelled,
+    whose outer eye corners are 1 apart; the points follow it. Where the head is and how large is cancelled,
     turns out of the plane are not.
 
     Args:
         landmarks: [..., 478, 2] pixels; NaN where no face was found.
+        points: numbers of N landmarks; the 40 of the lips.
 
     Returns:
-        [..., 40, 2] outer eye distances; NaN where no face was found.
+        [..., N, 2] outer eye distances; NaN where no face was found.
 
     Raises:
         ValueError: another shape.
@@ -74,7 +76,7 @@ def lip_movement(landmarks: Tensor) -> Tensor:
     cosine = (p * q).sum((-2, -1)) / power
     sine = (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]).sum(-1) / power
     turn = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
-    return (landmarks[..., list(LIPS), :] - here) @ turn + there
+    return (landmarks[..., list(points), :] - here) @ turn + there
 
 
 def last_rows(features: Tensor) -> Tensor:

@@ -31,6 +31,13 @@ def face_places() -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def within(ellipse: tuple[float, float]) -> Tensor:
+    """[48, 48] bool: a face's pixels in an ellipse about its middle, of these shares of its half width and
+    height."""
+    x, y = face_places()
+    return (x / ellipse[0]).square() + (y / ellipse[1]).square() < 1
+
+
 class CodeExtractor(nn.Module):
     """Identity and expression by four convolutions, albedo and illumination by two linear layers.
 
@@ -45,8 +52,7 @@ class CodeExtractor(nn.Module):
 
     def __init__(self, sizes: CodeSizes) -> None:
         super().__init__()
-        x, y = face_places()
-        self.register_buffer("inside", ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square() < 1).float())
+        self.register_buffer("inside", within(ELLIPSE).float())
         layers: list[nn.Module] = []
         width = 1
         for wide in WIDTHS:

@@ -16,7 +16,7 @@ from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from nldf_engine.geometry.tracks import smooth_motion
 from nldf_engine.nn.sync import lip_movement
 from nldf_engine.systems.headnerf.codes import LIGHT_NUMBERS
-from nldf_engine.systems.headnerf.extractor import FACE_SIDE, face_places
+from nldf_engine.systems.headnerf.extractor import FACE_SIDE, face_places, within
 from nldf_engine.training.scene import Scene
 
 # A face is so many outer eye distances wide, and its middle so much of one below the eyes.
@@ -124,7 +124,7 @@ def measured_light(faces: Tensor) -> Tensor:
     """[N, 3] light numbers of faces [N, 3, 48, 48]: the best plane through the logarithm of their
     brightness."""
     x, y = face_places()
-    inside = ((x / ELLIPSE[0]).square() + (y / ELLIPSE[1]).square()) < 1
+    inside = within(ELLIPSE)
     basis = torch.stack([torch.ones_like(x), x, y], -1)[inside].double()
     level = faces.mean(1).clamp_min(DARKEST).log()[:, inside].double()
     return (torch.linalg.pinv(basis) @ level.t()).t().float()
