@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.headnerf.tables import APART_AT_LEAST, CODES, TABLES, Options, Subject
+from bench.headnerf.tables import APART_AT_LEAST, CODES, TABLES, Options, Subject, swap_picture
 from bench.timing import environment
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded
 from nldf_engine.base.files import write_json
+from nldf_engine.media.pictures import write_picture
 
 EXAMPLES = """examples:
     nldf train headnerf-small data/ada data/bob -o avatars/ada
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--frames", type=int, default=150, metavar="N", help="held-out frames, at most (150)")
     made.add_argument("--split", default="heldout", help="of the datasets (heldout)")
     made.add_argument("--device", default="auto", help="where it renders (auto)")
+    made.add_argument("--picture", type=Path, metavar="F", help="write the swaps there as a PNG")
     made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
     return made
 
@@ -92,6 +94,8 @@ def run(given: argparse.Namespace) -> int:
     for name in names:
         tables[name] = TABLES[name](subjects)
         print(f"## {name}\n\n{printed(name, tables[name])}\n", flush=True)
+    if given.picture is not None:
+        write_picture(given.picture, swap_picture(subjects))
     if given.json is not None:
         write_json(given.json, {"environment": environment(), "frames": given.frames, "tables": tables})
     return 0

@@ -118,23 +118,44 @@ def swaps(subjects: Sequence[Subject]) -> dict[str, Any]:
                 Path(subject.name), "it is an avatar of one speaker, and swaps are between several",
                 "train speakers together: nldf train headnerf-small DATA1 DATA2 ...",
             )  # fmt: skip
-        plain, half = subject.seen(), len(subject.numbers) // 2
-        others = [number for number in range(subject.speakers) if number != subject.number]
-        changed = {
-            "identity": [subject.seen(Edit(look=LookEdit(identity=one))) for one in others],
-            "expression": [subject.seen(shift=half)],
-            "albedo": [subject.seen(Edit(look=LookEdit(albedo=one))) for one in others],
-            "illumination": [
-                subject.seen(Edit(look=LookEdit(light=light)))
-                for light in ((0.0, SLOPE, 0.0), (0.0, -SLOPE, 0.0))
-            ],
+        plain = subject.seen()
+        matrix = {
+            code: _mean([moved(plain, subject.seen(*change)) for change in made])
+            for code, made in changes(subject).items()
         }
-        matrix = {code: _mean([moved(plain, one) for one in seen]) for code, seen in changed.items()}
         matrices.append(matrix)
         found[subject.name] = matrix
     found["mean"] = {code: _mean([matrix[code] for matrix in matrices]) for code in CODES}
     found["margins"] = margins(found["mean"])
     return found
+
+
+def changes(subject: Subject) -> dict[str, list[tuple[Edit | None, int]]]:
+    """The ways to change each code: an edit, and by how many frames the expression is taken from later."""
+    others = [number for number in range(subject.speakers) if number != subject.number]
+    return {
+        "identity": [(Edit(look=LookEdit(identity=one)), 0) for one in others],
+        "expression": [(None, len(subject.numbers) // 2)],
+        "albedo": [(Edit(look=LookEdit(albedo=one)), 0) for one in others],
+        "illumination": [
+            (Edit(look=LookEdit(light=(0.0, slope, 0.0))), 0) for slope in (SLOPE, -SLOPE)
+        ],
+    }  # fmt: skip
+
+
+def swap_picture(subjects: Sequence[Subject], place: float = 0.5) -> np.ndarray:
+    """[rows * H, columns * W, 3] uint8: a row a speaker, a column for the frame as it is and for each change.
+
+    Args:
+        subjects: of one run, of one size.
+        place: of the frame among the held-out ones, 0 to 1.
+    """
+    rows = []
+    for subject in subjects:
+        frame = round(place * (len(subject.numbers) - 1))
+        every = [(None, 0), *(change for made in changes(subject).values() for change in made)]
+        rows.append(np.concatenate([subject.render(*change)[frame] for change in every], 1))
+    return np.concatenate(rows)
 
 
 def margins(matrix: dict[str, dict[str, float | None]]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from typing import Any
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.json import encode
 from nldf_engine.base.seeds import check_seed
+from nldf_engine.synthetic.proportions import AS_MODELLED, Proportions
 from nldf_engine.synthetic.voice.text import words_of_text
 
 SMALLEST, LARGEST = 32, 1024
@@ -25,6 +26,7 @@ class SyntheticConfig:
         text: what is said, over and over; None for babble.
         fps: frames a second, which must be 25: the audio windows of every model assume it.
         looks: which palette; None takes it from the seed.
+        proportions: of the head.
         workers: processes that render. With more than one, a script must guard its entry by
             `if __name__ == "__main__":`, as `multiprocessing` asks.
         audio_frontend: what an avatar of it is trained with, unless the training says otherwise.
@@ -40,6 +42,7 @@ class SyntheticConfig:
     text: str | None = None
     fps: float = FPS
     looks: int | None = None
+    proportions: Proportions = AS_MODELLED
     workers: int = 1
     audio_frontend: str = "whisper"
 

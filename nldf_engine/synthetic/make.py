@@ -20,6 +20,7 @@ from nldf_engine.geometry.face_template import rest_landmarks
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.synthetic.config import SyntheticConfig
 from nldf_engine.synthetic.motion import Motion, speaker_motion
+from nldf_engine.synthetic.proportions import Proportions
 from nldf_engine.synthetic.speaker import Controls, Speaker
 from nldf_engine.synthetic.voice import Speech, synthesise_speech
 
@@ -70,16 +71,16 @@ def controls_at(visemes: np.ndarray, motion: Motion, frame: int) -> Controls:
     return Controls(jaw, width, rounded, close, eyes, brows, breath)
 
 
-_workers: dict[tuple[int, int], Speaker] = {}
+_workers: dict[tuple[int, int, Proportions], Speaker] = {}
 
 
 def _render(
-    size: int, looks: int, tasks: list[tuple[Controls, np.ndarray, np.ndarray]]
+    look: tuple[int, int, Proportions], tasks: list[tuple[Controls, np.ndarray, np.ndarray]]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Renders some frames; runs in this process or another."""
-    if (size, looks) not in _workers:
-        _workers[size, looks] = Speaker(size, looks)
-    speaker, made = _workers[size, looks], []
+    if look not in _workers:
+        _workers[look] = Speaker(*look)
+    speaker, made = _workers[look], []
     for controls, pose, torso in tasks:
         picture = speaker.render(controls, pose, torso)
         made.append((picture.image, picture.labels, picture.landmarks, picture.points))
@@ -91,20 +92,21 @@ def render_frames(config: SyntheticConfig, visemes: np.ndarray, motion: Motion) 
 
     The frames do not depend on how many processes render them.
     """
+    look = config.size, config.palette, config.proportions
     tasks = [
         (controls_at(visemes, motion, k), motion.poses[k], motion.torso[k]) for k in range(config.frames)
     ]
     chunks = [tasks[k : k + CHUNK] for k in range(0, len(tasks), CHUNK)]
     if config.workers == 1 or len(chunks) == 1:
         for task in tasks:
-            yield from _render(config.size, config.palette, [task])
+            yield from _render(look, [task])
         return
     workers = min(config.workers, len(chunks))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: list[Future[Any]] = []
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_render, config.size, config.palette, chunk))
+                waiting.append(pool.submit(_render, look, chunk))
                 if len(waiting) > 2 * workers:  # so that memory does not grow with the clip
                     yield from waiting.pop(0).result()
             for future in waiting:
@@ -121,7 +123,7 @@ def torso_affine(motion: Motion, config: SyntheticConfig) -> tuple[np.ndarray, i
         reference: the frame nearest to rest.
         residual: root mean square of what an affine map can't follow, pixels.
     """
-    speaker = Speaker(config.size, config.palette)
+    speaker = Speaker(config.size, config.palette, config.proportions)
     points = speaker.torso_points()
     rest = motion.torso.mean(0)
     reference = int(np.abs(motion.torso - rest).sum((1, 2)).argmin())
@@ -142,7 +144,7 @@ def _truth(
     motion: Motion,
     marks: list[tuple[np.ndarray, np.ndarray]],
 ) -> GroundTruth:
-    speaker = Speaker(config.size, config.palette)
+    speaker = Speaker(config.size, config.palette, config.proportions)
     affine, reference, _ = torso_affine(motion, config)
     return GroundTruth(
         speech=speech,
@@ -151,7 +153,7 @@ def _truth(
         camera=speaker.camera,
         landmarks=np.stack([m[0] for m in marks]),
         points=np.stack([m[1] for m in marks]),
-        rest_points=rest_landmarks(),
+        rest_points=config.proportions.apply(rest_landmarks()),
         background=speaker.background,
         torso_affine=affine,
         torso_reference=reference,
@@ -199,7 +201,9 @@ class _Sheet:
             self.picture[y : y + self.size, x : x + self.size] = image
 
 
-def _track(motion: Motion, visemes: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+def _track(
+    config: SyntheticConfig, motion: Motion, visemes: np.ndarray, landmarks: np.ndarray
+) -> dict[str, np.ndarray]:
     """The tensors of a dataset's track, the torso's motion apart."""
     return {
         "poses": motion.poses,
@@ -207,7 +211,7 @@ def _track(motion: Motion, visemes: np.ndarray, landmarks: np.ndarray) -> dict[s
         "eye_openness": motion.eyes,
         "valid": np.ones(len(landmarks), bool),
         "visemes": visemes,
-        "rest_points": rest_landmarks().astype(np.float32),
+        "rest_points": config.proportions.apply(rest_landmarks()).astype(np.float32),
         "brows": motion.brows,
         "torso_poses": motion.torso.astype(np.float32),
     }
@@ -246,7 +250,7 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
     begun = time.monotonic()
     speech, visemes, motion = plan(config)
     affine, reference, residual = torso_affine(motion, config)
-    speaker = Speaker(config.size, config.palette)
+    speaker = Speaker(config.size, config.palette, config.proportions)
     # The writer wants the landmarks before the frames; they cost little without a picture.
     landmarks = np.stack(
         [speaker.landmarks(controls_at(visemes, motion, k), motion.poses[k])[0] for k in range(config.frames)]
@@ -268,7 +272,7 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
             yield labels.pop(0)
 
     track = {
-        **_track(motion, visemes, landmarks),
+        **_track(config, motion, visemes, landmarks),
         "torso": affine,
         "torso_reference": np.array([reference], np.int64),
     }

@@ -12,6 +12,7 @@ from nldf_engine.synthetic.backdrop import backdrop
 from nldf_engine.synthetic.head import EYE_CENTRE, EYE_INNER, EYE_OUTER, JAW_ANGLE, JAW_HINGE, lid_lines
 from nldf_engine.synthetic.landmarks import landmarks_3d
 from nldf_engine.synthetic.looks import PALETTES, encoded
+from nldf_engine.synthetic.proportions import AS_MODELLED, Proportions
 from nldf_engine.synthetic.raster import Visible, rasterise
 from nldf_engine.synthetic.scene import Scene, scene
 from nldf_engine.synthetic.shading import MATERIALS, Samples
@@ -116,6 +117,7 @@ class Speaker:
     Args:
         size: width and height of the frames in pixels.
         looks: which palette (any integer; it wraps around).
+        proportions: of the head.
 
     Raises:
         ValueError: the size is out of range.
@@ -126,11 +128,11 @@ class Speaker:
         (64, 64, 3)
     """
 
-    def __init__(self, size: int = 256, looks: int = 0) -> None:
+    def __init__(self, size: int = 256, looks: int = 0, proportions: Proportions = AS_MODELLED) -> None:
         if not isinstance(size, int) or not SMALLEST <= size <= LARGEST:
             raise ValueError(f"Speaker: size must be an integer in {SMALLEST}..{LARGEST}, got {size!r}")
         self.size = size
-        self.looks = PALETTES[looks % len(PALETTES)]
+        self.looks, self.proportions = PALETTES[looks % len(PALETTES)], proportions
         self.camera = Camera(size, size, FOCAL * size, FOCAL * size, size / 2, size / 2)
         self.finer = FINER
         self._scene = scene()
@@ -198,7 +200,8 @@ class Speaker:
     def landmarks(self, controls: Controls, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks without a picture: float32 [478, 2] in pixels, and [478, 3] in head space."""
         turned = (gaze(np.asarray(pose, np.float64), -1), gaze(np.asarray(pose, np.float64), 1))
-        points = landmarks_3d(controls.weights(), controls.eyes, turned).astype(np.float32)
+        points = landmarks_3d(controls.weights(), controls.eyes, turned)
+        points = self.proportions.apply(points).astype(np.float32)
         return project(self.camera, pose, points).astype(np.float32), points
 
     def torso_points(self) -> np.ndarray:
@@ -241,8 +244,9 @@ class Speaker:
             attributes[part, 3] = np.clip((points[part, 1] - upper) / 0.0065, 0, 1)
             attributes[part, :3] = normals[part] @ gaze(to_head, -1 if name == "eye_left" else 1)
         turn, shift = to_head[:3, :3].astype(np.float32), to_head[:3, 3].astype(np.float32)
-        place = (points - shift) @ turn
-        facing = normals @ turn
+        factors = self.proportions.factors(points)
+        place = (points * factors - shift) @ turn
+        facing = (normals / factors) @ turn
         torso_turn, torso_shift = body[:3, :3].T.astype(np.float32), body[:3, 3].astype(np.float32)
         place[chest] = points[chest] @ torso_turn + torso_shift
         facing[chest] = normals[chest] @ torso_turn

@@ -29,6 +29,7 @@ from nldf_engine.synthetic.landmarks import (
 )
 from nldf_engine.synthetic.make import plan, render_frames, torso_affine
 from nldf_engine.synthetic.motion import PITCH, ROLL, YAW, rotation
+from nldf_engine.synthetic.proportions import Proportions
 from nldf_engine.synthetic.raster import rasterise
 from nldf_engine.synthetic.voice.phonemes import DIPHTHONGS, PHONEMES
 from nldf_engine.synthetic.voice.text import spoken, words_of_text
@@ -445,3 +446,18 @@ def test_bad_calls_are_named(speaker: Speaker) -> None:
         synthesise_speech(None, 0.0, 0)
     with pytest.raises(ValueError, match="fps must be positive"):
         synthesise_speech(None, 1.0, 0).visemes(0)
+
+
+def test_proportions_change_the_shape_alone() -> None:
+    """A wider and shorter head: its points are scaled, its labels wider, everything else the same."""
+    plain, broad = Speaker(96), Speaker(96, proportions=Proportions(1.15, 0.9, 1.0))
+    before, after = plain.render(), broad.render()
+    np.testing.assert_allclose(after.points, before.points * [1.15, 0.9, 1.0], atol=1e-6)
+    width = [int((picture.labels == 1).any(0).sum()) for picture in (before, after)]
+    assert width[1] > 1.08 * width[0]
+    assert (
+        np.array_equal(after.labels == 3, before.labels == 3)
+        or ((after.labels == 3) != (before.labels == 3)).mean() < 0.01
+    )
+    with pytest.raises(ValueError, match="width must be in 0.8..1.25"):
+        Proportions(width=1.4)

@@ -74,10 +74,10 @@ class CodeSizes:
 
 
 class LightDriver(Driver):
-    """The illumination code: linear in the light's numbers, the track "light" [T, 3]; zero where there is
-    none.
+    """The illumination code: linear in the light's numbers.
 
-    Numbers are counted from the speaker's usual light, which belongs to the albedo.
+    They are the speaker's usual light, counted from the mean over the speakers of a run, and the track
+    "light" [T, 3], counted from the usual. So a speaker's colours are the same under anybody's light.
 
     Args:
         code: size of the code.
@@ -87,14 +87,27 @@ class LightDriver(Driver):
         super().__init__()
         self.dim = code
         self.linear = nn.Linear(LIGHT_NUMBERS, code, bias=False)
+        self.usual = UsualLight()
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
         """See `Driver`."""
         light = conditions.get("light")
-        if light is None:
-            return self.linear.weight.new_zeros(len(index), self.dim)
-        made: Tensor = self.linear(light[index])
+        numbers = self.usual.numbers.expand(len(index), -1)
+        made: Tensor = self.linear(numbers if light is None else numbers + light[index])
         return made
+
+
+class UsualLight(nn.Module):
+    """The light that a speaker is usually under; each speaker of a run has an own.
+
+    Buffer: `numbers` [3], counted from the mean over the speakers.
+    """
+
+    numbers: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.zeros(LIGHT_NUMBERS))
 
 
 class LipDriver(Driver):
@@ -196,6 +209,8 @@ class FaceDriver(Driver):
 
     def part(self, name: str) -> Any:
         """See `Driver`; motion and upper face are parts of what drives the expression."""
+        if name == "usual light":
+            return self.illumination.usual
         own = super().part(name)
         return self.face.part(name) if own is None else own
 

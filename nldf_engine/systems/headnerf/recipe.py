@@ -169,9 +169,12 @@ class HeadTraining:
         config = dataclasses.replace(config, size=self.recipe.size, codes=codes)
         network = FeatureField(config).to(run.device)
         for scene in run.scenes:
-            own = for_speaker(network, (*OWN_DRIVERS, "expression")) if scene.identity else network
+            own = network
+            if scene.identity:
+                own = for_speaker(network, (*OWN_DRIVERS, "expression", "usual light"))
             head = HeadNeRF(config, own, copy.deepcopy(scene.region))
-            head.driver.identity.own.fill_(scene.identity)
+            if len(run.scenes) > 1:
+                scene.set_track("albedo", torch.full((len(scene.poses),), scene.identity))
             run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
 
     def learn_motion(self, run: Run) -> None:
@@ -179,9 +182,20 @@ class HeadTraining:
         for subject in run.subjects:
             driver, scene = _head(subject).driver, subject.scene
             learn_motion(driver, scene, self.recipe, run.source, "head" in run.begun)
-            scene.set_track("light", light_track(scene))
             with torch.no_grad():
                 driver.expression.usual.copy_(_face_inputs(subject).mean(0))
+        self.measure_light(run)
+
+    @torch.no_grad()
+    def measure_light(self, run: Run) -> None:
+        """The usual light of each speaker, from the mean of all, and each frame's, from the usual."""
+        tracks = [light_track(subject.scene) for subject in run.subjects]
+        usual = torch.stack(
+            [track[subject.scene.fit].mean(0) for track, subject in zip(tracks, run.subjects, strict=True)]
+        )
+        for subject, track, own in zip(run.subjects, tracks, usual, strict=True):
+            subject.scene.set_track("light", track - own)
+            _head(subject).driver.illumination.usual.numbers.copy_(own - usual.mean(0))
 
     @torch.no_grad()
     def begin_codes(self, subject: Subject, known: References) -> None:
@@ -196,7 +210,6 @@ class HeadTraining:
         # Random weights do not move the mean.
         shift = linear.weight.cpu() - weight
         linear.bias.copy_(bias - shift @ driver.expression.usual.cpu())
-        driver.illumination.linear.weight.copy_(known.light_map)
 
     def learn_codes(self, run: Run) -> None:
         """The extractor, by contrast; its codes; what the driver begins with. A resumed run has all of it."""
@@ -207,9 +220,15 @@ class HeadTraining:
             self.known = Known(CodeExtractor(sizes).eval().requires_grad_(False), held)
             return
         generator = torch.Generator().manual_seed(run.config.seed)
-        extractor = train_extractor(FaceBank(scenes), sizes, self.recipe.extractor_steps, generator)
-        held = {scene.identity: references(extractor, scene, generator) for scene in scenes}
+        usual = torch.stack([_usual_light(subject) for subject in run.subjects])
+        extractor = train_extractor(FaceBank(scenes, usual), sizes, self.recipe.extractor_steps, generator)
+        held = {
+            scene.identity: references(extractor, scene, usual[scene.identity], generator) for scene in scenes
+        }
         self.known = Known(extractor, held)
+        light_map = torch.stack([one.light_map for one in held.values()]).mean(0)
+        with torch.no_grad():
+            _head(run.subjects[0]).driver.illumination.linear.weight.copy_(light_map)
         for subject in run.subjects:
             self.begin_codes(subject, held[subject.scene.identity])
 
@@ -283,6 +302,12 @@ def _head(subject: Subject) -> HeadNeRF:
     head = subject.portrait.head
     assert isinstance(head, HeadNeRF)
     return head
+
+
+def _usual_light(subject: Subject) -> torch.Tensor:
+    """[3], of the speaker, on the CPU."""
+    numbers: torch.Tensor = _head(subject).driver.illumination.usual.numbers
+    return numbers.cpu()
 
 
 @torch.no_grad()

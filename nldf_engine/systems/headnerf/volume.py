@@ -20,6 +20,7 @@ from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.noise import uniform_like
 from nldf_engine.rendering.fields import Rays
+from nldf_engine.rendering.region import plane_points
 from nldf_engine.systems.headnerf.codes import CodeSizes
 
 # A ray that is steeper to the head's front than this is sampled as if it were not.
@@ -27,6 +28,8 @@ SLOWEST = 0.25
 NEAREST = 0.02
 # Shapes of people differ by what is coarse.
 WARP_FREQUENCIES = 2
+# Metres of one unit of the places that light depends on, and how far from the axis it goes on changing.
+LIGHT_SCALE, LIGHT_REACH = 0.1, 2.0
 SMALL = 0.1
 # Sizes from a file that no weight bears out are a mistake beyond these.
 MOST_SAMPLES, MOST_LAYERS = 1024, 256
@@ -124,6 +127,7 @@ class Volume(nn.Module):
         self.feature = FrameLinear(width, appearance, 0, half)
         self.view = nn.Linear(views, half, bias=False)
         self.out = nn.Linear(half, sizes.features)
+        self.light = nn.Linear(codes.illumination, 2 * sizes.features, bias=False)
         self._begin_alike()
 
     @torch.no_grad()
@@ -133,6 +137,7 @@ class Volume(nn.Module):
         learned."""
         self.shift.weight.mul_(SMALL)
         self.shift.bias.zero_()
+        self.light.weight.zero_()
         for layer in self.modules():
             if isinstance(layer, FrameLinear) and layer is not self.feature:
                 layer.weight.split(layer.sizes, 1)[1].mul_(SMALL)
@@ -147,7 +152,7 @@ class Volume(nn.Module):
             if isinstance(layer, FrameLinear)
         )
         ray = self.out.weight.numel() + self.view.weight.numel()
-        return self.sizes.samples * (layers - frame - ray) + ray
+        return self.sizes.samples * (layers - frame - ray - self.light.weight.numel()) + ray
 
     def evaluate(self, points: Tensor, views: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """Density [F, N, S] per metre and hidden features [F, N, S, width / 2], of which `out` makes M(x).
@@ -201,4 +206,22 @@ class Volume(nn.Module):
         # The last layer is linear: of the composited features it makes what compositing its outputs would,
         # once a ray and not once a sample.
         features = F.linear(hidden, self.out.weight) + opacity[:, None] * self.out.bias
-        return features.view(frames, count, self.out.out_features), opacity.view(frames, count)
+        shape = frames, count
+        features, opacity = features.view(*shape, self.out.out_features), opacity.view(shape)
+        return features + opacity[..., None] * self.lit(rays, code), opacity
+
+    def lit(self, rays: Rays, code: Tensor) -> Tensor:
+        """[F, N, C]: what light adds to the features across a face, linear in the place.
+
+        A light that falls from one side brightens by the place of a point. A network of places and codes
+        alone would have to find that product; as features it is one product a ray.
+
+        Args:
+            rays: [F, N].
+            code: [F, C], of the driver.
+        """
+        illumination = code[:, -self.light.in_features :]
+        across, down = self.light(illumination)[:, None].chunk(2, -1)
+        places = plane_points(rays.origins, rays.directions) / LIGHT_SCALE
+        places = places.nan_to_num(0.0).clamp(-LIGHT_REACH, LIGHT_REACH)
+        return places[..., :1] * across + places[..., 1:] * down

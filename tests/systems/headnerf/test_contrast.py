@@ -13,6 +13,7 @@ from nldf_engine.systems.headnerf.codes import CodeSizes
 from nldf_engine.systems.headnerf.extractor import FACTORS, CodeExtractor
 from nldf_engine.systems.headnerf.objective.contrast import (
     FaceBank,
+    Samples,
     contrast,
     drawn_looks,
     fitted,
@@ -60,12 +61,23 @@ def test_light_is_measured_as_it_was_added(scenes: Scenes) -> None:
     torch.testing.assert_close(after - before, light, atol=0.05, rtol=0)
     track = light_track(scenes[0])
     assert track.shape == (100, 3)
-    assert float(track[scenes[0].fit].mean(0).abs().max()) < 1e-5 and float(track.abs().max()) < 0.3
+    every = torch.cat([measured_light(changed_faces(part[None], Looks.none(1))) for part in cut])
+    assert float((track[:40:10] - every).abs().max()) < 0.1, "low-passed, not counted from anything"
+
+
+def test_a_speakers_usual_light_is_taken_off(scenes: Scenes) -> None:
+    """So faces of speakers under other lights are drawn under one."""
+    usual = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0.1, -0.1]])
+    whole, plain = FaceBank(scenes, usual), FaceBank(scenes, torch.zeros(2, 3))
+    samples = Samples(torch.tensor([0, 1]), torch.tensor([3, 3]), Looks.none(2))
+    moved = measured_light(whole.pictures(samples)) - measured_light(plain.pictures(samples))
+    assert float(moved[0].abs().max()) < 1e-6
+    torch.testing.assert_close(moved[1], -usual[1], atol=0.06, rtol=0)
 
 
 def test_a_pair_shares_its_factor_alone(scenes: Scenes) -> None:
     """Anchor and positive have one thing in common; the changed anchor has all but that."""
-    bank = FaceBank(scenes)
+    bank = FaceBank(scenes, torch.zeros(2, 3))
     for factor in FACTORS:
         anchor, positive, changed = bank.triples(factor, 8, seeded())
         same = {
@@ -89,7 +101,7 @@ def test_a_pair_shares_its_factor_alone(scenes: Scenes) -> None:
 def test_another_speakers_same_expression_is_found(scenes: Scenes) -> None:
     """Of two speakers with one script, the frame of the same moment is the most alike, or shows the same
     face."""
-    bank = FaceBank(scenes)
+    bank = FaceBank(scenes, torch.zeros(2, 3))
     samples = bank.anyone(40, seeded())
     first = samples.speaker == 0
     found = bank.alike(samples, 1 - samples.speaker)[first]
@@ -106,13 +118,13 @@ def test_another_speakers_same_expression_is_found(scenes: Scenes) -> None:
 def test_the_extractor_learns_to_tell_pairs(scenes: Scenes, capsys: pytest.CaptureFixture[str]) -> None:
     """Its loss falls well below chance, log 16, and it says how often it is right."""
     torch.manual_seed(0)
-    bank = FaceBank(scenes)
+    bank = FaceBank(scenes, torch.zeros(2, 3))
     extractor = train_extractor(bank, SIZES, 80, seeded())
     after = contrast(extractor, bank, 16, seeded(3))
     assert float(torch.stack(list(after.values())).mean()) < 0.75 * np.log(16)
     assert "picks the pair" in capsys.readouterr().err
     assert not any(p.requires_grad for p in extractor.parameters())
-    known = references(extractor, scenes[1], seeded())
+    known = references(extractor, scenes[1], torch.zeros(3), seeded())
     assert known.expression.shape == (75, 7) and known.light_map.shape == (3, 3)
     assert float(known.identity.norm()) == pytest.approx(5**0.5, rel=1e-5)
     lit = known.light_map @ torch.tensor([0.3, 0.0, 0.0])

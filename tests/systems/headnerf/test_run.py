@@ -15,6 +15,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, LookEdit
 from nldf_engine.evaluation import EvaluateConfig, evaluate
+from nldf_engine.systems.headnerf.objective import HeadNeRFObjective
 from nldf_engine.training import TrainConfig, check_settings, train
 from nldf_engine.training import trainer as trainer_module
 
@@ -49,7 +50,32 @@ def test_it_learns_two_speakers(trained: tuple[tuple[Path, ...], list[dict[str, 
     assert notes["perceptual_loss"] in ("VGG16", "SSIM and gradients")
     first, second = (avatar.portrait.head.field.state_dict() for avatar in avatars)
     apart = {name.split(".")[1] for name in first if not torch.equal(first[name], second[name])}
-    assert apart == {"face", "expression", "identity", "albedo"}, "motion, map and own numbers"
+    assert apart == {"face", "expression", "identity", "albedo", "illumination"}, "motion, map, own numbers"
+    usual = [avatar.portrait.head.driver.illumination.usual.numbers for avatar in avatars]
+    assert float(usual[0].abs().max()) > 0.01, "counted from the mean of both"
+    torch.testing.assert_close(usual[0], -usual[1])
+
+
+def test_each_speakers_colours_are_its_own(
+    synthetic_dataset: Dataset, twin: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training, a speaker's frames have the speaker's own row of both tables."""
+    seen = {}
+    original = HeadNeRFObjective.codes
+
+    def looked(self: HeadNeRFObjective, *given: Any) -> torch.Tensor:
+        code = original(self, *given)
+        seen[self.scene.identity] = code.detach()[:, self.places["albedo"]], self.head.driver.albedo.table
+        return code
+
+    monkeypatch.setattr(HeadNeRFObjective, "codes", looked)
+    config = TrainConfig(steps=6, overrides=QUICK)
+    train("headnerf-tiny", [synthetic_dataset.path, twin.path], tmp_path / "me", config)
+    assert sorted(seen) == [0, 1]
+    table = seen[0][1].detach()
+    for number, (albedo, _) in seen.items():
+        near = (albedo[0] - table).abs().amax(1)
+        assert int(near.argmin()) == number and float(near[1 - number]) > 0.1
 
 
 def test_a_stream_equals_a_clip(trained: tuple[tuple[Path, ...], list[dict[str, float]]]) -> None:

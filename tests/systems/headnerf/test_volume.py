@@ -92,6 +92,21 @@ def test_the_last_layer_behind_compositing_is_the_last_layer_before_it() -> None
     torch.testing.assert_close(volume(given, code)[0][0], wanted[:, 0], atol=1e-5, rtol=1e-5)
 
 
+def test_light_from_one_side_is_linear_in_the_place() -> None:
+    """Twice as far from the axis it adds twice as much, under twice the code twice as much again; a ray that
+    never meets the head's plane stays finite."""
+    torch.manual_seed(0)
+    volume = Volume(SIZES, CODES, 0.25)
+    torch.nn.init.normal_(volume.light.weight)
+    origins = torch.tensor([[[0.0, 0, -0.8], [0.05, 0.02, -0.8], [0.1, 0.04, -0.8], [0, 0, -0.8]]])
+    directions = torch.tensor([[[0.0, 0, 1], [0, 0, 1], [0, 0, 1], [1, 0, 0]]])
+    given, code = Rays(origins, directions), torch.randn(1, 10)
+    lit = volume.lit(given, code)[0]
+    assert float(lit[0].abs().max()) == 0 and bool(lit.isfinite().all()) and float(lit[1].abs().max()) > 0.01
+    torch.testing.assert_close(lit[2], 2 * lit[1])
+    torch.testing.assert_close(volume.lit(given, 2 * code)[0], 2 * lit)
+
+
 def test_every_weight_learns() -> None:
     """No parameter is left without a gradient."""
     torch.manual_seed(0)

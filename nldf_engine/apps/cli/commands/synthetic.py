@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from nldf_engine.apps.cli.command import Command, Json, checking_flags, output, positive, save_results, value
+from nldf_engine.apps.cli.command import (
+    Command,
+    Json,
+    UsageError,
+    checking_flags,
+    output,
+    positive,
+    save_results,
+    value,
+)
+
+if TYPE_CHECKING:
+    from nldf_engine.synthetic.proportions import Proportions
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,7 @@ class Synthetic(Command):
     examples: ClassVar[tuple[str, ...]] = (
         "nldf synthetic -o data/synthetic",
         "nldf synthetic -o speaker.mp4 --seconds 30 --size 512 --seed 7",
+        "nldf synthetic -o data/broad --seed 2 --proportions 1.12,0.94,1.1",
     )
 
     writes: ClassVar[tuple[str, ...]] = ("out",)
@@ -32,6 +45,8 @@ class Synthetic(Command):
     """width and height of the frames, in pixels"""
     seed: Annotated[int, value("N")] = 0
     """chooses the sentence, the motion and the looks"""
+    proportions: Annotated[str, value("W,L,J")] = "1,1,1"
+    """factors of the head's width, its length, and the jaw's width, 0.8 to 1.25 each"""
     json: Json = None
     """also write what was made here"""
 
@@ -41,7 +56,9 @@ class Synthetic(Command):
         from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset, make_synthetic_video
 
         with checking_flags():
-            config = SyntheticConfig(seconds=self.seconds, size=self.size, seed=self.seed)
+            config = SyntheticConfig(
+                seconds=self.seconds, size=self.size, seed=self.seed, proportions=_factors(self.proportions)
+            )
         if self.out.suffix.lower() == ".mp4":
             make_synthetic_video(self.out, config)
         else:
@@ -59,3 +76,13 @@ class Synthetic(Command):
             },
         )
         return 0
+
+
+def _factors(text: str) -> Proportions:
+    from nldf_engine.synthetic.proportions import Proportions
+
+    try:
+        width, length, jaw = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--proportions is W,L,J, three factors; it is {text!r}") from None
+    return Proportions(width, length, jaw)

@@ -20,6 +20,7 @@ from nldf_engine.systems.headnerf.objective.faces import face_frames, light_fiel
 from nldf_engine.systems.headnerf.objective.lips import LipWindows
 from nldf_engine.systems.headnerf.objective.offsets import FrameOffsets
 from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn_face, swap_loss
+from nldf_engine.systems.headnerf.volume import LIGHT_SCALE
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
 from nldf_engine.training.samplers import whole_frames
 from nldf_engine.training.scene import Batch
@@ -30,8 +31,6 @@ from nldf_engine.training.stages import Subject
 RIM = 1 / 64
 # Boxes about lips and eyes reach so far beyond their landmarks, as shares of the width.
 LIP_MARGIN, EYE_MARGIN = 0.03, 0.025
-# Metres of one unit of the light's places.
-LIGHT_SCALE = 0.1
 # As in nldf-fast, whose torso layer this is: what the masks of head and torso, and the plate's guess behind
 # the head, count beside the speaker's mask.
 PARTS_WEIGHT, HIDDEN_WEIGHT = 0.3, 2.0

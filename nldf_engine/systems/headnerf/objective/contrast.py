@@ -62,7 +62,7 @@ class References:
 
     Args:
         identity, albedo: [C], of the speaker: the mean over the frames.
-        expression, illumination: [T, C], of each frame; illumination counts from its mean.
+        expression, illumination: [T, C], of each frame; illumination counts from the run's mean light.
         seen_light: [T, C], the illumination of each frame as the extractor sees it, not counted from the
             mean.
         light_map: [C, 3] from light numbers to illumination codes, as the extractor sees them.
@@ -98,9 +98,11 @@ class FaceBank:
 
     Args:
         scenes: the training videos; only frames that are trained on are kept.
+        usual: [speakers, 3] light numbers of each video, which are taken off its faces.
     """
 
-    def __init__(self, scenes: Sequence[Scene]) -> None:
+    def __init__(self, scenes: Sequence[Scene], usual: Tensor) -> None:
+        self.usual = usual
         self.numbers = [_spread_out(scene.fit) for scene in scenes]
         self.faces = [cut_faces(scene, kept) for scene, kept in zip(scenes, self.numbers, strict=True)]
         self.measures = [
@@ -110,7 +112,9 @@ class FaceBank:
     def pictures(self, samples: Samples) -> Tensor:
         """[N, 3, 48, 48] of samples."""
         pairs = zip(samples.speaker.tolist(), samples.frame.tolist(), strict=True)
-        return changed_faces(torch.stack([self.faces[who][frame] for who, frame in pairs]), samples.looks)
+        faces, looks = torch.stack([self.faces[who][frame] for who, frame in pairs]), samples.looks
+        light = looks.light - self.usual[samples.speaker]
+        return changed_faces(faces, Looks(looks.stretch, looks.tint, light))
 
     def anyone(self, count: int, generator: torch.Generator) -> Samples:
         """Faces of which everything is drawn."""
@@ -154,8 +158,8 @@ class FaceBank:
                 positive,
                 Samples(anchor.speaker, anchor.frame, Looks(a.stretch, o.tint, a.light)),
             )
-        # A video's own light is not drawn: a pair may have it from one speaker alone.
-        positive = Samples(anchor.speaker, frame, Looks(o.stretch, o.tint, a.light))
+        frame = torch.where(other.speaker == anchor.speaker, frame, other.frame)
+        positive = Samples(other.speaker, frame, Looks(o.stretch, o.tint, a.light))
         return anchor, positive, Samples(anchor.speaker, anchor.frame, Looks(a.stretch, a.tint, o.light))
 
     def _unlike(self, samples: Samples, generator: torch.Generator) -> Tensor:
@@ -251,8 +255,10 @@ def train_extractor(
 
 
 @torch.no_grad()
-def references(extractor: CodeExtractor, scene: Scene, generator: torch.Generator) -> References:
-    """The codes of all frames of a video, and what light does to them."""
+def references(
+    extractor: CodeExtractor, scene: Scene, usual: Tensor, generator: torch.Generator
+) -> References:
+    """The codes of all frames of a video under its usual light [3], and what light does to them."""
     cut = cut_faces(scene, torch.arange(len(scene.frames)))
     parts = [extractor(changed_faces(part, Looks.none(len(part)))) for part in cut.split(256)]
     every = {name: torch.cat([part[name] for part in parts]) for name in FACTORS}
@@ -269,7 +275,8 @@ def references(extractor: CodeExtractor, scene: Scene, generator: torch.Generato
 
     return References(
         unit(mean["identity"]), unit(mean["albedo"]), every["expression"],
-        every["illumination"] - mean["illumination"], every["illumination"], light_map.contiguous(),
+        every["illumination"] - mean["illumination"] + light_map @ usual, every["illumination"],
+        light_map.contiguous(),
     )  # fmt: skip
 
 

@@ -131,15 +131,14 @@ def measured_light(faces: Tensor) -> Tensor:
 
 
 def light_track(scene: Scene) -> Tensor:
-    """[T, 3] light numbers of all frames, low-passed, counted from their mean over the frames trained on."""
+    """[T, 3] light numbers of all frames, low-passed."""
     every = torch.arange(len(scene.frames))
     cut = cut_faces(scene, every)
     numbers = torch.cat(
         [measured_light(changed_faces(part, Looks.none(len(part)))) for part in cut.split(PIECE)]
     )
     good = torch.from_numpy(scene.dataset.valid).bool()
-    smooth = smooth_motion(_known(numbers, good), LIGHT_SMOOTHING)
-    return smooth - smooth[scene.fit].mean(0)
+    return smooth_motion(_known(numbers, good), LIGHT_SMOOTHING)
 
 
 def expression_measures(scene: Scene) -> Tensor:
