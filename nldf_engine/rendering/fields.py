@@ -246,6 +246,19 @@ class RayField(nn.Module, ABC):
         seen = self(kept, code[chosen // count])
         return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
 
+    def frame_by_frame(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
+        """As `of_chosen`, one frame after the other: for networks that work on many rays of one code."""
+        frames, count, _ = rays.origins.shape
+        ends = torch.searchsorted(chosen, count * torch.arange(1, frames + 1, device=chosen.device)).tolist()
+        parts = []
+        for row, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
+            own = chosen[first:last] - row * count
+            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None])
+            parts.append(self(kept, code[row : row + 1]))
+        return RayColors(
+            torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])
+        )
+
     def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart | None:
         """The field as part of a frame that `ops.render_portrait` draws in one pass; else None.
 
