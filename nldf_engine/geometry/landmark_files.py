@@ -103,6 +103,18 @@ def _check_meaning(track: Tensor) -> None:
         raise ValueError("landmarks: expected iBUG's order (jaw, brows, nose, eyes, lips), got another one")
 
 
+def check_ending(path: str | Path) -> Path:
+    """The path, where it ends as a file that `save_landmarks` writes.
+
+    Raises:
+        FileProblem: it ends in something else.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors":
+        raise FileProblem(path, "tracks of landmarks end in .safetensors", "choose such a name")
+    return path
+
+
 def save_landmarks(path: str | Path, landmarks: Any) -> None:
     """Writes a track [T, 68, 3] as .safetensors, whole or not at all.
 
@@ -110,9 +122,7 @@ def save_landmarks(path: str | Path, landmarks: Any) -> None:
         ValueError: see `check_landmarks`.
         FileProblem: the file can't be written, or its name ends in something else.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".safetensors":
-        raise FileProblem(path, "tracks of landmarks end in .safetensors", "choose such a name")
+    path = check_ending(path)
     track = check_landmarks(landmarks)
     with atomic_path(path) as temporary:
         save_file({"landmarks": track}, temporary, MEANING)
@@ -152,6 +162,4 @@ def _read(path: Path) -> Tensor:
         for name in ("order", "space", "units"):
             if stated.get(name, MEANING[name]) != MEANING[name]:
                 raise ValueError(f"its {name}: expected {MEANING[name]!r}, got {stated[name]!r}")
-        found = stream.get_tensor("landmarks")
-    # A 2-D track that says so is explained as one; of a 3-D one the numbers are looked at.
-    return found
+        return stream.get_tensor("landmarks")

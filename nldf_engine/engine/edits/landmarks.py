@@ -63,7 +63,7 @@ class LandmarkEdit:
         ValueError: a number out of its range (gains 0 to 2, moves -20 to 20 mm), or an unknown limit.
     """
 
-    lids: float | tuple[float, float] = 1.0
+    lids: float | tuple[float, ...] = 1.0
     mouth: float = 1.0
     jaw: float = 0.0
     lip_corners: float = 0.0
@@ -108,12 +108,12 @@ class LandmarkEdit:
             left, right = moved[:, 48:49, 0], moved[:, 54:55, 0]
             share = (moved[:, lips, 0] - (left + right) / 2) / (right - left).clamp_min(MILLIMETRE)
             moved[:, lips, 0] += MILLIMETRE * self.mouth_width * share
-        for number, share in CORNERS.items():
-            moved[:, number, 1] -= MILLIMETRE * self.lip_corners * share
+        for number, along in CORNERS.items():
+            moved[:, number, 1] -= MILLIMETRE * self.lip_corners * along
         moved[:, list(LOWER_LIP), 1] += MILLIMETRE * self.jaw
         for number in MARKS_JAW:  # the chin all the way, the hinges not at all
-            share = math.cos(math.pi / 2 * (number - CHIN) / CHIN) ** 2
-            moved[:, number, 1] += MILLIMETRE * self.jaw * share
+            dropped = math.cos(math.pi / 2 * (number - CHIN) / CHIN) ** 2
+            moved[:, number, 1] += MILLIMETRE * self.jaw * dropped
         moved[:, list(MARKS_BROWS), 1] -= MILLIMETRE * self.brows
         return moved
 
