@@ -98,8 +98,8 @@ def _check_meaning(track: Tensor) -> None:
             "landmarks: expected iBUG's order, in which eyes and lips begin at the picture's left; these "
             "begin at its right, or are in another order"
         )
-    lips = middle[48:68, 1].mean()
-    if not bool(middle[36:48, 1].mean() < lips) or not bool(lips < chin[1]):
+    heights = [float(middle[part, 1].mean()) for part in (slice(17, 27), slice(36, 48), slice(48, 68), 8)]
+    if heights != sorted(heights):  # of brows, eyes, lips and chin
         raise ValueError("landmarks: expected iBUG's order (jaw, brows, nose, eyes, lips), got another one")
 
 
