@@ -30,7 +30,8 @@ def said(frames: int = 50) -> tuple:
 
 
 def test_the_table_is_a_face() -> None:
-    """68 points, each once; lines go from the picture's left to its right; the face is as its mirror image."""
+    """68 points, each once; lines go from the picture's left to its right; the face is as its mirror
+    image."""
     assert len(set(MARKS)) == 68 and len(MARKS_SPEECH) == 37
     jaw = REST[list(MARKS_JAW)]
     assert (jaw[1:, 0] > jaw[:-1, 0] - 0.005).all() and jaw[:, 1].argmax() == 8
@@ -42,12 +43,15 @@ def test_the_table_is_a_face() -> None:
 
 
 def test_landmarks_are_where_they_were_seen() -> None:
-    """Reprojected, they are within a thousandth of a pixel; against the truth, within millimetres of depth."""
+    """Reprojected, they are within a thousandth of a pixel; against the truth, within millimetres of
+    depth."""
     pixels, poses, camera, points = said()
     track, missing = landmark_track(pixels, poses, camera)
     assert track.shape == (50, 68, 3) and track.dtype == torch.float32 and missing == 0
     assert (reprojected(track, poses, camera) - pixels[:, list(MARKS)]).abs().max() < 0.001
-    off = 1e3 * (track - points[:, list(MARKS)])  # what moves in depth, as an opening jaw, is seen to be beside
+    off = 1e3 * (
+        track - points[:, list(MARKS)]
+    )  # what moves in depth, as an opening jaw, is seen to be beside
     assert off[..., :2].norm(dim=-1).mean() < 0.3 and off[..., :2].norm(dim=-1).max() < 4
     assert off.norm(dim=-1).median() < 0.05 and off[:, list(MARKS_LIPS)].norm(dim=-1).max() < 10
     opening = [of[:, 66, 1] - of[:, 62, 1] for of in (track, points[:, list(MARKS)])]
@@ -111,7 +115,9 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     assert torch.equal(load_landmarks(path), TRACK)
     with pytest.raises(ValueError, match="NaN"):
         save_landmarks(path, TRACK * torch.nan)
-    assert torch.equal(load_file(path)["landmarks"], TRACK) and [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert torch.equal(load_file(path)["landmarks"], TRACK) and [p.name for p in tmp_path.iterdir()] == [
+        path.name
+    ]
     np.save(tmp_path / "track.npy", TRACK.double().numpy())
     torch.testing.assert_close(load_landmarks(tmp_path / "track.npy"), TRACK)
 
@@ -126,7 +132,8 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, message in (
         ("poses.safetensors", "no tensor named 'landmarks'"), ("broken.safetensors", "no usable landmarks"),
-        ("pickled.npy", "no usable landmarks"), ("none.npy", "there is no such file"), ("broken.txt", "no such"),
+        ("pickled.npy", "no usable landmarks"), ("none.npy", "there is no such file"), ("broken.txt", "no
+        such"),
     ):  # fmt: skip
         with pytest.raises(FileProblem, match=message):
             load_landmarks(tmp_path / name)

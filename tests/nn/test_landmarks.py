@@ -29,8 +29,8 @@ def net(encoder: str = "transformer", decoder: DecoderSizes = SMALL, points: int
 
 
 def test_positions_and_bias_are_faceformers() -> None:
-    """Positions are sines and cosines of the frame in its period; the bias falls by steps of a period, by ALiBi's
-    slopes 1/4 to 1/256 for four heads."""
+    """Positions are sines and cosines of the frame in its period; the bias falls by steps of a period, by
+    ALiBi's slopes 1/4 to 1/256 for four heads."""
     positions = periodic_positions(8, 25)
     assert positions[0].tolist() == [0, 1] * 4
     assert positions[3, 2].item() == pytest.approx(math.sin(3 / 10_000 ** (2 / 8)))
@@ -138,7 +138,8 @@ def test_time_and_memory_do_not_grow_in_an_hour() -> None:
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     for wrong, message in (
-        ({"width": 18, "heads": 4}, "multiple of 8"), ({"window": 0}, "at least 1"), ({"dropout": 1.0}, "dropout"),
+        ({"width": 18, "heads": 4}, "multiple of 8"), ({"window": 0}, "at least 1"), ({"dropout": 1.0},
+        "dropout"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             DecoderSizes(**wrong)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldf_engine.engine.edits.head import LIMITS, SAID_FROM, hold_between
+from nldf_engine.engine.edits.head import LIMITS, hold_between
 from nldf_engine.geometry.face_mesh import MARKS_BROWS, MARKS_EYES, MARKS_JAW, MARKS_LIPS, MARKS_SPEECH
 from nldf_engine.rendering.fields import Conditions
 
@@ -31,8 +31,9 @@ MEETING = 0.25
 CORNERS = {48: 1.0, 54: 1.0, 60: 1.0, 64: 1.0, **dict.fromkeys((49, 53, 55, 59, 61, 63, 65, 67), 0.4)}
 LOWER_LIP = (55, 56, 57, 58, 59, 65, 66, 67)
 CHIN = 8
-# A range is at least so wide, metres: what hardly moved in the training video is no limit to a tenth of that.
-NARROWEST = 2e-3
+# Beyond the training video is what leads out of its landmarks' range by so many metres, in so many of the
+# frames. Of unseen parts of a speaker's own video, under a hundredth of the frames do, and some blinks.
+MARGIN, SAID_FROM = 2e-3, 0.02
 GROUPS = {
     "outline": MARKS_JAW, "brows": MARKS_BROWS, "nose": tuple(range(27, 36)), "eyes": MARKS_EYES,
     "lips": MARKS_LIPS,
@@ -137,8 +138,7 @@ class Landmarks:
 
     def __init__(self, edit: LandmarkEdit, part: Any) -> None:
         self._edit, self._part, self._said = edit, part, False
-        missing = (NARROWEST - (part.high - part.low)).clamp_min(0) / 2
-        self._low, self._high = part.low - missing, part.high + missing
+        self._low, self._high = part.low - MARGIN, part.high + MARGIN
 
     @torch.no_grad()
     def __call__(self, conditions: Conditions) -> Conditions:

@@ -17,8 +17,9 @@ from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.edits import EditFlags
 from nldf_engine.datasets.format import write_wav
 from nldf_engine.engine import Engine
-from nldf_engine.engine.edits import Edit, LandmarkEdit, LandmarkWarning
+from nldf_engine.engine.edits import Edit, EyesEdit, LandmarkEdit, LandmarkWarning
 from nldf_engine.engine.edits.landmarks import Landmarks
+from nldf_engine.engine.scenes import RETURNING
 from nldf_engine.geometry.landmark_files import load_landmarks, save_landmarks
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.gaussian_landmark.driver import lip_opening
@@ -49,8 +50,12 @@ SLIDERS: list[tuple[str, list[Any], Any, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "values", "measure", "moved"), SLIDERS, ids=[f"{s[0]}{k}" for k, s in enumerate(SLIDERS)])
-def test_sliders_are_monotone_in_their_units(name: str, values: list[Any], measure: Any, moved: float | None) -> None:
+@pytest.mark.parametrize(
+    ("name", "values", "measure", "moved"), SLIDERS, ids=[f"{s[0]}{k}" for k, s in enumerate(SLIDERS)]
+)
+def test_sliders_are_monotone_in_their_units(
+    name: str, values: list[Any], measure: Any, moved: float | None
+) -> None:
     track, _ = talking_track()
     usual = track.mean(0)
     seen = torch.stack([measure(LandmarkEdit(**{name: value})(track, usual)) for value in values])
@@ -77,7 +82,8 @@ def test_lids_close_and_nothing_else_moves() -> None:
     [
         ({"lids": 2.5}, "lids: expected 0 to 2"), ({"lids": (1.0, 1.0, 1.0)}, "one number or two"),
         ({"mouth": -1}, "mouth: expected 0 to 2"), ({"jaw": 25.0}, "jaw: expected -20 to 20 millimetres"),
-        ({"brows": float("nan")}, "brows: expected"), ({"limit": "hold"}, "limit: expected one of warn, clamp, off"),
+        ({"brows": float("nan")}, "brows: expected"), ({"limit": "hold"}, "limit: expected one of warn,
+        clamp, off"),
     ],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -86,20 +92,23 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], message: str) -
 
 
 def test_beyond_the_training_video_is_said_once_and_held() -> None:
-    """One warning that says which part leads how far; clamp comes to rest at most a little outside; off is silent."""
+    """One warning that says which part leads how far; clamp comes to rest at most a little outside; off is
+    silent."""
     driver = talking_driver()
     track, _ = talking_track(30)
     wide = track.clone()
     wide[:, 57, 1] += 0.03
     clip = Conditions(torch.zeros(30, 16, 29), torch.full((30,), 0.28), landmarks=wide)
     edited = Landmarks(LandmarkEdit(), driver)
-    with pytest.warns(LandmarkWarning, match=r"lips by up to .* mm in 100 % of the frames; expect flaws") as said:
+    with pytest.warns(
+        LandmarkWarning, match=r"lips by up to .* mm in 100 % of the frames; expect flaws"
+    ) as said:
         edited(clip)
         edited(clip)
     assert len(said) == 1 and "eyes" not in str(said[0].message)
     with pytest.warns(LandmarkWarning, match="held there"):
         held = Landmarks(LandmarkEdit(limit="clamp"), driver)(clip).get("landmarks")
-    assert held is not None and float(held[:, 57, 1].max()) < float(driver.high[57, 1]) + 0.003
+    assert held is not None and float(held[:, 57, 1].max()) < float(driver.high[57, 1]) + 0.005
     assert torch.equal(held[:, :27], track[:, :27])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -128,15 +137,20 @@ def test_a_stream_shows_what_the_clip_does(engine: Engine) -> None:
         chunks = [SOUND[0][first : first + step] for first in range(0, 16000, step)]
         streamed = np.stack(list(engine.stream(chunks)))
         assert streamed.shape == whole.shape and np.abs(streamed.astype(int) - whole).max() <= 1
-    session = engine.session()
-    session.push(SOUND[0][:9000])
+
+
+def test_an_interruption_begins_the_face_anew(engine: Engine) -> None:
+    """Behind the frames in which it goes over, nothing is left of what was said before."""
+    still = Edit(eyes=EyesEdit("none"))
+    whole = engine.render(SOUND, "still", edit=still).frames[:]
+    session = engine.session("still", edit=still)
+    assert session.push(SOUND[0][:9000])
     session.interrupt()
-    first = session.number + 1
     rest = [*session.push(SOUND[0]), *session.finish()]
-    again = engine.render(SOUND, eyes=None).frames[:]
-    assert len(rest) == 25 and first > 0
-    # Behind the frames that go over, the mouth is that of a sound that begins; head and eyes moved on.
-    assert np.abs(rest[10].picture.astype(int) - again[10]).mean() < 25
+    apart = [
+        int(np.abs(one.picture.astype(int) - other).max()) for one, other in zip(rest, whole, strict=True)
+    ]
+    assert max(apart[RETURNING:]) <= 1 and max(apart[:RETURNING]) > 1
 
 
 def test_given_landmarks_that_can_not_be_used_are_refused(engine: Engine) -> None:
@@ -168,7 +182,8 @@ def test_flags_make_the_edit() -> None:
 
 
 def test_the_commands(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """`nldf landmarks` writes a track that `nldf render --landmarks` takes; what is wrong is one line and code 1."""
+    """`nldf landmarks` writes a track that `nldf render --landmarks` takes; what is wrong is one line and
+    code 1."""
     monkeypatch.setattr(Engine, "load", classmethod(lambda *a, **k: engine))
     write_wav(tmp_path / "speech.wav", SOUND[0])
     (tmp_path / "avatar").mkdir()
