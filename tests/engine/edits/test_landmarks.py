@@ -82,8 +82,8 @@ def test_lids_close_and_nothing_else_moves() -> None:
     [
         ({"lids": 2.5}, "lids: expected 0 to 2"), ({"lids": (1.0, 1.0, 1.0)}, "one number or two"),
         ({"mouth": -1}, "mouth: expected 0 to 2"), ({"jaw": 25.0}, "jaw: expected -20 to 20 millimetres"),
-        ({"brows": float("nan")}, "brows: expected"), ({"limit": "hold"}, "limit: expected one of warn,
-        clamp, off"),
+        ({"brows": float("nan")}, "brows: expected"),
+        ({"limit": "hold"}, "limit: expected one of warn, clamp, off"),
     ],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
