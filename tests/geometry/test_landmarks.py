@@ -132,7 +132,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, message in (
         ("poses.safetensors", "no tensor named 'landmarks'"), ("broken.safetensors", "no usable landmarks"),
-        ("pickled.npy", "no usable landmarks"), ("none.npy", "there is no such file"), 
+        ("pickled.npy", "no usable landmarks"), ("none.npy", "there is no such file"),
         ("broken.txt", "no such"),
     ):  # fmt: skip
         with pytest.raises(FileProblem, match=message):
