@@ -30,7 +30,7 @@ class Landmarks(Command):
 
     examples: ClassVar[tuple[str, ...]] = (
         "nldf landmarks avatars/me speech.wav -o track.safetensors",
-        "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors",
+        "nldf landmarks avatars/me interview.mp4 -o track.safetensors --device cpu",
     )
 
     reads: ClassVar[tuple[str, ...]] = ("avatar", "audio")
