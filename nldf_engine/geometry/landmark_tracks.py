@@ -1,4 +1,5 @@
-"""The 68 landmarks of a face as 3-D points in head space, from those of the mesh that were tracked in a video.
+"""The 68 landmarks of a face as 3-D points in head space, from those of the mesh that were tracked in a
+video.
 
 A video of one camera shows where a landmark's ray is, and not how far along it the landmark is. The depth is
 taken from the shape of the face: each landmark stays on its plane z = depth of head space, so that it is
@@ -83,7 +84,8 @@ def landmark_track(
 
 
 def between(values: Tensor, known: Tensor) -> Tensor:
-    """Values [T, ...] whose rows that are not `known` [T] bool are interpolated linearly between those that are.
+    """Values [T, ...] whose rows that are not `known` [T] bool are interpolated linearly between those that
+    are.
 
     Before the first and behind the last known row the nearest one is repeated. At least one is known.
     """

@@ -2,8 +2,8 @@
 
 FaceFormer's decoder layer (Fan et al. 2022) with its periodic positions and its biased causal self-attention;
 the sound comes in by one linear layer (gaussian landmark 4.B) or, as FaceFormer has it, by cross-attention
-under an alignment bias. A frame looks back at no more than `window` frames, whose keys and values are kept, so
-that each costs the same however long the sequence is, and a sequence without end takes bounded memory.
+under an alignment bias. A frame looks back at no more than `window` frames, whose keys and values are kept,
+so that each costs the same however long the sequence is, and a sequence without end takes bounded memory.
 
 Shapes: N sequences, T frames, C channels, H heads.
 """
@@ -91,7 +91,8 @@ class Past:
         self._end = self.number = 0
 
     def add(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keeps the next frame's [N, H, C / H]; returns those of the last frames, [N, H, A, C / H], itself last."""
+        """Keeps the next frame's [N, H, C / H]; returns those of the last frames, [N, H, A, C / H], itself
+        last."""
         if self._end == self._keys.shape[2]:  # the room is twice what is kept: this is rare
             kept = self._window - 1
             for room in (self._keys, self._values):
@@ -162,7 +163,8 @@ class Decoder(nn.Module):
         return Past(empty, torch.empty_like(empty), self.sizes.window)
 
     def step(self, past: Past, inputs: Tensor, sound: Tensor) -> Tensor:
-        """[N, C] of the next frame's inputs [N, C] and sound [N, C]; adds it to the past. Without gradients."""
+        """[N, C] of the next frame's inputs [N, C] and sound [N, C]; adds it to the past. Without
+        gradients."""
         heads = self.sizes.heads
         x = inputs + self.positions[past.number % self.sizes.period]
         query, key, value = self.qkv(x).view(len(x), 3, heads, -1).unbind(1)

@@ -1,9 +1,9 @@
 """From speech to landmarks, frame by frame (gaussian landmark 4.B): two encoders and a decoder in a loop.
 
 f_a = E_aud(sound), f_l[i] = E_lm(landmarks[i]), landmarks[i + 1] = D(f_l[1..i], f_a[1..i + 1]): what the
-network made is what it goes on from. Landmarks are displacements from the speaker's mean, all in one unit, and
-the last layer begins at zero: so an untrained network rests at the mean (the two remedies of 4.B against faces
-that stand still).
+network made is what it goes on from. Landmarks are displacements from the speaker's mean, all in one unit,
+and the last layer begins at zero: so an untrained network rests at the mean (the two remedies of 4.B against
+faces that stand still).
 
 Shapes: N stretches, T frames, W rows of a window, D features a row, P landmarks.
 """
@@ -44,8 +44,8 @@ class LandmarkSpeechSizes:
 
 
 class ClassTokenEncoder(nn.Module):
-    """E_lm: two strided convolutions along the landmarks, then a Transformer encoder layer over what they leave
-    and a class token, whose output is the frame's feature.
+    """E_lm: two strided convolutions along the landmarks, then a Transformer encoder layer over what they
+    leave and a class token, whose output is the frame's feature.
 
     Args:
         points: P.
@@ -163,7 +163,8 @@ class SpeechLoop:
 
 
 class SpeechFollower:
-    """Displacements of one sequence while its windows arrive; the same as `LandmarkSpeech.decode` of all of them.
+    """Displacements of one sequence while its windows arrive; the same as `LandmarkSpeech.decode` of all of
+    them.
 
     A frame is ready when the windows of the `REACH` frames after it are there. Time a frame is constant and
     memory bounded, however long it runs.
@@ -178,7 +179,8 @@ class SpeechFollower:
 
     @torch.no_grad()
     def push(self, windows: Tensor, last: bool = False) -> Tensor:
-        """[n, P, 3] of the frames that became ready with the next windows [m, W, D]; `last` ends the sequence."""
+        """[n, P, 3] of the frames that became ready with the next windows [m, W, D]; `last` ends the
+        sequence."""
         net = self._net
         silence = windows.new_zeros(REACH, *windows.shape[1:])
         near = torch.cat(

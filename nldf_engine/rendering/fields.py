@@ -89,8 +89,8 @@ class Conditions:
         eyes: [T] float32, eye openness (lid gap over eye width; 0 is closed).
         tracks: further tracks by name, [T, ...]; None is the same as leaving one out. Known are "motion"
             [T, K] float32, motion codes of the mouth, predicted from the audio where absent; "upper" [T, E]
-            float32, codes of brows, lids and gaze, a face at rest where absent; "landmarks" [T, 68, 3] float32,
-            metres in head space, made of audio and eyes where absent.
+            float32, codes of brows, lids and gaze, a face at rest where absent; "landmarks" [T, 68, 3]
+            float32, metres in head space, made of audio and eyes where absent.
 
     Example:
         >>> clip = Conditions(torch.zeros(5, 16, 29), torch.ones(5), motion=torch.zeros(5, 8))
@@ -183,9 +183,9 @@ class Driver(nn.Module, ABC):
         """The driver of that name that this one is made of; None where it has none.
 
         Known names are "motion" (motion codes of the mouth), "upper" (codes of brows, lids and gaze),
-        "landmarks" (the 68 landmarks), "identity" and "albedo" (codes of speakers: a `table` with a row each, which tracks of these names
-        choose from), "expression" (which the track "strength" scales) and "illumination" (which the track
-        "light" [T, 3] changes).
+        "landmarks" (the 68 landmarks), "identity" and "albedo" (codes of speakers: a `table` with a row
+        each, which tracks of these names choose from), "expression" (which the track "strength" scales) and
+        "illumination" (which the track "light" [T, 3] changes).
         """
         return dict(self.named_children()).get(name)
 

@@ -2,9 +2,10 @@
 (gaussian landmark 4.B).
 
 At first the network goes on from the true landmarks of the frame before ("guided"). What it makes of its own
-past it learns in the second part: its loop runs over the whole stretch without gradients, and what came out is
-the past of each frame, from which it is to find the true landmarks all the same. So every step is two passes
-over all frames at once but for the loop itself, and gradients pass through one frame, not through hundreds.
+past it learns in the second part: its loop runs over the whole stretch without gradients, and what came out
+is the past of each frame, from which it is to find the true landmarks all the same. So every step is two
+passes over all frames at once but for the loop itself, and gradients pass through one frame, not through
+hundreds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from nldf_engine.training.scene import Scene
 from nldf_engine.training.speech import SpeechData, Stretches, between_rests, rate_at
 
 WEIGHT_DECAY = 1e-2
-# Errors beyond so many units (standard deviations of a landmark, on the mean) count linearly: slips of a tracker.
+# Errors beyond so many units (standard deviations of a landmark, on the mean) count linearly: slips of a
+# tracker.
 LINEAR_FROM = 4.0
 # Silence before and behind the sound, frames, and the share of the frames whose lips are closest that its
 # landmarks are the mean of.
@@ -108,14 +110,27 @@ def learn_landmarks(
         follows = opening_correlation(part.speech, data, scene.validation.to(scene.device))
         sys.stderr.write(f"speech predicts the opening of the lips with a correlation of {follows:.2f}\n")
     scene.set_track("landmarks", track)
+    set_spoken(driver, scene)
+
+
+def set_spoken(driver: Driver, scene: Scene) -> None:
+    """Puts what the driver makes of the whole sound into the scene: for frames that are driven by audio
+    alone."""
+    follower = driver.follow()
+    assert follower is not None, "a driver of landmarks follows the sound"
+    with torch.no_grad():
+        for name, rows in follower.push(scene.conditions.audio, True).items():
+            scene.set_track(name, rows)
 
 
 def learn_landmarks_again(driver: Driver, scene: Scene, recipe: Recipe, tuning: LandmarkTuning) -> None:
-    """The network once more, from the validation frames as well; for when nothing is left to choose by them."""
+    """The network once more, from the validation frames as well; for when nothing is left to choose by
+    them."""
     part, track = driver.part("landmarks"), scene.conditions.get("landmarks")
     assert track is not None, "learn_landmarks comes first"
     frames = torch.cat([scene.fit, scene.validation])
     learn_net(part.speech, landmark_data(driver, scene, recipe, track, frames), scene, recipe, tuning)
+    set_spoken(driver, scene)
 
 
 def landmark_data(driver: Driver, scene: Scene, recipe: Recipe, track: Tensor, frames: Tensor) -> SpeechData:
@@ -133,8 +148,8 @@ def landmark_data(driver: Driver, scene: Scene, recipe: Recipe, track: Tensor, f
 def learn_net(
     net: LandmarkSpeech, data: SpeechData, scene: Scene, recipe: Recipe, tuning: LandmarkTuning
 ) -> None:
-    """Trains the network from its beginning: random weights, or those that other speakers taught its encoder of
-    the sound, where the recipe wants them and the features are of their kind."""
+    """Trains the network from its beginning: random weights, or those that other speakers taught its encoder
+    of the sound, where the recipe wants them and the features are of their kind."""
     net.reset()
     if recipe.driving.prior and speech_net(recipe, scene.frontend) == "lip":
         prior = lip_prior()
@@ -176,7 +191,8 @@ def train_landmark_speech(net: LandmarkSpeech, data: SpeechData, tuning: Landmar
 
 
 def guided_past(wanted: Tensor, frames: Tensor) -> Tensor:
-    """[N, L, P, 3] the true displacements before each of the frames [N, L], a little off; the first's its own."""
+    """[N, L, P, 3] the true displacements before each of the frames [N, L], a little off; the first's its
+    own."""
     before = wanted[(frames - 1).clamp_min(0)]
     return (
         before + PAST_NOISE * torch.randn(len(frames), frames.shape[1], 1, 1, device=before.device) * before
@@ -184,7 +200,8 @@ def guided_past(wanted: Tensor, frames: Tensor) -> Tensor:
 
 
 def own_past(net: LandmarkSpeech, windows: Tensor) -> Tensor:
-    """[N, L, P, 3] what the network, without dropout, makes before each frame of windows [N, L + 2 REACH, W, D]."""
+    """[N, L, P, 3] what the network, without dropout, makes before each frame of windows [N, L + 2 REACH, W,
+    D]."""
     net.eval()
     with torch.no_grad():
         made = net.speak(net.sound(windows))
@@ -195,8 +212,8 @@ def own_past(net: LandmarkSpeech, windows: Tensor) -> Tensor:
 def landmark_loss(made: Tensor, wanted: Tensor, usable: Tensor, velocity: float = 0.0) -> Tensor:
     """Eq. (2), the smooth L1 of displacements [N, L, P, 3] where frames are `usable` [N, L].
 
-    The paper's turns linear at one world unit, far beyond its errors; ours at `LINEAR_FROM` units. `velocity` is
-    the weight of half the squared error of the changes from frame to frame.
+    The paper's turns linear at one world unit, far beyond its errors; ours at `LINEAR_FROM` units.
+    `velocity` is the weight of half the squared error of the changes from frame to frame.
     """
 
     def mean(of: Tensor, where: Tensor) -> Tensor:

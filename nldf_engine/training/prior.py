@@ -73,8 +73,8 @@ class LipPrior:
         return state
 
     def start_features(self, net: LipNet, ahead: int) -> None:
-        """Makes a `LipNet` with other outputs begin as the shared one: its first outputs are the shared codes,
-        the rest as they are.
+        """Makes a `LipNet` with other outputs begin as the shared one: its first outputs are the shared
+        codes, the rest as they are.
 
         Args:
             net: of the same width, with at least as many outputs.

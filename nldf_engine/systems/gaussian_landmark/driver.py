@@ -1,8 +1,8 @@
-"""Landmarks of a frame: given, or made of what drives the face: speech moves outline and lips, the openness of
-the eyes the lids, and the rest stays as it usually is.
+"""Landmarks of a frame: given, or made of what drives the face: speech moves outline and lips, the openness
+of the eyes the lids, and the rest stays as it usually is.
 
-Between the two stages of the system (gaussian landmark, figure 1) there is nothing but the landmarks: they are
-looked at, edited and replaced alone, as the track "landmarks".
+Between the two stages of the system (gaussian landmark, figure 1) there is nothing but the landmarks: they
+are looked at, edited and replaced alone, as the track "landmarks".
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from nldf_engine.nn.landmarks import LandmarkSpeech, LandmarkSpeechSizes, Speech
 from nldf_engine.nn.speech import REACH
 from nldf_engine.rendering.fields import Conditions, Driver, Follower
 
-# A landmark that hardly moves, or whose depth is not seen, has a spread of so many metres: the tracker's noise.
+# A landmark that hardly moves, or whose depth is not seen, has a spread of so many metres: the tracker's
+# noise.
 SMALLEST_SPREAD = 2e-4
 # The range of the training frames leaves out this share of them at either end: strays are no range.
 OUTSIDE = 0.005
@@ -33,8 +34,8 @@ class LandmarkDriver(Driver):
     """The 68 landmarks of each frame, [N, 68, 3] metres in head space, as a code [N, 204].
 
     They are the track "landmarks" [T, 68, 3] where the conditions hold one. Else outline and lips are the
-    track "spoken" [T, 37, 3], or what the speech network makes of the clip's sound from its beginning; lids go
-    with the eyes' openness; the others are usual.
+    track "spoken" [T, 37, 3], or what the speech network makes of the clip's sound from its beginning; lids
+    go with the eyes' openness; the others are usual.
 
     Args:
         audio_dim, audio_window: of the audio features.
@@ -42,9 +43,9 @@ class LandmarkDriver(Driver):
         sizes: of the speech network.
 
     Buffers, metres: `usual` [68, 3], the mean over the training frames; `spread` [68, 3], the standard
-    deviation, at least `SMALLEST_SPREAD`; `low` and `high` [68, 3], between which nearly all of them are; `unit`
-    [], the root of the mean square by which the 37 leave their mean; `lids` [12, 3], by how much the rims of the
-    eyes move for one of openness, about `usual_eyes` [].
+    deviation, at least `SMALLEST_SPREAD`; `low` and `high` [68, 3], between which nearly all of them are;
+    `unit` [], the root of the mean square by which the 37 leave their mean; `lids` [12, 3], by how much the
+    rims of the eyes move for one of openness, about `usual_eyes` [].
     """
 
     usual: Tensor
@@ -79,7 +80,8 @@ class LandmarkDriver(Driver):
         self.speech.requires_grad_(False)
 
     def train(self, mode: bool = True) -> LandmarkDriver:
-        """As `nn.Module.train`, but dropout is that training's alone which the speech network has by itself."""
+        """As `nn.Module.train`, but dropout is that training's alone which the speech network has by
+        itself."""
         super().train(mode)
         self.speech.eval()
         return self
@@ -154,5 +156,6 @@ class _SpokenFollower:
 
 
 def lip_opening(landmarks: Tensor) -> Tensor:
-    """[...] metres between the middles of the inner lips, of landmarks [..., 68, 3]; below 0 where they cross."""
+    """[...] metres between the middles of the inner lips, of landmarks [..., 68, 3]; below 0 where they
+    cross."""
     return landmarks[..., MARKS_LOWER_INNER, 1] - landmarks[..., MARKS_UPPER_INNER, 1]
