@@ -153,11 +153,14 @@ NLDF_HD void landmark_weights(const LandmarkLanes<T, N>& at, const T axis[3], co
 }
 
 // The angle pi z; in float it is 2 z quarter turns, exactly.
-NLDF_HD Angle<float> landmark_angle(float z) {
-  return {2.0f * z, 0.0f};
+template <int N>
+NLDF_HD void set_half_turns(Angles<float, N>& angles, int i, float z) {
+  angles.hi[i] = 2 * z;
+  angles.lo[i] = 0;
 }
-NLDF_HD Angle<double> landmark_angle(double z) {
-  return {3.14159265358979323846 * z};
+template <int N>
+NLDF_HD void set_half_turns(Angles<double, N>& angles, int i, double z) {
+  angles.radians[i] = 3.14159265358979323846 * z;
 }
 
 // Every fourth level's sine and cosine are taken of the angle, the others by doubling, which doubles their
@@ -168,8 +171,11 @@ constexpr int64_t kLandmarkDoublings = 4;
 template <class T, int N>
 NLDF_HD void landmark_waves(const T z[N], int64_t level, T times, T sine[N], T cosine[N]) {
   if (level % kLandmarkDoublings == 0) {
+    Angles<T, N> angles;
     NLDF_LANES
-    for (int i = 0; i < N; ++i) sine_cosine(landmark_angle(z[i]), times, sine[i], cosine[i]);
+    for (int i = 0; i < N; ++i) set_half_turns(angles, i, z[i]);
+    NLDF_LANES
+    for (int i = 0; i < N; ++i) angles.get(i, times, sine[i], cosine[i]);
   } else {
     NLDF_LANES
     for (int i = 0; i < N; ++i) {
