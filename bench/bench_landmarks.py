@@ -1,5 +1,5 @@
-"""ops.encode_landmarks against its reference: points of a head's box, 0.3 m wide, and the 49 or 68 landmarks of a
-face whose Gaussians are 0.03 to 0.05 m wide, with 3 levels of depth and without depth."""
+"""ops.encode_landmarks against its reference: points of a head's box, 0.3 m wide, and the 49 or 68 landmarks
+of a face whose Gaussians are 0.03 to 0.05 m wide, with 3 levels of depth and without depth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nldf_engine import ops
 POINTS = 16384
 COUNTS = (49, 68)
 FEATURES = 7
-# Of a point and landmark: its offset (3), u = A d and q (20), the exponential (2), the depth (5); a sine and a
-# cosine at once (2), then two doublings (5 each), and a product a feature. Back: the features' slopes (8 a
+# Of a point and landmark: its offset (3), u = A d and q (20), the exponential (2), the depth (5); a sine and
+# a cosine at once (2), then two doublings (5 each), and a product a feature. Back: the features' slopes (8 a
 # level), and the sums of a landmark and of a point (50).
 FLOPS, WEIGHT_FLOPS = 30 + 12 + FEATURES, 25
 BACKWARD_FLOPS = FLOPS + 24 + 50

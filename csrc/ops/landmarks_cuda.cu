@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads) landmarks_backward_kernel(LandmarksB
     const int64_t frame = piece / blocks, begin = piece % blocks * args.block;
     const int count = static_cast<int>(min(args.per_frame - begin, args.block));
     for (int i = threadIdx.x; i < 3 * count; i += kThreads) v_points[i / 3][i % 3] = 0;
-    __syncthreads();
+    __syncthreads();  // the zeros are there; whoever writes one has read it for the former piece
     for (int64_t first = 0; first < args.count; first += kWarp) {
       float sums[kLandmarkSums][1] = {};
       sum_points(args, frame, begin, count, first + lane, sums, v_points);
@@ -102,7 +102,6 @@ __global__ void __launch_bounds__(kThreads) landmarks_backward_kernel(LandmarksB
       for (int i = threadIdx.x; i < 3 * count; i += kThreads)
         args.v_points[3 * (frame * args.per_frame + begin) + i] = v_points[i / 3][i % 3];
     }
-    __syncthreads();  // the next piece begins with zeros
   }
 }
 

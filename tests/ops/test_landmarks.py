@@ -29,7 +29,7 @@ def draw(frames: int, points: int, count: int, seed: int) -> list[Tensor]:
 
 
 def case(frames: int, points: int, count: int) -> list[Tensor]:
-    """Draws until no point lies at a landmark's cut, where float32 and float64 may differ by a whole weight."""
+    """Draws until no point lies at a cut, where float32 and float64 may differ by a whole weight."""
     for seed in range(100):
         inputs = draw(frames, points, count, seed)
         exact = [x.double() for x in inputs[:4]]
@@ -146,14 +146,14 @@ def test_weights_are_those_of_the_covariance():
     """w = exp(-d^T Sigma^-1 d / 2) with Sigma = R S S^T R^T inverted as it stands, eq. (8a) and (8b)."""
     points, landmarks, rotations, log_scales, _ = in_double(case(1, 20, 7))
     got = ops.encode_landmarks(points, landmarks, rotations, log_scales, depth=False, cut=30.0)
-    for l in range(7):
-        angle = 2 * torch.acos(rotations[l, 0] / rotations[l].norm())
-        n = torch.nn.functional.normalize(rotations[l, 1:], dim=0).tolist()
+    for k in range(7):
+        angle = 2 * torch.acos(rotations[k, 0] / rotations[k].norm())
+        n = torch.nn.functional.normalize(rotations[k, 1:], dim=0).tolist()
         cross = torch.tensor([[0, -n[2], n[1]], [n[2], 0, -n[0]], [-n[1], n[0], 0]], dtype=torch.float64)
-        scaled = torch.matrix_exp(angle * cross) @ log_scales[l].exp().diag()
-        d = points[0] - landmarks[0, l]
+        scaled = torch.matrix_exp(angle * cross) @ log_scales[k].exp().diag()
+        d = points[0] - landmarks[0, k]
         want = torch.exp(-0.5 * (d @ (scaled @ scaled.T).inverse() * d).sum(1))
-        torch.testing.assert_close(got[0, :, l], want)
+        torch.testing.assert_close(got[0, :, k], want)
 
 
 def test_layout_is_blocks_of_landmarks():

@@ -94,12 +94,12 @@ MUTATIONS = {
         LANDMARKS, "landmarks_backward", f"      {SYNC}  // the next landmarks", "      // the next landmarks",
         RACE + "shared",
     ),
-    "landmarks: no barrier before the next piece": Mutation(
-        LANDMARKS, "landmarks_backward", f"    {SYNC}  // the next piece", "    // the next piece",
-        RACE + "(v_points|shared)",
+    "landmarks: no barrier behind the zeros": Mutation(
+        LANDMARKS, "landmarks_backward", f"    {SYNC}  // the zeros", "    // the zeros",
+        RACE + "(v_points|shared)|nobody has written",
     ),
     "landmarks: lanes behind the last landmark": Mutation(
-        LANDMARKS, "landmarks_backward", "if (valid && !(q[0] > at.reach[0])) {", "if (true) {", race=False,
+        LANDMARKS, "landmarks_backward", "if (valid && !(q[0] > at.reach[0])) {", "if (true) {", OUTSIDE,
     ),
     "landmarks: sums without a mask": Mutation(
         LANDMARKS, "landmarks_backward", "if (first + lane < args.count)", "if (true)", OUTSIDE + "|race in partial",

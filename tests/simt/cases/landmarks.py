@@ -15,7 +15,7 @@ _NUMBERS = {"levels": _LEVELS, "depth_scale": 5.0, "cut": 4.3}
 
 
 def _inputs(points: int) -> dict[str, Tensor]:
-    """Draws until no point lies at a landmark's cut, where float32 and float64 may differ by a whole weight."""
+    """Draws until no point lies at a cut, where float32 and float64 may differ by a whole weight."""
     for seed in range(100):
         g = torch.Generator().manual_seed(1000 * seed + points)
         inputs = {
