@@ -71,8 +71,9 @@ __device__ void sum_points(const LandmarksBackwardArgs<float>& args, int64_t fra
   }
 }
 
-// One thread block a block of points, which walks the landmarks 32 at a time.
-__global__ void __launch_bounds__(kThreads) landmarks_backward_kernel(LandmarksBackwardArgs<float> args) {
+// One thread block a block of points, which walks the landmarks 32 at a time. Asking for 5 blocks a
+// multiprocessor lets ptxas take 96 registers; left alone it spills to stay at 72.
+__global__ void __launch_bounds__(kThreads, 5) landmarks_backward_kernel(LandmarksBackwardArgs<float> args) {
   using Point = float[3];
   using Sums = float[kLandmarkSums][kWarp];
   NLDF_SHARED(Point, v_points, kMostBlock);

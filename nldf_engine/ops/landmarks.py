@@ -176,12 +176,12 @@ def encode_landmarks(
         MissingBackend: the kernel for this device isn't built.
 
     Example:
-        >>> points, nose = torch.tensor([[[0.0, 0.0, 0.1]]]), torch.zeros(1, 1, 3)
+        >>> points, nose = torch.tensor([[[0.0, 0.0, 0.05]]]), torch.zeros(1, 1, 3)
         >>> identity, scales = torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.full((1, 3), 0.1).log()
         >>> axis = torch.tensor([[0.0, 0.0, 1.0]])
         >>> features = encode_landmarks(points, nose, identity, scales, axis, levels=1)
-        >>> [round(value, 4) for value in features.flatten().tolist()]  # w = exp(-1/2), z = 1/2
-        [0.3033, 0.6065, 0.0]
+        >>> [round(value, 4) for value in features.flatten().tolist()]  # w = exp(-1/8), z = 1/4
+        [0.2206, 0.624, 0.624]
     """
     check = Checker("encode_landmarks")
     check.tensor("points", points, ("F", "N", 3))
