@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
-from nldf_engine.systems.gaussian_landmark.points import encode_landmarks
+from nldf_engine.ops import encode_landmarks
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class EncodingSizes:
     kind: str = "gaussian"
     levels: int = 3
     size: float = 0.05
-    reach: float = 4.0
-    depth_unit: float = 0.25
+    reach: float = 4.3
+    depth_unit: float = 0.2
     code: int = 64
 
     def __post_init__(self) -> None:
