@@ -126,10 +126,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.sizes = sizes
         width = sizes.width
-        self.register_buffer("positions", periodic_positions(width, sizes.period), persistent=False)
-        self.register_buffer(
-            "bias", attention_bias(sizes.heads, sizes.period, sizes.window), persistent=False
-        )
+        self.register_buffer("positions", periodic_positions(width, sizes.period))
+        self.register_buffer("bias", attention_bias(sizes.heads, sizes.period, sizes.window))
         self.qkv, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.sound: nn.Module = nn.Linear(2 * width, width)
         if sizes.alignment_bias:

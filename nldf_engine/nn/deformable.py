@@ -1,9 +1,9 @@
 """Deformable convolution, version 3 (InternImage, Wang et al. 2023): each pixel takes a weighted mean of nine
 places that it chooses itself.
 
-A pixel's places and weights come from a depthwise 3 x 3 convolution, LayerNorm and GELU of the input. They are
-the same for all channels of a group; weights are a softmax over the nine. Both maps begin at zero, so that the
-layer begins as a mean over 3 x 3.
+A pixel's places and weights come from a depthwise 3 x 3 convolution, LayerNorm and GELU of the input. They
+are the same for all channels of a group; weights are a softmax over the nine. Both maps begin at zero, so
+that the layer begins as a mean over 3 x 3.
 
 Shapes: N pictures, C channels, G groups.
 """
@@ -31,7 +31,9 @@ class DeformableConv(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         if groups < 1 or channels < 1 or channels % groups:
-            raise ValueError(f"DeformableConv: expected channels a multiple of groups, got {channels}, {groups}")
+            raise ValueError(
+                f"DeformableConv: expected channels a multiple of groups, got {channels}, {groups}"
+            )
         self.groups = groups
         self.inward, self.outward = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
@@ -44,7 +46,7 @@ class DeformableConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        number, channels, height, width = x.shape
+        number, _, height, width = x.shape
         looked = F.gelu(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))
         shape = number, height, width, self.groups, POINTS
         offsets = self.offsets(looked).view(*shape, 2)

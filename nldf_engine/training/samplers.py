@@ -156,8 +156,8 @@ class PatchSampler:
         Args:
             frames: [F] frame numbers.
             generator: draws scales and places, on the CPU.
-            about: [F, 4] boxes x0, y0, x1, y1, pixels, in which the patches' middles are, as far as the frame's
-                borders allow; None for anywhere.
+            about: [F, 4] boxes x0, y0, x1, y1, pixels, in which the patches' middles are, as far as the
+                frame's borders allow; None for anywhere.
         """
         least, most = self.scales
         most = min(most, (min(self.height, self.width) - 1) / max(1, self.side - 1))

@@ -1,4 +1,4 @@
-"""How a U-Net torso is trained about a finished head (gaussian landmark 4.C): smooth L1 and features of VGG16.
+"""How a U-Net torso is trained about a finished head (gaussian landmark 4.C): smooth L1 and VGG16's features.
 
 Any system's stages may end with `unet_stage`. The heads are drawn once a frame and kept.
 """
@@ -38,6 +38,8 @@ class UnetRecipe:
         most_heads: frames whose heads are drawn at most, evenly spread; they are kept in memory.
         pixel_weight: of the smooth L1.
         perceptual_weight: of the perceptual loss.
+        perceptual_side: of the squares that it compares, pixels.
+        perceptual_share: share of the steps that it is computed in.
         matte_weight: of the cross entropy of the speaker's opacity.
     """
 
@@ -50,13 +52,17 @@ class UnetRecipe:
     most_heads: int = 2000
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
-    matte_weight: float = 0.1
+    perceptual_side: int = 512
+    perceptual_share: float = 1.0
+    matte_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("unet.frames", self.frames, 1, 1024)
         check_range("most_heads", self.most_heads, 1, 10**6)
         check_range("unet.rate", self.rate, 1e-9, 1)
         check_range("unet.final_rate", self.final_rate, 1e-9, 1)
+        check_range("perceptual_side", self.perceptual_side, 8, 4096)
+        check_range("perceptual_share", self.perceptual_share, 0, 1)
         check_weights(
             pixel_weight=self.pixel_weight, perceptual_weight=self.perceptual_weight,
             matte_weight=self.matte_weight,
@@ -65,7 +71,8 @@ class UnetRecipe:
 
 
 class UnetLoss(Objective):
-    """Smooth L1 and perceptual loss of whole frames, and the speaker's opacity against the labels.
+    """Smooth L1 and perceptual loss of the colours against whole frames, background included, and the
+    cross entropy of the speaker's opacity against the labels.
 
     Args:
         subject: the speaker; the head is trained, the torso is a `UnetTorso`.
@@ -93,20 +100,27 @@ class UnetLoss(Objective):
         frames = pool[torch.randint(len(pool), (weights.frames,), generator=generator)]
         heads = torch.stack([self.head(int(frame)) for frame in frames]).float() / 255
         color, logit = self.torso.complete(heads[..., :3], heads[..., 3])
-        alpha = torch.sigmoid(logit)[..., None]
-        behind = torch.stack([scene.backdrop(int(frame)) for frame in frames]).to(scene.device)
-        pixel = color * alpha + (1 - alpha) * behind
         target = scene.frames[frames].to(scene.device).float() / 255
-        losses = {"photometric": weights.pixel_weight * F.smooth_l1_loss(pixel, target)}
-        if weights.perceptual_weight:
-            rendered, real = (x.permute(0, 3, 1, 2) for x in (pixel, target))
+        losses = {"photometric": weights.pixel_weight * F.smooth_l1_loss(color, target)}
+        if weights.perceptual_weight and torch.rand((), generator=generator) < weights.perceptual_share:
+            rendered, real = self.crops(color, target, generator)
             losses["perceptual"] = weights.perceptual_weight * self.perceptual(rendered, real)
         speaker = (scene.labels[frames] != LABELS["background"]).float().to(scene.device)
         matte = F.binary_cross_entropy_with_logits(logit, speaker)
         losses["matte"] = weights.matte_weight * matte
         total = torch.stack(list(losses.values())).sum()
         logged = {name: value.detach() for name, value in losses.items()}
-        return StepLoss(total, {"pixel": squared(pixel - target).mean().detach(), **logged})
+        return StepLoss(total, {"pixel": squared(color - target).mean().detach(), **logged})
+
+    def crops(self, color: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squares [N, 3, S, S] of both pictures [N, H, W, 3] at one place that is drawn."""
+        height, width = color.shape[1:3]
+        side = min(self.recipe.perceptual_side, height, width)
+        top, left = (int(torch.randint(end - side + 1, (), generator=generator)) for end in (height, width))
+        rendered, real = (
+            x[:, top : top + side, left : left + side].permute(0, 3, 1, 2) for x in (color, target)
+        )
+        return rendered, real
 
     def pool(self) -> Tensor:
         """[N] frames that are drawn from, at most `most_heads`."""
@@ -151,7 +165,7 @@ def wants_unet(run: Run) -> bool:
 
 
 def unet_stage(recipe: UnetRecipe, perceptual: PictureLoss) -> Stage:
-    """The stage that trains a U-Net torso about the head of a run's speaker; to be added behind the head's."""
+    """The stage that trains a U-Net torso about the head of a run's speaker; to come behind the head's."""
     made: list[UnetTorso] = []
 
     def build(run: Run) -> None:

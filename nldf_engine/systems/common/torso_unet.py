@@ -1,8 +1,8 @@
 """The torso as a U-Net that completes a picture of the head alone (gaussian landmark 4.C, figure 4).
 
-It takes the head over the background, and the background, and makes the whole speaker: colours that begin as
-that picture, and an opacity that begins as the head's, so that any background may be behind afterwards. What it
-sees is always the training video's background, whatever is behind the speaker in the end.
+It takes the head over the background, and the background, and makes the whole frame: colours that begin as
+that picture, and an opacity of the speaker that begins as the head's, so that any background may be behind
+afterwards. What it sees is always the training video's background.
 
 Shapes: N pictures, levels 0 (the picture's size) to D (2^D times smaller).
 """
@@ -10,6 +10,7 @@ Shapes: N pictures, levels 0 (the picture's size) to D (2^D times smaller).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -52,7 +53,9 @@ class UnetConfig:
         if not (1 <= self.height <= LARGEST_SIDE and 1 <= self.width <= LARGEST_SIDE):
             raise ValueError(f"torso.unet: expected sides of 1 to {LARGEST_SIDE} pixels, got {self}")
         if len(self.widths) < 2 or min(self.widths) < 1 or not 0 <= self.deformable < len(self.widths):
-            raise ValueError(f"torso.unet: expected two levels or more, and fewer deformable ones, got {self}")
+            raise ValueError(
+                f"torso.unet: expected two levels or more, and fewer deformable ones, got {self}"
+            )
         low = self.widths[len(self.widths) - self.deformable :]
         if self.groups < 1 or any(width % self.groups for width in low):
             raise ValueError(f"torso.unet: groups must divide the channels of deformable levels, got {self}")
@@ -69,7 +72,7 @@ class Unet(nn.Module):
         super().__init__()
         widths, first = config.widths, len(config.widths) - config.deformable
         self.stem = nn.Conv2d(6, widths[0], 3, padding=1)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairs)
         self.deformable = nn.ModuleDict(
             {str(level): DeformableConv(widths[level], config.groups) for level in range(first, len(widths))}

@@ -26,7 +26,7 @@ class EncodingSizes:
     """How landmarks are encoded. The defaults are the paper's.
 
     Args:
-        kind: one of `ENCODINGS`: "gaussian" (eq. 8a), "gaussian-flat" (eq. 8a without gamma(d_z)), "isotropic"
+        kind: one of `ENCODINGS`: "gaussian" (eq. 8a), "gaussian-flat" (without gamma(d_z)), "isotropic"
             (eq. 7), "mlp" and "gamma" (numbers of the frame).
         levels: of gamma.
         size: metres, the standard deviation that Gaussians begin with, and keep in eq. (7).
@@ -92,7 +92,7 @@ class LandmarkEncoding(nn.Module, ABC):
 
 
 class GaussianEncoding(LandmarkEncoding):
-    """Eq. (8a) and (8b): r(x | l) = exp(-1/2 d^T Sigma^-1 d) gamma(d_z), Sigma = R S (R S)^T of each landmark.
+    """Eq. (8a), (8b): r(x | l) = exp(-1/2 d^T Sigma^-1 d) gamma(d_z), Sigma = R S (R S)^T of each landmark.
 
     Args:
         count: L.
@@ -132,7 +132,7 @@ class FlatEncoding(GaussianEncoding):
 
 
 class IsotropicEncoding(GaussianEncoding):
-    """Eq. (7), of KeypointNeRF: the Gaussian is the same for all landmarks and directions, and not learned."""
+    """Eq. (7), of KeypointNeRF: one Gaussian for all landmarks and directions, and not learned."""
 
     kind = "isotropic"
 
@@ -208,6 +208,5 @@ class GammaEncoding(FrameEncoding):
 
 SMALLEST_SPREAD = 2e-4
 ENCODINGS: Mapping[str, Callable[[int, EncodingSizes], LandmarkEncoding]] = {
-    one.kind: one  # type: ignore[misc]
-    for one in (GaussianEncoding, FlatEncoding, IsotropicEncoding, MlpEncoding, GammaEncoding)
+    one.kind: one for one in (GaussianEncoding, FlatEncoding, IsotropicEncoding, MlpEncoding, GammaEncoding)
 }

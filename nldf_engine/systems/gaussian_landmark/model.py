@@ -1,8 +1,8 @@
-"""The radiance field of Gaussian landmarks (gaussian landmark 4.C): F(landmarks, x, d) -> (c, sigma), eq. (6).
+"""The radiance field of Gaussian landmarks (gaussian landmark 4.C): F(landmarks, x, d) -> (c, sigma), eq. 6.
 
-A point's features are those of a multiresolution grid and, beside them, where it is relative to each landmark
-(`encoding`). One small network makes the density of them and what a second one needs to make the colour, which
-also depends on the direction. Samples are even strata between two planes of head space.
+A point's features are those of a multiresolution grid and, beside them, where it is relative to each
+landmark (`encoding`). One small network makes the density of them and what a second one needs to make the
+colour, which also depends on the direction. Samples are even strata between two planes of head space.
 
 Shapes: F frames, N rays of each, S samples, L landmarks.
 """
@@ -32,8 +32,8 @@ from nldf_engine.systems.gaussian_landmark.encoding import ENCODINGS, EncodingSi
 MOST_SAMPLES, MOST_LAYERS = 1024, 64
 BOX_MARGIN = 0.06
 THINNED = MARKS_JAW[::2] + MARKS_BROWS[::2] + MARKS_EYES + MARKS_LIPS
-"""Of the 68, 46: lids and lips, every other one of outline and brows, and none of the nose, which does not move
-in head space."""
+"""Of the 68, 46: lids and lips, every other one of outline and brows, and none of the nose, which does not
+move in head space."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,24 @@ class GaussianFieldConfig:
     speech: LandmarkSpeechSizes = field(default_factory=LandmarkSpeechSizes)
     encoding: EncodingSizes = field(default_factory=EncodingSizes)
     thinned: bool = False
-    resolutions: tuple[int, ...] = (16, 22, 31, 42, 59, 81, 112, 154, 213, 294, 406, 561, 775, 1071, 1480, 2048)
+    resolutions: tuple[int, ...] = (
+        16,
+        22,
+        31,
+        42,
+        59,
+        81,
+        112,
+        154,
+        213,
+        294,
+        406,
+        561,
+        775,
+        1071,
+        1480,
+        2048,
+    )
     features: int = 2
     log2_table: int = 16
     width: int = 64
@@ -145,9 +162,9 @@ class MarksEncoder(Driver):
 class GaussianField(RayField):
     """Grid, landmark encoding and two networks, rendered by eq. (4) and (5).
 
-    d_z of eq. (8a) is measured along the line from the camera to the head's centre. It differs from the paper's
-    axis of the camera by the angle under which the head is off the picture's middle, and so a camera that turns
-    about itself changes nothing.
+    d_z of eq. (8a) is measured along the line from the camera to the head's centre. It differs from the
+    paper's axis of the camera by the angle under which the head is off the picture's middle, and so a camera
+    that turns about itself changes nothing.
 
     Buffers: `box` [2, 3], metres, the corners of the space that the grid covers.
     """
@@ -183,7 +200,7 @@ class GaussianField(RayField):
     def macs(self) -> int:
         """Multiply-adds a ray, weights only, without what is paid once a frame or a ray."""
         layers = [*self.hidden, self.out, self.shade, self.color]
-        sample = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator,union-attr]
+        sample = sum(layer.weight.numel() for layer in layers)
         return (sample + self.first.point_weight.numel()) * self.config.samples
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ WIDEST = 1.5
 class PatchLoss(Objective):
     """Eq. (9), and the empty space that is cut by the mask at first.
 
-    At first the rays of pixels that are not the head's have no length: they are not evaluated, so that the field
+    At first the rays of pixels that are not the head's have no length: they are not evaluated, and the field
     learns what is inside. Then more and more of them are released, and teach it what is empty.
 
     Args:
@@ -94,7 +94,7 @@ class PatchLoss(Objective):
         return boxes
 
     def codes(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """[F, 204] codes of frames [F]: landmarks, with noise by each one's spread as predicted ones are off."""
+        """[F, 204] codes of frames [F]: landmarks, with noise by each one's spread."""
         code = self.target.codes(self.scene.conditions, frames.to(self.scene.device))
         spread = self.field.encoder.landmarks.spread.flatten()
         return code + self.recipe.driving.motion_noise * spread * normal_like(code, generator)
@@ -123,7 +123,7 @@ class PatchLoss(Objective):
         return RayColors(torch.stack(rows), torch.stack(columns))
 
     def eye_loss(self, pixel: Tensor, batch: Batch) -> Tensor:
-        """e^(1 - r) times the smooth L1 of pixels [F, P, 3] in boxes about the eyes, r their openness; the mean
+        """e^(1 - r) times the smooth L1 of pixels [F, P, 3] in boxes about the eyes, r their openness; mean
         over frames."""
         frames = batch.frames.cpu()
         inside = in_boxes(self._boxes, frames, batch.pixels)
@@ -142,7 +142,7 @@ class PatchLoss(Objective):
 
 
 def head_boxes(scene: RayScene) -> Tensor:
-    """[T, 4] int64 x0, y0, x1, y1 about the head's label in every frame, pixels; the whole frame without one."""
+    """[T, 4] int64 x0, y0, x1, y1 about the head's label in every frame; the whole frame without one."""
     whole = torch.tensor([0, 0, scene.camera.width - 1, scene.camera.height - 1])
     found = []
     for labels in scene.labels:

@@ -176,9 +176,7 @@ class LandmarkTraining:
     def learn_landmarks_again(self, run: Run) -> None:
         """Stage 1 once more, on all of the training part."""
         subject = run.subjects[0]
-        learn_landmarks_again(
-            subject.portrait.head.driver, subject.scene, self.recipe, self.recipe.landmarks
-        )
+        learn_landmarks_again(subject.portrait.head.driver, subject.scene, self.recipe, self.recipe.landmarks)
 
     def objective(self, run: Run, subject: Subject) -> Objective:
         """The loss of the field."""
@@ -228,10 +226,11 @@ def gaussian_landmark_small() -> Preset:
     recipe = GaussianRecipe(
         size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),
-        patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=400, rate=2e-3),
+        patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
         torso=TorsoRecipe("unet", steps=2500),
         unet=UnetRecipe(
-            (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1,
+            (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1, perceptual_side=64,
+            perceptual_share=0.3, matte_weight=0.5,
         ),
     )  # fmt: skip
     return Preset(
@@ -252,7 +251,7 @@ def gaussian_landmark_tiny() -> Preset:
         driving=Driving(prior=False, sound_copies=1),
         landmarks=LandmarkTuning(steps=20, rate=2e-3, stretch=50),
         torso=TorsoRecipe("unet", steps=40),
-        unet=dataclasses.replace(small.unet, widths=(8, 16, 16), deformable=1, groups=2, rate=4e-3),
+        unet=dataclasses.replace(small.unet, perceptual_side=16, widths=(8, 16, 16), deformable=1, groups=2, rate=4e-3),
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,
