@@ -229,7 +229,8 @@ def gaussian_landmark_small() -> Preset:
         patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
         torso=TorsoRecipe("unet", steps=2500),
         unet=UnetRecipe(
-            (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1, perceptual_side=64,
+            (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1,
+            perceptual_side=64,
             perceptual_share=0.3, matte_weight=0.5,
         ),
     )  # fmt: skip
@@ -251,7 +252,8 @@ def gaussian_landmark_tiny() -> Preset:
         driving=Driving(prior=False, sound_copies=1),
         landmarks=LandmarkTuning(steps=20, rate=2e-3, stretch=50),
         torso=TorsoRecipe("unet", steps=40),
-        unet=dataclasses.replace(small.unet, perceptual_side=16, widths=(8, 16, 16), deformable=1, groups=2, rate=4e-3),
+        unet=dataclasses.replace(small.unet, perceptual_side=16, widths=(8, 16, 16), deformable=1,
+        groups=2, rate=4e-3),
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,
