@@ -57,7 +57,8 @@ class DeformableConv(nn.Module):
 def sample_deformed(x: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """The weighted mean of nine deformed neighbours of every pixel.
 
-    By `F.grid_sample`: a gather of the four corners writes 36 numbers a channel and pixel in place of 9.
+    By `F.grid_sample`: a gather of the four corners, which writes 36 numbers a channel and pixel, not 9,
+    took 1.9 times as long, gradients included (64 channels of 32 x 32 and 96 of 16 x 16, one CPU core).
 
     Args:
         x: [N, C, H, W].
