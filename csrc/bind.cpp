@@ -19,6 +19,7 @@
 #include "ops/beams.h"
 #include "ops/compact.h"
 #include "ops/grid.h"
+#include "ops/landmarks.h"
 #include "ops/linear.h"
 #include "ops/lines.h"
 #include "ops/planes.h"
@@ -127,6 +128,11 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::SegmentsArgs<double>>(m, "segments_cpu_float64", nldf::segments_cpu);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cpu_float32", nldf::segments_backward_cpu);
   bind<nldf::SegmentsBackwardArgs<double>>(m, "segments_backward_cpu_float64", nldf::segments_backward_cpu);
+  bind<nldf::LandmarksArgs<float>>(m, "landmarks_cpu_float32", nldf::landmarks_cpu);
+  bind<nldf::LandmarksArgs<double>>(m, "landmarks_cpu_float64", nldf::landmarks_cpu);
+  bind<nldf::LandmarksBackwardArgs<float>>(m, "landmarks_backward_cpu_float32", nldf::landmarks_backward_cpu);
+  bind<nldf::LandmarksBackwardArgs<double>>(m, "landmarks_backward_cpu_float64",
+                                            nldf::landmarks_backward_cpu);
   bind<nldf::GridArgs<float>>(m, "grid_cpu_float32", nldf::grid_cpu);
   bind<nldf::GridArgs<double>>(m, "grid_cpu_float64", nldf::grid_cpu);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cpu_float32", nldf::grid_backward_cpu);
@@ -161,6 +167,9 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::BeamsBackwardArgs<float>>(m, "beams_backward_cuda_float32", nldf::beams_backward_cuda);
   bind<nldf::SegmentsArgs<float>>(m, "segments_cuda_float32", nldf::segments_cuda);
   bind<nldf::SegmentsBackwardArgs<float>>(m, "segments_backward_cuda_float32", nldf::segments_backward_cuda);
+  bind<nldf::LandmarksArgs<float>>(m, "landmarks_cuda_float32", nldf::landmarks_cuda);
+  bind<nldf::LandmarksBackwardArgs<float>>(m, "landmarks_backward_cuda_float32",
+                                           nldf::landmarks_backward_cuda);
   bind<nldf::GridArgs<float>>(m, "grid_cuda_float32", nldf::grid_cuda);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cuda_float32", nldf::grid_backward_cuda);
   bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);

@@ -59,6 +59,8 @@ class Limit:
 LIMITS: tuple[tuple[str, str, Limit], ...] = (
     # The gradient to points holds all corners' weights and slopes; 128 registers leave two blocks of 256.
     ("grid_cuda.cu", "grid_points_kernel", Limit(128)),
+    # Ten sums, the factors and a point's slopes; 96 registers leave five blocks of 128.
+    ("landmarks_cuda.cu", "landmarks_backward_kernel", Limit(96)),
     # Sums of 32 rays by 64 columns, and as many lookups under way as there are registers for.
     ("planes_cuda.cu", "", Limit(255, {arch: {"HMMA": 16} for arch in ARCHITECTURES})),
     ("portrait_cuda.cu", "", Limit(168, {arch: {"HMMA": 32} for arch in ARCHITECTURES})),

@@ -151,6 +151,10 @@ def small(count: str, device: str = "cuda") -> None:
         background=rand(rays, 70, gradient=True), distances=rand(rays, 40), return_weights=True,
     )  # fmt: skip
     sum(out.sum() for out in outputs if out.requires_grad).backward()
+    ops.encode_landmarks(
+        rand(2, rays, 3, gradient=True), rand(2, 37, 3, gradient=True), rand(37, 4, gradient=True),
+        rand(37, 3, gradient=True), rand(2, 3),
+    ).sum().backward()  # fmt: skip
     order, count = ops.compact_rays(rand(rays) > 0.4)
     chosen = int(count)
     ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))
@@ -166,7 +170,7 @@ def small(count: str, device: str = "cuda") -> None:
                     net.weights(),
                 )  # fmt: skip
     ops.step_adam(*(rand(rays, 4) for _ in range(4)), steps=1, rate=0.01)
-    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam"}
+    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam", "landmarks"}
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":

@@ -1,8 +1,10 @@
-// What an instruction set offers to the operations that hold no network: rays, beams, segments, adam.
+// What an instruction set offers to the operations that hold no network: rays, beams, segments, landmarks,
+// adam.
 #pragma once
 
 #include "ops/adam.h"
 #include "ops/beams.h"
+#include "ops/landmarks.h"
 #include "ops/rays.h"
 #include "ops/segments.h"
 
@@ -22,6 +24,12 @@ struct ElementwiseKernels {
   void (*segments)(const SegmentsArgs<float>& args, int64_t begin, int64_t end, float* scratch);
   void (*segments_backward)(const SegmentsBackwardArgs<float>& args, int64_t begin, int64_t end,
                             float* scratch);
+  // Points begin ... end - 1 of a frame; `scratch` holds landmarks_scratch(L, features) numbers. Backward,
+  // they are a block, whose sums go to `partial` [10, L].
+  void (*landmarks)(const LandmarksArgs<float>& args, int64_t frame, int64_t begin, int64_t end,
+                    float* scratch);
+  void (*landmarks_backward)(const LandmarksBackwardArgs<float>& args, int64_t frame, int64_t begin,
+                             int64_t end, float* partial, float* scratch);
   void (*adam)(const AdamArgs<float>& args, int64_t begin, int64_t end);
 };
 
@@ -34,6 +42,14 @@ NLDF_HD int64_t segments_at_once(int64_t samples) {
 constexpr int64_t kSegmentsRoom = 32;
 NLDF_HD int64_t segments_scratch(int64_t samples) {
   return 3 * (samples + kSegmentsRoom) + segments_at_once(samples) * samples + kSegmentsRoom;
+}
+
+// Landmarks with their sums, in whole vectors of at most 16, and of 16 points the gradients' parts and the
+// rows.
+NLDF_HD int64_t landmarks_scratch(int64_t count, int64_t features) {
+  constexpr int64_t kMost = 16;
+  const int64_t each = 3 + kLandmarkFactors + 1 + kLandmarkSums;
+  return each * (count + kMost) + 3 * kMost * kMost + kMost * count * features;
 }
 
 extern const ElementwiseKernels kElementwisePortable;

@@ -5,6 +5,7 @@
 #include "ops/adam_lanes.h"
 #include "ops/beams_lanes.h"
 #include "ops/elementwise_kernels.h"
+#include "ops/landmarks_lanes.h"
 #include "ops/rays_lanes.h"
 #include "ops/segments_lanes.h"
 
@@ -21,6 +22,8 @@ constexpr ElementwiseKernels elementwise_lanes() {
           beams_backward_lanes<Single>,
           segments_lanes<Single>,
           segments_backward_lanes<Single>,
+          landmarks_lanes<Single>,
+          landmarks_backward_lanes<Single>,
           adam_lanes};
 }
 

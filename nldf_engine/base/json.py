@@ -93,3 +93,9 @@ def check_keys(kind: type, value: Any, where: str, text: bool = False) -> dict[s
 def encode(value: Any) -> dict[str, Any]:
     """A dataclass as dictionaries, numbers and text; tuples stay tuples, as in `dataclasses.asdict`."""
     return dataclasses.asdict(value)
+
+
+def read_back(value: Any) -> dict[str, Any]:
+    """A dataclass as it is read from JSON again: lists for tuples, so that the two compare as equal."""
+    made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(encode(value)))
+    return made

@@ -24,10 +24,11 @@ from nldf_engine.engine.clip import Clip, Frames
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses, is_live
 from nldf_engine.engine.profile import Profile, profile
-from nldf_engine.engine.renderer import NO_MOTION, NO_UPPER, Poses, Renderer
+from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.engine.scenes import Given, Setting, scene_of
 from nldf_engine.engine.session import FrameStream, Session, Sound
 from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.landmark_files import check_landmarks
 from nldf_engine.geometry.poses import check_values
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.ops.device import choose_device
@@ -193,6 +194,33 @@ class Engine:
         )
         return basis.track(seen, turned, camera, open_).cpu().numpy()
 
+    def landmarks(self, audio: Audio, eyes: ArrayLike | Tensor | None = None) -> np.ndarray:
+        """The face's 68 landmarks [T, 68, 3] float32 for any audio that `render` takes, to read or edit.
+
+        They are in iBUG's order (`geometry.face_mesh.MARKS`), metres in head space: x to the picture's
+        right, y down, z away from the camera. `geometry.landmark_files` keeps them in files.
+
+        Args:
+            audio: as for `render`.
+            eyes: [T] eye openness; None for that of the avatar's own track.
+
+        Raises:
+            FileProblem: the file can't be read.
+            ValueError: the avatar is not driven by landmarks, or eyes of another shape.
+
+        Example:
+            >>> track = engine.landmarks("speech.wav")                      # doctest: +SKIP
+            >>> track[:, 17:27, 1] -= 0.003                                 # doctest: +SKIP
+            >>> clip = engine.render("speech.wav", landmarks=track)         # doctest: +SKIP
+        """
+        if self.renderer.landmark_part is None:
+            raise ValueError(NO_LANDMARKS)
+        features = torch.tensor(self.features(audio)[0])
+        frames = len(features)
+        own = Editor(self.renderer).track(torch.arange(frames)).eyes
+        open_ = own if eyes is None else check_values("eyes", eyes, [frames])
+        return self.renderer.landmarks(Conditions(features, open_).to(self.device)).cpu().numpy()
+
     def render(
         self,
         audio: Audio,
@@ -205,13 +233,14 @@ class Engine:
         mouth: float = 1.0,
         torso: ArrayLike | Tensor | None = None,
         upper: ArrayLike | Tensor | None = None,
+        landmarks: ArrayLike | Tensor | None = None,
         edit: Edit | None = None,
         edges: str = "clean",
     ) -> Clip:
         """A clip of the avatar speaking. Frames are rendered when they are read.
 
-        `eyes`, `motion`, `torso` and `upper` replace a track of the clip, frame by frame; `edit` is applied
-        after that.
+        `eyes`, `motion`, `torso`, `upper` and `landmarks` replace a track of the clip, frame by frame;
+        `edit` is applied after that.
 
         Args:
             audio: path of a sound or video file, (samples, rate), a features file (.npy), or features
@@ -230,6 +259,8 @@ class Engine:
                 the poses.
             upper: [T, E] codes of brows, lids and gaze, in standard deviations, instead of the avatar's
                 own track (see `Engine.upper`).
+            landmarks: [T, 68, 3] metres in head space, instead of those made of audio and eyes (see
+                `Engine.landmarks`); those beyond the training video's give a warning.
             edit: changes to how head, eyes, brows and mouth move (see `engine.edits`). Poses beyond
                 those of the training video then give a warning.
             edges: with a background that is not the avatar's own, "clean" removes the colour that the own
@@ -268,9 +299,18 @@ class Engine:
             if motion is None
             else _codes("motion", motion, frames, self.motion_codes, NO_MOTION).to(self.device),
             sound,
+            None if landmarks is None else self._landmarks(landmarks, frames),
         )
         scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
         return Clip(Frames(renderer, scene), sound)
+
+    def _landmarks(self, landmarks: ArrayLike | Tensor, frames: int) -> Tensor:
+        if self.renderer.landmark_part is None:
+            raise ValueError(NO_LANDMARKS)
+        given = check_landmarks(landmarks)
+        if len(given) != frames:
+            raise ValueError(f"landmarks: expected {frames} frames, as the sound has, got {len(given)}")
+        return given.to(self.device)
 
     def open_track(
         self, poses: Poses = None, smooth: float = 0.0, centred: bool = False

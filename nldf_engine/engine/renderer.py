@@ -48,6 +48,10 @@ NO_UPPER = (
     "upper: this avatar has no codes of brows and gaze; train one with them (--set upper_codes=4, the "
     "default of nldf-fast)"
 )
+NO_LANDMARKS = (
+    "landmarks: this avatar is not driven by landmarks, expected one that is; see the systems of nldf train "
+    "--help, or change its mouth by motion, mouth or edit.mouth"
+)
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,39 @@ class Renderer:
             raise ValueError(NO_MOTION)
         codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
         return codes
+
+    @property
+    def landmark_part(self) -> Any:
+        """The driver's part that makes landmarks (`Driver.part`); None for heads without."""
+        return self.portrait.head.driver.part("landmarks")
+
+    @torch.no_grad()
+    def landmarks(self, conditions: Conditions) -> Tensor:
+        """[T, 68, 3] metres in head space: the conditions' own, or those made of their audio and eyes.
+
+        Raises:
+            ValueError: the avatar is not driven by landmarks, or features of another shape.
+        """
+        part = self.landmark_part
+        if part is None:
+            raise ValueError(NO_LANDMARKS)
+        self.check_windows(conditions.audio)
+        made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
+        return made
+
+    def check_windows(self, windows: np.ndarray | Tensor) -> None:
+        """Checks that windows [T, W, D] are as the avatar's network takes them.
+
+        Raises:
+            ValueError: they come from another front-end.
+        """
+        config = self.portrait.head.config.conditions
+        expected = (config.audio_window, config.audio_dim)
+        if tuple(windows.shape[1:]) != expected:
+            raise ValueError(
+                f"audio: expected features [T, {expected[0]}, {expected[1]}], got {list(windows.shape)}; "
+                "they come from another audio front-end than the avatar's"
+            )
 
     def silence(self, frames: int = 1) -> np.ndarray:
         """[frames, W, D] float32: all-zero windows of audio features, as the padding outside of a clip."""

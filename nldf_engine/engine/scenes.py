@@ -49,6 +49,7 @@ class Given:
         upper: [T, E] codes of brows, lids and gaze.
         motion: [T, K] motion codes of the mouth, on the renderer's device.
         sound: (samples, rate) that the features are of.
+        landmarks: [T, 68, 3] metres in head space, on the renderer's device.
     """
 
     eyes: Tensor | None = None
@@ -56,6 +57,7 @@ class Given:
     upper: Tensor | None = None
     motion: Tensor | None = None
     sound: tuple[np.ndarray, int] | None = None
+    landmarks: Tensor | None = None
 
 
 class SceneMaker:
@@ -80,6 +82,7 @@ class SceneMaker:
         self._windows: np.ndarray | None = None  # of the frames from `_first` on
         self._free: Tensor | None = None  # of the gate, for the frames from `_first` on that it has seen
         self._past: deque[np.ndarray] = deque(maxlen=REMEMBERED)
+        self._followed = Followed(renderer)
         self._editor: Editor | None = None
         self._ended = False
         self._code: Tensor | None = None  # [C] of the frame drawn last
@@ -98,8 +101,11 @@ class SceneMaker:
             spent = max(0, self.done - self._before - self._first)
             self._first += spent
             self._free = None if self._free is None else self._free[spent:].clone()
+            self._followed.drop(spent)
             self._windows = np.concatenate([self._windows[spent:], windows])
         self._past.extend(windows)
+        if self._given.landmarks is None:
+            self._followed.push(windows, last)
         end = self._first + len(self._windows)
         self._ready = end if last else max(self.done, end - self._after)
         self._ended = last
@@ -114,6 +120,7 @@ class SceneMaker:
             for _ in range(self._first + len(self._windows) - self.done):
                 self._past.pop()
         self._windows = self._free = self._editor = None
+        self._followed = Followed(self._renderer)
         self._first = self._ready = self.done
         self._ended = False
         if interrupted and self._code is not None:
@@ -142,6 +149,8 @@ class SceneMaker:
         eyes = track.eyes if given.eyes is None else given.eyes
         upper = track.upper if given.upper is None else editor.upper(every, given.upper)
         conditions = Conditions(_as_tensor(self._windows), eyes, upper=upper).to(renderer.device)
+        tracks = self._followed.tracks(len(every))
+        conditions = conditions.replaced(landmarks=given.landmarks, **tracks)
         conditions = editor.conditions(conditions, given.motion, every, free)
         if (self.done, self._ready) == (self._first, self._first + len(every)):
             codes = renderer.codes(conditions)
@@ -180,6 +189,42 @@ class SceneMaker:
             self._left = None
             return codes
         return torch.lerp(code.expand_as(codes), codes, share.clamp_max(1)[:, None].to(codes))
+
+
+class Followed:
+    """The tracks that an avatar's driver makes of a sound from its beginning (`rendering.fields.Follower`),
+    as far as they are still needed.
+
+    Args:
+        renderer: of the avatar; most have a driver that makes none.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._follower = renderer.portrait.head.driver.follow()
+        self._rows: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def push(self, windows: np.ndarray, last: bool) -> None:
+        """Takes the next windows [n, W, D], the last ones of an utterance where `last`."""
+        if self._follower is None:
+            return
+        self._renderer.check_windows(windows)
+        made = self._follower.push(_as_tensor(windows).to(self._renderer.device), last)
+        for name, rows in made.items():
+            known = self._rows.get(name)
+            self._rows[name] = rows if known is None else torch.cat([known, rows])
+
+    def drop(self, frames: int) -> None:
+        """Forgets the first frames of those that are kept."""
+        self._rows = {name: rows[frames:] for name, rows in self._rows.items()}
+
+    def tracks(self, frames: int) -> dict[str, Tensor]:
+        """The tracks [frames, ...]; of frames that are not ready yet, the last ready one's values."""
+        return {
+            name: torch.cat([rows, rows[-1:].expand(frames - len(rows), *rows.shape[1:])])
+            for name, rows in self._rows.items() if len(rows)
+        }  # fmt: skip
 
 
 def _as_tensor(windows: np.ndarray) -> Tensor:

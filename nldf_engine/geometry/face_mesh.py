@@ -31,3 +31,31 @@ IRISES = (468, 473)
 
 RIGID = (168, 6, 197, 195, 5, 4, 10, 151, 9, 8, 33, 133, 362, 263, 127, 356, 234, 454, 98, 327)
 """Landmarks that neither speech nor lids move: bridge of the nose, forehead, corners of the eyes, temples."""
+
+# fmt: off
+MARKS = (
+    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
+    71, 63, 105, 66, 107, 336, 296, 334, 293, 301,
+    168, 197, 5, 4, 75, 97, 2, 326, 305,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
+    78, 82, 13, 312, 308, 317, 14, 87,
+)
+# fmt: on
+"""The 68 landmarks of iBUG's order (jaw, brows, nose, eyes, lips): for each the one of the mesh on the same
+spot. Right and left are the speaker's; rows of a line go from the picture's left to its right."""
+
+MARKS_JAW = tuple(range(17))
+"""Of the 68, the outline of the face, from the temple at the picture's left round the chin (8)."""
+MARKS_BROWS = tuple(range(17, 27))
+"""Of the 68, the upper edges of both brows."""
+MARKS_EYES = tuple(range(36, 48))
+"""Of the 68, the rims of both eyes, six points each: a corner, two of the upper lid, a corner, two of the
+lower lid."""
+MARKS_LIPS = tuple(range(48, 68))
+"""Of the 68, twelve points round the outer lips from the corner at the picture's left over the upper one,
+eight round the inner lips likewise."""
+MARKS_SPEECH = MARKS_JAW + MARKS_LIPS
+"""Of the 68, the 37 that follow speech: outline and lips (gaussian landmark 4.B)."""
+MARKS_UPPER_INNER, MARKS_LOWER_INNER = 62, 66
+"""Of the 68, the middles of the inner lips."""

@@ -12,6 +12,7 @@ from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.grid import encode_grid
+from nldf_engine.ops.landmarks import encode_landmarks
 from nldf_engine.ops.linear import PackedLinear, linear, pack_linear
 from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
@@ -39,6 +40,7 @@ __all__ = [
     "composite_segments",
     "encode_beams",
     "encode_grid",
+    "encode_landmarks",
     "generate_rays",
     "linear",
     "pack_linear",

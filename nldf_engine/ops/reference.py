@@ -5,6 +5,7 @@ They are what the kernels are tested against, and what `backend="reference"` run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -58,6 +59,37 @@ def segments_reference(
         composited = torch.cat([composited[:, :-1], last], 1)
     depth = (weights * (0 if distances is None else distances)).sum(1)
     return composited, 1 - left, weights, depth
+
+
+def landmarks_reference(
+    points: Tensor, landmarks: Tensor, rotations: Tensor, log_scales: Tensor, axis: Tensor | None = None,
+    levels: int = 3, depth_scale: float = 5.0, cut: float = 4.3,
+) -> Tensor:  # fmt: skip
+    """Reference of `ops.encode_landmarks`: points [F, N, 3] and landmarks [F, L, 3] to [F, N, L * features].
+
+    Without an axis [F, 3] the weights alone, [F, N, L].
+    """
+    w, x, y, z = (rotations / torch.linalg.vector_norm(rotations, dim=1, keepdim=True)).unbind(1)
+    columns = torch.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y),
+            2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x),
+            2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y),
+        ],
+        1,
+    ).view(-1, 3, 3)  # fmt: skip
+    factors = torch.exp(-log_scales)[:, :, None] * columns
+    offsets = points[:, :, None] - landmarks[:, None]
+    squared = torch.einsum("lij,fnlj->fnli", factors, offsets).square().sum(3)
+    weights = torch.where(squared > cut * cut, torch.zeros_like(squared), torch.exp(-0.5 * squared))
+    if axis is None:
+        return weights
+    depth = depth_scale * torch.einsum("fnlj,fj->fnl", offsets, axis)
+    parts = [weights * depth]
+    for level in range(levels):
+        angle = (math.pi * 2**level) * depth
+        parts += [weights * torch.sin(angle), weights * torch.cos(angle)]
+    return torch.cat(parts, 2)
 
 
 def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:

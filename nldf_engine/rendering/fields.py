@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,8 @@ class Conditions:
         eyes: [T] float32, eye openness (lid gap over eye width; 0 is closed).
         tracks: further tracks by name, [T, ...]; None is the same as leaving one out. Known are "motion"
             [T, K] float32, motion codes of the mouth, predicted from the audio where absent; "upper" [T, E]
-            float32, codes of brows, lids and gaze, a face at rest where absent.
+            float32, codes of brows, lids and gaze, a face at rest where absent; "landmarks" [T, 68, 3]
+            float32, metres in head space, made of audio and eyes where absent.
 
     Example:
         >>> clip = Conditions(torch.zeros(5, 16, 29), torch.ones(5), motion=torch.zeros(5, 8))
@@ -143,6 +144,18 @@ class Conditions:
         return int(self.audio.shape[0])
 
 
+class Follower(Protocol):
+    """Makes tracks of a sound while it arrives, frame by frame, where a frame depends on all before it."""
+
+    def push(self, windows: Tensor, last: bool) -> dict[str, Tensor]:
+        """Rows [n, ...] of named tracks for the frames that became ready with the next windows [m, W, D].
+
+        A frame is ready when the windows of as many frames behind it are there as the driver's `reach` says;
+        `last` ends the sound, and makes the rest ready.
+        """
+        ...
+
+
 class Driver(nn.Module, ABC):
     """Makes the code of a frame from what drives it.
 
@@ -157,13 +170,22 @@ class Driver(nn.Module, ABC):
         """How many frames before and after a frame its code depends on."""
         return 0, 0
 
+    def follow(self) -> Follower | None:
+        """What makes tracks of a sound from its beginning, for codes that depend on all that came before.
+
+        None where the neighbours within `reach` are all that a code depends on. By default that of the first
+        driver among the parts that has one.
+        """
+        parts = (part.follow() for part in self.children() if isinstance(part, Driver))
+        return next((found for found in parts if found is not None), None)
+
     def part(self, name: str) -> Any:
         """The driver of that name that this one is made of; None where it has none.
 
         Known names are "motion" (motion codes of the mouth), "upper" (codes of brows, lids and gaze),
-        "identity" and "albedo" (codes of speakers: a `table` with a row each, which tracks of these names
-        choose from), "expression" (which the track "strength" scales) and "illumination" (which the track
-        "light" [T, 3] changes).
+        "landmarks" (the 68 landmarks), "identity" and "albedo" (codes of speakers: a `table` with a row
+        each, which tracks of these names choose from), "expression" (which the track "strength" scales) and
+        "illumination" (which the track "light" [T, 3] changes).
         """
         return dict(self.named_children()).get(name)
 
@@ -223,6 +245,19 @@ class RayField(nn.Module, ABC):
         kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
         seen = self(kept, code[chosen // count])
         return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+
+    def frame_by_frame(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
+        """As `of_chosen`, one frame after the other: for networks that work on many rays of one code."""
+        frames, count, _ = rays.origins.shape
+        ends = torch.searchsorted(chosen, count * torch.arange(1, frames + 1, device=chosen.device)).tolist()
+        parts = []
+        for row, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
+            own = chosen[first:last] - row * count
+            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None])
+            parts.append(self(kept, code[row : row + 1]))
+        return RayColors(
+            torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])
+        )
 
     def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart | None:
         """The field as part of a frame that `ops.render_portrait` draws in one pass; else None.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine import ops
@@ -68,6 +69,15 @@ def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "nat
     """Rays through `pixels` [F, P, 2] (x, y in pixels) of frames with `pose` [F, 4, 4]."""
     intrinsics = camera.intrinsics(pose.device).expand(len(pose), 4).contiguous()
     return Rays(*ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend))
+
+
+def resized(layer: Layer, height: int, width: int) -> Layer:
+    """The layer at another size: bilinear, averaged over where it shrinks."""
+    both = torch.cat([layer.color, layer.alpha[..., None]], -1).permute(2, 0, 1)[None]
+    shrinks = height < layer.alpha.shape[0]
+    both = F.interpolate(both, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+    color, alpha = both[0].permute(1, 2, 0).split([3, 1], -1)
+    return Layer(color.contiguous(), alpha[..., 0].contiguous())
 
 
 def straight(layer: Layer) -> Tensor:

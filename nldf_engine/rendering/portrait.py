@@ -48,10 +48,7 @@ class Portrait(nn.Module):
             view: of the frame.
             code: [C], the head's.
         """
-        torso = self.torso.draw(view, code)
-        if not self.torso.in_front:
-            return self.head.draw(view, code, torso)
-        return torso.over_layer(self.head.draw(view, code))
+        return self.torso.with_head(view, code, self.head)
 
     @torch.no_grad()
     def picture(
@@ -102,9 +99,7 @@ class Portrait(nn.Module):
     def _blended(self, view: View, code: Tensor, background: Tensor, canvas: Tensor | None) -> Tensor:
         """[H, W, 3] float32, in `canvas` where given: `layer(...).over(background)`."""
         picture = torch.empty_like(background) if canvas is None else canvas
-        if self.torso.in_front:
-            return picture.copy_(self.layer(view, code).over(background))
-        return self.head.blend(view, code, self.torso.blend(view, code, background, picture))
+        return self.torso.blend_with_head(view, code, self.head, background, picture)
 
 
 def _without_head(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -113,6 +113,19 @@ class Torso(nn.Module, ABC):
         """The torso's layer in a frame, for the head's code [C]; empty where there is no torso."""
         ...
 
+    def with_head(self, view: View, code: Tensor, head: Head) -> Layer:
+        """The whole speaker in a frame: head over torso, or torso over head where `in_front`."""
+        own = self.draw(view, code)
+        return own.over_layer(head.draw(view, code)) if self.in_front else head.draw(view, code, own)
+
+    def blend_with_head(
+        self, view: View, code: Tensor, head: Head, background: Tensor, out: Tensor
+    ) -> Tensor:
+        """The whole speaker composited over an opaque background [H, W, 3], written to `out` [H, W, 3]."""
+        if self.in_front:
+            return out.copy_(self.with_head(view, code, head).over(background))
+        return head.blend(view, code, self.blend(view, code, background, out))
+
     def blend(self, view: View, code: Tensor, background: Tensor, out: Tensor) -> Tensor:
         """The torso composited over an opaque background [H, W, 3], written to `out` [H, W, 3] float32."""
         return out.copy_(self.draw(view, code).over(background) if self.shows() else background)

@@ -1,4 +1,4 @@
-"""Sampling along rays for volume rendering: even strata and the lengths that samples represent.
+"""Sampling along rays for volume rendering: even strata, and the lengths that samples represent.
 
 `ops.resample` adds samples where a coarse pass saw density.
 """
@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from nldf_engine.nn.noise import uniform_like
+from nldf_engine.rendering.fields import Rays
+
+# A ray that is steeper to the head's front than this is sampled as if it were not.
+SLOWEST = 0.25
+NEAREST = 0.02
 
 
 def stratified_distances(
@@ -28,3 +33,26 @@ def sample_lengths(distances: Tensor, far: float) -> Tensor:
     """[R, S]: the length of ray that each sorted sample represents, metres; the last ends at `far`."""
     end = torch.full_like(distances[:, :1], far)
     return (torch.cat([distances[:, 1:], end], 1) - distances).clamp_min(0)
+
+
+def slab_distances(
+    rays: Rays, slab: tuple[float, float], samples: int, noise: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Distances [F, N, S] along rays to strata between two planes of head space, and lengths [F, N, S];
+    metres.
+
+    A head is thinner than the range of its distances from a moving camera, so no sample is spent before or
+    behind it.
+
+    Args:
+        rays: [F, N].
+        slab: (front, back), z in metres.
+        samples: S.
+        noise: draws the place in each stratum, whose middle it is otherwise.
+    """
+    along = rays.directions[..., 2:].clamp_min(SLOWEST)
+    near = ((slab[0] - rays.origins[..., 2:]) / along).clamp_min(NEAREST)
+    length = ((slab[1] - rays.origins[..., 2:]) / along - near).clamp_min(NEAREST) / samples
+    steps = torch.arange(samples, dtype=near.dtype, device=near.device)
+    where = 0.5 if noise is None else uniform_like(near.new_empty(*near.shape[:2], samples), noise)
+    return near + length * (steps + where), length.expand(-1, -1, samples)

@@ -24,6 +24,7 @@ from nldf_engine.rendering.torsos import Torso
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
+from nldf_engine.systems.common.torso_unet import UnetConfig, UnetTorso
 
 GROUP = "nldf_engine.systems"
 # A configuration may come from an untrusted file: larger numbers and longer lists are rejected.
@@ -190,6 +191,11 @@ def _read_layer(info: Any) -> Torso:
     return TorsoLayer(decode(TorsoLayerConfig, info, "torso"))
 
 
+def _read_unet(info: Any) -> Torso:
+    check_sizes(info, "torso")
+    return UnetTorso(decode(UnetConfig, info, "torso.unet"))
+
+
 def _read_field(info: Any) -> Torso:
     if not isinstance(info, Mapping) or set(info) != {"system", "config", "stands"}:
         raise ValueError(f"torso.field: expected system, config and stands, got {info!r}")
@@ -199,4 +205,8 @@ def _read_field(info: Any) -> Torso:
     return TorsoField(network, decode(TorsoFieldConfig, info["stands"], "torso.field.stands"))
 
 
-TORSOS: dict[str, Callable[[Any], Torso]] = {"layer": _read_layer, "field": _read_field}
+TORSOS: dict[str, Callable[[Any], Torso]] = {
+    "layer": _read_layer,
+    "field": _read_field,
+    "unet": _read_unet,
+}

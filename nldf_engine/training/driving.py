@@ -10,6 +10,7 @@ from torch import Tensor
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
+from nldf_engine.geometry.landmark_tracks import landmark_track
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionBasis, MotionEncoder, UpperBasis
 from nldf_engine.training.motion import fit_basis, fit_upper, placed_landmarks
@@ -60,6 +61,15 @@ def learn_motion(
     if teachers is not None and teachers.dim > (0 if upper is None else upper.dim):
         # The components of one video are the same however many are fitted: the student's come first.
         scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.fit))
+    if teacher is not None and teacher.portrait.head.driver.part("landmarks") is not None:
+        scene.set_track("landmarks", tracked_landmarks(scene))
+
+
+def tracked_landmarks(scene: Scene) -> Tensor:
+    """[T, 68, 3] metres in head space, the landmarks that were tracked in the video."""
+    dataset = scene.dataset
+    landmarks, poses = (torch.from_numpy(x).float() for x in (dataset.landmarks, dataset.poses))
+    return landmark_track(landmarks, poses, dataset.camera, dataset.extra.get("shape"))[0]
 
 
 def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Avatar | None) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.audio.whisper import split_ahead
 from nldf_engine.base.assets import ASSETS, load_tensors
+from nldf_engine.nn.speech import LipNet
 from nldf_engine.systems.common.motion import MotionEncoder
 
 ASSET = ASSETS / "lips" / "prior.safetensors"
@@ -60,11 +61,31 @@ class LipPrior:
         shared = shared_codes(self.components, placed, fit)
         known = fit[shared[fit].isfinite().all(1) & codes[fit].isfinite().all(1)]
         mapped = torch.linalg.lstsq(shared[known].double(), codes[known].cpu().double()).solution.t().float()
-        state = {name: value.clone() for name, value in self.net.items()}
+        state = self.state(encoder.speech.window, ahead)
         state |= {name: mapped @ state[name] for name in ("out.1.weight", "out.1.bias")}
-        later = split_ahead(ahead)[1] - split_ahead(self.ahead)[1]
-        state["rows.1.weight"] = _moved(state["rows.1.weight"], encoder.speech.window, later)
         encoder.speech.load_state_dict(state)
+
+    def state(self, window: int, ahead: int) -> dict[str, Tensor]:
+        """The network's state for windows of `window` rows of a front-end that looks `ahead`; a copy."""
+        state = {name: value.clone() for name, value in self.net.items()}
+        later = split_ahead(ahead)[1] - split_ahead(self.ahead)[1]
+        state["rows.1.weight"] = _moved(state["rows.1.weight"], window, later)
+        return state
+
+    def start_features(self, net: LipNet, ahead: int) -> None:
+        """Makes a `LipNet` with other outputs begin as the shared one: its first outputs are the shared
+        codes, the rest as they are.
+
+        Args:
+            net: of the same width, with at least as many outputs.
+            ahead: as for `start`.
+        """
+        state = self.state(net.window, ahead)
+        for name in ("out.1.weight", "out.1.bias"):
+            value = net.state_dict()[name].clone()
+            value[: len(state[name])] = state[name].to(value)
+            state[name] = value
+        net.load_state_dict(state)
 
 
 def _moved(weight: Tensor, window: int, later: int) -> Tensor:

@@ -17,7 +17,7 @@ from nldf_engine.avatar.avatar import check_target
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
-from nldf_engine.base.json import encode
+from nldf_engine.base.json import read_back
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.ops.device import choose_device
@@ -191,7 +191,7 @@ class _Training:
 
         hashes = [data.hash() for data in self.data]
         return {
-            "preset": self.preset.label, "recipe": encode(self.preset.recipe),
+            "preset": self.preset.label, "recipe": read_back(self.preset.recipe),
             "dataset": hashes[0] if len(hashes) == 1 else hashes,
             "teacher": digest(self.config.teacher), "head": digest(self.config.head),
             "phases": [stage.name for stage in self.trained],

@@ -148,14 +148,29 @@ class PatchSampler:
             )
         self.height, self.width, self.side, self.scales = height, width, side, scales
 
-    def draw(self, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[int, int]]:
-        """[F, side^2] pixel numbers of one patch a frame [F], row by row, and their grid (side, side)."""
+    def draw(
+        self, frames: Tensor, generator: torch.Generator, about: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """[F, side^2] pixel numbers of one patch a frame [F], row by row, and their grid (side, side).
+
+        Args:
+            frames: [F] frame numbers.
+            generator: draws scales and places, on the CPU.
+            about: [F, 4] boxes x0, y0, x1, y1, pixels, in which the patches' middles are, as far as the
+                frame's borders allow; None for anywhere.
+        """
         least, most = self.scales
         most = min(most, (min(self.height, self.width) - 1) / max(1, self.side - 1))
         scale = least + max(0.0, most - least) * torch.rand(len(frames), 1, generator=generator)
         steps = torch.arange(self.side)[None] * scale  # [F, side]
         room = torch.tensor([self.height, self.width]) - 1 - steps[:, -1:]
-        corner = torch.rand(len(frames), 2, generator=generator) * room
+        place = torch.rand(len(frames), 2, generator=generator)
+        if about is None:
+            corner = place * room
+        else:
+            low, high = about[:, [1, 0]].float(), about[:, [3, 2]].float()
+            middle = low + place * (high - low)
+            corner = torch.minimum((middle - steps[:, -1:] / 2).clamp_min(0), room)
         rows = (corner[:, :1] + steps).round().long().clamp_(max=self.height - 1)
         columns = (corner[:, 1:] + steps).round().long().clamp_(max=self.width - 1)
         return (rows[:, :, None] * self.width + columns[:, None]).flatten(1), (self.side, self.side)

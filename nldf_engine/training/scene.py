@@ -146,7 +146,7 @@ class Scene:
     @property
     def audio_only(self) -> Conditions:
         """The conditions that drive an avatar: the mouth predicted from the audio alone."""
-        return self.conditions.replaced(motion=None)
+        return self.conditions.replaced(motion=None, landmarks=None)
 
     def set_track(self, name: str, values: Tensor) -> None:
         """Replaces the track `name` of the conditions by values [T, ...]."""

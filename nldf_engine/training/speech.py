@@ -174,16 +174,62 @@ def with_silence(basis: MotionBasis, data: SpeechData) -> SpeechData:
         weight[basis.opening(known).argmin()] = 1
     rest = (weight @ known / weight.sum()).expand(count, -1)
 
-    def padded(sound: Tensor) -> Tensor:
-        return F.pad(sound, (0, 0, 0, 0, count, count))
+    return between_rests(data, rest[0], count)
 
+
+def between_rests(data: SpeechData, rest: Tensor, frames: int) -> SpeechData:
+    """The same with so many `frames` of silence before and behind, in which the codes are `rest` [K]."""
+
+    def padded(sound: Tensor) -> Tensor:
+        return F.pad(sound, (0, 0, 0, 0, frames, frames))
+
+    rests = rest.expand(frames, -1)
     return replace(
         data,
         features=padded(data.features),
-        codes=torch.cat([rest, data.codes, rest]),
-        usable=F.pad(data.usable, (count, count), value=True),
+        codes=torch.cat([rests, data.codes, rests]),
+        usable=F.pad(data.usable, (frames, frames), value=True),
         copies=None if data.copies is None else padded(data.copies),
     )
+
+
+class Stretches:
+    """Draws stretches of consecutive frames, whose sound is varied as other voices and rooms would vary it.
+
+    Args:
+        data: of T frames.
+        count: stretches a draw.
+        length: frames of one; as many as there are, at most.
+        copied: share that is taken from copies of the sound, where there are any.
+        spread: standard deviation of the features, in whose shares noise is added; None takes it of `data`.
+    """
+
+    def __init__(
+        self, data: SpeechData, count: int, length: int, copied: float, spread: Tensor | None = None
+    ) -> None:
+        self._data, self._count, self._copied = data, count, copied
+        self._spread = data.features.std().clamp_min(1e-6) if spread is None else spread
+        self._length = min(length, len(data.features))
+        self._starts = data.starts(self._length)
+        self._sounds = _padded(data)
+        self._near = torch.arange(self._length + 2 * REACH, device=self._starts.device)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Frames [N, L] and their windows with neighbours [N, L + 2 REACH, W, D]."""
+        starts, count = self._starts, self._count
+        first = starts[torch.randint(len(starts), (count,)).to(starts.device)][:, None]
+        which = _choose(len(self._sounds), count, self._copied).to(starts.device)
+        windows = self._sounds[which, first + self._near]
+        heard = (windows != 0).any(-1, keepdim=True).any(-2, keepdim=True)
+        windows = augment_voices(windows) if self._data.bands else windows
+        bands = torch.randn(count, 1, 1, windows.shape[-1], device=windows.device)
+        noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
+        return first + self._near[: self._length], (windows + self._spread * noise) * heard
+
+
+def rate_at(step: int, steps: int, rate: float) -> float:
+    """The learning rate of a step: it rises to `rate` over the first ones, and falls along a cosine."""
+    return rate * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
 def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning) -> None:
@@ -191,26 +237,16 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning)
     spread = data.features.std().clamp_min(1e-6)
     data = with_silence(encoder.basis, data)
     net, loss_of = encoder.speech, SpeechLoss(encoder.basis, data)
-    stretch = min(STRETCH, len(data.features))
-    starts = data.starts(stretch)
-    sounds = _padded(data)
-    near = torch.arange(stretch + 2 * REACH, device=starts.device)
-    here = near[:stretch]
+    stretches = Stretches(data, STRETCHES, STRETCH, tuning.copied, spread)
     net.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(net.parameters(), tuning.rate, weight_decay=WEIGHT_DECAY)
     with Bar("learn the mouth's motion from speech", tuning.steps, "step") as bar:
         for step in range(tuning.steps):
             for group in optimizer.param_groups:
-                rise = min(1.0, (step + 1) / WARM_UP)
-                group["lr"] = tuning.rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / tuning.steps))
-            first = starts[torch.randint(len(starts), (STRETCHES,)).to(starts.device)][:, None]
-            windows = sounds[_choose(len(sounds), tuning.copied).to(starts.device), first + near]
-            heard = (windows != 0).any(-1, keepdim=True).any(-2, keepdim=True)
-            windows = augment_voices(windows) if data.bands else windows
-            bands = torch.randn(STRETCHES, 1, 1, windows.shape[-1], device=windows.device)
-            noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
-            error = net((windows + spread * noise) * heard) - data.codes[first + here]
-            loss = loss_of(error, first + here, data.usable[first + here])
+                group["lr"] = rate_at(step, tuning.steps, tuning.rate)
+            frames, windows = stretches.draw()
+            error = net(windows) - data.codes[frames]
+            loss = loss_of(error, frames, data.usable[frames])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -225,12 +261,12 @@ def _padded(data: SpeechData) -> Tensor:
     return F.pad(every, (0, 0, 0, 0, REACH, REACH))
 
 
-def _choose(sounds: int, copied: float) -> Tensor:
-    """[STRETCHES, 1] which sound each stretch is taken from: 0 the original."""
+def _choose(sounds: int, count: int, copied: float) -> Tensor:
+    """[count, 1] which sound each stretch is taken from: 0 the original."""
     if sounds == 1:
-        return torch.zeros(STRETCHES, 1, dtype=torch.int64)
-    which = torch.randint(1, sounds, (STRETCHES, 1))
-    return torch.where(torch.rand(STRETCHES, 1) < copied, which, 0)
+        return torch.zeros(count, 1, dtype=torch.int64)
+    which = torch.randint(1, sounds, (count, 1))
+    return torch.where(torch.rand(count, 1) < copied, which, 0)
 
 
 LearnSpeech = Callable[[MotionEncoder, SpeechData], None]

@@ -35,8 +35,10 @@ FLAGS = {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),
         *("--yaw", "--pitch", "--roll", "--shift", "--curves", "--smooth", "--center-poses", "--pose-limit"),
         *("--blink", "--eyes", "--blink-seed", "--brows", "--lively", "--mouth", "--sliders", "--gate"),
-        *("--edges", "--expression", "--identity", "--albedo", "--light"),
+        *("--edges", "--expression", "--identity", "--albedo", "--light", "--landmarks", "--landmark-limit"),
+        *("--lids", "--mouth-gain", "--jaw", "--lip-corners", "--mouth-width", "--brow-height"),
     },
+    "landmarks": {"--output", "--device", "--json"},
     "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},
     "verify": {"--trust", "--json"},
     "evaluate": {

@@ -40,6 +40,9 @@ CALLS = {
         **kw,
     ),
 }
+CALLS["landmarks"] = lambda **kw: ops.encode_landmarks(
+    torch.rand(1, 3, 3), torch.rand(1, 2, 3), torch.rand(2, 4), torch.zeros(2, 3), torch.rand(1, 3), **kw
+)
 CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simt.cases import ADAM, BEAMS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
+from simt.cases import ADAM, BEAMS, LANDMARKS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
 from simt.problem import CASES, check
 from simt.runner import ROOT, Builder, Fault, Library, Source
 from simt.test_simt_ptx import MICRO, WANT, run_micro
@@ -85,6 +85,24 @@ MUTATIONS = {
     ),
     "segments: rows: products not by turns": Mutation(
         SEGMENTS, "segments_rows_backward", "g_of = g_of == shown ? shown + kWarp : shown;", "", RACE + "(shown|shared)",
+    ),
+    "landmarks: no barrier behind the warps' sums": Mutation(
+        LANDMARKS, "landmarks_backward", f"      {SYNC}  // every warp's", "      // every warp's",
+        RACE + "shared|nobody has written",
+    ),
+    "landmarks: no barrier before the next landmarks": Mutation(
+        LANDMARKS, "landmarks_backward", f"      {SYNC}  // the next landmarks", "      // the next landmarks",
+        RACE + "shared",
+    ),
+    "landmarks: no barrier behind the zeros": Mutation(
+        LANDMARKS, "landmarks_backward", f"    {SYNC}  // the zeros", "    // the zeros",
+        RACE + "(v_points|shared)|nobody has written",
+    ),
+    "landmarks: lanes behind the last landmark": Mutation(
+        LANDMARKS, "landmarks_backward", "if (valid && !(q[0] > at.reach[0])) {", "if (true) {", OUTSIDE,
+    ),
+    "landmarks: sums without a mask": Mutation(
+        LANDMARKS, "landmarks_backward", "if (first + lane < args.count)", "if (true)", OUTSIDE + "|race in partial",
     ),
     "mma: no barrier after the chunk's arrival": Mutation(
         MMA_BLOCK, "mma_block", f"    {SYNC}  // every thread's share", "    // every thread's share", RACE + "(x|stages)|nobody has written",

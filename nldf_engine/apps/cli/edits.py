@@ -65,6 +65,22 @@ class EditFlags:
     """change the light: brightness, slope to the right, slope downwards, each -1 to 1, for avatars with a
     code of it"""
 
+    lids: Annotated[str, value("GAIN[,GAIN]")] = "1"
+    """open the lids so far, 0 to 2, or the one at the picture's left and the one at its right; this and the
+    flags below are for avatars that are driven by landmarks"""
+    mouth_gain: Annotated[float, value("GAIN")] = 1.0
+    """how far outline and lips leave their usual place, 0 to 2"""
+    jaw: Annotated[float, value("MM")] = 0.0
+    """lower the lower lip and the chin"""
+    lip_corners: Annotated[float, value("MM")] = 0.0
+    """raise the corners of the lips"""
+    mouth_width: Annotated[float, value("MM")] = 0.0
+    """widen the lips"""
+    brow_height: Annotated[float, value("MM")] = 0.0
+    """raise the brows"""
+    landmark_limit: Annotated[str, value("warn|clamp|off")] = "warn"
+    """beyond the landmarks of the training video: say so, hold them softly, or neither"""
+
     def edit(self, poses: str) -> Edit:
         """The edit that the flags ask for, given `--poses`.
 
@@ -78,6 +94,7 @@ class EditFlags:
             EyesEdit,
             Gate,
             HeadEdit,
+            LandmarkEdit,
             LookEdit,
             MouthEdit,
             UpperEdit,
@@ -95,10 +112,15 @@ class EditFlags:
             eyes = EyesEdit(known, scale=self.eyes, seed=self.blink_seed)
             mouth = MouthEdit(self.mouth, _sliders(self.sliders), gate=Gate() if self.gate else None)
             upper = UpperEdit(self.lively, self.brows)
+            marks = LandmarkEdit(
+                _lids(self.lids), self.mouth_gain, self.jaw, self.lip_corners, self.mouth_width,
+                self.brow_height, self.landmark_limit,
+            )  # fmt: skip
             look = LookEdit(self.identity, self.albedo, self.expression, _light(self.light))
         edit = Edit(
             head if changed or poses not in OWN_POSES else None, eyes,
             None if mouth.idle else mouth, None if upper.idle else upper, None if look.idle else look,
+            None if marks == LandmarkEdit() else marks,
         )  # fmt: skip
         if self.blink not in BLINKS:
             blinks = load_curve(self.blink)
@@ -133,6 +155,14 @@ def _shift(text: str) -> tuple[float, float, float]:
     if len(numbers) != 3:
         raise UsageError(f"--shift is X,Y,Z; {text!r} has {len(numbers)} numbers")
     return numbers[0], numbers[1], numbers[2]
+
+
+def _lids(text: str) -> float | tuple[float, ...]:
+    try:
+        gains = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--lids is one number or two, as 0.5 or 1,0; it is {text!r}") from error
+    return gains[0] if len(gains) == 1 else gains
 
 
 def _light(text: str) -> tuple[float, float, float]:

@@ -36,6 +36,7 @@ COMMANDS = {
     "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to fix it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
+    "landmarks": "Write the landmarks of an avatar's face as it speaks an audio file, to edit them.",
     "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",
     "evaluate": "Measure avatars, or any video, against real frames.",
     "verify": "Say where a video comes from, and whether it was changed since.",

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-# For each of the 68 (jaw, brows, nose, eyes, lips) the landmark of the mesh that is on the same spot.
-# fmt: off
-MESH = (
-    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
-    71, 63, 105, 66, 107, 336, 296, 334, 293, 301,
-    168, 197, 5, 4, 75, 97, 2, 326, 305,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-)
-# fmt: on
+from nldf_engine.geometry.face_mesh import MARKS
+
 # Landmarks of the mesh's lip ring that the 68 lack, between two that they have: (new, from, to, share).
 BETWEEN = (
     *((185, 61, 39, 1 / 3), (40, 61, 39, 2 / 3), (409, 291, 269, 1 / 3), (270, 291, 269, 2 / 3)),
@@ -58,9 +49,9 @@ def to_mesh(marks: np.ndarray) -> np.ndarray:
     affine camera puts a face at rest that fits the 68 best: an estimate, which nothing trains on.
     """
     rest = _rest()
-    camera = np.linalg.pinv(rest[list(MESH)]) @ marks  # [T, 4, 2]
+    camera = np.linalg.pinv(rest[list(MARKS)]) @ marks  # [T, 4, 2]
     mesh = rest @ camera
-    mesh[:, list(MESH)] = marks
+    mesh[:, list(MARKS)] = marks
     for new, a, b, share in BETWEEN:
         mesh[:, new] = mesh[:, a] + share * (mesh[:, b] - mesh[:, a])
     return mesh.astype(np.float32)
@@ -68,7 +59,7 @@ def to_mesh(marks: np.ndarray) -> np.ndarray:
 
 def to_marks(mesh: np.ndarray) -> np.ndarray:
     """[T, 68, 2] of landmarks [T, 478, 2]."""
-    return mesh[:, list(MESH)]
+    return mesh[:, list(MARKS)]
 
 
 def eye_openness(marks: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ live.py     poses that arrive one by one
 eyes.py     blinks
 upper.py    brows and gaze
 look.py     whose shape and colours, the expression's strength, the light
+landmarks.py lids, lips, jaw and brows of avatars that are driven by landmarks
 mouth.py    gain, sliders, and the gate that closes lips in silence
 """
 
@@ -18,6 +19,7 @@ from nldf_engine.engine.edits.curves import Curve, curve_of, load_curve
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.eyes import EyesEdit
 from nldf_engine.engine.edits.head import HEAD_WIDTH, HeadEdit, HeadRange, PoseWarning
+from nldf_engine.engine.edits.landmarks import LandmarkEdit, LandmarkWarning
 from nldf_engine.engine.edits.look import LookEdit
 from nldf_engine.engine.edits.mouth import Gate, MouthEdit
 from nldf_engine.engine.edits.upper import UpperEdit
@@ -31,6 +33,8 @@ __all__ = [
     "Gate",
     "HeadEdit",
     "HeadRange",
+    "LandmarkEdit",
+    "LandmarkWarning",
     "LookEdit",
     "MouthEdit",
     "PoseWarning",

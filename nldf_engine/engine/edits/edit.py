@@ -14,11 +14,12 @@ from nldf_engine.audio.activity import speech_active
 from nldf_engine.engine.edits.curves import Curve
 from nldf_engine.engine.edits.eyes import Eyes, EyesEdit
 from nldf_engine.engine.edits.head import RARE, EditedTrack, HeadEdit, HeadRange
+from nldf_engine.engine.edits.landmarks import LandmarkEdit, Landmarks
 from nldf_engine.engine.edits.live import LivePoses, LiveTrack, is_live
 from nldf_engine.engine.edits.look import Look, LookEdit
 from nldf_engine.engine.edits.mouth import GateState, Mouth, MouthEdit, MouthShape
 from nldf_engine.engine.edits.upper import Upper, UpperEdit
-from nldf_engine.engine.renderer import NO_MOTION, NO_UPPER, Poses, Renderer
+from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.geometry.rotations import HEAD_NUMBERS
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.rendering.fields import Conditions
@@ -39,6 +40,7 @@ class Edit:
         mouth: how far it travels.
         upper: how brows and gaze move.
         look: whose shape and colours are shown, how strong the expression is, and in which light.
+        landmarks: how landmarks are moved, for avatars that are driven by them.
     """
 
     head: HeadEdit | None = None
@@ -46,6 +48,7 @@ class Edit:
     mouth: MouthEdit | None = None
     upper: UpperEdit | None = None
     look: LookEdit | None = None
+    landmarks: LandmarkEdit | None = None
 
     def with_curve(self, curve: Curve) -> Edit:
         """The same with a curve whose columns go to the parts that they name.
@@ -107,6 +110,7 @@ class Editor:
         self._upper = self._open_upper()
         look = self.edit.look
         self._look = None if look is None or look.idle else Look(look, renderer.portrait.head.driver)
+        self._landmarks = self._open_landmarks()
         self._eyes = Eyes(self.edit.eyes or EyesEdit(), renderer.avatar.eye_openness.cpu())
         self.live: LiveTrack | None = None
         head = self.edit.head
@@ -150,6 +154,14 @@ class Editor:
         if basis is None:
             raise ValueError(NO_UPPER)
         return Upper(edit, basis)
+
+    def _open_landmarks(self) -> Landmarks | None:
+        edit, part = self.edit.landmarks, self._renderer.landmark_part
+        if part is not None:
+            return Landmarks(edit or LandmarkEdit(), part)
+        if edit is None or edit.idle:
+            return None
+        raise ValueError(NO_LANDMARKS)
 
     def _moved_head(self, head: HeadEdit, poses: Poses) -> EditedTrack:
         renderer, avatar = self._renderer, self._renderer.avatar
@@ -219,6 +231,8 @@ class Editor:
         """
         if self._look is not None:
             conditions = self._look(conditions)
+        if self._landmarks is not None:
+            conditions = self._landmarks(conditions)
         if motion is None and self._mouth is None:
             return conditions
         codes = self._renderer.speech_codes(conditions) if motion is None else motion

@@ -42,6 +42,15 @@ class PoseWarning(UserWarning):
     """Poses lead beyond what the avatar was trained on."""
 
 
+def hold_between(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Values held between low and high: inside nothing changes; beyond, they come to rest softly, `KNEE` of
+    the range's width outside."""
+    knee = KNEE * (high - low)
+    over, under = (values - high).clamp_min(0), (low - values).clamp_min(0)
+    inside = torch.maximum(torch.minimum(values, high), low)
+    return inside + knee * (torch.tanh(over / knee) - torch.tanh(under / knee))
+
+
 @dataclass(frozen=True)
 class HeadEdit:
     """Changes to a track of head poses; every one works on every track.
@@ -115,10 +124,7 @@ class HeadRange:
 
     def hold(self, numbers: Tensor) -> Tensor:
         """Numbers [T, 6] held in the range: inside nothing changes; beyond, they come to rest softly."""
-        knee = KNEE * (self.high - self.low)
-        over, under = (numbers - self.high).clamp_min(0), (self.low - numbers).clamp_min(0)
-        inside = torch.maximum(torch.minimum(numbers, self.high), self.low)
-        return inside + knee * (torch.tanh(over / knee) - torch.tanh(under / knee))
+        return hold_between(numbers, self.low, self.high)
 
     def shrunk(self) -> HeadRange:
         """The range whose held values come to rest at this one's ends."""

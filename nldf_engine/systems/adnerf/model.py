@@ -248,18 +248,9 @@ class RadianceField(RayField):
 
     def of_chosen(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
         """See `RayField`; frame by frame, since the layers are efficient for many samples a code."""
-        frames, count, _ = rays.origins.shape
-        if count == 1:
+        if rays.origins.shape[1] == 1:
             return super().of_chosen(rays, code, chosen)
-        ends = torch.searchsorted(chosen, count * torch.arange(1, frames + 1, device=chosen.device)).tolist()
-        parts = []
-        for row, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
-            own = chosen[first:last] - row * count
-            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None])
-            parts.append(self(kept, code[row : row + 1]))
-        return RayColors(
-            torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])
-        )
+        return self.frame_by_frame(rays, code, chosen)
 
     @property
     def macs(self) -> int:

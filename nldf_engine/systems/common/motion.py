@@ -23,6 +23,7 @@ from nldf_engine.geometry.face_mesh import (
     LOWER_INNER,
     UPPER_INNER,
 )
+from nldf_engine.geometry.landmark_tracks import on_planes
 from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.nn.speech import REACH, SPEECH_NETS
 from nldf_engine.rendering.fields import Conditions, Driver
@@ -77,14 +78,7 @@ class LandmarkBasis(nn.Module):
         """
         if landmarks.dim() != 3 or tuple(landmarks.shape[1:]) != (LANDMARKS, 2):
             raise ValueError(f"landmarks: expected [T, {LANDMARKS}, 2], got {list(landmarks.shape)}")
-        seen, poses = landmarks[:, list(self.landmarks)].double(), poses.double()
-        focal = seen.new_tensor([camera.fx, camera.fy])
-        center = seen.new_tensor([camera.cx, camera.cy])
-        views = torch.cat([(seen - center) / focal, torch.ones_like(seen[..., :1])], -1)
-        directions = views @ poses[:, :3, :3].transpose(1, 2)
-        origins = poses[:, None, :3, 3]
-        distance = (self.depth.double() - origins[..., 2]) / directions[..., 2]
-        return (origins[..., :2] + distance[..., None] * directions[..., :2]).float()
+        return on_planes(landmarks[:, list(self.landmarks)], poses, camera, self.depth)
 
     def encode(self, placed: Tensor) -> Tensor:
         """Codes [T, K] of landmarks in head space [T, L, 2]."""

@@ -10,14 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.base.timing import stage
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.rendering.fields import Bounds, Rays
 from nldf_engine.rendering.heads import Head
-from nldf_engine.rendering.layer import Layer, View, frame_rays, pixel_centres
+from nldf_engine.rendering.layer import Layer, View, frame_rays, pixel_centres, resized
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.headnerf.codes import CodeSizes, FaceDriver
@@ -177,12 +176,3 @@ class HeadNeRF(Head):
             if own is not wanted:
                 layer = resized(layer, wanted.height, wanted.width)
             return layer if under is None else layer.over_layer(under)
-
-
-def resized(layer: Layer, height: int, width: int) -> Layer:
-    """The layer at another size: bilinear, averaged over where it shrinks."""
-    both = torch.cat([layer.color, layer.alpha[..., None]], -1).permute(2, 0, 1)[None]
-    shrinks = height < layer.alpha.shape[0]
-    both = F.interpolate(both, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
-    color, alpha = both[0].permute(1, 2, 0).split([3, 1], -1)
-    return Layer(color.contiguous(), alpha[..., 0].contiguous())

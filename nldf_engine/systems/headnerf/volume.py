@@ -18,14 +18,11 @@ from torch import Tensor, nn
 from nldf_engine import ops
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.nn.noise import uniform_like
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.rendering.region import plane_points
+from nldf_engine.rendering.volume import slab_distances
 from nldf_engine.systems.headnerf.codes import CodeSizes
 
-# A ray that is steeper to the head's front than this is sampled as if it were not.
-SLOWEST = 0.25
-NEAREST = 0.02
 # Shapes of people differ by what is coarse.
 WARP_FREQUENCIES = 2
 # Metres of one unit of the places that light depends on, and how far from the axis it goes on changing.
@@ -72,29 +69,6 @@ class VolumeSizes:
             )
         if len(self.slab) != 2 or not self.slab[0] < self.slab[1]:
             raise ValueError(f"VolumeSizes: slab must be (front, back) with front < back, got {self.slab}")
-
-
-def slab_distances(
-    rays: Rays, slab: tuple[float, float], samples: int, noise: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Distances [F, N, S] along rays to strata between two planes of head space, and lengths [F, N, S];
-    metres.
-
-    A head is thinner than the range of its distances from a moving camera, so no sample is spent before or
-    behind it.
-
-    Args:
-        rays: [F, N].
-        slab: (front, back), z in metres.
-        samples: S.
-        noise: draws the place in each stratum, whose middle it is otherwise.
-    """
-    along = rays.directions[..., 2:].clamp_min(SLOWEST)
-    near = ((slab[0] - rays.origins[..., 2:]) / along).clamp_min(NEAREST)
-    length = ((slab[1] - rays.origins[..., 2:]) / along - near).clamp_min(NEAREST) / samples
-    steps = torch.arange(samples, dtype=near.dtype, device=near.device)
-    where = 0.5 if noise is None else uniform_like(near.new_empty(*near.shape[:2], samples), noise)
-    return near + length * (steps + where), length.expand(-1, -1, samples)
 
 
 class Volume(nn.Module):

@@ -21,8 +21,9 @@ from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.foreign.dataset import ForeignDataset
 from nldf_engine.datasets.foreign.kinds import detect
-from nldf_engine.datasets.foreign.marks import MESH, read_blinks, to_marks, to_mesh
+from nldf_engine.datasets.foreign.marks import read_blinks, to_marks, to_mesh
 from nldf_engine.datasets.foreign.write import export_layout
+from nldf_engine.geometry.face_mesh import MARKS
 from nldf_engine.geometry.poses import load_poses
 
 Copied = Callable[[str], Path]
@@ -251,10 +252,10 @@ def test_mesh_from_marks() -> None:
     from nldf_engine.geometry.face_template import rest_landmarks
 
     rest = rest_landmarks()[:, :2] * 400 + 100
-    mesh = to_mesh(rest[None, list(MESH)] + np.random.default_rng(0).normal(size=(5, 68, 2)))
+    mesh = to_mesh(rest[None, list(MARKS)] + np.random.default_rng(0).normal(size=(5, 68, 2)))
     assert mesh.shape == (5, 478, 2) and np.isfinite(mesh).all()
     assert np.abs(mesh.mean(0) - rest).max() < 3
-    assert len(set(MESH)) == 68
+    assert len(set(MARKS)) == 68
 
 
 def test_poses_to_render_with(written: dict[str, Path], synthetic_dataset: Dataset) -> None:

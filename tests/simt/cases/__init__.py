@@ -4,9 +4,12 @@ from simt.cases.adam import ADAM
 from simt.cases.beams import BEAMS
 from simt.cases.compact import COMPACT
 from simt.cases.grid import GRID
+from simt.cases.landmarks import LANDMARKS
 from simt.cases.layers import MMA_BLOCK, WGMMA_RING
 from simt.cases.rays import RAYS
 from simt.cases.samples import SAMPLES
 from simt.cases.segments import SEGMENTS
 
-__all__ = ["ADAM", "BEAMS", "COMPACT", "GRID", "MMA_BLOCK", "RAYS", "SAMPLES", "SEGMENTS", "WGMMA_RING"]
+__all__ = [
+    "ADAM", "BEAMS", "COMPACT", "GRID", "LANDMARKS", "MMA_BLOCK", "RAYS", "SAMPLES", "SEGMENTS", "WGMMA_RING",
+]  # fmt: skip

@@ -9,8 +9,9 @@ import torch
 
 from nldf_engine import ops
 from nldf_engine.rendering.fields import Rays
+from nldf_engine.rendering.volume import slab_distances
 from nldf_engine.systems.headnerf.codes import CodeSizes
-from nldf_engine.systems.headnerf.volume import Volume, VolumeSizes, slab_distances
+from nldf_engine.systems.headnerf.volume import Volume, VolumeSizes
 
 CODES = CodeSizes(identity=2, expression=3, albedo=2, illumination=1, lip=2)
 SIZES = VolumeSizes(width=16, depth=3, skip=1, frequencies=3, samples=6, features=12)

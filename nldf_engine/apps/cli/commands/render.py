@@ -43,13 +43,14 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --yaw 6 --shift 0.1h,0,0 --pose-limit clamp",
         "nldf render avatars/me speech.wav -o out.mp4 --blink natural --mouth 1.2 --gate",
         "nldf render avatars/me speech.wav -o out.mp4 --curves moves.csv --background office.jpg",
+        "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors --lids 0.5",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
 
     reads: ClassVar[tuple[str, ...]] = (
-        *("avatar", "audio", "poses", "background", "curves", "blink", "sign_cert", "sign_key"),
+        *("avatar", "audio", "poses", "background", "curves", "blink", "landmarks", "sign_cert", "sign_key"),
     )
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
@@ -66,6 +67,9 @@ class Render(Command):
     """an image, a colour (#rrggbb or a name) or transparent; by default the avatar's own"""
     edges: Annotated[str, value("clean|fast")] = "clean"
     """over another background: remove the old one's colour from the outline, or render three times as fast"""
+    landmarks: Annotated[Path | None, optional("FILE")] = None
+    """the face's landmarks, frame by frame, in the place of those made of speech and blinks: a file as nldf
+    landmarks writes it, for avatars that are driven by them"""
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
@@ -99,6 +103,7 @@ class Render(Command):
         check_device(self.device)
         credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
         from nldf_engine.engine import Engine, check_clip_path, check_size
+        from nldf_engine.geometry.landmark_files import load_landmarks
         from nldf_engine.geometry.poses import load_poses
         from nldf_engine.media.containers import SOUND_AGAIN, check_file
         from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
@@ -111,13 +116,15 @@ class Render(Command):
         check_file(self.audio, SOUND_AGAIN)
         edit = self.edits.edit(self.poses)
         poses = self.poses if self.poses in OWN_POSES else load_poses(self.poses)
+        marks = None if self.landmarks is None else load_landmarks(self.landmarks)
         start = time.perf_counter()
         engine = Engine.load(self.avatar, device=self.device)
         loaded = time.perf_counter()
         with warning_lines("nldf render"):
             clip = engine.render(
-                self.audio, poses, background=background, size=self.size, edit=edit, edges=self.edges
-            )
+                self.audio, poses, background=background, size=self.size, landmarks=marks, edit=edit,
+                edges=self.edges,
+            )  # fmt: skip
         clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded
         figures = {

@@ -57,7 +57,8 @@ class Train(Command):
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
     paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
     nldf-small, adnerf-small; headnerf and headnerf-small have codes of identity, expression, colours and
-    light; nldf-fast-tiny, nldf-tiny, adnerf-tiny, headnerf-tiny take seconds, for tests"""
+    light; gaussian-landmark and gaussian-landmark-small have landmarks that can be edited; nldf-fast-tiny,
+    nldf-tiny, adnerf-tiny, headnerf-tiny, gaussian-landmark-tiny take seconds, for tests"""
     dataset: Annotated[tuple[Path, ...], Positional, optional("DATASET ...")]
     """folder written by nldf prepare or nldf synthetic; with several, one network learns all speakers, and
     the avatar of the second is written to AVATAR-2, and so on"""

@@ -1,0 +1,212 @@
+"""How a field is conditioned on landmarks: by numbers of each point, or of the frame alone.
+
+The choices are those of the paper's table III. Eq. (8a) and eq. (7) say of each point where it is beside each
+landmark; the two others give all points of a frame the same numbers, which enter the network's first layer as
+a bias.
+
+Shapes: F frames, N points of each, L landmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.ops import encode_landmarks
+
+
+@dataclass(frozen=True)
+class EncodingSizes:
+    """How landmarks are encoded. The defaults are the paper's.
+
+    Args:
+        kind: one of `ENCODINGS`: "gaussian" (eq. 8a), "gaussian-flat" (without gamma(d_z)), "isotropic"
+            (eq. 7), "mlp" and "gamma" (numbers of the frame).
+        levels: of gamma.
+        size: metres, the standard deviation that Gaussians begin with, and keep in eq. (7).
+        reach: Mahalanobis distance beyond which a Gaussian is zero.
+        depth_unit: metres of one unit of d_z.
+        code: numbers that "mlp" makes of the landmarks.
+
+    Raises:
+        ValueError: an unknown kind, or a size that can't be meant.
+    """
+
+    kind: str = "gaussian"
+    levels: int = 3
+    size: float = 0.05
+    reach: float = 4.3
+    depth_unit: float = 0.2
+    code: int = 64
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENCODINGS:
+            raise ValueError(f"encoding: expected one of {', '.join(ENCODINGS)}, got {self.kind!r}")
+        if not 0 <= self.levels <= 16 or self.code < 1:
+            raise ValueError(f"encoding: expected 0 to 16 levels and a code of at least 1, got {self}")
+        for name in ("size", "reach", "depth_unit"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"encoding.{name}: expected more than 0, got {getattr(self, name)!r}")
+
+
+class LandmarkEncoding(nn.Module, ABC):
+    """Landmarks as inputs of a field.
+
+    Attributes:
+        point_dim: numbers of each point.
+        frame_dim: numbers of each frame.
+    """
+
+    point_dim: int = 0
+    frame_dim: int = 0
+
+    def of_points(self, points: Tensor, landmarks: Tensor, axes: Tensor, backend: str) -> Tensor:
+        """[F, N, point_dim] numbers of points.
+
+        Args:
+            points: [F, N, 3] metres in head space.
+            landmarks: [F, L, 3] metres in head space.
+            axes: [F, 3] unit vectors along which d_z is measured.
+            backend: "native" or "reference".
+        """
+        return points.new_empty(*points.shape[:2], 0)
+
+    def of_frames(self, landmarks: Tensor) -> Tensor:
+        """[F, frame_dim] numbers of frames with landmarks [F, L, 3]."""
+        return landmarks.new_empty(len(landmarks), 0)
+
+    def calibrate(self, landmarks: Tensor) -> None:
+        """Fits scales to the landmarks [T, L, 3] of the training frames; nothing to fit here."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Its name in `ENCODINGS`."""
+        ...
+
+
+class GaussianEncoding(LandmarkEncoding):
+    """Eq. (8a), (8b): r(x | l) = exp(-1/2 d^T Sigma^-1 d) gamma(d_z), Sigma = R S (R S)^T of each landmark.
+
+    Args:
+        count: L.
+        sizes: see there.
+        depth: multiply by gamma(d_z); else the weight alone is the feature.
+
+    Parameters: `rotations` [L, 4], quaternions w, x, y, z of R; `log_scales` [L, 3], logarithms of S, metres.
+    """
+
+    kind = "gaussian"
+
+    def __init__(self, count: int, sizes: EncodingSizes, depth: bool = True) -> None:
+        super().__init__()
+        self.sizes, self.depth = sizes, depth
+        self.point_dim = count * (1 + 2 * sizes.levels if depth else 1)
+        turned = torch.zeros(count, 4)
+        turned[:, 0] = 1
+        self.rotations = nn.Parameter(turned)
+        self.log_scales = nn.Parameter(torch.full((count, 3), math.log(sizes.size)))
+
+    def of_points(self, points: Tensor, landmarks: Tensor, axes: Tensor, backend: str) -> Tensor:
+        """See `LandmarkEncoding`."""
+        sizes = self.sizes
+        return encode_landmarks(
+            points, landmarks, self.rotations, self.log_scales, axes, levels=sizes.levels, depth=self.depth,
+            depth_scale=1 / sizes.depth_unit, cut=sizes.reach, backend=backend,
+        )  # fmt: skip
+
+
+class FlatEncoding(GaussianEncoding):
+    """Eq. (8a) without gamma(d_z)."""
+
+    kind = "gaussian-flat"
+
+    def __init__(self, count: int, sizes: EncodingSizes) -> None:
+        super().__init__(count, sizes, depth=False)
+
+
+class IsotropicEncoding(GaussianEncoding):
+    """Eq. (7), of KeypointNeRF: one Gaussian for all landmarks and directions, and not learned."""
+
+    kind = "isotropic"
+
+    def __init__(self, count: int, sizes: EncodingSizes) -> None:
+        super().__init__(count, sizes)
+        for name in ("rotations", "log_scales"):
+            value = getattr(self, name).detach()
+            delattr(self, name)
+            self.register_buffer(name, value)
+
+
+class FrameEncoding(LandmarkEncoding):
+    """Numbers of the frame, made of landmarks less their mean, in standard deviations.
+
+    Args:
+        count: L.
+
+    Buffers: `mean` [3 L] and `spread` [3 L], metres, over the training frames.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3 * count))
+        self.register_buffer("spread", torch.ones(3 * count))
+
+    @torch.no_grad()
+    def calibrate(self, landmarks: Tensor) -> None:
+        """See `LandmarkEncoding`."""
+        flat = landmarks.flatten(1)
+        self.mean.copy_(flat.mean(0))
+        self.spread.copy_(flat.std(0).clamp_min(SMALLEST_SPREAD))
+
+    def scaled(self, landmarks: Tensor) -> Tensor:
+        """[F, 3 L] landmarks [F, L, 3], scaled."""
+        return (landmarks.flatten(1) - self.mean) / self.spread
+
+
+class MlpEncoding(FrameEncoding):
+    """A code of each frame, by Linear, ReLU, Linear, as GeneFace++ has it."""
+
+    kind = "mlp"
+
+    def __init__(self, count: int, sizes: EncodingSizes) -> None:
+        super().__init__(count)
+        self.frame_dim = sizes.code
+        self.layers = nn.Sequential(
+            nn.Linear(3 * count, sizes.code), nn.ReLU(), nn.Linear(sizes.code, sizes.code)
+        )
+
+    def of_frames(self, landmarks: Tensor) -> Tensor:
+        """See `LandmarkEncoding`."""
+        made: Tensor = self.layers(self.scaled(landmarks))
+        return made
+
+
+class GammaEncoding(FrameEncoding):
+    """gamma of the flattened landmarks."""
+
+    kind = "gamma"
+
+    def __init__(self, count: int, sizes: EncodingSizes) -> None:
+        super().__init__(count)
+        self.levels = sizes.levels
+        self.frame_dim = frequency_dim(3 * count, sizes.levels)
+
+    def of_frames(self, landmarks: Tensor) -> Tensor:
+        """See `LandmarkEncoding`."""
+        return encode_frequencies(self.scaled(landmarks), self.levels)
+
+
+SMALLEST_SPREAD = 2e-4
+ENCODINGS: Mapping[str, Callable[[int, EncodingSizes], LandmarkEncoding]] = {
+    one.kind: one for one in (GaussianEncoding, FlatEncoding, IsotropicEncoding, MlpEncoding, GammaEncoding)
+}

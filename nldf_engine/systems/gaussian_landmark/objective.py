@@ -1,0 +1,162 @@
+"""The loss of the radiance field (gaussian landmark eq. 9), over square patches at random scales.
+
+L = 10 (smooth L1 + 0.05 VGG) + 5 cross entropy of the mask + e^(1 - r) smooth L1 about the eyes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.nn.noise import normal_like
+from nldf_engine.nn.perceptual import PictureLoss
+from nldf_engine.rendering.fields import RayColors, Rays
+from nldf_engine.systems.gaussian_landmark.model import GaussianField
+from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
+from nldf_engine.training.samplers import PatchSampler, PixelSampler
+from nldf_engine.training.scene import Batch, RayScene
+from nldf_engine.training.stages import Subject
+from nldf_engine.training.targets import HeadTarget
+
+# An opacity is held so far from 0 and 1 in the cross entropy, so that no ray's is without bounds.
+SURE = 1e-3
+# The largest r of eq. (9), one being usual: wide open eyes count no less for long.
+WIDEST = 1.5
+
+
+class PatchLoss(Objective):
+    """Eq. (9), and the empty space that is cut by the mask at first.
+
+    At first the rays of pixels that are not the head's have no length: they are not evaluated, and the field
+    learns what is inside. Then more and more of them are released, and teach it what is empty.
+
+    Args:
+        subject: the speaker and what is trained.
+        recipe: a `GaussianRecipe`.
+        perceptual: the loss of features.
+        alone: the head is to be without its neck, before the background, for a torso that is made about it.
+
+    Raises:
+        TypeError: the head's field is another system's.
+    """
+
+    def __init__(self, subject: Subject, recipe: Any, perceptual: PictureLoss, alone: bool) -> None:
+        super().__init__()
+        target = HeadTarget(subject.portrait, subject.scene, alone)
+        if not isinstance(target.field, GaussianField):
+            raise TypeError(f"subject: expected a GaussianField, got {type(target.field).__name__}")
+        self.field, self.target, self.scene, self.recipe = target.field, target, subject.scene, recipe
+        self.perceptual = perceptual
+        self._batches = RayBatches(target, recipe)
+        camera, patches = self.scene.camera, recipe.patches
+        self._patches = PatchSampler(camera.height, camera.width, patches.side, (1.0, patches.largest_scale))
+        self._boxes = self.scene.sampler(lambda frame, pixels: torch.ones_like(pixels, dtype=torch.bool))
+        self._heads = head_boxes(self.scene)
+        eyes = self.scene.conditions.eyes
+        self._usual = float(eyes[self.scene.fit.to(eyes.device)].median().clamp_min(1e-3))
+        self.steps = 0
+
+    def forward(self, generator: torch.Generator) -> StepLoss:
+        """See `Objective`: a patch of each frame."""
+        frames = self._batches.frames(generator)
+        pixels, (side, _) = self._patches.draw(frames, generator, self._places(frames, generator))
+        code = self.codes(frames, generator)
+        batch = self.target.batch(frames, pixels, code)
+        seen = self.colors(batch, code, self.released(), generator)
+        if self.training:
+            self.steps += 1
+        pixel, weights = seen.over(batch.behind), self.recipe.losses
+        losses = {"photometric": weights.pixel_weight * F.smooth_l1_loss(pixel, batch.target)}
+        if weights.perceptual_weight:
+            rendered, real = (x.view(-1, side, side, 3).permute(0, 3, 1, 2) for x in (pixel, batch.target))
+            weight = weights.pixel_weight * weights.perceptual_weight
+            losses["perceptual"] = weight * self.perceptual(rendered, real)
+        opacity = seen.opacity.clamp(SURE, 1 - SURE)
+        losses["mask"] = weights.mask_weight * F.binary_cross_entropy(opacity, batch.mask)
+        losses["eyes"] = weights.eye_weight * self.eye_loss(pixel, batch)
+        total = torch.stack(list(losses.values())).sum()
+        logged = {name: value.detach() for name, value in losses.items()}
+        return StepLoss(total, {"pixel": squared(pixel - batch.target).mean().detach(), **logged})
+
+    def _places(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """[F, 4] boxes about which patches lie: the head's, or in a share of them lips or an eye."""
+        patches, boxes = self.recipe.patches, self._heads[frames].clone()
+        coin = torch.rand(len(frames), generator=generator)
+        side = torch.randint(2, (len(frames),), generator=generator)
+        eyes = torch.stack(self._boxes.eyes)[side, frames]
+        mouth = coin < patches.mouth_share
+        eye = ~mouth & (coin < patches.mouth_share + patches.eyes_share)
+        boxes[mouth], boxes[eye] = self._boxes.mouths[frames][mouth], eyes[eye]
+        return boxes
+
+    def codes(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """[F, 204] codes of frames [F]: landmarks, with noise by each one's spread."""
+        code = self.target.codes(self.scene.conditions, frames.to(self.scene.device))
+        spread = self.field.encoder.landmarks.spread.flatten()
+        return code + self.recipe.driving.motion_noise * spread * normal_like(code, generator)
+
+    def released(self) -> float:
+        """The share of the rays beside the head that are evaluated in this step."""
+        done, cut = self.steps / self.recipe.steps, self.recipe.cut
+        return min(1.0, max(0.0, (done - cut.full) / max(1e-6, cut.gone - cut.full)))
+
+    def colors(self, batch: Batch, code: Tensor, released: float, generator: torch.Generator) -> RayColors:
+        """The field's colours [F, P] of a batch, nothing where rays are cut or beside the region."""
+        frames, count = batch.pixels.shape
+        coin = torch.rand(frames, count, generator=generator).to(batch.mask.device)
+        with torch.no_grad():
+            chosen = self.target.region.select(batch.rays.origins, batch.rays.directions)
+            chosen &= (batch.mask > 0) | (coin < released)
+        segments = code.new_zeros(frames, count, self.field.config.segments, 3)
+        opacity = code.new_zeros(frames, count)
+        rows, columns = [], []
+        for row in range(frames):
+            own = chosen[row].nonzero()[:, 0]
+            kept = Rays(batch.rays.origins[row, own][None], batch.rays.directions[row, own][None])
+            seen = self.field.render(kept, code[row : row + 1], generator) if len(own) else None
+            rows.append(segments[row] if seen is None else segments[row].index_copy(0, own, seen.segments[0]))
+            columns.append(opacity[row] if seen is None else opacity[row].index_copy(0, own, seen.opacity[0]))
+        return RayColors(torch.stack(rows), torch.stack(columns))
+
+    def eye_loss(self, pixel: Tensor, batch: Batch) -> Tensor:
+        """e^(1 - r) times the smooth L1 of pixels [F, P, 3] in boxes about the eyes, r their openness; mean
+        over frames."""
+        frames = batch.frames.cpu()
+        inside = in_boxes(self._boxes, frames, batch.pixels)
+        error = F.smooth_l1_loss(pixel, batch.target, reduction="none").mean(-1)
+        mean = (error * inside).sum(1) / inside.sum(1).clamp_min(1)
+        openness = (self.scene.conditions.eyes[batch.frames] / self._usual).clamp(0, WIDEST)
+        return (torch.exp(1 - openness) * mean).mean()
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Objective`: how many steps the mask's cut has gone through."""
+        return {"steps": torch.tensor(self.steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `Objective`."""
+        self.steps = int(state["steps"])
+
+
+def head_boxes(scene: RayScene) -> Tensor:
+    """[T, 4] int64 x0, y0, x1, y1 about the head's label in every frame; the whole frame without one."""
+    whole = torch.tensor([0, 0, scene.camera.width - 1, scene.camera.height - 1])
+    found = []
+    for labels in scene.labels:
+        rows, columns = (labels == LABELS["head"]).nonzero(as_tuple=True)
+        box = [columns.min(), rows.min(), columns.max(), rows.max()] if len(rows) else list(whole)
+        found.append(torch.stack(box))
+    return torch.stack(found)
+
+
+def in_boxes(sampler: PixelSampler, frames: Tensor, pixels: Tensor) -> Tensor:
+    """[F, P] float: 1 where pixel numbers [F, P] of frames [F] are in the boxes about the eyes, else 0."""
+    x, y = pixels % sampler.width, pixels // sampler.width
+    inside = torch.zeros(pixels.shape, dtype=torch.bool, device=pixels.device)
+    for boxes in sampler.eyes:
+        box = boxes[frames].to(pixels.device)[..., None]
+        inside |= (x >= box[:, 0]) & (x <= box[:, 2]) & (y >= box[:, 1]) & (y <= box[:, 3])
+    return inside.float()

@@ -1,0 +1,187 @@
+"""How a U-Net torso is trained about a finished head (gaussian landmark 4.C): smooth L1 and VGG16's features.
+
+Any system's stages may end with `unet_stage`. The heads are drawn once a frame and kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.nn.perceptual import PictureLoss
+from nldf_engine.rendering.layer import View
+from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.torso_unet import UnetConfig, UnetTorso
+from nldf_engine.training.objective import Objective, StepLoss, squared
+from nldf_engine.training.recipe import Recipe, check_range, check_weights
+from nldf_engine.training.stages import Run, Stage, Subject
+
+
+@dataclass(frozen=True)
+class UnetRecipe:
+    """How a U-Net torso is trained. The defaults are the paper's.
+
+    Args:
+        widths: channels of its levels, from the picture's size down.
+        deformable: how many of the lowest levels have a deformable convolution.
+        groups: of it.
+        rate, final_rate: Adam's, decayed exponentially from one to the other.
+        frames: frames a step.
+        most_heads: frames whose heads are drawn at most, evenly spread; they are kept in memory.
+        pixel_weight: of the smooth L1.
+        perceptual_weight: of the perceptual loss.
+        perceptual_side: of the squares that it compares, pixels.
+        perceptual_share: share of the steps that it is computed in.
+        matte_weight: of the cross entropy of the speaker's opacity.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 256)
+    deformable: int = 2
+    groups: int = 8
+    rate: float = 1e-3
+    final_rate: float = 1e-4
+    frames: int = 2
+    most_heads: int = 2000
+    pixel_weight: float = 1.0
+    perceptual_weight: float = 1.0
+    perceptual_side: int = 512
+    perceptual_share: float = 1.0
+    matte_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("unet.frames", self.frames, 1, 1024)
+        check_range("most_heads", self.most_heads, 1, 10**6)
+        check_range("unet.rate", self.rate, 1e-9, 1)
+        check_range("unet.final_rate", self.final_rate, 1e-9, 1)
+        check_range("perceptual_side", self.perceptual_side, 8, 4096)
+        check_range("perceptual_share", self.perceptual_share, 0, 1)
+        check_weights(
+            pixel_weight=self.pixel_weight, perceptual_weight=self.perceptual_weight,
+            matte_weight=self.matte_weight,
+        )  # fmt: skip
+        UnetConfig(1, 1, self.widths, self.deformable, self.groups)
+
+
+class UnetLoss(Objective):
+    """Smooth L1 and perceptual loss of the colours against whole frames, background included, and the
+    cross entropy of the speaker's opacity against the labels.
+
+    Args:
+        subject: the speaker; the head is trained, the torso is a `UnetTorso`.
+        recipe: weights and sizes.
+        perceptual: the loss of features.
+
+    Raises:
+        TypeError: another kind of torso.
+    """
+
+    def __init__(self, subject: Subject, recipe: UnetRecipe, perceptual: PictureLoss) -> None:
+        super().__init__()
+        torso = subject.portrait.torso
+        if not isinstance(torso, UnetTorso):
+            raise TypeError(f"portrait.torso: expected a UnetTorso, got {type(torso).__name__}")
+        self.torso, self.recipe, self.perceptual = torso, recipe, perceptual
+        self.scene = subject.scene
+        # In a list, so that it is no part of what this objective trains.
+        self._head = [subject.portrait.head]
+        self._kept: dict[int, Tensor] = {}
+
+    def forward(self, generator: torch.Generator) -> StepLoss:
+        """See `Objective`: whole frames."""
+        pool, scene, weights = self.pool(), self.scene, self.recipe
+        frames = pool[torch.randint(len(pool), (weights.frames,), generator=generator)]
+        heads = torch.stack([self.head(int(frame)) for frame in frames]).float() / 255
+        color, logit = self.torso.complete(heads[..., :3], heads[..., 3])
+        target = scene.frames[frames].to(scene.device).float() / 255
+        losses = {"photometric": weights.pixel_weight * F.smooth_l1_loss(color, target)}
+        if weights.perceptual_weight and torch.rand((), generator=generator) < weights.perceptual_share:
+            rendered, real = self.crops(color, target, generator)
+            losses["perceptual"] = weights.perceptual_weight * self.perceptual(rendered, real)
+        speaker = (scene.labels[frames] != LABELS["background"]).float().to(scene.device)
+        matte = F.binary_cross_entropy_with_logits(logit, speaker)
+        losses["matte"] = weights.matte_weight * matte
+        total = torch.stack(list(losses.values())).sum()
+        logged = {name: value.detach() for name, value in losses.items()}
+        return StepLoss(total, {"pixel": squared(color - target).mean().detach(), **logged})
+
+    def crops(self, color: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squares [N, 3, S, S] of both pictures [N, H, W, 3] at one place that is drawn."""
+        height, width = color.shape[1:3]
+        side = min(self.recipe.perceptual_side, height, width)
+        top, left = (int(torch.randint(end - side + 1, (), generator=generator)) for end in (height, width))
+        rendered, real = (
+            x[:, top : top + side, left : left + side].permute(0, 3, 1, 2) for x in (color, target)
+        )
+        return rendered, real
+
+    def pool(self) -> Tensor:
+        """[N] frames that are drawn from, at most `most_heads`."""
+        every = self.scene.frame_pool
+        count = min(self.recipe.most_heads, len(every))
+        return every[torch.linspace(0, len(every) - 1, count).long()]
+
+    @torch.no_grad()
+    def head(self, frame: int) -> Tensor:
+        """[H, W, 4] uint8, the head's layer in a frame: premultiplied colours and opacity."""
+        if frame not in self._kept:
+            scene, head = self.scene, self._head[0]
+            number = torch.tensor([frame], device=scene.device)
+            training = head.training
+            head.eval()
+            code = head.encode_frames(scene.conditions, number)[0]
+            pose, motion = (x[frame].to(scene.device) for x in (scene.poses, scene.motions))
+            layer = head.draw(View(scene.camera, pose, motion), code)
+            head.train(training)
+            both = torch.cat([layer.color, layer.alpha[..., None]], -1)
+            self._kept[frame] = (both * 255).round_().clamp_(0, 255).to(torch.uint8)
+        return self._kept[frame]
+
+
+def make_unet(subject: Subject, recipe: UnetRecipe) -> UnetTorso:
+    """An untrained U-Net torso for a speaker, in front of the training video's background."""
+    scene = subject.scene
+    size = scene.camera.height, scene.camera.width
+    torso = UnetTorso(UnetConfig(*size, recipe.widths, recipe.deformable, recipe.groups))
+    torso.place(scene.background, scene.torso)
+    return torso
+
+
+def wants_unet(run: Run) -> bool:
+    """Whether a U-Net torso is trained after the head: it is chosen, and the video shows a torso."""
+    if run.recipe.torso.kind != "unet":
+        return False
+    scene = run.scenes[0]
+    if not scene.torso.shows():
+        sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
+    return scene.torso.shows()
+
+
+def unet_stage(recipe: UnetRecipe, perceptual: PictureLoss) -> Stage:
+    """The stage that trains a U-Net torso about the head of a run's speaker; to come behind the head's."""
+    made: list[UnetTorso] = []
+
+    def build(run: Run) -> None:
+        made.append(make_unet(run.subjects[0], recipe))
+
+    def start(run: Run) -> None:
+        subject = run.subjects[0]
+        subject.portrait.head.requires_grad_(False)
+        subject.portrait = Portrait(subject.portrait.head, made[0]).to(run.device)
+
+    def objective(run: Run, subject: Subject) -> Objective:
+        return UnetLoss(subject, recipe, perceptual.to(run.device))
+
+    def changed(of: Recipe) -> Recipe:
+        rates: Any = {"learning_rate": recipe.rate, "final_learning_rate": recipe.final_rate}
+        return dataclasses.replace(of.for_torso(), **rates)
+
+    kind: Callable[[Run, Subject], Objective] = objective
+    return Stage("torso", build, kind, "torso.steps", start, changed, 2, "torso", "'s torso")
