@@ -25,7 +25,7 @@ SIGNING = {"--no-provenance", "--sign-cert", "--sign-key"}
 FLAGS = {
     "prepare": {"--output", "--size", "--audio-frontend", "--no-refine", "--json"},
     "refine": {"--size", "--rounds", "--steps", "--seed", "--json"},
-    "synthetic": {"--output", "--seconds", "--size", "--seed", "--json"},
+    "synthetic": {"--output", "--seconds", "--size", "--seed", "--proportions", "--json"},
     "validate": {"--json"},
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
@@ -138,6 +138,7 @@ def test_help_of_the_commands_imports_no_torch() -> None:
         (["demo", "--no-provenance", "--sign-cert", "x.pem", "--sign-key", "k"], "do not go with"),
         (["train", "nldf-tiny", "d", "-o", "a", "--consent", "Ada"], 'expected "NAME, YYYY-MM-DD'),
         (["synthetic", "-o", "d", "--seconds", "nan"], "--seconds must be above 0"),
+        (["synthetic", "-o", "d", "--proportions", "1,2"], "--proportions is W,L,J, three factors"),
         (["bench", "no-such-suite"], "there is no suite"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -459,5 +459,5 @@ def test_proportions_change_the_shape_alone() -> None:
         np.array_equal(after.labels == 3, before.labels == 3)
         or ((after.labels == 3) != (before.labels == 3)).mean() < 0.01
     )
-    with pytest.raises(ValueError, match="width must be in 0.8..1.25"):
+    with pytest.raises(ValueError, match=r"width must be in 0\.8\.\.1\.25"):
         Proportions(width=1.4)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -211,6 +211,12 @@ class HeadTraining:
         shift = linear.weight.cpu() - weight
         linear.bias.copy_(bias - shift @ driver.expression.usual.cpu())
 
+    @torch.no_grad()
+    def begin_light(self, subject: Subject, known: Sequence[References]) -> None:
+        """The map from light to illumination, which all speakers share, begins as the mean of theirs."""
+        weight = _head(subject).driver.illumination.linear.weight
+        weight.copy_(torch.stack([one.light_map for one in known]).mean(0))
+
     def learn_codes(self, run: Run) -> None:
         """The extractor, by contrast; its codes; what the driver begins with. A resumed run has all of it."""
         sizes = _head(run.subjects[0]).config.codes
@@ -226,9 +232,7 @@ class HeadTraining:
             scene.identity: references(extractor, scene, usual[scene.identity], generator) for scene in scenes
         }
         self.known = Known(extractor, held)
-        light_map = torch.stack([one.light_map for one in held.values()]).mean(0)
-        with torch.no_grad():
-            _head(run.subjects[0]).driver.illumination.linear.weight.copy_(light_map)
+        self.begin_light(run.subjects[0], list(held.values()))
         for subject in run.subjects:
             self.begin_codes(subject, held[subject.scene.identity])
 

@@ -253,7 +253,9 @@ def test_codes_begin_where_the_extractor_has_them(scenes: Scenes) -> None:
     torch.testing.assert_close(driver.expression(inputs), known.expression, atol=0.15, rtol=0.1)
     assert torch.equal(driver.identity.table[1], known.identity)
     assert torch.equal(driver.albedo.table[1], known.albedo)
-    assert torch.equal(driver.illumination.linear.weight, known.light_map)
+    other = dataclasses.replace(known, light_map=3 * known.light_map)
+    made.begin_light(subject, [known, other])
+    torch.testing.assert_close(driver.illumination.linear.weight, 2 * known.light_map)
 
 
 def test_a_learned_torso_trains_beside_the_head(scenes: Scenes) -> None:
