@@ -25,7 +25,7 @@ from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses, is_live
 from nldf_engine.engine.profile import Profile, profile
 from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
-from nldf_engine.engine.scenes import Given, Setting, scene_of
+from nldf_engine.engine.scenes import Given, Setting, landmarks_of, scene_of
 from nldf_engine.engine.session import FrameStream, Session, Sound
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.landmark_files import check_landmarks
@@ -215,11 +215,10 @@ class Engine:
         """
         if self.renderer.landmark_part is None:
             raise ValueError(NO_LANDMARKS)
-        features = torch.tensor(self.features(audio)[0])
-        frames = len(features)
-        own = Editor(self.renderer).track(torch.arange(frames)).eyes
-        open_ = own if eyes is None else check_values("eyes", eyes, [frames])
-        return self.renderer.landmarks(Conditions(features, open_).to(self.device)).cpu().numpy()
+        windows = self.features(audio)[0]
+        own = Editor(self.renderer).track(torch.arange(len(windows))).eyes
+        open_ = own if eyes is None else check_values("eyes", eyes, [len(windows)])
+        return landmarks_of(self.renderer, windows, open_).cpu().numpy()
 
     def render(
         self,

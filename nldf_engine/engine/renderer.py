@@ -24,7 +24,7 @@ from nldf_engine.geometry.tracks import Track, open_track, smooth_motion
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.rendering.backgrounds import Background, resolve_background
-from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.fields import Conditions, check_windows
 from nldf_engine.rendering.layer import View, straight, to_uint8
 from nldf_engine.rendering.matte import clean_layer
 from nldf_engine.rendering.portrait import Portrait
@@ -238,12 +238,11 @@ class Renderer:
         """[T, 68, 3] metres in head space: the conditions' own, or those made of their audio and eyes.
 
         Raises:
-            ValueError: the avatar is not driven by landmarks, or features of another shape.
+            ValueError: the avatar is not driven by landmarks.
         """
         part = self.landmark_part
         if part is None:
             raise ValueError(NO_LANDMARKS)
-        self.check_windows(conditions.audio)
         made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
         return made
 
@@ -254,12 +253,7 @@ class Renderer:
             ValueError: they come from another front-end.
         """
         config = self.portrait.head.config.conditions
-        expected = (config.audio_window, config.audio_dim)
-        if tuple(windows.shape[1:]) != expected:
-            raise ValueError(
-                f"audio: expected features [T, {expected[0]}, {expected[1]}], got {list(windows.shape)}; "
-                "they come from another audio front-end than the avatar's"
-            )
+        check_windows(windows, (config.audio_window, config.audio_dim))
 
     def silence(self, frames: int = 1) -> np.ndarray:
         """[frames, W, D] float32: all-zero windows of audio features, as the padding outside of a clip."""

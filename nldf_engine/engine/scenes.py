@@ -20,6 +20,8 @@ from nldf_engine.rendering.fields import Conditions
 REMEMBERED = round(16 * FPS)
 # Frames in which the face goes over to a new utterance after an interruption.
 RETURNING = 3
+# Frames whose landmarks are made at once.
+FOLLOWED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,20 @@ class Followed:
             name: torch.cat([rows, rows[-1:].expand(frames - len(rows), *rows.shape[1:])])
             for name, rows in self._rows.items() if len(rows)
         }  # fmt: skip
+
+
+def landmarks_of(renderer: Renderer, windows: np.ndarray, eyes: Tensor) -> Tensor:
+    """[T, 68, 3] metres in head space, of windows [T, W, D] of audio features and eye openness [T].
+
+    Raises:
+        ValueError: the avatar is not driven by landmarks, or windows of another shape.
+    """
+    followed = Followed(renderer)
+    # In pieces: windows overlap, and a network over those of an hour at once would take gigabytes.
+    for first in range(0, len(windows), FOLLOWED_AT_ONCE):
+        followed.push(windows[first : first + FOLLOWED_AT_ONCE], first + FOLLOWED_AT_ONCE >= len(windows))
+    conditions = Conditions(_as_tensor(windows), eyes).to(renderer.device)
+    return renderer.landmarks(conditions.replaced(**followed.tracks(len(windows))))
 
 
 def _as_tensor(windows: np.ndarray) -> Tensor:

@@ -116,7 +116,7 @@ class Decoder(nn.Module):
     Args:
         sizes: see `DecoderSizes`.
 
-    Buffers: `positions` [period, C], `bias` [H, window]; neither is saved.
+    Buffers: `positions` [period, C], `bias` [H, window].
     """
 
     positions: Tensor

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -142,6 +143,19 @@ class Conditions:
 
     def __len__(self) -> int:
         return int(self.audio.shape[0])
+
+
+def check_windows(windows: np.ndarray | Tensor, expected: tuple[int, int]) -> None:
+    """Checks that windows [T, W, D] of audio features are of the shape (W, D) that a network was built for.
+
+    Raises:
+        ValueError: they come from another front-end.
+    """
+    if tuple(windows.shape[1:]) != expected:
+        raise ValueError(
+            f"audio: expected features [T, {expected[0]}, {expected[1]}], got {list(windows.shape)}; they "
+            "come from another audio front-end than the avatar's"
+        )
 
 
 class Follower(Protocol):

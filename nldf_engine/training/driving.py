@@ -66,10 +66,16 @@ def learn_motion(
 
 
 def tracked_landmarks(scene: Scene) -> Tensor:
-    """[T, 68, 3] metres in head space, the landmarks that were tracked in the video."""
+    """[T, 68, 3] metres in head space, the landmarks that were tracked in the video; says on standard error
+    how many frames were without a face."""
     dataset = scene.dataset
     landmarks, poses = (torch.from_numpy(x).float() for x in (dataset.landmarks, dataset.poses))
-    return landmark_track(landmarks, poses, dataset.camera, dataset.extra.get("shape"))[0]
+    track, missing = landmark_track(landmarks, poses, dataset.camera, dataset.extra.get("shape"))
+    if missing:
+        sys.stderr.write(
+            f"{dataset.path}: {missing} frames without a face; their landmarks are interpolated\n"
+        )
+    return track
 
 
 def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Avatar | None) -> None:

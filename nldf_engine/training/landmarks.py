@@ -19,11 +19,10 @@ from torch import Tensor
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.geometry.face_mesh import MARKS_LOWER_INNER, MARKS_SPEECH, MARKS_UPPER_INNER
-from nldf_engine.geometry.landmark_tracks import landmark_track
 from nldf_engine.nn.landmarks import LandmarkSpeech
 from nldf_engine.nn.speech import LipNet
 from nldf_engine.rendering.fields import Driver
-from nldf_engine.training.driving import speech_net
+from nldf_engine.training.driving import speech_net, tracked_landmarks
 from nldf_engine.training.prior import lip_prior
 from nldf_engine.training.recipe import MOST_STEPS, Recipe, check_range, check_weights
 from nldf_engine.training.scene import Scene
@@ -76,15 +75,7 @@ class LandmarkTuning:
 
 def fit_landmarks(driver: Driver, scene: Scene) -> Tensor:
     """Fits the driver's part "landmarks" to the frames that are trained on; [T, 68, 3] of all frames."""
-    part, dataset = driver.part("landmarks"), scene.dataset
-    track, missing = landmark_track(
-        torch.from_numpy(dataset.landmarks).float(), torch.from_numpy(dataset.poses).float(), dataset.camera,
-        dataset.extra.get("shape"),
-    )  # fmt: skip
-    if missing:
-        sys.stderr.write(
-            f"{dataset.path}: {missing} frames without a face; their landmarks are interpolated\n"
-        )
+    part, track = driver.part("landmarks"), tracked_landmarks(scene)
     part.fit(track[scene.fit], scene.conditions.eyes[scene.fit.to(scene.device)].cpu())
     return track
 

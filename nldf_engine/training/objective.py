@@ -31,7 +31,12 @@ class Objective(nn.Module, ABC):
     """The loss of a system. What is trained and drawn from belongs to it, and so it sees everything it needs.
 
     Submodules are trained: the network itself, and what the objective adds (`added`).
+
+    Attributes:
+        share: of the budget of steps or minutes that is used, 0 to 1; the trainer sets it before each step.
     """
+
+    share: float = 0.0
 
     @abstractmethod
     def forward(self, generator: torch.Generator) -> StepLoss:

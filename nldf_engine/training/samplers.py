@@ -5,7 +5,7 @@ Every random number comes from a generator that the caller owns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,23 @@ REJECTION_ROUNDS = 20
 CANDIDATES = 4
 # Pixel numbers that are kept of all frames together: 256 MB.
 MOST_KEPT = 1 << 26
+
+
+def in_boxes(boxes: Sequence[Tensor], frames: Tensor, pixels: Tensor, width: int) -> Tensor:
+    """[F, P] bool: where pixel numbers [F, P] of frames [F] lie in one of the boxes.
+
+    Args:
+        boxes: each [T, 4], x0, y0, x1, y1 in pixels, rims included.
+        frames: [F], on the device of the boxes.
+        pixels: [F, P] row-major pixel numbers.
+        width: of the frames, pixels.
+    """
+    x, y = pixels % width, pixels // width
+    inside = torch.zeros(pixels.shape, dtype=torch.bool, device=pixels.device)
+    for every in boxes:
+        box = every[frames].to(pixels.device)[..., None]
+        inside |= (x >= box[:, 0]) & (x <= box[:, 2]) & (y >= box[:, 1]) & (y <= box[:, 3])
+    return inside
 
 
 class PixelSampler:

@@ -175,6 +175,7 @@ class Trainer:
         number = 0
         if len(self.objectives) > 1:
             number = int(torch.randint(len(self.objectives), (), generator=self.generator))
+        cast(Objective, self.objectives[number]).share = self.budget.share(self.state)
         total, logged = self._losses(number, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.nn.pose import PoseEncoder, pose_dim
-from nldf_engine.rendering.fields import Conditions, Driver
+from nldf_engine.rendering.fields import Conditions, Driver, check_windows
 from nldf_engine.systems.common.drivers import AudioDriver, EyesDriver, IdentityDriver
 from nldf_engine.systems.common.motion import MotionEncoder, UpperBasis
 
@@ -113,12 +113,7 @@ class FrameEncoder(Driver):
         Raises:
             ValueError: the audio features have another shape than the network was built for.
         """
-        expected = (self.config.audio_window, self.config.audio_dim)
-        if tuple(conditions.audio.shape[1:]) != expected:
-            raise ValueError(
-                f"audio: expected features [T, {expected[0]}, {expected[1]}], got "
-                f"{list(conditions.audio.shape)}; they come from another audio front-end than the avatar's"
-            )
+        check_windows(conditions.audio, (self.config.audio_window, self.config.audio_dim))
         return torch.cat([part(conditions, index) for part in self.parts], 1)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.ops import encode_landmarks
+from nldf_engine.systems.gaussian_landmark.driver import SMALLEST_SPREAD
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,6 @@ class GammaEncoding(FrameEncoding):
         return encode_frequencies(self.scaled(landmarks), self.levels)
 
 
-SMALLEST_SPREAD = 2e-4
 ENCODINGS: Mapping[str, Callable[[int, EncodingSizes], LandmarkEncoding]] = {
     one.kind: one for one in (GaussianEncoding, FlatEncoding, IsotropicEncoding, MlpEncoding, GammaEncoding)
 }

@@ -22,7 +22,15 @@ from nldf_engine.nn.grid import GridEncoding
 from nldf_engine.nn.landmarks import LandmarkSpeechSizes
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.ops import GridSpec
-from nldf_engine.rendering.fields import Bounds, Conditions, Driver, RayColors, RayField, Rays
+from nldf_engine.rendering.fields import (
+    Bounds,
+    Conditions,
+    Driver,
+    RayColors,
+    RayField,
+    Rays,
+    check_windows,
+)
 from nldf_engine.rendering.volume import slab_distances
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.gaussian_landmark.driver import LandmarkDriver
@@ -65,24 +73,7 @@ class GaussianFieldConfig:
     speech: LandmarkSpeechSizes = field(default_factory=LandmarkSpeechSizes)
     encoding: EncodingSizes = field(default_factory=EncodingSizes)
     thinned: bool = False
-    resolutions: tuple[int, ...] = (
-        16,
-        22,
-        31,
-        42,
-        59,
-        81,
-        112,
-        154,
-        213,
-        294,
-        406,
-        561,
-        775,
-        1071,
-        1480,
-        2048,
-    )
+    resolutions: tuple[int, ...] = GridSpec.geometric(3, 16, 2, 16, 2048).resolutions
     features: int = 2
     log2_table: int = 16
     width: int = 64
@@ -149,12 +140,7 @@ class MarksEncoder(Driver):
         Raises:
             ValueError: the audio features have another shape than the network was built for.
         """
-        if tuple(conditions.audio.shape[1:]) != self._audio:
-            window, features = self._audio
-            raise ValueError(
-                f"audio: expected features [T, {window}, {features}], got {list(conditions.audio.shape)}; "
-                "they come from another audio front-end than the avatar's"
-            )
+        check_windows(conditions.audio, self._audio)
         made: Tensor = self.landmarks(conditions, index)
         return made
 

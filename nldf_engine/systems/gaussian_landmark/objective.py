@@ -17,7 +17,7 @@ from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.systems.gaussian_landmark.model import GaussianField
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
-from nldf_engine.training.samplers import PatchSampler, PixelSampler
+from nldf_engine.training.samplers import PatchSampler, in_boxes
 from nldf_engine.training.scene import Batch, RayScene
 from nldf_engine.training.stages import Subject
 from nldf_engine.training.targets import HeadTarget
@@ -58,7 +58,6 @@ class PatchLoss(Objective):
         self._heads = head_boxes(self.scene)
         eyes = self.scene.conditions.eyes
         self._usual = float(eyes[self.scene.fit.to(eyes.device)].median().clamp_min(1e-3))
-        self.steps = 0
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`: a patch of each frame."""
@@ -67,8 +66,6 @@ class PatchLoss(Objective):
         code = self.codes(frames, generator)
         batch = self.target.batch(frames, pixels, code)
         seen = self.colors(batch, code, self.released(), generator)
-        if self.training:
-            self.steps += 1
         pixel, weights = seen.over(batch.behind), self.recipe.losses
         losses = {"photometric": weights.pixel_weight * F.smooth_l1_loss(pixel, batch.target)}
         if weights.perceptual_weight:
@@ -101,8 +98,8 @@ class PatchLoss(Objective):
 
     def released(self) -> float:
         """The share of the rays beside the head that are evaluated in this step."""
-        done, cut = self.steps / self.recipe.steps, self.recipe.cut
-        return min(1.0, max(0.0, (done - cut.full) / max(1e-6, cut.gone - cut.full)))
+        cut = self.recipe.cut
+        return min(1.0, max(0.0, (self.share - cut.full) / max(1e-6, cut.gone - cut.full)))
 
     def colors(self, batch: Batch, code: Tensor, released: float, generator: torch.Generator) -> RayColors:
         """The field's colours [F, P] of a batch, nothing where rays are cut or beside the region."""
@@ -126,19 +123,11 @@ class PatchLoss(Objective):
         """e^(1 - r) times the smooth L1 of pixels [F, P, 3] in boxes about the eyes, r their openness; mean
         over frames."""
         frames = batch.frames.cpu()
-        inside = in_boxes(self._boxes, frames, batch.pixels)
+        inside = in_boxes(self._boxes.eyes, frames, batch.pixels, self._boxes.width).float()
         error = F.smooth_l1_loss(pixel, batch.target, reduction="none").mean(-1)
         mean = (error * inside).sum(1) / inside.sum(1).clamp_min(1)
         openness = (self.scene.conditions.eyes[batch.frames] / self._usual).clamp(0, WIDEST)
         return (torch.exp(1 - openness) * mean).mean()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `Objective`: how many steps the mask's cut has gone through."""
-        return {"steps": torch.tensor(self.steps)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """See `Objective`."""
-        self.steps = int(state["steps"])
 
 
 def head_boxes(scene: RayScene) -> Tensor:
@@ -150,13 +139,3 @@ def head_boxes(scene: RayScene) -> Tensor:
         box = [columns.min(), rows.min(), columns.max(), rows.max()] if len(rows) else list(whole)
         found.append(torch.stack(box))
     return torch.stack(found)
-
-
-def in_boxes(sampler: PixelSampler, frames: Tensor, pixels: Tensor) -> Tensor:
-    """[F, P] float: 1 where pixel numbers [F, P] of frames [F] are in the boxes about the eyes, else 0."""
-    x, y = pixels % sampler.width, pixels // sampler.width
-    inside = torch.zeros(pixels.shape, dtype=torch.bool, device=pixels.device)
-    for boxes in sampler.eyes:
-        box = boxes[frames].to(pixels.device)[..., None]
-        inside |= (x >= box[:, 0]) & (x <= box[:, 2]) & (y >= box[:, 1]) & (y <= box[:, 3])
-    return inside.float()

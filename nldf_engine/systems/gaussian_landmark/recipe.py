@@ -90,7 +90,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class MaskCut:
-    """When rays beside the head are not evaluated, as shares of the steps.
+    """When rays beside the head are not evaluated, as shares of the budget.
 
     Args:
         full: until when none of them is.
@@ -222,7 +222,7 @@ def gaussian_landmark() -> Preset:
 
 
 def gaussian_landmark_small() -> Preset:
-    """Gaussian landmarks for a CPU: 128 x 128, all stages within half an hour."""
+    """Gaussian landmarks for a CPU: 128 x 128."""
     recipe = GaussianRecipe(
         size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),

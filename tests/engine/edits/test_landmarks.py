@@ -16,7 +16,7 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.edits import EditFlags
 from nldf_engine.datasets.format import write_wav
-from nldf_engine.engine import Engine
+from nldf_engine.engine import Engine, scenes
 from nldf_engine.engine.edits import Edit, EyesEdit, LandmarkEdit, LandmarkWarning
 from nldf_engine.engine.edits.landmarks import Landmarks
 from nldf_engine.engine.scenes import RETURNING
@@ -128,6 +128,13 @@ def test_landmarks_of_a_clip_come_back_as_its_frames(engine: Engine) -> None:
         assert np.abs(plain.astype(int) - engine.render(SOUND, landmarks=marks).frames[:]).max() > 3
         edit = Edit(landmarks=LandmarkEdit(jaw=5, limit="off"))
         assert np.abs(plain.astype(int) - engine.render(SOUND, edit=edit).frames[:]).max() > 3
+
+
+def test_landmarks_of_a_long_clip_are_made_in_pieces(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same result, in memory that does not grow with the clip."""
+    whole = engine.landmarks(SOUND)
+    monkeypatch.setattr(scenes, "FOLLOWED_AT_ONCE", 7)
+    np.testing.assert_allclose(engine.landmarks(SOUND), whole, atol=1e-7)
 
 
 def test_a_stream_shows_what_the_clip_does(engine: Engine) -> None:

@@ -22,7 +22,7 @@ from nldf_engine.systems.headnerf.objective.offsets import FrameOffsets
 from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn_face, swap_loss
 from nldf_engine.systems.headnerf.volume import LIGHT_SCALE
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
-from nldf_engine.training.samplers import whole_frames
+from nldf_engine.training.samplers import in_boxes, whole_frames
 from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import Subject
 
@@ -201,11 +201,7 @@ class HeadNeRFObjective(Objective):
         reach = max(1, round(RIM * batch.grid[1]))
         masks = batch.mask.view(-1, 1, *batch.grid)
         wide = F.max_pool2d(masks, 2 * reach + 1, 1, reach).flatten(1)
-        x, y = batch.pixels % batch.grid[1], batch.pixels // batch.grid[1]
-        inside = torch.zeros_like(batch.mask, dtype=torch.bool)
-        for boxes in self._boxes:
-            box = boxes[batch.frames.cpu()].to(batch.pixels.device)[..., None]
-            inside |= (x >= box[:, 0]) & (x <= box[:, 2]) & (y >= box[:, 1]) & (y <= box[:, 3])
+        inside = in_boxes(self._boxes, batch.frames.cpu(), batch.pixels, batch.grid[1])
         return wide * (1 + (self.recipe.losses.detail_weight - 1) * inside)
 
     def _crops(self, pixel: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
