@@ -26,6 +26,8 @@ from nldf_engine.training.speech import (
     SpeechData,
     Spread,
     opening_slope,
+    predict_folds,
+    predictions,
 )
 
 CODES, SEED = 8, 0
@@ -95,6 +97,10 @@ class Speaker:
     def data(self, frames: Tensor) -> SpeechData:
         """What a network learns from in the frames [N]."""
         return speech_data(self.scene, self.recipe, self.encoder.basis, self.codes, frames)
+
+    def folds(self, data: SpeechData) -> Folds:
+        """What networks predict for frames that they did not learn from; see `predict_folds`."""
+        return predict_folds(data, predictions(self.encoder, self.learn()))
 
     def learn(self) -> LearnSpeech:
         """The recipe's own way to train a network from its beginning, the same draws every time."""

@@ -17,7 +17,7 @@ from nldf_engine.audio import FrontendConfig, look_ahead_seconds
 from nldf_engine.base.clock import FPS
 from nldf_engine.nn.speech import REACH
 from nldf_engine.training.presets import find_preset
-from nldf_engine.training.speech import APART, Folds, SpeechData, predict_folds
+from nldf_engine.training.speech import APART, Folds, SpeechData
 
 PRESET = "nldf-fast"
 LATENCIES = (0.08, 0.16, 0.24, 0.3, 0.4)
@@ -91,7 +91,7 @@ def look_ahead(path: Path, options: Options) -> Iterator[Row]:
 
 def _as_trained(label: str, speaker: Speaker) -> Row:
     data = speaker.data(speaker.scene.training)
-    folds = predict_folds(speaker.encoder, data, speaker.learn())
+    folds = speaker.folds(data)
     return _row(label, speaker, spread(folds, data.codes, speaker.opening))
 
 
@@ -109,10 +109,10 @@ def prior(path: Path, options: Options) -> Iterator[Row]:
         learn(speaker.encoder, data)
         made = speaker.encoder.speech.encode_clip(data.features)
         yield _row(f"{begin}, {len(first) / FPS:.0f} s", speaker, Folds((first,), made, made), later)
-        folds = predict_folds(speaker.encoder, speaker.data(training), learn)
+        folds = speaker.folds(speaker.data(training))
         yield _row(f"{begin}, all {len(training) / FPS:.0f} s", speaker, folds, later)
     speaker = options.open(path, FrontendConfig("mel"))
-    folds = predict_folds(speaker.encoder, speaker.data(speaker.scene.training), speaker.learn())
+    folds = speaker.folds(speaker.data(speaker.scene.training))
     yield _row("mel, no prior, all", speaker, folds, later)
 
 
@@ -133,20 +133,20 @@ def _untrained(speaker: Speaker) -> Folds:
 def distribution(path: Path, options: Options) -> Iterator[Row]:
     """What makes predicted lips move as far and close as often as real ones, and what it costs."""
     speaker = options.open(path, FrontendConfig("whisper"))
-    firm, learn = speaker.data(speaker.scene.training), speaker.learn()
+    firm = speaker.data(speaker.scene.training)
     data = replace(firm, codes=speaker.codes)
-    folds = predict_folds(speaker.encoder, data, learn)
+    folds = speaker.folds(data)
     yield _row("a plain regression", speaker, folds)
     yield _row("b spread of each code", speaker, spread(folds, data.codes))
     yield _row("b and of the opening", speaker, spread(folds, data.codes, speaker.opening))
-    closing = predict_folds(speaker.encoder, firm, learn)
+    closing = speaker.folds(firm)
     yield _row("c closed lips pressed", speaker, closing)
     yield _row("c spread of each code", speaker, spread(closing, firm.codes))
     yield _row("c and of the opening (nldf train)", speaker, spread(closing, firm.codes, speaker.opening))
     for name, loss in (("deviation", deviation), ("spectrum", spectrum)):
         for weight in LOSS_WEIGHTS:
             with added(loss, weight):
-                livelier = predict_folds(speaker.encoder, data, learn)
+                livelier = speaker.folds(data)
             yield _row(f"d loss of the {name}, weight {weight:g}", speaker, livelier)
     yield from _flows(speaker, data, folds, options.steps or FLOW_STEPS)
     yield from _posture(speaker, data)
@@ -190,7 +190,7 @@ def _posture(speaker: Speaker, data: SpeechData) -> Iterator[Row]:
     known, codes = speaker.scene.training, speaker.codes
     slow = _slow_part(codes, known)
     usual = codes[known].mean(0)
-    folds = predict_folds(speaker.encoder, replace(data, codes=codes - slow + usual), speaker.learn())
+    folds = speaker.folds(replace(data, codes=codes - slow + usual))
     yield _row("f posture separated", speaker, folds)
     true = _slow_part(codes, torch.from_numpy(speaker.scene.dataset.indices("all"))) - usual
     told = replace(folds, unseen=folds.unseen + true, final=folds.final + true)

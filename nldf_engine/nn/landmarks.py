@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.nn.autoregressive import Decoder, DecoderSizes
@@ -87,9 +88,16 @@ class LandmarkSpeech(nn.Module):
         points: P.
         sizes: of the rest.
 
+    Buffers: `spread` [3 P, 3 P] and `spread_bias` [3 P], a linear map of what comes out of the loop; none at
+    first. It is applied behind the loop, which goes on from what it made itself: so a map that is fitted to a
+    trained network changes what is shown, and nothing that was learned.
+
     Raises:
         ValueError: an unknown network, or a size below one.
     """
+
+    spread: Tensor
+    spread_bias: Tensor
 
     def __init__(
         self, audio_dim: int, audio_window: int, audio_net: str, points: int, sizes: LandmarkSpeechSizes
@@ -103,19 +111,23 @@ class LandmarkSpeech(nn.Module):
         self.landmarks = made(points, sizes.decoder)
         self.decoder = Decoder(sizes.decoder)
         self.out = nn.Linear(width, 3 * points)
+        self.register_buffer("spread", torch.eye(3 * points))
+        self.register_buffer("spread_bias", torch.zeros(3 * points))
         self.reset()
 
     def reset(self) -> None:
-        """New random weights; the last layer's are zero."""
+        """New random weights; the last layer's are zero, and nothing is spread."""
         for part in self.modules():
             again = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if again is not None:
                 again()
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        nn.init.eye_(self.spread)
+        nn.init.zeros_(self.spread_bias)
 
     def forward(self, windows: Tensor, before: Tensor) -> Tensor:
-        """[N, T, P, 3] displacements, each after the one before it.
+        """[N, T, P, 3] displacements, each after the one before it, before they are spread.
 
         Args:
             windows: [N, T + 2 REACH, W, D] of the frames and their neighbours (see `nn.speech.ClipNet`).
@@ -133,7 +145,7 @@ class LandmarkSpeech(nn.Module):
     @torch.no_grad()
     def speak(self, sound: Tensor) -> Tensor:
         """[N, T, P, 3] that the network makes of the sound's features [N, T, C], from rest, going on from its
-        own."""
+        own; spread."""
         loop = SpeechLoop(self, len(sound))
         return torch.stack([loop.step(sound[:, number]) for number in range(sound.shape[1])], 1)
 
@@ -157,9 +169,10 @@ class SpeechLoop:
 
     def step(self, sound: Tensor) -> Tensor:
         """[N, P, 3] of the next frame, of its sound [N, C]."""
-        made = self._net.out(self._net.decoder.step(self._past, self._net.landmarks(self._last), sound))
+        net = self._net
+        made = net.out(net.decoder.step(self._past, net.landmarks(self._last), sound))
         self._last = made.view(self._last.shape)
-        return self._last
+        return F.linear(made, net.spread, net.spread_bias).view(self._last.shape)
 
 
 class SpeechFollower:

@@ -25,6 +25,7 @@ from nldf_engine.training.speech import (
     opening_correlation,
     opening_slope,
     predict_folds,
+    predictions,
     pressed,
     train_speech,
 )
@@ -92,9 +93,9 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     if not recipe.driving.spread:
         learn(motion, data)
         return
-    folds = predict_folds(motion, data, learn)
-    unseen, real = folds.unseen[folds.known], data.codes[folds.known]
-    Spread.fitted(unseen, real, opening_slope(motion.basis)).fold_into(motion)
+    folds, last = predict_folds(data, predictions(motion, learn)), motion.speech.last
+    spread = Spread.of_folds(folds, data.codes, opening_slope(motion.basis))
+    spread.fold_into(last.weight, last.bias)
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:

@@ -26,7 +26,14 @@ from nldf_engine.training.driving import speech_net, tracked_landmarks
 from nldf_engine.training.prior import lip_prior
 from nldf_engine.training.recipe import MOST_STEPS, Recipe, check_range, check_weights
 from nldf_engine.training.scene import Scene
-from nldf_engine.training.speech import SpeechData, Stretches, between_rests, rate_at
+from nldf_engine.training.speech import (
+    SpeechData,
+    Spread,
+    Stretches,
+    between_rests,
+    predict_folds,
+    rate_at,
+)
 
 WEIGHT_DECAY = 1e-2
 # Errors beyond so many units (standard deviations of a landmark, on the mean) count linearly: slips of a
@@ -120,8 +127,33 @@ def learn_landmarks_again(driver: Driver, scene: Scene, recipe: Recipe, tuning: 
     part, track = driver.part("landmarks"), scene.conditions.get("landmarks")
     assert track is not None, "learn_landmarks comes first"
     frames = torch.cat([scene.fit, scene.validation])
-    learn_net(part.speech, landmark_data(driver, scene, recipe, track, frames), scene, recipe, tuning)
+    data = landmark_data(driver, scene, recipe, track, frames)
+    if recipe.driving.spread:
+        learn_spread(part.speech, data, scene, recipe, tuning)
+    else:
+        learn_net(part.speech, data, scene, recipe, tuning)
     set_spoken(driver, scene)
+
+
+def learn_spread(
+    net: LandmarkSpeech, data: SpeechData, scene: Scene, recipe: Recipe, tuning: LandmarkTuning
+) -> None:
+    """As `learn_net`, and gives what the network makes the spread of the true landmarks (`Spread`), measured
+    by networks on frames that they did not learn from."""
+
+    def predict(of: SpeechData) -> Tensor:
+        learn_net(net, of, scene, recipe, tuning)
+        return net.decode(of.features).flatten(1)
+
+    spread = Spread.of_folds(predict_folds(data, predict), data.codes, opening_of(net.points))
+    spread.fold_into(net.spread, net.spread_bias)
+
+
+def opening_of(points: int) -> Tensor:
+    """[3 P] by how many units one of each displacement opens the lips."""
+    slope = torch.zeros(points, 3)
+    slope[LOWER, 1], slope[UPPER, 1] = 1.0, -1.0
+    return slope.flatten()
 
 
 def landmark_data(driver: Driver, scene: Scene, recipe: Recipe, track: Tensor, frames: Tensor) -> SpeechData:

@@ -271,6 +271,19 @@ def _choose(sounds: int, count: int, copied: float) -> Tensor:
 
 LearnSpeech = Callable[[MotionEncoder, SpeechData], None]
 """Trains an encoder's network from its beginning."""
+Predict = Callable[[SpeechData], Tensor]
+"""Trains a network from its beginning; [T, K] what it then predicts for all frames of the data."""
+
+
+def predictions(encoder: MotionEncoder, learn: LearnSpeech) -> Predict:
+    """What an encoder's network predicts once `learn` has trained it."""
+
+    def predict(data: SpeechData) -> Tensor:
+        learn(encoder, data)
+        with torch.no_grad():
+            return encoder.speech.encode_clip(data.features)
+
+    return predict
 
 
 @dataclass(frozen=True)
@@ -293,8 +306,7 @@ class Folds:
         return torch.cat(self.parts)
 
 
-@torch.no_grad()
-def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) -> Folds:
+def predict_folds(data: SpeechData, predict: Predict) -> Folds:
     """Trains a network for each fold without its frames, and at last one on all, which stays.
 
     A network that learned from a part of the frames is more cautious than one that learned from all of them.
@@ -302,23 +314,16 @@ def predict_folds(encoder: MotionEncoder, data: SpeechData, learn: LearnSpeech) 
     learned from than the fold's network does.
 
     Args:
-        encoder: whose network is trained.
         data: its usable frames are cut into `FOLDS` consecutive parts.
-        learn: trains the encoder's network from its beginning.
+        predict: trains the network and predicts.
     """
     known = data.usable.nonzero()[:, 0]
     parts, made = known.tensor_split(FOLDS), []
-
-    def trained(frames: Tensor) -> Tensor:
-        with torch.enable_grad():
-            learn(encoder, data.only(frames))
-        return encoder.speech.encode_clip(data.features)
-
     for fold in parts:
         rest = known[(known < fold[0] - APART) | (known > fold[-1] + APART)]
-        predicted = trained(rest)
+        predicted = predict(data.only(rest))
         made.append((predicted[fold], predicted[rest].std(0).clamp_min(SMALLEST_SCALE)))
-    final = trained(known)
+    final = predict(data.only(known))
     unseen, spread = final.clone(), final[known].std(0)
     for fold, (predicted, own) in zip(parts, made, strict=True):
         mean = predicted.mean(0)
@@ -366,16 +371,21 @@ class Spread:
             matrix = matrix + more * torch.outer(with_it, opening * gain)
         return cls(matrix, before, after)
 
+    @classmethod
+    def of_folds(cls, folds: Folds, real: Tensor, opening: Tensor | None = None) -> Spread:
+        """As `fitted`, of all frames of `folds`; `real` [T, K] are the codes that were learned."""
+        known = folds.known
+        return cls.fitted(folds.unseen[known], real[known], opening)
+
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes [..., K], spread."""
         return (codes - self.before) @ self.matrix.t() + self.after
 
     @torch.no_grad()
-    def fold_into(self, encoder: MotionEncoder) -> None:
-        """Makes the map a part of the network's last layer."""
-        last = encoder.speech.last
-        last.bias.copy_(self(last.bias))
-        last.weight.copy_(self.matrix @ last.weight)
+    def fold_into(self, weight: Tensor, bias: Tensor) -> None:
+        """Makes the map a part of the linear one of `weight` [K, C] and `bias` [K], in place."""
+        bias.copy_(self(bias))
+        weight.copy_(self.matrix @ weight)
 
 
 def _gain(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from nldf_engine.training.speech import (
     Spread,
     opening_slope,
     predict_folds,
+    predictions,
     pressed,
     train_speech,
 )
@@ -57,7 +58,7 @@ def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
         seen.append(of.usable.nonzero()[:, 0])
 
     known = data()
-    folds = predict_folds(encoder(), known, learn)
+    folds = predict_folds(known, predictions(encoder(), learn))
     frames = folds.known
     assert folds.unseen.shape == known.codes.shape and torch.equal(frames, torch.arange(240))
     assert len(seen) == speech.FOLDS + 1 and torch.equal(seen[-1], frames)
@@ -136,6 +137,6 @@ def test_the_spread_is_folded_into_the_last_layer():
     model, known = encoder(), data()
     before = model.speech.encode_clip(known.features)
     spread = Spread.fitted(before, known.codes, torch.linspace(-1, 1, before.shape[1]))
-    spread.fold_into(model)
+    spread.fold_into(model.speech.last.weight, model.speech.last.bias)
     expected = spread(before)
     torch.testing.assert_close(model.speech.encode_clip(known.features), expected, atol=1e-4, rtol=1e-4)
