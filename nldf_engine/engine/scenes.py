@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.base.clock import FPS
+from nldf_engine.base.progress import Bar
 from nldf_engine.engine.edits.edit import Editor
 from nldf_engine.engine.renderer import Renderer, Scene
 from nldf_engine.geometry.cameras import Camera
@@ -208,14 +209,22 @@ class Followed:
 
     @torch.no_grad()
     def push(self, windows: np.ndarray, last: bool) -> None:
-        """Takes the next windows [n, W, D], the last ones of an utterance where `last`."""
+        """Takes the next windows [n, W, D], the last ones of an utterance where `last`.
+
+        In pieces: windows overlap, and a network over those of an hour at once would take gigabytes.
+        """
         if self._follower is None:
             return
         self._renderer.check_windows(windows)
-        made = self._follower.push(_as_tensor(windows).to(self._renderer.device), last)
-        for name, rows in made.items():
-            known = self._rows.get(name)
-            self._rows[name] = rows if known is None else torch.cat([known, rows])
+        every, device = _as_tensor(windows), self._renderer.device
+        made: dict[str, list[Tensor]] = {name: [rows] for name, rows in self._rows.items()}
+        with Bar("follow the speech", len(every), "frame") as bar:
+            for piece in every.split(FOLLOWED_AT_ONCE):
+                ends = last and bar.done + len(piece) == len(every)
+                for name, rows in self._follower.push(piece.to(device), ends).items():
+                    made.setdefault(name, []).append(rows)
+                bar.step(len(piece))
+        self._rows = {name: torch.cat(rows) for name, rows in made.items()}
 
     def drop(self, frames: int) -> None:
         """Forgets the first frames of those that are kept."""
@@ -236,9 +245,7 @@ def landmarks_of(renderer: Renderer, windows: np.ndarray, eyes: Tensor) -> Tenso
         ValueError: the avatar is not driven by landmarks, or windows of another shape.
     """
     followed = Followed(renderer)
-    # In pieces: windows overlap, and a network over those of an hour at once would take gigabytes.
-    for first in range(0, len(windows), FOLLOWED_AT_ONCE):
-        followed.push(windows[first : first + FOLLOWED_AT_ONCE], first + FOLLOWED_AT_ONCE >= len(windows))
+    followed.push(windows, last=True)
     conditions = Conditions(_as_tensor(windows), eyes).to(renderer.device)
     return renderer.landmarks(conditions.replaced(**followed.tracks(len(windows))))
 

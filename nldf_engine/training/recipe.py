@@ -168,13 +168,16 @@ class TorsoRecipe:
     Args:
         kind: "plate": one picture that moves; "layer": a torso layer, trained along with the head (its and
             the head's opacity together follow the speaker's mask); "field": a field in canonical space,
-            trained after the head; "distilled": a field where a teacher's torso is one, otherwise the plate.
-        steps: optimiser steps of a torso's field.
+            trained after the head; "distilled": a field where a teacher's torso is one, otherwise the plate;
+            "unet": a U-Net that completes a picture of the head, trained after it.
+        steps: optimiser steps of a torso's field or U-Net.
         in_front: draw that field in front of the head, as ad_nerf 3.4 does, and the neck with it.
         follows: let that field's rays follow the torso's tracked motion; otherwise, as in ad_nerf 3.4, it is
             conditioned on the head's pose and code alone.
         pose_frequencies: L of that field's encoded pose.
     """
+
+    trained_after: ClassVar[tuple[str, ...]] = ("field", "distilled", "unet")
 
     kind: str = "plate"
     steps: int = 4000

@@ -59,9 +59,13 @@ def _apply(preset: str | Preset, config: TrainConfig, speakers: int) -> Preset:
         raise ValueError(f"teacher: {preset.system!r} does not learn from a teacher; NLDF presets do")
     if config.weights is not None and not recipe.uses_weights:
         raise ValueError(f"weights: the losses of {preset.system!r} use no public weights; leave it out")
-    if config.head is not None and recipe.torso.kind not in ("field", "distilled"):
-        kind = recipe.torso.kind
-        raise ValueError(f"head: only a torso field is trained with a given head, not a {kind}")
+    torso = recipe.torso
+    if config.head is not None and torso.kind not in torso.trained_after:
+        known = " or ".join(kind for kind in recipe.torsos if kind in torso.trained_after) or "none here"
+        raise ValueError(
+            f"head: with a given head only a torso is trained, of a kind that comes after it ({known}), not "
+            f"a {torso.kind}"
+        )
     _check_speakers(config, speakers)
     return dataclasses.replace(preset, recipe=recipe)
 

@@ -157,8 +157,13 @@ class RayPart:
 RayObjective = Callable[[RayPart], Objective]
 
 
-def ray_stages(run: Run, objective: RayObjective) -> list[Stage]:
+def ray_stages(run: Run, objective: RayObjective, alone: bool = False) -> list[Stage]:
     """Speech to motion codes, the head's field, the torso's field where one is wanted, and speech once more.
+
+    Args:
+        run: of the stages.
+        objective: of head and torso.
+        alone: the head is to be without its neck, for another torso that draws it.
 
     Raises:
         FileProblem: see `wants_torso_field`.
@@ -173,7 +178,7 @@ def ray_stages(run: Run, objective: RayObjective) -> list[Stage]:
 
     def of_head(run: Run, subject: Subject) -> Objective:
         in_front = torso and torso_config(run).in_front
-        target = HeadTarget(subject.portrait, subject.scene, in_front)
+        target = HeadTarget(subject.portrait, subject.scene, alone or in_front)
         taught = None
         if run.teacher is not None:
             taught = HeadTarget(run.teacher.portrait.to(run.device), subject.scene)
@@ -219,14 +224,25 @@ def wants_torso_field(run: Run) -> bool:
     Raises:
         FileProblem: a head is given, and there is no torso's field to train about it.
     """
-    kind, scene = run.recipe.torso.kind, run.scenes[0]
-    wanted = kind == "field" or (kind == "distilled" and torso_of_teacher(run) is not None)
+    kind = run.recipe.torso.kind
+    return kind in ("field", "distilled") and is_torso_trained(
+        run, kind == "field" or torso_of_teacher(run) is not None
+    )
+
+
+def is_torso_trained(run: Run, wanted: bool) -> bool:
+    """Whether the video shows the torso that is `wanted` after the head; says on standard error where not.
+
+    Raises:
+        FileProblem: a head is given, and there is no torso to train about it.
+    """
+    scene = run.scenes[0]
     if wanted and not scene.torso.shows():
         sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
         wanted = False
     if run.given is not None and not wanted:
         raise FileProblem(
-            Path(scene.dataset.path), "there is no torso's field to learn about the given head",
+            Path(scene.dataset.path), "there is no torso to learn about the given head",
             "use a video that shows a torso, and a teacher whose torso is a field or --set torso=field",
         )  # fmt: skip
     return wanted

@@ -1,13 +1,13 @@
 """How a U-Net torso is trained about a finished head (gaussian landmark 4.C): smooth L1 and VGG16's features.
 
-Any system's stages may end with `unet_stage`. The heads are drawn once a frame and kept.
+A system offers it by "unet" among its recipe's `torsos`, a `UnetRecipe` as the recipe's `unet`, and
+`with_unet` about its stages. The heads are drawn once a frame and kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso_unet import UnetConfig, UnetTorso
 from nldf_engine.training.objective import Objective, StepLoss, squared
-from nldf_engine.training.recipe import Recipe, check_range, check_weights
-from nldf_engine.training.stages import Run, Stage, Subject
+from nldf_engine.training.public_losses import run_picture_loss
+from nldf_engine.training.recipe import Recipe, check_range, check_weights, value_at
+from nldf_engine.training.stages import Run, Stage, Subject, is_torso_trained
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class UnetRecipe:
         most_heads: frames whose heads are drawn at most, evenly spread; they are kept in memory.
         pixel_weight: of the smooth L1.
         perceptual_weight: of the perceptual loss.
+        perceptual_blocks: blocks of VGG16 that are compared, 1 to 4; a head's own perceptual loss, where it
+            has one, is the U-Net's as well.
         perceptual_side: of the squares that it compares, pixels.
         perceptual_share: share of the steps that it is computed in.
         matte_weight: of the cross entropy of the speaker's opacity.
@@ -52,6 +55,7 @@ class UnetRecipe:
     most_heads: int = 2000
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
+    perceptual_blocks: int = 3
     perceptual_side: int = 512
     perceptual_share: float = 1.0
     matte_weight: float = 1.0
@@ -61,6 +65,7 @@ class UnetRecipe:
         check_range("most_heads", self.most_heads, 1, 10**6)
         check_range("unet.rate", self.rate, 1e-9, 1)
         check_range("unet.final_rate", self.final_rate, 1e-9, 1)
+        check_range("perceptual_blocks", self.perceptual_blocks, 1, 4)
         check_range("perceptual_side", self.perceptual_side, 8, 4096)
         check_range("perceptual_share", self.perceptual_share, 0, 1)
         check_weights(
@@ -68,6 +73,13 @@ class UnetRecipe:
             matte_weight=self.matte_weight,
         )  # fmt: skip
         UnetConfig(1, 1, self.widths, self.deformable, self.groups)
+
+
+SMALL_UNET = UnetRecipe(
+    (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1, perceptual_side=64,
+    perceptual_share=0.3, matte_weight=0.5,
+)  # fmt: skip
+"""For pictures of 128 pixels on a CPU."""
 
 
 class UnetLoss(Objective):
@@ -155,13 +167,38 @@ def make_unet(subject: Subject, recipe: UnetRecipe) -> UnetTorso:
 
 
 def wants_unet(run: Run) -> bool:
-    """Whether a U-Net torso is trained after the head: it is chosen, and the video shows a torso."""
-    if run.recipe.torso.kind != "unet":
-        return False
-    scene = run.scenes[0]
-    if not scene.torso.shows():
-        sys.stderr.write(f"{scene.dataset.path}: no frame shows a torso, so none is trained\n")
-    return scene.torso.shows()
+    """Whether a U-Net torso is trained after the head: it is chosen, and the video shows a torso.
+
+    Raises:
+        FileProblem: a head is given, and there is no torso to train about it.
+    """
+    return run.recipe.torso.kind == "unet" and is_torso_trained(run, True)
+
+
+def with_unet(run: Run, stages: Sequence[Stage], perceptual: PictureLoss | None = None) -> list[Stage]:
+    """The stages, and that of a U-Net torso behind the head's where one is wanted.
+
+    Args:
+        run: of the stages; its recipe has a `UnetRecipe` as `unet`.
+        stages: of the system, one of them "head".
+        perceptual: the loss of features, where the run has one already.
+
+    Raises:
+        FileProblem: see `wants_unet`; or the folder of weights, or VGG16's file in it, can't be used.
+        ValueError: a U-Net torso in a run over several datasets.
+    """
+    if not wants_unet(run):
+        return list(stages)
+    if len(run.scenes) > 1:
+        raise ValueError(
+            f"dataset: a U-Net torso is trained for one speaker, got {len(run.scenes)} datasets; use --set "
+            "torso=plate"
+        )
+    recipe: UnetRecipe = value_at(run.recipe, "unet")
+    if perceptual is None:
+        perceptual = run_picture_loss(run, recipe.perceptual_blocks, bool(recipe.perceptual_weight))
+    behind = [stage.name for stage in stages].index("head") + 1
+    return [*stages[:behind], unet_stage(recipe, perceptual), *stages[behind:]]
 
 
 def unet_stage(recipe: UnetRecipe, perceptual: PictureLoss) -> Stage:

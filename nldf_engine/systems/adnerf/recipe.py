@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from nldf_engine.systems.adnerf.model import RadianceFieldConfig
@@ -11,18 +11,27 @@ from nldf_engine.systems.adnerf.objective import RadianceObjective
 from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Driving, Recipe, Sampling, TorsoRecipe
 from nldf_engine.training.stages import Run, Stage, ray_stages
+from nldf_engine.training.unet import SMALL_UNET, UnetRecipe, wants_unet, with_unet
 
 
 @dataclass(frozen=True)
 class RadianceRecipe(Recipe):
-    """See `Recipe`."""
+    """See `Recipe`.
 
-    torsos: ClassVar[tuple[str, ...]] = ("plate", "field", "distilled")
+    Args:
+        unet: how a U-Net torso is trained, for `torso.steps`.
+    """
+
+    torsos: ClassVar[tuple[str, ...]] = ("plate", "field", "distilled", "unet")
+    uses_weights: ClassVar[bool] = True
+
+    unet: UnetRecipe = field(default_factory=UnetRecipe)
 
 
 def stages(run: Run) -> list[Stage]:
     """Speech, head and torso, with one objective for both fields."""
-    return ray_stages(run, lambda part: RadianceObjective(part.target, part.recipe))
+    made = ray_stages(run, lambda part: RadianceObjective(part.target, part.recipe), wants_unet(run))
+    return with_unet(run, made)
 
 
 def adnerf() -> Preset:
@@ -42,6 +51,7 @@ def adnerf_small() -> Preset:
             sampling=Sampling(rays=1024, frames=4, face_share=0.8, mouth_share=0.15),
             driving=Driving(motion_codes=8, audio_noise=0.2),
             torso=TorsoRecipe("field", steps=1500),
+            unet=SMALL_UNET,
         ),
         lambda bounds, conditions: RadianceFieldConfig(
             bounds, conditions, width=64, depth=5, skip=2, view_layers=1, position_frequencies=9,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,7 +11,7 @@ from typing import ClassVar
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.nn.autoregressive import DecoderSizes
 from nldf_engine.nn.landmarks import LandmarkSpeechSizes
-from nldf_engine.nn.perceptual import PictureLoss, picture_loss
+from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.gaussian_landmark.encoding import ENCODINGS
@@ -21,6 +20,7 @@ from nldf_engine.systems.gaussian_landmark.objective import PatchLoss
 from nldf_engine.training.landmarks import LandmarkTuning, learn_landmarks, learn_landmarks_again
 from nldf_engine.training.objective import Objective
 from nldf_engine.training.presets import Preset
+from nldf_engine.training.public_losses import run_picture_loss
 from nldf_engine.training.recipe import (
     Driving,
     Recipe,
@@ -38,7 +38,7 @@ from nldf_engine.training.stages import (
     conditions_of,
     plate_or_layer,
 )
-from nldf_engine.training.unet import UnetRecipe, unet_stage, wants_unet
+from nldf_engine.training.unet import SMALL_UNET, UnetRecipe, wants_unet, with_unet
 
 
 @dataclass(frozen=True)
@@ -196,20 +196,15 @@ def stages(run: Run) -> list[Stage]:
         raise ValueError("teacher, head: gaussian-landmark learns from its video alone, expected none")
     if len(run.scenes) > 1:
         raise ValueError(f"dataset: gaussian-landmark learns one speaker, got {len(run.scenes)} datasets")
-    perceptual, why = picture_loss(run.config.weights, recipe.losses.perceptual_blocks)
-    if recipe.losses.perceptual_weight or recipe.unet.perceptual_weight:
-        run.notes["perceptual_loss"] = perceptual.name
-        if why:
-            sys.stderr.write(f"the perceptual loss is {perceptual.name}, in VGG16's place: {why}\n")
-    alone = wants_unet(run)
-    training = LandmarkTraining(recipe, perceptual.requires_grad_(False), alone)
+    losses = recipe.losses
+    perceptual = run_picture_loss(run, losses.perceptual_blocks, bool(losses.perceptual_weight))
+    training = LandmarkTraining(recipe, perceptual, wants_unet(run))
     found = [
         Stage("landmarks", training.build, start=training.learn_landmarks),
         Stage("head", objective=training.objective, seed=1, keeps=True),
+        Stage("landmarks-final", start=training.learn_landmarks_again, seed=3),
     ]
-    if alone:
-        found.append(unet_stage(recipe.unet, perceptual))
-    return [*found, Stage("landmarks-final", start=training.learn_landmarks_again, seed=3)]
+    return with_unet(run, found, perceptual)
 
 
 def gaussian_landmark() -> Preset:
@@ -228,11 +223,7 @@ def gaussian_landmark_small() -> Preset:
         sampling=Sampling(frames=2, blink_share=0.08),
         patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
         torso=TorsoRecipe("unet", steps=2500),
-        unet=UnetRecipe(
-            (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1,
-            perceptual_side=64,
-            perceptual_share=0.3, matte_weight=0.5,
-        ),
+        unet=SMALL_UNET,
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 
-from nldf_engine.nn.perceptual import PictureLoss, picture_loss
+from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
@@ -35,6 +34,7 @@ from nldf_engine.systems.headnerf.volume import VolumeSizes
 from nldf_engine.training.driving import learn_motion, learn_motion_again
 from nldf_engine.training.objective import Objective
 from nldf_engine.training.presets import Preset
+from nldf_engine.training.public_losses import run_picture_loss
 from nldf_engine.training.recipe import (
     MOST_STEPS,
     Driving,
@@ -270,11 +270,8 @@ def stages(run: Run) -> list[Stage]:
     if run.source is not None:
         raise ValueError("teacher, head: headnerf learns from its videos alone, expected none")
     check_pictures(run)
-    perceptual, why = picture_loss(run.config.weights, recipe.losses.perceptual_blocks)
-    if recipe.losses.perceptual_weight:
-        run.notes["perceptual_loss"] = perceptual.name
-        if why:
-            sys.stderr.write(f"the perceptual loss is {perceptual.name}, in VGG16's place: {why}\n")
+    losses = recipe.losses
+    perceptual = run_picture_loss(run, losses.perceptual_blocks, bool(losses.perceptual_weight))
     training = HeadTraining(run, recipe, perceptual)
     found = [Stage("motion", training.build, start=training.learn_motion)]
     if recipe.losses.disentangle_weight:
