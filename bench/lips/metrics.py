@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from torch import Tensor
 
@@ -17,25 +19,43 @@ SMALLEST = 1e-9
 
 
 def measure(basis: MotionBasis, predicted: Tensor, tracked: Tensor, frames: Tensor) -> dict[str, float]:
-    """The columns of the tables.
+    """The columns of the tables, see `lip_measures`; of all lip and chin landmarks.
 
     Args:
         basis: of the codes.
         predicted, tracked: [T, K] codes of a clip.
         frames: [N] numbers, in order, of those that count.
+    """
+    ours, real = (Lips(basis.opening(codes), basis.decode(codes)) for codes in (predicted, tracked))
+    return lip_measures(ours, real, frames)
+
+
+@dataclass(frozen=True)
+class Lips:
+    """Lips of a clip of T frames.
+
+    Args:
+        opening: [T] metres between the inner lips; below 0 where they are pressed together.
+        landmarks: [T, L, 2 or 3] metres.
+    """
+
+    opening: Tensor
+    landmarks: Tensor
+
+
+def lip_measures(ours: Lips, real: Lips, frames: Tensor) -> dict[str, float]:
+    """How well lips follow the real ones in the frames [N], in order.
 
     Returns:
         Of the mouth's visible opening: `r` and `amplitude` (ratio of standard deviations), `change_r`
         (correlation of changes between consecutive frames), `auc` and `f1` of the closed frames (tracked
         opening below `CLOSED` or its tenth percentile), `distribution` (Wasserstein distance over the tracked
-        standard deviation). Of all lip and chin landmarks: `explained` variance, and mean `error` in
-        millimetres.
+        standard deviation). Of all landmarks: `explained` variance, and mean `error` in millimetres.
     """
-    ours, real = predicted[frames], tracked[frames]
     # However firmly lips are pressed together, they look closed.
-    made, true = (basis.opening(codes).clamp_min(0).double().numpy() for codes in (ours, real))
-    landmarks = basis.decode(real)
-    wrong = basis.decode(ours) - landmarks
+    made, true = (of.opening[frames].clamp_min(0).double().numpy() for of in (ours, real))
+    landmarks = real.landmarks[frames]
+    wrong = ours.landmarks[frames] - landmarks
     total = (landmarks - landmarks.mean(0)).square().sum().clamp_min(SMALLEST)
     limit = max(CLOSED, float(np.quantile(true, LOWEST)))
     closed, shown = true < limit, made < limit
