@@ -54,9 +54,10 @@ def parser() -> argparse.ArgumentParser:
         f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}"
         for name, make in {**OF_DATASET, **OF_AVATAR}.items()
     )
+    about = f"Measures what {PRESET} is made of, and what its avatars do."
     made = argparse.ArgumentParser(
         "python -m bench.gaussian_landmark", formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXAMPLES, description=f"Measures {PRESET}: what it is made of, what its avatars do.\n\n{listed}",
+        epilog=EXAMPLES, description=f"{about}\n\n{listed}",
     )  # fmt: skip
     made.add_argument("table", metavar="TABLE", help=f"one of {', '.join([*OF_DATASET, *OF_AVATAR])}")
     made.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="[AVATAR] DATASET")
