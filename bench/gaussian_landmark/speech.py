@@ -18,8 +18,11 @@ from nldf_engine.datasets import open_dataset
 from nldf_engine.geometry.face_mesh import MARKS, MARKS_LIPS, MARKS_SPEECH
 from nldf_engine.nn.autoregressive import DecoderSizes
 from nldf_engine.nn.landmarks import ENCODERS, LandmarkSpeechSizes
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
-from nldf_engine.systems.gaussian_landmark.driver import LandmarkDriver, lip_opening
+from nldf_engine.systems.gaussian_landmark.driver import lip_opening
+from nldf_engine.systems.gaussian_landmark.model import GaussianFieldConfig, MarksEncoder
 from nldf_engine.systems.gaussian_landmark.recipe import GaussianRecipe
 from nldf_engine.training.driving import speech_net
 from nldf_engine.training.landmarks import (
@@ -86,12 +89,17 @@ class Speaker:
         self.scene = Sounds(open_dataset(path), FrontendConfig("whisper").resolve(), options.cache)
         self.recipe = options.recipe()
         window, dim = self.scene.conditions.audio.shape[1:]
-        self.driver = LandmarkDriver(dim, window, speech_net(self.recipe, self.scene.frontend), sizes)
-        self.track = fit_landmarks(self.driver, self.scene)
+        given = ConditionConfig(int(dim), int(window), speech=speech_net(self.recipe, self.scene.frontend))
+        info = self.scene.dataset.info
+        bounds = Bounds(info.near, info.far)
+        config = GaussianFieldConfig(bounds, given, sizes or LandmarkSpeechSizes())
+        self.encoder = MarksEncoder(config)
+        self.driver = self.encoder.landmarks
+        self.track = fit_landmarks(self.encoder, self.scene)
 
     def data(self, frames: Tensor) -> SpeechData:
         """What the network learns from in the frames [N]."""
-        return landmark_data(self.driver, self.scene, self.recipe, self.track, frames)
+        return landmark_data(self.encoder, self.scene, self.recipe, self.track, frames)
 
     def learn(self, data: SpeechData, seed: int = 0) -> Tensor:
         """[T, 111] displacements that the network makes of the whole sound, once trained from `seed`."""

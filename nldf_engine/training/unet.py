@@ -34,6 +34,8 @@ class UnetRecipe:
         widths: channels of its levels, from the picture's size down.
         deformable: how many of the lowest levels have a deformable convolution.
         groups: of it.
+        plate: the head stands before the scene's plate in the picture that is completed; in the paper it does
+            not.
         rate, final_rate: Adam's, decayed exponentially from one to the other.
         frames: frames a step.
         most_heads: frames whose heads are drawn at most, evenly spread; they are kept in memory.
@@ -49,6 +51,7 @@ class UnetRecipe:
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
     deformable: int = 2
     groups: int = 8
+    plate: bool = False
     rate: float = 1e-3
     final_rate: float = 1e-4
     frames: int = 2
@@ -76,8 +79,8 @@ class UnetRecipe:
 
 
 SMALL_UNET = UnetRecipe(
-    (16, 32, 64, 96), 2, 4, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1, perceptual_side=64,
-    perceptual_share=0.3, matte_weight=0.5,
+    (16, 32, 64, 96), 2, 4, plate=True, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1,
+    perceptual_side=64, perceptual_share=0.3, matte_weight=0.5,
 )  # fmt: skip
 """For pictures of 128 pixels on a CPU."""
 
@@ -142,7 +145,7 @@ class UnetLoss(Objective):
 
     @torch.no_grad()
     def head(self, frame: int) -> Tensor:
-        """[H, W, 4] uint8, the head's layer in a frame: premultiplied colours and opacity."""
+        """[H, W, 4] uint8, what is completed in a frame: premultiplied colours and opacity."""
         if frame not in self._kept:
             scene, head = self.scene, self._head[0]
             number = torch.tensor([frame], device=scene.device)
@@ -150,7 +153,8 @@ class UnetLoss(Objective):
             head.eval()
             code = head.encode_frames(scene.conditions, number)[0]
             pose, motion = (x[frame].to(scene.device) for x in (scene.poses, scene.motions))
-            layer = head.draw(View(scene.camera, pose, motion), code)
+            view = View(scene.camera, pose, motion)
+            layer = self.torso.begun(view, code, head.draw(view, code))
             head.train(training)
             both = torch.cat([layer.color, layer.alpha[..., None]], -1)
             self._kept[frame] = (both * 255).round_().clamp_(0, 255).to(torch.uint8)
@@ -161,7 +165,7 @@ def make_unet(subject: Subject, recipe: UnetRecipe) -> UnetTorso:
     """An untrained U-Net torso for a speaker, in front of the training video's background."""
     scene = subject.scene
     size = scene.camera.height, scene.camera.width
-    torso = UnetTorso(UnetConfig(*size, recipe.widths, recipe.deformable, recipe.groups))
+    torso = UnetTorso(UnetConfig(*size, recipe.widths, recipe.deformable, recipe.groups, recipe.plate))
     torso.place(scene.background, scene.torso)
     return torso
 

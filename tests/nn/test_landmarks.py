@@ -60,6 +60,19 @@ def test_frame_by_frame_is_all_at_once(encoder: str, alignment_bias: bool) -> No
     assert (own[:, 40:] - own[:, 20:40].mean(1, keepdim=True)).abs().max() > 0.1
 
 
+def test_a_spread_changes_what_is_shown_and_not_what_follows() -> None:
+    """Twice as far, and a little to the side, in every frame: the loop goes on from what it made itself. New
+    weights are spread no more."""
+    made = net()
+    features = torch.randn(30, 4, 6)
+    plain = made.decode(features)
+    made.spread.mul_(2)
+    made.spread_bias.fill_(0.1)
+    torch.testing.assert_close(made.decode(features), 2 * plain + 0.1, atol=1e-6, rtol=1e-5)
+    made.reset()
+    assert torch.equal(made.spread, torch.eye(15)) and not made.spread_bias.any()
+
+
 def test_a_frame_sees_its_past_within_the_window_alone() -> None:
     """Gradients of frame 50 reach the inputs of frames 31 to 50, and the sound of frame 50."""
     decoder = Decoder(SMALL).eval()

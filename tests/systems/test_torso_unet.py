@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from nldf_engine.nn.deformable import DeformableConv, sample_deformed
 from nldf_engine.rendering.heads import Head
 from nldf_engine.rendering.layer import Layer, View
 from nldf_engine.rendering.portrait import Portrait
+from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.common.torso_unet import UnetConfig, UnetTorso
 from nldf_engine.systems.registry import read_torso
 
@@ -40,7 +41,7 @@ def view(width: int = 32) -> View:
 def torso(trained: bool = False) -> UnetTorso:
     torch.manual_seed(0)
     made = UnetTorso(CONFIG)
-    made.place(torch.rand(24, 32, 3), made)
+    made.place(torch.rand(24, 32, 3), TorsoPlate(24, 32))
     if trained:
         torch.nn.init.normal_(made.network.out.weight, std=0.3)
     return made.eval()
@@ -53,6 +54,31 @@ def test_it_begins_as_the_head_over_the_background() -> None:
     color, logit = made.complete(head.color[None], head.alpha[None])
     torch.testing.assert_close(color[0], head.over(made.background))
     torch.testing.assert_close(logit[0], 8 * (head.alpha - 0.5))
+
+
+def test_a_plate_behind_the_head_is_part_of_what_is_completed() -> None:
+    """Untrained, the picture is the head before the plate, wherever that has moved; avatar.json says it has
+    one."""
+    plate = TorsoPlate(24, 32)
+    plate.color.copy_(torch.tensor([0, 0, 1.0]))
+    plate.alpha[16:] = 1
+    plate.present.fill_(True)
+    made = UnetTorso(replace(CONFIG, plate=True))
+    made.place(torch.rand(24, 32, 3), plate)
+    moved = replace(view(), motion=torch.tensor([[1.0, 0, 0], [0, 1, -4 / 32]]))
+    code = torch.zeros(1)
+    wanted = Square().draw(moved, code, plate.draw(moved, code))
+    begun = made.begun(moved, code, Square().draw(moved, code))
+    torch.testing.assert_close(begun.color, wanted.color)
+    torch.testing.assert_close(begun.alpha, wanted.alpha)
+    shown = made.with_head(moved, code, Square())
+    solid = wanted.alpha > 0.999
+    assert bool(solid[14:20].all()), "moved up by four pixels"
+    own = shown.color / shown.alpha[..., None]
+    torch.testing.assert_close(own[solid], wanted.color[solid], atol=1e-3, rtol=0)
+    again = read_torso(made.describe())
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(again.with_head(moved, code, Square()).color, shown.color)
 
 
 @pytest.mark.parametrize("width", [32, 16, 64])

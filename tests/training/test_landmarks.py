@@ -14,6 +14,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.nn.landmarks import LandmarkSpeech
 from nldf_engine.systems.common.motion import MotionEncoder
 from nldf_engine.systems.gaussian_landmark.driver import LandmarkDriver
+from nldf_engine.training import landmarks
 from nldf_engine.training.landmarks import (
     LOWER,
     UPPER,
@@ -23,6 +24,7 @@ from nldf_engine.training.landmarks import (
     landmark_loss,
     learn_landmarks,
     learn_landmarks_again,
+    learn_spread,
     own_past,
     resting,
     train_landmark_speech,
@@ -30,7 +32,7 @@ from nldf_engine.training.landmarks import (
 from nldf_engine.training.prior import lip_prior
 from nldf_engine.training.recipe import Driving, Recipe
 from nldf_engine.training.scene import Scene
-from nldf_engine.training.speech import SpeechData
+from nldf_engine.training.speech import FOLDS, SpeechData
 
 QUICK = LandmarkTuning(steps=60, rate=1e-2, stretch=40, stretches=4)
 
@@ -92,6 +94,34 @@ def test_speech_is_learned_in_the_loop() -> None:
     assert torch.corrcoef(torch.stack([made, true]))[0, 1] > 0.8
     assert torch.corrcoef(torch.stack([other, true]))[0, 1].abs() < 0.3
     assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_what_is_predicted_gets_the_spread_of_the_true_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that hears half of what the lips do opens them too little. One is trained for each fold and
+    one on all frames; then lips of unseen sound open nearly as far as true ones, and as well in time."""
+    torch.manual_seed(2)
+    data, later, model, trained = spoken(480), spoken(960), net(), []
+    noise = 2 * torch.randn(960)
+    for part in (data, later):  # what no sound says
+        part.codes.view(-1, 37, 3)[:, LOWER, 1] += noise[: len(part.codes)]
+
+    def learn(net: LandmarkSpeech, of: SpeechData, *_: Any) -> None:
+        trained.append(int(of.usable.sum()))
+        net.reset()
+        train_landmark_speech(net, of, LandmarkTuning(200, 1e-2, stretch=40, stretches=4))
+
+    monkeypatch.setattr(landmarks, "learn_net", learn)
+    learn_spread(model, data, None, None, QUICK)  # type: ignore[arg-type]
+    assert len(trained) == FOLDS + 1 and trained[-1] == 480 > max(trained[:-1])
+    unseen, true = torch.arange(480, 960), later.codes.view(-1, 37, 3)[480:, LOWER, 1]
+    shown = model.decode(later.features)[unseen][:, LOWER, 1]
+    spread, bias = model.spread.clone(), model.spread_bias.clone()
+    torch.nn.init.eye_(model.spread)
+    model.spread_bias.zero_()
+    plain = model.decode(later.features)[unseen][:, LOWER, 1]
+    assert float(plain.std()) < float(shown.std()) and not torch.equal(spread, model.spread)
+    assert abs(1 - float(shown.std() / true.std())) < abs(1 - float(plain.std() / true.std()))
+    assert torch.corrcoef(torch.stack([plain, shown]))[0, 1] > 0.999 and bias.isfinite().all()
 
 
 def driven(scene: Scene) -> Any:

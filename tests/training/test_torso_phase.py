@@ -28,7 +28,7 @@ from nldf_engine.training.recipe import Sampling, changed
 from nldf_engine.training.resume import checkpoint_of
 from nldf_engine.training.resume import find_run as find_stages
 from nldf_engine.training.scene import RayScene, Scenes
-from nldf_engine.training.stages import Run, Stage, Subject, make_torso_field
+from nldf_engine.training.stages import Run, Stage, Subject, make_torso_field, ray_stages
 from nldf_engine.training.targets import TorsoTarget
 
 STEPS = {"torso_steps": "30", "speech_steps": "4"}
@@ -208,6 +208,44 @@ def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
     assert find_run(folder, longer(steps=20), True) == ["head"]
     with pytest.raises(FileProblem, match="the budget may grow"):
         find_run(folder, longer(steps=20, torso_steps=4), True)
+
+
+def test_a_u_net_is_trained_about_a_head(
+    synthetic_dataset: Dataset, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A system that lists it has it: about its own head, which is without a neck, or about a given one. Which
+    perceptual loss it had is said and recorded."""
+    quick = {"torso": "unet", "torso_steps": "6", "speech_steps": "4", "most_heads": "4"}
+    for name, config in (("own", TrainConfig(steps=6, overrides=quick)),
+                         ("given", TrainConfig(head=teacher, overrides=quick))):  # fmt: skip
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / name, config)
+        avatar = Avatar.load(tmp_path / name)
+        assert set(avatar.portrait.torso.describe()) == {"unet"}
+        assert float(avatar.portrait.torso.network.out.weight.abs().max()) > 0, "it has learned"
+        used = avatar.provenance["settings"]["notes"]["perceptual_loss"]
+        assert used == "VGG16" or used in capsys.readouterr().err
+    own, given = (Avatar.load(path).portrait.head.state_dict() for path in (tmp_path / "given", teacher))
+    assert all(torch.equal(own[key], value) for key, value in given.items())
+    with pytest.raises(ValueError, match="torso: expected one of plate, field, distilled, got 'unet'"):
+        train("nldf-tiny", synthetic_dataset.path, tmp_path / "x", TrainConfig(overrides={"torso": "unet"}))
+    with pytest.raises(ValueError, match="U-Net torso is trained for one speaker, got 2 datasets"):
+        several = [synthetic_dataset.path, synthetic_dataset.path]
+        train("adnerf-tiny", several, tmp_path / "x", TrainConfig(overrides=quick))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_head_of_a_u_net_has_no_neck(scene: RayScene, alone: bool) -> None:
+    """What the head is trained on has neck and torso as background where another torso draws them."""
+    run = torso_run(scene, torso="unet" if alone else "plate")
+    seen: list[Any] = []
+    stages = ray_stages(run, lambda part: seen.append(part) or None, alone)  # type: ignore[arg-type,func-returns-value]
+    head = next(stage for stage in stages if stage.name == "head")
+    assert head.objective is not None
+    head.objective(run, run.subjects[0])
+    frames, every = scene.fit[:1], torch.arange(32 * 32)[None]
+    batch = seen[0].target.batch(frames, every, torch.zeros(1, 1))
+    neck = batch.labels == LABELS["neck"]
+    assert bool(neck.any()) and float(batch.mask[neck].mean()) == float(not alone)
 
 
 def test_a_given_head_is_kept(synthetic_dataset: Dataset, teacher: Path, tmp_path: Path) -> None:

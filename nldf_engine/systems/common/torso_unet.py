@@ -2,7 +2,8 @@
 
 It takes the head over the background, and the background, and makes the whole frame: colours that begin as
 that picture, and an opacity of the speaker that begins as the head's, so that any background may be behind
-afterwards. What it sees is always the training video's background.
+afterwards. What it sees is always the training video's background. The head may stand before a plate that
+moves, as other torsos are: then the network has to mend that picture, not to paint shoulders from memory.
 
 Shapes: N pictures, levels 0 (the picture's size) to D (2^D times smaller).
 """
@@ -22,6 +23,7 @@ from nldf_engine.nn.deformable import DeformableConv
 from nldf_engine.rendering.heads import Head
 from nldf_engine.rendering.layer import Layer, View, resized
 from nldf_engine.rendering.torsos import Torso
+from nldf_engine.systems.common.torso import TorsoPlate
 
 SLOPE = 0.2
 # The head's opacity begins the picture's: half of a pixel is undecided, none and all are sure.
@@ -38,6 +40,7 @@ class UnetConfig:
         widths: channels of the levels.
         deformable: how many of the lowest levels have a deformable convolution.
         groups: of it; they divide the channels of these levels.
+        plate: the head is completed before a `TorsoPlate`; in the paper there is none.
 
     Raises:
         ValueError: a size that can't be meant.
@@ -48,6 +51,7 @@ class UnetConfig:
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
     deformable: int = 2
     groups: int = 8
+    plate: bool = False
 
     def __post_init__(self) -> None:
         if not (1 <= self.height <= LARGEST_SIDE and 1 <= self.width <= LARGEST_SIDE):
@@ -116,6 +120,7 @@ class UnetTorso(Torso):
         super().__init__()
         self.config = config
         self.network = Unet(config)
+        self.plate = TorsoPlate(config.height, config.width) if config.plate else None
         self.register_buffer("background", torch.zeros(config.height, config.width, 3))
 
     def describe(self) -> dict[str, Any]:
@@ -123,14 +128,21 @@ class UnetTorso(Torso):
         return {"unet": asdict(self.config)}
 
     @torch.no_grad()
-    def place(self, background: Tensor, like: Torso) -> None:
-        """Sets the background [H, W, 3], and takes over how a torso whose motion was fitted moves."""
+    def place(self, background: Tensor, like: TorsoPlate) -> None:
+        """Sets the background [H, W, 3]; takes over a plate of the network's size, or its motion alone."""
         self.background.copy_(background)
+        if self.plate is not None:
+            self.plate.load_state_dict(like.state_dict())
         self.motion_weights.copy_(like.motion_weights)
         self.present.fill_(True)
 
+    @torch.no_grad()
+    def begun(self, view: View, code: Tensor, head: Layer) -> Layer:
+        """What is completed: a head's layer of the network's size, before the plate where there is one."""
+        return head if self.plate is None else self.plate.draw(view, code).over_layer(head)
+
     def complete(self, color: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole speakers of heads, with gradients.
+        """Whole speakers of what is `begun`, with gradients.
 
         Args:
             color: [N, H, W, 3] premultiplied.
@@ -144,10 +156,11 @@ class UnetTorso(Torso):
         made = self.network(torch.cat([picture, behind], -1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return picture + made[..., :3], made[..., 3] + OPACITY_SLOPE * (alpha - 0.5)
 
-    def _about(self, head: Layer) -> Layer:
-        """The whole speaker about a head of the network's size."""
+    def _about(self, view: View, code: Tensor, head: Layer) -> Layer:
+        """The whole speaker about a head, all of the network's size."""
+        begun = self.begun(view, code, head)
         with stage("network"):
-            color, logit = self.complete(head.color[None], head.alpha[None])
+            color, logit = self.complete(begun.color[None], begun.alpha[None])
             alpha = torch.sigmoid(logit[0])
             return Layer(color[0].clamp(0, 1) * alpha[..., None], alpha)
 
@@ -160,14 +173,18 @@ class UnetTorso(Torso):
     @torch.no_grad()
     def draw(self, view: View, code: Tensor) -> Layer:
         """See `Torso`: what it draws where no head is."""
-        return self._at_size(view, self._about(self.empty(self._own(view))) if self.shows() else None)
+        if not self.shows():
+            return self.empty(view)
+        own = self._own(view)
+        return self._at_size(view, self._about(own, code, self.empty(own)))
 
     @torch.no_grad()
     def with_head(self, view: View, code: Tensor, head: Head) -> Layer:
         """See `Torso`."""
         if not self.shows():
             return head.draw(view, code)
-        return self._at_size(view, self._about(head.draw(self._own(view), code)))
+        own = self._own(view)
+        return self._at_size(view, self._about(own, code, head.draw(own, code)))
 
     def blend_with_head(
         self, view: View, code: Tensor, head: Head, background: Tensor, out: Tensor
@@ -175,8 +192,6 @@ class UnetTorso(Torso):
         """See `Torso`."""
         return out.copy_(self.with_head(view, code, head).over(background))
 
-    def _at_size(self, view: View, made: Layer | None) -> Layer:
-        if made is None:
-            return self.empty(view)
+    def _at_size(self, view: View, made: Layer) -> Layer:
         height, width = view.camera.height, view.camera.width
         return made if made.alpha.shape == (height, width) else resized(made, height, width)

@@ -15,6 +15,7 @@ from landmark_avatars import landmark_avatar, talking_driver, talking_track
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.edits import EditFlags
+from nldf_engine.base import progress
 from nldf_engine.datasets.format import write_wav
 from nldf_engine.engine import Engine, scenes
 from nldf_engine.engine.edits import Edit, EyesEdit, LandmarkEdit, LandmarkWarning
@@ -135,6 +136,19 @@ def test_landmarks_of_a_long_clip_are_made_in_pieces(engine: Engine, monkeypatch
     whole = engine.landmarks(SOUND)
     monkeypatch.setattr(scenes, "FOLLOWED_AT_ONCE", 7)
     np.testing.assert_allclose(engine.landmarks(SOUND), whole, atol=1e-7)
+
+
+def test_following_a_long_sound_shows_its_progress(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For landmarks as for frames; with an estimate of what is left."""
+    monkeypatch.setattr(scenes, "FOLLOWED_AT_ONCE", 7)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    for made in (engine.landmarks, engine.render):
+        made(SOUND)
+        said = capsys.readouterr().err
+        assert "follow the speech  28 % 7/25 frames" in said and "left" in said
 
 
 def test_a_stream_shows_what_the_clip_does(engine: Engine) -> None:
