@@ -139,7 +139,7 @@ class UnetTorso(Torso):
     @torch.no_grad()
     def begun(self, view: View, code: Tensor, head: Layer) -> Layer:
         """What is completed: a head's layer of the network's size, before the plate where there is one."""
-        return head if self.plate is None else self.plate.draw(view, code).over_layer(head)
+        return head if self.plate is None else head.over_layer(self.plate.draw(view, code))
 
     def complete(self, color: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Whole speakers of what is `begun`, with gradients.
