@@ -100,20 +100,20 @@ def test_what_is_predicted_gets_the_spread_of_the_true_landmarks(monkeypatch: py
     """A network that hears half of what the lips do opens them too little. One is trained for each fold and
     one on all frames; then lips of unseen sound open nearly as far as true ones, and as well in time."""
     torch.manual_seed(2)
-    data, later, model, trained = spoken(480), spoken(960), net(), []
-    noise = 2 * torch.randn(960)
+    data, later, model, trained = spoken(240), spoken(720), net(), []
+    noise = torch.randn(720)
     for part in (data, later):  # what no sound says
         part.codes.view(-1, 37, 3)[:, LOWER, 1] += noise[: len(part.codes)]
 
     def learn(net: LandmarkSpeech, of: SpeechData, *_: Any) -> None:
         trained.append(int(of.usable.sum()))
         net.reset()
-        train_landmark_speech(net, of, LandmarkTuning(200, 1e-2, stretch=40, stretches=4))
+        train_landmark_speech(net, of, LandmarkTuning(120, 1e-2, stretch=40, stretches=4))
 
     monkeypatch.setattr(landmarks, "learn_net", learn)
     learn_spread(model, data, None, None, QUICK)  # type: ignore[arg-type]
-    assert len(trained) == FOLDS + 1 and trained[-1] == 480 > max(trained[:-1])
-    unseen, true = torch.arange(480, 960), later.codes.view(-1, 37, 3)[480:, LOWER, 1]
+    assert len(trained) == FOLDS + 1 and trained[-1] == 240 > max(trained[:-1])
+    unseen, true = torch.arange(240, 720), later.codes.view(-1, 37, 3)[240:, LOWER, 1]
     shown = model.decode(later.features)[unseen][:, LOWER, 1]
     spread, bias = model.spread.clone(), model.spread_bias.clone()
     torch.nn.init.eye_(model.spread)
