@@ -83,6 +83,10 @@ SMALL_UNET = UnetRecipe(
     perceptual_side=64, perceptual_share=0.3, matte_weight=0.5,
 )  # fmt: skip
 """For pictures of 128 pixels on a CPU."""
+TINY_UNET = dataclasses.replace(
+    SMALL_UNET, widths=(8, 16, 16), deformable=1, groups=2, rate=4e-3, perceptual_side=16
+)
+"""For tests."""
 
 
 class UnetLoss(Objective):

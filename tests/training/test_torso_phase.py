@@ -12,7 +12,7 @@ from fields import field_of, seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.json import encode
+from nldf_engine.base.json import read_back
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
@@ -173,7 +173,7 @@ def test_a_run_resumes_in_either_step(
 def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
     """The torso goes on about the head that it was begun with, and begins anew about one that trained on."""
     recipe = find_preset("adnerf-tiny", {"steps": "10", "torso_steps": "5"}).recipe
-    settings = {"recipe": encode(recipe), "minutes": None, "phases": ["head", "torso"]}
+    settings = {"recipe": read_back(recipe), "minutes": None, "phases": ["head", "torso"]}
     stages = [Stage("head"), Stage("torso", budget="torso.steps", folder="torso")]
     folder = tmp_path / "me.training"
 
@@ -181,7 +181,7 @@ def test_which_steps_a_resumed_run_goes_on_with(tmp_path: Path) -> None:
         return find_stages(folder, stages, settings, recipe, resume)
 
     def longer(**steps: int) -> dict[str, Any]:
-        return {**settings, "recipe": encode(changed(recipe, steps))}
+        return {**settings, "recipe": read_back(changed(recipe, steps))}
 
     def leave(phase: str, then: dict[str, Any], finished: bool = True) -> None:
         path = checkpoint_of(folder, stages[phase == "torso"])
@@ -226,7 +226,7 @@ def test_a_u_net_is_trained_about_a_head(
         assert used == "VGG16" or used in capsys.readouterr().err
     own, given = (Avatar.load(path).portrait.head.state_dict() for path in (tmp_path / "given", teacher))
     assert all(torch.equal(own[key], value) for key, value in given.items())
-    with pytest.raises(ValueError, match="torso: expected one of plate, field, distilled, got 'unet'"):
+    with pytest.raises(ValueError, match="torso: expected one of plate, layer, field, distilled, got 'unet'"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "x", TrainConfig(overrides={"torso": "unet"}))
     with pytest.raises(ValueError, match="U-Net torso is trained for one speaker, got 2 datasets"):
         several = [synthetic_dataset.path, synthetic_dataset.path]

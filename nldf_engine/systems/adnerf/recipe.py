@@ -11,7 +11,7 @@ from nldf_engine.systems.adnerf.objective import RadianceObjective
 from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Driving, Recipe, Sampling, TorsoRecipe
 from nldf_engine.training.stages import Run, Stage, ray_stages
-from nldf_engine.training.unet import SMALL_UNET, UnetRecipe, wants_unet, with_unet
+from nldf_engine.training.unet import SMALL_UNET, TINY_UNET, UnetRecipe, wants_unet, with_unet
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def adnerf_tiny() -> Preset:
             sampling=Sampling(rays=512, frames=2, mouth_share=0.15),
             driving=Driving(motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1),
             torso=TorsoRecipe("field", steps=40),
+            unet=TINY_UNET,
         ),
         lambda bounds, conditions: RadianceFieldConfig(
             bounds, conditions, width=32, depth=3, skip=1, view_layers=1, position_frequencies=5,

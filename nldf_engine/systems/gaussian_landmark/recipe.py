@@ -38,7 +38,7 @@ from nldf_engine.training.stages import (
     conditions_of,
     plate_or_layer,
 )
-from nldf_engine.training.unet import SMALL_UNET, UnetRecipe, wants_unet, with_unet
+from nldf_engine.training.unet import SMALL_UNET, TINY_UNET, UnetRecipe, wants_unet, with_unet
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ def gaussian_landmark() -> Preset:
 def gaussian_landmark_small() -> Preset:
     """Gaussian landmarks for a CPU: 128 x 128."""
     recipe = GaussianRecipe(
-        size=128, steps=3600, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
+        size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),
         patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
-        torso=TorsoRecipe("unet", steps=1000),
+        torso=TorsoRecipe("unet", steps=800),
         unet=SMALL_UNET,
     )  # fmt: skip
     return Preset(
@@ -243,8 +243,7 @@ def gaussian_landmark_tiny() -> Preset:
         driving=Driving(prior=False, sound_copies=1),
         landmarks=LandmarkTuning(steps=20, rate=2e-3, stretch=50),
         torso=TorsoRecipe("unet", steps=40),
-        unet=dataclasses.replace(small.unet, perceptual_side=16, widths=(8, 16, 16), deformable=1,
-        groups=2, rate=4e-3),
+        unet=TINY_UNET,
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,
