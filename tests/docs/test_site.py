@@ -95,8 +95,8 @@ def test_the_pages_made_of_the_project_are_there(site: Path) -> None:
 
 
 def test_pictures_have_a_maker() -> None:
-    """Every picture that a page shows is there, and `docs/figures.py` draws it or a command that the page names,
-    the README's apart."""
+    """Every picture that a page shows is there, and `docs/figures.py` draws it, or a command on the page; the
+    README's apart."""
     drawn = set(re.findall(r'"([a-z]+\.(?:svg|png))": \w+', (ROOT / "docs" / "figures.py").read_text()))
     pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")]
     drawn |= {name for text in pages for name in re.findall(r"--picture docs/images/(\S+)", text)}
