@@ -21,6 +21,9 @@ from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.ops import encode_landmarks
 from nldf_engine.systems.gaussian_landmark.driver import SMALLEST_SPREAD
 
+# The weight of everything that stays where it is: what is far from all landmarks is not carried along.
+STILL = 0.5
+
 
 @dataclass(frozen=True)
 class EncodingSizes:
@@ -36,6 +39,8 @@ class EncodingSizes:
         reach: Mahalanobis distance beyond which a Gaussian is zero.
         depth_unit: metres of one unit of d_z.
         code: numbers that "mlp" makes of the landmarks.
+        carries: a Gaussian carries what is about its landmark along (see `LandmarkEncoding.usual_places`); in
+            the paper it does not.
 
     Raises:
         ValueError: an unknown kind, or a size that can't be meant.
@@ -47,6 +52,7 @@ class EncodingSizes:
     reach: float = 4.3
     depth_unit: float = 0.2
     code: int = 64
+    carries: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ENCODINGS:
@@ -79,6 +85,17 @@ class LandmarkEncoding(nn.Module, ABC):
             backend: "native" or "reference".
         """
         return points.new_empty(*points.shape[:2], 0)
+
+    def usual_places(self, points: Tensor, landmarks: Tensor, usual: Tensor, backend: str) -> Tensor:
+        """[F, N, 3] metres: where what is at the points would be, were the landmarks at their usual places.
+
+        Features of space are looked up there. Here it is where it is.
+
+        Args:
+            points, landmarks, backend: as in `of_points`.
+            usual: [L, 3] metres.
+        """
+        return points
 
     def of_frames(self, landmarks: Tensor) -> Tensor:
         """[F, frame_dim] numbers of frames with landmarks [F, L, 3]."""
@@ -123,6 +140,22 @@ class GaussianEncoding(LandmarkEncoding):
             points, landmarks, self.rotations, self.log_scales, axes, levels=sizes.levels, depth=self.depth,
             depth_scale=1 / sizes.depth_unit, cut=sizes.reach, backend=backend,
         )  # fmt: skip
+
+    def usual_places(self, points: Tensor, landmarks: Tensor, usual: Tensor, backend: str) -> Tensor:
+        """See `LandmarkEncoding`: x - sum_l w_l (l - usual_l) / (sum_l w_l + `STILL`), w of eq. (8a)."""
+        if not self.sizes.carries:
+            return points
+        weights = encode_landmarks(
+            points,
+            landmarks,
+            self.rotations,
+            self.log_scales,
+            depth=False,
+            cut=self.sizes.reach,
+            backend=backend,
+        )
+        moved = torch.bmm(weights, landmarks - usual)
+        return points - moved / (weights.sum(-1, keepdim=True) + STILL)
 
 
 class FlatEncoding(GaussianEncoding):

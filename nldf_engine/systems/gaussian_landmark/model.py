@@ -218,7 +218,9 @@ class GaussianField(RayField):
         """
         frames, rays, samples, _ = points.shape
         flat, landmarks = points.reshape(frames, rays * samples, 3), self._landmarks(code).contiguous()
-        unit = ((flat - self.box[0]) / (self.box[1] - self.box[0])).clamp(0, 1)
+        usual = self.encoder.landmarks.usual[self.marks]
+        places = self.encoding.usual_places(flat, landmarks, usual, self.backend)
+        unit = ((places - self.box[0]) / (self.box[1] - self.box[0])).clamp(0, 1)
         cells = self.grid(unit.view(-1, 3).contiguous(), backend=self.backend).view(*flat.shape[:2], -1)
         beside = self.encoding.of_points(flat, landmarks, F.normalize(-origins, dim=-1), self.backend)
         hidden = self.first(torch.cat([cells, beside], -1), self.encoding.of_frames(landmarks))

@@ -14,7 +14,7 @@ from nldf_engine.nn.landmarks import LandmarkSpeechSizes
 from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
-from nldf_engine.systems.gaussian_landmark.encoding import ENCODINGS
+from nldf_engine.systems.gaussian_landmark.encoding import ENCODINGS, EncodingSizes
 from nldf_engine.systems.gaussian_landmark.model import GaussianField, GaussianFieldConfig
 from nldf_engine.systems.gaussian_landmark.objective import PatchLoss
 from nldf_engine.training.landmarks import LandmarkTuning, learn_landmarks, learn_landmarks_again
@@ -219,17 +219,17 @@ def gaussian_landmark() -> Preset:
 def gaussian_landmark_small() -> Preset:
     """Gaussian landmarks for a CPU: 128 x 128."""
     recipe = GaussianRecipe(
-        size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
+        size=128, steps=2200, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),
         patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
-        torso=TorsoRecipe("unet", steps=800),
+        torso=TorsoRecipe("unet", steps=500),
         unet=SMALL_UNET,
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,
         lambda bounds, conditions: GaussianFieldConfig(
             bounds, conditions, thinned=True, resolutions=(8, 12, 17, 25, 36, 52, 76, 110), log2_table=17,
-            width=48, geometry=16, samples=24,
+            width=48, geometry=16, samples=24, encoding=EncodingSizes(carries=True),
         ),
     )  # fmt: skip
 

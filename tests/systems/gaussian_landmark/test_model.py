@@ -79,6 +79,29 @@ def test_the_encoding_is_eq_8a() -> None:
     torch.testing.assert_close(blocks, weight * torch.stack(waves), atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_about_a_landmark_is_carried_along() -> None:
+    """A point on a landmark that moved is looked up two thirds of the way back, one far off where it is. In the
+    paper, and where landmarks are numbers of the frame, nothing is carried."""
+    sizes = EncodingSizes(carries=True)
+    usual = torch.zeros(68, 3)
+    usual[:, 0] = torch.arange(68)  # metres apart
+    moved = usual[None].clone()
+    moved[0, CHIN, 1] = 0.012
+    points = torch.stack([moved[0, CHIN], moved[0, CHIN] + torch.tensor([0, 0.2, 0])])[None]
+    for kind in ENCODINGS:
+        carrying = ENCODINGS[kind](68, dataclasses.replace(sizes, kind=kind))
+        with torch.no_grad():
+            places = carrying.usual_places(points, moved, usual, "native")
+        back = 0.008 if "gaussian" in kind or kind == "isotropic" else 0.0
+        torch.testing.assert_close(places[0, 0], points[0, 0] - torch.tensor([0, back, 0]), atol=1e-6, rtol=0)
+        assert torch.equal(places[0, 1], points[0, 1])
+        still = ENCODINGS[kind](68, EncodingSizes(kind)).usual_places(points, moved, usual, "native")
+        assert torch.equal(still, points)
+    one = GaussianField(dataclasses.replace(field().config, encoding=sizes)).eval()
+    again = build_head("gaussian-landmark", encode(one.config)).config.encoding
+    assert again.carries and not EncodingSizes().carries
+
+
 def test_segments_sum_to_the_pixel_and_frames_do_not_mix() -> None:
     """M segments have the sum of one; rays of several frames are those of each frame alone."""
     four, one = field(segments=4), field(segments=1)
