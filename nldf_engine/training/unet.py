@@ -79,7 +79,7 @@ class UnetRecipe:
 
 
 SMALL_UNET = UnetRecipe(
-    (16, 32, 64, 96), 2, 4, plate=True, most_heads=400, pixel_weight=10.0, perceptual_weight=0.1,
+    (16, 32, 64, 96), 2, 4, plate=True, most_heads=200, pixel_weight=10.0, perceptual_weight=0.1,
     perceptual_side=64, perceptual_share=0.3, matte_weight=0.5,
 )  # fmt: skip
 """For pictures of 128 pixels on a CPU."""

@@ -80,8 +80,8 @@ def test_the_encoding_is_eq_8a() -> None:
 
 
 def test_what_is_about_a_landmark_is_carried_along() -> None:
-    """A point on a landmark that moved is looked up two thirds of the way back, one far off where it is. In the
-    paper, and where landmarks are numbers of the frame, nothing is carried."""
+    """A point on a landmark that moved is looked up two thirds of the way back, one far off where it is. In
+    the paper, and where landmarks are numbers of the frame, nothing is carried."""
     sizes = EncodingSizes(carries=True)
     usual = torch.zeros(68, 3)
     usual[:, 0] = torch.arange(68)  # metres apart
