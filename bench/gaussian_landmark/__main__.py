@@ -15,6 +15,7 @@ from bench.gaussian_landmark.avatars import (
     overlay,
     sliders,
     speed,
+    torso,
 )
 from bench.gaussian_landmark.fields import encodings
 from bench.gaussian_landmark.speech import PRESET, SEEDS, Options, encoders, mouth
@@ -32,7 +33,7 @@ EXAMPLES = """examples:
     python -m bench.gaussian_landmark sliders avatars/me data/speaker
 
 Tables of an avatar take its folder, and the DATASET of its speaker behind it; the others the DATASET alone.
-Torsos are compared at the neck by nldf evaluate AVATAR1 AVATAR2 DATASET --split validation.
+Torsos of several avatars are compared by nldf evaluate AVATAR1 AVATAR2 DATASET --split validation.
 """
 OF_DATASET: dict[str, Callable[[Path, Options], dict[str, Any]]] = {
     "encoders": encoders,
@@ -42,6 +43,7 @@ OF_DATASET: dict[str, Callable[[Path, Options], dict[str, Any]]] = {
 OF_AVATAR: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "distribution": distribution,
     "sliders": sliders,
+    "torso": torso,
     "speed": lambda subject: {subject.avatar.name: speed(subject)},
 }
 OF_AVATAR["speed"].__doc__ = speed.__doc__

@@ -18,12 +18,15 @@ from nldf_engine.datasets import open_dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, LandmarkEdit
 from nldf_engine.engine.profile import WARM_UP
+from nldf_engine.evaluation.frame_metrics import image_metrics
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh, detect
 from nldf_engine.evaluation.report.drawing import INK, blank_figure
 from nldf_engine.geometry.face_mesh import LEFT_EYE, LOWER_INNER, MARKS_SPEECH, RIGHT_EYE, UPPER_INNER
 from nldf_engine.geometry.landmark_tracks import landmark_track, reprojected
-from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.layer import View, frame_rays, to_uint8
+from nldf_engine.systems.common.torso_unet import UnetTorso
 from nldf_engine.systems.gaussian_landmark.driver import lip_opening
+from nldf_engine.training.torso import tracked_motion
 
 LIDS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 JAW = (0.0, 1.5, 3.0, 4.5, 6.0)
@@ -197,6 +200,45 @@ def _seen_lids(seen: np.ndarray) -> float:
 def _seen_lips(seen: np.ndarray) -> float:
     """Mean gap between the inner lips of landmarks [T, 478, 2]."""
     return float(np.nanmean(np.linalg.norm(seen[:, LOWER_INNER] - seen[:, UPPER_INNER], axis=1)))
+
+
+@torch.no_grad()
+def torso(subject: Subject) -> dict[str, Row]:
+    """PSNR at the neck and of the whole frame: the head alone, before the plate, and completed by the U-Net.
+
+    Heads are those of the tracked landmarks, in evenly spread frames of the split, over the video's
+    background.
+
+    Raises:
+        ValueError: the avatar's torso is no U-Net.
+    """
+    portrait, data, avatar = subject.engine.renderer.portrait, subject.data, subject.engine.avatar
+    if not isinstance(portrait.torso, UnetTorso):
+        raise ValueError(f"{subject.avatar}: its torso is no U-Net, expected one of --set torso=unet")
+    camera, device = avatar.camera, subject.engine.device
+    numbers = data.indices(subject.options.split)
+    numbers = numbers[np.linspace(0, len(numbers) - 1, min(subject.options.frames, len(numbers))).astype(int)]
+    motions, background = tracked_motion(data), portrait.torso.background
+    frames, labels = data.frames(camera.width), data.labels(camera.width)
+    marks = data.landmarks * (camera.width / data.camera.width)
+    rows: dict[str, list[Row]] = {}
+    for number in np.unique(numbers).tolist():
+        code = subject.track[number].flatten().to(device)
+        pose = torch.from_numpy(data.poses[number]).float().to(device)
+        view = View(camera, pose, motions[number].to(device))
+        head = portrait.head.draw(view, code)
+        layers = {
+            "head alone": head,
+            "before the plate": portrait.torso.begun(view, code, head),
+            "completed": portrait.torso.with_head(view, code, portrait.head),
+        }
+        for name, layer in layers.items():
+            made = to_uint8(layer.over(background)).cpu().numpy()
+            scores = image_metrics(made, frames[number], labels[number], marks[number])
+            rows.setdefault(name, []).append({key: scores[key] for key in ("psnr", "psnr_neck", "ssim_neck")})
+    return {
+        name: {key: float(np.nanmean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()
+    }
 
 
 def speed(subject: Subject) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_a_table_of_a_dataset(
         assert np.isfinite(finite).all(), (label, row)
 
 
-@pytest.mark.parametrize("name", ["distribution", "sliders", "speed"])
+@pytest.mark.parametrize("name", ["distribution", "sliders", "torso", "speed"])
 def test_a_table_of_an_avatar(
     avatar: Path, synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -86,6 +86,9 @@ def test_a_table_of_an_avatar(
         assert rows["jaw rises"] == {"landmarks_mm": 1.0, "seen": 1.0} == rows["lids rises"]
         assert rows["jaw 6"]["landmarks_mm"] == pytest.approx(rows["jaw 0"]["landmarks_mm"] + 6, abs=0.01)
         assert rows["lids 0"]["landmarks_mm"] == pytest.approx(0, abs=0.2)
+    if name == "torso":
+        assert set(rows) == {"head alone", "before the plate", "completed"}
+        assert rows["before the plate"]["psnr_neck"] > rows["head alone"]["psnr_neck"] + 1
     if name == "speed":
         (row,) = rows.values()
         assert row["stream_equals_clip"] is True and row["frames_s"] > 0 and row["us_ray"] > 0
