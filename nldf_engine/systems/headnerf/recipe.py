@@ -75,7 +75,7 @@ class Losses:
             lambdas.
         swap_weight: of the same loss on pictures with an exchanged code, beside those terms.
         swap_share: share of the steps that draw such a picture.
-        swap_below: photometric error from which on they do: of faces that are not drawn yet the extractor has
+        swap_after: share of the budget behind which they do: of faces that are not drawn yet the extractor has
             nothing to say, and its gradients only hold up what is learned.
         velocity_weight: of eq. (7).
         sync_weight: of eq. (8); 0 leaves the lip sync module out, and the lips' code with it.
@@ -94,7 +94,7 @@ class Losses:
     illumination_weight: float = 0.02
     swap_weight: float = 0.01
     swap_share: float = 0.25
-    swap_below: float = 0.04
+    swap_after: float = 0.2
     velocity_weight: float = 10.0
     sync_weight: float = 1.0
     sync_windows: int = 24
@@ -106,7 +106,7 @@ class Losses:
         check_weights(**{f"{name}_weight": getattr(self, f"{name}_weight") for name in names})
         check_range("perceptual_share", self.perceptual_share, 0, 1)
         check_range("swap_share", self.swap_share, 0, 1)
-        check_range("swap_below", self.swap_below, 0, 100)
+        check_range("swap_after", self.swap_after, 0, 1)
         check_range("perceptual_side", self.perceptual_side, 16, 2048)
         check_range("perceptual_blocks", self.perceptual_blocks, 1, 4)
         check_range("sync_windows", self.sync_windows, 2, 4096)

@@ -70,7 +70,7 @@ def test_frames_come_in_neighbouring_pairs(scenes: Scenes) -> None:
 
 def test_every_term_is_in_the_sum_and_an_ablation_leaves_its_own_out(scenes: Scenes) -> None:
     """All of eq. (2) to (8); a weight of zero takes one term out and leaves the others."""
-    always = {"perceptual_share": 1, "swap_share": 1, "swap_below": 99, "relight_share": 0}
+    always = {"perceptual_share": 1, "swap_share": 1, "swap_after": 0, "relight_share": 0}
     every = {"photometric", "velocity", "perceptual", "opacity", "disentangle", "swap", "sync"}
     loss = objective(scenes, **always)(seeded())
     assert set(loss.logged) == {"pixel", *every}
@@ -85,7 +85,7 @@ def test_every_term_is_in_the_sum_and_an_ablation_leaves_its_own_out(scenes: Sce
 
 def test_gradients_reach_every_part(scenes: Scenes) -> None:
     """Volume, renderer, tables, maps, lip module, offsets: no parameter that is trained is left out."""
-    made = objective(scenes, perceptual_share=1, swap_share=1, swap_below=99, relight_share=1, offset_share=1)
+    made = objective(scenes, perceptual_share=1, swap_share=1, swap_after=0, relight_share=1, offset_share=1)
     loss = made(seeded(1)).total
     loss.backward()
     trained = [*made.head.named_parameters(), *made.offsets.named_parameters()]
