@@ -260,6 +260,7 @@ def test_presets(race, device):
             assert int((got - want).abs().max()) <= 2, f"{name}: native and reference frames differ"
             sitting.portrait.use_backend("native")
         race(
-            {name: sitting.frame for name, sitting in sittings.items()}, device=device, units=1, unit="frames",
+            {name: sitting.frame for name, sitting in sittings.items()},
+            device=device, units=1, unit="frames",
             case=f"the head of each preset for a CPU, {PRESET_SIDE} x {PRESET_SIDE}",
         )  # fmt: skip
