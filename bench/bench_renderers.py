@@ -25,11 +25,15 @@ from bench.timing import Row, count_row, kernel_of
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
-from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.layer import View, frame_rays
+from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
 from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.registry import build_head
+from nldf_engine.training.presets import find_preset, presets
 
 CAMERA = Camera(512, 512, 1100.0, 1100.0, 256.0, 256.0)
 BOUNDS, CONDITIONS = Bounds(0.6, 1.0), ConditionConfig(eyes=False)
@@ -112,6 +116,8 @@ COUNTED = {
 # A side of the whole frames, by pace: AD-NeRF's head and torso take a CPU some 13 s for 32 x 32 pixels.
 SIDE = {"cpu": {"quick": 32, "normal": 32, "full": 64}, "cuda": {"quick": 128, "normal": 256, "full": 512}}
 FRAMES = 3  # of each system at most, after a first one
+# Presets for a CPU end so, or are the default one, which the others are compared with; their size.
+DEFAULT, FOR_CPU, PRESET_SIDE = "nldf-fast", "-small", 128
 
 
 def pixels_of(count: int, device: torch.device) -> torch.Tensor:
@@ -201,4 +207,60 @@ def test_frames(race, device, pace):
             flops={name: 2.0 * field.macs * rays for name, field in fields.items()},
             kernels={name: kernel_of(field, device) for name, field in fields.items()},
             more=counted(fields, f"{case}, counts", "frames", rays),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """A head of a preset with random weights, and the frame that it draws.
+
+    Args:
+        portrait: the head; its torso shows nothing.
+        view: of the frame.
+        code: [C], random.
+        background: [H, W, 3], random.
+    """
+
+    portrait: Portrait
+    view: View
+    code: torch.Tensor
+    background: torch.Tensor
+
+    @classmethod
+    def of(cls, name: str, device: torch.device) -> Sitting:
+        """The preset called `name`, whose every ray may meet the head."""
+        torch.manual_seed(0)
+        preset = find_preset(name)
+        head = build_head(preset.system, preset.config(BOUNDS, ConditionConfig(motion=8, upper=4)))
+        portrait = Portrait(head, TorsoPlate(1, 1)).to(device).eval()
+        camera = CAMERA.scaled(PRESET_SIDE)
+        pose = torch.eye(4)
+        pose[:3, 3] = torch.tensor([0.01, -0.02, -0.8])
+        motion = torch.eye(2, 3)
+        g = torch.Generator().manual_seed(1)
+        # Metres of landmarks as well as codes of motion: small, and not zero.
+        code = 0.1 * torch.randn(head.driver.dim, generator=g)
+        background = torch.rand(PRESET_SIDE, PRESET_SIDE, 3, generator=g)
+        return cls(
+            portrait, View(camera, pose.to(device), motion.to(device)), code.to(device), background.to(device)
+        )
+
+    def frame(self, backend: str = "native") -> torch.Tensor:
+        """[H, W, 3] uint8."""
+        self.portrait.use_backend(backend)
+        return self.portrait.picture(self.view, self.code, self.background)
+
+
+def test_presets(race, device):
+    names = [DEFAULT, *(name for name in presets() if name.endswith(FOR_CPU))]
+    sittings = {name: Sitting.of(name, device) for name in names}
+    with torch.inference_mode():
+        for name, sitting in sittings.items():
+            got, want = sitting.frame().int(), sitting.frame("reference").int()
+            assert int((got - want).abs().max()) <= 2, f"{name}: native and reference frames differ"
+            sitting.portrait.use_backend("native")
+        race(
+            {name: sitting.frame for name, sitting in sittings.items()},
+            device=device, units=1, unit="frames",
+            case=f"the head of each preset for a CPU, {PRESET_SIDE} x {PRESET_SIDE}",
         )  # fmt: skip

@@ -76,8 +76,10 @@ class CodeSizes:
 class LightDriver(Driver):
     """The illumination code: linear in the light's numbers.
 
-    They are the speaker's usual light, counted from the mean over the speakers of a run, and the track
-    "light" [T, 3], counted from the usual. So a speaker's colours are the same under anybody's light.
+    They are the slopes of the speaker's usual light, counted from the mean over the speakers of a run, and
+    the track "light" [T, 3], counted from the usual. So a speaker's colours are the same under anybody's
+    light. How bright a speaker usually is stays with the albedo: one video can't tell a dark skin from little
+    light.
 
     Args:
         code: size of the code.
@@ -100,7 +102,7 @@ class LightDriver(Driver):
 class UsualLight(nn.Module):
     """The light that a speaker is usually under; each speaker of a run has an own.
 
-    Buffer: `numbers` [3], counted from the mean over the speakers.
+    Buffer: `numbers` [3], counted from the mean over the speakers; its brightness is 0.
     """
 
     numbers: Tensor
@@ -155,6 +157,9 @@ class LipDriver(Driver):
 class ExpressionMap(nn.Module):
     """The expression code: linear in what drives the face. Each speaker of a run has its own, into one code.
 
+    It is counted from the speaker's usual face, whose code is zero: so what tells the faces of two speakers
+    at rest apart has no other place than the identity.
+
     Args:
         face: size of what drives the face.
         code: size of the code.
@@ -167,14 +172,12 @@ class ExpressionMap(nn.Module):
     def __init__(self, face: int, code: int) -> None:
         super().__init__()
         self.register_buffer("usual", torch.zeros(face))
-        self.linear = nn.Linear(face, code)
+        self.linear = nn.Linear(face, code, bias=False)
 
     def forward(self, face: Tensor, strength: Tensor | None = None) -> Tensor:
         """[N, code] of what drives the face [N, face], which leaves the usual by `strength` [N]."""
-        if strength is not None:
-            face = self.usual + strength[:, None] * (face - self.usual)
-        made: Tensor = self.linear(face)
-        return made
+        made: Tensor = self.linear(face - self.usual)
+        return made if strength is None else strength[:, None] * made
 
 
 class FaceDriver(Driver):

@@ -75,8 +75,8 @@ class Losses:
             lambdas.
         swap_weight: of the same loss on pictures with an exchanged code, beside those terms.
         swap_share: share of the steps that draw such a picture.
-        swap_below: photometric error from which on they do: of faces that are not drawn yet the extractor has
-            nothing to say, and its gradients only hold up what is learned.
+        swap_after: share of the budget behind which they do: of faces that are not drawn yet the extractor
+            has nothing to say, and its gradients only hold up what is learned.
         velocity_weight: of eq. (7).
         sync_weight: of eq. (8); 0 leaves the lip sync module out, and the lips' code with it.
         sync_windows: windows of lips that eq. (8) compares in a step.
@@ -94,7 +94,7 @@ class Losses:
     illumination_weight: float = 0.02
     swap_weight: float = 0.01
     swap_share: float = 0.25
-    swap_below: float = 0.04
+    swap_after: float = 0.2
     velocity_weight: float = 10.0
     sync_weight: float = 1.0
     sync_windows: int = 24
@@ -106,7 +106,7 @@ class Losses:
         check_weights(**{f"{name}_weight": getattr(self, f"{name}_weight") for name in names})
         check_range("perceptual_share", self.perceptual_share, 0, 1)
         check_range("swap_share", self.swap_share, 0, 1)
-        check_range("swap_below", self.swap_below, 0, 100)
+        check_range("swap_after", self.swap_after, 0, 1)
         check_range("perceptual_side", self.perceptual_side, 16, 2048)
         check_range("perceptual_blocks", self.perceptual_blocks, 1, 4)
         check_range("sync_windows", self.sync_windows, 2, 4096)
@@ -188,14 +188,16 @@ class HeadTraining:
 
     @torch.no_grad()
     def measure_light(self, run: Run) -> None:
-        """The usual light of each speaker, from the mean of all, and each frame's, from the usual."""
+        """The usual light of each speaker, from the mean of all and without its brightness, and each frame's,
+        from the usual."""
         tracks = [light_track(subject.scene) for subject in run.subjects]
         usual = torch.stack(
             [track[subject.scene.fit].mean(0) for track, subject in zip(tracks, run.subjects, strict=True)]
         )
         for subject, track, own in zip(run.subjects, tracks, usual, strict=True):
             subject.scene.set_track("light", track - own)
-            _head(subject).driver.illumination.usual.numbers.copy_(own - usual.mean(0))
+            slopes = (own - usual.mean(0)).index_fill(0, torch.tensor([0]), 0.0)
+            _head(subject).driver.illumination.usual.numbers.copy_(slopes)
 
     @torch.no_grad()
     def begin_codes(self, subject: Subject, known: References) -> None:
@@ -204,12 +206,9 @@ class HeadTraining:
         driver, number = _head(subject).driver, subject.scene.identity
         driver.identity.table[number] = known.identity.to(driver.identity.table)
         driver.albedo.table[number] = known.albedo.to(driver.albedo.table)
-        linear = driver.expression.linear
-        weight, bias = fitted(_face_inputs(subject).cpu(), known.expression[subject.scene.fit])
-        linear.weight.mul_(RANDOM_SHARE).add_(weight.to(linear.weight))
-        # Random weights do not move the mean.
-        shift = linear.weight.cpu() - weight
-        linear.bias.copy_(bias - shift @ driver.expression.usual.cpu())
+        weight = driver.expression.linear.weight
+        found = fitted(_face_inputs(subject).cpu(), known.expression[subject.scene.fit])
+        weight.mul_(RANDOM_SHARE).add_(found.to(weight))
 
     @torch.no_grad()
     def begin_light(self, subject: Subject, known: Sequence[References]) -> None:

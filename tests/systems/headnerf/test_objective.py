@@ -70,7 +70,7 @@ def test_frames_come_in_neighbouring_pairs(scenes: Scenes) -> None:
 
 def test_every_term_is_in_the_sum_and_an_ablation_leaves_its_own_out(scenes: Scenes) -> None:
     """All of eq. (2) to (8); a weight of zero takes one term out and leaves the others."""
-    always = {"perceptual_share": 1, "swap_share": 1, "swap_below": 99, "relight_share": 0}
+    always = {"perceptual_share": 1, "swap_share": 1, "swap_after": 0, "relight_share": 0}
     every = {"photometric", "velocity", "perceptual", "opacity", "disentangle", "swap", "sync"}
     loss = objective(scenes, **always)(seeded())
     assert set(loss.logged) == {"pixel", *every}
@@ -85,7 +85,7 @@ def test_every_term_is_in_the_sum_and_an_ablation_leaves_its_own_out(scenes: Sce
 
 def test_gradients_reach_every_part(scenes: Scenes) -> None:
     """Volume, renderer, tables, maps, lip module, offsets: no parameter that is trained is left out."""
-    made = objective(scenes, perceptual_share=1, swap_share=1, swap_below=99, relight_share=1, offset_share=1)
+    made = objective(scenes, perceptual_share=1, swap_share=1, swap_after=0, relight_share=1, offset_share=1)
     loss = made(seeded(1)).total
     loss.backward()
     trained = [*made.head.named_parameters(), *made.offsets.named_parameters()]
@@ -185,7 +185,7 @@ def test_a_swap_is_right_where_the_picture_has_the_wanted_codes(scenes: Scenes) 
     made = objective(scenes)
     own, other = (made.known.speakers[number] for number in (0, 1))
     seen = {
-        "identity": own.identity[None], "albedo": other.albedo[None], "expression": own.expression[4:5],
+        "identity": own.identity[None], "albedo": other.albedo[None], "expression": own.seen_expression[4:5],
         "illumination": own.seen_light[4:5],
     }  # fmt: skip
     swap = Swap("albedo", 1, 9)
@@ -247,7 +247,7 @@ def test_codes_begin_where_the_extractor_has_them(scenes: Scenes) -> None:
     inputs = driver.face(scene.conditions, torch.arange(len(scene.frames)))
     driver.expression.usual.copy_(inputs[scene.fit].mean(0))
     linear = torch.randn(8, inputs.shape[1])
-    known = dataclasses.replace(known, expression=inputs @ linear.t() + 0.5)
+    known = dataclasses.replace(known, expression=(inputs - inputs[scene.fit].mean(0)) @ linear.t())
     driver.expression.linear.weight.data.zero_()
     made.begin_codes(subject, known)
     torch.testing.assert_close(driver.expression(inputs), known.expression, atol=0.15, rtol=0.1)

@@ -54,6 +54,7 @@ def test_it_learns_two_speakers(trained: tuple[tuple[Path, ...], list[dict[str, 
     usual = [avatar.portrait.head.driver.illumination.usual.numbers for avatar in avatars]
     assert float(usual[0].abs().max()) > 0.01, "counted from the mean of both"
     torch.testing.assert_close(usual[0], -usual[1])
+    assert float(usual[0][0]) == 0, "how bright a speaker usually is is the albedo's"
 
 
 def test_each_speakers_colours_are_its_own(

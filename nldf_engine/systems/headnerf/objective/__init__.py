@@ -85,7 +85,7 @@ class HeadNeRFObjective(Objective):
                 self.known, code, frames, light
             )
             drawn = torch.rand((), generator=generator) < weights.swap_share
-            if drawn and float(losses["photometric"].detach()) < weights.swap_below:
+            if drawn and self.share >= weights.swap_after:
                 swapped = self._swapped(self.known, code, frames, light, behind, generator)
                 losses["swap"] = weights.disentangle_weight * weights.swap_weight * swapped
         if self.lips is not None:

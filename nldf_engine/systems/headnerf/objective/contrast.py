@@ -62,9 +62,9 @@ class References:
 
     Args:
         identity, albedo: [C], of the speaker: the mean over the frames.
-        expression, illumination: [T, C], of each frame; illumination counts from the run's mean light.
-        seen_light: [T, C], the illumination of each frame as the extractor sees it, not counted from the
-            mean.
+        expression, illumination: [T, C], of each frame; counted from the speaker's mean, and from the run's
+            mean light.
+        seen_expression, seen_light: [T, C], the same as the extractor sees them, not counted from a mean.
         light_map: [C, 3] from light numbers to illumination codes, as the extractor sees them.
     """
 
@@ -72,6 +72,7 @@ class References:
     albedo: Tensor
     expression: Tensor
     illumination: Tensor
+    seen_expression: Tensor
     seen_light: Tensor
     light_map: Tensor
 
@@ -81,7 +82,8 @@ class References:
         light = sizes.illumination
         return cls(
             torch.zeros(sizes.identity), torch.zeros(sizes.albedo), torch.zeros(frames, sizes.expression),
-            torch.zeros(frames, light), torch.zeros(frames, light), torch.zeros(light, 3),
+            torch.zeros(frames, light), torch.zeros(frames, sizes.expression), torch.zeros(frames, light),
+            torch.zeros(light, 3),
         )  # fmt: skip
 
     def to(self, device: torch.device) -> References:
@@ -274,16 +276,15 @@ def references(
         return F.normalize(code, dim=0) * len(code) ** 0.5
 
     return References(
-        unit(mean["identity"]), unit(mean["albedo"]), every["expression"],
-        every["illumination"] - mean["illumination"] + light_map @ usual, every["illumination"],
-        light_map.contiguous(),
+        unit(mean["identity"]), unit(mean["albedo"]), every["expression"] - mean["expression"],
+        every["illumination"] - mean["illumination"] + light_map @ usual, every["expression"],
+        every["illumination"], light_map.contiguous(),
     )  # fmt: skip
 
 
-def fitted(inputs: Tensor, codes: Tensor, ridge: float = 1e-2) -> tuple[Tensor, Tensor]:
-    """Weight [C, D] and bias [C] of the ridge regression of codes [N, C] on inputs [N, D]."""
+def fitted(inputs: Tensor, codes: Tensor, ridge: float = 1e-2) -> Tensor:
+    """Weight [C, D] of the ridge regression of codes [N, C] on inputs [N, D], both from their means."""
     mean, about = inputs.double().mean(0), codes.double().mean(0)
     x, y = inputs.double() - mean, codes.double() - about
     gram = x.t() @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-    weight = torch.linalg.solve(gram, x.t() @ y).t()
-    return weight.float(), (about - weight @ mean).float()
+    return torch.linalg.solve(gram, x.t() @ y).t().float()

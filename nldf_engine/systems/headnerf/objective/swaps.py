@@ -108,7 +108,7 @@ def swap_loss(seen: dict[str, Tensor], swap: Swap, own: References, other: Refer
     wanted = {
         "identity": other.identity if swap.factor == "identity" else own.identity,
         "albedo": other.albedo if swap.factor == "albedo" else own.albedo,
-        "expression": own.expression[swap.frame if swap.factor == "expression" else frame],
+        "expression": own.seen_expression[swap.frame if swap.factor == "expression" else frame],
         "illumination": own.seen_light[frame],
     }
     terms = [1 - F.cosine_similarity(seen[name], wanted[name][None]) for name in FACTORS]
