@@ -15,7 +15,7 @@ from nldf_engine.ops.reference import references_reference
 _MOST_SIDE = 1 << 16
 
 
-def _sizes(points: Tensor, maps: Tensor, nearest: bool) -> dict[str, int]:
+def _sizes(points: Tensor, maps: Tensor, nearest: bool) -> dict[str, Any]:
     references, height, width, channels = maps.shape
     return {
         "count": points.shape[0], "references": references, "height": height, "width": width,
