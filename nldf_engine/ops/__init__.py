@@ -20,6 +20,7 @@ from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
 from nldf_engine.ops.planes import planes
 from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
+from nldf_engine.ops.references import gather_references
 from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
@@ -41,6 +42,7 @@ __all__ = [
     "encode_beams",
     "encode_grid",
     "encode_landmarks",
+    "gather_references",
     "generate_rays",
     "linear",
     "pack_linear",

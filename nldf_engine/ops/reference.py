@@ -15,6 +15,7 @@ from torch import Tensor
 from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork
 
 _GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
+_LEAST_DEPTH = 1e-6
 
 
 def rays_reference(pose: Tensor, intrinsics: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +91,48 @@ def landmarks_reference(
         angle = (math.pi * 2**level) * depth
         parts += [weights * torch.sin(angle), weights * torch.cos(angle)]
     return torch.cat(parts, 2)
+
+
+def references_reference(
+    points: Tensor, projections: Tensor, maps: Tensor, offsets: Tensor | None = None, nearest: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Reference of `ops.gather_references`: points [P, 3], projections [R, 3, 4] and maps [R, H, W, C] to
+    features [P, R, C] and places [P, R, 2].
+    """
+    seen = torch.einsum("rij,pj->pri", projections[:, :, :3], points) + projections[:, :, 3]
+    depth = seen[..., 2:]
+    behind = depth <= _LEAST_DEPTH
+    places = (seen[..., :2] / torch.where(behind, 1, depth)).masked_fill(behind, 0)
+    if offsets is not None:
+        places = places + offsets
+    count, height, width, _ = maps.shape
+    rows = maps.flatten(0, 2)
+    first = height * torch.arange(count, device=maps.device)
+
+    def look_up(x: Tensor, y: Tensor) -> Tensor:
+        return rows[(first + y) * width + x]
+
+    if nearest:
+        x, y = _pixel(places[..., 0], width), _pixel(places[..., 1], height)
+        return look_up(x, y), places
+    x0, x1, right = _between(places[..., 0], width)
+    y0, y1, low = _between(places[..., 1], height)
+    upper = look_up(x0, y0) * (1 - right) + look_up(x1, y0) * right
+    lower = look_up(x0, y1) * (1 - right) + look_up(x1, y1) * right
+    return upper * (1 - low) + lower * low, places
+
+
+def _pixel(place: Tensor, size: int) -> Tensor:
+    """The pixel, int64, that a place [P, R] along an axis of `size` pixels lies in; NaN in the first."""
+    return place.detach().nan_to_num(0).floor().clamp(0, size - 1).long()
+
+
+def _between(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two neighbouring pixels [P, R], int64, and how far [P, R, 1] a place lies from the first's centre."""
+    position = (place - 0.5).nan_to_num(0).clamp(0, size - 1)
+    cell = position.detach().floor().clamp(0, max(size - 2, 0))
+    pixel = cell.long()
+    return pixel, (pixel + 1).clamp(max=size - 1), (position - cell)[..., None]
 
 
 def samples_reference(distances: Tensor, weights: Tensor, count: int, jitter: Tensor | None = None) -> Tensor:
