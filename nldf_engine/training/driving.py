@@ -49,7 +49,8 @@ def learn_motion(
     """
     motion, upper = driver.part("motion"), driver.part("upper")
     if motion is not None:
-        codes = fit_basis(motion.basis.cpu(), scene.dataset, scene.fit).to(scene.device)
+        shared = lip_prior().components if recipe.driving.shared_basis else None
+        codes = fit_basis(motion.basis.cpu(), scene.dataset, scene.fit, shared).to(scene.device)
         motion.basis.to(scene.device)
         if not _take_over(motion, teacher) and not resuming:
             _learn_mouth(motion, scene, recipe, codes)
