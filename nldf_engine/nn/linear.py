@@ -10,6 +10,18 @@ import torch
 from torch import Tensor, nn
 
 
+def linear_at(layers: nn.Sequential, place: int) -> nn.Linear:
+    """The linear layer at a place of a sequence.
+
+    Raises:
+        TypeError: something else is there.
+    """
+    layer = layers[place]
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"layers: expected a Linear at {place}, got {type(layer).__name__}")
+    return layer
+
+
 class FrameLinear(nn.Module):
     """Linear layer over [points, code, hidden], the code given once a frame.
 

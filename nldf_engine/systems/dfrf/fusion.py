@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine.nn.linear import linear_at
+
 # Keeps the mean over references defined where a slot attends to none.
 EPSILON = 1e-8
 # x, y of a point's place in a reference, in units of the picture's width.
@@ -75,14 +77,14 @@ class SlotFusion(nn.Module):
 
     def shares(self, features: Tensor) -> Tensor:
         """[..., hidden + W], what both layers make of features [..., D], without biases."""
-        weights = [layer[0].weight[:, : self.features] for layer in (self.fc1, self.fc7)]
+        weights = [linear_at(layer, 0).weight[:, : self.features] for layer in (self.fc1, self.fc7)]
         return F.linear(features, torch.cat(weights))
 
     def forward(self, shares: Tensor, places: Tensor, encoded: Tensor) -> Tensor:
         """[P, K W] of shares [P, R, hidden + W], places [P, R, 2] and encoded points [P, points]."""
         hidden, wide = shares.split([self.sizes.hidden, self.sizes.width], -1)
-        first, last = self.fc1[0], self.fc7[0]
-        small = F.relu(torch.add(hidden, F.linear(places, first.weight[:, self.features :], first.bias)))
+        first, last = linear_at(self.fc1, 0), linear_at(self.fc7, 0)
+        small = F.relu(hidden + F.linear(places, first.weight[:, self.features :], first.bias))
         _, of_place, of_point, of_hidden = last.weight.split(self._inputs, 1)
         mixed = F.linear(torch.cat([places, self.fc6(small)], -1), torch.cat([of_place, of_hidden], 1))
         mixed = wide + mixed + F.linear(encoded, of_point, last.bias)[:, None]

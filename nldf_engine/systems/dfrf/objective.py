@@ -36,6 +36,7 @@ class ReferenceObjective(RadianceObjective):
 
     def __init__(self, target: TrainTarget, recipe: Any, warp_from: float) -> None:
         super().__init__(target, recipe)
+        self.settings = recipe.references
         if not isinstance(target.field, ReferenceField):
             raise TypeError(f"target: expected a ReferenceField, got {type(target.field).__name__}")
         self.reference_field, self.scene, self.warp_from = target.field, target.scene, warp_from
@@ -44,7 +45,7 @@ class ReferenceObjective(RadianceObjective):
         self, batch: Batch, code: Tensor, generator: torch.Generator
     ) -> tuple[RayColors, RayColors, dict[str, tuple[float, Tensor]]]:
         """See `RadianceObjective`."""
-        field, settings = self.reference_field, self.recipe.references
+        field = self.reference_field
         field.warping = self.share >= self.warp_from
         maps = field.maps(self.references(batch.frames.cpu(), generator), bends=True)
         fine, coarse = field.passes(batch.rays, code, generator, maps)
@@ -53,19 +54,19 @@ class ReferenceObjective(RadianceObjective):
         bounds = field.config.bounds
         stratum = (bounds.far - bounds.near) / field.config.coarse
         bend = torch.cat([bend_loss(*each, stratum) for each in maps.bends]).mean()
-        return fine, coarse, {"bend": (settings.bend_weight, bend)}
+        return fine, coarse, {"bend": (self.settings.bend_weight, bend)}
 
     def references(self, frames: Tensor, generator: torch.Generator) -> References:
         """The references of a step that renders frames [F]."""
-        own, settings = self.reference_field.references.references, self.recipe.references
+        own = self.reference_field.references.references
         pool = self.scene.frame_pool
         others = pool[~torch.isin(pool, frames)]
         order = torch.randperm(len(others), generator=generator)
-        draws_own = bool(torch.rand((), generator=generator) < settings.own_share)
+        draws_own = bool(torch.rand((), generator=generator) < self.settings.own_share)
         if draws_own or len(others) < len(own.poses):
             return own
         chosen = others[order[: len(own.poses)]]
-        return references_of(self.scene, chosen, settings.cut).to(self.scene.device)
+        return references_of(self.scene, chosen, self.settings.cut).to(self.scene.device)
 
 
 def bend_loss(offsets: Tensor, density: Tensor, stratum: float) -> Tensor:

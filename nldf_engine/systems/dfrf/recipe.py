@@ -1,4 +1,4 @@
-"""How DFRF is trained: a base over several speakers, or one speaker from a base or from nothing (dfrf 3.5)."""
+"""How DFRF is trained: a base over several speakers; one speaker from a base or from nothing (dfrf 3.5)."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine.nn.linear import linear_at
+
 
 @dataclass(frozen=True)
 class WarpSizes:
@@ -56,13 +58,14 @@ class WarpField(nn.Module):
             nn.Linear(sum(self.inputs), first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(),
             nn.Linear(second, 2),
         )  # fmt: skip
-        nn.init.normal_(self.mlp[4].weight, std=1e-3)
-        nn.init.zeros_(self.mlp[4].bias)
+        last = linear_at(self.mlp, 4)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
 
     def share(self, features: Tensor) -> Tensor:
         """[..., h], the first layer's share of features [..., D]; no gradient flows to them, as in the public
         code."""
-        return F.linear(features.detach(), self.mlp[0].weight[:, -self.inputs[2] :])
+        return F.linear(features.detach(), linear_at(self.mlp, 0).weight[:, -self.inputs[2] :])
 
     def forward(self, encoded: Tensor, code: Tensor, shares: Tensor) -> Tensor:
         """Offsets [P, R, 2], x and y in units of the picture's width.
@@ -72,15 +75,16 @@ class WarpField(nn.Module):
             code: [F, code]; no gradient flows to it, as in the public code.
             shares: [P, R, h], of `share`, where the points are in the references.
         """
-        first = self.mlp[0]
+        first = linear_at(self.mlp, 0)
         of_points, of_code, _ = first.weight.split(self.inputs, 1)
         bias = torch.addmm(first.bias, code.detach(), of_code.t())
         own = torch.baddbmm(bias[:, None], encoded, of_points.t().expand(len(encoded), -1, -1))
         hidden = F.relu(own.view(-1, 1, own.shape[-1]) + shares, inplace=True)
-        return self.limit * self.mlp[2:](hidden).clamp(-1, 1)
+        raw: Tensor = self.mlp[2:](hidden)
+        return self.limit * raw.clamp(-1, 1)
 
     @property
     def macs(self) -> tuple[int, int]:
         """Multiply-adds, weights only: for each point; for each point and reference."""
-        first, second = self.mlp[0].out_features, self.mlp[2].out_features
+        first, second = linear_at(self.mlp, 0).out_features, linear_at(self.mlp, 2).out_features
         return first * self.inputs[0], second * (first + 2)
