@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nldf_engine.nn.linear import linear_at
+from nldf_engine.nn.linear import keep_spread, linear_at
 
 # Keeps the mean over references defined where a slot attends to none.
 EPSILON = 1e-8
@@ -68,10 +68,14 @@ class SlotFusion(nn.Module):
         self.fc1 = nn.Sequential(nn.Linear(own, sizes.hidden), nn.ReLU())
         self.fc6 = nn.Linear(sizes.hidden, sizes.hidden)
         self.fc7 = nn.Sequential(nn.Linear(own + points + sizes.hidden, width), nn.LeakyReLU())
+        keep_spread(linear_at(self.fc1, 0), linear_at(self.fc7, 0))
+        keep_spread(self.fc6, rectified=False)
         self._inputs = features, PLACE, points, sizes.hidden
         self.slots_mu = nn.Parameter(nn.init.xavier_uniform_(torch.empty(sizes.slots, width)))
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+        keep_spread(self.to_v, rectified=False)
         self.gru = nn.GRUCell(width, width)
+        nn.init.normal_(self.gru.weight_ih, std=width**-0.5)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.norm_input, self.norm_slots, self.norm_pre_ff = (nn.LayerNorm(width) for _ in range(3))
 

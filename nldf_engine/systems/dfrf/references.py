@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
+from nldf_engine.nn.linear import keep_spread
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,12 @@ class Extractor(nn.Module):
         self.sizes, self.radius = sizes, radius
         self.inputs = frequency_dim(3, sizes.color_frequencies), frequency_dim(3, sizes.camera_frequencies)
         channels = sizes.channels
-        self.conv1 = nn.Sequential(nn.Conv2d(sum(self.inputs), channels, 3, padding=1), nn.ReLU())
-        self.conv2 = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        first = nn.Conv2d(sum(self.inputs), channels, 3, padding=1)
+        second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1, self.conv2 = nn.Sequential(first, nn.ReLU()), nn.Sequential(second, nn.ReLU())
         self.fc = nn.Linear(channels, sizes.features)
+        keep_spread(first, second)
+        keep_spread(self.fc, rectified=False)
 
     def forward(self, references: References) -> Tensor:
         """[R, H, W, D]."""
@@ -136,7 +140,7 @@ class Extractor(nn.Module):
         count, height, width, _ = pictures.shape
         assert isinstance(first, nn.Conv2d)
         of_color, of_camera = first.weight.split(self.inputs, 1)
-        colors = encode_frequencies(pictures.float() / 255, self.sizes.color_frequencies)
+        colors = encode_frequencies(pictures.to(first.weight) / 255, self.sizes.color_frequencies)
         hidden = F.conv2d(colors.permute(0, 3, 1, 2), of_color, first.bias, padding=1)
         places = encode_frequencies(references.poses[:, :3, 3] / self.radius, self.sizes.camera_frequencies)
         kernels = torch.einsum("oikl,ri->rokl", of_camera, places).flatten(0, 1)[:, None]
