@@ -25,6 +25,7 @@
 #include "ops/planes.h"
 #include "ops/portrait.h"
 #include "ops/rays.h"
+#include "ops/references.h"
 #include "ops/resmlp.h"
 #include "ops/resmlp_cuda.h"
 #include "ops/resmlp_pack.h"
@@ -133,6 +134,12 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LandmarksBackwardArgs<float>>(m, "landmarks_backward_cpu_float32", nldf::landmarks_backward_cpu);
   bind<nldf::LandmarksBackwardArgs<double>>(m, "landmarks_backward_cpu_float64",
                                             nldf::landmarks_backward_cpu);
+  bind<nldf::ReferencesArgs<float>>(m, "references_cpu_float32", nldf::references_cpu);
+  bind<nldf::ReferencesArgs<double>>(m, "references_cpu_float64", nldf::references_cpu);
+  bind<nldf::ReferencesBackwardArgs<float>>(m, "references_backward_cpu_float32",
+                                            nldf::references_backward_cpu);
+  bind<nldf::ReferencesBackwardArgs<double>>(m, "references_backward_cpu_float64",
+                                             nldf::references_backward_cpu);
   bind<nldf::GridArgs<float>>(m, "grid_cpu_float32", nldf::grid_cpu);
   bind<nldf::GridArgs<double>>(m, "grid_cpu_float64", nldf::grid_cpu);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cpu_float32", nldf::grid_backward_cpu);
@@ -170,6 +177,9 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LandmarksArgs<float>>(m, "landmarks_cuda_float32", nldf::landmarks_cuda);
   bind<nldf::LandmarksBackwardArgs<float>>(m, "landmarks_backward_cuda_float32",
                                            nldf::landmarks_backward_cuda);
+  bind<nldf::ReferencesArgs<float>>(m, "references_cuda_float32", nldf::references_cuda);
+  bind<nldf::ReferencesBackwardArgs<float>>(m, "references_backward_cuda_float32",
+                                            nldf::references_backward_cuda);
   bind<nldf::GridArgs<float>>(m, "grid_cuda_float32", nldf::grid_cuda);
   bind<nldf::GridBackwardArgs<float>>(m, "grid_backward_cuda_float32", nldf::grid_backward_cuda);
   bind<nldf::SamplesArgs<float>>(m, "samples_cuda_float32", nldf::samples_cuda);

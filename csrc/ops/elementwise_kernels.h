@@ -1,11 +1,12 @@
 // What an instruction set offers to the operations that hold no network: rays, beams, segments, landmarks,
-// adam.
+// references, adam.
 #pragma once
 
 #include "ops/adam.h"
 #include "ops/beams.h"
 #include "ops/landmarks.h"
 #include "ops/rays.h"
+#include "ops/references.h"
 #include "ops/segments.h"
 
 namespace nldf {
@@ -30,6 +31,11 @@ struct ElementwiseKernels {
                     float* scratch);
   void (*landmarks_backward)(const LandmarksBackwardArgs<float>& args, int64_t frame, int64_t begin,
                              int64_t end, float* partial, float* scratch);
+  // Points begin ... end - 1; back, for the points and their offsets, and for channels begin ... end - 1 of
+  // map r.
+  void (*references)(const ReferencesArgs<float>& args, int64_t begin, int64_t end);
+  void (*references_places)(const ReferencesBackwardArgs<float>& args, int64_t begin, int64_t end);
+  void (*references_maps)(const ReferencesBackwardArgs<float>& args, int64_t r, int64_t begin, int64_t end);
   void (*adam)(const AdamArgs<float>& args, int64_t begin, int64_t end);
 };
 

@@ -7,6 +7,7 @@
 #include "ops/elementwise_kernels.h"
 #include "ops/landmarks_lanes.h"
 #include "ops/rays_lanes.h"
+#include "ops/references_lanes.h"
 #include "ops/segments_lanes.h"
 
 namespace nldf {
@@ -24,6 +25,9 @@ constexpr ElementwiseKernels elementwise_lanes() {
           segments_backward_lanes<Single>,
           landmarks_lanes<Single>,
           landmarks_backward_lanes<Single>,
+          references_lanes<float>,
+          references_places_lanes<float>,
+          references_maps_lanes<float>,
           adam_lanes};
 }
 

@@ -1,4 +1,4 @@
-// Rays, beams, segments, landmarks and Adam in vectors of 16 bytes, which every target has.
+// Rays, beams, segments, landmarks, references and Adam in vectors of 16 bytes, which every target has.
 #include "ops/elementwise_lanes.h"
 
 namespace nldf {

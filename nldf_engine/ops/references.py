@@ -2,10 +2,123 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import references_reference
+
+_MOST_SIDE = 1 << 16
+
+
+def _sizes(points: Tensor, maps: Tensor, nearest: bool) -> dict[str, int]:
+    references, height, width, channels = maps.shape
+    return {
+        "count": points.shape[0], "references": references, "height": height, "width": width,
+        "channels": channels, "nearest": int(nearest),
+    }  # fmt: skip
+
+
+def _references(
+    points: Tensor, projections: Tensor, maps: Tensor, offsets: Tensor | None, nearest: bool
+) -> tuple[Tensor, Tensor]:
+    features, places = _references_fake(points, projections, maps, offsets, nearest)
+    native.launch(
+        "references",
+        {"points": points, "projections": projections, "maps": maps, "offsets": offsets},
+        {"features": features, "places": places},
+        **_sizes(points, maps, nearest),
+    )
+    return features, places
+
+
+def _references_fake(
+    points: Tensor, projections: Tensor, maps: Tensor, offsets: Tensor | None, nearest: bool
+) -> tuple[Tensor, Tensor]:
+    count, references = points.shape[0], maps.shape[0]
+    features = points.new_empty(count, references, maps.shape[3])
+    return features, points.new_empty(count, references, 2)
+
+
+def _references_backward(
+    points: Tensor, projections: Tensor, maps: Tensor, places: Tensor, v_features: Tensor,
+    v_places: Tensor | None, nearest: bool, to_points: bool, to_maps: bool, to_offsets: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    v_points, v_maps, v_offsets = _references_backward_fake(
+        points, projections, maps, places, v_features, v_places, nearest, to_points, to_maps, to_offsets
+    )
+    native.launch(
+        "references_backward",
+        {
+            "points": points, "projections": projections, "maps": maps, "places": places,
+            "v_features": v_features, "v_places": v_places,
+        },
+        {
+            "v_points": v_points if to_points else None,
+            "v_maps": v_maps.zero_() if to_maps else None,
+            "v_offsets": v_offsets if to_offsets else None,
+        },
+        **_sizes(points, maps, nearest),
+    )  # fmt: skip
+    return v_points, v_maps, v_offsets
+
+
+def _references_backward_fake(
+    points: Tensor, projections: Tensor, maps: Tensor, places: Tensor, v_features: Tensor,
+    v_places: Tensor | None, nearest: bool, to_points: bool, to_maps: bool, to_offsets: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return (
+        points.new_empty(points.shape if to_points else 0),
+        points.new_empty(maps.shape if to_maps else 0),
+        points.new_empty(places.shape if to_offsets else 0),
+    )
+
+
+_call_references = native.register(
+    "references(Tensor points, Tensor projections, Tensor maps, Tensor? offsets, bool nearest)"
+    " -> (Tensor, Tensor)",
+    _references,
+    _references_fake,
+)
+# Gradients that aren't wanted are empty.
+_call_references_backward = native.register(
+    "references_backward(Tensor points, Tensor projections, Tensor maps, Tensor places, Tensor v_features,"
+    " Tensor? v_places, bool nearest, bool to_points, bool to_maps, bool to_offsets)"
+    " -> (Tensor, Tensor, Tensor)",
+    _references_backward,
+    _references_backward_fake,
+)
+
+
+class _References(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, points: Tensor, projections: Tensor, maps: Tensor, offsets: Tensor | None, nearest: bool
+    ) -> tuple[Tensor, Tensor]:
+        features, places = _call_references(points, projections, maps, offsets, nearest)
+        ctx.save_for_backward(points, projections, maps, places)
+        ctx.nearest = nearest
+        ctx.set_materialize_grads(False)  # places are seldom looked at
+        return features, places
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_features: Tensor | None, v_places: Tensor | None) -> tuple[Any, ...]:
+        points, projections, maps, places = ctx.saved_tensors
+        if v_features is None:
+            v_features = points.new_zeros(*places.shape[:2], maps.shape[3])
+        wanted = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
+        v = _call_references_backward(
+            points, projections, maps, places, v_features, v_places, ctx.nearest, *wanted
+        )
+        v_points, v_maps, v_offsets = (
+            gradient if want else None for gradient, want in zip(v, wanted, strict=True)
+        )
+        return v_points, None, v_maps, v_offsets, None
 
 
 def gather_references(
@@ -51,4 +164,17 @@ def gather_references(
     check.tensor("maps", maps, ("R", "H", "W", "C"))
     if offsets is not None:
         check.tensor("offsets", offsets, ("P", "R", 2))
-    return references_reference(points, projections, maps, offsets, nearest)
+    if projections.requires_grad:
+        raise ValueError(
+            "gather_references: projections must not require a gradient, none flows to them; detach() them"
+        )
+    for side in ("H", "W"):
+        check.integer(f"maps' {side}", check.sizes[side], 1, _MOST_SIDE)
+    if not isinstance(nearest, bool):
+        raise TypeError(f"gather_references: nearest must be a bool, got {type(nearest).__name__}")
+    if not native.use_native("gather_references", backend):
+        return references_reference(points, projections, maps, offsets, nearest)
+    given = (points, maps, offsets)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):
+        return _References.apply(points, projections, maps, offsets, nearest)
+    return _call_references(points, projections, maps, offsets, nearest)
