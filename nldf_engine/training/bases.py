@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from nldf_engine.audio import FrontendConfig
@@ -162,10 +162,11 @@ def read_base(path: Path) -> Base:
     try:
         if path.stat().st_size > LARGEST:
             raise FileProblem(path, f"it is larger than {LARGEST >> 20} MB, so it is no base", TRAIN_ONE)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safe_open(path, "pt") as stream:
-            info = json.loads((stream.metadata() or {}).get("base", "null"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        content = path.read_bytes()
+        # Not by `safe_open`, whose tensors change with the file.
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        info = json.loads(header.get("__metadata__", {}).get("base", "null"))
     except (SafetensorError, OSError, ValueError) as error:
         raise FileProblem(path, f"it is no readable base ({error})", TRAIN_ONE) from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
@@ -183,7 +184,7 @@ def read_base(path: Path) -> Base:
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise FileProblem(path, f"{name} holds NaN or infinity", TRAIN_ONE)
-    return Base(path, sha256, info, tensors)
+    return Base(path, hashlib.sha256(content).hexdigest(), info, tensors)
 
 
 def _differences(ours: Any, theirs: Any, place: str = "config") -> list[str]:
