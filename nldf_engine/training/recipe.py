@@ -193,6 +193,23 @@ class TorsoRecipe:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """How often a run is validated, by whole frames of the validation split.
+
+    Args:
+        times: over the budget.
+        frames: of each speaker, evenly spread.
+    """
+
+    times: int = 20
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        check_range("validation.times", self.times, 1, 1000)
+        check_range("validation.frames", self.frames, 1, 10**6)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What every system's recipe has.
 
@@ -203,7 +220,7 @@ class Recipe:
             nothing is left to choose then, and the last weights are kept. 0 keeps the best on the validation
             cut.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
-        sampling, opacity, driving, torso: see there.
+        sampling, opacity, driving, torso, validation: see there.
 
     Class attributes: `torsos`, kinds of torso that the system has; `uses_weights`, whether its losses look
     for public weights of other networks (`TrainConfig.weights`); `uses_base`, whether a run may begin from a
@@ -230,6 +247,7 @@ class Recipe:
     opacity: OpacityLoss = field(default_factory=OpacityLoss)
     driving: Driving = field(default_factory=Driving)
     torso: TorsoRecipe = field(default_factory=TorsoRecipe)
+    validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
         check_range("size", self.size, 1, LARGEST_SIZE)

@@ -39,6 +39,8 @@ class ReferenceObjective(RadianceObjective):
         self.settings = recipe.references
         if not isinstance(target.field, ReferenceField):
             raise TypeError(f"target: expected a ReferenceField, got {type(target.field).__name__}")
+        # A whole frame costs as much as some steps: validation leaves out what it does not see.
+        target.field.sparse = True
         self.reference_field, self.scene, self.warp_from = target.field, target.scene, warp_from
 
     def look(

@@ -21,7 +21,7 @@ from nldf_engine.systems.dfrf.objective import ReferenceObjective, references_of
 from nldf_engine.systems.dfrf.references import ExtractorSizes
 from nldf_engine.systems.dfrf.warp import WarpSizes
 from nldf_engine.training.presets import Preset
-from nldf_engine.training.recipe import Driving, Recipe, Sampling, check_range, check_weights
+from nldf_engine.training.recipe import Driving, Recipe, Sampling, Validation, check_range, check_weights
 from nldf_engine.training.scene import RayScene
 from nldf_engine.training.stages import Run, Stage, ray_stages
 
@@ -154,6 +154,7 @@ def dfrf_small() -> Preset:
         sampling=Sampling(rays=512, frames=2, face_share=0.8, mouth_share=0.15, blink_share=0.08),
         driving=Driving(motion_codes=8, shared_basis=True, identity_codes=0, audio_noise=0.2),
         references=ReferenceSettings(3, own_share=0.5, cut=True, warp_from=0.5, bend_weight=1e-3),
+        validation=Validation(times=6, frames=2),
     )  # fmt: skip
     return Preset("dfrf", recipe, _sizes(96, 6, 32, 24, (48, 16), (24, 24), 6))
 
