@@ -121,7 +121,8 @@ class RadianceMLP(nn.Module):
             views: [F, N, 3] unit directions.
             code: [F, C].
             chosen: [n] numbers among the N S samples of one frame that are evaluated; the others are empty.
-            features: [F, N S, E] of the samples, or [1, n, E] of the chosen ones, E the `feature_dim`.
+            features: [F, N S, E + D] of the samples, or [1, n, E + D] of the chosen ones: E of the
+                `feature_dim`, and behind them the encoded places; the encoded places alone where None.
 
         Returns:
             rgb [F, N, S, 3] in [0, 1], density [F, N, S] per metre.
@@ -132,9 +133,7 @@ class RadianceMLP(nn.Module):
         if chosen is not None:
             points = points[:, chosen]
         count = frames * points.shape[1]
-        encoded = encode_frequencies(points, config.position_frequencies)
-        if features is not None:
-            encoded = torch.cat([features, encoded], -1)
+        encoded = encode_frequencies(points, config.position_frequencies) if features is None else features
         hidden = encoded
         for i, layer in enumerate(self.pts_linears):
             if isinstance(layer, FrameLinear):

@@ -164,7 +164,8 @@ class ReferenceField(RadianceField):
             maps: of the references.
 
         Returns:
-            features [F, n, K W], and offsets [F n, R, 2] in units of the picture's width, or None.
+            features [F, n, K W + D], the fused ones and the encoded points, as `RadianceMLP` takes them; and
+            offsets [F n, R, 2] in units of the picture's width, or None.
         """
         width = maps.fused.shape[2]
         metres = (points * self.config.bounds.radius).view(-1, 3)
@@ -180,7 +181,7 @@ class ReferenceField(RadianceField):
             metres, maps.projections, maps.fused, moved, backend=self.backend
         )
         fused = self.fusion(shares, places / width, encoded.view(len(metres), -1))
-        return fused.view(*points.shape[:2], -1), offsets
+        return torch.cat([fused.view(*points.shape[:2], -1), encoded], -1), offsets
 
     @property
     def macs_per_sample(self) -> int:

@@ -93,11 +93,12 @@ def test_features_are_the_paper_s(warp: bool) -> None:
     points = torch.rand(40, 3, dtype=torch.double, generator=torch.Generator().manual_seed(3)) - 0.5
     found, offsets = field.look_up(points[None], code(1).double(), field.context())
     torch.testing.assert_close(
-        found[0], features_as_written(field, points, code(1)[0].double()), rtol=1e-9, atol=1e-9
+        found[0, :, :20], features_as_written(field, points, code(1)[0].double()), rtol=1e-9, atol=1e-9
     )
     assert (offsets is None) == (not warp)
     if offsets is not None:
-        assert float(offsets.abs().mean()) > 0.002 and float(offsets.abs().max()) <= 0.02
+        sizes = offsets.detach().abs()
+        assert float(sizes.mean()) > 0.002 and float(sizes.max()) <= 0.02
 
 
 def test_a_point_is_looked_up_where_the_camera_sees_it() -> None:
