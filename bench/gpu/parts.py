@@ -155,6 +155,13 @@ def small(count: str, device: str = "cuda") -> None:
         rand(2, rays, 3, gradient=True), rand(2, 37, 3, gradient=True), rand(37, 4, gradient=True),
         rand(37, 3, gradient=True), rand(2, 3),
     ).sum().backward()  # fmt: skip
+    for channels in (32, 5):
+        features, places = ops.gather_references(
+            rand(rays, 3, gradient=True), rand(3, 3, 4), rand(3, 9, 7, channels, gradient=True),
+            rand(rays, 3, 2, gradient=True),
+        )  # fmt: skip
+        (features.sum() + places.sum()).backward()
+    ops.gather_references(rand(rays, 3), rand(3, 3, 4), rand(3, 9, 7, 6), nearest=True)
     order, count = ops.compact_rays(rand(rays) > 0.4)
     chosen = int(count)
     ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))
@@ -170,7 +177,7 @@ def small(count: str, device: str = "cuda") -> None:
                     net.weights(),
                 )  # fmt: skip
     ops.step_adam(*(rand(rays, 4) for _ in range(4)), steps=1, rate=0.01)
-    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam", "landmarks"}
+    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam", "landmarks", "references"}
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":

@@ -1,4 +1,5 @@
-// Rays, beams, segments, landmarks, references and Adam in vectors of 32 bytes, compiled for AVX2, FMA and F16C.
+// Rays, beams, segments, landmarks, references and Adam in vectors of 32 bytes, compiled for AVX2, FMA and
+// F16C.
 #include "ops/elementwise_lanes.h"
 
 namespace nldf {

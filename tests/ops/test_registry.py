@@ -43,6 +43,9 @@ CALLS = {
 CALLS["landmarks"] = lambda **kw: ops.encode_landmarks(
     torch.rand(1, 3, 3), torch.rand(1, 2, 3), torch.rand(2, 4), torch.zeros(2, 3), torch.rand(1, 3), **kw
 )
+CALLS["references"] = lambda **kw: ops.gather_references(
+    torch.rand(3, 3), torch.rand(2, 3, 4), torch.rand(2, 4, 5, 6), torch.rand(3, 2, 2), **kw
+)
 CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )

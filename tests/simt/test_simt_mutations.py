@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simt.cases import ADAM, BEAMS, LANDMARKS, MMA_BLOCK, RAYS, SEGMENTS, WGMMA_RING
+from simt.cases import ADAM, BEAMS, LANDMARKS, MMA_BLOCK, RAYS, REFERENCES, SEGMENTS, WGMMA_RING
 from simt.problem import CASES, check
 from simt.runner import ROOT, Builder, Fault, Library, Source
 from simt.test_simt_ptx import MICRO, WANT, run_micro
@@ -103,6 +103,26 @@ MUTATIONS = {
     ),
     "landmarks: sums without a mask": Mutation(
         LANDMARKS, "landmarks_backward", "if (first + lane < args.count)", "if (true)", OUTSIDE + "|race in partial",
+    ),
+    "references: no barrier behind the lookups": Mutation(
+        REFERENCES, "references", f"    {SYNC}  // the lookups are", "    // the lookups are",
+        RACE + "lookups|nobody has written",
+    ),
+    "references: no barrier before the next lookups": Mutation(
+        REFERENCES, "references_backward", f"    {SYNC}  // the next lookups", "    // the next lookups", RACE + "lookups",
+    ),
+    "references: maps added up without atomics": Mutation(
+        REFERENCES, "references_backward", "      add_atomically(maps + corner_pixel(at, k) * args.channels, added);",
+        "      store(maps + corner_pixel(at, k) * args.channels, added);", RACE + "v_maps",
+    ),
+    "references: a row behind the last one": Mutation(
+        REFERENCES, "references", "found.row = height > 1 ? width : 0;", "found.row = 3 * width;", OUTSIDE, race=False,
+    ),
+    "references: lanes of points behind the last one": Mutation(
+        REFERENCES, "references_backward", "if (valid && !args.nearest) {", "if (!args.nearest) {", OUTSIDE,
+    ),
+    "references: a lane for all of a lookup's sums": Mutation(
+        REFERENCES, "references_backward", "value, offset, kLanes);", "value, offset, 2);", race=False,
     ),
     "mma: no barrier after the chunk's arrival": Mutation(
         MMA_BLOCK, "mma_block", f"    {SYNC}  // every thread's share", "    // every thread's share", RACE + "(x|stages)|nobody has written",

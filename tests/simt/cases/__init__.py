@@ -7,9 +7,11 @@ from simt.cases.grid import GRID
 from simt.cases.landmarks import LANDMARKS
 from simt.cases.layers import MMA_BLOCK, WGMMA_RING
 from simt.cases.rays import RAYS
+from simt.cases.references import REFERENCES
 from simt.cases.samples import SAMPLES
 from simt.cases.segments import SEGMENTS
 
 __all__ = [
-    "ADAM", "BEAMS", "COMPACT", "GRID", "LANDMARKS", "MMA_BLOCK", "RAYS", "SAMPLES", "SEGMENTS", "WGMMA_RING",
+    "ADAM", "BEAMS", "COMPACT", "GRID", "LANDMARKS", "MMA_BLOCK", "RAYS", "REFERENCES", "SAMPLES", "SEGMENTS",
+    "WGMMA_RING",
 ]  # fmt: skip
