@@ -163,6 +163,11 @@ class _Training:
                     avatar, f"it overlaps with {read}, which is read from",
                     "choose an output path apart from it",
                 )  # fmt: skip
+        if base is not None and overlap(self.folder, base):
+            raise FileProblem(
+                base, f"it is in the folder of the run that is to begin from it ({self.folder})",
+                "choose another output path, or copy the base elsewhere",
+            )  # fmt: skip
         self.data = [open_dataset(path) for path in paths]
         for data in self.data:
             # The full check: the hash below reads every byte of the data anyway.

@@ -114,6 +114,15 @@ def test_a_new_speaker_begins_from_a_base(base: TrainResult, other: Dataset, tmp
         assert min(bends) > 0, "the warp is on from the first step"
 
 
+def test_a_base_is_not_written_over(base: TrainResult, other: Dataset) -> None:
+    """A run into the folder that its base is in would delete it before it is known to succeed."""
+    assert base.base is not None
+    before = base.base.read_bytes()
+    with pytest.raises(FileProblem, match="in the folder of the run that is to begin from it"):
+        train("dfrf-tiny", other.path, base.avatar, TrainConfig(steps=4, overrides=QUICK, base=base.avatar))
+    assert base.base.read_bytes() == before
+
+
 def test_the_warp_comes_late(synthetic_dataset: Dataset) -> None:
     """From coarse to fine: without offsets until `warp_from`, and never with --set warp=off."""
     (objective,) = objectives(make_run(synthetic_dataset))
