@@ -26,7 +26,7 @@ constexpr ElementwiseKernels elementwise_lanes() {
           landmarks_lanes<Single>,
           landmarks_backward_lanes<Single>,
           references_lanes<float>,
-          references_places_lanes<float>,
+          references_places_lanes<Single>,
           references_maps_lanes<float>,
           adam_lanes};
 }

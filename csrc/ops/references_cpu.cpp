@@ -51,7 +51,7 @@ void references_backward_cpu(const ReferencesBackwardArgs<T>& args, const Exec& 
     if constexpr (std::is_same_v<T, float>)
       isa.references_places(args, begin, end);
     else
-      references_places_lanes(args, begin, end);
+      references_places_lanes<Lanes<T, sizeof(T), 8, 3>>(args, begin, end);
   });
 }
 

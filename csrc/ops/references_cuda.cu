@@ -149,9 +149,9 @@ __device__ float sum_lanes(float value) {
 }
 
 // kLanes threads a point, which walk its references. Every thread walks the same loops, because shuffles need
-// the whole warp; `valid` guards memory.
+// the whole warp; `valid` guards memory. Asking for 8 blocks a multiprocessor keeps ptxas at 64 registers.
 template <int W>
-__global__ void __launch_bounds__(kThreads) references_places_kernel(ReferencesBackwardArgs<float> args) {
+__global__ void __launch_bounds__(kThreads, 8) references_places_kernel(ReferencesBackwardArgs<float> args) {
   constexpr int kPoints = kThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
   const int width = static_cast<int>(args.width), height = static_cast<int>(args.height);

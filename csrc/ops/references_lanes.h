@@ -7,7 +7,7 @@
 
 #include <cstring>
 
-#include "core/lanes.h"
+#include "core/triples.h"
 #include "ops/references.h"
 
 namespace nldf {
@@ -116,47 +116,52 @@ void references_lanes(const ReferencesArgs<T>& args, int64_t begin, int64_t end)
 }
 
 // How the features of a block's points change with their places in reference r: v_x and v_y.
-template <class T>
+template <class L, class T = typename L::Scalar>
 inline void find_slopes(const ReferencesBackwardArgs<T>& args, int64_t r, int64_t first, int points,
                         T v_x[kReferencePoints], T v_y[kReferencePoints]) {
+  using A = Along<L>;
+  using V = typename L::Vector;
   const Steps<ReferencesBackwardArgs<T>> step(args);
   const int64_t channels = args.channels, stride = args.references * channels;
-  const T* const places = args.places + 2 * (first * args.references + r);
+  const int32_t width = static_cast<int32_t>(args.width), height = static_cast<int32_t>(args.height);
+  const T* place = args.places + 2 * (first * args.references + r);
   Lookups<T> at;
-  at.find(args, places, 2 * args.references, points);
+  at.find(args, place, 2 * args.references, points);
   const T* const map = args.maps + r * args.height * args.width * channels;
   const T* v = args.v_features + first * stride + r * channels;
-  T dots[4][kReferencePoints];
-  for (int i = 0; i < points; ++i, v += stride) {
+  for (int i = 0; i < points; ++i, v += stride, place += 2 * args.references) {
     const T* const upper = map + (at.y[i] * args.width + at.x[i]) * channels;
     const T* const upper_next = upper + step.column;
     const T* const lower = upper + step.row;
     const T* const lower_next = lower + step.column;
-    T a = 0, b = 0, c = 0, d = 0;
-#ifdef _OPENMP
-#pragma omp simd reduction(+ : a, b, c, d)
-#endif
-    for (int64_t k = 0; k < channels; ++k) {
-      a += v[k] * upper[k];
-      b += v[k] * upper_next[k];
-      c += v[k] * lower[k];
-      d += v[k] * lower_next[k];
+    // The gradient's products with the four pixels.
+    V a{}, b{}, c{}, d{};
+    int64_t k = 0;
+    for (; k + A::n <= channels; k += A::n) {
+      const V seen = A::load(v + k);
+      a += seen * A::load(upper + k);
+      b += seen * A::load(upper_next + k);
+      c += seen * A::load(lower + k);
+      d += seen * A::load(lower_next + k);
     }
-    dots[0][i] = a, dots[1][i] = b, dots[2][i] = c, dots[3][i] = d;
-  }
-  const int32_t width = static_cast<int32_t>(args.width), height = static_cast<int32_t>(args.height);
-  NLDF_LANES
-  for (int i = 0; i < points; ++i) {
-    const T upper = dots[1][i] - dots[0][i], lower = dots[3][i] - dots[2][i];
-    const T left = dots[2][i] - dots[0][i], right = dots[3][i] - dots[1][i];
-    const T* const place = places + i * 2 * args.references;
-    v_x[i] = place_counts(place[0], width) ? upper + at.low[i] * (lower - upper) : T(0);
-    v_y[i] = place_counts(place[1], height) ? left + at.right[i] * (right - left) : T(0);
+    T rest[4] = {};
+    for (; k < channels; ++k) {
+      rest[0] += v[k] * upper[k];
+      rest[1] += v[k] * upper_next[k];
+      rest[2] += v[k] * lower[k];
+      rest[3] += v[k] * lower_next[k];
+    }
+    a[0] += rest[0], b[0] += rest[1], c[0] += rest[2], d[0] += rest[3];
+    const V across_upper = b - a, across_lower = d - c, down_left = c - a, down_right = d - b;
+    const T slope_x = A::sum(across_upper + at.low[i] * (across_lower - across_upper));
+    const T slope_y = A::sum(down_left + at.right[i] * (down_right - down_left));
+    v_x[i] = place_counts(place[0], width) ? slope_x : T(0);
+    v_y[i] = place_counts(place[1], height) ? slope_y : T(0);
   }
 }
 
 // Gradients of the points begin ... end - 1, and of their offsets.
-template <class T>
+template <class L, class T = typename L::Scalar>
 void references_places_lanes(const ReferencesBackwardArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t stride = 2 * args.references;
   for (int64_t first = begin; first < end; first += kReferencePoints) {
@@ -165,7 +170,7 @@ void references_places_lanes(const ReferencesBackwardArgs<T>& args, int64_t begi
     T v_point[3][kReferencePoints] = {};
     for (int64_t r = 0; r < args.references; ++r) {
       T v_x[kReferencePoints] = {}, v_y[kReferencePoints] = {};
-      if (!args.nearest) find_slopes(args, r, first, points, v_x, v_y);
+      if (!args.nearest) find_slopes<L>(args, r, first, points, v_x, v_y);
       const int64_t at = first * stride + 2 * r;
       for (int i = 0; args.v_places && i < points; ++i) {
         v_x[i] += args.v_places[at + i * stride];

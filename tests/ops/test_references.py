@@ -309,7 +309,7 @@ BAD = {
     "projections shape": (
         {"projections": torch.zeros(2, 4, 4)},
         ValueError,
-        r"projections must .* \[R=2, 3, 4\], got \[2, 4, 4\]",
+        r"projections must .* \[R, 3, 4\], got \[2, 4, 4\]",
     ),
     "projections gradient": (
         {"projections": torch.zeros(2, 3, 4).requires_grad_()},
