@@ -10,7 +10,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.training import TrainConfig, TrainResult, train
 
-QUICK = {"speech_steps": "10", "rays": "128"}
+QUICK = {"speech_steps": "5", "spread": "off", "rays": "128"}
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +24,5 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def base(synthetic_dataset: Dataset, other: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """Of both speakers: avatars, history, and the base's file."""
     path: Path = tmp_path_factory.mktemp("base") / "base"
-    config = TrainConfig(steps=50, overrides=QUICK)
+    config = TrainConfig(steps=40, overrides=QUICK)
     return train("dfrf-tiny", [synthetic_dataset.path, other.path], path, config)

@@ -88,7 +88,7 @@ def test_a_base_holds_what_speakers_share(base: TrainResult, synthetic_dataset: 
         assert torch.equal(value, field.state_dict()[name])
     about = found.info["provenance"]
     assert [each["kind"] for each in about["trained_on"]] == ["synthetic", "synthetic"]
-    assert about["trained_on"][0]["dataset"] == synthetic_dataset.hash() and about["steps"] == 50
+    assert about["trained_on"][0]["dataset"] == synthetic_dataset.hash() and about["steps"] == 40
 
 
 def test_a_new_speaker_begins_from_a_base(base: TrainResult, other: Dataset, tmp_path: Path) -> None:
