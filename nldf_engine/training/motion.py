@@ -46,6 +46,11 @@ def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor, shared: Tensor 
     return basis.encode(placed).nan_to_num(0)
 
 
+def encode_mouth(basis: MotionBasis, dataset: Dataset) -> Tensor:
+    """Codes [T, K] of all frames in a basis that is fitted already, 0 where unknown."""
+    return basis.encode(placed_landmarks(basis, dataset)).nan_to_num(0)
+
+
 def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     """Fits the basis to the frames `fit` [N]; returns the codes [T, E] of all frames, 0 where unknown."""
     placed = placed_landmarks(basis, dataset)

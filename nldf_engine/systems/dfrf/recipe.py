@@ -150,8 +150,8 @@ def dfrf() -> Preset:
 def dfrf_small() -> Preset:
     """DFRF for a CPU: 128 x 128, three references, 6 x 96, 24 coarse and 24 fine samples."""
     recipe = ReferenceRecipe(
-        size=128, steps=1300, learning_rate=2e-3, final_learning_rate=1e-4, tuned_rate=1e-3,
-        sampling=Sampling(rays=512, frames=2, face_share=0.8, mouth_share=0.15, blink_share=0.08),
+        size=128, steps=4000, learning_rate=2e-3, final_learning_rate=1e-4, tuned_rate=1e-3,
+        sampling=Sampling(rays=160, frames=2, face_share=0.8, mouth_share=0.15, blink_share=0.08),
         driving=Driving(motion_codes=8, shared_basis=True, identity_codes=0, audio_noise=0.2),
         references=ReferenceSettings(3, own_share=0.5, cut=True, warp_from=0.5, bend_weight=1e-3),
         validation=Validation(times=6, frames=2),

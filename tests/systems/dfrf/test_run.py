@@ -202,10 +202,16 @@ def test_it_is_evaluated(base: TrainResult, synthetic_dataset: Dataset, tmp_path
 
 
 def test_it_teaches(base: TrainResult, synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    """A light field learns from its segments as from an AD-NeRF's."""
+    """A light field learns from its segments as from an AD-NeRF's, and a motion code means the same to both,
+    though the light field alone would not have the shared basis."""
     quick = {"speech_steps": "4", "distillation.frames": "4"}
     config = TrainConfig(steps=10, teacher=base.avatars[0], overrides=quick)
     history = train("nldf-tiny", synthetic_dataset.path, tmp_path / "student", config).history
+    bases = [
+        Avatar.load(path).portrait.head.driver.part("motion").basis.state_dict()
+        for path in (base.avatars[0], tmp_path / "student")
+    ]
+    assert all(torch.equal(value, bases[1][name]) for name, value in bases[0].items())
     assert np.isfinite(history[-1]["segments"]) and history[-1]["segments"] > 0
 
 
