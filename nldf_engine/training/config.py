@@ -19,8 +19,8 @@ class TrainConfig:
     Args:
         teacher: an avatar whose fields teach (systems with distillation only).
         head: an avatar whose trained head is taken as it is; only the torso's field is trained.
-        base: file of a base to begin from, or the output of the run that made it, or "bundled" for the one
-            that comes with the package (`training.bases`).
+        base: file of a base to begin from, or the output of the run that made it, or "bundled", where one
+            comes with the package for the preset (`training.bases`).
         seconds: train on so many seconds of each dataset alone, those that cover its training part best
             (`datasets.stretch`); on all of it where None. Held-out frames stay the same.
         size: width of the training pictures; the preset's where None.
