@@ -1,5 +1,5 @@
-// Points to features of reference pictures: projected, moved by an offset, looked up (DFRF, section 3.2); the
-// only place this mathematics lives.
+// Points to features of reference pictures: projected, moved by an offset, looked up (DFRF, eq. (1) and (4));
+// the only place this mathematics lives.
 //
 // Reference r sees the point x at (a / w, b / w) with (a, b, w) = M_r [x; 1], in pixels of its map: pixel i's
 // centre is at i + 0.5. The offset is added to that; the sum is the place. A feature is interpolated between

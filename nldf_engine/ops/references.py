@@ -1,4 +1,4 @@
-"""Points to features of reference pictures: project, move by an offset, look up (DFRF, section 3.2)."""
+"""Points to features of reference pictures: project, move by an offset, look up (DFRF, eq. (1) and (4))."""
 
 from __future__ import annotations
 
@@ -125,28 +125,32 @@ def gather_references(
     points: Tensor, projections: Tensor, maps: Tensor, offsets: Tensor | None = None,
     *, nearest: bool = False, backend: str = "native",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Looks points up in the feature maps of reference pictures, DFRF section 3.2.
+    """Looks points up in the feature maps of reference pictures, DFRF sections 3.2 and 3.3.
 
-    With (a, b, w) = M_r [x; 1], the place of point x in map r is
+    With (a, b, w) = M_r [x; 1], the place of point x in map r is, eq. (1) and (4),
 
         place = (a / w, b / w) + offset,
 
-    in pixels of the map: pixel i's centre is at i + 0.5. The feature there is interpolated between the four
-    pixels around, or that of the pixel it lies in where `nearest` is set. Places outside of the map are
-    clamped to the centres of its outermost pixels, where their gradient is zero, and so are NaN ones, to the
-    first pixel. A point at or behind a camera, w <= 1e-6, projects to (0, 0), the map's corner, without a
-    gradient to the point.
+    in pixels of the map: pixel i's centre is at i + 0.5. The feature there is interpolated bilinearly between
+    the four pixels around it; with `nearest` it is that of the pixel which the place lies in. No read leaves
+    the map: places outside are clamped to the centres of its outermost pixels, NaN ones to the first pixel. A
+    point at or behind a camera, w <= 1e-6, projects to (0, 0), the map's corner; its offset moves it from
+    there.
 
-    Interpolation is linear in the maps: a linear layer behind it gives the same as in front of it (with its
-    bias, as the four weights sum to 1). So a layer that is to be applied to every looked-up feature can be
-    applied once to every pixel of fixed references instead, whatever C becomes.
+    Interpolation is linear in the maps, and its weights sum to 1: a linear layer in front of it, bias
+    included, gives the same as one behind it. So a layer that every looked-up feature would go through can be
+    applied once to each pixel of fixed references instead, whatever C becomes by that.
 
-    Gradients flow to points, maps and offsets.
+    Gradients flow to points, maps and offsets. That of a feature with respect to its place is zero where the
+    place is clamped; exactly on a pixel's centre it is that towards the next pixel (towards the last one in
+    the last). A point behind a camera gets none. On the CPU gradients are the same to the bit for any number
+    of threads; on CUDA that of the maps is summed by atomic additions, in any order.
 
     Args:
         points: [P, 3] in head space, metres; float32 (or float64 on the CPU), like all others.
-        projections: [R, 3, 4] from head space to pixels of the map times depth; must not require a gradient.
-        maps: [R, H, W, C] features, channels last; any C.
+        projections: [R, 3, 4] M, from head space to pixels of the map times depth: intrinsics at the map's
+            size times the inverse of the pose. They must not require a gradient.
+        maps: [R, H, W, C] features, channels last; H and W of 1 to 65536, any R and C, 0 included.
         offsets: [P, R, 2] pixels that a point's place is moved by; None moves none.
         nearest: the pixel's own feature instead of the interpolated one; then no gradient flows from
             features to places.
@@ -157,6 +161,15 @@ def gather_references(
 
     Raises:
         TypeError, ValueError: an argument doesn't fit; `projections` requires a gradient.
+        MissingBackend: the kernel for this device isn't built.
+
+    Example:
+        >>> camera = torch.tensor([[[2.0, 0.0, 1.0, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]]])
+        >>> points = torch.tensor([[0.0, 0.0, 1.0], [0.1, -0.2, 0.5]])  # metres
+        >>> pixels = torch.tensor([[[[10.0], [20.0]], [[30.0], [40.0]]]])  # 2x2 pixels of one channel
+        >>> features, places = gather_references(points, camera, pixels)
+        >>> places.flatten(1).tolist(), features.flatten().tolist()
+        ([[1.0, 1.0], [1.399999976158142, 0.19999998807907104]], [25.0, 19.0])
     """
     check = Checker("gather_references")
     check.tensor("points", points, ("P", 3))

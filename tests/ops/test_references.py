@@ -205,14 +205,14 @@ def test_nearest_is_the_pixel_that_a_place_lies_in(backend):
 def test_interpolation_is_clamped_to_the_outermost_centres(backend):
     """Between two centres features are linear, beyond the outermost ones constant and without a slope."""
     maps = torch.tensor([10.0, 20.0, 40.0]).view(1, 3, 1, 1)
-    y = torch.tensor([-5.0, 0.25, 0.75, 1.5, 2.0, 2.4, 2.6, 90.0])
+    y = torch.tensor([-5.0, 0.25, 0.5, 0.75, 1.5, 2.0, 2.5, 2.6, 90.0])
     offsets = torch.stack([torch.zeros_like(y), y], 1)[:, None].contiguous().requires_grad_()
     at_zero = torch.tensor([[[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]])
-    features, places = ops.gather_references(torch.zeros(8, 3), at_zero, maps, offsets, backend=backend)
-    torch.testing.assert_close(features.flatten(), torch.tensor([10, 10, 12.5, 20, 30, 38, 40, 40]))
+    features, places = ops.gather_references(torch.zeros(9, 3), at_zero, maps, offsets, backend=backend)
+    torch.testing.assert_close(features.flatten(), torch.tensor([10, 10, 10, 12.5, 20, 30, 40, 40, 40]))
     assert torch.equal(places, offsets)
     slopes = torch.autograd.grad(features.sum(), offsets)[0]
-    assert slopes[:, 0, 1].tolist() == [0, 0, 10, 20, 20, 20, 0, 0] and not slopes[:, 0, 0].any()
+    assert slopes[:, 0, 1].tolist() == [0, 0, 10, 10, 20, 20, 20, 0, 0] and not slopes[:, 0, 0].any()
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
