@@ -10,6 +10,35 @@ import torch
 from torch import Tensor, nn
 
 
+def linear_at(layers: nn.Sequential, place: int) -> nn.Linear:
+    """The linear layer at a place of a sequence.
+
+    Raises:
+        TypeError: something else is there.
+    """
+    layer = layers[place]
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"layers: expected a Linear at {place}, got {type(layer).__name__}")
+    return layer
+
+
+@torch.no_grad()
+def keep_spread(*layers: nn.Linear | nn.Conv2d, rectified: bool = True) -> None:
+    """Begins layers so that their outputs vary as much as their inputs do (He et al. 2015); biases at zero.
+
+    torch's own beginning shrinks a signal in every layer, and its biases outweigh what is left: what passes
+    through many small layers before it meets other inputs has next to no effect at first.
+
+    Args:
+        layers: to be begun anew.
+        rectified: whether a ReLU, or a leaky one, follows.
+    """
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if rectified else "linear")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 class FrameLinear(nn.Module):
     """Linear layer over [points, code, hidden], the code given once a frame.
 

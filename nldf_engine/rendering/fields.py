@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -216,12 +216,14 @@ class RayField(nn.Module, ABC):
 
     Attributes:
         system: name of the system in the registry (`systems.registry`).
+        own_settings: names of settings of `config` that are one speaker's, and no network's.
         config: a frozen dataclass with at least `bounds` and `conditions`.
         encoder: makes the per-frame codes; a head's is a `Driver`.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
     """
 
     system: str
+    own_settings: ClassVar[tuple[str, ...]] = ("bounds",)
     config: Any
     encoder: Any
     backend: str = "native"
@@ -235,6 +237,11 @@ class RayField(nn.Module, ABC):
     def macs(self) -> int:
         """Multiply-adds a ray, weights only."""
         return 0
+
+    @property
+    def own_parts(self) -> list[nn.Module]:
+        """Modules, beside those of the encoder, that each speaker of a run has for its own; none here."""
+        return []
 
     @abstractmethod
     def forward(self, rays: Rays, code: Tensor) -> RayColors:

@@ -19,6 +19,10 @@ class TrainConfig:
     Args:
         teacher: an avatar whose fields teach (systems with distillation only).
         head: an avatar whose trained head is taken as it is; only the torso's field is trained.
+        base: file of a base to begin from, or the output of the run that made it, or "bundled", where one
+            comes with the package for the preset (`training.bases`).
+        seconds: train on so many seconds of each dataset alone, those that cover its training part best
+            (`datasets.stretch`); on all of it where None. Held-out frames stay the same.
         size: width of the training pictures; the preset's where None.
         steps: optimiser steps of the head; the preset's where None.
         minutes: a time budget instead of steps; head and torso share it as they share the steps.
@@ -41,11 +45,13 @@ class TrainConfig:
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
-        ValueError: a step to keep is below 1, or a budget that is none.
+        ValueError: a step to keep is below 1, a budget that is none, or seconds that are no positive number.
     """
 
     teacher: Path | None = None
     head: Path | None = None
+    base: str | Path | None = None
+    seconds: float | None = None
     size: int | None = None
     steps: int | None = None
     minutes: float | None = None
@@ -62,6 +68,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds: expected more than 0, got {self.seconds}")
         if min(self.keep, default=1) < 1:
             raise ValueError(f"keep: expected steps of 1 or more, got {min(self.keep)}")
 
@@ -77,6 +85,7 @@ class TrainResult:
         history: of the first trained stage, see `RunState`.
         torso_history: the same of the stage behind it; empty where there is none.
         avatars: the folders of all speakers.
+        base: the file of the base that was made, or None.
     """
 
     avatar: Path
@@ -86,3 +95,4 @@ class TrainResult:
     history: list[dict[str, float]]
     torso_history: list[dict[str, float]] = field(default_factory=list)
     avatars: tuple[Path, ...] = ()
+    base: Path | None = None

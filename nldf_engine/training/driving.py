@@ -13,7 +13,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.geometry.landmark_tracks import landmark_track
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionBasis, MotionEncoder, UpperBasis
-from nldf_engine.training.motion import fit_basis, fit_upper, placed_landmarks
+from nldf_engine.training.motion import encode_mouth, fit_basis, fit_upper, placed_landmarks
 from nldf_engine.training.prior import LipPrior, lip_prior
 from nldf_engine.training.recipe import Recipe
 from nldf_engine.training.scene import Scene
@@ -50,7 +50,7 @@ def learn_motion(
     """
     motion, upper = driver.part("motion"), driver.part("upper")
     if motion is not None:
-        codes = fit_basis(motion.basis.cpu(), scene.dataset, scene.fit).to(scene.device)
+        codes = _mouth_codes(motion.basis.cpu(), scene, recipe, teacher).to(scene.device)
         motion.basis.to(scene.device)
         if not _take_over(motion, teacher) and not resuming:
             _learn_mouth(motion, scene, recipe, codes)
@@ -64,6 +64,17 @@ def learn_motion(
         scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.fit))
     if teacher is not None and teacher.portrait.head.driver.part("landmarks") is not None:
         scene.set_track("landmarks", tracked_landmarks(scene))
+
+
+def _mouth_codes(basis: MotionBasis, scene: Scene, recipe: Recipe, teacher: Avatar | None) -> Tensor:
+    """[T, K] in a basis that is fitted, or that becomes the teacher's: what a code means to it is what it
+    must mean to its student."""
+    known = None if teacher is None else teacher.portrait.head.driver.part("motion")
+    if known is not None and _shapes(known.basis) == _shapes(basis):
+        basis.load_state_dict(known.basis.state_dict())
+        return encode_mouth(basis, scene.dataset)
+    shared = lip_prior().components if recipe.driving.shared_basis else None
+    return fit_basis(basis, scene.dataset, scene.fit, shared)
 
 
 def tracked_landmarks(scene: Scene) -> Tensor:

@@ -21,15 +21,34 @@ SMALLEST_MOTION = 1e-4
 RIDGE = 1e-4
 
 
-def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
-    """Fits the basis to the frames `fit` [N]; returns the codes [T, K] of all frames, 0 where unknown."""
+def fit_basis(basis: MotionBasis, dataset: Dataset, fit: Tensor, shared: Tensor | None = None) -> Tensor:
+    """Fits the basis to the frames `fit` [N]; returns the codes [T, K] of all frames, 0 where unknown.
+
+    Args:
+        basis: to be fitted.
+        dataset: the video.
+        fit: numbers of the frames.
+        shared: [Q, L, 2] components, orthonormal, of which the first K are taken: only mean and scale are
+            fitted then.
+
+    Raises:
+        ValueError: fewer than K shared components.
+    """
     placed = placed_landmarks(basis, dataset)
-    _fit_components(basis, placed[fit])
+    if shared is None:
+        _fit_components(basis, placed[fit])
+    else:
+        _take_components(basis, placed[fit], shared)
     # The sign of a component is arbitrary: a code grows as the mouth opens.
     unit = torch.eye(len(basis.scale))
     sign = torch.where(basis.opening(unit) < basis.opening(0 * unit), -1.0, 1.0)
     basis.components.mul_(sign[:, None, None])
     return basis.encode(placed).nan_to_num(0)
+
+
+def encode_mouth(basis: MotionBasis, dataset: Dataset) -> Tensor:
+    """Codes [T, K] of all frames in a basis that is fitted already, 0 where unknown."""
+    return basis.encode(placed_landmarks(basis, dataset)).nan_to_num(0)
 
 
 def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
@@ -68,6 +87,21 @@ def placed_landmarks(basis: LandmarkBasis, dataset: Dataset) -> Tensor:
         basis.depth.fill_(FACE_DEPTH)
     landmarks = torch.from_numpy(dataset.landmarks).float()
     return basis.place(landmarks, torch.from_numpy(dataset.poses).float(), dataset.camera)
+
+
+def _take_components(basis: MotionBasis, seen: Tensor, shared: Tensor) -> None:
+    """Mean and scale of landmarks [N, L, 2] along components [Q, L, 2] that are given."""
+    count = len(basis.scale)
+    if count > len(shared):
+        raise ValueError(
+            f"motion_codes: there are {len(shared)} shared components, expected at most so many "
+            f"codes, got {count} (--set shared_basis=off fits as many as are wanted)"
+        )
+    seen = seen[seen.flatten(1).isfinite().all(1)]
+    basis.mean.copy_(seen.mean(0))
+    basis.components.copy_(shared[:count])
+    along = torch.einsum("tli,kli->tk", seen - basis.mean, basis.components)
+    basis.scale.copy_(along.square().mean(0).sqrt().clamp_min(SMALLEST_SCALE))
 
 
 def _fit_components(basis: LandmarkBasis, seen: Tensor) -> None:

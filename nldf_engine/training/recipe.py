@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from nldf_engine.base.json import decode, encode, field_types, nested
 from nldf_engine.nn.speech import SPEECH_NETS
+from nldf_engine.nn.weights import WeightAsset
 
 # Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
 LARGEST_SIZE = 2048
@@ -118,7 +119,10 @@ class Driving:
             field on audio directly, as the papers do.
         upper_codes: E, numbers a frame that encode brows, lids and gaze as they were tracked; no audio
             predicts them, so an avatar plays those of its own video unless it is given others. 0 for none.
-        identity_codes: size of the learned code of each speaker in a run over several datasets.
+        shared_basis: fit the codes' scale alone, in components that many speakers share
+            (`training.prior`), so that a code means nearly the same for every speaker.
+        identity_codes: size of the learned code of each speaker in a run over several datasets; 0 for systems
+            that see by other means who speaks.
         motion_noise: standard deviation of the noise on the motion codes while training.
         audio_noise: standard deviation of the noise on the audio windows while training.
         speech_net: that network: "lip" (one layer a window), "conv" (convolutions over each window), or
@@ -135,6 +139,7 @@ class Driving:
 
     motion_codes: int = 0
     upper_codes: int = 0
+    shared_basis: bool = False
     identity_codes: int = 8
     motion_noise: float = 0.1
     audio_noise: float = 0.0
@@ -149,7 +154,7 @@ class Driving:
     def __post_init__(self) -> None:
         check_range("motion_codes", self.motion_codes, 0, 64)
         check_range("upper_codes", self.upper_codes, 0, 32)
-        check_range("identity_codes", self.identity_codes, 1, 256)
+        check_range("identity_codes", self.identity_codes, 0, 256)
         check_range("speech_steps", self.speech_steps, 1, 10**6)
         check_range("adapt_steps", self.adapt_steps, 1, 10**6)
         check_range("sound_copies", self.sound_copies, 0, 32)
@@ -191,6 +196,23 @@ class TorsoRecipe:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """How often a run is validated, by whole frames of the validation split.
+
+    Args:
+        times: over the budget.
+        frames: of each speaker, evenly spread.
+    """
+
+    times: int = 20
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        check_range("validation.times", self.times, 1, 1000)
+        check_range("validation.frames", self.frames, 1, 10**6)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What every system's recipe has.
 
@@ -201,14 +223,18 @@ class Recipe:
             nothing is left to choose then, and the last weights are kept. 0 keeps the best on the validation
             cut.
         learning_rate, final_learning_rate: Adam's, decayed exponentially from one to the other.
-        sampling, opacity, driving, torso: see there.
+        sampling, opacity, driving, torso, validation: see there.
 
     Class attributes: `torsos`, kinds of torso that the system has; `uses_weights`, whether its losses look
-    for public weights of other networks (`TrainConfig.weights`); `short_names` of settings.
+    for public weights of other networks (`TrainConfig.weights`); `uses_base`, whether a run may begin from a
+    base (`TrainConfig.base`), and one over several datasets makes one; `bundled_base`, the one that comes
+    with the package; `short_names` of settings.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate",)
     uses_weights: ClassVar[bool] = False
+    uses_base: ClassVar[bool] = False
+    bundled_base: ClassVar[WeightAsset | None] = None
     short_names: ClassVar[dict[str, str]] = {
         "closing_share": "final_share", "frames": "sampling.frames", "opacity_weight": "opacity.weight",
         "torso": "torso.kind", "torso_steps": "torso.steps", "torso_in_front": "torso.in_front",
@@ -224,6 +250,7 @@ class Recipe:
     opacity: OpacityLoss = field(default_factory=OpacityLoss)
     driving: Driving = field(default_factory=Driving)
     torso: TorsoRecipe = field(default_factory=TorsoRecipe)
+    validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
         check_range("size", self.size, 1, LARGEST_SIZE)

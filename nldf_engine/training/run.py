@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,21 @@ import torch
 from nldf_engine.audio import FrontendConfig, prepared_frontend
 from nldf_engine.avatar import Avatar
 from nldf_engine.avatar.avatar import check_target
+from nldf_engine.base.assets import read_asset
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import read_back
+from nldf_engine.base.version import __version__
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets.stretch import Stretch, best_stretch, limited
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.systems.registry import find_system
 from nldf_engine.training import distributed
+from nldf_engine.training.bases import BUNDLED, NAME, Base, find_base, read_base, write_base
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.config import LONGEST_MINUTES, TrainConfig, TrainResult
 from nldf_engine.training.outcome import consent_for, make_avatar, spent
@@ -32,7 +37,8 @@ from nldf_engine.training.presets import Preset, find_preset, recipe_module, wit
 from nldf_engine.training.recipe import LARGEST_SIZE
 from nldf_engine.training.resume import find_run, open_run, targets_key
 from nldf_engine.training.scene import RayScene, Scenes
-from nldf_engine.training.stages import Run, Stage
+from nldf_engine.training.stages import Run, Stage, own_modules
+from nldf_engine.training.targets import ray_head
 from nldf_engine.training.trainer import Budget, Trainer
 
 SMALLEST = 16
@@ -57,6 +63,10 @@ def _apply(preset: str | Preset, config: TrainConfig, speakers: int) -> Preset:
         raise ValueError(f"minutes: expected a positive budget of at most a year, got {config.minutes}")
     if config.teacher is not None and not hasattr(recipe, "distillation"):
         raise ValueError(f"teacher: {preset.system!r} does not learn from a teacher; NLDF presets do")
+    if config.base is not None and not recipe.uses_base:
+        raise ValueError(f"base: {preset.system!r} begins from no base; leave it out")
+    if config.base is not None and config.head is not None:
+        raise ValueError("base, head: a given head is kept as it is; give one of the two")
     if config.weights is not None and not recipe.uses_weights:
         raise ValueError(f"weights: the losses of {preset.system!r} use no public weights; leave it out")
     torso = recipe.torso
@@ -150,17 +160,26 @@ class _Training:
             for step in config.keep
         }
         self.folder = check_writable(avatar.with_name(avatar.name + ".training"), folder=True)
-        for read in (*paths, config.teacher, config.head):
+        base = _base_path(preset, config)
+        for read in (*paths, config.teacher, config.head, base):
             if read is not None and any(overlap(path, read) for path in self.avatars):
                 raise FileProblem(
                     avatar, f"it overlaps with {read}, which is read from",
                     "choose an output path apart from it",
                 )  # fmt: skip
+        if base is not None and overlap(self.folder, base):
+            raise FileProblem(
+                base, f"it is in the folder of the run that is to begin from it ({self.folder})",
+                "choose another output path, or copy the base elsewhere",
+            )  # fmt: skip
         self.data = [open_dataset(path) for path in paths]
         for data in self.data:
             # The full check: the hash below reads every byte of the data anyway.
             data.check_unchanged()
-        self.run_ = self._open(device)
+        self.stretches = [] if config.seconds is None else _choose(self.data, config.seconds)
+        if self.stretches:
+            self.data = [limited(*pair) for pair in zip(self.data, self.stretches, strict=True)]
+        self.run_ = self._open(device, None if base is None else read_base(base))
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]
         if len({stage.folder for stage in self.trained}) < len(self.trained):
@@ -170,7 +189,7 @@ class _Training:
         self.head = next((stage.name for stage in self.stages if stage.keeps), "")
         self.settings = self._settings()
 
-    def _open(self, device: torch.device) -> Run:
+    def _open(self, device: torch.device, base: Base | None) -> Run:
         config, recipe = self.config, self.preset.recipe
         distils = getattr(recipe, "distillation", None)
         teacher = _load_given(config.teacher if distils and distils.on else None, self.data, "teacher")
@@ -183,7 +202,7 @@ class _Training:
         torch.manual_seed(config.seed)
         layer = recipe.torso.kind == "layer"
         scenes = Scenes([RayScene(data, recipe.size, frontend, device, layer) for data in self.data])
-        return Run(self.preset, config, scenes, frontend, device, teacher, given)
+        return Run(self.preset, config, scenes, frontend, device, teacher, given, base)
 
     def _settings(self) -> dict[str, Any]:
         """Everything that determines the course of a run, as JSON."""
@@ -201,6 +220,8 @@ class _Training:
             "phases": [stage.name for stage in self.trained],
             "seed": self.config.seed, "minutes": self.config.minutes, "audio": self.run_.frontend.to_json(),
             **({"notes": self.run_.notes} if self.run_.notes else {}),
+            **({"base": self.run_.base.record()} if self.run_.base else {}),
+            **({"stretches": [dataclasses.asdict(one) for one in self.stretches]} if self.stretches else {}),
         }  # fmt: skip
 
     def run(self) -> TrainResult:
@@ -228,6 +249,8 @@ class _Training:
             stage.start(run)
         if distributed.is_first():
             self._save([subject.portrait for subject in run.subjects], self.avatars, states)
+            if self.base_made is not None:
+                self._write_base(self.base_made, states)
         return self._result(states)
 
     def _train(self, stage: Stage) -> RunState:
@@ -280,6 +303,26 @@ class _Training:
             made = make_avatar(portrait, subject.scene, self.run_.frontend, size, consent, provenance)
             made.save(path)
 
+    @property
+    def base_made(self) -> Path | None:
+        """The file of the base that the run makes: of several speakers, where the recipe has bases."""
+        makes = self.preset.recipe.uses_base and len(self.data) > 1
+        return self.folder / NAME if makes else None
+
+    def _write_base(self, path: Path, states: dict[str, RunState]) -> None:
+        """Writes what the speakers share; of a synthetic speaker it says so, of others only their hash."""
+        network = ray_head(self.run_.subjects[0].portrait).field
+        speakers = [
+            {"dataset": data.hash(), "kind": data.info.source.get("kind", "video"),
+             "frames": len(data.indices("train"))}
+            for data in self.data
+        ]  # fmt: skip
+        provenance = {
+            "package": __version__, "trained_on": speakers, "settings": self.settings,
+            **spent(states.get(self.head, RunState(self.settings))),
+        }  # fmt: skip
+        write_base(path, network, own_modules(network), self.preset.label, self.run_.frontend, provenance)
+
     def _result(self, states: dict[str, RunState]) -> TrainResult:
         head = states.get(self.head, RunState(self.settings))
         later = [state for name, state in states.items() if name != self.head]
@@ -289,13 +332,39 @@ class _Training:
         return TrainResult(
             self.avatars[0], head.step + sum(state.step for state in later),
             head.seconds + sum(state.seconds for state in later), float(last.best_psnr or 0.0), head.history,
-            later[-1].history if later else [], tuple(self.avatars),
+            later[-1].history if later else [], tuple(self.avatars), self.base_made,
         )  # fmt: skip
 
 
 def _avatar_paths(avatar: Path, speakers: int) -> list[Path]:
     """The first speaker's avatar, and those of the others beside it."""
     return [avatar, *(avatar.with_name(f"{avatar.name}-{number}") for number in range(2, speakers + 1))]
+
+
+def _base_path(preset: Preset, config: TrainConfig) -> Path | None:
+    """The file of the base that a run begins from; None for none.
+
+    Raises:
+        FileProblem: there is none.
+        ValueError: none comes with the package for this preset.
+    """
+    if config.base is None:
+        return None
+    if str(config.base) != BUNDLED:
+        return find_base(config.base)
+    bundled = preset.recipe.bundled_base
+    if bundled is None:
+        raise ValueError(f"base: none comes with the package for {preset.label}; give a file, or none")
+    read_asset(bundled.path, bundled.sha256)
+    return bundled.path
+
+
+def _choose(data: Sequence[Dataset], seconds: float) -> list[Stretch]:
+    """The best stretch of each dataset, which standard error names."""
+    chosen = [best_stretch(one, seconds) for one in data]
+    for one, stretch in zip(data, chosen, strict=True):
+        sys.stderr.write(f"{one.path}: trained on {stretch}\n")
+    return chosen
 
 
 def _frontend(data: Sequence[Dataset], config: TrainConfig, reach: float) -> FrontendConfig:

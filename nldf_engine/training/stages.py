@@ -19,7 +19,7 @@ from torch import nn
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.fields import Bounds, Conditions
+from nldf_engine.rendering.fields import Bounds, Conditions, RayField
 from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
@@ -27,6 +27,7 @@ from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.registry import find_system
+from nldf_engine.training.bases import Base
 from nldf_engine.training.config import TrainConfig
 from nldf_engine.training.driving import learn_motion, learn_motion_again, speech_net
 from nldf_engine.training.objective import Objective
@@ -65,6 +66,7 @@ class Run:
         device: where to train.
         teacher: an avatar that teaches, or None.
         given: an avatar whose head is taken as it is, or None.
+        base: networks to begin from, or None.
         subjects: the speakers; stages make them in `build`.
         begun: names of the stages whose checkpoints are continued.
         targets: folder of the teacher's targets.
@@ -80,6 +82,7 @@ class Run:
     device: torch.device
     teacher: Avatar | None = None
     given: Avatar | None = None
+    base: Base | None = None
     subjects: list[Subject] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     targets: Path = Path()
@@ -155,15 +158,24 @@ class RayPart:
 
 
 RayObjective = Callable[[RayPart], Objective]
+FillOwn = Callable[[RayField, RayScene], None]
 
 
-def ray_stages(run: Run, objective: RayObjective, alone: bool = False) -> list[Stage]:
+def fill_nothing(network: RayField, scene: RayScene) -> None:
+    """Does nothing."""
+
+
+def ray_stages(
+    run: Run, objective: RayObjective, alone: bool = False, fill_own: FillOwn = fill_nothing
+) -> list[Stage]:
     """Speech to motion codes, the head's field, the torso's field where one is wanted, and speech once more.
 
     Args:
         run: of the stages.
-        objective: of head and torso.
+        objective: the loss of head or torso.
         alone: the head is to be without its neck, for another torso that draws it.
+        fill_own: fills what is a speaker's own in its network (`RayField.own_parts`) from its video; called
+            as soon as the network is made, unless a head is given.
 
     Raises:
         FileProblem: see `wants_torso_field`.
@@ -193,7 +205,13 @@ def ray_stages(run: Run, objective: RayObjective, alone: bool = False) -> list[S
 
     stages = [
         Stage("motion", start=_learn_motion),
-        Stage("head", _build_subjects, None if run.given else of_head, seed=1, keeps=True),
+        Stage(
+            "head",
+            lambda run: _build_subjects(run, fill_own),
+            None if run.given else of_head,
+            seed=1,
+            keeps=True,
+        ),
     ]
     if torso:
         stages.append(
@@ -255,13 +273,18 @@ def torso_config(run: Run) -> TorsoFieldConfig:
     return own if taught is None else taught.config
 
 
-def _build_subjects(run: Run) -> None:
+def _build_subjects(run: Run, fill_own: FillOwn) -> None:
     """One portrait a scene about one head's network: a given avatar's, or a new one."""
     # Moved first: what speakers share must not be moved apart afterwards.
     network = _head_field(run).to(run.device)
+    if run.base is not None:
+        run.base.fill(network, own_modules(network), run.frontend)
     for scene in run.scenes:
+        own = for_speaker(network, beside=network.own_parts) if scene.identity else network
+        if run.given is None:
+            fill_own(own, scene)
         # Copies: the scene draws its rays on the CPU, wherever the portrait goes.
-        head = RayHead(for_speaker(network) if scene.identity else network, copy.deepcopy(scene.region))
+        head = RayHead(own, copy.deepcopy(scene.region))
         run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
 
 
@@ -286,7 +309,8 @@ def conditions_of(run: Run) -> ConditionConfig:
     return ConditionConfig(
         int(features), int(window), motion=driving.motion_codes, speech=speech_net(run.recipe, run.frontend),
         upper=0 if foreign else driving.upper_codes,
-        identity=driving.identity_codes if several else 0, speakers=len(run.scenes) if several else 0,
+        identity=driving.identity_codes if several else 0,
+        speakers=len(run.scenes) if several and driving.identity_codes else 0,
     )  # fmt: skip
 
 
@@ -296,7 +320,17 @@ def bounds_of(run: Run) -> Bounds:
     return Bounds(min(one.near for one in every), max(one.far for one in every))
 
 
-def for_speaker(network: N, own_drivers: Sequence[str] = OWN_DRIVERS) -> N:
+def own_modules(
+    network: nn.Module, own_drivers: Sequence[str] = OWN_DRIVERS, beside: Sequence[nn.Module] | None = None
+) -> list[nn.Module]:
+    """The modules of a network that are one speaker's: drivers of its encoder, and those `beside` it, by
+    default the ray field's `own_parts`."""
+    field: Any = network
+    drivers = [part for name in own_drivers if (part := field.encoder.part(name)) is not None]
+    return [*drivers, *(field.own_parts if beside is None else beside)]
+
+
+def for_speaker(network: N, own_drivers: Sequence[str] = OWN_DRIVERS, beside: Sequence[nn.Module] = ()) -> N:
     """A network for another speaker of a run: the same modules and weights, but own motion drivers.
 
     Motion codes of mouth and upper face are fitted to one face, and speech is mapped to them: where shared,
@@ -305,9 +339,10 @@ def for_speaker(network: N, own_drivers: Sequence[str] = OWN_DRIVERS) -> N:
     Args:
         network: has an `encoder`.
         own_drivers: names of the encoder's parts that each speaker has for its own.
+        beside: further modules of the network that each speaker has for its own.
     """
     encoder: Any = network.encoder
-    parts = [part for name in own_drivers if (part := encoder.part(name)) is not None]
+    parts = own_modules(network, own_drivers, beside)
     own = {id(module) for part in parts for module in part.modules()} | {id(network), id(encoder)}
     # What holds one of them is no longer shared either; the rest of it is.
     own |= {id(module) for module in network.modules() if own & {id(inside) for inside in module.modules()}}

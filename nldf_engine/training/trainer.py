@@ -30,8 +30,6 @@ from nldf_engine.training.recipe import Recipe
 from nldf_engine.training.stages import Subject
 
 CHECKPOINT_SECONDS = 120.0
-VALIDATIONS = 20
-VALIDATION_FRAMES = 8
 BETAS = (0.9, 0.99)
 # Steps between two reads of the training error for the progress bar: each synchronises with the device.
 NOTED_STEPS = 20
@@ -198,7 +196,9 @@ class Trainer:
         scores, first = [], None
         for subject in self.subjects:
             validation = subject.scene.validation
-            picks = torch.linspace(0, len(validation) - 1, min(VALIDATION_FRAMES, len(validation)))
+            picks = torch.linspace(
+                0, len(validation) - 1, min(self.recipe.validation.frames, len(validation))
+            )
             for number in validation[picks.long()].unique().tolist():
                 real, rendered = validation_frame(subject, number)
                 error = (rendered.double() - real.double()).square().mean() / 255**2
@@ -289,7 +289,8 @@ class Trainer:
         return None if self.budget.minutes else self.budget.steps
 
     def _loop(self, bar: Bar, monitor: Monitor, signals: _StopSignals) -> None:
-        done, note = int(self.budget.share(self.state) * VALIDATIONS), ""
+        times = self.recipe.validation.times
+        done, note = int(self.budget.share(self.state) * times), ""
         saved = time.monotonic()
         error: Tensor | None = None
         while (share := self.budget.share(self.state)) < 1 and not self._stops(signals):
@@ -305,8 +306,8 @@ class Trainer:
                 note = self._note(float(error))
             bar.step(note=note, fraction=share if self.budget.minutes else None)
             share = self.budget.share(self.state)
-            if int(share * VALIDATIONS) > done or share >= 1:
-                done = int(share * VALIDATIONS)
+            if int(share * times) > done or share >= 1:
+                done = int(share * times)
                 if self.state.closing:
                     self._log(monitor, {})
                 else:

@@ -13,8 +13,9 @@ from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis, MotionEncoder
 from nldf_engine.training import driving, speech
-from nldf_engine.training.motion import fit_basis
+from nldf_engine.training.motion import fit_basis, placed_landmarks
 from nldf_engine.training.presets import find_preset
+from nldf_engine.training.prior import lip_prior
 from nldf_engine.training.recipe import with_parts
 from nldf_engine.training.run import TrainConfig, train
 from nldf_engine.training.speech import (
@@ -227,3 +228,26 @@ def test_a_foreign_folder_tells_no_brows(synthetic_dataset, tmp_path):
     settings = TrainConfig(steps=2, overrides={"upper_codes": "3", "speech_steps": "2"})
     done = train("nldf-tiny", tmp_path / "folder", tmp_path / "me", settings)
     assert Avatar.load(done.avatar).upper is None
+
+
+def test_a_shared_basis_means_the_same_for_everyone(synthetic_dataset):
+    """Components are the shared ones whoever speaks, codes have unit variance, and hold nearly all of the
+    mouth that a basis of one's own holds."""
+    fit = torch.from_numpy(synthetic_dataset.indices("fit"))
+    shared = lip_prior().components
+    own, basis = MotionBasis(8), MotionBasis(8)
+    fit_basis(own, synthetic_dataset, fit)
+    codes = fit_basis(basis, synthetic_dataset, fit, shared)
+    torch.testing.assert_close(basis.components.abs(), shared[:8].abs())
+    assert torch.allclose(codes[fit].mean(0), torch.zeros(8), atol=1e-3)
+    moved = codes[fit].std(0) > 1e-3
+    assert bool(moved[0]) and torch.allclose(
+        codes[fit].std(0)[moved], torch.ones(int(moved.sum())), atol=0.02
+    )
+    placed = placed_landmarks(basis, synthetic_dataset)[fit]
+    spread = (placed - placed.mean(0)).square().sum()
+    left = [float((placed - one.decode(one.encode(placed))).square().sum() / spread) for one in (own, basis)]
+    assert left[0] <= left[1] < 0.1
+    assert bool((basis.opening(torch.eye(8)) >= basis.opening(torch.zeros(8, 8)) - 1e-9).all())
+    with pytest.raises(ValueError, match=r"motion_codes: there are 12 shared components.*got 13"):
+        fit_basis(MotionBasis(13), synthetic_dataset, fit, shared)

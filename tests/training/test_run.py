@@ -13,8 +13,10 @@ from nldf_engine.avatar.provenance import Consent
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
-from nldf_engine.training import TrainConfig, distill, train
+from nldf_engine.training import TrainConfig, distill, find_preset, train
+from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.outcome import consent_for
+from nldf_engine.training.stages import Subject
 
 CONSENT = Consent("given", "Ada Lovelace", "2026-01-31", "for tests")
 
@@ -212,3 +214,25 @@ def test_an_output_among_the_inputs_is_refused(synthetic_dataset: Dataset, tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(FileProblem, match=r"no folder.*To fix it: choose an output path"):
         train("nldf-tiny", synthetic_dataset.path, tmp_path / "file" / "me", TrainConfig(steps=5))
+
+
+def test_how_often_a_run_is_validated_is_a_setting(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """So many rows of the history have a PSNR, and each is the mean over so many frames."""
+    quick = {"speech_steps": "4", "validation.times": "3", "validation.frames": "2", "torso": "plate"}
+    config = TrainConfig(steps=30, overrides=quick)
+    history = train("adnerf-tiny", synthetic_dataset.path, tmp_path / "me", config).history
+    assert [row["step"] for row in history if "psnr" in row] == [10, 20, 30]
+    seen: list[int] = []
+    original = trainer_module.validation_frame
+
+    def counted(subject: Subject, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(number)
+        return original(subject, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "validation_frame", counted)
+        train("adnerf-tiny", synthetic_dataset.path, tmp_path / "two", config)
+    assert len(seen) == 6 and len(set(seen)) == 2
+    for setting in ("validation.times", "validation.frames"):
+        with pytest.raises(ValueError, match=f"{setting}: expected 1 to"):
+            find_preset("adnerf-tiny", {setting: "0"})

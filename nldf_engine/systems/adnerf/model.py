@@ -7,6 +7,7 @@ parameters follow the paper's released network, so that its checkpoints map onto
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,14 +78,22 @@ class RadianceFieldConfig:
                 f"RadianceFieldConfig: density must be 'relu' or 'softplus', got {self.density!r}"
             )
 
+    @property
+    def feature_dim(self) -> int:
+        """Features of a point that its network takes beside place, direction and code; none here."""
+        return 0
+
 
 class RadianceMLP(nn.Module):
-    """F(audio, direction, point) -> (colour, density), AD-NeRF eq. (1), NLDF eq. (2)."""
+    """F(audio, direction, point) -> (colour, density), AD-NeRF eq. (1), NLDF eq. (2).
+
+    Where the configuration has a `feature_dim`, features of the point come before its encoded place.
+    """
 
     def __init__(self, config: RadianceFieldConfig) -> None:
         super().__init__()
         self.config = config
-        points = frequency_dim(3, config.position_frequencies)
+        points = config.feature_dim + frequency_dim(3, config.position_frequencies)
         views = frequency_dim(3, config.direction_frequencies)
         code, width, half = config.conditions.code_dim, config.width, config.width // 2
         self.pts_linears = nn.ModuleList()
@@ -102,8 +111,9 @@ class RadianceMLP(nn.Module):
         self.alpha_linear = nn.Linear(width, 1)
 
     def forward(
-        self, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Colour and density of samples.
 
         Args:
@@ -111,6 +121,8 @@ class RadianceMLP(nn.Module):
             views: [F, N, 3] unit directions.
             code: [F, C].
             chosen: [n] numbers among the N S samples of one frame that are evaluated; the others are empty.
+            features: [F, N S, E + D] of the samples, or [1, n, E + D] of the chosen ones: E of the
+                `feature_dim`, and behind them the encoded places; the encoded places alone where None.
 
         Returns:
             rgb [F, N, S, 3] in [0, 1], density [F, N, S] per metre.
@@ -121,7 +133,7 @@ class RadianceMLP(nn.Module):
         if chosen is not None:
             points = points[:, chosen]
         count = frames * points.shape[1]
-        encoded = encode_frequencies(points, config.position_frequencies)
+        encoded = encode_frequencies(points, config.position_frequencies) if features is None else features
         hidden = encoded
         for i, layer in enumerate(self.pts_linears):
             if isinstance(layer, FrameLinear):
@@ -179,14 +191,26 @@ class RadianceField(RayField):
         """How many network evaluations a ray takes at once, in its largest pass."""
         return self.config.coarse + self.config.fine
 
+    def context(self) -> Any:
+        """What both passes need beside rays and code, made once for the two; nothing here."""
+        return None
+
+    def evaluate(
+        self, network: RadianceMLP, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None,
+        context: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Colour and density of samples in a pass, as `RadianceMLP`; `context` is of `context()`."""
+        colors: tuple[Tensor, Tensor] = network(points, views, code, chosen)
+        return colors
+
     def _pass(
         self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int,
-        chosen: Tensor | None = None,
+        context: Any, chosen: Tensor | None = None,
     ) -> tuple[RayColors, Tensor]:  # fmt: skip
         frames, count, _ = rays.origins.shape
         t = distances.view(frames, count, -1, 1)
         points = (rays.origins[:, :, None] + t * rays.directions[:, :, None]) / self.config.bounds.radius
-        rgb, sigma = network(points, rays.directions, code, chosen)
+        rgb, sigma = self.evaluate(network, points, rays.directions, code, chosen, context)
         samples = distances.shape[1]
         colors, opacity, weights = ops.composite_segments(
             sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
@@ -196,20 +220,22 @@ class RadianceField(RayField):
         return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
 
     def passes(
-        self, rays: Rays, code: Tensor, noise: torch.Generator | None = None
+        self, rays: Rays, code: Tensor, noise: torch.Generator | None = None, context: Any = None
     ) -> tuple[RayColors, RayColors]:
         """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment.
 
         Samples are drawn by `noise` in training, and are the middles of their strata where it is None.
+        `context` is the field's own where it is None.
         """
+        context = self.context() if context is None else context
         config = self.config
         count = rays.origins.shape[0] * rays.origins.shape[1]
         bounds = config.bounds
         distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, noise)
-        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1, context)
         jitter = None if noise is None else uniform_like(distances.new_empty(count, config.fine), noise)
         merged = ops.resample(distances.contiguous(), weights, config.fine, jitter, backend=self.backend)
-        fine, _ = self._pass(self.fine, rays, code, merged, config.segments)
+        fine, _ = self._pass(self.fine, rays, code, merged, config.segments, context)
         return fine, coarse
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
@@ -222,7 +248,8 @@ class RadianceField(RayField):
         """The fine pass of one frame's rays, of those samples alone that may be seen."""
         config, bounds, count = self.config, self.config.bounds, rays.origins.shape[1]
         distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins)
-        coarse, weights = self._pass(self.coarse, rays, code, distances, 1)
+        context = self.context()
+        coarse, weights = self._pass(self.coarse, rays, code, distances, 1, context)
         colors = coarse.segments.new_zeros(count, config.segments, 3)
         opacity = coarse.opacity.new_zeros(count)
         hit = self._chosen(coarse.opacity[0] > UNSEEN_RAY)
@@ -236,7 +263,8 @@ class RadianceField(RayField):
             near = F.max_pool1d(weights[None], 3, 1, 1)[0]
             stratum = (merged - bounds.near) * (config.coarse / (bounds.far - bounds.near))
             seen = near.gather(1, stratum.long().clamp_(0, config.coarse - 1)) > UNSEEN_SAMPLE
-            fine, _ = self._pass(self.fine, kept, code, merged, config.segments, self._chosen(seen.view(-1)))
+            marked = self._chosen(seen.view(-1))
+            fine, _ = self._pass(self.fine, kept, code, merged, config.segments, context, marked)
             colors.index_copy_(0, hit, fine.segments[0])
             opacity.index_copy_(0, hit, fine.opacity[0])
         return RayColors(colors[None], opacity[None])
@@ -255,10 +283,15 @@ class RadianceField(RayField):
     @property
     def macs(self) -> int:
         """Multiply-adds a ray, weights only, without what is paid once a frame (code) or a ray (view)."""
+        return self.macs_per_sample * (2 * self.config.coarse + self.config.fine)
+
+    @property
+    def macs_per_sample(self) -> int:
+        """The same a sample."""
         config = self.config
         layers = [m for m in self.fine.modules() if isinstance(m, nn.Linear)]
         sample = sum(layer.in_features * layer.out_features for layer in layers)
         framed = [m for m in self.fine.modules() if isinstance(m, FrameLinear)]
         sample -= sum(config.conditions.code_dim * layer.linear.out_features for layer in framed)
         sample -= frequency_dim(3, config.direction_frequencies) * (config.width // 2)
-        return sample * (2 * config.coarse + config.fine)
+        return sample

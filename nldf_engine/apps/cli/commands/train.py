@@ -45,6 +45,8 @@ class Train(Command):
         "nldf train nldf-fast data/ada data/bob -o avatars/ada",
         "nldf train nldf-small data/speaker -o avatars/plain --set active_pool=off",
         "nldf train headnerf-small data/ada data/bob -o avatars/ada --weights weights",
+        "nldf train dfrf-small data/ada data/bob data/eve -o bases/ours",
+        "nldf train dfrf-small data/speaker -o avatars/me --base bases/ours --seconds 15",
     )
     when_stopped: ClassVar[str] = (
         "nothing is lost: the same command with --resume continues from the last checkpoint"
@@ -57,8 +59,9 @@ class Train(Command):
     """what to train: nldf-fast (the one to begin with: minutes on a CPU, no teacher needed), nldf-88 (the
     paper's light field), adnerf (its teacher, head and torso), or one of their smaller versions for a CPU:
     nldf-small, adnerf-small; headnerf and headnerf-small have codes of identity, expression, colours and
-    light; gaussian-landmark and gaussian-landmark-small have landmarks that can be edited; nldf-fast-tiny,
-    nldf-tiny, adnerf-tiny, headnerf-tiny, gaussian-landmark-tiny take seconds, for tests"""
+    light; gaussian-landmark and gaussian-landmark-small have landmarks that can be edited; dfrf, dfrf-small
+    begin from a --base and need 10 to 20 seconds of video; nldf-fast-tiny, nldf-tiny, adnerf-tiny,
+    headnerf-tiny, gaussian-landmark-tiny, dfrf-tiny take seconds, for tests"""
     dataset: Annotated[tuple[Path, ...], Positional, optional("DATASET ...")]
     """folder written by nldf prepare or nldf synthetic; with several, one network learns all speakers, and
     the avatar of the second is written to AVATAR-2, and so on"""
@@ -68,6 +71,12 @@ class Train(Command):
     """trained avatar to distil from"""
     head: Annotated[Path | None, optional("AVATAR")] = None
     """trained avatar whose head to keep: only a field for the torso is trained about it"""
+    base: Annotated[Path | None, optional("BASE")] = None
+    """begin with the networks that several speakers taught (dfrf): the output of a run over several datasets,
+    its base.safetensors, or bundled, where one comes with the package for the preset"""
+    seconds: Annotated[float | None, optional("S")] = None
+    """train on S seconds of the video alone, those that show most of its mouth shapes and poses; by default
+    on all of it"""
     size: Annotated[int | None, optional("N")] = None
     """width to train at, in pixels; by default the preset's"""
     steps: Annotated[int | None, optional("N")] = None
@@ -124,7 +133,7 @@ class Train(Command):
             raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes exclude each other")
-        positive(size=self.size, steps=self.steps, minutes=self.minutes)
+        positive(size=self.size, steps=self.steps, minutes=self.minutes, seconds=self.seconds)
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.avatar.provenance import Consent
@@ -142,6 +151,8 @@ class Train(Command):
             config = TrainConfig(
                 teacher=self.teacher,
                 head=self.head,
+                base=self.base,
+                seconds=self.seconds,
                 size=self.size,
                 steps=self.steps,
                 minutes=self.minutes,
@@ -162,7 +173,10 @@ class Train(Command):
             f"{', '.join(map(str, result.avatars))}: {result.steps} steps in {clock(result.seconds)},"
             f" validation {result.validation_psnr:.2f} dB"
         )
-        figures = {**asdict(result), "avatar": str(result.avatar)}
+        if result.base is not None:
+            print(f"{result.base}: the base of these {len(result.avatars)} speakers (--base {result.avatar})")
+        made = None if result.base is None else str(result.base)
+        figures = {**asdict(result), "avatar": str(result.avatar), "base": made}
         save_results(self.json, {**figures, "avatars": [str(path) for path in result.avatars]})
         return 0
 
