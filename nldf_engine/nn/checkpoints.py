@@ -86,6 +86,24 @@ def take_step(value: Mapping[Any, Any]) -> int:
     return step if isinstance(step, int) and not isinstance(step, bool) else 0
 
 
+def optimizer_stepped(path: Path, value: Mapping[Any, Any], name: str, remedy: str) -> bool:
+    """Whether the optimiser `name` of a checkpoint's `value` has taken a step, or is not in it.
+
+    An optimiser's state is empty until its first step: a network whose optimiser never stepped is as it was
+    initialised, whatever the checkpoint's own step says.
+
+    Raises:
+        FileProblem: what stands there is no optimiser's state.
+    """
+    if name not in value:
+        return True
+    optimizer = value[name]
+    state = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise FileProblem(path, f"its {name} holds no state, and is no optimiser's", remedy)
+    return bool(state)
+
+
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     lines = [line.strip() for line in text.splitlines() if "Unsupported" in line or "GLOBAL" in line]

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.nn.audio import AudioEncoder, prefix_checkpoint
-from nldf_engine.nn.checkpoints import read_checkpoint_file, take_network, take_step
+from nldf_engine.nn.checkpoints import optimizer_stepped, read_checkpoint_file, take_network, take_step
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.fields import Bounds
@@ -82,22 +82,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     value = read_checkpoint_file(path, AS_SAVED)
     wanted = [*NETWORKS, *([ATTENTION] if ATTENTION in value else [])]
     states = {name: take_network(path, value, name, AS_SAVED) for name in wanted}
-    return Checkpoint(path, take_step(value), states, _smoothed(path, value))
-
-
-def _smoothed(path: Path, value: Mapping[Any, Any]) -> bool:
-    """See `Checkpoint`, of what a file holds.
-
-    Raises:
-        FileProblem: the optimiser is none.
-    """
-    if OPTIMIZER not in value:
-        return True
-    optimizer = value[OPTIMIZER]
-    state = optimizer.get("state") if isinstance(optimizer, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise FileProblem(path, f"its {OPTIMIZER} holds no state, and is no optimiser's", AS_SAVED)
-    return bool(state)
+    return Checkpoint(path, take_step(value), states, optimizer_stepped(path, value, OPTIMIZER, AS_SAVED))
 
 
 def _frequencies(size: int) -> int | None:
