@@ -129,11 +129,11 @@ NLDF_INLINE void grid_find_corners(const T* x, int count, const GridLevel& level
   }
 }
 
-// The corners of a block of an operation's points, whichever kind its levels are.
-template <class T, int D, bool Slopes, class Args>
+// The corners of a block of an operation's points. Placed: of a grid with a placing.
+template <class T, int D, bool Slopes, bool Placed, class Args>
 NLDF_INLINE void grid_corners(const Args& args, const T* x, int count, const GridLevel& level,
                               GridCorners<T, D>& corners) {
-  if (args.placing.scales) {
+  if constexpr (Placed) {
     grid_place_corners<T, D, Slopes>(x, count, level, args.smooth != 0, corners);
   } else {
     grid_find_corners<T, D, Slopes>(x, count, level, args.smooth != 0, corners);
@@ -209,7 +209,7 @@ struct GridPointJob {
   int64_t begin, end;  // at most kGridTile points
 };
 
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridEncode {
   using Job = GridEncodeJob<T>;
 
@@ -223,7 +223,7 @@ struct GridEncode {
       const T* const table = args.table + level.offset * features;
       for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-        grid_corners<T, D, false>(args, args.x + begin * D, count, level, corners);
+        grid_corners<T, D, false, Placed>(args, args.x + begin * D, count, level, corners);
         T* out = args.out + begin * row + l * features;
         for (int i = 0; i < count; ++i, out += row) {
           GridFeatures<T, F> sum, entry;
@@ -240,7 +240,7 @@ struct GridEncode {
 };
 
 // Adds one level's gradient of a range of points, in their order, to `into`.
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridTableGradient {
   using Job = GridTableJob<T>;
 
@@ -251,7 +251,7 @@ struct GridTableGradient {
     GridCorners<T, D> corners;
     for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
       const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-      grid_corners<T, D, false>(args, args.x + begin * D, count, *job.level, corners);
+      grid_corners<T, D, false, Placed>(args, args.x + begin * D, count, *job.level, corners);
       const T* v_out = job.v_out + begin * row;
       for (int i = 0; i < count; ++i, v_out += row) {
         GridFeatures<T, F> v, entry;
@@ -268,7 +268,7 @@ struct GridTableGradient {
 };
 
 // The gradient with respect to the points.
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridPointGradient {
   using Job = GridPointJob<T>;
 
@@ -284,7 +284,7 @@ struct GridPointGradient {
       const T* const table = args.table + level.offset * features;
       for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-        grid_corners<T, D, true>(args, args.x + begin * D, count, level, corners);
+        grid_corners<T, D, true, Placed>(args, args.x + begin * D, count, level, corners);
         const T* v_out = args.v_out + begin * row + l * features;
         for (int i = 0; i < count; ++i, v_out += row) {
           GridFeatures<T, F> v, entry;
