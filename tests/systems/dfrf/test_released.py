@@ -211,8 +211,8 @@ def test_the_field_computes_what_theirs_does(tmp_path: Path) -> None:
     for part, name in PARTS.items():
         with torch.no_grad():
             rgb, density = field.evaluate(
-                getattr(field, part), to(points * FLIP)[None, :, None], to(views * FLIP)[None], to(code)[None],
-                None, field.context(),
+                getattr(field, part), to(points * FLIP)[None, :, None], to(views * FLIP)[None],
+                to(code)[None], None, field.context(),
             )  # fmt: skip
         for k, (point, seen) in enumerate(zip(points, views, strict=True)):
             given = (point, seen, code, maps, matrices, FOCAL, noise_of(3), False)
