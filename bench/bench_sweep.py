@@ -12,7 +12,7 @@ import torch
 from bench.timing import kernel_of
 from nldf_engine import ops
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.rendering.fields import Bounds, Rays
+from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.query import chunk_rays
 from nldf_engine.systems.common.conditions import ConditionConfig
@@ -56,7 +56,7 @@ class Frame:
         rays = frame_rays(self.camera, self.pose, self.pixels, backend)
         order, count = ops.compact_rays(self.mask, backend=backend)
         chosen = order[: int(count)]
-        kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
+        kept = rays.select(chosen)
         seen = [self.field(part, self.code) for part in kept.chunks(self.chunk)]
         colors = torch.cat([part.color[0] for part in seen])
         opacity = torch.cat([part.opacity[0] for part in seen])

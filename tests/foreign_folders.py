@@ -70,12 +70,30 @@ def random_checkpoint(seed: int = 0, width: int = 24, code: int = 64, extra: int
     }  # fmt: skip
 
 
-def save_checkpoint(path: Path, weights: Weights, step: int = 300_000, **more: Any) -> Path:
-    """The file as AD-NeRF saves it, optimiser and all."""
-    parameters = [torch.nn.Parameter(v.clone()) for v in weights["network_fn_state_dict"].values()]
+def optimizer_state(weights: dict[str, torch.Tensor], stepped: bool = True) -> dict[str, Any]:
+    """What an optimiser of these parameters saves, after a step or before the first."""
+    parameters = [torch.nn.Parameter(v.clone()) for v in weights.values()]
     optimizer = torch.optim.Adam(parameters, 5e-4)
-    sum(p.sum() for p in parameters).backward()
-    optimizer.step()
-    states = {"optimizer_state_dict": optimizer.state_dict(), "optimizer_aud_state_dict": {}}
+    if stepped:
+        sum(p.sum() for p in parameters).backward()
+        optimizer.step()
+    return optimizer.state_dict()
+
+
+def save_checkpoint(
+    path: Path, weights: Weights, step: int = 300_000, smoothed: bool | None = True, **more: Any
+) -> Path:
+    """The file as AD-NeRF saves it, optimisers and all.
+
+    `smoothed`: whether the attention's optimiser has taken a step; None leaves it out, as the training of a
+    body does, and every body's file.
+    """
+    states = {
+        "optimizer_state_dict": optimizer_state(weights["network_fn_state_dict"]),
+        "optimizer_aud_state_dict": {},
+    }
+    attention = weights.get("network_audattnet_state_dict")
+    if smoothed is not None and attention is not None:
+        states["optimizer_audatt_state_dict"] = optimizer_state(attention, smoothed)
     torch.save({"global_step": step, **weights, **states, **more}, path)
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from foreign_folders import Weights, random_checkpoint, save_checkpoint
 from nldf_engine.rendering.fields import Bounds
@@ -79,6 +80,67 @@ def their_code(weights: Weights, features: Array, frame: int, smoothed: bool = T
     logits = linear(attention, "attentionNet.0", y[0])
     share = np.exp(logits - logits.max())
     return (share / share.sum()) @ codes
+
+
+def calm(weights: Weights) -> Weights:
+    """The same with fields that let light through, and no wilder than fitted ones: a frequency counts by its
+    length.
+
+    Random weights make the highest frequencies as loud as the lowest, so that float32's rounding of a point
+    is seen in the pixel, in their own program as well.
+    """
+    fall = torch.cat([torch.ones(3), *(torch.full((6,), 2.0**-level) for level in range(10))])
+    for name in ("network_fn_state_dict", "network_fine_state_dict"):
+        weights[name]["alpha_linear.bias"] -= 10
+        weights[name]["alpha_linear.weight"] *= 2
+        for part in ("weight", "bias"):
+            weights[name][f"alpha_linear.{part}"] *= 0.2
+        for layer in ("pts_linears.0.weight", "pts_linears.5.weight"):
+            weights[name][layer][:, : len(fall)] *= fall
+    return weights
+
+
+def their_ray(meta: dict[str, Any], matrix: Array, i: int, j: int) -> tuple[Array, Array]:
+    """Origin and direction, of depth 1, of the ray of pixel (i, j) in their head space."""
+    focal = meta["focal_len"]
+    ray = np.array([(i - meta["cx"]) / focal, -(j - meta["cy"]) / focal, -1.0])
+    return matrix[:3, 3], matrix[:3, :3] @ ray
+
+
+def their_march(
+    state: dict[str, Any], origin: Array, ray: Array, depths: Array, code: Array
+) -> tuple[Array, Array]:
+    """Colours [S, 3] and weights [S] of a ray's samples; the last is the background's, with what is left."""
+    views = np.tile(ray / np.linalg.norm(ray), (len(depths), 1))
+    rgb, density = their_nerf(state, origin + depths[:, None] * ray, views, code)
+    lengths = np.append(np.diff(depths), 1e10) * np.linalg.norm(ray)
+    alpha = 1 - np.exp(-(density + 1e-6) * lengths)
+    weights = alpha * np.cumprod(np.append(1.0, 1 - alpha + 1e-10))[:-1]
+    return rgb, weights
+
+
+def their_fine_depths(depths: Array, weights: Array, count: int) -> Array:
+    """The coarse depths and `count` drawn by the weights' distribution, at quantiles k / (count - 1)."""
+    middles = (depths[1:] + depths[:-1]) / 2
+    mass = weights[1:-1] + 1e-5
+    cdf = np.append(0.0, np.cumsum(mass / mass.sum()))
+    u = np.linspace(0, 1, count)
+    above = np.searchsorted(cdf, u, side="right")
+    low, high = np.maximum(above - 1, 0), np.minimum(above, len(cdf) - 1)
+    step = cdf[high] - cdf[low]
+    share = (u - cdf[low]) / np.where(step < 1e-5, 1, step)
+    return np.sort(np.append(depths, middles[low] + share * (middles[high] - middles[low])))
+
+
+def their_pixel(
+    weights: Weights, origin: Array, ray: Array, bounds: tuple[float, float], code: Array, behind: Array
+) -> tuple[Array, float]:
+    """A pixel as they render it, without random numbers, and the weight of the background in it."""
+    depths = np.linspace(*bounds, 64)
+    _, mass = their_march(weights["network_fn_state_dict"], origin, ray, depths, code)
+    depths = their_fine_depths(depths, mass, 128)
+    rgb, mass = their_march(weights["network_fine_state_dict"], origin, ray, depths, code)
+    return mass @ np.vstack([rgb[:-1], behind]), float(mass[-1])
 
 
 def imported(tmp_path: Path, weights: Weights, step: int = 300_000) -> RadianceField:

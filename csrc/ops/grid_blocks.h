@@ -32,6 +32,46 @@ struct GridCorners {
   T slope[D][kGridBlock];  // its derivative by the coordinate
 };
 
+// As `grid_find_corners`, in a level with a placing. Points that see nothing have weights and slopes of zero.
+template <class T, int D, bool Slopes>
+NLDF_INLINE void grid_place_corners(const T* x, int count, const GridLevel& level, bool smooth,
+                                    GridCorners<T, D>& corners) {
+  uint32_t lower[D][kGridBlock];
+  bool seen[kGridBlock];
+  for (int i = 0; i < count; ++i) seen[i] = true;
+  for (int d = 0; d < D; ++d) {
+    NLDF_LANES
+    for (int i = 0; i < count; ++i) {
+      int32_t cell;
+      T fraction;
+      const bool sees = grid_place(x[i * D + d], level, cell, fraction);
+      seen[i] = seen[i] && sees;
+      lower[d][i] = static_cast<uint32_t>(cell) * level.stride[d];
+      corners.upper[d][i] = grid_weight(fraction, smooth);
+      if (Slopes) corners.slope[d][i] = grid_place_slope(x[i * D + d], fraction, level, smooth);
+    }
+  }
+  for (int c = 0; c < (1 << D); ++c) {
+    NLDF_LANES
+    for (int i = 0; i < count; ++i) {
+      uint32_t index = 0;
+      T weight = 1;
+      for (int d = 0; d < D; ++d) {
+        const bool above = c >> d & 1;
+        index = grid_join(index, lower[d][i] + (above ? level.stride[d] : 0u), level.hashed);
+        weight *= above ? corners.upper[d][i] : T(1) - corners.upper[d][i];
+      }
+      corners.index[c][i] = index;
+      corners.weight[c][i] = seen[i] ? weight : T(0);
+    }
+    for (int i = 0; i < count; ++i) corners.index[c][i] = grid_fold(corners.index[c][i], level);
+  }
+  if (!Slopes) return;
+  for (int d = 0; d < D; ++d) {
+    for (int i = 0; i < count; ++i) corners.slope[d][i] = seen[i] ? corners.slope[d][i] : T(0);
+  }
+}
+
 template <class T, int D, bool Slopes>
 NLDF_INLINE void grid_find_corners(const T* x, int count, const GridLevel& level, bool smooth,
                                    GridCorners<T, D>& corners) {
@@ -86,6 +126,17 @@ NLDF_INLINE void grid_find_corners(const T* x, int count, const GridLevel& level
       NLDF_LANES
       for (int i = 0; i < count; ++i) index[i] &= level.mask;
     }
+  }
+}
+
+// The corners of a block of an operation's points. Placed: of a grid with a placing.
+template <class T, int D, bool Slopes, bool Placed, class Args>
+NLDF_INLINE void grid_corners(const Args& args, const T* x, int count, const GridLevel& level,
+                              GridCorners<T, D>& corners) {
+  if constexpr (Placed) {
+    grid_place_corners<T, D, Slopes>(x, count, level, args.smooth != 0, corners);
+  } else {
+    grid_find_corners<T, D, Slopes>(x, count, level, args.smooth != 0, corners);
   }
 }
 
@@ -158,7 +209,7 @@ struct GridPointJob {
   int64_t begin, end;  // at most kGridTile points
 };
 
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridEncode {
   using Job = GridEncodeJob<T>;
 
@@ -172,7 +223,7 @@ struct GridEncode {
       const T* const table = args.table + level.offset * features;
       for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-        grid_find_corners<T, D, false>(args.x + begin * D, count, level, args.smooth != 0, corners);
+        grid_corners<T, D, false, Placed>(args, args.x + begin * D, count, level, corners);
         T* out = args.out + begin * row + l * features;
         for (int i = 0; i < count; ++i, out += row) {
           GridFeatures<T, F> sum, entry;
@@ -189,7 +240,7 @@ struct GridEncode {
 };
 
 // Adds one level's gradient of a range of points, in their order, to `into`.
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridTableGradient {
   using Job = GridTableJob<T>;
 
@@ -200,7 +251,7 @@ struct GridTableGradient {
     GridCorners<T, D> corners;
     for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
       const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-      grid_find_corners<T, D, false>(args.x + begin * D, count, *job.level, args.smooth != 0, corners);
+      grid_corners<T, D, false, Placed>(args, args.x + begin * D, count, *job.level, corners);
       const T* v_out = job.v_out + begin * row;
       for (int i = 0; i < count; ++i, v_out += row) {
         GridFeatures<T, F> v, entry;
@@ -217,7 +268,7 @@ struct GridTableGradient {
 };
 
 // The gradient with respect to the points.
-template <class T, int D, int F>
+template <class T, int D, int F, bool Placed>
 struct GridPointGradient {
   using Job = GridPointJob<T>;
 
@@ -233,7 +284,7 @@ struct GridPointGradient {
       const T* const table = args.table + level.offset * features;
       for (int64_t begin = job.begin; begin < job.end; begin += kGridBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kGridBlock, job.end - begin));
-        grid_find_corners<T, D, true>(args.x + begin * D, count, level, args.smooth != 0, corners);
+        grid_corners<T, D, true, Placed>(args, args.x + begin * D, count, level, corners);
         const T* v_out = args.v_out + begin * row + l * features;
         for (int i = 0; i < count; ++i, v_out += row) {
           GridFeatures<T, F> v, entry;

@@ -28,39 +28,44 @@ NLDF_AVX2 void run_avx2(const typename Kernel::Job& job) {
 
 // The compiled variant of a kernel that fits the machine and the sizes. double exists for gradient checks:
 // it gets the plain one.
-template <template <class, int, int> class Kernel, class T, int D, int F>
-auto choose_machine() -> void (*)(const typename Kernel<T, D, F>::Job&) {
-  return NLDF_HAS_AVX2 ? run_avx2<Kernel<T, D, F>> : run_plain<Kernel<T, D, F>>;
+template <template <class, int, int, bool> class Kernel, class T, int D, int F, bool Placed>
+auto choose_machine() -> void (*)(const typename Kernel<T, D, F, Placed>::Job&) {
+  return NLDF_HAS_AVX2 ? run_avx2<Kernel<T, D, F, Placed>> : run_plain<Kernel<T, D, F, Placed>>;
 }
-template <template <class, int, int> class Kernel, class T, int D>
-void run_features(int64_t features, const typename Kernel<T, D, 0>::Job& job) {
+template <template <class, int, int, bool> class Kernel, class T, int D, bool Placed>
+void run_features(int64_t features, const typename Kernel<T, D, 0, Placed>::Job& job) {
   if constexpr (sizeof(T) == sizeof(float)) {
     switch (features) {
       case 1:
-        return choose_machine<Kernel, T, D, 1>()(job);
+        return choose_machine<Kernel, T, D, 1, Placed>()(job);
       case 2:
-        return choose_machine<Kernel, T, D, 2>()(job);
+        return choose_machine<Kernel, T, D, 2, Placed>()(job);
       case 4:
-        return choose_machine<Kernel, T, D, 4>()(job);
+        return choose_machine<Kernel, T, D, 4, Placed>()(job);
       case 8:
-        return choose_machine<Kernel, T, D, 8>()(job);
+        return choose_machine<Kernel, T, D, 8, Placed>()(job);
       default:
-        return choose_machine<Kernel, T, D, 0>()(job);
+        return choose_machine<Kernel, T, D, 0, Placed>()(job);
     }
   } else {
-    run_plain<Kernel<T, D, 0>>(job);
+    run_plain<Kernel<T, D, 0, Placed>>(job);
   }
 }
-template <template <class, int, int> class Kernel, class T>
-void run_kernel(int64_t dims, int64_t features, const typename Kernel<T, 2, 0>::Job& job) {
+template <template <class, int, int, bool> class Kernel, class T, bool Placed>
+void run_dims(int64_t dims, int64_t features, const typename Kernel<T, 2, 0, Placed>::Job& job) {
   switch (dims) {
     case 2:
-      return run_features<Kernel, T, 2>(features, job);
+      return run_features<Kernel, T, 2, Placed>(features, job);
     case 3:
-      return run_features<Kernel, T, 3>(features, job);
+      return run_features<Kernel, T, 3, Placed>(features, job);
     default:
-      return run_features<Kernel, T, 4>(features, job);
+      return run_features<Kernel, T, 4, Placed>(features, job);
   }
+}
+template <template <class, int, int, bool> class Kernel, class T>
+void run_kernel(int64_t dims, int64_t features, const typename Kernel<T, 2, 0, false>::Job& job) {
+  return job.args->placing.scales ? run_dims<Kernel, T, true>(dims, features, job)
+                                  : run_dims<Kernel, T, false>(dims, features, job);
 }
 
 // Levels belong to one thread each, and add up their points in order: no two threads write to one entry, and
@@ -119,7 +124,7 @@ void add_table_gradient(const GridBackwardArgs<T>& args, const GridLevels& level
 
 template <class T>
 void grid_cpu(const GridArgs<T>& args, const Exec& exec) {
-  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims);
+  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
   parallel_for(args.points, kGridTile, exec.threads, [&](int64_t begin, int64_t end) {
     run_kernel<GridEncode, T>(args.dims, args.features, {&args, &levels, begin, end});
   });
@@ -127,7 +132,7 @@ void grid_cpu(const GridArgs<T>& args, const Exec& exec) {
 
 template <class T>
 void grid_backward_cpu(const GridBackwardArgs<T>& args, const Exec& exec) {
-  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims);
+  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
   if (args.v_table) add_table_gradient(args, levels, exec.threads);
   if (args.v_x) {
     parallel_for(args.points, kGridTile, exec.threads, [&](int64_t begin, int64_t end) {

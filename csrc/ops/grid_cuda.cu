@@ -10,38 +10,49 @@ constexpr int kThreads = 256;
 constexpr int kLanes = 4;
 constexpr unsigned kAll = 0xffffffffu;
 
-// A point's cell in one level.
-template <int D>
+// A point's cell in one level. Placed: of a grid with a placing.
+template <int D, bool Placed>
 struct Cell {
   uint32_t lower[D];  // coordinates times strides
   float upper[D];     // weights of the upper vertices
   float slope[D];     // their derivatives by the coordinates
+  bool seen;          // whether a placed point sees anything
 };
-template <int D>
-__device__ void find_cell(const float* x, const GridLevel& level, bool smooth, Cell<D>& found) {
+template <int D, bool Placed>
+__device__ void find_cell(const float* x, const GridLevel& level, bool smooth, Cell<D, Placed>& found) {
+  if constexpr (Placed) found.seen = true;
 #pragma unroll
   for (int d = 0; d < D; ++d) {
     int32_t cell;
     float fraction;
-    grid_locate(x[d], level.resolution, cell, fraction);
+    if constexpr (Placed) {
+      if (!grid_place(x[d], level, cell, fraction)) found.seen = false;
+      found.slope[d] = grid_place_slope(x[d], fraction, level, smooth);
+    } else {
+      grid_locate(x[d], level.resolution, cell, fraction);
+      found.slope[d] = grid_slope(x[d], fraction, level.resolution, smooth);
+    }
     found.lower[d] = static_cast<uint32_t>(cell) * level.stride[d];
     found.upper[d] = grid_weight(fraction, smooth);
-    found.slope[d] = grid_slope(x[d], fraction, level.resolution, smooth);
   }
 }
 // Corner c is the upper one along dimension d where bit d of c is set.
-template <int D>
-__device__ int64_t corner_entry(const Cell<D>& cell, const GridLevel& level, int c) {
+template <int D, bool Placed>
+__device__ int64_t corner_entry(const Cell<D, Placed>& cell, const GridLevel& level, int c) {
   uint32_t index = cell.lower[0] + (c & 1 ? level.stride[0] : 0u);
 #pragma unroll
   for (int d = 1; d < D; ++d) {
     index = grid_join(index, cell.lower[d] + (c >> d & 1 ? level.stride[d] : 0u), level.hashed);
   }
+  if constexpr (Placed) return level.offset + grid_fold(index, level);
   return level.offset + (level.hashed ? index & level.mask : index);
 }
 // The product of the weights along all dimensions but `except`.
-template <int D>
-__device__ float corner_weight(const Cell<D>& cell, int c, int except) {
+template <int D, bool Placed>
+__device__ float corner_weight(const Cell<D, Placed>& cell, int c, int except) {
+  if constexpr (Placed) {
+    if (!cell.seen) return 0.0f;
+  }
   float weight = 1;
 #pragma unroll
   for (int d = 0; d < D; ++d) {
@@ -59,7 +70,7 @@ struct GridLaunch {
 // Calls each(cell, level, feature, place) with one thread a point, level and W features: those from `feature`
 // on, which lie at `place` of the points' rows. Levels go along y, so that the blocks that run at one time
 // mostly share a level's entries.
-template <int D, int W, class Args, class Each>
+template <int D, int W, bool Placed, class Args, class Each>
 __device__ void over_items(const GridLaunch<Args>& a, const Each& each) {
   const GridLevel& level = a.levels.level[blockIdx.y];
   const int features = static_cast<int>(a.args.features), groups = features / W;
@@ -68,17 +79,17 @@ __device__ void over_items(const GridLaunch<Args>& a, const Each& each) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < items; i += step) {
     const int64_t point = i / groups;
     const int feature = static_cast<int>(i % groups) * W;
-    Cell<D> cell;
+    Cell<D, Placed> cell;
     find_cell(a.args.x + point * D, level, a.args.smooth != 0, cell);
     each(cell, level, feature, point * row + blockIdx.y * features + feature);
   }
 }
 
-template <int D, int W>
+template <int D, int W, bool Placed>
 __global__ void __launch_bounds__(kThreads) grid_kernel(const GridLaunch<GridArgs<float>> a) {
   const GridArgs<float>& args = a.args;
   const int features = static_cast<int>(args.features);
-  over_items<D, W>(a, [&](const Cell<D>& cell, const GridLevel& level, int feature, int64_t place) {
+  over_items<D, W, Placed>(a, [&](const auto& cell, const GridLevel& level, int feature, int64_t place) {
     Floats<W> sum{};
 #pragma unroll
     for (int c = 0; c < (1 << D); ++c) {
@@ -103,11 +114,11 @@ __global__ void __launch_bounds__(kThreads) grid_clear_kernel(const Cleared clea
 }
 
 // W is at most 2, which one atomic addition can hold.
-template <int D, int W>
+template <int D, int W, bool Placed>
 __global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
   const int features = static_cast<int>(args.features);
-  over_items<D, W>(a, [&](const Cell<D>& cell, const GridLevel& level, int feature, int64_t place) {
+  over_items<D, W, Placed>(a, [&](const auto& cell, const GridLevel& level, int feature, int64_t place) {
     const Floats<W> v = load<W>(args.v_out + place);
 #pragma unroll
     for (int c = 0; c < (1 << D); ++c) {
@@ -123,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<G
 // kLanes threads a point. Every thread walks the same loops, because shuffles need the whole warp; `valid`
 // guards memory. Asking for 2 blocks a multiprocessor lets ptxas take the registers that it would rather
 // spill.
-template <int D, int W>
+template <int D, int W, bool Placed>
 __global__ void __launch_bounds__(kThreads, 2)
     grid_points_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
@@ -137,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     float sums[D] = {};
     for (int l = lane; valid && l < args.levels; l += kLanes) {
       const GridLevel& level = a.levels.level[l];
-      Cell<D> cell;
+      Cell<D, Placed> cell;
       find_cell(args.x + point * D, level, args.smooth != 0, cell);
       const float* v_out = args.v_out + point * row + l * features;
 #pragma unroll
@@ -177,49 +188,53 @@ void launch_levels(const char* name, void (*kernel)(GridLaunch<Args>), const Gri
                exec, launched);
 }
 
-template <int D>
+template <int D, bool Placed>
 void grid_dims(const GridArgs<float>& args, const Exec& exec) {
   using Kernel = void (*)(GridLaunch<GridArgs<float>>);
   const int width = access_width(args.features, 4, {args.table, args.out});
-  const Kernel kernel = width == 4 ? grid_kernel<D, 4> : (width == 2 ? grid_kernel<D, 2> : grid_kernel<D, 1>);
+  const Kernel kernel = width == 4   ? grid_kernel<D, 4, Placed>
+                        : width == 2 ? grid_kernel<D, 2, Placed>
+                                     : grid_kernel<D, 1, Placed>;
   const GridLaunch<GridArgs<float>> launched{
-      args, make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims)};
+      args, make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing)};
   launch_levels("grid", kernel, launched, args.points * (args.features / width), args.levels, kThreads, exec);
 }
 
-template <int D>
+template <int D, bool Placed>
 void grid_backward_dims(const GridBackwardArgs<float>& args, const Exec& exec) {
   using Kernel = void (*)(GridLaunch<GridBackwardArgs<float>>);
   const GridLaunch<GridBackwardArgs<float>> launched{
-      args, make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims)};
+      args, make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing)};
   if (args.v_table) {
     const Cleared cleared{args.v_table, args.offsets[args.levels] * args.features};
     launch("grid_clear", grid_clear_kernel, cleared, cleared.size, kThreads, kThreads, exec);
     const int width = access_width(args.features, 2, {args.v_out, args.v_table});
-    const Kernel kernel = width == 2 ? grid_table_kernel<D, 2> : grid_table_kernel<D, 1>;
+    const Kernel kernel = width == 2 ? grid_table_kernel<D, 2, Placed> : grid_table_kernel<D, 1, Placed>;
     launch_levels("grid_backward", kernel, launched, args.points * (args.features / width), args.levels,
                   kThreads, exec);
   }
   if (args.v_x) {
     const int width = access_width(args.features, 4, {args.table, args.v_out});
-    const Kernel kernel = width == 4   ? grid_points_kernel<D, 4>
-                          : width == 2 ? grid_points_kernel<D, 2>
-                                       : grid_points_kernel<D, 1>;
+    const Kernel kernel = width == 4   ? grid_points_kernel<D, 4, Placed>
+                          : width == 2 ? grid_points_kernel<D, 2, Placed>
+                                       : grid_points_kernel<D, 1, Placed>;
     launch_levels("grid_backward", kernel, launched, args.points, 1, kThreads / kLanes, exec);
   }
 }
 }  // namespace
 
 void grid_cuda(const GridArgs<float>& args, const Exec& exec) {
-  if (args.dims == 2) return grid_dims<2>(args, exec);
-  if (args.dims == 3) return grid_dims<3>(args, exec);
-  return grid_dims<4>(args, exec);
+  const bool placed = args.placing.scales != nullptr;
+  if (args.dims == 2) return placed ? grid_dims<2, true>(args, exec) : grid_dims<2, false>(args, exec);
+  if (args.dims == 3) return placed ? grid_dims<3, true>(args, exec) : grid_dims<3, false>(args, exec);
+  return placed ? grid_dims<4, true>(args, exec) : grid_dims<4, false>(args, exec);
 }
 
 void grid_backward_cuda(const GridBackwardArgs<float>& args, const Exec& exec) {
-  if (args.dims == 2) return grid_backward_dims<2>(args, exec);
-  if (args.dims == 3) return grid_backward_dims<3>(args, exec);
-  return grid_backward_dims<4>(args, exec);
+  const bool placed = args.placing.scales != nullptr;
+  if (args.dims == 2) return placed ? grid_backward_dims<2, true>(args, exec) : grid_backward_dims<2, false>(args, exec);
+  if (args.dims == 3) return placed ? grid_backward_dims<3, true>(args, exec) : grid_backward_dims<3, false>(args, exec);
+  return placed ? grid_backward_dims<4, true>(args, exec) : grid_backward_dims<4, false>(args, exec);
 }
 
 }  // namespace nldf

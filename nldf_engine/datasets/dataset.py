@@ -69,6 +69,10 @@ class Dataset:
         track: "poses" [T, 4, 4], "landmarks" [T, 478, 2] in pixels, "eye_openness" [T], "valid" [T] bool, and
             whatever else was tracked, which becomes `extra`.
 
+    Attributes:
+        lists: [T] int64, the list that each frame stands in, below 0 for none; all are in one here. A layout
+            that lists the frames of each split by themselves says so.
+
     Example:
         dataset = Dataset.open("data/speaker")
         frames, poses = dataset.frames(size=256), dataset.poses[dataset.indices("fit")]
@@ -81,6 +85,7 @@ class Dataset:
         self.eye_openness = track["eye_openness"]
         self.valid = track["valid"]
         self.extra = {k: v for k, v in track.items() if k not in TRACK}
+        self.lists = np.zeros(info.frames, np.int64)
         self._cache: dict[Any, np.ndarray] = {}
 
     def __len__(self) -> int:

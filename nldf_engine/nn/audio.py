@@ -168,18 +168,22 @@ class AudioEncoder(nn.Module):
         """
         return self.attention(self.net(windows))
 
-    def encode_clip(self, features: Tensor, index: Tensor) -> Tensor:
+    def encode_clip(self, features: Tensor, index: Tensor, lists: Tensor | None = None) -> Tensor:
         """`self(neighbour_windows(features, index))`, with no window encoded twice where that saves work.
 
         Args:
             features: [T, W, D] of the whole clip.
             index: [F] int64, frame numbers.
+            lists: [T] int64; neighbours are those of a frame's list then, see `listed_index`.
 
         Raises:
             ValueError, IndexError: see `neighbour_windows`.
         """
         _check_clip(features, index, self.frames)
-        near = neighbour_index(index, self.frames, len(features))
+        if lists is None:
+            near = neighbour_index(index, self.frames, len(features))
+        else:
+            near = listed_index(index, self.frames, lists)
         if near.device.type == "cpu":
             needed, place = near.unique(return_inverse=True)
         elif near.numel() <= len(features):
@@ -205,6 +209,32 @@ def neighbour_index(index: Tensor, frames: int, length: int) -> Tensor:
     """
     near = index[:, None] + torch.arange(frames, device=index.device) - frames // 2
     return torch.where((near >= 0) & (near < length), near, length)
+
+
+def listed_index(index: Tensor, frames: int, lists: Tensor) -> Tensor:
+    """[F, frames] as `neighbour_index`, over the frames of each frame's own list in their order.
+
+    Frames that no list names are passed over, and a list ends where it ends: AD-NeRF's loader sees nothing
+    but the frames of one split.
+
+    Args:
+        index: [F] frame numbers of a clip of T frames.
+        frames: how many neighbours.
+        lists: [T] int64, the list that each frame stands in; a frame without one, below 0, has the neighbours
+            that its number gives it.
+
+    Example:
+        >>> listed_index(torch.tensor([0, 3]), 2, torch.tensor([0, -1, 0, 0, 1]))
+        tensor([[5, 0],
+                [2, 3]])
+    """
+    length = len(lists)
+    order = lists.argsort(stable=True)  # frames list after list
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(length, device=order.device))
+    around = neighbour_index(place[index], frames, length)
+    near = order[around.clamp(max=length - 1)]
+    listed = torch.where((around < length) & (lists[near] == lists[index, None]), near, length)
+    return torch.where(lists[index, None] < 0, neighbour_index(index, frames, length), listed)
 
 
 def _windows(features: Tensor, near: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork
 
-_GRID_PRIMES = (1, 2654435761, 805459861, 1367130559)
+_GRID_PRIMES = (1, 2654435761, 805459861)
 _LEAST_DEPTH = 1e-6
 
 
@@ -189,30 +189,48 @@ def compact_over_reference(
 def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
     """Reference of `ops.encode_grid`: x [N, D] and table [entries, features] to [N, levels * features]."""
     corners = [[corner >> d & 1 for d in range(spec.dims)] for corner in range(1 << spec.dims)]
-    clamped = x.clamp(0, 1)
+    wraps, clamped = spec.border == "wrap", x.clamp(0, 1)
     levels = []
-    for resolution, offset, hashed in zip(spec.resolutions, spec.offsets, spec.hashed, strict=False):
-        position = clamped * (resolution - 1)
-        cell = position.detach().nan_to_num(0).floor().clamp(0, resolution - 2)
+    for i, resolution in enumerate(spec.resolutions):
+        scale = resolution - 1 if spec.scales is None else spec.scales[i]
+        position = (x if wraps else clamped) * scale + spec.shift
+        first, last = (-(1 << 30), 1 << 30) if wraps else (0, resolution - 2)
+        cell = position.detach().nan_to_num(0).floor().clamp(first, last)
         upper = position - cell
+        if wraps:  # so far outside that a cell has no number of 32 bits, nothing is between vertices
+            upper = torch.where(position.abs() > last, position - position, upper)
         if spec.interpolation == "smoothstep":
             upper = upper * upper * (3 - 2 * upper)
         weights, vertices = torch.stack([1 - upper, upper]), cell.long()
         out = x.new_zeros(len(x), spec.features)
         for corner in corners:
-            weight, index = weights[corner[0], :, 0], vertices[:, 0] + corner[0]
+            weight = weights[corner[0], :, 0]
             for d in range(1, spec.dims):
                 weight = weight * weights[corner[d], :, d]
-                vertex = vertices[:, d] + corner[d]
-                if hashed:
-                    index = index ^ (vertex * _GRID_PRIMES[d] & 0xFFFFFFFF)
-                else:
-                    index = index + vertex * resolution**d
-            if hashed:
-                index = index & ((1 << spec.log2_table) - 1)
-            out = out + weight[:, None] * table.index_select(0, offset + index)
+            at = _grid_index(vertices + torch.tensor(corner, device=x.device), spec, i)
+            out = out + weight[:, None] * table.index_select(0, spec.offsets[i] + at)
         levels.append(out)
-    return torch.cat(levels, 1)
+    encoded = torch.cat(levels, 1)
+    if spec.border == "zero":
+        outside = ((x < 0) | (x > 1)).any(1)
+        encoded = torch.where(outside[:, None], torch.zeros_like(encoded), encoded)
+    return encoded
+
+
+def _grid_index(vertices: Tensor, spec: GridSpec, level: int) -> Tensor:
+    """[N] entries, from the level's first on, of its vertices [N, D] int64."""
+    resolution, entries = spec.resolutions[level], spec.offsets[level + 1] - spec.offsets[level]
+    if spec.hashed[level]:
+        index = vertices[:, 0] & 0xFFFFFFFF
+        for d, prime in enumerate((*_GRID_PRIMES[1:], spec.fourth_prime)[: spec.dims - 1], 1):
+            index = index ^ (vertices[:, d] * prime & 0xFFFFFFFF)
+        return index & (entries - 1)
+    index, stride = vertices[:, 0], resolution
+    for d in range(1, spec.dims):
+        if stride <= entries or not spec.shared[level]:
+            index = index + vertices[:, d] * stride
+            stride *= resolution
+    return (index & 0xFFFFFFFF) % entries if spec.shared[level] or spec.border == "wrap" else index
 
 
 def resmlp_reference(

@@ -42,7 +42,8 @@ def resample(
 
     With m_j = (t_j + t_{j+1}) / 2, the density is constant between neighbouring m and its mass there is
     w_{j+1} + 1e-5: a ray without weights is sampled evenly, and the outermost weights have no bin. Draw k
-    is at the quantile (k + jitter_k) / count. Weights that are negative or NaN count as zero.
+    is at the quantile (k + jitter_k) / count; a jitter of k / (count - 1) makes that k / (count - 1), both
+    ends included. Weights that are negative or NaN count as zero.
 
     No gradient flows, by design: the places of samples are no function to be optimised (AD-NeRF section
     3.3 detaches them too). The result is outside of the graph whatever the inputs require.
@@ -52,7 +53,7 @@ def resample(
         weights: [R, S], w_k = transmittance times opacity of the coarse samples, as
             `composite_segments(..., return_weights=True)` returns them.
         count: N, at least 1. On CUDA 2 S + N is at most 1024.
-        jitter: [R, N] in [0, 1), drawn evenly for training; None takes the quantiles' middles.
+        jitter: [R, N] in [0, 1], drawn evenly for training; None takes the quantiles' middles.
         backend: "native" or "reference".
 
     Returns:

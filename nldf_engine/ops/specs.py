@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from nldf_engine.ops.check import Checker
@@ -14,12 +15,25 @@ from nldf_engine.ops.check import Checker
 _MOST_LEVELS = 32
 _MOST_FEATURES = 8
 _FINEST = 1 << 16
+_FINEST_SCALED = 1 << 24  # other programs' levels may be finer than float32 tells points apart
 _MOST_LOG2_TABLE = 24
 _INTERPOLATIONS = ("linear", "smoothstep")
+BORDERS = ("clamp", "zero", "wrap")  # GridBorder of csrc/ops/grid.h
+_SHARINGS = ("hash", "tile")
+FOURTH_PRIME = 1367130559  # the first prime above 2^32 / pi
+STAGGERED_PRIME = 3674653429  # tiny-cuda-nn's and RAD-NeRF's
 _MOST_PLANES = 16
 
 Linear = tuple[Tensor, Tensor | None]
 """A layer's weight [out, in] and bias [out]; None where the bias comes with each call."""
+
+
+Placing = tuple[tuple[float, ...], float, int, bool, int, int]
+"""`GridSpec.placing`: scales (none for a grid without), shift, border, tiled, alignment, fourth prime."""
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> None:
@@ -36,14 +50,28 @@ class GridSpec:
     the fastest. Above, it is hashed: its 2^log2_table entries are shared by the hash of Mueller et al.
     2022, eq. (4). Coordinates outside of [0, 1] are clamped to the border.
 
+    The options from `scales` on are for tables that other programs trained; see `staggered`. A grid that
+    leaves them alone is computed by kernels that know nothing of them.
+
     Args:
         dims: D, 2 to 4.
         features: of one level, 1 to 8.
-        resolutions: of the levels, each 2 to 65536; at most 32 levels. See `geometric` for the usual
-            progression.
+        resolutions: of the levels, each 2 to 65536, with `scales` to 2^24; at most 32 levels. See `geometric`
+            for the usual progression.
         log2_table: logarithm of the most entries of a level, 1 to 24.
         interpolation: "linear" (bi-, tri-, quadrilinear), or "smoothstep": the fraction t in a cell becomes
             t^2 (3 - 2 t), so that the gradient with respect to the coordinates is continuous.
+        scales: of each level, how many cells a unit of coordinates holds, any positive number; None: r - 1.
+            The resolution is the stride from a row of vertices to the next then, and bounds the cells.
+        shift: cells between the first vertex and the coordinate 0: x lies at x * scale + shift.
+        border: what a point outside of [0, 1]^D gets: "clamp" the features of the nearest inside, "zero"
+            zeros, "wrap" those of cells that go on, where the index repeats after the last entry.
+        sharing: how vertices share entries above 2^log2_table: "hash", or "tile", the index of a dense level
+            modulo the entries, made of no more axes than it takes to pass the last entry (each further one
+            is ignored).
+        alignment: the entries of a level are rounded up to a multiple of this power of two, which is at most
+            2^log2_table.
+        fourth_prime: of the hash in four dimensions, odd, below 2^32; the paper names three.
 
     Raises:
         TypeError, ValueError: an argument doesn't fit.
@@ -59,6 +87,12 @@ class GridSpec:
     resolutions: tuple[int, ...]
     log2_table: int = 19
     interpolation: str = "linear"
+    scales: tuple[float, ...] | None = None
+    shift: float = 0.0
+    border: str = "clamp"
+    sharing: str = "hash"
+    alignment: int = 1
+    fourth_prime: int = FOURTH_PRIME
 
     def __post_init__(self) -> None:
         _whole("dims", self.dims, 2, 4)
@@ -73,12 +107,74 @@ class GridSpec:
                 f"GridSpec: resolutions must name 1 to {_MOST_LEVELS} levels, got {len(self.resolutions)}"
             )
         for i, resolution in enumerate(self.resolutions):
-            _whole(f"resolutions[{i}]", resolution, 2, _FINEST)
+            _whole(f"resolutions[{i}]", resolution, 2, _FINEST if self.scales is None else _FINEST_SCALED)
         _whole("log2_table", self.log2_table, 1, _MOST_LOG2_TABLE)
         if self.interpolation not in _INTERPOLATIONS:
             raise ValueError(
                 f"GridSpec: interpolation must be 'linear' or 'smoothstep', got {self.interpolation!r}"
             )
+        self._check_placing()
+
+    def _check_placing(self) -> None:
+        """Checks the options from `scales` on."""
+        if self.scales is not None:
+            object.__setattr__(self, "scales", tuple(self.scales))
+            levels = len(self.resolutions)
+            if len(self.scales) != levels or not all(_real(s) and s > 0 for s in self.scales):
+                raise ValueError(
+                    f"GridSpec: scales must be {levels} positive numbers, one a level, got {self.scales}"
+                )
+        if not _real(self.shift):
+            raise ValueError(f"GridSpec: shift must be a finite number, got {self.shift!r}")
+        for name, known in (("border", BORDERS), ("sharing", _SHARINGS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"GridSpec: {name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        _whole("alignment", self.alignment, 1, 1 << self.log2_table)
+        if self.alignment & (self.alignment - 1):
+            raise ValueError(f"GridSpec: alignment must be a power of two, got {self.alignment}")
+        _whole("fourth_prime", self.fourth_prime, 3, (1 << 32) - 1)
+        if not self.fourth_prime % 2:
+            raise ValueError(f"GridSpec: fourth_prime must be odd, got {self.fourth_prime}")
+
+    @classmethod
+    def staggered(
+        cls, dims: int, levels: int, features: int, base_resolution: int, growth: float, log2_table: int = 19,
+        interpolation: str = "linear", *, margin: int = 0, shift: float = 0.5, border: str = "wrap",
+        sharing: str = "hash",
+    ) -> GridSpec:  # fmt: skip
+        """Levels as tiny-cuda-nn and the grid encoder of RAD-NeRF place and index them, Mueller et al. 2022,
+        appendix A: each level is shifted by half a cell, so that no two have vertices in the same places.
+
+        Level l has base_resolution * growth^l - 1 cells a unit, computed in single precision as theirs, and
+        the next whole number of vertices. The defaults are tiny-cuda-nn's "HashGrid" (and with a `log2_table`
+        of 24 its "DenseGrid" as far as that reaches). RAD-NeRF's grids have a margin of 1, the border "zero",
+        and the sharing "hash" or "tile" by their kind; where they align corners, margin and shift are 0.
+
+        Args:
+            dims, levels, features, log2_table, interpolation: as above.
+            base_resolution: of the coarsest level, at least 2.
+            growth: from level to level, at least 1.
+            margin: vertices more along each axis.
+            shift, border, sharing: as above.
+
+        Example:
+            >>> spec = GridSpec.staggered(3, 4, 2, base_resolution=16, growth=2.0, log2_table=14)
+            >>> spec.scales, spec.entries
+            ((15.0, 31.0, 63.0, 127.0), 53248)
+        """
+        _whole("levels", levels, 1, _MOST_LEVELS)
+        _whole("base_resolution", base_resolution, 2, _FINEST)
+        _whole("margin", margin, 0, 1)
+        if not _real(growth) or growth < 1:
+            raise ValueError(f"GridSpec: growth must be a number of at least 1, got {growth!r}")
+        steps = np.arange(levels, dtype=np.float32) * np.float32(math.log2(growth))
+        scales = np.exp2(steps) * np.float32(base_resolution) - np.float32(1)
+        resolutions = np.ceil(scales).astype(np.int64) + 1 + margin
+        return cls(
+            dims, features, tuple(resolutions.tolist()), log2_table, interpolation, tuple(scales.tolist()),
+            shift, border, sharing, alignment=min(8, 1 << log2_table), fourth_prime=STAGGERED_PRIME,
+        )  # fmt: skip
 
     @classmethod
     def geometric(
@@ -111,7 +207,21 @@ class GridSpec:
     @property
     def offsets(self) -> tuple[int, ...]:
         """First entry of every level, and behind them the number of all entries: levels + 1 numbers."""
-        return level_offsets(self.dims, self.resolutions, self.log2_table)
+        return level_offsets(self.dims, self.resolutions, self.log2_table, self.alignment)
+
+    @property
+    def placed(self) -> bool:
+        """Whether its vertices or entries lie elsewhere than a plain grid's."""
+        return self.scales is not None or (self.shift, self.border, self.sharing) != (0, "clamp", "hash")
+
+    @property
+    def placing(self) -> Placing:
+        """The options from `scales` on as the operations take them."""
+        scales = self.scales or tuple(r - 1.0 for r in self.resolutions)
+        return (
+            scales if self.placed else (), float(self.shift), BORDERS.index(self.border),
+            self.sharing == "tile", self.alignment, self.fourth_prime,
+        )  # fmt: skip
 
     @property
     def entries(self) -> int:
@@ -121,14 +231,22 @@ class GridSpec:
     @property
     def hashed(self) -> tuple[bool, ...]:
         """Which levels are hashed."""
+        return tuple(shared and self.sharing == "hash" for shared in self.shared)
+
+    @property
+    def shared(self) -> tuple[bool, ...]:
+        """In which levels vertices share entries."""
         return tuple(r**self.dims > 1 << self.log2_table for r in self.resolutions)
 
 
-def level_offsets(dims: int, resolutions: Sequence[int], log2_table: int) -> tuple[int, ...]:
+def level_offsets(
+    dims: int, resolutions: Sequence[int], log2_table: int, alignment: int = 1
+) -> tuple[int, ...]:
     """The first entry of every level of a grid, then the number of all entries; see `GridSpec`."""
     offsets = [0]
     for resolution in resolutions:
-        offsets.append(offsets[-1] + min(resolution**dims, 1 << log2_table))
+        rounded = -(-(resolution**dims) // alignment) * alignment
+        offsets.append(offsets[-1] + min(rounded, 1 << log2_table))
     return tuple(offsets)
 
 
@@ -177,9 +295,11 @@ def check_network(check: Checker, network: PlanesNetwork) -> None:
     check.integer("the number of planes", planes, 1, _MOST_PLANES)
     check.tensor("box", network.box, (4,))
     for name, spec in (("warp_spec", network.warp_spec), ("spec", network.spec)):
-        if spec.dims != 2 or spec.interpolation != "linear" or spec.features != features:
+        plain = spec.dims == 2 and spec.interpolation == "linear" and not spec.placed and spec.alignment == 1
+        if not plain or spec.features != features:
             raise ValueError(
-                f"{check.op}: {name} must be two-dimensional and linear with {features} features, got {spec}"
+                f"{check.op}: {name} must be two-dimensional and linear with {features} features and no "
+                f"further options, got {spec}"
             )
     check.tensor("warp_table", network.warp_table, (network.warp_spec.entries, features))
     if len(network.tables) != planes:

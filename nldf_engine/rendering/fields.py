@@ -41,15 +41,27 @@ class Rays:
     Args:
         origins: [F, P, 3] float32, metres in head space.
         directions: [F, P, 3] float32, unit length.
+        axes: [F, 3] float32, unit length, where each frame's camera looks, for fields that measure depth
+            along it; None for rays of no camera.
     """
 
     origins: Tensor
     directions: Tensor
+    axes: Tensor | None = None
 
     def chunks(self, rays: int) -> list[Rays]:
         """Pieces of at most `rays` rays of each frame, in order."""
         pairs = zip(self.origins.split(rays, 1), self.directions.split(rays, 1), strict=True)
-        return [Rays(o.contiguous(), d.contiguous()) for o, d in pairs]
+        return [Rays(o.contiguous(), d.contiguous(), self.axes) for o, d in pairs]
+
+    def select(self, places: Tensor) -> Rays:
+        """The rays at `places` [n] of each frame."""
+        return Rays(self.origins.index_select(1, places), self.directions.index_select(1, places), self.axes)
+
+    def to(self, device: torch.device | str) -> Rays:
+        """The same on another device."""
+        axes = None if self.axes is None else self.axes.to(device)
+        return Rays(self.origins.to(device), self.directions.to(device), axes)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,8 @@ class Conditions:
         tracks: further tracks by name, [T, ...]; None is the same as leaving one out. Known are "motion"
             [T, K] float32, motion codes of the mouth, predicted from the audio where absent; "upper" [T, E]
             float32, codes of brows, lids and gaze, a face at rest where absent; "landmarks" [T, 68, 3]
-            float32, metres in head space, made of audio and eyes where absent.
+            float32, metres in head space, made of audio and eyes where absent; "lists" [T] int64, the list of
+            a dataset that each frame stands in, below 0 for none (`nn.audio.listed_index`).
 
     Example:
         >>> clip = Conditions(torch.zeros(5, 16, 29), torch.ones(5), motion=torch.zeros(5, 8))
@@ -263,8 +276,12 @@ class RayField(nn.Module, ABC):
             chosen: [N] numbers of rays out of F * P, increasing.
         """
         count = rays.origins.shape[1]
-        kept = Rays(rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None])
-        seen = self(kept, code[chosen // count])
+        frame = chosen // count
+        kept = Rays(
+            rays.origins.flatten(0, 1)[chosen, None], rays.directions.flatten(0, 1)[chosen, None],
+            None if rays.axes is None else rays.axes[frame],
+        )  # fmt: skip
+        seen = self(kept, code[frame])
         return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
 
     def frame_by_frame(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
@@ -274,7 +291,8 @@ class RayField(nn.Module, ABC):
         parts = []
         for row, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
             own = chosen[first:last] - row * count
-            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None])
+            axes = None if rays.axes is None else rays.axes[row : row + 1]
+            kept = Rays(rays.origins[row, own][None], rays.directions[row, own][None], axes)
             parts.append(self(kept, code[row : row + 1]))
         return RayColors(
             torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])

@@ -68,7 +68,8 @@ def _centres(width: int, height: int, device: torch.device) -> Tensor:
 def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "native") -> Rays:
     """Rays through `pixels` [F, P, 2] (x, y in pixels) of frames with `pose` [F, 4, 4]."""
     intrinsics = camera.intrinsics(pose.device).expand(len(pose), 4).contiguous()
-    return Rays(*ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend))
+    both = ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend)
+    return Rays(*both, pose[:, :3, 2])
 
 
 def resized(layer: Layer, height: int, width: int) -> Layer:

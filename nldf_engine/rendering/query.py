@@ -58,7 +58,7 @@ def query_frame(
         chosen = region.select(rays.origins[0], rays.directions[0])
         order, count = ops.compact_rays(chosen, backend=backend)
         first = order[: int(count)]
-        kept = Rays(rays.origins.index_select(1, first), rays.directions.index_select(1, first))
+        kept = rays.select(first)
     if not len(first):
         return RegionColors(order, code.new_zeros(0, 3), code.new_zeros(0))
     with stage("network"):

@@ -51,7 +51,7 @@ class FrameCorrections(nn.Module):
         points = plane_points(rays.origins, rays.directions)
         moved = points + points @ numbers[:, :4].view(-1, 2, 2) + self.radius * numbers[:, None, 4:]
         goal = torch.cat([moved, torch.zeros_like(moved[..., :1])], -1)
-        return Rays(rays.origins, torch.nn.functional.normalize(goal - rays.origins, dim=-1))
+        return Rays(rays.origins, torch.nn.functional.normalize(goal - rays.origins, dim=-1), rays.axes)
 
     def size(self, frames: Tensor) -> Tensor:
         """Mean squared size of the corrections of frames [F], to be kept small."""

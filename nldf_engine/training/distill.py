@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.base.results import Results
-from nldf_engine.rendering.fields import RayColors, Rays
+from nldf_engine.rendering.fields import RayColors
 from nldf_engine.rendering.query import chunk_rays
 from nldf_engine.training.targets import TrainTarget, region_pixels
 
@@ -55,7 +55,7 @@ def _teach(teacher: TrainTarget, frame: int, pixels: Tensor) -> RayColors:
     scene, field = teacher.scene, teacher.field
     rays = teacher.rays(torch.tensor([frame]), pixels[None])
     to = scene.device
-    rays = Rays(rays.origins.to(to), rays.directions.to(to))
+    rays = rays.to(to)
     code = teacher.codes(scene.conditions, torch.tensor([frame], device=to))
     return RayColors.join([field(part, code) for part in rays.chunks(chunk_rays(field, to))])
 

@@ -129,7 +129,8 @@ class Scene:
         self.poses = torch.from_numpy(dataset.poses).float()
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
-        self.conditions = Conditions(features, torch.from_numpy(dataset.eye_openness).float()).to(device)
+        eyes, lists = torch.from_numpy(dataset.eye_openness).float(), torch.from_numpy(dataset.lists)
+        self.conditions = Conditions(features, eyes, lists=lists).to(device)
         self._copies: Tensor | None = None
         self.moving: MovingBackdrop | None = None
         if int(np.max(dataset.extra.get("backdrop_moves", 0))):
@@ -281,7 +282,7 @@ class RayScene(Scene):
         labels = self.labels.view(-1).index_select(0, where).view(pixels.shape)
         colors = self.frames.view(-1, 3).index_select(0, where).view(*pixels.shape, 3)
         return Batch(
-            frames.to(to), pixels.to(to), Rays(rays.origins.to(to), rays.directions.to(to)),
+            frames.to(to), pixels.to(to), rays.to(to),
             (colors.float() / 255).to(to), behind.to(to),
             head_and_neck(labels).float().to(to), labels.to(to), identity=self.identity, grid=grid,
         )  # fmt: skip

@@ -19,6 +19,23 @@ from nldf_engine.ops.reference import grid_reference
 RESOLUTIONS = (5, 2, 9, 37, 301)
 
 
+# What other programs' tables need, one of each: real scales, half a cell of shift, every border, tiles.
+STAGGERED = GridSpec.staggered(2, 2, 2, base_resolution=3, growth=3.1, log2_table=6)
+PLACED = {
+    "wrapped": {"border": "wrap"},
+    "tiled": {"border": "zero", "sharing": "tile", "margin": 1},
+    "hashed": {"border": "zero", "margin": 1},
+    "clamped": {"border": "clamp", "sharing": "tile", "shift": 0.25, "margin": 1},
+    "corners": {"border": "zero", "shift": 0.0},
+}
+
+
+def placed(name: str, dims: int, features: int, interpolation: str = "linear", **more) -> GridSpec:
+    """A grid of dense and shared levels with one of these placings."""
+    options = {"base_resolution": 3, "growth": 2.3, "log2_table": 8} | more
+    return GridSpec.staggered(dims, 5, features, interpolation=interpolation, **options, **PLACED[name])
+
+
 def case(
     spec: GridSpec, points: int, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -60,6 +77,88 @@ def test_agrees_with_the_reference(device, compare, dims, features, interpolatio
         run(grid_reference, x, table, spec),
         run(grid_reference, x.double(), table.double(), spec),
     )
+
+
+def off_vertices(x: Tensor, spec: GridSpec, margin: float = 1e-4) -> Tensor:
+    """`away_from_vertices` for levels with a placing."""
+    keep = ((x - x.round()).abs() > margin).all(1)
+    for scale in spec.scales or ():
+        position = x.double() * scale + spec.shift
+        keep &= ((position - position.round()).abs() > margin * scale).all(1)
+    return x[keep].contiguous()
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "smoothstep"])
+@pytest.mark.parametrize("features", [1, 2, 3, 4])
+@pytest.mark.parametrize("dims", [2, 3, 4])
+@pytest.mark.parametrize("name", PLACED)
+def test_placed_grids_agree_with_the_reference(device, compare, name, dims, features, interpolation):
+    """Features and both gradients of grids as other programs place them, at points inside and outside."""
+    spec = placed(name, dims, features, interpolation)
+    assert any(spec.shared) and not all(spec.shared) and spec.placed
+    x, table = case(spec, 400)
+    x = off_vertices(3 * x - 1, spec, 1e-5)
+    assert len(x) > 200 and (x < 0).any() and (x > 1).any()
+    compare(
+        run(ops.encode_grid, x.to(device), table.to(device), spec),
+        run(grid_reference, x, table, spec),
+        run(grid_reference, x.double(), table.double(), spec),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    points=st.sampled_from([0, 1, 63, 64, 65, 1100]),
+    name=st.sampled_from(list(PLACED)),
+    dims=st.integers(2, 4),
+    features=st.integers(1, 8),
+    base=st.integers(2, 20),
+    log2_table=st.sampled_from([3, 4, 9, 12]),
+    threads=st.integers(1, 4),
+)
+def test_placed_grids_of_any_size(points, name, dims, features, base, log2_table, threads):
+    """Every number of points, dims, features and entries gives the reference's results in float64."""
+    spec = placed(name, dims, features, base_resolution=base, log2_table=log2_table)
+    x, table = case(spec, points, torch.float64)
+    x = off_vertices(x, spec, 1e-9)
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = run(ops.encode_grid, x, table, spec)
+    finally:
+        torch.set_num_threads(former)
+    for result, expected in zip(got, run(grid_reference, x, table, spec), strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_placed_gradients_are_derivatives(name):
+    """The gradients of table and points are the finite differences in float64, outside as well."""
+    spec = placed(name, 3, 2, base_resolution=2, growth=1.6, log2_table=5)
+    x, table = case(spec, 12, torch.float64)
+    x = off_vertices(2 * x - 0.5, spec)
+    assert len(x) > 4 and ((x < 0) | (x > 1)).any()
+    torch.autograd.gradcheck(
+        lambda x, t: ops.encode_grid(x, t, spec), (x.requires_grad_(), table.requires_grad_())
+    )
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_placed_grids_answer_anything(name):
+    """Far outside, infinite and NaN coordinates read inside the table and harm no other point."""
+    spec = placed(name, 2, 2)
+    x, table = case(spec, 70)
+    usual = ops.encode_grid(x, table, spec)
+    for row, value in enumerate((torch.nan, torch.inf, -torch.inf, 1e30, -1e30, 3e9)):
+        x[10 * row, row % 2] = value
+    told = torch.arange(70) % 10 == 0
+    told[60] = False
+    for backend in ("native", "reference"):
+        out = ops.encode_grid(x, table, spec, backend=backend)
+        assert torch.equal(out[~told], usual[~told]) or backend == "reference"
+        assert out[0].isnan().all() and not out[~told].isnan().any()
+    if spec.border == "zero":
+        assert torch.equal(out[10:60:10], torch.zeros(5, spec.out_features))
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,9 +208,11 @@ def test_opcheck():
     v_out = torch.randn(5, spec.out_features)
     shape = (spec.resolutions, spec.log2_table)
     for yes in (False, True):
-        torch.library.opcheck(torch.ops.nldf.grid.default, (x, table, *shape, yes))
+        placing = (STAGGERED if yes else spec).placing
+        torch.library.opcheck(torch.ops.nldf.grid.default, (x, table, *shape, yes, *spec.placing))
         torch.library.opcheck(
-            torch.ops.nldf.grid_backward.default, (x, table, v_out, *shape, False, yes, not yes)
+            torch.ops.nldf.grid_backward.default,
+            (x, table, v_out, yes, not yes, *shape, False, (2.0, 8.5) if yes else (), *placing[1:4], 1, 7),
         )
 
 
@@ -264,6 +365,20 @@ BAD_SPECS = {
     "resolutions low": ({"resolutions": (4, 1)}, ValueError, r"resolutions\[1\] must be in .* got 1"),
     "log2_table": ({"log2_table": 25}, ValueError, r"log2_table must be in \[1, 24\], got 25"),
     "interpolation": ({"interpolation": "cubic"}, ValueError, r"interpolation must be .* got 'cubic'"),
+    "scales few": ({"scales": (3.0,)}, ValueError, r"scales must be 2 positive numbers, one a level, got \("),
+    "scales zero": ({"scales": (3.0, 0.0)}, ValueError, r"scales must be 2 positive numbers"),
+    "scales NaN": ({"scales": (3.0, float("nan"))}, ValueError, r"scales must be 2 positive numbers"),
+    "shift": ({"shift": float("inf")}, ValueError, r"shift must be a finite number, got inf"),
+    "border": ({"border": "mirror"}, ValueError, r"border must be 'clamp' or 'zero' or 'wrap', got 'mirror'"),
+    "sharing": ({"sharing": "none"}, ValueError, r"sharing must be 'hash' or 'tile', got 'none'"),
+    "alignment": ({"alignment": 6}, ValueError, r"alignment must be a power of two, got 6"),
+    "alignment big": (
+        {"alignment": 32, "log2_table": 4},
+        ValueError,
+        r"alignment must be in \[1, 16\], got 32",
+    ),
+    "prime even": ({"fourth_prime": 4}, ValueError, r"fourth_prime must be odd, got 4"),
+    "prime big": ({"fourth_prime": 1 << 33}, ValueError, r"fourth_prime must be in .* got 8589934592"),
 }
 
 
@@ -279,6 +394,8 @@ def test_bad_progression_is_named():
     """A progression that would shrink is refused."""
     with pytest.raises(ValueError, match=r"GridSpec: finest_resolution must be in \[64, 65536\], got 16"):
         GridSpec.geometric(2, 3, 4, base_resolution=64, finest_resolution=16)
+    with pytest.raises(ValueError, match=r"GridSpec: growth must be a number of at least 1, got 0.5"):
+        GridSpec.staggered(2, 3, 4, base_resolution=64, growth=0.5)
 
 
 BAD = {
@@ -306,7 +423,11 @@ def test_bad_input_is_named(name):
 def test_raw_operation_refuses_a_short_table():
     """Whoever calls torch.ops.nldf directly with too short a table gets an error, not a stray read."""
     with pytest.raises(ValueError, match="grid: table must have 80 rows, got 79"):
-        torch.ops.nldf.grid(torch.rand(5, 2), torch.rand(79, 4), (4, 8), 19, False)
+        torch.ops.nldf.grid(torch.rand(5, 2), torch.rand(79, 4), (4, 8), 19, False, *GridSpec(**GOOD).placing)
+    with pytest.raises(ValueError, match="grid: scales must be none or 2, got 1"):
+        torch.ops.nldf.grid(
+            torch.rand(5, 2), torch.rand(80, 4), (4, 8), 19, False, (3.0,), 0.5, 0, False, 1, 7
+        )
 
 
 def test_compiles_as_one_graph():

@@ -107,6 +107,8 @@ class ForeignDataset(Dataset):
             "valid": usable,
         }
         super().__init__(path, info, track)
+        self.lists = np.full(frames, -1)
+        self.lists[places] = found.held
 
     def _marks(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks [T, 68, 2] and eye openness [T]; a frame without has those of its neighbours."""

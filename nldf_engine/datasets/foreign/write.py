@@ -17,7 +17,7 @@ from nldf_engine.datasets.foreign.dataset import ForeignDataset
 from nldf_engine.datasets.foreign.kinds import KINDS, Kind
 from nldf_engine.datasets.foreign.marks import PIXEL, to_marks
 from nldf_engine.datasets.format import write_wav
-from nldf_engine.geometry.transforms import turn, usual_bounds
+from nldf_engine.geometry.transforms import turn
 from nldf_engine.media.pictures import encode_png
 
 LAYOUTS = ("adnerf", "radnerf")
@@ -183,7 +183,7 @@ def face_rect(points: np.ndarray, width: int, height: int) -> list[int]:
 
 
 def _configs(dataset: Dataset, folder: Path, target: Path) -> None:
-    near, far = usual_bounds(dataset.poses[dataset.valid].astype(np.float64))
+    near, far = dataset.info.near, dataset.info.far
     identity, home = folder.name, folder.resolve()
     skip = max(1, len(dataset.indices("heldout")) // 7)
     for name, part, tail in (

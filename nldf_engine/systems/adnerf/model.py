@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from nldf_engine import ops
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import FrameLinear
-from nldf_engine.nn.noise import uniform_like
 from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
-from nldf_engine.rendering.volume import sample_lengths, stratified_distances
+from nldf_engine.rendering.volume import SAMPLINGS, sample_lengths
 from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 
 # What a sparse rendering leaves out: rays of which the coarse pass sees less than half a step of a byte, and
@@ -43,6 +42,9 @@ class RadianceFieldConfig:
         segments: M, into which the fine pass is split for a student.
         density_scale: density = scale * softplus(raw) per metre, or with `relu` scale * relu(raw).
         density: "relu" (the paper) or "softplus" (no dead start in small networks).
+        sampling: how rays are sampled, of `rendering.volume.SAMPLINGS`: "strata" of even distance, or even
+            "depths" with both ends, which the authors' own program trains and renders with; the bounds are
+            depths then.
     """
 
     bounds: Bounds
@@ -58,6 +60,7 @@ class RadianceFieldConfig:
     segments: int = 4
     density_scale: float = 1.0
     density: str = "relu"
+    sampling: str = "strata"
 
     def __post_init__(self) -> None:
         sizes = (self.segments, self.width, self.depth, self.view_layers, self.fine, self.coarse - 2)
@@ -77,6 +80,9 @@ class RadianceFieldConfig:
             raise ValueError(
                 f"RadianceFieldConfig: density must be 'relu' or 'softplus', got {self.density!r}"
             )
+        if self.sampling not in SAMPLINGS:
+            known = " or ".join(map(repr, SAMPLINGS))
+            raise ValueError(f"RadianceFieldConfig: sampling must be {known}, got {self.sampling!r}")
 
     @property
     def feature_dim(self) -> int:
@@ -184,6 +190,7 @@ class RadianceField(RayField):
         self.encoder = make_encoder(config.conditions)
         self.coarse = RadianceMLP(config)
         self.fine = RadianceMLP(config)
+        self.sampling = SAMPLINGS[config.sampling](config.bounds, config.coarse)
         self.sparse = False
 
     @property
@@ -204,8 +211,8 @@ class RadianceField(RayField):
         return colors
 
     def _pass(
-        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, segments: int,
-        context: Any, chosen: Tensor | None = None,
+        self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, end: Tensor,
+        segments: int, context: Any, chosen: Tensor | None = None,
     ) -> tuple[RayColors, Tensor]:  # fmt: skip
         frames, count, _ = rays.origins.shape
         t = distances.view(frames, count, -1, 1)
@@ -214,7 +221,7 @@ class RadianceField(RayField):
         samples = distances.shape[1]
         colors, opacity, weights = ops.composite_segments(
             sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
-            sample_lengths(distances, self.config.bounds.far).contiguous(),
+            sample_lengths(distances, end).contiguous(),
             segments=segments, return_weights=True, backend=self.backend,
         )  # fmt: skip
         return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
@@ -224,18 +231,16 @@ class RadianceField(RayField):
     ) -> tuple[RayColors, RayColors]:
         """(fine, coarse) colours of rays [F, P] under codes [F, C]; the coarse one has one segment.
 
-        Samples are drawn by `noise` in training, and are the middles of their strata where it is None.
+        Samples are drawn by `noise` in training; without it they lie where `config.sampling` puts them.
         `context` is the field's own where it is None.
         """
         context = self.context() if context is None else context
         config = self.config
-        count = rays.origins.shape[0] * rays.origins.shape[1]
-        bounds = config.bounds
-        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins, noise)
-        coarse, weights = self._pass(self.coarse, rays, code, distances, 1, context)
-        jitter = None if noise is None else uniform_like(distances.new_empty(count, config.fine), noise)
-        merged = ops.resample(distances.contiguous(), weights, config.fine, jitter, backend=self.backend)
-        fine, _ = self._pass(self.fine, rays, code, merged, config.segments, context)
+        distances, end = self.sampling.places(rays, noise)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, end, 1, context)
+        jitter = self.sampling.quantiles(distances, config.fine, noise)
+        merged = ops.resample(distances, weights, config.fine, jitter, backend=self.backend)
+        fine, _ = self._pass(self.fine, rays, code, merged, end, config.segments, context)
         return fine, coarse
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
@@ -246,25 +251,22 @@ class RadianceField(RayField):
 
     def _sparse(self, rays: Rays, code: Tensor) -> RayColors:
         """The fine pass of one frame's rays, of those samples alone that may be seen."""
-        config, bounds, count = self.config, self.config.bounds, rays.origins.shape[1]
-        distances = stratified_distances(count, config.coarse, bounds.near, bounds.far, rays.origins)
-        context = self.context()
-        coarse, weights = self._pass(self.coarse, rays, code, distances, 1, context)
+        config, count, context = self.config, rays.origins.shape[1], self.context()
+        distances, end = self.sampling.places(rays)
+        coarse, weights = self._pass(self.coarse, rays, code, distances, end, 1, context)
         colors = coarse.segments.new_zeros(count, config.segments, 3)
         opacity = coarse.opacity.new_zeros(count)
         hit = self._chosen(coarse.opacity[0] > UNSEEN_RAY)
         if len(hit):
-            kept = Rays(rays.origins.index_select(1, hit), rays.directions.index_select(1, hit))
-            weights = weights.index_select(0, hit)
-            merged = ops.resample(
-                distances.index_select(0, hit), weights, config.fine, None, backend=self.backend
-            )
+            kept, weights = rays.select(hit), weights.index_select(0, hit)
+            distances, end = distances.index_select(0, hit), end.index_select(0, hit)
+            jitter = self.sampling.quantiles(distances, config.fine)
+            merged = ops.resample(distances, weights, config.fine, jitter, backend=self.backend)
             # What a sample may weigh, by the coarse samples of its stratum and of those beside it.
             near = F.max_pool1d(weights[None], 3, 1, 1)[0]
-            stratum = (merged - bounds.near) * (config.coarse / (bounds.far - bounds.near))
-            seen = near.gather(1, stratum.long().clamp_(0, config.coarse - 1)) > UNSEEN_SAMPLE
+            seen = near.gather(1, self.sampling.nearest(kept, merged)) > UNSEEN_SAMPLE
             marked = self._chosen(seen.view(-1))
-            fine, _ = self._pass(self.fine, kept, code, merged, config.segments, context, marked)
+            fine, _ = self._pass(self.fine, kept, code, merged, end, config.segments, context, marked)
             colors.index_copy_(0, hit, fine.segments[0])
             opacity.index_copy_(0, hit, fine.opacity[0])
         return RayColors(colors[None], opacity[None])

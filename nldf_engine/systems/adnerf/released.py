@@ -8,22 +8,25 @@ The two classes have the same layers; what differs is settled here, exactly:
 - points enter unscaled: the bounds' radius is 1;
 - their `feature_linear` is stored and never used: it is left out;
 - their code is the audio code alone: no eyes;
-- before `SMOOTHED` steps their attention over neighbouring frames has not been trained, and frames were
-  rendered from their own audio code: then an attention goes in that picks just that;
+- a head is trained for a while without the attention over neighbouring frames, each frame by its own audio
+  code, and until when is a setting that the file does not hold. What it holds is the attention's optimiser:
+  its state is empty until the first step. A head without that state that no body was trained on gets an
+  attention that picks the frame itself. A body's training always applies the attention, and writes heads
+  without that optimiser;
+- neighbours are those that the dataset lists, split by split, with silence behind the last: the code does the
+  same where the conditions say what is listed (`ConditionConfig.attention_by_list`);
 - a body is driven by the head's audio code and the head's pose. Its file holds an audio network too, which
   AD-NeRF makes, saves and never evaluates: that one is checked and left out. Of the pose it sees other angles
   than ours: e = (pi / 2 + a, b, pi / 2 + c) where ours are a, b, c, and positions in their head space. An
   encoding of e is a linear map of ours, of signs and exchanges of sine and cosine, and goes into the weights.
 
-Their sampling differs by what the papers leave open: depths along z in place of distances along the
-ray, and 1e-6 on the density.
+Rays are sampled in depth, as theirs (`rendering.volume.DepthSampling`). What differs is the 1e-6 that they
+add to the density.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +36,8 @@ import torch
 from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.audio import AudioEncoder, prefix_checkpoint
+from nldf_engine.nn.checkpoints import optimizer_stepped, read_checkpoint_file, take_network, take_step
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.fields import Bounds
@@ -43,7 +46,7 @@ from nldf_engine.systems.common.conditions import ConditionConfig, make_encoder
 
 NETWORKS = ("network_fn_state_dict", "network_fine_state_dict", "network_audnet_state_dict")
 ATTENTION = "network_audattnet_state_dict"
-SMOOTHED = 200_000  # steps before which AD-NeRF trains without the attention
+OPTIMIZER = "optimizer_audatt_state_dict"  # the attention's; only a head's own training saves it
 UNUSED = ("feature_linear.weight", "feature_linear.bias")
 POSE_FREQUENCIES = 3
 POSE_CODE = pose_dim(POSE_FREQUENCIES)  # a body's condition besides the audio: encoded angles and translation
@@ -59,16 +62,14 @@ class Checkpoint:
         path: the file.
         step: `global_step`.
         states: by `NETWORKS` and `ATTENTION`, names to tensors; the attention only where it is there.
+        smoothed: whether its attention has been trained, as far as the file shows it: its optimiser has taken
+            a step, or is not in the file.
     """
 
     path: Path
     step: int
     states: dict[str, dict[str, Tensor]]
-
-    @property
-    def smoothed(self) -> bool:
-        """Whether its attention has been trained."""
-        return self.step >= SMOOTHED
+    smoothed: bool = True
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -78,43 +79,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         FileProblem: it is missing, damaged, holds anything else, or lacks a network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileProblem(path, "there is no such file", AS_SAVED)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickles that are refused in any case
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = _first_line(error)
-        raise FileProblem(
-            path, f"it is refused: it holds more than tensors and numbers, or is damaged ({what})", AS_SAVED
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileProblem(path, f"it can't be read ({_first_line(error)})", AS_SAVED) from error
-    if not isinstance(value, dict):
-        raise FileProblem(path, f"it holds a {type(value).__name__}, and no checkpoint", AS_SAVED)
-    states: dict[str, dict[str, Tensor]] = {}
-    for name in (*NETWORKS, ATTENTION):
-        if name not in value and name == ATTENTION:
-            continue
-        state = value.get(name)
-        if not isinstance(state, Mapping) or not all(
-            isinstance(key, str) and isinstance(item, Tensor) for key, item in state.items()
-        ):
-            held = ", ".join(sorted(map(str, value))[:8]) or "nothing"
-            raise FileProblem(path, f"it holds no {name}; it holds {held}", AS_SAVED)
-        for key, item in state.items():
-            if not item.is_floating_point() or not bool(torch.isfinite(item).all()):
-                raise FileProblem(path, f"{name}: {key} holds NaN, infinity or no real numbers", AS_SAVED)
-        states[name] = {key: item.float() for key, item in state.items()}
-    step = value.get("global_step", 0)
-    return Checkpoint(path, step if isinstance(step, int) and not isinstance(step, bool) else 0, states)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    lines = [line.strip() for line in text.splitlines() if "Unsupported" in line or "GLOBAL" in line]
-    return (lines or text.splitlines())[0][:200]
+    value = read_checkpoint_file(path, AS_SAVED)
+    wanted = [*NETWORKS, *([ATTENTION] if ATTENTION in value else [])]
+    states = {name: take_network(path, value, name, AS_SAVED) for name in wanted}
+    return Checkpoint(path, take_step(value), states, optimizer_stepped(path, value, OPTIMIZER, AS_SAVED))
 
 
 def _frequencies(size: int) -> int | None:
@@ -156,12 +124,13 @@ def _shape(checkpoint: Checkpoint, name: str, code: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
+def import_head(checkpoint: Checkpoint, bounds: Bounds, with_body: bool = False) -> RadianceField:
     """The head's networks, coarse, fine and audio, as a `RadianceField` in our head space.
 
     Args:
         checkpoint: a `{step}_head.tar`.
-        bounds: see `head_bounds`; the radius must be 1.
+        bounds: near and far as in HeadNeRF_config.txt, depths in metres; the radius must be 1.
+        with_body: it drives a body, whose training always applies the attention.
 
     Raises:
         FileProblem: it holds other networks.
@@ -179,9 +148,9 @@ def import_head(checkpoint: Checkpoint, bounds: Bounds) -> RadianceField:
         frames = int(states[ATTENTION]["attentionNet.0.weight"].shape[0])
     except (KeyError, IndexError) as error:
         raise FileProblem(path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
-    conditions = ConditionConfig(rows, 16, code, frames, eyes=False)
+    conditions = ConditionConfig(rows, 16, code, frames, attention_by_list=True, eyes=False)
     encoder = AudioEncoder(rows, code, frames)
-    attention = states[ATTENTION] if checkpoint.smoothed else _pick_own(encoder)
+    attention = states[ATTENTION] if with_body or checkpoint.smoothed else _pick_own(encoder)
     state = {f"encoder.audio.{key}": v for key, v in prefix_checkpoint(audio, attention).items()}
     return _field(checkpoint, bounds, conditions, state)
 
@@ -218,7 +187,7 @@ def _field(
     shape = _shape(checkpoint, NETWORKS[0], conditions.code_dim)
     if shape != _shape(checkpoint, NETWORKS[1], conditions.code_dim):
         raise FileProblem(path, "its coarse and fine networks differ in size, which is not supported", "")
-    field = RadianceField(RadianceFieldConfig(bounds, conditions, **shape))
+    field = RadianceField(RadianceFieldConfig(bounds, conditions, sampling="depths", **shape))
     state = dict(encoder)
     for part, name in (("coarse", NETWORKS[0]), ("fine", NETWORKS[1])):
         state |= {f"{part}.{key}": v for key, v in _network(states[name], field.config).items()}
@@ -312,22 +281,6 @@ def check_body(checkpoint: Checkpoint) -> int:
     for name in NETWORKS[:2]:
         _shape(checkpoint, name, code)
     return code
-
-
-def head_bounds(near: float, far: float, camera: Camera) -> Bounds:
-    """Distances along our rays that stay within the depths that AD-NeRF trained.
-
-    Its near and far are depths along z. A ray to a corner is longer than its depth: so that no sample
-    of any ray comes before the nearest depth, where its network was never evaluated, near is stretched by
-    as much. Far needs no stretching.
-
-    Args:
-        near, far: as in HeadNeRF_config.txt, metres.
-        camera: of the dataset.
-    """
-    x = max(camera.cx, camera.width - camera.cx) / camera.fx
-    y = max(camera.cy, camera.height - camera.cy) / camera.fy
-    return Bounds(near * math.sqrt(1 + x * x + y * y), far, radius=1.0)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

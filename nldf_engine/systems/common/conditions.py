@@ -23,6 +23,8 @@ class ConditionConfig:
         audio_window: rows of the audio window (16; 2 for HuBERT features of ER-NeRF folders).
         audio_code: size of the audio code (64 in AD-NeRF).
         attention_frames: neighbouring frames that the attention fuses (8 in AD-NeRF).
+        attention_by_list: neighbours are those that a dataset lists, split by split, as for a network that
+            AD-NeRF's own program trained; otherwise those that the frames' numbers give.
         eyes: condition on eye openness as well.
         motion: K, motion codes that drive the mouth in the audio code's place; 0 for the papers' audio net
             and attention.
@@ -38,6 +40,7 @@ class ConditionConfig:
     audio_window: int = 16
     audio_code: int = 64
     attention_frames: int = 8
+    attention_by_list: bool = False
     eyes: bool = True
     motion: int = 0
     speech: str = "conv"
@@ -84,8 +87,9 @@ class FrameEncoder(Driver):
             )
         else:
             made["audio"] = AudioDriver(
-                config.audio_dim, config.audio_code, config.attention_frames, config.audio_window
-            )
+                config.audio_dim, config.audio_code, config.attention_frames, config.audio_window,
+                config.attention_by_list,
+            )  # fmt: skip
         if config.upper:
             made["upper"] = UpperBasis(config.upper)
         if config.identity:

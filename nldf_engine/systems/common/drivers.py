@@ -20,11 +20,12 @@ class AudioDriver(Driver, AudioEncoder):
         code: size of the code.
         frames: neighbouring frames that the attention fuses.
         window: rows of the audio window.
+        by_list: neighbours are those of a frame's list where the conditions' track "lists" names one.
     """
 
-    def __init__(self, audio_dim: int, code: int, frames: int, window: int) -> None:
+    def __init__(self, audio_dim: int, code: int, frames: int, window: int, by_list: bool = False) -> None:
         super().__init__(audio_dim, code, frames, window=window)
-        self.dim = code
+        self.dim, self.by_list = code, by_list
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -33,7 +34,7 @@ class AudioDriver(Driver, AudioEncoder):
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:  # type: ignore[override]
         """See `Driver`."""
-        return self.encode_clip(conditions.audio, index)
+        return self.encode_clip(conditions.audio, index, conditions.get("lists") if self.by_list else None)
 
 
 class EyesDriver(Driver):

@@ -95,7 +95,8 @@ class TorsoField(Torso):
         at = self.on_plate(points, motion) if self.config.follows else points
         poses = self.pose.expand(len(at), 4, 4).contiguous()
         views = self.view.expand(len(at), 4).contiguous()
-        return Rays(*ops.generate_rays(poses, views, at.contiguous(), backend=self.backend))
+        both = ops.generate_rays(poses, views, at.contiguous(), backend=self.backend)
+        return Rays(*both, poses[:, :3, 2])
 
     def codes(self, code: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """The field's codes [F, C'] of the head's codes [F, C] and poses [F, 4, 4]; see `PoseEncoder`."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nldf_engine.base.timing import stage
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.rendering.fields import Bounds, Rays
+from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.heads import Head
 from nldf_engine.rendering.layer import Layer, View, frame_rays, pixel_centres, resized
 from nldf_engine.rendering.region import HeadRegion
@@ -155,7 +155,7 @@ class HeadNeRF(Head):
             rays = frame_rays(small, poses, pixels, self.backend)
             # One choice for all frames, so that each has as many rays: neighbours look alike.
             chosen = self.region.select(rays.origins, rays.directions).any(0).nonzero()[:, 0]
-            kept = Rays(rays.origins.index_select(1, chosen), rays.directions.index_select(1, chosen))
+            kept = rays.select(chosen)
         with stage("network"):
             features, opacity = self.field.volume(kept, code, noise, self.backend)
             features = features + (1 - opacity)[..., None] * self.field.empty

@@ -45,7 +45,7 @@ def jitter_rays(rays: Rays, metres: float, generator: torch.Generator) -> Rays:
     points = rays.origins + distance * rays.directions
     move = metres * normal_like(rays.origins.new_empty(len(rays.origins), 1, 3), generator)
     origins = rays.origins + move
-    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
+    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1), rays.axes)
 
 
 class LightFieldLoss(nn.Module):

@@ -281,6 +281,20 @@ def test_never_replaces(written: dict[str, Path], synthetic_dataset: Dataset, tm
     assert not (tmp_path / "other").exists() and (tmp_path / "there" / "x").read_text() == "mine"
 
 
+def test_export_keeps_near_and_far(copied: Copied, synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """Bounds go over as the dataset has them, and not as AD-NeRF's preparation would choose them."""
+    folder = copied("adnerf")
+    for config in folder.glob("*_config.txt"):
+        config.write_text("near = 0.52\nfar = 1.12\n")
+    for name, dataset in (("theirs", open_dataset(folder)), ("ours", synthetic_dataset)):
+        export_layout(dataset, "adnerf", tmp_path / name)
+        info = open_dataset(tmp_path / name).info
+        assert (info.near, info.far) == (dataset.info.near, dataset.info.far)
+        for config in (tmp_path / name).glob("*_config.txt"):
+            assert f"near = {dataset.info.near}\nfar = {dataset.info.far}\n" in config.read_text()
+    assert open_dataset(folder).info.near == 0.52
+
+
 def test_export_command(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,9 +60,9 @@ class Import(Command):
         from nldf_engine.base.errors import FileProblem
         from nldf_engine.datasets import open_dataset
         from nldf_engine.datasets.foreign.dataset import ForeignDataset
+        from nldf_engine.rendering.fields import Bounds
         from nldf_engine.systems.adnerf.released import (
             describe,
-            head_bounds,
             import_body,
             import_head,
             read_checkpoint,
@@ -80,8 +80,10 @@ class Import(Command):
                 "AD-NeRF can't have trained on it",
                 "give the folder that AD-NeRF trained on",
             )
-        field = import_head(head, head_bounds(dataset.info.near, dataset.info.far, dataset.camera))
-        origin = {"from": "AD-NeRF", "head": describe(head), "attention": head.smoothed}
+        bounds = Bounds(dataset.info.near, dataset.info.far, radius=1.0)
+        field = import_head(head, bounds, with_body=body is not None)
+        attention = head.smoothed or body is not None
+        origin = {"from": "AD-NeRF", "head": describe(head), "attention": attention}
         torso = None
         if body is not None:
             torso = TorsoField(import_body(body, field), TorsoFieldConfig(in_front=True))
@@ -90,7 +92,7 @@ class Import(Command):
         size = self.size or dataset.camera.width
         import_network(field, dataset, frontend, size, origin, torso).save(self.avatar)
         print(f"{self.avatar}: the head of {head.path.name} (step {head.step}): coarse, fine, audio nets")
-        if not head.smoothed:
+        if not attention:
             print("its attention over neighbours was not trained yet: each frame uses its own audio alone")
         if body is not None:
             print(
