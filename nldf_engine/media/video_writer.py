@@ -15,6 +15,7 @@ import numpy as np
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import FULL_DISK, atomic_path
+from nldf_engine.media.containers import location
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class VideoWriter:
             # Else Matroska writes a random number into every file, and no dataset has the same hash twice.
             bitexact = {"fflags": "+bitexact"} if self.path.suffix == ".mkv" else {}
             self._container = av.open(
-                str(temporary), "w", options=options if "mp4" in self.path.suffix else bitexact
+                location(temporary), "w", options=options if "mp4" in self.path.suffix else bitexact
             )
             self._container.metadata.update(self._metadata)
             settings = dict(self._spec.options)
