@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -89,13 +90,21 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            raise FileProblem(
-                path, f"the disk is full ({error.strerror})", "free some space, or choose another output path"
-            ) from error
+            raise _full(path) from error
         about = error.filename is None or str(error.filename).startswith(str(temporary))
         if about and isinstance(error, FileNotFoundError | PermissionError):
             raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise
+    except Exception as error:
+        # Libraries in Rust, safetensors among them, have classes of their own, and say the number in words.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number and int(number[1]) in FULL_DISK:
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> FileProblem:
+    return FileProblem(path, "the disk is full", "free some space, or choose another output path")
 
 
 @contextlib.contextmanager
@@ -103,7 +112,8 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
     """A fresh file or folder beside `path`, gone when the block ends."""
     check_writable(path, folder)
     make_folder(path.parent)
-    prefix = f".{path.name}." if folder else f".{path.stem}."
+    # A name that is nearly as long as names can be leaves no room for what is added.
+    prefix = f".{path.name if folder else path.stem}"[:100] + "."
     try:
         if folder:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
@@ -123,6 +133,11 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _behind_links(path: str | Path) -> Path:
+    """What a link stands for: an output that is kept elsewhere behind a link stays there."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it to `path` only when the block succeeds.
@@ -134,7 +149,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
-    path = Path(path)
+    path = _behind_links(path)
     with _beside(path, folder=False) as temporary:
         yield temporary
         os.chmod(temporary, 0o644)
@@ -148,7 +163,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
-    path = Path(path)
+    path = _behind_links(path)
     with _beside(path, folder=True) as temporary:
         yield temporary
         os.chmod(temporary, 0o755)
@@ -190,6 +205,16 @@ def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise FileProblem(path, f"it is not valid JSON ({error})") from error
+
+
+def printable(name: str) -> str:
+    """A file's name as text that UTF-8 can hold: bytes of it that are none become replacement marks.
+
+    Example:
+        >>> printable("out\\udce9.mp4")
+        'out\ufffd.mp4'
+    """
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def inside(folder: str | Path, name: str) -> Path:

@@ -199,8 +199,8 @@ class _Powers:
 def _speech(blocks: Callable[[], Iterable[tuple[np.ndarray, int]]]) -> np.ndarray:
     """[N] mono at 16 kHz of blocks ([channels, n], rate): their mean, or the loudest of them.
 
-    The loudest channel is taken where they cancel each other. Nothing but the result is held: an hour of any rate takes what an hour at 16 kHz does. Blocks are read a
-    second time where channels cancel each other.
+    The loudest channel is taken where they cancel each other; blocks are read a second time then. Nothing but
+    the result is held: an hour of any rate takes what an hour at 16 kHz does.
     """
 
     def pass_over(channel: int | None, powers: _Powers | None) -> np.ndarray:

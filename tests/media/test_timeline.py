@@ -1,4 +1,4 @@
-"""Sound and picture on one clock, whatever the time stamps of a file do; and which of several tracks it is."""
+"""Sound and picture on one clock, whatever the time stamps of a file do; which of several tracks it is."""
 
 from __future__ import annotations
 

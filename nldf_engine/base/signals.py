@@ -1,0 +1,67 @@
+"""Signals that ask a process to stop: Ctrl-C, an end from outside, and a terminal that has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+# A closed terminal or a lost connection stops a process as politely as a scheduler does.
+TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_terminal() -> None:
+    """Points the standard streams that are a terminal to nothing: writing to one that has gone fails."""
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
+@contextlib.contextmanager
+def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside the block these signals call `handler`; a hang-up leaves the terminal first.
+
+    A signal that the process was started to ignore, as nohup does with hang-ups, stays ignored. Outside of
+    the main thread nothing changes: an embedding program keeps its own handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
+        handler(number, frame)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, known in before.items():
+        if known is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+def open_streams() -> None:
+    """Opens standard streams that are closed, on nothing.
+
+    Else the first file that is opened would take the number of one, and get what is printed.
+    """
+    import sys
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
