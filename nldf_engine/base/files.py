@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -190,6 +191,17 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 where a byte order mark says so; the mark is left off.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    content = Path(path).read_bytes()
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return content.decode(encoding)
+
+
 def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
     """Reads a JSON file of at most `limit` bytes.
 
@@ -202,7 +214,7 @@ def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
     if path.stat().st_size > limit:
         raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than the {limit} expected")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise FileProblem(path, f"it is not valid JSON ({error})") from error
 

@@ -162,11 +162,13 @@ def track_camera(
         motion, match, information = track.again(motion, bar)
     whole = np.diag(1 / WHOLE_SPREAD**2)
     motion = smooth(motion, information + whole, np.diag(1 / SECOND_SPREAD**2))
+    motion = _held(motion, valid)
     motion = motion - np.median(motion, axis=0)
     light, light_information = track.light(motion)
     light_information[(match < MATCHING) | ~valid] *= 1e-6
     even = np.diag(1 / LIGHT_SECOND**2)
     light = np.stack([smooth(light[:, c], light_information[:, c], even) for c in range(3)], 1)
+    light = _held(light, valid)
     placed = matrices(motion, track.aligner.middle + 0.5, 1.0)
     placed[:, :, 2] /= WORK
     certain = bool(np.median(match[valid]) > MATCHING) if valid.any() else False
@@ -176,6 +178,14 @@ def track_camera(
         return found
     along = _along(placed, faces)
     return CameraTrack(placed, light, doubt, match, along, certain)
+
+
+def _held(track: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A smoothed track [T, ...] that stays where it is before its first valid frame and behind its last one."""
+    if not valid.any():
+        return track
+    known = np.flatnonzero(valid)
+    return track[np.clip(np.arange(len(track)), known[0], known[-1])]
 
 
 def _gather(

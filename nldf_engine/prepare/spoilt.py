@@ -13,7 +13,8 @@ import numpy as np
 from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.datasets.problems import Problem
 
-FAINT = 0.4  # of the usual contrast, below which a frame is part of a fade
+# Of the usual contrast: what a fade falls below, and what frames beside it are below that belong to it.
+FAINT, WHOLE = 0.4, 0.9
 HELD, HELD_SHARE = 0.05, 0.1  # gray levels between frames, and of the usual change, below which nothing moved
 STILL_FRAMES = 10  # frames in a row that nothing may move in
 SPEAKING_DB = 20.0  # below the loudness of speech, down to which a frame counts as loud
@@ -109,8 +110,10 @@ def find_spoilt(tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> S
 def _faint(thumbs: np.ndarray, valid: np.ndarray) -> np.ndarray:
     contrast = thumbs.astype(np.float32).mean(-1).reshape(len(thumbs), -1).std(1)
     usual = float(np.median(contrast[valid])) if valid.any() else float(np.median(contrast))
-    made: np.ndarray = contrast < FAINT * usual
-    return made
+    faint = contrast < WHOLE * usual
+    for begin, end in runs(faint):  # the whole of a fade, as far as it goes
+        faint[begin:end] = contrast[begin:end].min() < FAINT * usual
+    return faint
 
 
 def _held(changes: np.ndarray) -> np.ndarray:

@@ -118,6 +118,9 @@ def track_torso(
         if valid is not None:
             information[~valid] *= 1e-6
         motion = smooth(motion, information, SMOOTHING * usual)
+        if valid is not None and valid.any():  # nothing is known beyond the first and the last of them
+            known_frames = np.flatnonzero(valid)
+            motion = motion[np.clip(np.arange(total), known_frames[0], known_frames[-1])]
         motion -= motion[reference]
     placed = matrices(motion, middle, side / WORK).astype(np.float32)
     return TorsoTrack(placed, reference, match, certainty.astype(np.float32))
