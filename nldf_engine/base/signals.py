@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -52,12 +54,10 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
 
 
 def open_streams() -> None:
-    """Opens standard streams that are closed, on nothing.
+    """Opens standard streams that are closed, on nothing, and lets stdout print any file's name.
 
     Else the first file that is opened would take the number of one, and get what is printed.
     """
-    import sys
-
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -65,3 +65,5 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no UTF-8, and is printed as it is
+        sys.stdout.reconfigure(errors="surrogateescape")

@@ -72,8 +72,8 @@ def check_view(poses: Tensor) -> Tensor:
     depth = -(poses[:, :3, 2] * place).sum(1)
     if float(depth.median()) < 0 or float(poses[:, 2, 2].median()) < 0:
         raise ValueError(
-            "the cameras look away from the face: these look like OpenGL axes (y up, z backwards). Negate the "
-            "second and third column of each matrix, and the second and third row where head space has y up"
+            "the cameras look away from the face: these look like OpenGL axes (y up, z backwards). Negate "
+            "the second and third column of each matrix"
         )
     return poses
 

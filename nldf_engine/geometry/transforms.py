@@ -276,6 +276,11 @@ def file_poses(path: str | Path, value: Mapping[str, Any]) -> np.ndarray:
         bad = np.flatnonzero(off_rigid(poses) > RIGID)
         if len(bad):
             raise ValueError(f"the matrix of frame {bad[0]} of its list is no rotation with a translation")
+        if float(np.median(depths(turn(poses)))) < 0:
+            raise ValueError(
+                "the cameras look away from the head: the matrices seem to have OpenCV's axes already. "
+                "Negate the second and third column of each (to OpenGL's axes)"
+            )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it holds no usable poses ({type(error).__name__}: {error})"
         raise FileProblem(path, what, "give a transforms file of AD-NeRF, or [T, 4, 4] matrices") from error

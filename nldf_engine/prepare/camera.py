@@ -181,7 +181,7 @@ def track_camera(
 
 
 def _held(track: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """A smoothed track [T, ...] that stays where it is before its first valid frame and behind its last one."""
+    """A smoothed track [T, ...] that stays where it is before its first valid frame and behind its last."""
     if not valid.any():
         return track
     known = np.flatnonzero(valid)
