@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import resource
 import time
 from collections.abc import Iterator
@@ -231,7 +232,7 @@ class _Preparation:
                 "poses": poses,
                 "landmarks": posed["landmarks"][..., :2],
                 "eye_openness": found.eyes,
-                "valid": posed["valid"],
+                "valid": posed["valid"] & self._heard(total),
                 "mouth_opening": found.mouth,
                 "shape": posed["shape"].astype(np.float32),
                 "torso": found.torso["motion"],
@@ -362,6 +363,16 @@ class _Preparation:
         if not self.shift:
             return samples, original
         return shifted(samples, SAMPLE_RATE, self.shift), (shifted(moved, rate, self.shift), rate)
+
+    def _heard(self, total: int) -> np.ndarray:
+        """[T] whether the moved sound reaches a frame: moving it leaves a beginning or an end without."""
+        frames = math.ceil(abs(self.shift) / 1000 * self.config.fps)
+        heard = np.ones(total, bool)
+        if self.shift > 0:
+            heard[:frames] = False
+        elif frames:
+            heard[max(0, total - frames) :] = False
+        return heard
 
     def _poses(self, seen: np.ndarray, source: Source) -> Result:
         crop, info = source.crop, source.info
