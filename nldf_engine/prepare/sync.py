@@ -23,6 +23,7 @@ WIDEST = 2.0  # seconds that are looked to either side
 SLOW = 25  # frames: what changes more slowly is no speech
 APART = 0.16  # seconds from the best lag, from which on another one is elsewhere
 LEAST = 75  # frames with lips that overlap with sound at any lag, below which nothing is said
+ELSEWHERE = 50  # lags elsewhere that must be known: a second's worth
 # Correlation at the lag, and how far it must stand out of what is elsewhere. Sounds of other clips of the
 # same set reach 0.34, and stand out by 0.17 (210 pairs of 6 to 10 s).
 SURE, MARGIN = 0.38, 0.2
@@ -127,7 +128,10 @@ def best_lag(lips: np.ndarray, predicted: list[np.ndarray], valid: np.ndarray) -
     if score.max() <= -1:
         return Sync(None, why=f"fewer than {LEAST} frames show lips while there is sound")
     best = int(score.argmax())
-    elsewhere = float(score[np.abs(lag - lag[best]) > APART].max(initial=0.0))
+    others = score[(np.abs(lag - lag[best]) > APART) & (score > -1)]
+    if len(others) < ELSEWHERE:
+        return Sync(None, float(score[best]), why="it is too short to be compared at other lags")
+    elsewhere = float(others.max())
     finer = 0.0
     if 0 < best < len(score) - 1 and min(score[best - 1], score[best + 1]) > -1:
         before, at, after = score[best - 1 : best + 2]

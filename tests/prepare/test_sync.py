@@ -50,6 +50,8 @@ def test_unrelated_sound_is_not_told_a_lag() -> None:
     for seed in range(2, 8):
         found = best_lag(lips(200)[::2], said(lips(200, seed), 0, 0.3), np.ones(200, bool))
         assert found.lag is None and "agree nowhere" in found.why
+    short = best_lag(lips(80)[::2], said(lips(80), 0, 0.1), np.ones(80, bool))
+    assert short.lag is None and "too short" in short.why
     few = np.zeros(200, bool)
     few[:60] = True
     assert "fewer than 75 frames" in best_lag(lips(200)[::2], said(lips(200), 0, 0.1), few).why
