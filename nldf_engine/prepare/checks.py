@@ -243,7 +243,10 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
 def track_problems(metrics: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
     """Problems that tracking shows; `metrics` are those of the report."""
     problems = []
-    share = metrics["valid_share"]
+    share = metrics["valid_share"] + metrics.get("left_out_share", 0.0)
+    if share >= FEW_FACES and metrics["valid_share"] < FEWER_FACES:
+        what = f"only {metrics['valid_share']:.0%} of the frames can be learned from"
+        problems.append(Problem("faces", what, "see what is said of those that are left out", "severe"))
     if share < FEW_FACES:
         what = f"only {share:.0%} of the frames show a face that can be tracked"
         remedy = "cut out the stretches without a face, and keep hands and microphones off it"

@@ -335,6 +335,7 @@ class _Preparation:
         self.report.metrics.update(
             frames_faint=int(spoilt.faint.sum()), frames_still=int(spoilt.still.sum()),
             frames_covered=int(spoilt.covered.sum()),
+            left_out_share=round(float((tracked["valid"] & spoilt.any).mean()), 4),
         )  # fmt: skip
         return usable
 
