@@ -30,8 +30,8 @@ def leave_terminal() -> None:
 def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Inside the block these signals call `handler`; a hang-up leaves the terminal first.
 
-    A signal that the process was started to ignore, as nohup does with hang-ups, stays ignored. Outside of
-    the main thread nothing changes: an embedding program keeps its own handlers.
+    Hang-ups that the process was started to ignore, as nohup does it, stay ignored. Outside of the main thread
+    nothing changes: an embedding program keeps its own handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,7 +44,7 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
 
     before = {number: signal.getsignal(number) for number in numbers}
     for number, known in before.items():
-        if known is not signal.SIG_IGN:
+        if number != signal.SIGHUP or known is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
         yield

@@ -82,6 +82,28 @@ def test_blocks_that_overlap_are_cut(tmp_path: Path) -> None:
     assert np.abs(clicks(path)[-len(late) :] - late).max() < 0.045
 
 
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.ts"])
+@pytest.mark.parametrize("late", ["audio", "video"])
+def test_a_track_that_begins_later(tmp_path: Path, name: str, late: str) -> None:
+    """Sound or pictures that begin 0.8 s late are late by that, and by no more."""
+    source, path = film_claps(tmp_path / "a.mkv"), tmp_path / name
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == late:
+                packet.pts += round(Fraction(4, 5) / packet.time_base)
+                packet.dts += round(Fraction(4, 5) / packet.time_base)
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
+    seen, heard = flashes(path), clicks(path)
+    moved = 0.8 if late == "audio" else -0.8
+    kept = [t for t in CLAPS if t + moved >= 0]
+    assert np.abs(seen - CLAPS).max() < 0.045
+    assert np.abs(heard - np.array(kept) - moved).max() < 0.02
+
+
 def test_stamps_that_start_again(tmp_path: Path) -> None:
     """Two streams joined by appending one to the other: both are used, and in step."""
     one = film_claps(tmp_path / "one.ts").read_bytes()

@@ -36,7 +36,7 @@ def alone(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("where", ["step", "validate"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_resumes_to_the_same_curve(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     alone: list[dict[str, float]], where: str, number: signal.Signals,
@@ -80,6 +80,19 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     config = TrainConfig(steps=STEPS, resume=True)
     resumed = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config).history
     assert histories_agree(alone, resumed)
+
+
+def test_a_run_that_ended_by_its_minutes_is_finished(
+    synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run again is a new one, and no continuation; it says which avatar it takes the place of."""
+    config = TrainConfig(minutes=0.01)
+    train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    assert "replaces" not in capsys.readouterr().err
+    again = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    assert again.history[0]["step"] <= again.steps
+    assert f"{tmp_path / 'me'}: when this run ends, it replaces nldf-tiny of " in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*.lock"))
 
 
 def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tmp_path: Path) -> None:
