@@ -30,8 +30,8 @@ def leave_terminal() -> None:
 def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Inside the block these signals call `handler`; a hang-up leaves the terminal first.
 
-    Hang-ups that the process was started to ignore, as nohup does it, stay ignored. Outside of the main thread
-    nothing changes: an embedding program keeps its own handlers.
+    Hang-ups that the process was started to ignore, as nohup does it, stay ignored. Outside of the main
+    thread nothing changes: an embedding program keeps its own handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

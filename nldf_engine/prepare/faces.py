@@ -127,15 +127,15 @@ def survey(path: Path, info: VideoInfo) -> Survey:
     if (right - left) * unit >= whole.width - 1 and (bottom - top) * unit >= whole.height - 1:
         return found
     # One pixel of the samples, and what the codec mixed, beside each border that is cut off.
-    cut = [
-        value if value in (0, edge) else value + (TRIM if value in (left, top) else -TRIM)
-        for value, edge in zip((left, top, right, bottom), borders.size * 2, strict=True)
-    ]
-    x, y = (round(value * unit) for value in cut[:2])
-    width, height = min(whole.width, round(cut[2] * unit)) - x, min(whole.height, round(cut[3] * unit)) - y
-    boxes = found.boxes - np.array([0, x, y, 0, 0, 0], np.float32)
+    x, y = (round((value + TRIM if value else 0) * unit) for value in (left, top))
+    right, bottom = (
+        value if value == edge else value - TRIM
+        for value, edge in zip((right, bottom), borders.size, strict=True)
+    )
+    width, height = min(whole.width, round(right * unit)) - x, min(whole.height, round(bottom * unit)) - y
+    boxes: np.ndarray = found.boxes - np.array([0, x, y, 0, 0, 0], np.float32)
     middle = boxes[:, 1:3] + boxes[:, 3:5] / 2
-    kept = ((middle >= 0) & (middle < (width, height))).all(1)
+    kept = ((middle >= 0) & (middle < np.array([width, height]))).all(1)
     view = View(found.view.turns, x, y, width, height)
     return replace(found, boxes=boxes[kept], view=view, inset=inset is not None)
 

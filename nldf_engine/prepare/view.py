@@ -96,7 +96,8 @@ class Borders:
 
     def __init__(self) -> None:
         self.count = 0
-        self._low = self._high = self._across = self._down = np.zeros((0, 0), np.uint8)
+        nothing: np.ndarray = np.zeros((0, 0), np.uint8)
+        self._low = self._high = self._across = self._down = nothing
 
     def add(self, frame: np.ndarray) -> None:
         """Takes in a sample, uint8 [H, W, 3]."""
@@ -109,7 +110,9 @@ class Borders:
         if not self.count:
             self._low, self._high, self._across, self._down = gray, gray, across, down
         else:
-            self._low, self._high = np.minimum(self._low, gray), np.maximum(self._high, gray)
+            low: np.ndarray = np.minimum(self._low, gray)
+            high: np.ndarray = np.maximum(self._high, gray)
+            self._low, self._high = low, high
             self._across, self._down = np.minimum(self._across, across), np.minimum(self._down, down)
         self.count += 1
 
