@@ -15,6 +15,7 @@ from nldf_engine.datasets.problems import Problem
 
 # Of the usual contrast: what a fade falls below, and what frames beside it are below that belong to it.
 FAINT, WHOLE = 0.4, 0.9
+FADE_ENDS = 5  # frames beside those, in which a fade is hardly seen yet and changes the exposure
 HELD, HELD_SHARE = 0.05, 0.1  # gray levels between frames, and of the usual change, below which nothing moved
 STILL_FRAMES = 10  # frames in a row that nothing may move in
 SPEAKING_DB = 20.0  # below the loudness of speech, down to which a frame counts as loud
@@ -110,10 +111,11 @@ def find_spoilt(tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> S
 def _faint(thumbs: np.ndarray, valid: np.ndarray) -> np.ndarray:
     contrast = thumbs.astype(np.float32).mean(-1).reshape(len(thumbs), -1).std(1)
     usual = float(np.median(contrast[valid])) if valid.any() else float(np.median(contrast))
-    faint = contrast < WHOLE * usual
-    for begin, end in runs(faint):  # the whole of a fade, as far as it goes
-        faint[begin:end] = contrast[begin:end].min() < FAINT * usual
-    return faint
+    made = np.zeros(len(contrast), bool)
+    for begin, end in runs(contrast < WHOLE * usual):
+        if contrast[begin:end].min() < FAINT * usual:  # the whole of a fade, as far as it goes
+            made[max(0, begin - FADE_ENDS) : end + FADE_ENDS] = True
+    return made
 
 
 def _held(changes: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def test_fades_are_left_out(to: int) -> None:
     thumbs = measured()["thumbs"].astype(np.float32)
     left = np.clip(np.arange(TOTAL) / 50, 0, 1)[:, None, None, None]
     found = find_spoilt(measured(thumbs=(to + left * (thumbs - to)).astype(np.uint8)), voice())
-    assert found.faint[:42].all() and not found.faint[50:].any()
+    assert found.faint[:46].all() and not found.faint[52:].any()
     dimmed = thumbs.copy()
     dimmed[80:100] *= 0.7
     assert not find_spoilt(measured(thumbs=dimmed.astype(np.uint8)), voice()).any.any()
