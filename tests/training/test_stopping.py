@@ -86,13 +86,25 @@ def test_a_run_that_ended_by_its_minutes_is_finished(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same run again is a new one, and no continuation; it says which avatar it takes the place of."""
-    config = TrainConfig(minutes=0.01)
-    train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
-    assert "replaces" not in capsys.readouterr().err
-    again = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
-    assert again.history[0]["step"] <= again.steps
-    assert f"{tmp_path / 'me'}: when this run ends, it replaces nldf-tiny of " in capsys.readouterr().err
-    assert not list(tmp_path.glob(".*.lock"))
+    from nldf_engine.training.checkpoint import read_state
+    from nldf_engine.training.outcome import tell_replaced
+    from nldf_engine.training.resume import find_run
+    from nldf_engine.training.stages import Stage
+
+    me, folder = tmp_path / "me", tmp_path / "me.training"
+    tell_replaced([me])
+    assert not capsys.readouterr().err
+    train("nldf-tiny", synthetic_dataset.path, me, TrainConfig(minutes=0.01))
+    (checkpoint,) = folder.rglob("checkpoint.safetensors")
+    state = read_state(checkpoint)
+    assert state.finished and state.seconds >= 0.6
+    stage = Stage(state.settings["phases"][0], folder=str(checkpoint.parent.relative_to(folder)))
+    assert find_run(folder, [stage], state.settings, find_preset("nldf-tiny").recipe, resume=False) == []
+    tell_replaced([me])
+    said = f"{me}: when this run ends, it replaces nldf-tiny of "
+    assert capsys.readouterr().err.endswith("keep that\n") and not list(tmp_path.glob(".*.lock"))
+    tell_replaced([me])
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tmp_path: Path) -> None:
