@@ -15,11 +15,11 @@ from nldf_engine.audio.frontends import (
     register_frontend,
 )
 from nldf_engine.audio.interface import Frontend, FrontendSettings, RowStream
-from nldf_engine.audio.level import SILENT_DB, is_silent, level_db
 from nldf_engine.audio.precomputed import load_features
 from nldf_engine.audio.stream import FeatureStream, SoundStream, check_streams, look_ahead_seconds
 from nldf_engine.audio.windows import count_frames
 from nldf_engine.base.clock import SAMPLE_RATE
+from nldf_engine.media.level import SILENT_DB, is_silent, level_db
 from nldf_engine.media.sound import LONGEST_SECONDS, load_audio, read_sound, speech_of
 
 __all__ = [

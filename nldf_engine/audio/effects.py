@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from nldf_engine.audio.level import SILENT_DB, STRETCH, is_silent
 from nldf_engine.base.clock import SAMPLE_RATE
+from nldf_engine.media.level import SILENT_DB, STRETCH, is_silent
 
 # Samples: the stretch's grains, and how far each may be moved to go on like the one before. The moves bound
 # how far times are off; 4 ms is half a period at 125 Hz, and deeper voices turn a little rough.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -89,13 +91,21 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            raise FileProblem(
-                path, f"the disk is full ({error.strerror})", "free some space, or choose another output path"
-            ) from error
+            raise _full(path) from error
         about = error.filename is None or str(error.filename).startswith(str(temporary))
         if about and isinstance(error, FileNotFoundError | PermissionError):
             raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise
+    except Exception as error:
+        # Libraries in Rust, safetensors among them, have classes of their own, and say the number in words.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number and int(number[1]) in FULL_DISK:
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> FileProblem:
+    return FileProblem(path, "the disk is full", "free some space, or choose another output path")
 
 
 @contextlib.contextmanager
@@ -103,7 +113,8 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
     """A fresh file or folder beside `path`, gone when the block ends."""
     check_writable(path, folder)
     make_folder(path.parent)
-    prefix = f".{path.name}." if folder else f".{path.stem}."
+    # A name that is nearly as long as names can be leaves no room for what is added.
+    prefix = f".{path.name if folder else path.stem}"[:100] + "."
     try:
         if folder:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
@@ -123,6 +134,11 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _behind_links(path: str | Path) -> Path:
+    """What a link stands for: an output that is kept elsewhere behind a link stays there."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it to `path` only when the block succeeds.
@@ -134,7 +150,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
-    path = Path(path)
+    path = _behind_links(path)
     with _beside(path, folder=False) as temporary:
         yield temporary
         os.chmod(temporary, 0o644)
@@ -148,7 +164,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
-    path = Path(path)
+    path = _behind_links(path)
     with _beside(path, folder=True) as temporary:
         yield temporary
         os.chmod(temporary, 0o755)
@@ -175,6 +191,17 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 where a byte order mark says so; the mark is left off.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    content = Path(path).read_bytes()
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return content.decode(encoding)
+
+
 def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
     """Reads a JSON file of at most `limit` bytes.
 
@@ -187,9 +214,19 @@ def read_json(path: str | Path, limit: int = 64 << 20) -> Any:
     if path.stat().st_size > limit:
         raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than the {limit} expected")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise FileProblem(path, f"it is not valid JSON ({error})") from error
+
+
+def printable(name: str) -> str:
+    """A file's name as text that UTF-8 can hold: bytes of it that are none become replacement marks.
+
+    Example:
+        >>> printable("out\\udce9.mp4")
+        'out\ufffd.mp4'
+    """
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def inside(folder: str | Path, name: str) -> Path:

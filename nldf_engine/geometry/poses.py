@@ -20,6 +20,7 @@ from nldf_engine.geometry.transforms import TRANSFORMS, file_poses, folder_poses
 
 LARGEST_FILE = 256 << 20
 ORTHONORMAL_TOLERANCE = 1e-2
+FARTHEST = 10.0  # metres to the head, beyond which other units are taken for the reason
 WRITE_SO = "write [T, 4, 4] float32 camera-to-head matrices as .npy, .safetensors (tensor 'poses') or .json"
 
 
@@ -53,6 +54,27 @@ def check_poses(poses: Tensor, name: str = "poses") -> Tensor:
     last = torch.tensor([0.0, 0, 0, 1])
     if float((poses[:, 3] - last).abs().max()) > 1e-4:
         raise ValueError(f"{name}: the last row of every pose must be 0 0 0 1")
+    return poses
+
+
+def check_view(poses: Tensor) -> Tensor:
+    """The poses [T, 4, 4], refused where most of them show no face: other units, or other axes.
+
+    Raises:
+        ValueError: the head is farther away than FARTHEST, or behind the camera, or shows its back.
+    """
+    place = poses[:, :3, 3]
+    distance = float(place.norm(dim=1).median())
+    if distance > FARTHEST:
+        raise ValueError(
+            f"the head is {distance:.0f} m away: are these millimetres? Translations are in metres"
+        )
+    depth = -(poses[:, :3, 2] * place).sum(1)
+    if float(depth.median()) < 0 or float(poses[:, 2, 2].median()) < 0:
+        raise ValueError(
+            "the cameras look away from the face: these look like OpenGL axes (y up, z backwards). Negate "
+            "the second and third column of each matrix"
+        )
     return poses
 
 
@@ -110,7 +132,7 @@ def load_poses(path: str | Path) -> Tensor:
     if kind not in READERS:
         raise FileProblem(path, f"pose files end in .npy, .safetensors or .json, not {kind!r}", WRITE_SO)
     try:
-        return check_poses(READERS[kind](path))
+        return check_view(check_poses(READERS[kind](path)))
     except (ValueError, TypeError, OSError, EOFError, SafetensorError) as error:
         raise FileProblem(path, f"it holds no usable poses ({error})", WRITE_SO) from error
 

@@ -211,8 +211,10 @@ def _unreadable(frames: list[Any]) -> str:
                 if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST_ID:
                     raise ValueError(f"{key} must be a whole number from 0, and is {value!r}")
             matrix = np.array(frame["transform_matrix"], np.float64)
-            if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-                raise ValueError(f"transform_matrix must be 4 x 4 finite numbers, and is {matrix.shape}")
+            if matrix.shape != (4, 4):
+                raise ValueError(f"transform_matrix must be 4 x 4 numbers, and is {matrix.shape}")
+            if not np.isfinite(matrix).all():
+                raise ValueError("transform_matrix holds NaN or infinity")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             return f"frame {place} of its list can't be used: {what}"
@@ -268,8 +270,17 @@ def file_poses(path: str | Path, value: Mapping[str, Any]) -> np.ndarray:
         poses = np.array([frame["transform_matrix"] for frame in value["frames"]], np.float64)
         if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses):
             raise ValueError(f"transform_matrix must be 4 x 4, got {poses.shape}")
-        if not np.isfinite(poses).all() or off_rigid(poses).max() > RIGID:
-            raise ValueError("a transform_matrix is no rotation with a translation")
+        bad = np.flatnonzero(~np.isfinite(poses).all((1, 2)))
+        if len(bad):
+            raise ValueError(f"frame {bad[0]} of its list holds NaN or infinity")
+        bad = np.flatnonzero(off_rigid(poses) > RIGID)
+        if len(bad):
+            raise ValueError(f"the matrix of frame {bad[0]} of its list is no rotation with a translation")
+        if float(np.median(depths(turn(poses)))) < 0:
+            raise ValueError(
+                "the cameras look away from the head: the matrices seem to have OpenCV's axes already. "
+                "Negate the second and third column of each (to OpenGL's axes)"
+            )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it holds no usable poses ({type(error).__name__}: {error})"
         raise FileProblem(path, what, "give a transforms file of AD-NeRF, or [T, 4, 4] matrices") from error

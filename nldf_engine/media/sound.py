@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.media.containers import SOUND_AGAIN, check_file, opened
 from nldf_engine.media.headers import mp3_counts_frames, wav_bytes
+from nldf_engine.media.soundtrack import Samples, Soundtrack, find_soundtrack
 
-LONGEST_SECONDS = 3600  # an hour of 48 kHz stereo is 1.4 GB, a few times over while it is read
+LONGEST_SECONDS = 3600  # an hour of 48 kHz stereo is 1.4 GB as it is, and 230 MB as speech
+BLOCK = 1 << 18  # samples that are mixed and resampled at a time
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second; beyond, a header is taken for a damaged one
 MOST_CHANNELS = 64
 # Full scale is 1. Floats somewhat above it are clipping or headroom, far above it they are integers that
@@ -39,71 +43,85 @@ def _check_length(seconds: float, path: str | Path | None) -> None:
     raise FileProblem(path, problem, "cut it into parts")
 
 
-def _check_wav(path: Path) -> None:
-    sizes = wav_bytes(path)
+def _check_wav(path: Path) -> bool:
+    """Whether the header of a WAV leaves out how long it is; False for anything else.
+
+    Raises:
+        FileProblem: the file is shorter than its header says, or holds nothing.
+    """
+    sizes = wav_bytes(path, LONGEST_SECONDS)
     if sizes is None:
-        return
+        return False
     promised, present = sizes
+    if promised is None:
+        return True
     if not promised:
         raise FileProblem(path, "it holds no sound (0 samples)", _COPY_AGAIN)
     if present < promised * (1 - MISSING_SHARE):
         raise FileProblem(path, f"it is cut short: {present} of {promised} bytes of sound", _COPY_AGAIN)
+    return False
 
 
-def _expected_seconds(path: Path) -> float | None:
+def _stated_seconds(path: Path, track: Soundtrack) -> float | None:
     """How long the header says that the sound is, from the first picture on; None where it only guesses.
 
     Raises:
         FileProblem: the header says that it is more than LONGEST_SECONDS.
     """
-    import av
-
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.audio:
-                return None
-            stream = container.streams.audio[0]
-            base = stream.time_base or Fraction(1)
-            seconds = None if stream.duration is None else float(stream.duration * base)
-            if seconds is None and container.duration is not None:
-                seconds = container.duration / 1e6
-            formats = set(container.format.name.split(","))
-            exact = bool(_EXACT_LENGTH & formats) or ("mp3" in formats and mp3_counts_frames(path))
-            start = float((stream.start_time or 0) * base)
-            pictures = [s for s in container.streams.video if not int(s.disposition) & 0x400]
-            lead = 0.0
-            if pictures and pictures[0].start_time is not None:
-                lead = max(
-                    0.0, float(pictures[0].start_time * (pictures[0].time_base or Fraction(1))) - start
-                )
-    except av.error.FFmpegError:
-        return None  # the reader says what is wrong with it
+    with opened(path) as container:
+        stream = container.streams[track.index]
+        base = stream.time_base or Fraction(1)
+        seconds = None if stream.duration is None else float(stream.duration * base)
+        if seconds is None and container.duration is not None:
+            seconds = container.duration / 1e6
+        formats = set(container.format.name.split(","))
+        exact = bool(_EXACT_LENGTH & formats) or ("mp3" in formats and mp3_counts_frames(path))
+        start = Fraction((stream.start_time or 0) * base)
     if seconds is None:
         return None
     _check_length(seconds, path)
-    return seconds - lead if exact else None
+    lead = Fraction(0) if track.zero is None else max(Fraction(0), track.zero - start)
+    return seconds - float(lead) if exact else None
 
 
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    from nldf_engine.media.containers import SOUND_AGAIN, check_file, read_audio_track
+def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the sound of a file in blocks, (float32 [channels, n], samples a second), checked.
 
+    Raises:
+        FileProblem: see `load_audio`.
+    """
     check_file(path, SOUND_AGAIN)
-    _check_wav(path)
-    expected = _expected_seconds(path)
-    samples, rate = read_audio_track(path)
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise FileProblem(
-            path, f"its sample rate is {rate} Hz, beyond {LOWEST_RATE}..{HIGHEST_RATE}", _COPY_AGAIN
-        )
-    seconds = len(samples) / rate
-    _check_length(seconds, path)
-    if not len(samples):
+    endless = _check_wav(path)
+    track = find_soundtrack(path)
+    expected = None if endless else _stated_seconds(path, track)
+    count, rate, largest = 0, SAMPLE_RATE, 0.0
+    for block, rate in track.blocks():
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            beyond = f"its sample rate is {rate} Hz, beyond {LOWEST_RATE}..{HIGHEST_RATE}"
+            raise FileProblem(path, beyond, _COPY_AGAIN)
+        count += block.shape[1]
+        _check_length(count / rate, path)
+        largest = max(largest, float(block.max()), -float(block.min()))
+        yield block, rate
+    if not count:
         raise FileProblem(path, "it holds no sound (0 samples)", _COPY_AGAIN)
+    if largest > LARGEST_SAMPLE:
+        problem = f"its samples reach {largest:.3g}, and full scale is 1"
+        raise FileProblem(path, problem, "export it again, as 16-bit PCM for instance")
+    seconds = count / rate
     if expected is not None and seconds < expected * (1 - MISSING_SHARE) - MISSING_SECONDS:
         raise FileProblem(
             path, f"it is cut short: {seconds:.1f} s of sound, and {expected:.1f} s expected", _COPY_AGAIN
         )
-    return samples, rate
+    track.warn()
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    held, rate = Samples(), SAMPLE_RATE
+    for block, every in _blocks(path):
+        held.add(block)
+        rate = every
+    return np.ascontiguousarray(held.take()), rate
 
 
 def _from_array(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
@@ -153,42 +171,86 @@ def _problem(samples: np.ndarray) -> str:
     return ""
 
 
-def _mix(samples: np.ndarray) -> np.ndarray:
-    """[N] mono of [N, channels]: their mean, or the loudest where the channels cancel each other."""
-    if samples.shape[1] == 1:
-        return samples[:, 0]
-    mixed = samples.mean(axis=1, dtype=np.float32)
-    powers = np.array([np.var(samples[:, i], dtype=np.float64) for i in range(samples.shape[1])])
-    # Channels with nothing in common add up to a mean of powers / channels: that much is no cancelling.
-    if np.var(mixed, dtype=np.float64) < powers.sum() / samples.shape[1] ** 2 * 10 ** (-CANCELLED_DB / 10):
-        return samples[:, int(powers.argmax())]
-    return mixed
+class _Powers:
+    """Whether channels cancel each other when they are mixed, as blocks of them go by."""
+
+    def __init__(self) -> None:
+        self._count, self._sums, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, block: np.ndarray, mixed: np.ndarray) -> None:
+        """Counts a block [channels, n] and its mix [n]."""
+        rows = np.concatenate([block, mixed[None]]).astype(np.float64)
+        self._count += rows.shape[1]
+        self._sums = self._sums + rows.sum(1)
+        self._squares = self._squares + np.einsum("cn,cn->c", rows, rows)
+
+    def loudest(self) -> int | None:
+        """The loudest channel, where the mix is far below its channels; else None."""
+        if not self._count:
+            return None
+        powers = self._squares / self._count - (self._sums / self._count) ** 2
+        channels, mixed = np.maximum(powers[:-1], 0), max(float(powers[-1]), 0.0)
+        # Channels with nothing in common add up to a mean of powers / channels: that much is no cancelling.
+        if mixed < channels.sum() / len(channels) ** 2 * 10 ** (-CANCELLED_DB / 10):
+            return int(channels.argmax())
+        return None
 
 
-def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    if rate == SAMPLE_RATE:
-        return samples
+def _speech(blocks: Callable[[], Iterable[tuple[np.ndarray, int]]]) -> np.ndarray:
+    """[N] mono at 16 kHz of blocks ([channels, n], rate): their mean, or the loudest of them.
+
+    The loudest channel is taken where they cancel each other; blocks are read a second time then. Nothing but
+    the result is held: an hour of any rate takes what an hour at 16 kHz does.
+    """
+
+    def pass_over(channel: int | None, powers: _Powers | None) -> np.ndarray:
+        held, resampler, count, rate = Samples(), None, 0, SAMPLE_RATE
+        for block, rate in blocks():
+            mono = block.mean(0, dtype=np.float32) if channel is None else block[channel]
+            mono = block[0] if len(block) == 1 else mono
+            if powers is not None and len(block) > 1:
+                powers.add(block, mono)
+            count += len(mono)
+            if rate != SAMPLE_RATE:
+                resampler = resampler or _resampler(rate)
+                mono = resampler(mono, False)
+            if len(mono):
+                held.add(np.ascontiguousarray(mono)[None])
+        if resampler is not None:
+            held.add(resampler(np.zeros(0, np.float32), True)[None])
+        made, wanted = held.take()[:, 0], max(1, round(count * SAMPLE_RATE / rate))
+        if len(made) == wanted:
+            return made
+        return np.pad(made[:wanted], (0, max(0, wanted - len(made))))
+
+    powers = _Powers()
+    mixed = pass_over(None, powers)
+    loudest = powers.loudest()
+    return mixed if loudest is None else pass_over(loudest, None)
+
+
+def _resampler(rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """From `rate` to 16 kHz, fed in pieces [n] and at the end with True."""
     import soxr
 
     # Constant rate, linear phase, compensated delay: sample n stays at n / rate seconds.
-    made = soxr.resample(samples, rate, SAMPLE_RATE, quality=QUALITY)
-    wanted = max(1, round(len(samples) * SAMPLE_RATE / rate))
-    return np.pad(made[:wanted], (0, wanted - len(made[:wanted])))
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=QUALITY)
+
+    def feed(piece: np.ndarray, last: bool) -> np.ndarray:
+        made: np.ndarray = stream.resample_chunk(np.ascontiguousarray(piece), last=last)
+        return made
+
+    return feed
 
 
 def read_sound(audio: str | Path | tuple[Any, int]) -> tuple[np.ndarray, int]:
     """A sound as it is: (float32 [N, channels] in about [-1, 1], samples a second), checked."""
     if isinstance(audio, str | Path):
-        path: Path | None = Path(audio)
-        samples, rate = _read(Path(audio))
-    elif isinstance(audio, tuple | list) and len(audio) == 2:
-        path = None
-        samples, rate = _from_array(*audio)
-    else:
+        return _read(Path(audio))
+    if not isinstance(audio, tuple | list) or len(audio) != 2:
         raise TypeError(f"audio: expected a path or (samples, rate), got {type(audio).__name__}")
+    samples, rate = _from_array(*audio)
     problem = _problem(samples)
-    if problem and path is not None:
-        raise FileProblem(path, problem, "export it again, as 16-bit PCM for instance")
     if problem:
         raise ValueError(f"audio: {problem}")
     return samples, rate
@@ -196,7 +258,12 @@ def read_sound(audio: str | Path | tuple[Any, int]) -> tuple[np.ndarray, int]:
 
 def speech_of(samples: np.ndarray, rate: int) -> np.ndarray:
     """float32 [N] mono at 16 kHz, what features are made of, of what `read_sound` gives."""
-    return np.ascontiguousarray(_resample(_mix(samples), rate))
+
+    def blocks() -> Iterator[tuple[np.ndarray, int]]:
+        for begin in range(0, len(samples), BLOCK):
+            yield samples[begin : begin + BLOCK].T, rate
+
+    return np.ascontiguousarray(_speech(blocks))
 
 
 def load_audio(audio: str | Path | tuple[Any, int]) -> np.ndarray:
@@ -221,4 +288,6 @@ def load_audio(audio: str | Path | tuple[Any, int]) -> np.ndarray:
         >>> load_audio((np.zeros((48000, 2), np.int16), 48000)).shape
         (16000,)
     """
+    if isinstance(audio, str | Path):
+        return np.ascontiguousarray(_speech(lambda: _blocks(Path(audio))))
     return speech_of(*read_sound(audio))

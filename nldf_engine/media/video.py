@@ -18,13 +18,16 @@ import numpy as np
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import (
-    COVER,
     LARGEST_LOSS,
     RECORD_AGAIN,
     check_file,
     opened,
-    read_audio_track,
+    ordinal,
+    pictures_of,
 )
+from nldf_engine.media.deinterlace import Deinterlacer
+from nldf_engine.media.soundtrack import read_audio_track
+from nldf_engine.media.timeline import Timeline, timeline_of
 from nldf_engine.media.video_writer import VideoWriter
 
 LARGEST_SIDE = 8192  # pixels; beyond it a header is taken for a damaged one
@@ -53,7 +56,9 @@ class VideoInfo:
 
     `fps` is the average rate of the file, `frames` its own frame count (estimated where the file does
     not say), `seconds` the picture's length, `rotation` the clockwise turn in degrees that the flag
-    asks for, `codec` the picture codec's name, `hdr` whether colours are PQ or HLG encoded.
+    asks for, `codec` the picture codec's name, `hdr` whether colours are PQ or HLG encoded, `interlaced`
+    whether it is stored in fields (and read with them woven into frames), `tracks` which of several pictures
+    it is, in words.
     """
 
     width: int
@@ -65,12 +70,14 @@ class VideoInfo:
     has_audio: bool
     codec: str
     hdr: bool = False
+    interlaced: bool = False
+    tracks: str = ""
 
 
 def _video_stream(container: Any, path: Path) -> Any:
     import av
 
-    streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
+    streams = pictures_of(container)
     if not streams:
         raise FileProblem(path, "it has no video track", "give a file with a moving picture in it")
     stream = streams[0]
@@ -151,47 +158,70 @@ def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -
     return np.ascontiguousarray(_upright(picture, _orientation(frame)))
 
 
-def _decoded(container: Any, stream: Any, path: Path) -> Iterator[tuple[Fraction, Fraction, Any]]:
-    """(time, duration, frame) in rising order of time, in seconds from the first frame."""
+def _pictures(container: Any, stream: Any, timeline: Timeline, fields: Deinterlacer) -> Iterator[Any]:
+    """Yields every frame that can be decoded, its fields woven; and how many packets are damaged at the end.
+
+    Yields:
+        av frames, and last of all (packets, damaged packets).
+    """
     import av
 
     context = stream.codec_context
     if stream.codec_context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
         context = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder drops the alpha plane
-    usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)
-    first: Fraction | None = None
-    last: Fraction | None = None
+    clock = timeline.clock()
     packets = bad = 0
     for packet in container.demux(stream):
         packets += 1
         try:
-            frames = context.decode(packet if packet.size else None)
+            frames = context.decode(clock.correct(packet) if packet.size else None)
         except av.error.FFmpegError:
             bad += 1
             continue
         for frame in frames:
-            time = last + usual if last is not None else Fraction(0)
-            if frame.pts is not None and stream.time_base:
-                time = frame.pts * Fraction(stream.time_base)
-            if last is not None and time <= last:
-                continue
-            if first is not None and last is not None and time - last > LONGEST_GAP:
-                raise FileProblem(
-                    path,
-                    f"its timestamps jump by {float(time - last):.0f} s at {float(last - first):.1f} s",
-                    RECORD_AGAIN,
-                )
-            first = time if first is None else first
-            span = Fraction(frame.duration * stream.time_base) if frame.duration else usual
-            yield time - first, span, frame
-            last = time
+            yield from fields.push(frame)
+    yield from fields.flush()
+    yield packets, bad
+
+
+def _decoded(
+    container: Any, stream: Any, path: Path, timeline: Timeline, fields: Deinterlacer
+) -> Iterator[tuple[Fraction, Fraction, Any]]:
+    """(time, duration, frame) in rising order of time, in seconds from the first frame."""
+    usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)
+    first: Fraction | None = None
+    last: Fraction | None = None
+    packets = bad = used = passed = 0
+    for frame in _pictures(container, stream, timeline, fields):
+        if isinstance(frame, tuple):
+            packets, bad = frame
+            continue
+        base = frame.time_base or stream.time_base
+        time = last + usual if last is not None else Fraction(0)
+        if frame.pts is not None and base:
+            time = frame.pts * Fraction(base)
+        if last is not None and time <= last:
+            passed += 1
+            continue
+        if first is not None and last is not None and time - last > LONGEST_GAP:
+            what = f"its timestamps jump by {float(time - last):.0f} s at {float(last - first):.1f} s"
+            raise FileProblem(path, what, RECORD_AGAIN)
+        first = time if first is None else first
+        span = Fraction(frame.duration * base) if frame.duration and base else usual
+        yield time - first, span, frame
+        used, last = used + 1, time
     if first is None or last is None:
         raise FileProblem(path, "not one frame of it can be decoded", RECORD_AGAIN)
     if bad > max(2, LARGEST_LOSS * packets):
         raise FileProblem(path, f"{bad} of its {packets} packets are damaged", RECORD_AGAIN)
-    stated = _seconds(container, stream)
-    if stated and float(last - first + usual) < 0.9 * stated - 1.0:
-        lost = f"it says {stated:.1f} s, and only {float(last - first + usual):.1f} s can be read"
+    if passed > max(2, LARGEST_LOSS * (used + passed)):
+        what = f"the time stamps of {passed} of its {used + passed} frames do not rise"
+        raise FileProblem(path, what, RECORD_AGAIN)
+    stated, read = _seconds(container, stream), float(last - first + usual)
+    if stated and stream.start_time is not None:  # what lies before the first keyframe shows nothing
+        stated -= max(0.0, float(first - stream.start_time * Fraction(stream.time_base)))
+    if read < 0.9 * stated - 1.0:
+        lost = f"it says {stated:.1f} s, and only {read:.1f} s can be read"
         raise FileProblem(path, lost, "copy or download the whole file again")
 
 
@@ -215,15 +245,26 @@ def probe(path: str | Path) -> VideoInfo:
         FileProblem: the file is missing, empty, cut short, has no video track, or can't be decoded.
     """
     path = Path(path)
+    timeline = timeline_of(path)
     with opened(path) as container:
         stream = _video_stream(container, path)
-        _, _, frame = next(_decoded(container, stream, path))
+        fields = Deinterlacer(stream)
+        _, _, frame = next(_decoded(container, stream, path, timeline, fields))
         shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, _converter())
         height, width = shot.picture().shape[:2]
         rotation, hdr = _turn(_orientation(frame)), int(frame.color_trc or 0) in HDR_TRANSFERS
         audio, name = bool(container.streams.audio), stream.codec_context.name
-        seconds, count = _seconds(container, stream), stream.frames
+        seconds, count = timeline.seconds or _seconds(container, stream), stream.frames
+        if seconds and frame.pts is not None and frame.time_base and stream.start_time is not None:
+            lead = frame.pts * frame.time_base - stream.start_time * stream.time_base
+            seconds = max(1 / FPS, seconds - max(0.0, float(lead)))
         fps = float(stream.average_rate or stream.guessed_rate or 0)
+        count = 0 if timeline.seconds else count
+        interlaced, several = fields.used, pictures_of(container)
+        tracks = ""
+        if len(several) > 1:
+            which = ordinal(container.streams.video, stream)
+            tracks = f"it has {len(several)} pictures; {which} is used"
     if not seconds or not fps:  # live recordings state nothing: walk over the packets, undecoded
         with opened(path) as container:
             stream = _video_stream(container, path)
@@ -236,7 +277,7 @@ def probe(path: str | Path) -> VideoInfo:
     fps = fps or FPS
     seconds = seconds or max(1, count) / fps
     count = count or max(1, round(seconds * fps))
-    return VideoInfo(width, height, fps, count, seconds, rotation, audio, name, hdr)
+    return VideoInfo(width, height, fps, count, seconds, rotation, audio, name, hdr, interlaced, tracks)
 
 
 @dataclass(frozen=True)
@@ -269,7 +310,8 @@ def decode(path: str | Path) -> Iterator[Shot]:
     with opened(path) as container:
         stream = _video_stream(container, path)
         converter = _converter()
-        for time, span, frame in _decoded(container, stream, path):
+        fields = Deinterlacer(stream)
+        for time, span, frame in _decoded(container, stream, path, timeline_of(path), fields):
             yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import FULL_DISK, atomic_path
+from nldf_engine.media.containers import location, opened
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ _CODECS = {
 # What a sound is brought to where the codec does not take its own rate. Every player takes it, and below
 # 32 kHz a block of AAC is longer than a frame: sound and picture would not end together.
 SOUND_RATE = 48_000
+BLOCK = 8192  # samples that are encoded at a time
 _KEPT_RATES = {"aac": (32_000, 44_100, 48_000, 64_000, 88_200, 96_000)}
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
@@ -120,7 +122,7 @@ class VideoWriter:
             # Else Matroska writes a random number into every file, and no dataset has the same hash twice.
             bitexact = {"fflags": "+bitexact"} if self.path.suffix == ".mkv" else {}
             self._container = av.open(
-                str(temporary), "w", options=options if "mp4" in self.path.suffix else bitexact
+                location(temporary), "w", options=options if "mp4" in self.path.suffix else bitexact
             )
             self._container.metadata.update(self._metadata)
             settings = dict(self._spec.options)
@@ -169,21 +171,12 @@ class VideoWriter:
 
     def _send_sound(self, last: bool = False) -> None:
         """Encodes the sound up to the picture written so far, so that the file interleaves."""
-        import av
-
         if self._audio is None or self._sound is None:
             return
         until = round(self.frames / self.fps * self._rate)
-        block = 8192
-        while self._sent < until and (last or until - self._sent >= block):
-            count = min(block, until - self._sent)
-            piece = np.zeros((self._sound.shape[0], count), np.float32)
-            known = self._sound[:, self._sent : self._sent + count]
-            piece[:, : known.shape[1]] = known
-            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._audio.layout.name)
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sent, Fraction(1, self._rate)
-            self._container.mux(self._audio.encode(frame))
-            self._sent += count
+        if last or until - self._sent >= BLOCK:
+            until = until if last else self._sent + (until - self._sent) // BLOCK * BLOCK
+            self._sent = _send(self._container, self._audio, self._sound, self._sent, until)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -215,17 +208,75 @@ class VideoWriter:
             self._stack.__exit__(type(error), error, error.__traceback__)
 
     def _problem(self, error: BaseException) -> BaseException:
-        import av
+        return _unwritten(self.path, error)
 
-        if not isinstance(error, av.error.FFmpegError):
-            return error
-        if error.errno in FULL_DISK:
-            return FileProblem(
-                self.path, "the disk is full", "free some space, or choose another output path"
-            )
-        return FileProblem(
-            self.path, f"the video can't be written ({error.strerror})", "choose another output path or size"
-        )
+
+def _unwritten(path: Path, error: BaseException) -> BaseException:
+    """An error of FFmpeg while it writes, as one about the file; any other as it is."""
+    import av
+
+    if not isinstance(error, av.error.FFmpegError):
+        return error
+    if error.errno in FULL_DISK:
+        return FileProblem(path, "the disk is full", "free some space, or choose another output path")
+    return FileProblem(
+        path, f"the video can't be written ({error.strerror})", "choose another output path or size"
+    )
+
+
+def with_sound(video: str | Path, path: str | Path, audio: tuple[np.ndarray, int]) -> None:
+    """Writes the pictures of `video` to `path` as they are, not encoded again, with a sound of their length.
+
+    Args:
+        video: with H.264 pictures, such as `VideoWriter` wrote.
+        path: .mp4, .mov, .m4v or .mkv.
+        audio: as for `VideoWriter`.
+
+    Raises:
+        FileProblem: `video` can't be read, or `path` can't be written; nothing is left of it then.
+    """
+    planes, rate = _sound(*audio, "aac")
+    with opened(video) as source, atomic_path(path) as temporary:
+        try:
+            _copied(source, temporary, planes, rate)
+        except BaseException as error:
+            raise _unwritten(Path(path), error) from error
+
+
+def _copied(source: Any, temporary: Path, planes: np.ndarray, rate: int) -> None:
+    """The pictures of an open container, and samples [channels, N], into a file."""
+    import av
+
+    pictures = source.streams.video[0]
+    options = {"movflags": "+faststart"} if temporary.suffix != ".mkv" else {"fflags": "+bitexact"}
+    with av.open(location(temporary), "w", options=options) as out:
+        video_out = out.add_stream_from_template(pictures)
+        audio_out: Any = out.add_stream("aac", rate=rate, layout=_LAYOUTS[len(planes)])
+        sent = 0
+        for packet in source.demux(pictures):
+            if packet.dts is None:
+                continue
+            end = round(float((packet.pts + packet.duration) * packet.time_base) * rate)
+            packet.stream = video_out
+            out.mux(packet)
+            sent = _send(out, audio_out, planes, sent, end)
+        out.mux(audio_out.encode(None))
+
+
+def _send(out: Any, stream: Any, planes: np.ndarray, sent: int, until: int) -> int:
+    """Encodes samples [channels, N], silence beyond them, from `sent` to `until`; returns how far it came."""
+    import av
+
+    while sent < until:
+        count = min(BLOCK, until - sent)
+        piece = np.zeros((len(planes), count), np.float32)
+        known = planes[:, sent : sent + count]
+        piece[:, : known.shape[1]] = known
+        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=stream.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = stream.rate, sent, Fraction(1, stream.rate)
+        out.mux(stream.encode(frame))
+        sent += count
+    return sent
 
 
 def _sound(samples: np.ndarray, rate: int, codec: str) -> tuple[np.ndarray, int]:

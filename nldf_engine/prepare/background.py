@@ -15,7 +15,7 @@ FEWEST = 5  # sightings below which a pixel counts as never seen
 
 
 def background_plate(
-    frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], total: int
+    frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], total: int, valid: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Median over the frames in which a pixel is clear of the person; the rest is filled in smoothly.
 
@@ -23,6 +23,8 @@ def background_plate(
         frames: uint8 [S, S, 3], streamed.
         masks: soft person masks uint8 [s, s], streamed in step.
         total: how many there are; `FRAMES` of them are used.
+        valid: bool [total], frames that show the scene: of the others (fades, title cards) nothing is used.
+            All where None, or where there is none.
 
     Returns:
         plate: uint8 [S, S, 3].
@@ -30,7 +32,9 @@ def background_plate(
     """
     import cv2
 
-    chosen = set(np.unique(np.linspace(0, total - 1, min(total, FRAMES)).round().astype(int)).tolist())
+    usable = np.arange(total) if valid is None or not valid.any() else np.flatnonzero(valid)
+    places = np.linspace(0, len(usable) - 1, min(len(usable), FRAMES)).round().astype(int)
+    chosen = set(usable[places].tolist())
     kept, clear = [], []
     for index, (frame, mask) in enumerate(zip(frames, masks, strict=False)):
         if index not in chosen:

@@ -128,6 +128,7 @@ def track_camera(
     masks: Iterable[np.ndarray],
     faces: np.ndarray,
     known: int,
+    valid: np.ndarray | None = None,
 ) -> CameraTrack:
     """Finds the camera's motion and the exposure.
 
@@ -135,9 +136,14 @@ def track_camera(
         frames: uint8 [S, S, 3]; masks: soft person masks uint8 [s, s]; both streamed, T of them.
         faces: [T, 3]: the face's middle x, y and the logarithm of its size, in units of the frame's side.
         known: how many frames, from the beginning, the plate may be made of.
+        valid: bool [T], frames that show the scene; the others (fades, title cards) decide nothing. All
+            where None.
     """
     small, clear = _gather(frames, masks, len(faces))
-    total, reference = len(faces), min(known, len(faces)) // 2
+    total = len(faces)
+    valid = np.ones(total, bool) if valid is None else valid
+    usable = np.flatnonzero(valid[:known]) if valid[:known].any() else np.arange(min(known, total))
+    reference = int(usable[len(usable) // 2])
     still = CameraTrack(
         np.tile(np.eye(2, 3), (total, 1, 1)), np.tile([1.0, 0.0], (total, 3, 1)), 0.0, np.zeros(total),
         None, False,
@@ -145,31 +151,41 @@ def track_camera(
     area = clear[reference] > 0.5
     if area.sum() < SMALLEST:
         return still
-    track = _Follower(small, clear, small[reference].astype(np.float32), area)
+    track = _Follower(small, clear, small[reference].astype(np.float32), area, valid)
     with Bar("following the camera", 2 * total, "frame") as bar:
         motion, match, _ = track.in_turn(reference, bar)
         light, _ = track.light(motion)
-        plate, area = _plate(small[:known], clear[:known], track.maps(motion)[:known], light[:known])
+        plate, area = _plate(small[usable], clear[usable], track.maps(motion)[usable], light[usable])
         if area.sum() < SMALLEST:
             return still
-        track = _Follower(small, clear, plate, area, np.array(track.aligner.middle))
+        track = _Follower(small, clear, plate, area, valid, np.array(track.aligner.middle))
         motion, match, information = track.again(motion, bar)
     whole = np.diag(1 / WHOLE_SPREAD**2)
     motion = smooth(motion, information + whole, np.diag(1 / SECOND_SPREAD**2))
+    motion = _held(motion, valid)
     motion = motion - np.median(motion, axis=0)
     light, light_information = track.light(motion)
-    light_information[match < MATCHING] *= 1e-6
+    light_information[(match < MATCHING) | ~valid] *= 1e-6
     even = np.diag(1 / LIGHT_SECOND**2)
     light = np.stack([smooth(light[:, c], light_information[:, c], even) for c in range(3)], 1)
+    light = _held(light, valid)
     placed = matrices(motion, track.aligner.middle + 0.5, 1.0)
     placed[:, :, 2] /= WORK
-    certain = bool(np.median(match) > MATCHING)
-    doubt = _doubt(information.mean(0) + whole)
+    certain = bool(np.median(match[valid]) > MATCHING) if valid.any() else False
+    doubt = _doubt(information[valid].mean(0) + whole if valid.any() else whole)
     found = CameraTrack(placed, light, doubt, match, None, certain)
     if found.travel < max(MOVES, SURE * doubt):
         return found
     along = _along(placed, faces)
     return CameraTrack(placed, light, doubt, match, along, certain)
+
+
+def _held(track: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A smoothed track [T, ...] that stays where it is before its first valid frame and behind its last."""
+    if not valid.any():
+        return track
+    known = np.flatnonzero(valid)
+    return track[np.clip(np.arange(len(track)), known[0], known[-1])]
 
 
 def _gather(
@@ -193,7 +209,10 @@ def _gather(
 
 
 class _Follower:
-    """Aligns frames with one template of the backdrop, [WORK, WORK, 3], where `area` is true."""
+    """Aligns frames with one template of the backdrop, [WORK, WORK, 3], where `area` is true.
+
+    Frames that are not `valid` [T] are aligned as well, and count for nothing.
+    """
 
     def __init__(
         self,
@@ -201,9 +220,11 @@ class _Follower:
         clear: np.ndarray,
         template: np.ndarray,
         area: np.ndarray,
+        valid: np.ndarray,
         middle: np.ndarray | None = None,
     ) -> None:
         self.small, self.clear, self.template, self.area = small, clear, template, area
+        self.valid = valid
         self.aligner = Aligner(_gray(template), area, middle)
         self.whole = Prior.of(np.zeros(4), WHOLE_SPREAD)
 
@@ -215,7 +236,7 @@ class _Follower:
             now = np.zeros(4)
             for index in order:
                 motion[index], match[index], information[index] = self._one(index, now, STEP_SPREAD)
-                now = motion[index] if match[index] > MATCHING else now
+                now = motion[index] if match[index] > MATCHING and self.valid[index] else now
                 bar.step()
         return motion, match, information
 
@@ -225,7 +246,8 @@ class _Follower:
         information = np.zeros((len(motion), 4, 4))
         for index in range(len(motion)):
             motion[index], match[index], known = self._one(index, motion[index], 10 * STEP_SPREAD)
-            information[index] = known if match[index] > MATCHING else 1e-6 * known
+            seen = match[index] > MATCHING and self.valid[index]
+            information[index] = known if seen else 1e-6 * known
             bar.step()
         return motion, match, information
 

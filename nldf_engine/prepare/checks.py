@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.datasets.format import LABELS
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.media.video import VideoInfo
@@ -42,10 +41,6 @@ LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile
 SMALL_MOUTH = 0.025  # of the face's height between closed and open (5th to 95th percentile)
 QUIET_DB = -45.0
 CLIPPED = 0.001  # share of the samples at full scale
-LATE_FRAMES = 3  # frames between mouth and sound
-LATE_CORRELATION = 0.25
-WIDEST_LAG = 12  # frames
-FEWEST_FRAMES = 300  # below which chance alone correlates mouth and sound
 WEAK_TORSO = 0.5
 LARGE_RESIDUAL = 2.5  # pixels at 512
 
@@ -71,13 +66,14 @@ def look_at_scene(
     labels: Iterable[np.ndarray],
     plate: np.ndarray,
     filled: np.ndarray,
-    total: int,
+    valid: np.ndarray,
 ) -> dict[str, Any]:
     """`measure_scene` of some frames of a video, and how often the head leaves the picture.
 
     Args:
-        frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, `total` of them.
+        frames: uint8 [S, S, 3]; labels: uint8 [S, S]; both streamed, T of them.
         plate: uint8 [S, S, 3]; filled: bool [S, S], what of it was guessed.
+        valid: bool [T], at least one; only these are looked at.
 
     Returns:
         `measure_scene`'s metrics, and head_cut_off: share of the frames.
@@ -85,12 +81,15 @@ def look_at_scene(
     import cv2
 
     side = min(SCENE_SIZE, len(plate))
-    chosen = spread(total, SCENE_FRAMES)
+    usable = np.flatnonzero(valid)
+    chosen = set(usable[sorted(spread(len(usable), SCENE_FRAMES))].tolist())
     reach = max(2, round(2 * CLEARANCE * side))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     kept, clear, cut_off = [], [], []
     unseen = cv2.resize(filled.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA) > 0
     for index, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        if not valid[index]:
+            continue
         head = label == LABELS["head"]
         cut_off.append(bool(head[:2].any() or head[:, :2].any() or head[:, -2:].any()))
         if index in chosen:
@@ -204,36 +203,6 @@ def _aligned(
     return shifts, zooms
 
 
-def lip_lag(
-    mouth: np.ndarray, samples: np.ndarray, rate: int = SAMPLE_RATE, fps: float = FPS
-) -> tuple[int, float, float]:
-    """How many frames the sound comes after the mouth (negative: before it).
-
-    Compares the mouth's opening with the loudness, both without their slow part.
-
-    Returns:
-        lag, correlation at that lag, correlation at lag 0.
-    """
-    count = min(len(mouth), int(len(samples) / rate * fps))
-    if count < FEWEST_FRAMES:
-        return 0, 0.0, 0.0
-    step = rate / fps
-    power = np.array([np.mean(samples[int(k * step) : int((k + 1) * step)] ** 2) for k in range(count)])
-    loud = np.log(power + 1e-6)
-
-    def without_slow(values: np.ndarray) -> np.ndarray:
-        kernel = np.ones(25) / 25
-        return values - np.convolve(np.pad(values, 12, mode="edge"), kernel, mode="valid")
-
-    a, b = without_slow(mouth[:count].astype(np.float64)), without_slow(loud)
-    values = {}
-    for lag in range(-WIDEST_LAG, WIDEST_LAG + 1):
-        x, y = a[max(0, -lag) : count - max(0, lag)], b[max(0, lag) : count - max(0, -lag)]
-        values[lag] = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
-    best = max(values, key=lambda k: values[k])
-    return best, values[best], values[0]
-
-
 def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
     """Problems that the first look at the video shows.
 
@@ -260,6 +229,11 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
         problems.append(
             Problem("head size", what, f"film closer: {SMALL_FACE:.0f} pixels or more", "warning")
         )
+    if info.interlaced:
+        what = "it is interlaced; its fields are woven into frames, with a little less detail up and down"
+        problems.append(Problem("picture", what, "record progressive video where the camera can", "note"))
+    if info.tracks:
+        problems.append(Problem("picture", info.tracks, "", "note"))
     if info.hdr:
         what = "its colours are high dynamic range, and will look pale"
         problems.append(Problem("colours", what, "export it as SDR (Rec. 709)", "warning"))
@@ -269,7 +243,10 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
 def track_problems(metrics: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
     """Problems that tracking shows; `metrics` are those of the report."""
     problems = []
-    share = metrics["valid_share"]
+    share = metrics["valid_share"] + metrics.get("left_out_share", 0.0)
+    if share >= FEW_FACES and metrics["valid_share"] < FEWER_FACES:
+        what = f"only {metrics['valid_share']:.0%} of the frames can be learned from"
+        problems.append(Problem("faces", what, "see what is said of those that are left out", "severe"))
     if share < FEW_FACES:
         what = f"only {share:.0%} of the frames show a face that can be tracked"
         remedy = "cut out the stretches without a face, and keep hands and microphones off it"
@@ -311,6 +288,9 @@ def _still_moves(scene: dict[str, Any]) -> bool:
 def camera_notes(metrics: dict[str, Any]) -> list[Problem]:
     """What was found of the camera and the exposure and taken out; `metrics` are those of the report."""
     notes = []
+    if metrics["camera_would_cut_head"]:
+        what = "the camera moves, and taking that out would cut the head: it is left in"
+        notes.append(Problem("camera", what, "film wider, with the camera on a stand", "warning"))
     if metrics["camera_compensated"]:
         pan, growth = metrics["camera_pan"], metrics["camera_growth"]
         moves = []
@@ -377,15 +357,6 @@ def sound_problems(metrics: dict[str, Any] | None, picture_seconds: float) -> li
     if metrics["clipped"] > CLIPPED and "flattened" not in metrics:  # which `prepare.sound` warns of
         what = f"{metrics['clipped']:.1%} of the sound is clipped"
         problems.append(Problem("sound", what, "lower the recording level", "note"))
-    lag, best = metrics["lip_lag_frames"], metrics["lip_correlation"]
-    if (
-        abs(lag) >= LATE_FRAMES
-        and best > LATE_CORRELATION
-        and best > 1.3 * metrics["lip_correlation_unshifted"]
-    ):
-        late = "after" if lag > 0 else "before"
-        what = f"the sound comes about {abs(lag) * 40} ms {late} the lips"
-        problems.append(Problem("sound", what, "shift the sound in an editor", "warning"))
     return problems
 
 

@@ -11,6 +11,14 @@ from nldf_engine.base.json import encode
 from nldf_engine.base.seeds import check_seed
 
 SMALLEST, LARGEST = 64, 2048
+LONGEST_SHIFT = 5000  # ms
+
+
+def _is_shift(text: str) -> bool:
+    try:
+        return abs(float(text)) <= LONGEST_SHIFT
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class PrepareConfig:
         smoothing: strength of the pose smoothing; a larger one lags behind quick nods. 0.2
             halves what changes from frame to frame, and passes what takes five frames or more.
         crf: quality of the stored video, lower is better and larger.
+        sync: by how many ms the sound is moved later before it is learned from (negative: earlier), as text;
+            "auto" moves it by as much as the lips are found to come after it, "off" never.
         refine: whether the tracked poses are refined by the pictures at the end.
         refinement: how.
 
@@ -68,6 +78,7 @@ class PrepareConfig:
     margin: float = 2.3
     smoothing: float = 0.2
     crf: int = 14
+    sync: str = "auto"
     refine: bool = True
     refinement: RefineConfig = field(default_factory=RefineConfig)
 
@@ -86,6 +97,11 @@ class PrepareConfig:
             raise ValueError(f"PrepareConfig: audio_frontend must be one of {', '.join(known)}, got {came}")
         if not 1.3 <= self.margin <= 6:
             raise ValueError(f"PrepareConfig: margin must be in 1.3..6, got {self.margin}")
+        if self.sync not in ("auto", "off") and not _is_shift(self.sync):
+            raise ValueError(
+                f"PrepareConfig: sync must be auto, off, or ms in -{LONGEST_SHIFT}..{LONGEST_SHIFT}, "
+                f"got {self.sync!r}"
+            )
         if not 0 <= self.smoothing <= 100 or not 0 <= self.crf <= 40:
             raise ValueError("PrepareConfig: smoothing must be in 0..100 and crf in 0..40")
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.base.progress import Bar
 from nldf_engine.media.video import VideoInfo, decode
+from nldf_engine.prepare.view import TRIM, Borders, View, better_turn
 
 SAMPLES_PER_SECOND = 2.0
 LOOK_AT = 960  # pixels: the longer side of the frames that are searched
@@ -24,6 +25,8 @@ FACE_CENTRE = 0.48  # where the face's middle is in the crop, from the top
 NEARLY_ALL = 1.2  # a crop that would take this share of the frame takes all of its shorter side
 SECOND_FACE = 0.45  # height of another face against the speaker's, to count
 CERTAIN = 0.6
+UPRIGHT = 0.9  # certainty that upright faces have: with less in most samples, turned ones are looked at
+TURN_EVERY, TURN_SAMPLES = 4, 8  # samples that are looked at turned
 CHANGE = 64  # pixels: the gray thumbnails that successive frames are compared on
 REPEAT = 0.15  # gray levels: two frames closer than this, and than REPEAT_SHARE of the usual, are the same
 REPEAT_SHARE = 0.15
@@ -93,22 +96,60 @@ class Survey:
         samples: how many frames were searched.
         times: float64 [N], seconds of every decoded frame.
         changes: float32 [N], mean absolute difference to the frame before, in gray levels; 255 for the first.
+        view: what of each frame is the film; boxes are in its pixels.
+        inset: whether what is left out of it shows more than bars.
     """
 
     boxes: np.ndarray
     samples: int
     times: np.ndarray
     changes: np.ndarray
+    view: View = field(default_factory=View)
+    inset: bool = False
 
 
 def survey(path: Path, info: VideoInfo) -> Survey:
-    """Looks for faces in two frames a second, and at how much each frame differs from the one before."""
+    """Looks for faces in two frames a second, and at how much each frame differs from the one before.
+
+    A video on its side is turned and looked at once more; bars and what surrounds an inset are left out.
+    """
+    found, turns, borders = _survey(path, info, View())
+    if turns:
+        found, _, borders = _survey(path, info, View(turns))
+    unit = max(1.0, max(info.width, info.height) / LOOK_AT)
+    film = borders.bars()
+    speaker, _ = main_faces(found.boxes)
+    inset = None
+    if len(speaker):
+        inset = borders.inset(np.median(speaker[:, 1:5], axis=0) / unit, film)
+    left, top, right, bottom = inset or film
+    whole = found.view.seen(info)
+    if (right - left) * unit >= whole.width - 1 and (bottom - top) * unit >= whole.height - 1:
+        return found
+    # One pixel of the samples, and what the codec mixed, beside each border that is cut off.
+    x, y = (round((value + TRIM if value else 0) * unit) for value in (left, top))
+    right, bottom = (
+        value if value == edge else value - TRIM
+        for value, edge in zip((right, bottom), borders.size, strict=True)
+    )
+    width, height = min(whole.width, round(right * unit)) - x, min(whole.height, round(bottom * unit)) - y
+    boxes: np.ndarray = found.boxes - np.array([0, x, y, 0, 0, 0], np.float32)
+    middle = boxes[:, 1:3] + boxes[:, 3:5] / 2
+    kept = ((middle >= 0) & (middle < np.array([width, height]))).all(1)
+    view = View(found.view.turns, x, y, width, height)
+    return replace(found, boxes=boxes[kept], view=view, inset=inset is not None)
+
+
+def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borders]:
+    """What is found in one view, by how many quarter turns it should be turned first, and its borders."""
     import cv2
 
     boxes: list[tuple[float, ...]] = []
     times: list[float] = []
     changes: list[float] = []
-    scale = min(1.0, LOOK_AT / max(info.width, info.height))
+    borders, some = Borders(), list[np.ndarray]()
+    seen = view.seen(info)
+    scale = min(1.0, LOOK_AT / max(seen.width, seen.height))
     samples, last = 0, np.full((CHANGE, CHANGE), 255, np.int16)
     with mediapipe_solutions() as solutions, Bar("looking for the head", info.frames, "frame") as bar:
         # The far model first: it also finds small heads; the near one knows faces that fill the frame.
@@ -124,17 +165,36 @@ def survey(path: Path, info: VideoInfo) -> Survey:
             bar.step()
             if shot.time < samples / SAMPLES_PER_SECOND:
                 continue
-            frame = shot.picture()
+            frame = view.of(shot.picture())
             if scale < 1:
                 frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            unit = info.width / frame.shape[1]
+            unit = seen.width / frame.shape[1]
             boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in _search(frame, models)]
+            borders.add(frame)
+            if samples % TURN_EVERY == 0 and len(some) < TURN_SAMPLES:
+                some.append(frame)
             samples += 1
+        turns = 0
+        certain = np.array([box[5] for box in boxes]) > UPRIGHT
+        if view == View() and certain.sum() < samples / 2:
+            turns = better_turn(some, lambda frame: _certainty(frame, models))
         for model in models:
             model.close()
-    return Survey(
-        np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32)
-    )
+    found = np.array(boxes, np.float32).reshape(-1, 6)
+    return (
+        Survey(found, samples, np.array(times), np.array(changes, np.float32), view), turns, borders,
+    )  # fmt: skip
+
+
+def _certainty(frame: np.ndarray, models: list[Any]) -> tuple[float, float]:
+    """How certain a face is in a frame, and its roll in degrees by the eyes; zeros where there is none."""
+    height, width = frame.shape[:2]
+    for model in models:
+        for face in model.process(frame).detections or ():
+            a, b = face.location_data.relative_keypoints[:2]
+            roll = float(np.degrees(np.arctan2((b.y - a.y) * height, (b.x - a.x) * width)))
+            return float(face.score[0]), roll
+    return 0.0, 0.0
 
 
 def _search(frame: np.ndarray, models: list[Any]) -> list[tuple[float, ...]]:

@@ -12,6 +12,7 @@ from nldf_engine.base.json import encode
 from nldf_engine.base.progress import clock
 from nldf_engine.datasets.problems import SEVERITIES, Problem
 from nldf_engine.prepare.camera import CameraTrack
+from nldf_engine.prepare.spoilt import runs
 
 LABEL_COLOURS = np.array([[0, 0, 0], [70, 150, 255], [80, 220, 120], [255, 110, 90]], np.uint8)
 MOST_PROBLEMS = 9  # that fit on the page
@@ -190,7 +191,7 @@ def draw(report: Report, page: Page, title: str, fps: float = FPS) -> np.ndarray
         axis = figure.add_subplot(grid[row, :])
         for series, label in values:
             axis.plot(time, series, lw=0.9, label=label)
-        for start, end in _runs(~page.valid):
+        for start, end in runs(~page.valid):
             axis.axvspan(start / fps, end / fps, color="0.8", lw=0)
         for cut in page.cuts:
             axis.axvline(cut / fps, color="red", lw=1)
@@ -237,9 +238,3 @@ def _camera_curves(camera: CameraTrack) -> list[tuple[np.ndarray, str]]:
         (100 * scale, "its scale" + did),
         (100 * (camera.brightness.mean(1) - 1), "exposure" + light),
     ]
-
-
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """[start, end) of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

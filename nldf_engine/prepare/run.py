@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import resource
 import time
 from collections.abc import Iterator
@@ -16,42 +17,42 @@ import torch
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import as_file_problem, sha256
+from nldf_engine.base.files import as_file_problem, printable, sha256
 from nldf_engine.base.json import decode, encode
+from nldf_engine.base.lock import owned
 from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
 from nldf_engine.datasets.format import check_target, near_far, training_frames
+from nldf_engine.datasets.problems import Problem
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.rotations import head_numbers
-from nldf_engine.media.video import (
-    VideoInfo,
-    VideoWriter,
-    check_file,
-    frames_at,
-    labels_of,
-    probe,
-    read_audio_track,
-)
+from nldf_engine.media.sound import speech_of
+from nldf_engine.media.soundtrack import find_soundtrack
+from nldf_engine.media.video import VideoInfo, VideoWriter, check_file, frames_at, labels_of, probe
+from nldf_engine.media.video_writer import with_sound
 from nldf_engine.prepare import checks
 from nldf_engine.prepare.background import background_plate
 from nldf_engine.prepare.config import PrepareConfig
 from nldf_engine.prepare.eyes import eye_openness, mouth_opening
-from nldf_engine.prepare.faces import MESH_TO_BOX, Crop, Survey, choose_crop, even_clock, main_faces, survey
+from nldf_engine.prepare.faces import MESH_TO_BOX, Survey, choose_crop, even_clock, main_faces, survey
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.report import Page, Refined, Report, draw
 from nldf_engine.prepare.sound import judge_sound
-from nldf_engine.prepare.stabilise import Source, hold_steady
+from nldf_engine.prepare.source import Source
+from nldf_engine.prepare.spoilt import find_spoilt
+from nldf_engine.prepare.stabilise import hold_steady
 from nldf_engine.prepare.steps import Result, Steps
+from nldf_engine.prepare.sync import Sync, chosen_shift, measure_sync, shifted, sync_problems
 from nldf_engine.prepare.torso import choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
+from nldf_engine.prepare.view import View
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 2  # of the preparation: raised when a step's results change, which makes old caches invalid
+VERSION = 3  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
 KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
-    "seconds", "level_db", "silent", "clipped", "lip_lag_frames", "lip_correlation",
-    "lip_correlation_unshifted",
+    "seconds", "level_db", "silent", "clipped", "lip_lag_ms", "lip_correlation", "shifted_ms",
 )  # fmt: skip
 PROFILE = "film a face, from the front, filling at least a fifth of the picture's height"
 
@@ -88,7 +89,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
     begin = time.monotonic()
     key = {"video": sha256(path), "config": config.to_json(), "version": VERSION}
     key["refinement"] = encode(config.refinement)
-    with as_file_problem(out):
+    with owned(out), as_file_problem(out):
         steps = Steps(out.with_name(out.name + ".partial"), key)
         work = _Preparation(path, info, config, steps)
         try:
@@ -119,6 +120,7 @@ class _Found:
 
     Args:
         samples: [N] of the sound, 16 kHz mono; None where the video has no sound.
+        original: samples [N, channels] as they were, and their rate, for the viewing copy; None likewise.
         posed: "poses" [T, 4, 4], "shape" [478, 3] (metres), "landmarks" [T, 478, 3] (pixels), "valid" and
             "rms" [T].
         plate: "plate" uint8 [S, S, 3] and "filled" bool [S, S].
@@ -130,6 +132,7 @@ class _Found:
     """
 
     samples: np.ndarray | None
+    original: tuple[np.ndarray, int] | None
     posed: dict[str, np.ndarray]
     plate: dict[str, np.ndarray]
     torso: dict[str, np.ndarray]
@@ -158,36 +161,40 @@ class _Preparation:
     def __init__(self, path: Path, info: VideoInfo, config: PrepareConfig, steps: Steps) -> None:
         self.path, self.info, self.config, self.steps = path, info, config, steps
         self.report = Report()
+        self.sync, self.shift = Sync(None), 0.0
 
     def run(self) -> dict[str, Any]:
         """Runs what is not finished; returns the arguments of `write_dataset`."""
         size, fps, steps, metrics = self.config.size, self.config.fps, self.steps, self.report.metrics
-        crop, clock = self._find()
-        samples, sound = self._sound()
+        source = self._find()
+        samples, original = self._sound()
         tracked, _ = steps.run(
             "track",
-            lambda: (track(self.path, self.info, crop, self.config, steps.folder, sound, clock), {}),
+            lambda: (track(source, self.config, steps.folder), {}),
             ("video.mp4", "mask.mkv"),
         )
         if not tracked["valid"].any():
             raise FileProblem(self.path, "no face could be tracked in it", PROFILE)
-        source = Source(self.path, self.info, crop, sound, clock)
-        self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], tracked["valid"])
-        total = len(tracked["valid"])
+        usable = self._usable(tracked, samples)
+        self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], usable)
+        total = len(usable)
         metrics.update(frames=total, seconds=total / fps, size=size)
-        posed, pose_metrics = steps.run("pose", lambda: self._poses(tracked["valid"], crop))
+        posed, pose_metrics = steps.run("pose", lambda: self._poses(usable, source))
         landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
-        plate, _ = steps.run("background", lambda: self._background(total))
+        plate, _ = steps.run("background", lambda: self._background(valid))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
         torso, torso_metrics = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
-        _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], total)))
+        _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], valid)))
         focal = pose_metrics["focal"]
+        camera = Camera(size, size, focal, focal, *pose_metrics["principal_point"])
+        samples, original = self._in_time(samples, original, posed, camera)
         found = _Found(
             samples,
+            original,
             posed,
             plate,
             torso,
-            Camera(size, size, focal, focal, *pose_metrics["principal_point"]),
+            camera,
             # Pitch downwards, yaw to the picture's left, roll.
             head_numbers(torch.from_numpy(poses)).numpy()[:, [1, 0, 2]] * [-1, -1, 1],
             eye_openness(landmarks, poses, posed["shape"], focal),
@@ -217,7 +224,7 @@ class _Preparation:
                 audio={**sound, "frontend": self.config.audio_frontend},
                 provenance={"tool": "nldf prepare", "version": VERSION, "config": self.config.to_json()},
             ),
-            "video": self.steps.path(self.steady.video),
+            "video": self._video(found),
             "labels": self.steps.path("parsing.mkv"),
             "background": found.plate["plate"],
             "audio": found.sound(round(total / self.config.fps * SAMPLE_RATE)),
@@ -225,7 +232,7 @@ class _Preparation:
                 "poses": poses,
                 "landmarks": posed["landmarks"][..., :2],
                 "eye_openness": found.eyes,
-                "valid": posed["valid"],
+                "valid": posed["valid"] & self._heard(total),
                 "mouth_opening": found.mouth,
                 "shape": posed["shape"].astype(np.float32),
                 "torso": found.torso["motion"],
@@ -261,24 +268,36 @@ class _Preparation:
             "track": {**parts["track"], **moved},
         }
 
-    def _find(self) -> tuple[Crop, np.ndarray | None]:
+    def _video(self, found: _Found) -> Path:
+        """The dataset's video: the frames, with the sound where there is any."""
+        frames = self.steps.path(self.steady.video)
+        if found.original is None:
+            return frames
+        original, path = found.original, self.steps.path("with_sound.mp4")
+        with_sound(frames, path, original)
+        return path
+
+    def _find(self) -> Source:
         def look() -> Result:
             seen = survey(self.path, self.info)
             arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
-            return arrays, {"samples": seen.samples}
+            return arrays, {"samples": seen.samples, "view": encode(seen.view), "inset": seen.inset}
 
         found, metrics = self.steps.run("find", look)
-        first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"])
+        view = decode(View, metrics["view"], "find.json")
+        first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"], view)
         speaker, others = main_faces(first.boxes)
         if not len(speaker):
             raise FileProblem(self.path, "no face was found in it", PROFILE)
-        crop = choose_crop(speaker, self.info, self.config.margin)
+        info = view.seen(self.info)
+        crop = choose_crop(speaker, info, self.config.margin)
         clock, repeats = even_clock(first.times, first.changes, self.config.fps)
         face = float(np.median(speaker[:, 4])) * MESH_TO_BOX
         self.report.problems += checks.face_problems(self.info, others, face)
+        self.report.problems += view.problems(metrics["inset"])
         self.report.metrics.update(
             source={
-                "name": self.path.name,
+                "name": printable(self.path.name),
                 "sha256": sha256(self.path),
                 "width": self.info.width,
                 "height": self.info.height,
@@ -286,27 +305,80 @@ class _Preparation:
                 "seconds": round(self.info.seconds, 3),
                 "codec": self.info.codec,
                 "rotation": self.info.rotation,
-                "crop": [crop.x, crop.y, crop.side],
+                "interlaced": self.info.interlaced,
+                "turned": 90 * view.turns,
+                "crop": [crop.x + view.x, crop.y + view.y, crop.side],
             },
             face_pixels=round(face, 1),
             repeated_frames_dropped=round(repeats, 4),
             second_face=round(others, 4),
             samples_with_face=round(len(speaker) / max(1, first.samples), 4),
         )
-        return crop, clock
+        return Source(self.path, info, crop, clock, view)
 
     def _sound(self) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
         """16 kHz mono samples, and the original sound for the dataset's video; None without sound."""
-        from nldf_engine.audio import load_audio
-
         if not self.info.has_audio:
             return None, None
-        original = read_audio_track(self.path)
-        return load_audio(original), original
+        found = find_soundtrack(self.path)
+        original = found.read()
+        self.report.problems += [Problem("sound", note, "", "note") for note in found.all_notes()]
+        return speech_of(*original), original
 
-    def _poses(self, seen: np.ndarray, crop: Crop) -> Result:
+    def _usable(self, tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> np.ndarray:
+        """Frames [T] that show a face and that an avatar may learn from; what is wrong is reported."""
+        spoilt = find_spoilt(tracked, samples)
+        usable: np.ndarray = tracked["valid"] & ~spoilt.any
+        if not usable.any():
+            raise FileProblem(self.path, "no frame of it shows a face that moves, uncovered and lit", PROFILE)
+        self.report.problems += spoilt.problems(self.config.fps)
+        self.report.metrics.update(
+            frames_faint=int(spoilt.faint.sum()), frames_still=int(spoilt.still.sum()),
+            frames_covered=int(spoilt.covered.sum()),
+            left_out_share=round(float((tracked["valid"] & spoilt.any).mean()), 4),
+        )  # fmt: skip
+        return usable
+
+    def _in_time(
+        self,
+        samples: np.ndarray | None,
+        original: tuple[np.ndarray, int] | None,
+        posed: dict[str, np.ndarray],
+        camera: Camera,
+    ) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
+        """Both sounds, moved to where the lips are as `PrepareConfig.sync` says; reports what was found."""
+        if samples is None or original is None:
+            return samples, original
+
+        def measure() -> Result:
+            found = measure_sync(
+                samples, posed["landmarks"], posed["poses"], posed["shape"], camera, posed["valid"]
+            )
+            return {}, encode(found)
+
+        _, found = self.steps.run("sync", measure)
+        self.sync, setting = decode(Sync, found, "sync.json"), self.config.sync
+        self.shift = chosen_shift(setting, self.sync)
+        self.report.problems += sync_problems(self.sync, self.shift, setting)
+        moved, rate = original
+        if not self.shift:
+            return samples, original
+        return shifted(samples, SAMPLE_RATE, self.shift), (shifted(moved, rate, self.shift), rate)
+
+    def _heard(self, total: int) -> np.ndarray:
+        """[T] whether the moved sound reaches a frame: moving it leaves a beginning or an end without."""
+        frames = math.ceil(abs(self.shift) / 1000 * self.config.fps)
+        heard = np.ones(total, bool)
+        if self.shift > 0:
+            heard[:frames] = False
+        elif frames:
+            heard[max(0, total - frames) :] = False
+        return heard
+
+    def _poses(self, seen: np.ndarray, source: Source) -> Result:
+        crop, info = source.crop, source.info
         scale = self.config.size / crop.side
-        centre = ((self.info.width / 2 - crop.x) * scale, (self.info.height / 2 - crop.y) * scale)
+        centre = ((info.width / 2 - crop.x) * scale, (info.height / 2 - crop.y) * scale)
         if self.steady.stabiliser is not None:
             centre = self.steady.stabiliser.principal_point(centre, self.config.size)
         up = self.config.size / LOOK
@@ -342,11 +414,11 @@ class _Preparation:
     def _labels(self) -> Iterator[np.ndarray]:
         return labels_of(self.steps.path("parsing.mkv"))
 
-    def _background(self, total: int) -> Result:
+    def _background(self, valid: np.ndarray) -> Result:
         # Training frames only, so that no held-out pixels leak into the plate.
-        part = training_frames(total)
+        part = training_frames(len(valid))
         frames = itertools.islice(track_bar(self._frames(), "clean background", part, "frame"), part)
-        plate, filled = background_plate(frames, itertools.islice(self._masks(), part), part)
+        plate, filled = background_plate(frames, itertools.islice(self._masks(), part), part, valid[:part])
         return {"plate": plate, "filled": filled}, {}
 
     def _parse(self, landmarks: np.ndarray, valid: np.ndarray) -> Result:
@@ -369,7 +441,7 @@ class _Preparation:
         total, part = len(valid), training_frames(len(valid))
         reference = choose_reference(landmarks, valid, part)
         features = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
-        found = track_torso(self._frames(), self._labels(), total, reference, features, part)
+        found = track_torso(self._frames(), self._labels(), total, reference, features, part, valid)
         arrays = {
             "motion": found.motion,
             "reference": np.array([found.reference], np.int64),
@@ -383,8 +455,8 @@ class _Preparation:
         }
         return arrays, metrics
 
-    def _scene(self, plate: np.ndarray, filled: np.ndarray, total: int) -> dict[str, Any]:
-        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, total)
+    def _scene(self, plate: np.ndarray, filled: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
+        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, valid)
 
     def _judge(self, found: _Found) -> None:
         """Adds measurements of the tracks and the sound to the report, and every problem found in them."""
@@ -407,15 +479,13 @@ class _Preparation:
         if samples is not None:
             quality, problems = judge_sound(samples)
             self.report.problems += problems
-            lag, best, unshifted = checks.lip_lag(found.mouth, samples, fps=fps)
             sound = {
                 "seconds": round(len(samples) / SAMPLE_RATE, 3),
                 "level_db": round(level_db(samples), 2),
                 "silent": is_silent(samples),
                 "clipped": round(float((np.abs(samples) > 0.999).mean()), 6) if len(samples) else 0.0,
-                "lip_lag_frames": lag,
-                "lip_correlation": round(best, 3),
-                "lip_correlation_unshifted": round(unshifted, 3),
+                **self.sync.metrics(),
+                "shifted_ms": round(self.shift, 1),
                 **quality,
             }
         metrics["sound"] = sound

@@ -19,31 +19,14 @@ from nldf_engine.media.video import VideoInfo, VideoWriter, frames_at, labels_of
 from nldf_engine.prepare.camera import CameraTrack, track_camera
 from nldf_engine.prepare.config import PrepareConfig
 from nldf_engine.prepare.faces import Crop
+from nldf_engine.prepare.source import Source
 from nldf_engine.prepare.steps import Result, Steps
 from nldf_engine.prepare.track import LOOK, MASK, fill_gaps
 
 SMALLEST_WINDOW = 0.8  # of the side: what is kept of the picture at least, at the price of empty borders
 EDGE = 0.99  # of the frames that a window is to be filled by
-
-Sound = tuple[np.ndarray, int]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The video that a dataset is cut from.
-
-    Args:
-        path: the file; info: of it.
-        crop: the square that the dataset shows.
-        sound: original samples and their rate, for the viewing copy.
-        clock: another clock for the decoded frames, see `frames_at`.
-    """
-
-    path: Path
-    info: VideoInfo
-    crop: Crop
-    sound: Sound | None = None
-    clock: np.ndarray | None = None
+HAIR = 0.15  # of the face's height, above the landmarks
+MORE_CUT = 0.05  # of the frames, in which a correction may bring the head to the picture's border
 
 
 @dataclass(frozen=True)
@@ -82,6 +65,21 @@ class Stabiliser:
         x, y, side = window
         inner = np.array([[side, 0, x], [0, side, y], [0, 0, 1.0]])
         return cls(motion @ inner, light, missing)
+
+    def cuts_heads(self, landmarks: np.ndarray, valid: np.ndarray) -> bool:
+        """Whether more heads leave the picture at its top or sides than in the crop as it was filmed.
+
+        Args:
+            landmarks: [T, N, 2+] of the crop, in units of its side; valid: bool [T].
+        """
+
+        def outside(points: np.ndarray) -> float:
+            low, high = points[valid, :, :2].min(1), points[valid, :, :2].max(1)
+            tall = (high - low)[:, 1]
+            away = (low[:, 1] < HAIR * tall) | (low[:, 0] < 0) | (high[:, 0] > 1)
+            return float(away.mean())
+
+        return outside(self.points(landmarks, 1.0)) > outside(landmarks) + MORE_CUT
 
     def points(self, points: np.ndarray, side: float) -> np.ndarray:
         """Points [T, N, 2+] found in the crop, in pixels at `side`, where the dataset shows them.
@@ -161,10 +159,8 @@ def _window(
 def write_stabilised(source: Source, config: PrepareConfig, folder: Path, stabiliser: Stabiliser) -> None:
     """Writes `stable.mp4` and `stable_mask.mkv` into `folder`, from the source and `mask.mkv` there."""
     size, total = config.size, len(stabiliser.place)
-    frames: Iterable[np.ndarray] = frames_at(source.path, config.fps, times=source.clock)
-    with VideoWriter(
-        folder / "stable.mp4", size, size, config.fps, audio=source.sound, crf=config.crf
-    ) as video:
+    frames: Iterable[np.ndarray] = source.frames(config.fps)
+    with VideoWriter(folder / "stable.mp4", size, size, config.fps, crf=config.crf) as video:
         for index, frame in enumerate(track_bar(frames, "holding the camera still", total, "frame")):
             video.write(stabiliser.frame(frame, index, source.crop, size))
     with VideoWriter(folder / "stable_mask.mkv", MASK, MASK, config.fps, codec="ffv1") as out:
@@ -181,6 +177,7 @@ class Steady:
         stabiliser: what was done about it; None where nothing was, and all files are as they were.
         landmarks: float32 [T, 478, 3], pixels at `track.LOOK`.
         video, mask: names of the files in the steps' folder.
+        would_cut: whether nothing was done since it would have cut heads.
     """
 
     camera: CameraTrack
@@ -188,11 +185,15 @@ class Steady:
     landmarks: np.ndarray
     video: str = "video.mp4"
     mask: str = "mask.mkv"
+    would_cut: bool = False
 
     def metrics(self) -> dict[str, Any]:
         """For the report."""
         missing = 0.0 if self.stabiliser is None else self.stabiliser.missing
-        return {**self.camera.metrics(), "camera_border_missing": round(missing, 5)}
+        found = {**self.camera.metrics(), "camera_border_missing": round(missing, 5)}
+        if self.stabiliser is None:
+            found.update(camera_compensated=False, exposure_compensated=False)
+        return {**found, "camera_would_cut_head": self.would_cut}
 
     def tensors(self, size: int) -> dict[str, np.ndarray]:
         """What the dataset's track keeps: how to get back to the frames as they were filmed; may be empty."""
@@ -211,7 +212,8 @@ def hold_steady(
     """Takes the camera's motion and the exposure's drift out of what `track` has written.
 
     Args:
-        landmarks: float32 [T, 478, 3], pixels at `track.LOOK`; valid: bool [T], at least one.
+        landmarks: float32 [T, 478, 3], pixels at `track.LOOK`.
+        valid: bool [T], at least one; what the other frames show decides nothing.
     """
     filled = fill_gaps(landmarks, valid)[..., :2] / LOOK
     size = np.log(np.maximum(filled.std(1).mean(1), 1e-6))
@@ -223,6 +225,7 @@ def hold_steady(
             labels_of(steps.path("mask.mkv")),
             faces,
             training_frames(len(valid)),
+            valid,
         )
         metrics = {"doubt": found.doubt, "along": found.along, "certain": found.certain}
         return {"motion": found.motion, "light": found.light, "match": found.match}, metrics
@@ -234,6 +237,8 @@ def hold_steady(
     if not (camera.moves or camera.drifts):
         return Steady(camera, None, landmarks)
     stabiliser = Stabiliser.of(camera, source.info, source.crop, faces)
+    if stabiliser.cuts_heads(landmarks / LOOK, valid):
+        return Steady(camera, None, landmarks, would_cut=True)
 
     def write() -> Result:
         write_stabilised(source, config, steps.folder, stabiliser)

@@ -61,6 +61,7 @@ def track_torso(
     reference: int,
     pose: np.ndarray | None = None,
     known: int | None = None,
+    valid: np.ndarray | None = None,
 ) -> TorsoTrack:
     """Follows the torso.
 
@@ -70,6 +71,8 @@ def track_torso(
         pose: [T, F] numbers of the head's pose, from which the torso's motion is predicted linearly; None
             predicts that it holds still.
         known: how many frames, from the beginning, the prediction may be learned from; all where None.
+        valid: bool [T], frames that show the torso as it is: in the others it is where their neighbours have
+            it. All where None.
     """
     import cv2
 
@@ -103,14 +106,21 @@ def track_torso(
                     found = aligner.align(gray[index], now, [whole, Prior.of(now, STEP_SPREAD)])
                     motion[index], now, information[index] = found.motion, found.motion, found.information
                     bar.step()
-            expected, precision = _expected(motion, information, pose, known or total)
+            trusted = information if valid is None else information * np.where(valid, 1, 1e-6)[:, None, None]
+            expected, precision = _expected(motion, trusted, pose, known or total)
             for index in range(total):
                 priors = [whole, Prior(expected[index], precision)]
                 found = aligner.align(gray[index], motion[index], priors)
                 motion[index], match[index] = found.motion, found.match
                 information[index] = found.information + precision + whole.precision
                 bar.step()
-        motion = smooth(motion, information, SMOOTHING * information.mean(0))
+        usual = information.mean(0)
+        if valid is not None:
+            information[~valid] *= 1e-6
+        motion = smooth(motion, information, SMOOTHING * usual)
+        if valid is not None and valid.any():  # nothing is known beyond the first and the last of them
+            known_frames = np.flatnonzero(valid)
+            motion = motion[np.clip(np.arange(total), known_frames[0], known_frames[-1])]
         motion -= motion[reference]
     placed = matrices(motion, middle, side / WORK).astype(np.float32)
     return TorsoTrack(placed, reference, match, certainty.astype(np.float32))

@@ -11,103 +11,124 @@ import numpy as np
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.format import LANDMARKS
-from nldf_engine.media.video import VideoInfo, VideoWriter, frames_at
+from nldf_engine.media.video import VideoWriter
 from nldf_engine.prepare.config import PrepareConfig
-from nldf_engine.prepare.faces import Crop, mediapipe_solutions
+from nldf_engine.prepare.faces import mediapipe_solutions
+from nldf_engine.prepare.source import Source
+from nldf_engine.prepare.spoilt import HAND_EVERY, chin_colour, on_mouth
 
 LOOK = 512  # pixels: what the networks see, whatever the dataset's size
 MASK = 256  # pixels: the person network's own resolution
+CHANGE = 128  # pixels: what successive frames are compared on
 THUMB = 48  # pixels: the thumbnails that cuts and exposure are measured on
 AHEAD = 6  # frames in flight between the decoder and the networks
 
 
-def track(
-    path: Path,
-    info: VideoInfo,
-    crop: Crop,
-    config: PrepareConfig,
-    folder: Path,
-    sound: tuple[np.ndarray, int] | None,
-    clock: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
+def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.ndarray]:
     """Decodes the video once; memory does not grow with its length beyond the results.
 
     Writes `video.mp4` (the dataset's frames) and `mask.mkv` (soft person masks, gray) into `folder`.
-
-    Args:
-        clock: another clock for the decoded frames, see `frames_at`.
 
     Returns:
         landmarks: float32 [T, 478, 3], x and y in pixels of a 512-pixel frame, z in the same scale
             (relative depth); zeros where there is no face.
         valid: bool [T], whether a face was found.
         thumbs: uint8 [T, 48, 48, 3].
+        changes: float32 [T], mean absolute difference to the frame before, gray levels; 255 for the first.
+        chin: float32 [T, 2], see `spoilt.chin_colour`; zeros where there is no face.
+        hands: int64 [T], points of hands on the mouth; -1 where none were looked for.
     """
     with mediapipe_solutions() as solutions:
-        return _track(solutions, path, info, crop, config, folder, sound, clock)
+        return _track(solutions, source, config, folder)
 
 
-def _track(
-    solutions: Any,
-    path: Path,
-    info: VideoInfo,
-    crop: Crop,
-    config: PrepareConfig,
-    folder: Path,
-    sound: tuple[np.ndarray, int] | None,
-    clock: np.ndarray | None,
-) -> dict[str, np.ndarray]:
+class _FaceLook:
+    """Landmarks of a face, and what may cover it; called for one frame after the other."""
+
+    def __init__(self, solutions: Any) -> None:
+        self._mesh = solutions.face_mesh.FaceMesh(
+            static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_tracking_confidence=0.5
+        )
+        self._hands = solutions.hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=0)
+        self._count = 0
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """(landmarks [478, 3] in pixels at LOOK or None, colour of the chin [2], points of hands on it)."""
+        found = self._mesh.process(frame).multi_face_landmarks
+        self._count += 1
+        if not found:
+            return None, np.zeros(2, np.float32), -1
+        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32) * LOOK
+        fingers = -1
+        if self._count % HAND_EVERY == 1:
+            hands = self._hands.process(frame).multi_hand_landmarks or ()
+            places = [(p.x * LOOK, p.y * LOOK) for hand in hands for p in hand.landmark]
+            fingers = on_mouth(np.array(places).reshape(-1, 2), points)
+        return points, chin_colour(frame, points), fingers
+
+    def close(self) -> None:
+        """Frees the networks."""
+        self._mesh.close()
+        self._hands.close()
+
+
+def _track(solutions: Any, source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.ndarray]:
     import cv2
 
-    mesh = solutions.face_mesh.FaceMesh(
-        static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_tracking_confidence=0.5
-    )
+    look_for_face = _FaceLook(solutions)
     person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-
-    def look_for_face(frame: np.ndarray) -> np.ndarray | None:
-        found = mesh.process(frame).multi_face_landmarks
-        if not found:
-            return None
-        return np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32) * LOOK
 
     def look_for_person(frame: np.ndarray) -> np.ndarray:
         soft = person.process(frame).segmentation_mask
         return (cv2.resize(soft, (MASK, MASK), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
-    landmarks: list[np.ndarray | None] = []
+    looks: list[tuple[np.ndarray | None, np.ndarray, int]] = []
     thumbs: list[np.ndarray] = []
+    changes: list[float] = []
+    last: np.ndarray | None = None
     waiting: deque[tuple[Future[Any], Future[Any]]] = deque()
-    total = max(1, round(info.seconds * config.fps))
+    total = max(1, round(source.info.seconds * config.fps))
     size = config.size
     with (
         ThreadPoolExecutor(1) as face_thread,
         ThreadPoolExecutor(1) as person_thread,
-        VideoWriter(folder / "video.mp4", size, size, config.fps, audio=sound, crf=config.crf) as video,
+        VideoWriter(folder / "video.mp4", size, size, config.fps, crf=config.crf) as video,
         VideoWriter(folder / "mask.mkv", MASK, MASK, config.fps, codec="ffv1") as masks,
         Bar("tracking the face", total, "frame") as bar,
     ):
 
         def collect() -> None:
             face, mask = waiting.popleft()
-            landmarks.append(face.result())
+            looks.append(face.result())
             masks.write(mask.result())
             bar.step()
 
-        for frame in frames_at(path, config.fps, times=clock):
-            picture = crop.cut(frame, size)
-            seen = picture if size == LOOK else crop.cut(frame, LOOK)
+        for frame in source.frames(config.fps):
+            picture = source.crop.cut(frame, size)
+            seen = picture if size == LOOK else source.crop.cut(frame, LOOK)
             waiting.append(
                 (face_thread.submit(look_for_face, seen), person_thread.submit(look_for_person, seen))
             )
             video.write(picture)
             thumbs.append(cv2.resize(picture, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
+            gray = (
+                cv2.resize(seen, (CHANGE, CHANGE), interpolation=cv2.INTER_AREA).astype(np.float32).mean(-1)
+            )
+            changes.append(255.0 if last is None else float(np.abs(gray - last).mean()))
+            last = gray
             if len(waiting) > AHEAD:
                 collect()
         while waiting:
             collect()
-    mesh.close()
+    look_for_face.close()
     person.close()
-    return {**_stacked(landmarks), "thumbs": np.stack(thumbs)}
+    return {
+        **_stacked([points for points, _, _ in looks]),
+        "thumbs": np.stack(thumbs),
+        "changes": np.array(changes, np.float32),
+        "chin": np.stack([colour for _, colour, _ in looks]),
+        "hands": np.array([fingers for _, _, fingers in looks], np.int64),
+    }
 
 
 def _stacked(landmarks: list[np.ndarray | None]) -> dict[str, np.ndarray]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.avatar.provenance import Consent
+from nldf_engine.base.files import read_json
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.rendering.portrait import Portrait
@@ -30,6 +34,21 @@ def consent_for(dataset: Dataset, given: Consent | None) -> Consent:
         'the avatar records no consent of the person it shows; --consent "NAME, YYYY-MM-DD, STATEMENT" does\n'
     )
     return Consent()
+
+
+def tell_replaced(paths: Sequence[Path]) -> None:
+    """A line on stderr for each avatar that a run will take the place of: what it is, and from when."""
+    for path in paths:
+        described = path / "avatar.json"
+        if not described.is_file():
+            continue
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(described.stat().st_mtime))
+        made = read_json(described).get("provenance", {})
+        preset = made.get("settings", {}).get("preset", "an avatar")
+        sys.stderr.write(
+            f"{path}: when this run ends, it replaces {preset} of {day} ({made.get('steps', 0)} steps); "
+            "stop now, or choose another output, to keep that\n"
+        )
 
 
 def own_motion(scene: Scene, upper: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import read_back
+from nldf_engine.base.lock import owned
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
@@ -32,7 +33,7 @@ from nldf_engine.training import distributed
 from nldf_engine.training.bases import BUNDLED, NAME, Base, find_base, read_base, write_base
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.config import LONGEST_MINUTES, TrainConfig, TrainResult
-from nldf_engine.training.outcome import consent_for, make_avatar, spent
+from nldf_engine.training.outcome import consent_for, make_avatar, spent, tell_replaced
 from nldf_engine.training.presets import Preset, find_preset, recipe_module, with_overrides
 from nldf_engine.training.recipe import LARGEST_SIZE
 from nldf_engine.training.resume import find_run, open_run, targets_key
@@ -117,7 +118,7 @@ def train(
     calls. Started by torchrun, all processes train one run together (`training.distributed`).
 
     Raises:
-        FileProblem: a dataset, teacher or output folder can't be used.
+        FileProblem: a dataset, teacher or output folder can't be used, or another process writes there.
         ValueError: an unknown preset, system or setting, a value out of range, or a consent for several
             speakers.
     """
@@ -125,7 +126,10 @@ def train(
     paths = [dataset] if isinstance(dataset, str | Path) else list(dataset)
     found = _apply(preset, config, len(paths))
     with distributed.processes(choose_device(config.device)) as device:
-        return _Training(found, config, paths, Path(avatar), device).run()
+        # Of several processes of one run the first one writes.
+        outputs = _avatar_paths(Path(avatar), len(paths)) if distributed.is_first() else []
+        with owned(*outputs):
+            return _Training(found, config, paths, Path(avatar), device).run()
 
 
 def _check_speakers(config: TrainConfig, speakers: int) -> None:
@@ -232,6 +236,8 @@ class _Training:
             stage.build(run)
         distributed.wait()  # others may still be reading what is deleted now
         if distributed.is_first():
+            if not config.resume:
+                tell_replaced(self.avatars)
             open_run(self.folder, self.trained, run.begun)
         distributed.wait()
         run.targets = (config.targets or self.folder / "targets") / targets_key(self.settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.base.progress import Bar
+from nldf_engine.base.signals import TERMINATING, handling
 from nldf_engine.nn.grid import GridEncoding, grid_parameters
 from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
@@ -230,12 +230,12 @@ class Trainer:
         """Trains until the budget is used up.
 
         Afterwards the network has the weights with the best validation PSNR, or, after a final phase, the
-        last ones. Ctrl-C and SIGTERM take effect between two steps, so that the checkpoint is one that an
-        uninterrupted run goes through too. Several processes stop after the same step, whichever of them
-        the signal reached, and none ends before the checkpoint is written.
+        last ones. Ctrl-C, SIGTERM and SIGHUP take effect between two steps, so that the checkpoint is one
+        that an uninterrupted run goes through too. Several processes stop after the same step, whichever of
+        them the signal reached, and none ends before the checkpoint is written.
 
         Raises:
-            KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the checkpoint is written.
+            KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM and SIGHUP, once the checkpoint is written.
         """
         for subject in self.subjects:
             subject.scene.final_phase(self.state.closing)
@@ -374,24 +374,21 @@ def psnr_of(error: float) -> float:
 
 
 class _StopSignals:
-    """Defers SIGINT and SIGTERM to the end of a step.
+    """Defers SIGINT, SIGTERM and SIGHUP to the end of a step.
 
     A second signal takes effect immediately, since a step can be long.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+        self._handled = handling((signal.SIGINT, *TERMINATING), self._note)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> None:
+        self._handled.__exit__(*error)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

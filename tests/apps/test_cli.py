@@ -23,7 +23,7 @@ from nldf_engine.base.errors import FileProblem, MissingBackend
 # The flags are a promise to scripts: a change here is a change for everybody who wrote one.
 SIGNING = {"--no-provenance", "--sign-cert", "--sign-key"}
 FLAGS = {
-    "prepare": {"--output", "--size", "--audio-frontend", "--no-refine", "--json"},
+    "prepare": {"--output", "--size", "--audio-frontend", "--sync", "--no-refine", "--json"},
     "refine": {"--size", "--rounds", "--steps", "--seed", "--json"},
     "synthetic": {"--output", "--seconds", "--size", "--seed", "--proportions", "--json"},
     "validate": {"--json"},
@@ -395,8 +395,12 @@ def test_doctor_json_is_whole(tmp_path: Path) -> None:
 
 
 def test_sigterm_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who stops a command by SIGTERM is told the same as by Ctrl-C; another exit code is left alone."""
-    for code, said in ((cli.TERMINATED, "nldf train: stopped; nothing is lost\n"), (5, "")):
+    """Who stops a command by SIGTERM or SIGHUP is told the same as by Ctrl-C; other codes are left alone."""
+    for code, said in (
+        (143, "nldf train: stopped; nothing is lost\n"),
+        (129, "nldf train: stopped; nothing is lost\n"),
+        (5, ""),
+    ):
 
         def work(code: int = code) -> int:
             raise SystemExit(code)

@@ -97,6 +97,34 @@ def test_poses_and_background_reach_the_picture(folder: Path, tmp_path: Path) ->
     assert abs(a - b).mean() > 1
 
 
+def test_poses_of_other_projects_drive_as_in_python(folder: Path, tmp_path: Path) -> None:
+    """A transforms file and its folder, as the documentation has them, give the frames of `Engine.render`."""
+    from nldf_engine.engine import Engine
+
+    poses = np.load(folder / "poses.npy")
+    poses[:, 0, 3] = np.linspace(-0.05, 0.05, len(poses))
+    half = np.diag([1.0, -1.0, -1.0, 1.0])
+    listed = [
+        {"img_id": k, "aud_id": k, "transform_matrix": (half @ pose @ half).tolist()}
+        for k, pose in enumerate(poses)
+    ]
+    text = json.dumps({"frames": listed, "focal_len": 500.0})
+    other = tmp_path / "rad"
+    other.mkdir()
+    for name in ("transforms_train.json", "transforms_val.json"):
+        half_of = listed[::2] if "train" in name else listed[1::2]
+        (other / name).write_text(json.dumps({"frames": half_of, "focal_len": 500.0}), encoding="utf-8")
+    (tmp_path / "whole.json").write_text(text, encoding="utf-8")
+    engine = Engine.load(folder / "avatar", device="cpu")
+    for number, given in enumerate((tmp_path / "whole.json", other)):
+        out = tmp_path / f"{number}.mp4"
+        assert render(folder, out, "--poses", str(given), "--size", "32") == 0
+        want = np.asarray(engine.render(folder / "speech.wav", str(given), size=32).frames)
+        direct = np.asarray(engine.render(folder / "speech.wav", poses, size=32).frames)
+        assert np.array_equal(want, direct)
+        assert np.abs(read_frames(out).astype(int) - want).mean() < 6
+
+
 def test_a_transparent_folder_holds_pictures_with_alpha(folder: Path, tmp_path: Path) -> None:
     """`-o frames/ --background transparent` writes one PNG with alpha a frame."""
     import cv2

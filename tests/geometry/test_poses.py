@@ -121,3 +121,47 @@ def test_foreign_pose_files_are_refused(tmp_path: Path) -> None:
     for name in ("boom.npy", "words.json", "poses.csv", "cut.npy", "missing.npy"):
         with pytest.raises(FileProblem, match=name):
             load_poses(tmp_path / name)
+
+
+def changed(kind: str) -> torch.Tensor:
+    """Poses as other tools have them."""
+    poses = swaying(7)
+    if kind == "millimetres":
+        poses[:, :3, 3] *= 1000
+    elif kind == "OpenGL axes":  # y up and z backwards, of camera and head
+        poses = poses @ torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    return poses
+
+
+@pytest.mark.parametrize("kind", ["millimetres", "OpenGL axes"])
+def test_other_units_and_axes_are_named(tmp_path: Path, kind: str) -> None:
+    """What would render an empty picture is refused, with the likely cause."""
+    np.save(tmp_path / "poses.npy", changed(kind).numpy())
+    with pytest.raises(FileProblem, match=kind):
+        load_poses(tmp_path / "poses.npy")
+
+
+def test_lists_of_other_tools(tmp_path: Path) -> None:
+    """A transforms file is read alike as a file and through its folder, with a byte order mark too; a list
+    whose axes are ours already, and one with NaN, say so."""
+    import json
+
+    poses = swaying(7)
+    half = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+
+    def listed(matrices: torch.Tensor) -> dict[str, object]:
+        rows = [{"img_id": k, "aud_id": k, "transform_matrix": m.tolist()} for k, m in enumerate(matrices)]
+        return {"frames": rows, "focal_len": 500.0}
+
+    path = tmp_path / "transforms.json"
+    path.write_text(json.dumps(listed(half @ poses @ half)), encoding="utf-8-sig")
+    for given in (path, tmp_path):
+        torch.testing.assert_close(load_poses(given), poses)
+    path.write_text(json.dumps(listed(poses)))
+    with pytest.raises(FileProblem, match="have OpenCV's axes already"):
+        load_poses(path)
+    bad = half @ poses @ half
+    bad[3, 0, 3] = float("nan")
+    path.write_text(json.dumps(listed(bad)))
+    with pytest.raises(FileProblem, match="frame 3 of its list holds NaN"):
+        load_poses(path)

@@ -109,6 +109,39 @@ def test_still_is_left_alone() -> None:
     assert not (hidden.certain or hidden.moves)
 
 
+def test_frames_that_show_nothing_decide_nothing() -> None:
+    """Fades at both ends and a title card in the middle, which are not valid: no camera moves, no exposure
+    drifts, and the invalid frames are where their neighbours are."""
+    frames, masks, faces, _, _ = clip("still")
+    valid = np.ones(FRAMES, bool)
+    valid[:12] = valid[28:34] = valid[-8:] = False
+    for k in np.flatnonzero(~valid):
+        left = min(k, FRAMES - 1 - k) / 12
+        frames[k] = (frames[k] * left).astype(np.uint8)
+    for k in range(28, 34):
+        frames[k] = wall(2 * SIDE)[:SIDE, SIDE:].copy()
+    found = track_camera(frames, masks, faces, round(0.8 * FRAMES), valid)
+    assert found.certain and not (found.moves or found.drifts or found.backdrop_moves)
+    assert np.abs(found.motion - found.motion[20]).max() < 0.002
+    blind = track_camera(frames, masks, faces, round(0.8 * FRAMES))
+    assert blind.drifts or blind.moves, "the fades are too gentle to prove anything"
+
+
+def test_no_correction_cuts_the_head() -> None:
+    """A window that brings the hair to the picture's border is known as one, the crop as filmed is not."""
+    points = np.zeros((4, 3, 2))
+    points[:] = [(0.3, 0.2), (0.7, 0.2), (0.5, 0.8)]
+    whole, valid = np.tile(np.eye(2, 3), (4, 1, 1)), np.ones(4, bool)
+    light = np.tile([1.0, 0.0], (4, 3, 1))
+    higher = whole.copy()
+    higher[:, 1, 2] = 0.15
+    assert not Stabiliser(whole, light, 0.0).cuts_heads(points, valid)
+    assert Stabiliser(higher, light, 0.0).cuts_heads(points, valid)
+    higher[:3] = whole[:3]
+    valid[3] = False
+    assert not Stabiliser(higher, light, 0.0).cuts_heads(points, valid)
+
+
 def test_backdrop_of_its_own() -> None:
     """A backdrop that slides behind a speaker who stays is no moving camera, and nothing is taken out."""
     found, _, _ = follow("slide")

@@ -36,7 +36,7 @@ def alone(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("where", ["step", "validate"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_resumes_to_the_same_curve(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     alone: list[dict[str, float]], where: str, number: signal.Signals,
@@ -80,6 +80,31 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     config = TrainConfig(steps=STEPS, resume=True)
     resumed = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config).history
     assert histories_agree(alone, resumed)
+
+
+def test_a_run_that_ended_by_its_minutes_is_finished(
+    synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run again is a new one, and no continuation; it says which avatar it takes the place of."""
+    from nldf_engine.training.checkpoint import read_state
+    from nldf_engine.training.outcome import tell_replaced
+    from nldf_engine.training.resume import find_run
+    from nldf_engine.training.stages import Stage
+
+    me, folder = tmp_path / "me", tmp_path / "me.training"
+    tell_replaced([me])
+    assert not capsys.readouterr().err
+    train("nldf-tiny", synthetic_dataset.path, me, TrainConfig(minutes=0.01))
+    (checkpoint,) = folder.rglob("checkpoint.safetensors")
+    state = read_state(checkpoint)
+    assert state.finished and state.seconds >= 0.6
+    stage = Stage(state.settings["phases"][0], folder=str(checkpoint.parent.relative_to(folder)))
+    assert find_run(folder, [stage], state.settings, find_preset("nldf-tiny").recipe, resume=False) == []
+    tell_replaced([me])
+    said = f"{me}: when this run ends, it replaces nldf-tiny of "
+    assert capsys.readouterr().err.endswith("keep that\n") and not list(tmp_path.glob(".*.lock"))
+    tell_replaced([me])
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_targets_of_another_teacher_are_not_taken(synthetic_dataset: Dataset, tmp_path: Path) -> None:

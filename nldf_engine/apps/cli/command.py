@@ -78,6 +78,16 @@ class Command(ABC):
                 raise UsageError(f"--json {figures} overlaps with {taken}; name a file apart from it")
         check_writable(figures)
 
+    def owning(self) -> contextlib.AbstractContextManager[None]:
+        """Inside of it no other process writes what this command writes.
+
+        Raises:
+            FileProblem: on entering, where one does; the message says which.
+        """
+        from nldf_engine.base.lock import owned
+
+        return owned(*self._paths(self.writes), *self._paths(self.fills))
+
     def _paths(self, names: tuple[str, ...]) -> list[Path]:
         given = [getattr(self, name) for name in names]
         return [

@@ -1,6 +1,7 @@
 """The command `nldf`: finds the command, hands it its flags, and turns what happens into an exit code.
 
-Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C;
+Exit codes: 0 success; 1 any failure, with one line on stderr; 2 a usage error; 130 after Ctrl-C, 143 and 129
+after SIGTERM and SIGHUP;
 `nldf verify` has a few of its own.
 `NLDF_DEBUG=1` shows the traceback of a failure.
 """
@@ -17,12 +18,13 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from nldf_engine.base.errors import NldfError
 from nldf_engine.base.memory import keep_freed_memory
+from nldf_engine.base.signals import TERMINATING, handling, open_streams
 
 if TYPE_CHECKING:
     from nldf_engine.apps.cli.command import Command
@@ -46,7 +48,8 @@ COMMANDS = {
     "doctor": "Say what this installation can do, what is missing, and how to fix it.",
     "demo": "Render the bundled avatar speaking a fresh sentence.",
 }
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 128 + signal.SIGINT
+STOPPED = tuple(128 + number for number in TERMINATING)
 # As PyTorch words it, on the CPU and on a GPU: there is no class for the first.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
@@ -79,6 +82,7 @@ def overview() -> str:
 def entry() -> NoReturn:
     """The command `nldf`, as a process: runs it with the process' arguments and ends with its exit code."""
     try:
+        open_streams()
         code = main()
     except KeyboardInterrupt:  # before the command began, or while its failure was being reported
         _complain("nldf", "stopped; nothing was lost or half-written: run the same command again")
@@ -138,7 +142,8 @@ def _run(name: str, arguments: list[str]) -> int:
         stopped = kind.when_stopped
         command = parse(kind, name, arguments)
         command.check_paths()
-        return command.run()
+        with command.owning():
+            return command.run()
 
     return guarded(f"nldf {name}", work, lambda: stopped)
 
@@ -216,7 +221,7 @@ def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> 
 
     try:
         keep_freed_memory()
-        with _cleaning_up_on_sigterm():
+        with handling(TERMINATING, _unwind):
             code = work()
         sys.stdout.flush()
         return code
@@ -224,7 +229,7 @@ def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> 
         _complain(label, f"stopped; {stopped()}")
         return INTERRUPTED
     except SystemExit as exit_:
-        if exit_.code == TERMINATED:
+        if exit_.code in STOPPED:
             _complain(label, f"stopped; {stopped()}")
         raise
     except BrokenPipeError:
@@ -267,21 +272,10 @@ def describe(error: Exception) -> str:
 
 
 def _complain(label: str, message: str) -> None:
-    print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def _cleaning_up_on_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds the stack like an exit, so that temporary files go."""
-
-    def unwind(signum: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # an embedding program keeps its own handlers, and only the main thread may set one
-        return
-    before = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends like an exit, so that temporary files go."""
+    raise SystemExit(128 + number)

@@ -12,7 +12,7 @@ import numpy as np
 from nldf_engine.avatar.provenance.credentials import Credentials
 from nldf_engine.avatar.provenance.origin import Origin
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path
+from nldf_engine.base.files import atomic_path, printable
 from nldf_engine.media.pictures import encode_png
 
 FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime"}
@@ -82,7 +82,7 @@ def _sign(
         with (
             c2pa.Context.from_dict(SETTINGS) as context,
             c2pa.Signer.from_info(information) as signer,
-            c2pa.Builder(origin.manifest(title or path.name, kind), context) as builder,
+            c2pa.Builder(origin.manifest(printable(title or path.name), kind), context) as builder,
         ):
             builder.sign(signer, kind, source, target)
     except c2pa.C2paError as error:

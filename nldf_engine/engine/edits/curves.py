@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import read_text
 
 LARGEST_FILE = 64 << 20
 REMEDY = (
@@ -44,10 +45,13 @@ class Curve:
         if not len(self.frames) or not np.isfinite(self.frames).all() or (np.diff(self.frames) <= 0).any():
             raise ValueError("curve: expected at least one row, and times that rise from row to row")
         for name, values in self.columns.items():
-            if values.shape != self.frames.shape or not np.isfinite(values).all():
+            if values.shape != self.frames.shape:
                 raise ValueError(
-                    f"curve: column {name!r} expected {len(self.frames)} finite numbers, got {values.shape}"
+                    f"curve: column {name!r} has {len(values)} numbers, and {len(self.frames)} were expected"
                 )
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+                raise ValueError(f"curve: column {name!r} holds NaN or infinity in row {row}")
 
     def at(self, name: str, index: Tensor) -> Tensor | None:
         """[N] float64 of a column at the frames `index` [N]; None where there is no such column."""
@@ -97,7 +101,7 @@ def load_curve(path: str | Path) -> Curve:
         raise FileProblem(path, f"it has {path.stat().st_size} bytes, more than a curve can have", REMEDY)
     kind = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if kind == ".json":
             value = json.loads(text)
             if not isinstance(value, dict):
@@ -105,18 +109,41 @@ def load_curve(path: str | Path) -> Curve:
             return curve_of(value)
         if kind != ".csv":
             raise FileProblem(path, f"curve files end in .csv or .json, not {kind!r}", REMEDY)
-        rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
-        if len(rows) < 2:
-            raise ValueError("expected a header and at least one row of numbers")
-        header = [cell.strip() for cell in rows[0]]
-        if len(set(header)) != len(header) or any(_is_number(cell) for cell in header):
-            raise ValueError(f"the first line must be names of columns, each once; it is {','.join(rows[0])}")
-        for number, row in enumerate(rows[1:], 2):
-            if len(row) != len(header):
-                raise ValueError(f"line {number} has {len(row)} values, the header {len(header)}")
-        return curve_of({name: [row[k] for row in rows[1:]] for k, name in enumerate(header)})
+        return curve_of(_table(text))
     except (ValueError, TypeError, OSError, csv.Error) as error:
         raise FileProblem(path, f"it holds no usable curve ({error})", REMEDY) from error
+
+
+def _table(text: str) -> dict[str, list[float]]:
+    """The columns of a CSV by the names in its header.
+
+    Raises:
+        ValueError: it is none, with the line and the column that it shows in.
+    """
+    first = text.lstrip().partition("\n")[0]
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in first and "," not in first:
+            raise ValueError(f"its columns are separated by {name}; use commas, and points within numbers")
+    rows = [
+        (number, row)
+        for number, row in enumerate(csv.reader(io.StringIO(text)), 1)
+        if any(cell.strip() for cell in row)
+    ]
+    if len(rows) < 2:
+        raise ValueError("expected a header and at least one row of numbers")
+    header = [cell.strip() for cell in rows[0][1]]
+    if len(set(header)) != len(header) or any(_is_number(cell) for cell in header):
+        raise ValueError(f"the first line must be names of columns, each once; it is {','.join(rows[0][1])}")
+    columns: dict[str, list[float]] = {name: [] for name in header}
+    for number, row in rows[1:]:
+        if len(row) != len(header):
+            raise ValueError(f"line {number} has {len(row)} values, the header {len(header)}")
+        for name, cell in zip(header, row, strict=True):
+            if not _is_number(cell):
+                what = "is empty" if not cell.strip() else f"is no finite number: {cell.strip()!r}"
+                raise ValueError(f"line {number}, column {name!r} {what}")
+            columns[name].append(float(cell))
+    return columns
 
 
 def _is_number(text: str) -> bool:

@@ -96,11 +96,16 @@ def test_curve_files_of_both_kinds_read_the_same(tmp_path: Path) -> None:
         ("a.csv", "1,2\n3,4\n", "first line must be names"),
         ("a.csv", "time,yaw\n0,1\n0,2\n", "times that rise"),
         ("a.csv", "time,yaw\n0,1\n1\n", "line 3 has 1 values"),
-        ("a.csv", "yaw\nmany\n", "could not convert"),
+        ("a.csv", "yaw\nmany\n", "line 2, column 'yaw' is no finite number: 'many'"),
+        ("a.csv", "time,yaw\n0,1\n1,nan\n", "line 3, column 'yaw' is no finite number: 'nan'"),
+        ("a.csv", "time,yaw\n0,1\n1,\n", "line 3, column 'yaw' is empty"),
+        ("a.csv", "time;yaw\n0;0,5\n", "separated by semicolons; use commas, and points"),
+        ("a.csv", "time\tyaw\n0\t0\n", "separated by tabs; use commas"),
         ("a.csv", "yaw\n", "at least one row"),
         ("a.json", "[1, 2]", "expected an object"),
         ("a.json", '{"time": [0, 1], "frame": [0, 1], "yaw": [1, 2]}', "got both"),
-        ("a.json", '{"yaw": [1, NaN]}', "finite"),
+        ("a.json", '{"yaw": [1, NaN]}', "column 'yaw' holds NaN or infinity in row 2"),
+        ("a.json", '{"yaw": [1, 2], "roll": [1]}', "column 'roll' has 1 numbers, and 2 were expected"),
         ("a.txt", "yaw\n1\n", "end in .csv or .json"),
         ("absent.csv", None, "no such file"),
     ],
@@ -114,3 +119,12 @@ def test_curve_files_that_can_not_be_used_are_told(
     with pytest.raises(FileProblem, match=name) as caught:
         load_curve(tmp_path / name)
     assert says in str(caught.value) and "To fix it" in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_curve(tmp_path: Path, encoding: str) -> None:
+    """What spreadsheets write before the text is passed over, in CSV and in JSON."""
+    (tmp_path / "a.csv").write_text("time,yaw\n0,0\n1,10\n", encoding=encoding)
+    (tmp_path / "a.json").write_text('{"time": [0, 1], "yaw": [0, 10]}', encoding=encoding)
+    for name in ("a.csv", "a.json"):
+        assert load_curve(tmp_path / name).columns["yaw"].tolist() == [0, 10]

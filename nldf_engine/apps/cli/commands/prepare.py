@@ -23,6 +23,7 @@ class Prepare(Command):
     examples: ClassVar[tuple[str, ...]] = (
         "nldf prepare speaker.mp4 -o data/speaker",
         "nldf prepare phone.mov -o data/phone --size 256 --json report.json",
+        "nldf prepare interview.mp4 -o data/guest --sync 120",
     )
     when_stopped: ClassVar[str] = "nothing is lost: the same command continues from the last finished step"
 
@@ -37,6 +38,9 @@ class Prepare(Command):
     """width and height of the dataset's frames, in pixels"""
     audio_frontend: Annotated[str, value("NAME")] = "whisper"
     """what turns speech into features: whisper, mel, wav2vec2 or hubert"""
+    sync: Annotated[str, value("auto|off|MS")] = "auto"
+    """move the sound to where the lips are: auto measures how late they come after it, off leaves the sound
+    as it is, and a number moves it later by so many milliseconds (earlier: --sync=-80)"""
     refine: bool = True
     """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some
     three minutes of CPU for a minute of video, and a sharper avatar"""
@@ -49,7 +53,9 @@ class Prepare(Command):
         from nldf_engine.prepare import PrepareConfig, prepare
 
         with checking_flags():
-            config = PrepareConfig(size=self.size, audio_frontend=self.audio_frontend, refine=self.refine)
+            config = PrepareConfig(
+                size=self.size, audio_frontend=self.audio_frontend, sync=self.sync, refine=self.refine
+            )
         report = prepare(self.video, self.dataset, config)
         print(report.text())
         save_results(self.json, report.to_json())

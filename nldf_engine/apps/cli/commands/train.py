@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -107,6 +108,10 @@ class Train(Command):
     every video of it, where anyone can read it"""
     json: Json = None
     """also write the results here"""
+
+    def owning(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing: `train` itself does it, since of several processes of one run the first one writes."""
+        return contextlib.nullcontext()
 
     @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:

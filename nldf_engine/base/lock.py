@@ -1,0 +1,89 @@
+"""Who writes an output: one process at a time, and the others are told which."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import make_folder
+
+_held: dict[Path, int] = {}  # how often this process has each lock
+
+
+@contextlib.contextmanager
+def owned(*paths: str | Path) -> Iterator[None]:
+    """Inside the block no other process that asks for one of the same outputs gets it.
+
+    The lock is the file `.NAME.lock` beside the output, which says who holds it. The system gives it up when
+    the process ends, however it ends; one that a killed process has left behind holds nobody up. The same
+    process may enter several times.
+
+    Raises:
+        FileProblem: another process writes there; or an output's folder can't be made or written to.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in sorted({Path(os.path.realpath(path)) for path in paths}):
+            stack.enter_context(_one(path))
+        yield
+
+
+@contextlib.contextmanager
+def _one(path: Path) -> Iterator[None]:
+    if path in _held:
+        _held[path] += 1
+        try:
+            yield
+        finally:
+            _held[path] -= 1
+        return
+    made = [above for above in path.parents if not above.exists()]
+    make_folder(path.parent)
+    lock = path.with_name(f".{path.name}"[:200] + ".lock")
+    handle = _taken(lock, path)
+    _held[path] = 1
+    try:
+        yield
+    finally:
+        del _held[path]
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(handle)
+        for above in made:  # folders that were made for nothing
+            with contextlib.suppress(OSError):
+                above.rmdir()
+
+
+def _taken(lock: Path, path: Path) -> int:
+    """The open and locked file."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            what = f"it can't be written ({error.strerror})"
+            raise FileProblem(path, what, "choose an output path that you may write to") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.read(handle, 1000).decode("utf-8", "replace").strip() or "another process"
+            os.close(handle)
+            raise FileProblem(
+                path, f"{who} writes there", "wait for its end, or choose another output path"
+            ) from None
+        except OSError:  # a file system without locks: nothing can be said
+            return handle
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                os.ftruncate(handle, 0)
+                command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+                since = time.strftime("%H:%M:%S")
+                os.write(
+                    handle, f"process {os.getpid()} ({command}, since {since})".encode("utf-8", "replace")
+                )
+                return handle
+        os.close(handle)  # its holder has just ended, and removed it: once more

@@ -1,0 +1,69 @@
+"""Signals that ask a process to stop: Ctrl-C, an end from outside, and a terminal that has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+# A closed terminal or a lost connection stops a process as politely as a scheduler does.
+TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_terminal() -> None:
+    """Points the standard streams that are a terminal to nothing: writing to one that has gone fails."""
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
+@contextlib.contextmanager
+def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside the block these signals call `handler`; a hang-up leaves the terminal first.
+
+    Hang-ups that the process was started to ignore, as nohup does it, stay ignored. Outside of the main
+    thread nothing changes: an embedding program keeps its own handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
+        handler(number, frame)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, known in before.items():
+        if number != signal.SIGHUP or known is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+def open_streams() -> None:
+    """Opens standard streams that are closed, on nothing, and lets stdout print any file's name.
+
+    Else the first file that is opened would take the number of one, and get what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no UTF-8, and is printed as it is
+        sys.stdout.reconfigure(errors="surrogateescape")

@@ -1,0 +1,115 @@
+"""Frames that a face is found in and that are left out all the same, on made measurements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nldf_engine.prepare.spoilt import chin_colour, find_spoilt, on_mouth
+
+TOTAL = 150
+
+
+def measured(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    """What `track` measures of a speaker who moves, in the light, uncovered."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(40, 200, (48, 48, 3)).astype(np.uint8)
+    return {
+        "valid": np.ones(TOTAL, bool),
+        "thumbs": np.repeat(texture[None], TOTAL, 0),
+        "changes": rng.uniform(0.8, 3.0, TOTAL).astype(np.float32),
+        "chin": rng.normal(0, 1.0, (TOTAL, 2)).astype(np.float32),
+        "hands": np.full(TOTAL, 0, np.int64),
+        **changed,
+    }
+
+
+def voice(quiet: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Six seconds of noise, silent in some frames."""
+    sound = 0.1 * np.random.default_rng(1).standard_normal(TOTAL * 640)
+    sound[quiet[0] * 640 : quiet[1] * 640] = 0
+    return sound.astype(np.float32)
+
+
+def test_nothing_is_wrong_with_a_usual_speaker() -> None:
+    """Small variation of everything leaves all frames in, and no problem is reported."""
+    found = find_spoilt(measured(), voice())
+    assert not found.any.any() and not found.problems(25.0)
+
+
+@pytest.mark.parametrize("to", [0, 255])
+def test_fades_are_left_out(to: int) -> None:
+    """A fade from black or white is left out as a whole, and a picture that is only a little dimmer stays."""
+    thumbs = measured()["thumbs"].astype(np.float32)
+    left = np.clip(np.arange(TOTAL) / 50, 0, 1)[:, None, None, None]
+    found = find_spoilt(measured(thumbs=(to + left * (thumbs - to)).astype(np.uint8)), voice())
+    assert found.faint[:46].all() and not found.faint[52:].any()
+    dimmed = thumbs.copy()
+    dimmed[80:100] *= 0.7
+    assert not find_spoilt(measured(thumbs=dimmed.astype(np.uint8)), voice()).any.any()
+    assert "fades or is dark" in str(found.problems(25.0)[0])
+
+
+def test_a_picture_that_stands_still_while_somebody_speaks() -> None:
+    """Two and a half seconds of one frame are left out, but for the first; not in silence, nor when short."""
+    changes = measured()["changes"]
+    changes[51:113] = 0.0
+    changes[20:25] = 0.0
+    found = find_spoilt(measured(changes=changes), voice())
+    assert found.still[51:113].all() and found.still.sum() == 62
+    (problem,) = found.problems(25.0)
+    assert problem.severity == "warning" and "stands still for 2.5 s" in problem.what
+    assert "at 2.0 to 4.5 s" in problem.what
+    assert not find_spoilt(measured(changes=changes), voice((50, 114))).any.any()
+    assert not find_spoilt(measured(changes=changes), None).any.any()
+
+
+def test_footage_of_few_frames_a_second_is_not_still() -> None:
+    """Twelve frames a second, each held for two, is no picture that stands still."""
+    changes = measured()["changes"]
+    changes[1::2] = 0.0
+    assert not find_spoilt(measured(changes=changes), voice()).any.any()
+
+
+def test_what_covers_the_mouth() -> None:
+    """A strange colour on the chin for a while, or a hand on the mouth, is left out and reported."""
+    chin = measured()["chin"]
+    chin[50:88] += (12, -9)
+    chin[120:122] += 20  # shorter than a person could cover it
+    found = find_spoilt(measured(chin=chin), voice())
+    assert found.covered[50:88].all() and found.covered.sum() == 38
+    assert "something covers the mouth at 2.0 to 3.5 s" in str(found.problems(25.0)[0])
+    hands = np.full(TOTAL, -1)
+    hands[::8] = 0
+    hands[[64, 72]] = 9
+    found = find_spoilt(measured(hands=hands), voice())
+    assert found.covered[60:76].all() and not found.covered[:56].any() and not found.covered[81:].any()
+
+
+def face() -> tuple[np.ndarray, np.ndarray]:
+    """A skin-coloured picture [200, 200, 3], and landmarks [478, 2]: those that are used are placed."""
+    points = np.zeros((478, 2), np.float32)
+    places = {33: (60, 70), 263: (140, 70), 2: (100, 120), 61: (75, 140), 291: (125, 140), 152: (100, 185)}
+    places |= {17: (100, 155), 200: (100, 170), 58: (55, 130), 288: (145, 130), 172: (65, 160)}
+    for number, place in {**places, 397: (135, 160)}.items():
+        points[number] = place
+    return np.full((200, 200, 3), (205, 150, 130), np.uint8), points
+
+
+def test_the_colour_of_the_chin_against_the_cheeks() -> None:
+    """An orange box before the chin changes it; light from one side, and a change of exposure, hardly do."""
+    picture, points = face()
+    usual = chin_colour(picture, points)
+    assert np.abs(usual).max() < 1
+    covered = picture.copy()
+    covered[130:200, 60:140] = (200, 140, 110)
+    assert np.linalg.norm(chin_colour(covered, points) - usual) > 5
+    dimmed = (picture * 0.85).astype(np.uint8)
+    assert np.linalg.norm(chin_colour(dimmed, points) - usual) < 2
+
+
+def test_points_of_a_hand_on_the_mouth_are_counted() -> None:
+    """Fingers before the lips count, a hand beside the face does not."""
+    _, points = face()
+    assert on_mouth(np.array([(100, 140), (95, 150), (10, 10)]), points) == 2
+    assert on_mouth(np.zeros((0, 2)), points) == 0
