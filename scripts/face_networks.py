@@ -34,7 +34,8 @@ FILES = {
 OUTPUTS = {
     "near": ["boxes", "scores"],
     "far": ["boxes", "scores"],
-    "mesh": ["mesh", "lips", "left_eye", "right_eye", "left_iris", "right_iris", "presence"],
+    # Right and left are the person's, as in geometry/face_mesh.py; MediaPipe's graph names them as seen.
+    "mesh": ["mesh", "lips", "right_eye", "left_eye", "right_iris", "left_iris", "presence"],
     "person": ["mask"],
 }
 NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
@@ -67,7 +68,7 @@ class Graph:
     def store(self, name: str, value: np.ndarray) -> str:
         """Stores a weight in half precision, and returns its name in the file."""
         name = f"{self.name}.{name}"
-        half = torch.from_numpy(np.ascontiguousarray(value)).half()
+        half = torch.from_numpy(np.array(value, np.float16, order="C"))
         assert np.array_equal(half.float().numpy(), value.astype(np.float32)), f"{name} is no half precision"
         self.tensors[name] = half
         return name

@@ -37,10 +37,12 @@ class Range:
     Args:
         network: its name in the asset.
         grids: (cells a side, anchors a cell) in the order of its outputs.
+        certain: the least score of a face, as MediaPipe has it.
     """
 
     network: str
     grids: tuple[tuple[int, int], ...]
+    certain: float
 
     @cached_property
     def anchors(self) -> np.ndarray:
@@ -53,7 +55,7 @@ class Range:
         return np.concatenate(rows)
 
 
-RANGES = {"near": Range("near", ((16, 2), (8, 6))), "far": Range("far", ((48, 1),))}
+RANGES = {"near": Range("near", ((16, 2), (8, 6)), 0.5), "far": Range("far", ((48, 1),), 0.6)}
 
 
 class FaceDetector:
@@ -62,19 +64,19 @@ class FaceDetector:
     Args:
         distance: "near" for faces that fill much of the picture (it looks at 128 pixels), "far" for those of
             people up to 5 m away (192 pixels).
-        certain: the least score of a face, 0 to 1.
+        certain: the least score of a face, 0 to 1; the network's own where None.
 
     Raises:
         ValueError: there is no such distance.
         FileProblem: the installation lacks the networks.
     """
 
-    def __init__(self, distance: str = "near", certain: float = 0.5) -> None:
+    def __init__(self, distance: str = "near", certain: float | None = None) -> None:
         if distance not in RANGES:
             raise ValueError(f"distance: expected one of {sorted(RANGES)}, got {distance!r}")
         self._range = RANGES[distance]
         self._network = load_network(self._range.network)
-        self._certain = certain
+        self._certain = self._range.certain if certain is None else certain
 
     def __call__(self, frame: np.ndarray) -> list[Face]:
         """The faces of a uint8 [H, W, 3] frame, the most certain first."""
@@ -82,8 +84,7 @@ class FaceDetector:
         square = Square.whole(frame)
         size = self._network.size
         found = self._network(as_batch(square.cut(frame, size, repeat=False), -1.0))
-        raw, logits = found["boxes"][0].numpy(), found["scores"][0, :, 0].numpy()
-        scores = 1 / (1 + np.exp(-np.clip(logits, -100, 100)))
+        raw, scores = found["boxes"][0].numpy(), found["scores"][0, :, 0].sigmoid().numpy()
         likely = np.flatnonzero(scores >= self._certain)
         likely = likely[np.argsort(-scores[likely], kind="stable")]
         places = raw[likely].reshape(-1, 8, 2) / size

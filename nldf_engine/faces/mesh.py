@@ -11,37 +11,35 @@ import numpy as np
 from nldf_engine.faces.crops import Square, as_batch, check_frame
 from nldf_engine.faces.detector import FaceDetector
 from nldf_engine.faces.network import load_network
-from nldf_engine.geometry.face_mesh import LANDMARKS
+from nldf_engine.geometry.face_mesh import LANDMARKS, LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 
 AROUND = 1.5
 """Side of the square over the longer side of the face's box."""
-EYES = (33, 263)
-"""The outer corners of the eyes, left and right as seen."""
 
 
 def _numbers(text: str) -> np.ndarray:
     return np.array(text.split(), int)
 
 
-# Which landmarks the outputs for regions stand for, in their order.
+# Which landmarks the outputs for regions stand for, in their order. Right and left are the person's.
 LIPS = _numbers(
     "61 146 91 181 84 17 314 405 321 375 291 185 40 39 37 0 267 269 270 409 78 95 88 178 87 14 317 402 318 324 "
     "308 191 80 81 82 13 312 311 310 415 76 77 90 180 85 16 315 404 320 307 306 184 74 73 72 11 302 303 304 408 "
     "62 96 89 179 86 15 316 403 319 325 292 183 42 41 38 12 268 271 272 407"
 )
-LEFT_EYE = _numbers(
+RIGHT_EYE = _numbers(
     "33 7 163 144 145 153 154 155 133 246 161 160 159 158 157 173 130 25 110 24 23 22 26 112 243 247 30 29 27 28 "
     "56 190 226 31 228 229 230 231 232 233 244 113 225 224 223 222 221 189 35 124 46 53 52 65 143 111 117 118 119 "
     "120 121 128 245 156 70 63 105 66 107 55 193"
 )
-RIGHT_EYE = _numbers(
+LEFT_EYE = _numbers(
     "263 249 390 373 374 380 381 382 362 466 388 387 386 385 384 398 359 255 339 254 253 252 256 341 463 467 260 "
     "259 257 258 286 414 446 261 448 449 450 451 452 453 464 342 445 444 443 442 441 413 265 353 276 283 282 295 "
     "372 340 346 347 348 349 350 357 465 383 300 293 334 296 336 285 417"
 )
 RIM = 16
 """The first landmarks of an eye are its rim; the iris is as deep as their mean."""
-IRISES = {"left_iris": (np.arange(468, 473), LEFT_EYE), "right_iris": (np.arange(473, 478), RIGHT_EYE)}
+IRISES = {"right_iris": (np.arange(468, 473), RIGHT_EYE), "left_iris": (np.arange(473, 478), LEFT_EYE)}
 
 
 class FaceMesh:
@@ -78,9 +76,9 @@ class FaceMesh:
         found = self._look(frame, square) if square is not None else None
         self._square = None
         if found is not None and self._tracking:
-            left, right = EYES
             plane = found[:, :2]
-            self._square = Square.around(plane, plane[left], plane[right], AROUND)
+            eyes = plane[[RIGHT_EYE_OUTER, LEFT_EYE_OUTER]]  # left and right as seen
+            self._square = Square.around(plane, *eyes, AROUND)
         return found
 
     def _search(self, frame: np.ndarray) -> Square | None:
@@ -105,7 +103,7 @@ def join_regions(said: dict[str, np.ndarray]) -> np.ndarray:
     """One mesh from the whole face's and the closer looks at lips, eyes and irises.
 
     Args:
-        said: "mesh" [468 * 3], and "lips", "left_eye", "right_eye", "left_iris", "right_iris", each [L * 2].
+        said: "mesh" [468 * 3], and "lips", "right_eye", "left_eye", "right_iris", "left_iris", each [L * 2].
 
     Returns:
         [478, 3]; a region gives x and y of its landmarks, the mesh their depth.
@@ -113,7 +111,7 @@ def join_regions(said: dict[str, np.ndarray]) -> np.ndarray:
     mesh = said["mesh"].reshape(-1, 3)
     joined = np.zeros((LANDMARKS, 3), mesh.dtype)
     joined[: len(mesh)] = mesh
-    for name, places in (("lips", LIPS), ("left_eye", LEFT_EYE), ("right_eye", RIGHT_EYE)):
+    for name, places in (("lips", LIPS), ("right_eye", RIGHT_EYE), ("left_eye", LEFT_EYE)):
         joined[places, :2] = said[name].reshape(-1, 2)
     for name, (places, eye) in IRISES.items():
         joined[places, :2] = said[name].reshape(-1, 2)

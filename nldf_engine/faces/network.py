@@ -14,7 +14,7 @@ from nldf_engine.base.assets import ASSETS, load_tensors
 from nldf_engine.faces.operations import OPERATIONS
 
 ASSET_PATH = ASSETS / "faces.safetensors"
-DIGEST = "510e75c523d746d24c907fb578170be452fce008d09707ad282e67f9ad18032b"
+DIGEST = "40493e505d94ba2e0b12d472da9c830651a1deb7859c828c941f511c46706305"
 
 
 class Network:

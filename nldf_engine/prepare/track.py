@@ -11,9 +11,10 @@ import numpy as np
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.format import LANDMARKS
+from nldf_engine.faces import FaceMesh, PersonMask
 from nldf_engine.media.video import VideoInfo, VideoWriter, frames_at
 from nldf_engine.prepare.config import PrepareConfig
-from nldf_engine.prepare.faces import Crop, mediapipe_solutions
+from nldf_engine.prepare.faces import Crop
 
 LOOK = 512  # pixels: what the networks see, whatever the dataset's size
 MASK = 256  # pixels: the person network's own resolution
@@ -43,35 +44,12 @@ def track(
         valid: bool [T], whether a face was found.
         thumbs: uint8 [T, 48, 48, 3].
     """
-    with mediapipe_solutions() as solutions:
-        return _track(solutions, path, info, crop, config, folder, sound, clock)
-
-
-def _track(
-    solutions: Any,
-    path: Path,
-    info: VideoInfo,
-    crop: Crop,
-    config: PrepareConfig,
-    folder: Path,
-    sound: tuple[np.ndarray, int] | None,
-    clock: np.ndarray | None,
-) -> dict[str, np.ndarray]:
     import cv2
 
-    mesh = solutions.face_mesh.FaceMesh(
-        static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_tracking_confidence=0.5
-    )
-    person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-
-    def look_for_face(frame: np.ndarray) -> np.ndarray | None:
-        found = mesh.process(frame).multi_face_landmarks
-        if not found:
-            return None
-        return np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32) * LOOK
+    mesh, person = FaceMesh(), PersonMask()
 
     def look_for_person(frame: np.ndarray) -> np.ndarray:
-        soft = person.process(frame).segmentation_mask
+        soft = person(frame)
         return (cv2.resize(soft, (MASK, MASK), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
     landmarks: list[np.ndarray | None] = []
@@ -96,17 +74,13 @@ def _track(
         for frame in frames_at(path, config.fps, times=clock):
             picture = crop.cut(frame, size)
             seen = picture if size == LOOK else crop.cut(frame, LOOK)
-            waiting.append(
-                (face_thread.submit(look_for_face, seen), person_thread.submit(look_for_person, seen))
-            )
+            waiting.append((face_thread.submit(mesh, seen), person_thread.submit(look_for_person, seen)))
             video.write(picture)
             thumbs.append(cv2.resize(picture, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
             if len(waiting) > AHEAD:
                 collect()
         while waiting:
             collect()
-    mesh.close()
-    person.close()
     return {**_stacked(landmarks), "thumbs": np.stack(thumbs)}
 
 
