@@ -238,17 +238,25 @@ def copied(graph: Graph, op: Any) -> None:
 
 
 def deconvolution(graph: Graph, op: Any) -> None:
-    """Of kernel and stride 2: four pixels from each."""
+    """Of kernel and stride 2 to one channel: a convolution to four, which become squares of two."""
     x, weight, bias = (int(n) for n in op.inputs)
     output = int(op.outputs[0])
     assert np.frombuffer(bytes(op.customOptions), "<i4").tolist() == [1, 2, 2]
+    values = graph.constants[weight]
+    assert values.shape[:3] == (1, 2, 2)
+    four = -output
     graph.emit(
-        "deconv",
+        "conv",
         [x],
-        output,
-        weight=graph.store(f"{output}.weight", graph.constants[weight].transpose(3, 0, 1, 2)),
-        bias=graph.store(f"{output}.bias", graph.constants[bias]),
+        four,
+        weight=graph.store(f"{output}.weight", values.reshape(4, -1, 1, 1)),
+        bias=graph.store(f"{output}.bias", np.repeat(graph.constants[bias], 4)),
+        stride=1,
+        pad=[0, 0, 0, 0],
+        groups=1,
+        relu=False,
     )
+    graph.emit("depth_to_space", [four], output)
 
 
 def region(graph: Graph, op: Any) -> None:
@@ -256,10 +264,16 @@ def region(graph: Graph, op: Any) -> None:
     given = flexbuffers.Loads(bytes(op.customOptions))
     assert given["target_rotation_radians"] == 0 and given["output_height"] == given["output_width"]
     assert given["scale_x"] == given["scale_y"]
+    makers = {node["out"]: node for node in graph.nodes}
+    landmarks, factor = int(op.inputs[0]), 1.0
+    while makers[landmarks]["op"] in ("scale", "reshape"):
+        factor *= float(np.prod(makers[landmarks].get("by", 1.0)))
+        landmarks = makers[landmarks]["in"][0]
     graph.emit(
         "region",
-        [int(op.inputs[0])],
+        [landmarks],
         int(op.outputs[0]),
+        factor=factor,
         level=[given["left_rotation_idx"], given["right_rotation_idx"]],
         points=np.array(given["subset_idxs"]).reshape(-1).tolist(),
         scale=given["scale_x"],
@@ -307,7 +321,7 @@ def fuse_relu(graph: Graph) -> None:
     for node in graph.nodes:
         for tensor in node["in"]:
             uses[tensor] = uses.get(tensor, 0) + 1
-    kept = []
+    kept: list[dict[str, Any]] = []
     for node in graph.nodes:
         maker = makers.get(node["in"][0])
         if node["op"] == "relu" and maker and maker["op"] in ("conv", "add") and uses[node["in"][0]] == 1:
@@ -315,6 +329,16 @@ def fuse_relu(graph: Graph) -> None:
         else:
             kept.append(node)
     graph.nodes = kept
+
+
+def drop_unused(graph: Graph, outputs: list[int]) -> None:
+    """Nodes that nothing follows."""
+    wanted, kept = set(outputs), []
+    for node in reversed(graph.nodes):
+        if node["out"] in wanted:
+            wanted.update(node["in"])
+            kept.append(node)
+    graph.nodes = kept[::-1]
 
 
 def convert(name: str, path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -336,6 +360,7 @@ def convert(name: str, path: Path, tensors: dict[str, torch.Tensor]) -> dict[str
         else:
             CONVERTERS[kind](graph, op)
     outputs = dict(zip(OUTPUTS[name], (graph.source(int(n)) for n in described.outputs), strict=True))
+    drop_unused(graph, list(outputs.values()))
     fuse_relu(graph)
     entry = int(described.inputs[0])
     print(f"{name}: {len(described.operators)} operators -> {len(graph.nodes)}")

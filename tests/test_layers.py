@@ -40,7 +40,6 @@ HEAVY = {
     *(
         "librosa",
         "transformers",
-        "mediapipe",
         "av",
         "cv2",
         "matplotlib",

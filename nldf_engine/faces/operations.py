@@ -62,13 +62,6 @@ def conv(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
 
 
 @operation
-def deconv(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
-    """A transposed convolution of kernel and stride 2, weight [I, O, 2, 2]: four pixels from each."""
-    weight, bias = tensors[node["weight"]], tensors[node["bias"]]
-    return lambda x: _pixels(functional.conv_transpose2d(_planes(x), weight, bias, stride=2))
-
-
-@operation
 def prelu(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
     """max(x, 0) + slope min(x, 0), a slope a channel."""
     slope = tensors[node["slope"]]
@@ -171,24 +164,24 @@ def concat(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
 def region(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
     """A crop around some landmarks, upright as the line between two of them.
 
-    Landmarks [B, L, 3] -> [B, 2, 3], from the crop's pixels to those that the landmarks are in. The crop is the
-    box around `points`, `scale` times as large, turned so that the two of `level` lie level.
+    Landmarks [B, ..., 3 L] -> [B, 2, 3], from the crop's pixels to those of the features, which are `factor`
+    times as many as the landmarks'. The crop is the box around `points`, `scale` times as large, turned so that
+    the two of `level` lie level.
     """
     left, right = node["level"]
-    points, size = torch.tensor(node["points"]), float(node["size"])
+    points, size, factor = torch.tensor(node["points"]), float(node["size"]), float(node["factor"])
     grown = node["scale"] / size
 
-    def crop(landmarks: Tensor) -> Tensor:
-        across = landmarks[:, right, :2] - landmarks[:, left, :2]
-        across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        cos, sin = across[:, :1], across[:, 1:]
-        x, y = landmarks[:, points, 0], landmarks[:, points, 1]
-        turned = torch.stack([cos * x + sin * y, cos * y - sin * x], 1)
-        low, high = turned.amin(2), turned.amax(2)
-        middle, step = (low + high) / 2, (high - low) * grown
-        columns = torch.stack([torch.cat([cos, sin], 1) * step[:, :1], torch.cat([-sin, cos], 1) * step[:, 1:]], 2)
-        centre = torch.cat([cos * middle[:, :1] - sin * middle[:, 1:], sin * middle[:, :1] + cos * middle[:, 1:]], 1)
-        return torch.cat([columns, (centre - columns.sum(2) * (size / 2))[..., None]], 2)
+    def crop(given: Tensor) -> Tensor:
+        marks = given.reshape(len(given), -1, 3)[..., :2] * factor
+        across = functional.normalize(marks[:, right] - marks[:, left], dim=1)
+        cos, sin = across.unbind(1)
+        turn = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)  # from the level box to the features
+        box = marks[:, points] @ turn
+        low, high = box.amin(1), box.amax(1)
+        steps = turn * ((high - low) * grown)[:, None]
+        corner = (turn @ ((low + high) / 2)[..., None]).squeeze(2) - steps.sum(2) * (size / 2)
+        return torch.cat([steps, corner[..., None]], 2)
 
     return crop
 
