@@ -69,7 +69,7 @@ def test_a_small_face_is_as_the_large_one(photo: np.ndarray, upright: np.ndarray
         found = mesh(placed(photo, scale=1 - k / 10))
     assert found is not None
     error = np.linalg.norm(found[:, :2] - moved(upright[:, :2], 0, 0.5), axis=1)
-    assert np.median(error) < 0.8
+    assert np.median(error) < 1.2
 
 
 def test_a_lost_face_is_searched_again(photo: np.ndarray, upright: np.ndarray) -> None:
