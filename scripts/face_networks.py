@@ -371,7 +371,9 @@ def main(modules: str, out: str) -> None:
     """Converts, stores, and prints the digest."""
     tensors: dict[str, torch.Tensor] = {}
     graphs = {name: convert(name, Path(modules) / file, tensors) for name, file in FILES.items()}
-    save_file(tensors, out, {name: json.dumps(graph, separators=(",", ":")) for name, graph in graphs.items()})
+    save_file(
+        tensors, out, {name: json.dumps(graph, separators=(",", ":")) for name, graph in graphs.items()}
+    )
     print(sha256(Path(out)))
 
 

@@ -20,8 +20,8 @@ class Face:
 
     Args:
         box: float32 [4]: x, y, width, height; from the brows to the chin.
-        points: float32 [6, 2]: the eye and the ear on the left as seen are `points[0]` and `points[4]`, those on
-            the right `points[1]` and `points[5]`; `points[2]` is the nose, `points[3]` the mouth.
+        points: float32 [6, 2]: the eye on the left as seen, the one on the right, nose, mouth, the ear on the
+            left, the one on the right.
         score: how certain, 0 to 1.
     """
 

@@ -22,11 +22,11 @@ DIGEST = "eecfff253223607104c75417045a909fafbf39b3afcc64f93628527834f4677a"
 class Network:
     """A graph of the operations of `operations.py`.
 
-    The kernel `ops.convnet` runs what it has of them, from the picture on, in one call; torch the few that are
-    left. With `backend="reference"` torch runs them all.
+    The kernel `ops.convnet` runs what it has of them, from the picture on, in one call; torch the few that
+    are left. With `backend="reference"` torch runs them all.
 
     Args:
-        graph: `{"size", "input", "nodes": [{"op", "in", "out", ...}], "outputs": {name: tensor number}}`.
+        graph: `{"size", "input", "nodes": [{"op", "in", "out", ...}], "outputs": {name: number}}`.
         tensors: float32, by the names that the nodes use.
         backend: "native" or "reference".
 
@@ -82,7 +82,9 @@ def check_graph(entry: int, nodes: Sequence[Mapping[str, Any]], outputs: Mapping
         if node["op"] not in OPERATIONS:
             raise ValueError(f"node {k} of the graph: there is no operation {node['op']!r}")
         if not node["in"] or not known.issuperset(node["in"]):
-            raise ValueError(f"node {k} ({node['op']}) of the graph reads {node['in']}, which are not there yet")
+            raise ValueError(
+                f"node {k} ({node['op']}) of the graph reads {node['in']}, which are not there yet"
+            )
         known.add(node["out"])
     if not known.issuperset(outputs.values()):
         raise ValueError(f"the graph makes no {sorted(set(outputs.values()) - known)}, which it is to return")

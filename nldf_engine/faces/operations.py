@@ -164,9 +164,9 @@ def concat(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
 def region(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
     """A crop around some landmarks, upright as the line between two of them.
 
-    Landmarks [B, ..., 3 L] -> [B, 2, 3], from the crop's pixels to those of the features, which are `factor`
-    times as many as the landmarks'. The crop is the box around `points`, `scale` times as large, turned so that
-    the two of `level` lie level.
+    Landmarks [B, ..., 3 L] -> [B, 2, 3], from the crop's pixels to those of the features, which are
+    `factor` times as many as the landmarks'. The crop is the box around `points`, `scale` times as large,
+    turned so that the two of `level` lie level.
     """
     left, right = node["level"]
     points, size, factor = torch.tensor(node["points"]), float(node["size"]), float(node["factor"])

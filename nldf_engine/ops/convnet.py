@@ -80,19 +80,15 @@ class _Packer:
         self.weights.append(torch.nn.functional.pad(flat, (0, -len(flat) % PANEL)))
         return begin
 
-    def add(self, kind: str, node: Node, shape: Shape, inputs: Sequence[int] = (), **numbers: int) -> _Step:
+    def add(self, kind: str, node: Node, shape: Shape, inputs: Sequence[int] = (), **numbers: int) -> None:
         """Appends a step with the output's shape."""
         inputs = list(inputs or node["in"])
         if inputs[0] == self.entry and kind != "conv":
             raise ValueError(f"{node['op']}: a picture goes through a convolution first")
-        for name, value in zip(("height", "width", "channels"), self.shapes[inputs[0]], strict=True):
-            numbers[name] = value
-        for name, value in zip(("out_height", "out_width", "out_channels"), shape, strict=True):
-            numbers[name] = value
-        step = _Step(kind, inputs, node["out"], numbers)
+        numbers |= zip(("height", "width", "channels"), self.shapes[inputs[0]], strict=True)
+        numbers |= zip(("out_height", "out_width", "out_channels"), shape, strict=True)
         self.shapes[node["out"]] = shape
-        self.steps.append(step)
-        return step
+        self.steps.append(_Step(kind, inputs, node["out"], numbers))
 
 
 def _conv(pack: _Packer, node: Node) -> None:
@@ -141,9 +137,7 @@ def _add(pack: _Packer, node: Node) -> None:
     relu = pack.store(torch.zeros(pack.shapes[a][2])) if node.get("relu") else -1
     if pack.shapes[a][:2] != pack.shapes[b][:2]:
         raise ValueError(f"add {node['out']}: the sizes {pack.shapes[a]} and {pack.shapes[b]} differ")
-    pack.add(
-        "add", node, pack.shapes[a], [a, b], b_channels=pack.shapes[b][2], slopes=relu
-    )
+    pack.add("add", node, pack.shapes[a], [a, b], b_channels=pack.shapes[b][2], slopes=relu)
 
 
 def _prelu(pack: _Packer, node: Node) -> None:
@@ -156,8 +150,8 @@ def _relu(pack: _Packer, node: Node) -> None:
     pack.add("add", node, shape, slopes=pack.store(torch.zeros(shape[2])))
 
 
-def _same(kind: str) -> Callable[[_Packer, Node], None]:
-    return lambda pack, node: pack.add(kind, node, pack.shapes[node["in"][0]]) and None
+def _same(pack: _Packer, node: Node) -> None:
+    pack.add(node["op"], node, pack.shapes[node["in"][0]])
 
 
 def _multiply(pack: _Packer, node: Node) -> None:
@@ -184,7 +178,14 @@ def _resize(pack: _Packer, node: Node) -> None:
 
 
 def _region(pack: _Packer, node: Node) -> None:
-    given = [*node["level"], node["factor"], node["scale"], node["size"], len(node["points"]), *node["points"]]
+    given = [
+        *node["level"],
+        node["factor"],
+        node["scale"],
+        node["size"],
+        len(node["points"]),
+        *node["points"],
+    ]
     shape = pack.shapes[node["in"][0]]
     if shape[:2] != (1, 1) or not all(0 <= 3 * k < shape[2] for k in (*node["level"], *node["points"])):
         raise ValueError(f"region {node['out']}: the landmarks are not among {shape}")
@@ -204,8 +205,8 @@ PACKERS: dict[str, Callable[[_Packer, Node], None]] = {
     "add": _add,
     "prelu": _prelu,
     "relu": _relu,
-    "hard_swish": _same("hard_swish"),
-    "sigmoid": _same("sigmoid"),
+    "hard_swish": _same,
+    "sigmoid": _same,
     "multiply": _multiply,
     "max_pool": _max_pool,
     "mean": _mean,
@@ -288,7 +289,7 @@ def pack_convnet(
     outputs: dict[int, tuple[int, tuple[int, ...]]] = {}
     begin = 0
     for number in wanted:
-        height, width, channels = shape = pack.shapes[number]
+        shape = pack.shapes[number]
         numbers = dict(zip(("height", "width", "channels"), shape, strict=True))
         steps.append(_Step("output", [number], -1, {**numbers, "out": begin}))
         outputs[number] = begin, (2, 3) if shape == (1, 1, 6) else shape
@@ -311,8 +312,8 @@ def pack_convnet(
 def convnet(pictures: Tensor, packed: PackedConvnet) -> dict[int, Tensor]:
     """The wanted tensors of a batch of pictures, on the CPU and without a gradient.
 
-    A picture's outputs are the same to the bit whichever pictures come with it, on any number of threads: these
-    share the pictures among them.
+    A picture's outputs are the same to the bit whichever pictures come with it, on any number of threads:
+    these share the pictures among them.
 
     Args:
         pictures: [B, S, S, 3] float32.

@@ -29,8 +29,8 @@ def test_a_face_is_found_where_it_is(photo: np.ndarray, distance: str) -> None:
     assert there.score > 0.7
     left, top, wide, high = here.box
     assert 40 < wide < 160 and 40 < high < 160
-    np.testing.assert_allclose(there.box, here.box + [180, 60, 0, 0], atol=8)
-    np.testing.assert_allclose(there.points, here.points + [180, 60], atol=6)
+    np.testing.assert_allclose(there.box, here.box + np.array([180, 60, 0, 0]), atol=8)
+    np.testing.assert_allclose(there.points, here.points + np.array([180, 60]), atol=6)
     eyes, nose, mouth = here.points[:2], here.points[2], here.points[3]
     assert eyes[0, 0] < nose[0] < eyes[1, 0] and eyes[:, 1].max() < nose[1] < mouth[1]
     assert (left < here.points[:, 0] + 20).all() and (here.points[:, 1] < top + high).all()
@@ -60,7 +60,9 @@ def test_a_small_face_is_found_by_the_far_detector(photo: np.ndarray) -> None:
     np.testing.assert_allclose(face.points, moved(whole.points, 0, 0.35), atol=4)
 
 
-@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_frames_of_another_shape_are_refused(frame: np.ndarray) -> None:
     """The error names the shape."""
     with pytest.raises(ValueError, match="frame: expected"):

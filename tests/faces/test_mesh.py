@@ -27,7 +27,13 @@ def upright(photo: np.ndarray) -> np.ndarray:
 def test_regions_replace_what_they_look_at() -> None:
     """Lips and eyes give x and y; depth stays the mesh's, and irises are as deep as the rims."""
     said = {"mesh": np.arange(468 * 3.0)}
-    for name, count in (("lips", 80), ("right_eye", 71), ("left_eye", 71), ("right_iris", 5), ("left_iris", 5)):
+    for name, count in (
+        ("lips", 80),
+        ("right_eye", 71),
+        ("left_eye", 71),
+        ("right_iris", 5),
+        ("left_iris", 5),
+    ):
         said[name] = np.full(2 * count, -1.0)
     joined = join_regions(said)
     closer = np.concatenate([LIPS, RIGHT_EYE, LEFT_EYE, np.arange(468, 478)])

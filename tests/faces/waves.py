@@ -1,7 +1,7 @@
 """A picture that is the same everywhere, and how the expected outputs beside this file were made.
 
-    pip install ai-edge-litert mediapipe==0.10.21
-    python tests/faces/waves.py SITE_PACKAGES/mediapipe/modules > tests/faces/litert.json
+pip install ai-edge-litert mediapipe==0.10.21
+python tests/faces/waves.py SITE_PACKAGES/mediapipe/modules > tests/faces/litert.json
 """
 
 from __future__ import annotations

@@ -19,14 +19,16 @@ from nldf_engine.ops.convnet import convnet, pack_convnet
 WEIGHTS = ("w", "b")
 
 
-def drawn(size: int, channels: int, kernel: int, stride: int, tail: list[dict], seed: int = 0) -> tuple[dict, dict]:
+def drawn(
+    size: int, channels: int, kernel: int, stride: int, tail: list[dict], seed: int = 0
+) -> tuple[dict, dict]:
     """A graph: a convolution of the picture to `channels`, tensor 1, then the nodes of `tail`; and weights.
 
     Nodes name weights "w<O>x<I>x<k>", "b<O>" and "s<C>"; they are made here.
     """
     first = {
         "op": "conv", "in": [0], "out": 1, "weight": f"w{channels}x3x{kernel}", "bias": f"b{channels}",
-        "stride": stride, "pad": [kernel // 2, kernel // 2, kernel // 2, kernel // 2], "groups": 1, "relu": False,
+        "stride": stride, "pad": [kernel // 2] * 4, "groups": 1, "relu": False,
     }  # fmt: skip
     nodes = [first, *tail]
     generator = torch.Generator().manual_seed(seed)
@@ -51,12 +53,14 @@ def agree(graph: dict, tensors: dict, batch: int = 2) -> None:
         torch.testing.assert_close(found[key], values, rtol=1e-4, atol=1e-4)
 
 
-def conv(out: int, channels: int, outputs: int, kernel: int = 1, stride: int = 1, into: int = 1, **more) -> dict:
+def conv(
+    out: int, channels: int, outputs: int, kernel: int = 1, stride: int = 1, into: int = 1, **more
+) -> dict:
     """A convolution node that keeps the middle where it is."""
     pad = kernel // 2
     return {
-        "op": "conv", "in": [into], "out": out, "weight": f"w{outputs}x{channels}x{kernel}", "bias": f"b{outputs}",
-        "stride": stride, "pad": [pad] * 4, "groups": 1, "relu": False, **more,
+        "op": "conv", "in": [into], "out": out, "weight": f"w{outputs}x{channels}x{kernel}",
+        "bias": f"b{outputs}", "stride": stride, "pad": [pad] * 4, "groups": 1, "relu": False, **more,
     }  # fmt: skip
 
 
@@ -92,7 +96,7 @@ def test_padding_of_one_side() -> None:
 
 @pytest.mark.parametrize("fewer", [5, 16, 20])
 def test_a_sum_with_slopes_joins_the_convolution(fewer: int) -> None:
-    """dw, pw, + what came in, prelu: two steps and the outputs; also where what is added has fewer channels."""
+    """dw, pw, + what came in, prelu: two steps and the outputs; also where fewer channels are added."""
     tail = [
         depthwise(2, fewer, 3),
         conv(3, fewer, 40, into=2),
@@ -147,7 +151,8 @@ def test_regions_and_their_samples() -> None:
     tail = [whole, region, {"op": "sample", "in": [1, 3], "out": 4, "size": 6}]
     graph, tensors = drawn(8, 6, 3, 1, tail)
     graph["outputs"]["region"] = 3
-    tensors["b30"] = torch.tensor([0.4, 0.5, 0, 1.4, 0.9, 0, 0.5, 1.5, 0, *[0.7] * 21]) + 0.01 * torch.arange(30)
+    marks = torch.tensor([0.4, 0.5, 0, 1.4, 0.9, 0, 0.5, 1.5, 0, *[0.7] * 21])
+    tensors["b30"] = marks + 0.01 * torch.arange(30)
     agree(graph, tensors)
     assert Network(graph, tensors)(torch.rand(2, 8, 8, 3))["region"].shape == (2, 2, 3)
 
@@ -184,7 +189,8 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     wanted = ["test_other_steps", "test_a_sum_with_slopes", "test_regions", "test_padding"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(wanted)],
-        env={**os.environ, "NLDF_CPU_ISA": isa}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        env={**os.environ, "NLDF_CPU_ISA": isa}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:]
 
