@@ -71,6 +71,7 @@ class _Packer:
     shapes: dict[int, Shape] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
+    regions: set[int] = field(default_factory=set)
     padded: dict[int, int] = field(default_factory=dict)  # tensors with more channels, all zeros -> of which
 
     def store(self, values: Tensor) -> int:
@@ -97,7 +98,7 @@ def _conv(pack: _Packer, node: Node) -> None:
     height, width, channels = pack.shapes[node["in"][0]]
     left, right, top, bottom = node["pad"]
     stride, groups = node["stride"], node["groups"]
-    if high != wide or inputs * groups != channels or len(bias) != outputs:
+    if high != wide or inputs * groups != channels or bias.shape != (outputs,) or stride < 1:
         raise ValueError(f"conv {node['out']}: weights {list(weight.shape)} don't fit {channels} channels")
     size = [(n + a + b - high) // stride + 1 for n, a, b in ((height, top, bottom), (width, left, right))]
     if min(size) < 1:
@@ -141,8 +142,10 @@ def _add(pack: _Packer, node: Node) -> None:
 
 
 def _prelu(pack: _Packer, node: Node) -> None:
-    slopes = pack.store(pack.tensors[node["slope"]])
-    pack.add("add", node, pack.shapes[node["in"][0]], slopes=slopes)
+    slopes, shape = pack.tensors[node["slope"]], pack.shapes[node["in"][0]]
+    if slopes.shape != shape[2:]:
+        raise ValueError(f"prelu {node['out']}: slopes {list(slopes.shape)} don't fit {shape[2]} channels")
+    pack.add("add", node, shape, slopes=pack.store(slopes))
 
 
 def _relu(pack: _Packer, node: Node) -> None:
@@ -174,6 +177,8 @@ def _mean(pack: _Packer, node: Node) -> None:
 
 def _resize(pack: _Packer, node: Node) -> None:
     height, width = node["size"]
+    if min(height, width) < 1:
+        raise ValueError(f"resize {node['out']}: expected a size of at least one pixel, got {node['size']}")
     pack.add("resize", node, (height, width, pack.shapes[node["in"][0]][2]))
 
 
@@ -189,12 +194,13 @@ def _region(pack: _Packer, node: Node) -> None:
     shape = pack.shapes[node["in"][0]]
     if shape[:2] != (1, 1) or not all(0 <= 3 * k < shape[2] for k in (*node["level"], *node["points"])):
         raise ValueError(f"region {node['out']}: the landmarks are not among {shape}")
+    pack.regions.add(node["out"])
     pack.add("region", node, (1, 1, 6), weights=pack.store(torch.tensor(given, dtype=torch.float32)))
 
 
 def _sample(pack: _Packer, node: Node) -> None:
     features, matrix = node["in"]
-    if pack.shapes[matrix] != (1, 1, 6):
+    if matrix not in pack.regions:
         raise ValueError(f"sample {node['out']}: {matrix} is no region")
     pack.add("sample", node, (node["size"], node["size"], pack.shapes[features][2]))
 
@@ -292,7 +298,7 @@ def pack_convnet(
         shape = pack.shapes[number]
         numbers = dict(zip(("height", "width", "channels"), shape, strict=True))
         steps.append(_Step("output", [number], -1, {**numbers, "out": begin}))
-        outputs[number] = begin, (2, 3) if shape == (1, 1, 6) else shape
+        outputs[number] = begin, (2, 3) if number in pack.regions else shape
         begin += prod(shape)
     places, memory = _place(steps, pack.shapes)
     rows = []

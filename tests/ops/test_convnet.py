@@ -206,6 +206,9 @@ def test_what_does_not_fit_is_refused() -> None:
         ([{"op": "multiply", "in": [1, 1], "out": 2}], "one number a channel"),
         ([{"op": "sample", "in": [1, 1], "out": 2, "size": 4}], "no region"),
         ([{"op": "max_pool", "in": [0], "out": 2}], "convolution first"),
+        ([{"op": "prelu", "in": [1], "out": 2, "slope": "s7"}], "don't fit 8 channels"),
+        ([{"op": "resize", "in": [1], "out": 2, "size": [0, 4]}], "at least one pixel"),
+        ([conv(2, 8, 8, 3, 0)], "don't fit"),
     ):
         graph, tensors = drawn(8, 8, 3, 1, tail)
         with pytest.raises(ValueError, match=says):
