@@ -20,8 +20,8 @@ PYTEST_ARGS ?=
 # Test processes: one a core, at most eight.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 
-IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
+IN_RANGE := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.13 python3.14 python3 python; do \
 	$$p -c '$(IN_RANGE)' 2>/dev/null && echo $$p && break; done)
 
 BIN := $(VENV)/bin
@@ -101,11 +101,11 @@ needs:
 	  exit 1
 	fi
 	if [ -z "$(PYTHON)" ]; then
-	  echo "No Python 3.10, 3.11 or 3.12 was found. To fix it: sudo apt-get install python3-venv python3-dev," \
+	  echo "No Python 3.10 to 3.14 was found. To fix it: sudo apt-get install python3-venv python3-dev," \
 	    "or name one: make PYTHON=/path/to/python3.11" >&2
 	  exit 1
 	fi
-	$(PYTHON) -c '$(IN_RANGE)' || { echo "$(PYTHON) is not Python 3.10, 3.11 or 3.12" >&2; exit 1; }
+	$(PYTHON) -c '$(IN_RANGE)' || { echo "$(PYTHON) is not Python 3.10 to 3.14" >&2; exit 1; }
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || {
 	  echo "$(PYTHON) can't make virtual environments. To fix it: sudo apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(

@@ -12,7 +12,7 @@ function(nldf_instruction_sets target)
   set(avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512 ${fused})
   foreach(isa avx2 avx512)
-    set(sources csrc/ops/elementwise_${isa}.cpp csrc/ops/linear_${isa}.cpp csrc/ops/planes_${isa}.cpp
+    set(sources csrc/ops/convnet_${isa}.cpp csrc/ops/elementwise_${isa}.cpp csrc/ops/linear_${isa}.cpp csrc/ops/planes_${isa}.cpp
       csrc/ops/resmlp_${isa}.cpp)
     target_sources(${target} PRIVATE ${sources})
     set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${${isa}}")

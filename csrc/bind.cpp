@@ -18,6 +18,7 @@
 #include "ops/adam.h"
 #include "ops/beams.h"
 #include "ops/compact.h"
+#include "ops/convnet.h"
 #include "ops/grid.h"
 #include "ops/landmarks.h"
 #include "ops/linear.h"
@@ -164,6 +165,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64", nldf::lines_backward_cpu);
   bind<nldf::LinearArgs>(m, "linear_cpu_float32", nldf::linear_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
+  bind<nldf::ConvnetArgs>(m, "convnet_cpu_float32", nldf::convnet_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

@@ -7,7 +7,7 @@ For p, b and m lips close; for t, d, k, s and their like they need not; open vow
 has no real frames to compare with, but its sounds and their times are known where a synthesiser or a forced
 aligner made them. Labels are Audacity's label tracks: lines of start, end (seconds) and a sound's name
 (ARPABET, X-SAMPA, espeak or IPA), with tabs between. Openings are measured on the motion codes that are
-predicted from the speech, in millimetres, and on the landmarks of rendered frames (mediapipe).
+predicted from the speech, in millimetres, and on the landmarks of rendered frames.
 """
 
 from __future__ import annotations

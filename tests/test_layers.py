@@ -23,7 +23,7 @@ RANKS = {
     "_C": 1,
     "ops": 2,
     **dict.fromkeys(["geometry", "media"], 3),
-    **dict.fromkeys(["nn", "audio"], 4),
+    **dict.fromkeys(["nn", "audio", "faces"], 4),
     "rendering": 5,
     "systems": 6,
     "avatar": 7,
@@ -40,7 +40,6 @@ HEAVY = {
     *(
         "librosa",
         "transformers",
-        "mediapipe",
         "av",
         "cv2",
         "matplotlib",

@@ -56,7 +56,7 @@ def measure(frames: np.ndarray, places: np.ndarray, detector: Callable[[], Detec
         frames: rendered.
         places: [T, 478, 2] landmarks in pixels of these frames, the same for all variants: where the face's
             colours are looked at.
-        detector: makes the landmark detector; MediaPipe's face mesh where None.
+        detector: makes the landmark detector; the package's face mesh where None.
     """
     found, _ = detect(frames, (detector or FaceMesh)())
     shape = aligned(found, RIGID)

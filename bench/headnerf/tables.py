@@ -35,7 +35,7 @@ class Options:
     Args:
         frames: held-out frames, at most.
         split: of the dataset.
-        detector: makes the landmark detector of a clip; MediaPipe's where None.
+        detector: makes the landmark detector of a clip; the package's where None.
         device: where it renders.
     """
 

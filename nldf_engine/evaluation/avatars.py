@@ -42,8 +42,8 @@ def evaluate(
         out: folder for the report; `AVATAR/evaluation/SPLIT` where None.
         config: how.
         renderer: scores this renderer instead of the avatar's own engine.
-        detector: makes the landmark detector of one run of frames. Without mediapipe the lips' metrics are
-            null and `lmd_reason` says so. None leaves them out.
+        detector: makes the landmark detector of one run of frames. Where that can't be made the lips'
+            metrics are null and `lmd_reason` says so. None leaves them out.
         real_faces: faces of the real frames, filled and read: share one between avatars of one size.
 
     Returns:

@@ -219,10 +219,8 @@ def score_frames(
     variants = variants if suite.detector is not None else variants[:1]
     workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
     store = store or ChunkStore(None, None)
-    session = getattr(suite.detector, "session", contextlib.nullcontext)
     chunks: dict[str, list[dict[str, np.ndarray]]] = {variant.name: [] for variant in variants}
     with (
-        session(),
         ThreadPoolExecutor(workers) as pool,
         Bar("evaluate", len(index) * len(variants), "frame") as bar,
         _cancelling(pool),

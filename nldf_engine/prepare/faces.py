@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nldf_engine.base.clock import FPS
-from nldf_engine.base.errors import MissingBackend
 from nldf_engine.base.progress import Bar
+from nldf_engine.faces import FaceDetector
 from nldf_engine.media.video import VideoInfo, decode
 from nldf_engine.prepare.view import TRIM, Borders, View, better_turn
 
@@ -50,41 +45,6 @@ class Crop:
             return np.ascontiguousarray(part)
         how = cv2.INTER_AREA if self.side > size else cv2.INTER_CUBIC
         return cv2.resize(part, (size, size), interpolation=how)
-
-
-@contextlib.contextmanager
-def mediapipe_solutions() -> Iterator[Any]:
-    """`mediapipe.solutions`, with the chatter that its C++ part writes to stderr held back.
-
-    Raises:
-        MissingBackend: mediapipe is not installed.
-    """
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import mediapipe
-    except ImportError as error:
-        raise MissingBackend("nldf prepare needs mediapipe", "pip install 'nldf_engine[prepare]'") from error
-    saved, python_stderr = os.dup(2), sys.stderr
-    try:
-        if _is_real(sys.stderr):  # progress bars still reach the terminal
-            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield mediapipe.solutions
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        if sys.stderr is not python_stderr:
-            sys.stderr.close()
-            sys.stderr = python_stderr
-
-
-def _is_real(stream: Any) -> bool:
-    try:
-        return bool(stream.fileno() == 2)
-    except (AttributeError, OSError, ValueError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -151,12 +111,9 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
     seen = view.seen(info)
     scale = min(1.0, LOOK_AT / max(seen.width, seen.height))
     samples, last = 0, np.full((CHANGE, CHANGE), 255, np.int16)
-    with mediapipe_solutions() as solutions, Bar("looking for the head", info.frames, "frame") as bar:
-        # The far model first: it also finds small heads; the near one knows faces that fill the frame.
-        models = [
-            solutions.face_detection.FaceDetection(model_selection=n, min_detection_confidence=0.5)
-            for n in (1, 0)
-        ]
+    # The far model first: it also finds small heads; the near one knows faces that fill the frame.
+    models = [FaceDetector("far"), FaceDetector("near")]
+    with Bar("looking for the head", info.frames, "frame") as bar:
         for shot in decode(path):
             gray = shot.gray(CHANGE).astype(np.int16)
             changes.append(float(np.abs(gray - last).mean()) if times else 255.0)
@@ -178,26 +135,22 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
         certain = np.array([box[5] for box in boxes]) > UPRIGHT
         if view == View() and certain.sum() < samples / 2:
             turns = better_turn(some, lambda frame: _certainty(frame, models))
-        for model in models:
-            model.close()
     found = np.array(boxes, np.float32).reshape(-1, 6)
     return (
         Survey(found, samples, np.array(times), np.array(changes, np.float32), view), turns, borders,
     )  # fmt: skip
 
 
-def _certainty(frame: np.ndarray, models: list[Any]) -> tuple[float, float]:
+def _certainty(frame: np.ndarray, models: list[FaceDetector]) -> tuple[float, float]:
     """How certain a face is in a frame, and its roll in degrees by the eyes; zeros where there is none."""
-    height, width = frame.shape[:2]
     for model in models:
-        for face in model.process(frame).detections or ():
-            a, b = face.location_data.relative_keypoints[:2]
-            roll = float(np.degrees(np.arctan2((b.y - a.y) * height, (b.x - a.x) * width)))
-            return float(face.score[0]), roll
+        for face in model(frame):
+            across = face.points[1] - face.points[0]
+            return face.score, float(np.degrees(np.arctan2(across[1], across[0])))
     return 0.0, 0.0
 
 
-def _search(frame: np.ndarray, models: list[Any]) -> list[tuple[float, ...]]:
+def _search(frame: np.ndarray, models: list[FaceDetector]) -> list[tuple[float, ...]]:
     """Faces (x, y, width, height, certainty) in pixels of `frame`.
 
     The detectors look at a small copy, in which the faces of a wide picture are too small: so squares of it
@@ -211,17 +164,10 @@ def _search(frame: np.ndarray, models: list[Any]) -> list[tuple[float, ...]]:
             for left in range(0, max(width - size, 0) + 1, max(step, 1)):
                 view = np.ascontiguousarray(frame[top : top + size, left : left + size])
                 for model in models:
-                    found = model.process(view).detections or ()
+                    found = model(view)
                     for face in found:
-                        box = face.location_data.relative_bounding_box
-                        wide, high = view.shape[1], view.shape[0]
-                        place = (
-                            left + box.xmin * wide,
-                            top + box.ymin * high,
-                            box.width * wide,
-                            box.height * high,
-                        )
-                        kept.append((*place, float(face.score[0])))
+                        x, y, wide, high = map(float, face.box)
+                        kept.append((left + x, top + y, wide, high, face.score))
                     if found:
                         break
         if kept and size <= side:

@@ -75,7 +75,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
     Raises:
         FileProblem: the video can't be read, is shorter than 2 s, or shows no face; or the output can't be
             written.
-        MissingBackend: mediapipe is not installed, or the audio front-end lacks its library or weights.
+        MissingBackend: the audio front-end lacks its library or weights.
     """
     config = config or PrepareConfig()
     path, out = check_file(video), check_target(Path(out))

@@ -11,9 +11,9 @@ import numpy as np
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.format import LANDMARKS
+from nldf_engine.faces import FaceMesh, HandPoints, PersonMask
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.prepare.config import PrepareConfig
-from nldf_engine.prepare.faces import mediapipe_solutions
 from nldf_engine.prepare.source import Source
 from nldf_engine.prepare.spoilt import HAND_EVERY, chin_colour, on_mouth
 
@@ -22,6 +22,25 @@ MASK = 256  # pixels: the person network's own resolution
 CHANGE = 128  # pixels: what successive frames are compared on
 THUMB = 48  # pixels: the thumbnails that cuts and exposure are measured on
 AHEAD = 6  # frames in flight between the decoder and the networks
+
+
+class _FaceLook:
+    """Landmarks of a face, and what may cover it; called for one frame after the other."""
+
+    def __init__(self) -> None:
+        self._mesh, self._hands = FaceMesh(), HandPoints()
+        self._count = 0
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """(landmarks [478, 3] in pixels at LOOK or None, colour of the chin [2], points of hands on it)."""
+        points = self._mesh(frame)
+        self._count += 1
+        if points is None:
+            return None, np.zeros(2, np.float32), -1
+        fingers = -1
+        if self._count % HAND_EVERY == 1:
+            fingers = on_mouth(self._hands(frame).reshape(-1, 2), points)
+        return points, chin_colour(frame, points), fingers
 
 
 def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.ndarray]:
@@ -38,48 +57,12 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         chin: float32 [T, 2], see `spoilt.chin_colour`; zeros where there is no face.
         hands: int64 [T], points of hands on the mouth; -1 where none were looked for.
     """
-    with mediapipe_solutions() as solutions:
-        return _track(solutions, source, config, folder)
-
-
-class _FaceLook:
-    """Landmarks of a face, and what may cover it; called for one frame after the other."""
-
-    def __init__(self, solutions: Any) -> None:
-        self._mesh = solutions.face_mesh.FaceMesh(
-            static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_tracking_confidence=0.5
-        )
-        self._hands = solutions.hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=0)
-        self._count = 0
-
-    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, int]:
-        """(landmarks [478, 3] in pixels at LOOK or None, colour of the chin [2], points of hands on it)."""
-        found = self._mesh.process(frame).multi_face_landmarks
-        self._count += 1
-        if not found:
-            return None, np.zeros(2, np.float32), -1
-        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32) * LOOK
-        fingers = -1
-        if self._count % HAND_EVERY == 1:
-            hands = self._hands.process(frame).multi_hand_landmarks or ()
-            places = [(p.x * LOOK, p.y * LOOK) for hand in hands for p in hand.landmark]
-            fingers = on_mouth(np.array(places).reshape(-1, 2), points)
-        return points, chin_colour(frame, points), fingers
-
-    def close(self) -> None:
-        """Frees the networks."""
-        self._mesh.close()
-        self._hands.close()
-
-
-def _track(solutions: Any, source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.ndarray]:
     import cv2
 
-    look_for_face = _FaceLook(solutions)
-    person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    look_for_face, person = _FaceLook(), PersonMask()
 
     def look_for_person(frame: np.ndarray) -> np.ndarray:
-        soft = person.process(frame).segmentation_mask
+        soft = person(frame)
         return (cv2.resize(soft, (MASK, MASK), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
     looks: list[tuple[np.ndarray | None, np.ndarray, int]] = []
@@ -120,8 +103,6 @@ def _track(solutions: Any, source: Source, config: PrepareConfig, folder: Path) 
                 collect()
         while waiting:
             collect()
-    look_for_face.close()
-    person.close()
     return {
         **_stacked([points for points, _, _ in looks]),
         "thumbs": np.stack(thumbs),

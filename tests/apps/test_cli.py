@@ -308,8 +308,8 @@ def test_debug_shows_the_traceback(
         ),
         (PermissionError(13, "Permission denied", "out.mp4"), "out.mp4: Permission denied"),
         (
-            ModuleNotFoundError("No module named 'mediapipe'", name="mediapipe"),
-            "pip install mediapipe",
+            ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard"),
+            "-m pip install",
         ),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),

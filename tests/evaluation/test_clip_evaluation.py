@@ -135,19 +135,19 @@ def test_a_face_that_is_not_found_is_counted_and_left_out(
     assert 0 < found["psnr"] < 20
 
 
-def test_without_mediapipe_the_lips_are_null_and_the_rest_is_measured(
+def test_without_a_detector_the_lips_are_null_and_the_rest_is_measured(
     painted: RealClip, painter: Any, tmp_path: Path
 ) -> None:
     """A missing detector costs the lip figures alone, and saves the second rendering."""
 
     def missing() -> Any:
-        raise MissingBackend("mediapipe is not installed", "pip install it")
+        raise MissingBackend("the networks are not there", "pip install it")
 
     renderer = painter(blurred)
     found = evaluate_clip(painted, renderer, tmp_path, {}, NO_PICTURES, missing)
     for key in ("lmd", "lmd_centred", "lip_correlation"):
         assert found[key] is None and found[f"{key}_shuffled"] is None
-        assert "mediapipe is not installed" in found[f"{key}_reason"]
+        assert "the networks are not there" in found[f"{key}_reason"]
     assert found["psnr"] > 15 and found["frames_without_face_real"] is None
     assert renderer.calls == [1, 40]
 

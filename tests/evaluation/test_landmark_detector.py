@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from nldf_engine.base.errors import MissingBackend
 from nldf_engine.evaluation.landmark_detector import FaceMesh, detect, landmark_scale
 from nldf_engine.evaluation.metrics.lips import lip_scores
 from nldf_engine.media.video import frames_at
+from nldf_engine.ops import native
 
 REAL_VIDEO = os.environ.get("NLDF_REAL_VIDEO", "")
 
@@ -22,7 +22,6 @@ def real_frames() -> np.ndarray:
     """30 frames of a real face, square and 256 wide."""
     import cv2
 
-    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     if not Path(REAL_VIDEO).is_file():
         pytest.skip("NLDF_REAL_VIDEO names no video of a talking person")
     frames = itertools.islice(frames_at(REAL_VIDEO), 50, 80)
@@ -36,16 +35,15 @@ def test_the_longer_side_becomes_512() -> None:
 
 def test_a_frame_without_a_face_has_no_landmarks() -> None:
     """A plain picture gives NaN and is not valid, whatever its size."""
-    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     landmarks, valid = detect(np.full((2, 40, 56, 3), 90, np.uint8))
     assert landmarks.shape == (2, 478, 2) and np.isnan(landmarks).all() and not valid.any()
 
 
-def test_a_missing_mediapipe_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without mediapipe the error says what to install."""
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(MissingBackend, match=r"pip install 'nldf_engine\[evaluate\]'"):
-        FaceMesh()
+def test_the_kernels_missing_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the compiled module the error says how to build it."""
+    monkeypatch.setattr(native, "_C", None)
+    with pytest.raises(MissingBackend, match=r"pip install \."):
+        FaceMesh()(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_an_injected_detector_sees_every_frame_once_and_is_closed(pixel_detector: Any) -> None:

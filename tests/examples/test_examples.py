@@ -44,7 +44,6 @@ def test_compare_lays_avatars_side_by_side(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Quality and frames a second of every avatar, on the same held-out frames."""
-    pytest.importorskip("mediapipe")  # finds the faces
     out = tmp_path / "compared"
     run("compare.py", monkeypatch, synthetic_dataset.path, bundled_avatar(), "--frames", 2, "--out", out)
     (row,) = json.loads((out / "table.json").read_text()).values()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from nldf_engine.faces import PersonMask
 from nldf_engine.media.video import VideoWriter
 
 SIDE, SECONDS = 320, 3.0
@@ -31,17 +32,8 @@ class Speaker:
 
     def __init__(self) -> None:
         data = pytest.importorskip("skimage.data", reason="scikit-image with its photograph is not installed")
-        pytest.importorskip(
-            "mediapipe", reason="mediapipe is not installed (pip install 'nldf_engine[prepare]')"
-        )
-        from nldf_engine.prepare.faces import mediapipe_solutions
-
         photo = cv2.resize(data.astronaut()[0:300, 70:370], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        with (
-            mediapipe_solutions() as solutions,
-            solutions.selfie_segmentation.SelfieSegmentation(0) as network,
-        ):
-            mask = network.process(photo).segmentation_mask
+        mask = PersonMask()(photo)
         self.photo, self.mask, self.wall = photo, np.clip(mask * 1.6 - 0.3, 0, 1), backdrop()
 
     def frame(self, time: float, scale: float = 1.0, shift: tuple[float, float] = (0, 0)) -> np.ndarray:

@@ -60,7 +60,7 @@ def test_whole_way(film, speaker, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert "noise_floor_db" not in dataset.info.audio
     assert kept["figures"]["frames"] == 75 and "length" in {p["where"] for p in kept["problems"]}
     assert cv2.imread(str(tmp_path / "out" / "report.png")).shape[0] > 600
-    assert "mediapipe" not in capsys.readouterr().err
+    assert "WARNING" not in capsys.readouterr().err
     assert {p.severity for p in validate(tmp_path / "out")} <= {"note", "warning", "severe"}
 
 

@@ -39,7 +39,6 @@ LIBRARIES = (
     Library("scipy", "scipy", "audio and tracking", required=True),
     Library("tyro", "tyro", "the command line", required=True),
     Library("c2pa", "c2pa-python", "signed manifests in videos, and nldf verify"),
-    Library("mediapipe", "mediapipe", "nldf prepare, and mouth distances in nldf evaluate"),
     Library("tensorboard", "tensorboard", "curves and pictures of nldf train"),
     Library("matplotlib", "matplotlib", "pictures in nldf train and nldf evaluate"),
     Library("transformers", "transformers", "the audio front-ends wav2vec2 and hubert"),
@@ -68,7 +67,7 @@ def remedy(module: str) -> str:
 
 
 def _requirement(distribution: str) -> str:
-    """The requirement as our own metadata words it (`mediapipe==0.10.21`), or the plain name."""
+    """The requirement as our own metadata words it (`librosa>=0.10`), or the plain name."""
     try:
         lines = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
