@@ -219,10 +219,10 @@ def gaussian_landmark() -> Preset:
 def gaussian_landmark_small() -> Preset:
     """Gaussian landmarks for a CPU: 128 x 128."""
     recipe = GaussianRecipe(
-        size=128, steps=1600, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
+        size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),
         patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
-        torso=TorsoRecipe("unet", steps=400),
+        torso=TorsoRecipe("unet", steps=800),
         unet=SMALL_UNET,
     )  # fmt: skip
     return Preset(
