@@ -6,9 +6,9 @@
 // NaN, and reads inside the table. Where r^D exceeds the cap a level is hashed: vertices share the entries,
 // by the hash of Instant-NGP (Mueller et al. 2022), eq. (4): the coordinates times large primes, xor-ed.
 //
-// A placing departs from this where other programs' tables do: vertices lie elsewhere than at k / (r - 1), large
-// levels are tiled and not hashed, and points outside are answered otherwise. Levels without one keep their own
-// code, to the bit.
+// A placing departs from this where other programs' tables do: vertices lie elsewhere than at k / (r - 1),
+// large levels are tiled and not hashed, and points outside are answered otherwise. Levels without one keep
+// their own code, to the bit.
 #pragma once
 
 #include <cstdint>
@@ -33,11 +33,11 @@ enum GridBorder : int64_t {
 };
 
 struct GridPlacing {
-  NLDF_FIELDS((const double*, scales),    // [levels] cells a unit, on the host; null for r - 1 and no more
-              (double, shift),            // cells between the first vertex and the point 0
-              (int64_t, border),          // a GridBorder
-              (int64_t, tiled),           // 1: large levels are tiled instead of hashed
-              (int64_t, fourth_prime));   // of the hash
+  NLDF_FIELDS((const double*, scales),   // [levels] cells a unit, on the host; null for r - 1 and no more
+              (double, shift),           // cells between the first vertex and the point 0
+              (int64_t, border),         // a GridBorder
+              (int64_t, tiled),          // 1: large levels are tiled instead of hashed
+              (int64_t, fourth_prime));  // of the hash
 };
 
 template <class T>
@@ -147,8 +147,8 @@ NLDF_HD T grid_slope(T x, T fraction, int32_t resolution, bool smooth) {
 }
 
 // A coordinate's cell, the fraction in it, and whether the coordinate lets its point see anything, in a level
-// with a placing. Cells of the wrapping border may be negative; so far outside that a cell has no number of 32
-// bits, nothing is between vertices. NaN stays NaN, in the first cell.
+// with a placing. Cells of the wrapping border may be negative; so far outside that a cell has no number of
+// 32 bits, nothing is between vertices. NaN stays NaN, in the first cell.
 template <class T>
 NLDF_HD bool grid_place(T x, const GridLevel& level, int32_t& cell, T& fraction) {
   const bool inside = !(x < T(0)) && !(x > T(1));

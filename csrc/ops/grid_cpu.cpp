@@ -124,7 +124,8 @@ void add_table_gradient(const GridBackwardArgs<T>& args, const GridLevels& level
 
 template <class T>
 void grid_cpu(const GridArgs<T>& args, const Exec& exec) {
-  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
+  const GridLevels levels =
+      make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
   parallel_for(args.points, kGridTile, exec.threads, [&](int64_t begin, int64_t end) {
     run_kernel<GridEncode, T>(args.dims, args.features, {&args, &levels, begin, end});
   });
@@ -132,7 +133,8 @@ void grid_cpu(const GridArgs<T>& args, const Exec& exec) {
 
 template <class T>
 void grid_backward_cpu(const GridBackwardArgs<T>& args, const Exec& exec) {
-  const GridLevels levels = make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
+  const GridLevels levels =
+      make_grid_levels(args.resolutions, args.offsets, args.levels, args.dims, args.placing);
   if (args.v_table) add_table_gradient(args, levels, exec.threads);
   if (args.v_x) {
     parallel_for(args.points, kGridTile, exec.threads, [&](int64_t begin, int64_t end) {

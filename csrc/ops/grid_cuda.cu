@@ -225,15 +225,23 @@ void grid_backward_dims(const GridBackwardArgs<float>& args, const Exec& exec) {
 
 void grid_cuda(const GridArgs<float>& args, const Exec& exec) {
   const bool placed = args.placing.scales != nullptr;
-  if (args.dims == 2) return placed ? grid_dims<2, true>(args, exec) : grid_dims<2, false>(args, exec);
-  if (args.dims == 3) return placed ? grid_dims<3, true>(args, exec) : grid_dims<3, false>(args, exec);
+  if (args.dims == 2) {
+    return placed ? grid_dims<2, true>(args, exec) : grid_dims<2, false>(args, exec);
+  }
+  if (args.dims == 3) {
+    return placed ? grid_dims<3, true>(args, exec) : grid_dims<3, false>(args, exec);
+  }
   return placed ? grid_dims<4, true>(args, exec) : grid_dims<4, false>(args, exec);
 }
 
 void grid_backward_cuda(const GridBackwardArgs<float>& args, const Exec& exec) {
   const bool placed = args.placing.scales != nullptr;
-  if (args.dims == 2) return placed ? grid_backward_dims<2, true>(args, exec) : grid_backward_dims<2, false>(args, exec);
-  if (args.dims == 3) return placed ? grid_backward_dims<3, true>(args, exec) : grid_backward_dims<3, false>(args, exec);
+  if (args.dims == 2) {
+    return placed ? grid_backward_dims<2, true>(args, exec) : grid_backward_dims<2, false>(args, exec);
+  }
+  if (args.dims == 3) {
+    return placed ? grid_backward_dims<3, true>(args, exec) : grid_backward_dims<3, false>(args, exec);
+  }
   return placed ? grid_backward_dims<4, true>(args, exec) : grid_backward_dims<4, false>(args, exec);
 }
 
