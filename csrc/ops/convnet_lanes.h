@@ -210,13 +210,18 @@ struct Convnet {
     }
   }
 
+  // Row by row: one sum over a picture's thousands of pixels would lose what they differ by.
   static void mean(const ConvnetStep& s, float* memory) {
-    const int64_t wide = convnet_wide(s.channels), pixels = s.height * s.width;
+    const int64_t wide = convnet_wide(s.channels);
     for (int64_t c = 0; c < wide; c += lanes) {
       const float* from = memory + s.a + c;
       Vector sum{};
-      for (int64_t pixel = 0; pixel < pixels; ++pixel, from += wide) sum += load(from);
-      store(memory + s.out + c, sum / static_cast<float>(pixels));
+      for (int64_t y = 0; y < s.height; ++y) {
+        Vector row{};
+        for (int64_t x = 0; x < s.width; ++x, from += wide) row += load(from);
+        sum += row;
+      }
+      store(memory + s.out + c, sum / static_cast<float>(s.height * s.width));
     }
   }
 

@@ -78,8 +78,8 @@ class FaceMesh:
         self._square = None
         if found is not None and self._tracking:
             plane = found[:, :2]
-            eyes = plane[[RIGHT_EYE_OUTER, LEFT_EYE_OUTER]]  # left and right as seen
-            self._square = Square.around(plane, *eyes, AROUND)
+            # The person's right eye is the left one as seen.
+            self._square = Square.around(plane, plane[RIGHT_EYE_OUTER], plane[LEFT_EYE_OUTER], AROUND)
         return found
 
     def _search(self, frame: np.ndarray) -> Square | None:

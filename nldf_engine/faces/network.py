@@ -90,9 +90,13 @@ def check_graph(entry: int, nodes: Sequence[Mapping[str, Any]], outputs: Mapping
         raise ValueError(f"the graph makes no {sorted(set(outputs.values()) - known)}, which it is to return")
 
 
-def _split(entry: int, nodes: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], ...]:
+def _split(
+    entry: int, nodes: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The nodes that the kernel runs, and those behind them."""
-    compiled, rest, known = [], [], {entry}
+    compiled: list[Mapping[str, Any]] = []
+    rest: list[Mapping[str, Any]] = []
+    known = {entry}
     for node in nodes:
         ours = node["op"] in PACKERS and known.issuperset(node["in"])
         (compiled if ours else rest).append(node)

@@ -236,8 +236,9 @@ def _fuse(steps: list[_Step], shapes: Mapping[int, Shape], wanted: Iterable[int]
             continue
         for number in step.inputs:
             maker, others = makers.get(number), [n for n in step.inputs if n != number]
-            free = maker is not None and maker.kind in ("conv", "depthwise", "add") and uses[number] == 1
-            if not free or maker.numbers.get("slopes", -1) >= 0 or (others and len(maker.inputs) > 1):
+            if maker is None or maker.kind not in ("conv", "depthwise", "add") or uses[number] > 1:
+                continue
+            if maker.numbers.get("slopes", -1) >= 0 or (others and len(maker.inputs) > 1):
                 continue
             if shapes[number][2] < shapes[step.out][2]:
                 continue

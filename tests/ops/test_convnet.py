@@ -141,6 +141,16 @@ def test_other_steps(tail) -> None:
     agree(*drawn(8, 21, 3, 1, tail))
 
 
+def test_means_of_many_pixels_are_exact() -> None:
+    """Of a picture of 128 x 128, to a few units in the last place: sums of rows are summed."""
+    graph, tensors = drawn(128, 4, 3, 1, [{"op": "mean", "in": [1], "out": 2}])
+    graph["outputs"]["y"] = 2
+    pictures = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(2)) + 1
+    found = Network(graph, tensors)(pictures)
+    exact = found["x"].double().mean((1, 2), keepdim=True)
+    torch.testing.assert_close(found["y"].double(), exact, rtol=3e-6, atol=1e-7)
+
+
 def test_regions_and_their_samples() -> None:
     """A turned crop around landmarks that a convolution said, partly outside of the features."""
     whole = conv(2, 6, 30, 8, 8, pad=[0, 0, 0, 0])
