@@ -250,6 +250,7 @@ def gaussian_landmark_tiny() -> Preset:
         lambda bounds, conditions: GaussianFieldConfig(
             bounds, conditions, LandmarkSpeechSizes(decoder=DecoderSizes(16, 2, 32)), thinned=True,
             resolutions=(8, 16, 32), width=24, geometry=8, samples=12,
+            encoding=EncodingSizes(size=0.05),  # a pixel is a centimetre here
         ),
     )  # fmt: skip
 
