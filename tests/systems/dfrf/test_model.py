@@ -125,6 +125,7 @@ def test_slots_compete_without_noise() -> None:
     fusion = SlotFusion(6, 5, FusionSizes(3, 8, 3, 4))
     inputs = torch.randn(7, 4, 8)
     torch.testing.assert_close(fusion.attend(inputs), slots_as_written(fusion, inputs))
+    fusion.requires_grad_(False)
     assert torch.equal(fusion.attend(inputs), fusion.attend(inputs))
     assert float((fusion.attend(inputs)[:, 0] - fusion.attend(inputs)[:, 1]).abs().max()) > 0.01
 
