@@ -11,6 +11,7 @@ from nldf_engine.ops import reference
 from nldf_engine.ops.adam import step_adam
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
+from nldf_engine.ops.convnet import PackedConvnet, convnet, pack_convnet
 from nldf_engine.ops.grid import encode_grid
 from nldf_engine.ops.landmarks import encode_landmarks
 from nldf_engine.ops.linear import PackedLinear, linear, pack_linear
@@ -28,6 +29,7 @@ from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
 
 __all__ = [
     "GridSpec",
+    "PackedConvnet",
     "PackedLinear",
     "PackedPlanes",
     "PackedResmlp",
@@ -39,12 +41,14 @@ __all__ = [
     "compact_rays",
     "composite_rays",
     "composite_segments",
+    "convnet",
     "encode_beams",
     "encode_grid",
     "encode_landmarks",
     "gather_references",
     "generate_rays",
     "linear",
+    "pack_convnet",
     "pack_linear",
     "pack_planes",
     "pack_resmlp",

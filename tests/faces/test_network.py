@@ -38,7 +38,7 @@ def test_outputs_are_those_of_litert(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kernel_is_as_exact_as_torch(name: str) -> None:
-    """Its error against float64 is at most twice torch's in float32, and 1e-5 of the largest number."""
+    """Its error against float64 is at most twice torch's in float32, and 5e-5 of the largest number."""
     graph, tensors = described(name)
     first = torch.from_numpy(waves(graph["size"]))
     pictures = torch.cat([first, first.flip(2), first * 0.5])
@@ -53,7 +53,7 @@ def test_the_kernel_is_as_exact_as_torch(name: str) -> None:
     assert found.keys() == exact.keys()
     for key, values in exact.items():
         assert found[key].shape == values.shape
-        allowed = 2 * (usual[key] - values).abs().max() + 1e-5 * values.abs().max()
+        allowed = 2 * (usual[key] - values).abs().max() + 5e-5 * values.abs().max()
         assert (found[key] - values).abs().max() <= allowed, key
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nldf_engine.faces.network import Network
-from nldf_engine.ops import convnet as ops_convnet
+from nldf_engine.ops import native
 from nldf_engine.ops.convnet import convnet, pack_convnet
 
 WEIGHTS = ("w", "b")
@@ -194,7 +194,7 @@ def test_threads_change_nothing() -> None:
 @pytest.mark.parametrize("isa", ["portable", "avx2"])
 def test_every_instruction_set_agrees(isa: str) -> None:
     """This file's tests of the steps, run by a process that is held to another instruction set."""
-    if isa != "portable" and ops_convnet.native.cpu_isa() == "portable":
+    if isa != "portable" and native.cpu_isa() == "portable":
         pytest.skip("this processor has no AVX2")
     wanted = ["test_other_steps", "test_a_sum_with_slopes", "test_regions", "test_padding"]
     done = subprocess.run(
