@@ -1,4 +1,4 @@
-"""The networks that find faces, landmarks and the person: one call each, against torch's operations."""
+"""The networks that find faces, landmarks, hands and persons: one call each, against torch's operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from nldf_engine.faces.network import load_network
 
 
-@pytest.mark.parametrize("name", ["near", "far", "mesh", "person"])
+@pytest.mark.parametrize("name", ["near", "far", "mesh", "person", "palm", "hand"])
 def test_network(race, name):
     kernel, twin = load_network(name), load_network(name, "reference")
     picture = torch.rand(1, kernel.size, kernel.size, 3)

@@ -1,4 +1,4 @@
-"""Makes the asset of the face networks: MediaPipe's four .tflite files as one safetensors file.
+"""Makes the asset of the face networks: MediaPipe's six .tflite files as one safetensors file.
 
     pip install ai-edge-litert mediapipe==0.10.21
     python scripts/face_networks.py SITE_PACKAGES/mediapipe/modules OUT.safetensors
@@ -30,16 +30,21 @@ FILES = {
     "far": "face_detection/face_detection_full_range_sparse.tflite",
     "mesh": "face_landmark/face_landmark_with_attention.tflite",
     "person": "selfie_segmentation/selfie_segmentation.tflite",
+    "palm": "palm_detection/palm_detection_lite.tflite",
+    "hand": "hand_landmark/hand_landmark_lite.tflite",
 }
-OUTPUTS = {
+OUTPUTS: dict[str, list[str | None]] = {  # None: left out
     "near": ["boxes", "scores"],
     "far": ["boxes", "scores"],
     # Right and left are the person's, as in geometry/face_mesh.py; MediaPipe's graph names them as seen.
     "mesh": ["mesh", "lips", "right_eye", "left_eye", "right_iris", "left_iris", "presence"],
     "person": ["mask"],
+    "palm": ["boxes", "scores"],
+    "hand": ["points", "presence", None, None],  # the others: which hand it is, and points in metres
 }
 NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
 TYPES = {tflite.TensorType.FLOAT32: "<f4", tflite.TensorType.FLOAT16: "<f2", tflite.TensorType.INT32: "<i4"}
+WEIGHTS = {"weight", "bias", "slope"}  # what nodes name tensors by
 AFFINE = np.ix_([0], [0, 1], [0, 1, 3])  # of a 4x4 matrix, what moves points of a plane
 
 
@@ -133,7 +138,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def convolution(graph: Graph, op: Any, depthwise: bool) -> None:
     """Weights [O, I/groups, kh, kw]; a padding before it joins it."""
     x, weight, bias = (int(n) for n in op.inputs)
-    output, options = int(op.outputs[0]), op.builtinOptions
+    options = op.builtinOptions
     assert options.dilationHFactor == options.dilationWFactor == 1 and options.strideH == options.strideW
     values = graph.constants[weight]
     values = values.transpose(3, 0, 1, 2) if depthwise else values.transpose(0, 3, 1, 2)
@@ -144,17 +149,50 @@ def convolution(graph: Graph, op: Any, depthwise: bool) -> None:
         (top, bottom), (left, right) = (
             same_padding(n, k, stride) for n, k in zip((height, width), kernel, strict=True)
         )
-    graph.emit(
-        "conv",
-        [x],
-        output,
-        weight=graph.store(f"{output}.weight", values),
-        bias=graph.store(f"{output}.bias", graph.constants[bias]),
+    emit_convolution(
+        graph,
+        op,
+        x,
+        values,
+        graph.constants[bias],
         stride=stride,
         pad=[left, right, top, bottom],
         groups=int(values.shape[0]) if depthwise else 1,
-        relu=options.fusedActivationFunction == tflite.ActivationFunctionType.RELU,
     )
+
+
+def emit_convolution(
+    graph: Graph, op: Any, x: int, weight: np.ndarray, bias: np.ndarray, **attributes: Any
+) -> None:
+    """A convolution with the activation that the operator names."""
+    output, activation = int(op.outputs[0]), op.builtinOptions.fusedActivationFunction
+    kinds = tflite.ActivationFunctionType
+    assert activation in (kinds.NONE, kinds.RELU, kinds.RELU6)
+    clipped = activation == kinds.RELU6
+    graph.emit(
+        "conv",
+        [x],
+        -output if clipped else output,
+        weight=graph.store(f"{output}.weight", weight),
+        bias=graph.store(f"{output}.bias", bias),
+        relu=activation == kinds.RELU,
+        **attributes,
+    )
+    if clipped:
+        graph.emit("relu6", [-output], output)
+
+
+def fully_connected(graph: Graph, op: Any) -> None:
+    """A convolution of the single pixel that a mean over the picture leaves."""
+    x, weight, bias = (int(n) for n in op.inputs)
+    values = graph.constants[weight][:, :, None, None]
+    emit_convolution(graph, op, x, values, graph.constants[bias], stride=1, pad=[0, 0, 0, 0], groups=1)
+
+
+def mean(graph: Graph, op: Any) -> None:
+    """Over rows and columns."""
+    assert sorted(graph.constants[int(op.inputs[1])].tolist()) == [1, 2]
+    graph.emit("mean", [int(op.inputs[0])], int(op.outputs[0]))
 
 
 def pad(graph: Graph, op: Any) -> None:
@@ -291,6 +329,7 @@ def sample(graph: Graph, op: Any) -> None:
 CONVERTERS = {
     "CONV_2D": lambda graph, op: convolution(graph, op, False),
     "DEPTHWISE_CONV_2D": lambda graph, op: convolution(graph, op, True),
+    "FULLY_CONNECTED": fully_connected,
     "PAD": pad,
     "ADD": binary("add"),
     "MUL": binary("multiply"),
@@ -301,6 +340,7 @@ CONVERTERS = {
     "PRELU": prelu,
     "MAX_POOL_2D": pool,
     "AVERAGE_POOL_2D": pool,
+    "MEAN": mean,
     "RESHAPE": reshape,
     "RESIZE_BILINEAR": resize,
     "DEPTH_TO_SPACE": depth_to_space,
@@ -332,12 +372,15 @@ def fuse_relu(graph: Graph) -> None:
 
 
 def drop_unused(graph: Graph, outputs: list[int]) -> None:
-    """Nodes that nothing follows."""
+    """Nodes that nothing follows, and their weights."""
     wanted, kept = set(outputs), []
     for node in reversed(graph.nodes):
         if node["out"] in wanted:
             wanted.update(node["in"])
             kept.append(node)
+        else:
+            for key in WEIGHTS & node.keys():
+                del graph.tensors[node[key]]
     graph.nodes = kept[::-1]
 
 
@@ -359,7 +402,8 @@ def convert(name: str, path: Path, tensors: dict[str, torch.Tensor]) -> dict[str
             graph.constants[int(op.outputs[0])] = graph.constants[int(op.inputs[0])]
         else:
             CONVERTERS[kind](graph, op)
-    outputs = dict(zip(OUTPUTS[name], (graph.source(int(n)) for n in described.outputs), strict=True))
+    numbers = [graph.source(int(n)) for n in described.outputs]
+    outputs = {key: number for key, number in zip(OUTPUTS[name], numbers, strict=True) if key is not None}
     drop_unused(graph, list(outputs.values()))
     fuse_relu(graph)
     entry = int(described.inputs[0])

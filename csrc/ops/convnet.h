@@ -26,7 +26,8 @@ enum class ConvnetKind : int64_t {
   sigmoid,
   region,  // landmarks to a matrix [2][3]; see convnet_region
   sample,  // `a` at the pixels of the matrix `b`
-  output   // what the caller is given: `channels` numbers of each pixel
+  output,  // what the caller is given: `channels` numbers of each pixel
+  relu6    // between 0 and 6
 };
 
 // Offsets count numbers; those of tensors into the memory, where -1 is the picture for `a` and nothing for

@@ -194,6 +194,11 @@ struct Convnet {
     each(s, memory, [&](Vector x, int64_t pixel, int64_t c) { return end(x, pixel, c); });
   }
 
+  static Vector relu6(Vector x) {
+    const Vector six = Vector{} + 6.0f, positive = Vector{} > x ? Vector{} : x;
+    return positive > six ? six : positive;
+  }
+
   static void maximum(const ConvnetStep& s, float* memory) {
     const int64_t wide = convnet_wide(s.channels), row = s.width * wide;
     float* out = memory + s.out;
@@ -345,13 +350,8 @@ struct Convnet {
       case ConvnetKind::resize:
         return resize(s, memory);
       case ConvnetKind::hard_swish:
-        return each(s, memory, [&](Vector x, int64_t, int64_t) {
-          const Vector six = Vector{} + 6.0f;
-          Vector gate = x + 3.0f;
-          gate = Vector{} > gate ? Vector{} : gate;
-          gate = gate > six ? six : gate;
-          return x * gate * (1.0f / 6.0f);
-        });
+        return each(s, memory,
+                    [&](Vector x, int64_t, int64_t) { return x * relu6(x + 3.0f) * (1.0f / 6.0f); });
       case ConvnetKind::sigmoid:
         return sigmoid(s, memory);
       case ConvnetKind::region:
@@ -360,6 +360,8 @@ struct Convnet {
         return sample(s, memory);
       case ConvnetKind::output:
         return output(s, memory, out);
+      case ConvnetKind::relu6:
+        return each(s, memory, [&](Vector x, int64_t, int64_t) { return relu6(x); });
     }
   }
 

@@ -26,24 +26,38 @@ class Square:
     angle: float = 0.0
 
     @staticmethod
-    def around(points: np.ndarray, left: np.ndarray, right: np.ndarray, scale: float) -> Square:
-        """The square about the bounding box of points, tilted like the line between two of them.
+    def around(points: np.ndarray, across: np.ndarray, scale: float, raised: float = 0.0) -> Square:
+        """The square about the bounding box of points, tilted like a direction.
 
         Args:
-            points: [N, 2]; left, right: [2], as seen in an upright picture.
+            points: [N, 2].
+            across: [2], what leads from left to right in an upright picture.
             scale: side of the square over the longer one of the box.
+            raised: how far the square's middle lies above the box's, as the square stands, in heights of the
+                box.
         """
         low, high = points.min(0), points.max(0)
         x, y = (low + high) / 2
-        across = right - left
+        up = float(high[1] - low[1]) * raised
         angle = math.atan2(float(across[1]), float(across[0]))
-        return Square(float(x), float(y), float((high - low).max()) * scale, angle)
+        x, y = float(x) + up * math.sin(angle), float(y) - up * math.cos(angle)
+        return Square(x, y, float((high - low).max()) * scale, angle)
 
     @staticmethod
     def whole(frame: np.ndarray) -> Square:
         """The smallest one that holds a whole frame [H, W, ...]."""
         height, width = frame.shape[:2]
         return Square(width / 2, height / 2, max(width, height))
+
+    def overlap(self, other: Square) -> float:
+        """Intersection over union of two squares, both taken as if they stood upright."""
+        reach = (self.side + other.side) / 2
+        most = min(self.side, other.side)
+        wide, high = (
+            min(max(reach - abs(a - b), 0.0), most) for a, b in ((self.x, other.x), (self.y, other.y))
+        )
+        union = self.side**2 + other.side**2 - wide * high
+        return wide * high / union if union > 0 else 0.0
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
         """Points of the square, 0 to 1 in both directions, in pixels of the frame; [..., 2 or more].

@@ -78,8 +78,8 @@ class FaceMesh:
         self._square = None
         if found is not None and self._tracking:
             plane = found[:, :2]
-            # The person's right eye is the left one as seen.
-            self._square = Square.around(plane, plane[RIGHT_EYE_OUTER], plane[LEFT_EYE_OUTER], AROUND)
+            across = plane[LEFT_EYE_OUTER] - plane[RIGHT_EYE_OUTER]  # the person's left is on the right
+            self._square = Square.around(plane, across, AROUND)
         return found
 
     def _search(self, frame: np.ndarray) -> Square | None:
@@ -88,7 +88,7 @@ class FaceMesh:
             return None
         face = faces[0]
         corners = np.stack([face.box[:2], face.box[:2] + face.box[2:]])
-        return Square.around(corners, face.points[0], face.points[1], AROUND)
+        return Square.around(corners, face.points[1] - face.points[0], AROUND)
 
     def _look(self, frame: np.ndarray, square: Square) -> np.ndarray | None:
         """Landmarks of the face in a square; None where the network sees none there."""

@@ -1,4 +1,4 @@
-"""The networks that find faces, their landmarks and the person: graphs from the package's asset."""
+"""The networks that find faces, their landmarks, hands and the person: graphs from the package's asset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nldf_engine.ops import native
 from nldf_engine.ops.convnet import PACKERS, convnet, pack_convnet
 
 ASSET_PATH = ASSETS / "faces.safetensors"
-DIGEST = "eecfff253223607104c75417045a909fafbf39b3afcc64f93628527834f4677a"
+DIGEST = "b82a3adda590a599538378649ba7940eb63de441b892c2472920a22656e7c7ca"
 
 
 class Network:
@@ -127,7 +127,8 @@ def load_network(name: str, backend: str = "native") -> Network:
     """One of the networks that come with the package; loaded once, and free of state.
 
     Args:
-        name: "near" and "far" (face detection), "mesh" (landmarks), "person" (segmentation).
+        name: "near" and "far" (face detection), "mesh" (landmarks), "person" (segmentation), "palm" (hand
+            detection), "hand" (its points).
         backend: "native" or "reference".
 
     Raises:

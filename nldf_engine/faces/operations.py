@@ -75,6 +75,12 @@ def relu(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
 
 
 @operation
+def relu6(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
+    """min(max(x, 0), 6)."""
+    return functional.relu6
+
+
+@operation
 def hard_swish(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Step:
     """x min(max(x + 3, 0), 6) / 6."""
     return functional.hardswish

@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]  # height, width, channels
 # As csrc/ops/convnet.h has them.
 KINDS = (
     *("conv", "depthwise", "add", "multiply", "max_pool", "mean", "resize", "hard_swish", "sigmoid"),
-    *("region", "sample", "output"),
+    *("region", "sample", "output", "relu6"),
 )
 FIELDS = (
     *("kind", "a", "b", "out", "height", "width", "channels", "out_height", "out_width", "out_channels"),
@@ -211,6 +211,7 @@ PACKERS: dict[str, Callable[[_Packer, Node], None]] = {
     "add": _add,
     "prelu": _prelu,
     "relu": _relu,
+    "relu6": _same,
     "hard_swish": _same,
     "sigmoid": _same,
     "multiply": _multiply,

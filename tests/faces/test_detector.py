@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from nldf_engine.faces import FaceDetector
-from nldf_engine.faces.detector import RANGES, join_boxes
+from nldf_engine.faces.anchors import join_boxes
+from nldf_engine.faces.detector import RANGES
 from tests.faces.conftest import moved, placed
 
 
 def test_anchors_are_the_middles_of_cells() -> None:
     """As many as the networks have outputs, from the first cell's middle to the last one's."""
-    near, far = RANGES["near"].anchors, RANGES["far"].anchors
+    near, far = RANGES["near"].centres, RANGES["far"].centres
     assert near.shape == (896, 2) and far.shape == (2304, 2)
     assert near[0] == pytest.approx((1 / 32, 1 / 32)) and near[2] == pytest.approx((3 / 32, 1 / 32))
     assert near[-1] == pytest.approx((15 / 16, 15 / 16)) and far[48] == pytest.approx((1 / 96, 3 / 96))

@@ -17,7 +17,7 @@ from nldf_engine.ops import native
 from tests.faces.waves import some, waves
 
 EXPECTED = json.loads((Path(__file__).parent / "litert.json").read_text())
-NAMES = ("near", "far", "mesh", "person")
+NAMES = ("near", "far", "mesh", "person", "palm", "hand")
 
 
 def described(name: str) -> tuple[dict, dict]:

@@ -133,6 +133,10 @@ def test_what_is_read_twice_is_not_swallowed() -> None:
         [{"op": "resize", "in": [1], "out": 2, "size": [5, 11]}],
         [{"op": "hard_swish", "in": [1], "out": 2}, {"op": "sigmoid", "in": [2], "out": 3}],
         [{"op": "hard_swish", "in": [1], "out": 2}, {"op": "relu", "in": [2], "out": 3}],
+        [
+            *({"op": "add", "in": [k, k], "out": k + 1} for k in (1, 2, 3, 4)),  # some beyond 6
+            {"op": "relu6", "in": [5], "out": 6},
+        ],
     ],
     ids=lambda tail: "-".join(node["op"] for node in tail),
 )
