@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["NLDF_CONFIG"] = str(tmp_path_factory.mktemp("configuration"))
     for name in ("NLDF_SIGN_CERT", "NLDF_SIGN_KEY", "NLDF_SIGN_PASSWORD"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """SIGHUP ends a process, also where the tests themselves were started to ignore it (by nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import make_folder
+from nldf_engine.base.files import check_writable, make_folder
 
 _held: dict[Path, int] = {}  # how often this process has each lock
 
@@ -42,6 +42,7 @@ def _one(path: Path) -> Iterator[None]:
         finally:
             _held[path] -= 1
         return
+    check_writable(path, folder=path.is_dir())
     made = [above for above in path.parents if not above.exists()]
     make_folder(path.parent)
     lock = path.with_name(f".{path.name}"[:200] + ".lock")

@@ -131,7 +131,7 @@ def find_soundtrack(path: str | Path) -> Soundtrack:
         FileProblem: the file is missing or damaged, or has no sound.
     """
     path = Path(path)
-    timeline = timeline_of(path)
+    timeline = timeline_of(path, SOUND_AGAIN)
     with opened(path, SOUND_AGAIN) as container:
         streams = sounds_of(container)
         if not streams:

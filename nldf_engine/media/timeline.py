@@ -82,16 +82,20 @@ class Clock:
         return packet
 
 
-def timeline_of(path: str | Path) -> Timeline:
+def timeline_of(path: str | Path, again: str = RECORD_AGAIN) -> Timeline:
     """Walks over the packets of a file of a kind whose stamps may start again; of others nothing is read.
 
+    Args:
+        path: of the file.
+        again: the remedy where it can't be opened.
+
     Raises:
-        FileProblem: the stamps of sound and picture start again at different places.
+        FileProblem: it can't be opened; the stamps of sound and picture start again at different places.
     """
     from av.format import Flags
 
     path = Path(path)
-    with opened(path) as container:
+    with opened(path, again) as container:
         if not Flags.ts_discont & Flags(int(container.format.flags)):
             return Timeline()
         streams = [*pictures_of(container)[:1], *sounds_of(container)]

@@ -29,7 +29,8 @@ FLAGS = {
     "validate": {"--json"},
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
-        *("--set", "--head", "--consent", "--audio-frontend", "--look-ahead", "--weights", "--json"),
+        *("--set", "--head", "--consent", "--audio-frontend", "--look-ahead", "--weights", "--base"),
+        *("--seconds", "--json"),
     },
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),

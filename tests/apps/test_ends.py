@@ -47,7 +47,7 @@ def test_closed_streams_are_no_failure(folder: Path, tmp_path: Path, closed: str
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
 def test_a_hangup_leaves_nothing_half_written(
-    folder: Path, tmp_path: Path, number: signal.Signals, code: int
+    folder: Path, tmp_path: Path, number: signal.Signals, code: int, hangups: None
 ) -> None:
     """Rendering that is hung up ends as one that is terminated: no temporary file, no lock."""
     arguments = (folder / "avatar", folder / "long.wav", "-o", tmp_path / "o.mp4")

@@ -124,8 +124,8 @@ def test_wrong_cells_are_refused() -> None:
         TINY.learn(wings=2)
     with pytest.raises(ValueError, match="wings: the recipe has no such setting"):
         TINY.learn(recipe={"wings": 2})
-    with pytest.raises(ValueError, match=r"system: expected one of .*nldf.*, got 'dfrf'"):
-        replace(TINY.learn(), system="dfrf")
+    with pytest.raises(ValueError, match=r"system: expected one of .*nldf.*, got 'lamp'"):
+        replace(TINY.learn(), system="lamp")
     with pytest.raises(ValueError, match=r"network: .*'points'"):
         replace(TINY.learn(), system="nldf-fast")
     with pytest.raises(ValueError, match="teacher: adnerf does not learn from one"):

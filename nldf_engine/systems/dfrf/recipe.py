@@ -108,7 +108,7 @@ def stages(run: Run) -> list[Stage]:
     warp_from = settings.warp_from if run.base is None else 0.0
     return ray_stages(
         run, lambda part: ReferenceObjective(part.target, part.recipe, warp_from),
-        lambda network, scene: keep_references(network, scene, settings),
+        fill_own=lambda network, scene: keep_references(network, scene, settings),
     )  # fmt: skip
 
 
