@@ -114,7 +114,9 @@ def _faint(thumbs: np.ndarray, valid: np.ndarray) -> np.ndarray:
     made = np.zeros(len(contrast), bool)
     for begin, end in runs(contrast < WHOLE * usual):
         if contrast[begin:end].min() < FAINT * usual:  # the whole of a fade, as far as it goes
-            made[max(0, begin - FADE_ENDS) : end + FADE_ENDS] = True
+            # A cut, which is faint at once, has no ends.
+            before, behind = (FADE_ENDS * int(contrast[edge] >= FAINT * usual) for edge in (begin, end - 1))
+            made[max(0, begin - before) : end + behind] = True
     return made
 
 
