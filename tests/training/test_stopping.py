@@ -36,10 +36,10 @@ def alone(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("where", ["step", "validate"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_resumes_to_the_same_curve(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    alone: list[dict[str, float]], where: str, number: signal.Signals, hangups: None,
+    alone: list[dict[str, float]], where: str, number: signal.Signals,
 ) -> None:  # fmt: skip
     """A signal amid a step or a validation, then --resume: the history is the undisturbed one."""
     original = getattr(trainer_module.Trainer, where)
