@@ -77,8 +77,7 @@ def as_file_problem(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            remedy = "free some space, or choose another output path"
-            raise FileProblem(path, "it can't be written: the disk is full", remedy) from error
+            raise _full(path) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
         raise

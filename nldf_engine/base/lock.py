@@ -64,7 +64,8 @@ def _taken(lock: Path, path: Path) -> int:
     """The open and locked file."""
     while True:
         try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Never through a link: what is behind it would be emptied.
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             what = f"it can't be written ({error.strerror})"
             raise FileProblem(path, what, "choose an output path that you may write to") from error
@@ -78,13 +79,24 @@ def _taken(lock: Path, path: Path) -> int:
             ) from None
         except OSError:  # a file system without locks: nothing can be said
             return handle
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(handle), os.stat(lock)):
-                os.ftruncate(handle, 0)
-                command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
-                since = time.strftime("%H:%M:%S")
-                os.write(
-                    handle, f"process {os.getpid()} ({command}, since {since})".encode("utf-8", "replace")
-                )
-                return handle
+        if _is_there(lock, handle):
+            _sign(handle)
+            return handle
         os.close(handle)  # its holder has just ended, and removed it: once more
+
+
+def _is_there(lock: Path, handle: int) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(lock))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(handle: int) -> None:
+    """Writes who holds the lock; on a full disk it is held without a name."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    text = f"process {os.getpid()} ({command}, since {time.strftime('%H:%M:%S')})"
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.write(handle, text.encode("utf-8", "replace"))

@@ -100,7 +100,7 @@ class Run:
         return self.given or self.teacher
 
 
-def nothing(run: Run) -> None:
+def nothing(*given: object) -> None:
     """Does nothing."""
 
 
@@ -161,12 +161,8 @@ RayObjective = Callable[[RayPart], Objective]
 FillOwn = Callable[[RayField, RayScene], None]
 
 
-def fill_nothing(network: RayField, scene: RayScene) -> None:
-    """Does nothing."""
-
-
 def ray_stages(
-    run: Run, objective: RayObjective, alone: bool = False, fill_own: FillOwn = fill_nothing
+    run: Run, objective: RayObjective, alone: bool = False, fill_own: FillOwn = nothing
 ) -> list[Stage]:
     """Speech to motion codes, the head's field, the torso's field where one is wanted, and speech once more.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -63,3 +64,24 @@ def test_the_same_process_may_enter_again(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileProblem, match="can't be"):
         owned(tmp_path / "file" / "out").__enter__()
+
+
+def test_a_full_disk_takes_the_name_and_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where who holds it can't be written, the lock is held all the same, and at once."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with owned(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").read_bytes() == b""
+    assert not (tmp_path / ".out.lock").exists()
+
+
+def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
+    """What it stands for stays as it is."""
+    (tmp_path / "dear").write_text("letters")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "dear")
+    with pytest.raises(FileProblem, match="out: it can't be written"), owned(tmp_path / "out"):
+        pass
+    assert (tmp_path / "dear").read_text() == "letters"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -51,6 +53,17 @@ def run(op, x: Tensor, table: Tensor, spec: GridSpec, **options) -> list[Tensor]
     out = op(*leaves, spec, **options)
     cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     return [out.detach(), *torch.autograd.grad(out, leaves, cotangent)]
+
+
+@contextlib.contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Inside the block the kernels use so many threads."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def away_from_vertices(x: Tensor, spec: GridSpec, margin: float = 1e-4) -> Tensor:
@@ -121,12 +134,8 @@ def test_placed_grids_of_any_size(points, name, dims, features, base, log2_table
     spec = placed(name, dims, features, base_resolution=base, log2_table=log2_table)
     x, table = case(spec, points, torch.float64)
     x = off_vertices(x, spec, 1e-9)
-    former = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with on_threads(threads):
         got = run(ops.encode_grid, x, table, spec)
-    finally:
-        torch.set_num_threads(former)
     for result, expected in zip(got, run(grid_reference, x, table, spec), strict=True):
         torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-7)
 
@@ -175,12 +184,8 @@ def test_any_size(points, dims, features, resolutions, log2_table, interpolation
     """Every number of points, dims, features and levels gives the reference's results, on any threads."""
     spec = GridSpec(dims, features, tuple(resolutions), log2_table, interpolation)
     x, table = case(spec, points)
-    former = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with on_threads(threads):
         got = run(ops.encode_grid, x, table, spec)
-    finally:
-        torch.set_num_threads(former)
     want = run(grid_reference, x, table, spec)
     slope = max(resolutions) * max(features, 4)
     for result, expected, size in zip(got, want, (1, slope, 1), strict=True):
@@ -312,14 +317,10 @@ def test_gradient_repeats_for_the_same_threads():
     """The table's gradient is the same bit by bit from run to run, whatever the number of threads."""
     spec = GridSpec(2, 4, (16, 64, 128))
     x, table = case(spec, 60_000)
-    former = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    for threads in (1, 2, 3):
+        with on_threads(threads):
             first, second = (run(ops.encode_grid, x, table, spec) for _ in range(2))
             assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    finally:
-        torch.set_num_threads(former)
     torch.testing.assert_close(first, run(grid_reference, x, table, spec), rtol=1e-3, atol=1e-2)
 
 

@@ -1,0 +1,1 @@
+"""The package's face networks against MediaPipe's own program."""
