@@ -49,15 +49,26 @@ class RendererSizes:
 
 
 def blur(picture: Tensor) -> Tensor:
-    """[F, C, H, W] under the filter 1-2-1 in both directions; borders are repeated."""
-    near = F.pad(picture, (0, 0, 1, 1), mode="replicate")
-    rows = 0.5 * picture + 0.25 * (near[:, :, 2:] + near[:, :, :-2])
-    near = F.pad(rows, (1, 1, 0, 0), mode="replicate")
-    return 0.5 * rows + 0.25 * (near[..., 2:] + near[..., :-2])
+    """[F, C, H, W] under the filter 1-2-1 in both directions; borders are repeated.
+
+    One depthwise convolution: with the channels last it costs a fifth of sums of shifted pictures.
+    """
+    channels = picture.shape[1]
+    line = picture.new_tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
+    return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+
+
+def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1 x 1 convolution of [F, h, w, C], channels last, as the matrix product that it is.
+
+    PyTorch's convolution has no fast path for it on one thread.
+    """
+    return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 class Stage2D(nn.Module):
-    """One doubling: [F, C, h, w] to [F, C', 2 h, 2 w].
+    """One doubling: [F, h, w, C] to [F, 2 h, 2 w, C'].
 
     Args:
         features: C.
@@ -73,10 +84,24 @@ class Stage2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        wide = self.second(F.leaky_relu(self.first(x), SLOPE, inplace=True))
-        # Pixel shuffle takes four neighbouring channels to a pixel's four: each gets its own input once.
-        wide = F.leaky_relu(wide + x.repeat_interleave(4, 1), SLOPE, inplace=True)
-        return F.leaky_relu(self.last(blur(F.pixel_shuffle(wide, 2))), SLOPE, inplace=True)
+        frames, height, width, channels = x.shape
+        if self.first.kernel_size == (1, 1):
+            wide = pointwise(self.first, x)
+        else:
+            wide = self.first(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        wide = F.leaky_relu(wide, SLOPE, inplace=True)
+        # The four values of a channel go to a pixel's four: in this order of rows the shuffle moves whole
+        # pixels. Each of them gets the input once.
+        weight, bias = self.second.weight, self.second.bias
+        assert bias is not None
+        rows = weight.view(channels, 4, -1).transpose(0, 1).flatten(0, 1)
+        wide = F.linear(wide, rows, bias.view(channels, 4).t().flatten())
+        wide = wide.unflatten(-1, (4, channels)) + x[..., None, :]
+        wide = F.leaky_relu(wide, SLOPE, inplace=True)
+        shuffled = wide.view(frames, height, width, 2, 2, channels).permute(0, 1, 3, 2, 4, 5)
+        larger = shuffled.reshape(frames, 2 * height, 2 * width, channels)
+        smooth = blur(larger.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return F.leaky_relu(pointwise(self.last, smooth), SLOPE, inplace=True)
 
 
 class NeuralRenderer(nn.Module):
@@ -104,14 +129,15 @@ class NeuralRenderer(nn.Module):
         Returns:
             color [F, 3, H, W] in [0, 1], not premultiplied, and alpha [F, H, W] in [0, 1]; H = 2^stages h.
         """
-        x = features.contiguous(memory_format=torch.channels_last)
-        picture = self.skips[0](x)
+        x = features.permute(0, 2, 3, 1)
+        first, *rest = self._skips()
+        picture = pointwise(first, x).permute(0, 3, 1, 2)
         sure = OPACITY_SLOPE * (opacity - 0.5)
         picture = torch.cat([picture[:, :3], picture[:, 3:] + sure[:, None].to(picture.dtype)], 1)
-        for stage, skip in zip(self.stages, list(self.skips)[1:], strict=True):
+        for stage, skip in zip(self.stages, rest, strict=True):
             x = stage(x)
             larger = F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
-            picture = blur(larger) + skip(x)
+            picture = blur(larger) + pointwise(skip, x).permute(0, 3, 1, 2)
         picture = torch.sigmoid(picture.float())
         return picture[:, :3], picture[:, 3]
 

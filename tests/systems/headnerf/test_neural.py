@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from nldf_engine.systems.headnerf.neural import NeuralRenderer, RendererSizes, blur
 
@@ -30,6 +34,43 @@ def test_the_blur_keeps_flat_pictures_and_sums() -> None:
     point[0, 0, 2, 2] = 16
     row = torch.tensor([1.0, 2, 1])
     torch.testing.assert_close(blur(point)[0, 0, 1:4, 1:4], torch.outer(row, row))
+
+
+def plain(renderer: NeuralRenderer, features: Tensor, opacity: Tensor) -> tuple[Tensor, Tensor]:
+    """The 2-D renderer in the words of headnerf section 3.2: convolutions, pixel shuffle, sums."""
+
+    def smooth(x: Tensor) -> Tensor:
+        near = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        rows = (near[:, :, :-2] + 2 * near[:, :, 1:-1] + near[:, :, 2:]) / 4
+        return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
+
+    x, picture = features, renderer.skips[0](features)
+    picture = picture + F.pad(8 * (opacity - 0.5)[:, None], (0, 0, 0, 0, 3, 0))
+    for stage, skip in zip(renderer.stages, list(renderer.skips)[1:], strict=True):
+        wide = stage.second(F.leaky_relu(stage.first(x), 0.2))
+        wide = F.leaky_relu(wide + x.repeat_interleave(4, 1), 0.2)
+        x = F.leaky_relu(stage.last(smooth(F.pixel_shuffle(wide, 2))), 0.2)
+        picture = smooth(F.interpolate(picture, scale_factor=2, mode="bilinear")) + skip(x)
+    picture = picture.sigmoid()
+    return picture[:, :3], picture[:, 3]
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_it_agrees_with_plain_convolutions(kernel: int) -> None:
+    """Channels last or not, pictures and gradients are those of the plain writing in float64."""
+    torch.manual_seed(0)
+    renderer = NeuralRenderer(12, RendererSizes(2, kernel, 8))
+    features, opacity = torch.randn(2, 12, 6, 5), torch.rand(2, 6, 5)
+    double = copy.deepcopy(renderer).double()
+    made = torch.cat([part.flatten() for part in renderer(features, opacity)])
+    wanted = torch.cat([part.flatten() for part in plain(double, features.double(), opacity.double())])
+    torch.testing.assert_close(made.double(), wanted, atol=1e-6, rtol=1e-5)
+    weights = torch.randn(len(made))
+    (made @ weights).backward()
+    (wanted @ weights.double()).backward()
+    for one, other in zip(renderer.parameters(), double.parameters(), strict=True):
+        scale = float(other.grad.abs().max())
+        assert float((one.grad.double() - other.grad).abs().max()) < 1e-5 * scale
 
 
 @torch.no_grad()
