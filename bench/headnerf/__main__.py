@@ -66,6 +66,8 @@ def printed(table: str, found: dict[str, Any]) -> str:
     """What a table says, as Markdown."""
     if table == "lips":
         return markdown(found)
+    if isinstance(reason := found.get("reason"), str):
+        return reason
     if table == "views":
         return "\n\n".join(f"{name}\n\n{markdown(rows)}" for name, rows in found.items())
     factors = ", ".join(

@@ -20,7 +20,7 @@ from nldf_engine.systems.headnerf.objective.swaps import drawn_face
 
 MEASURES = {
     "shape": "landmarks that neither speech nor lids move, aligned: RMS, outer eye distances",
-    "expression": "lips and lids about their own mean: RMS, outer eye distances",
+    "expression": "lips and lids about their own mean, means of three frames: RMS, outer eye distances",
     "colour": "mean logarithmic colour of the face, brightness left out: RMS",
     "shading": "slopes of the face's brightness to the right and downwards: RMS, logarithms",
 }
@@ -78,11 +78,17 @@ def moved(before: Seen, after: Seen) -> dict[str, float | None]:
     """How far each measure of one clip is from that of another; None where no frame of both has a face."""
     shape = _known(before.shape, after.shape, lambda values: values.mean(0))
     # Of expressions what changes within each clip counts: a face's usual lips are its shape.
-    expression = _known(before.expression, after.expression, lambda values: values - values.mean(0))
+    expression = _known(before.expression, after.expression, lambda values: steady(values - values.mean(0)))
     return {
         "shape": shape, "expression": expression,
         "colour": _rms(before.colour - after.colour), "shading": _rms(before.shading - after.shading),
     }  # fmt: skip
+
+
+def steady(values: np.ndarray) -> np.ndarray:
+    """[T - 2, ...]: means of three neighbouring frames of [T, ...], which the landmark detector's own jitter
+    from frame to frame hardly reaches; as they are where there are fewer than three."""
+    return values if len(values) < 3 else (values[2:] + values[1:-1] + values[:-2]) / 3
 
 
 def _known(before: np.ndarray, after: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.headnerf.exact import ExactSubject, recorded
 from bench.headnerf.faces import MEASURES, Seen, measure, moved, ratios
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets import open_dataset
@@ -125,9 +126,34 @@ def swaps(subjects: Sequence[Subject]) -> dict[str, Any]:
         }
         matrices.append(matrix)
         found[subject.name] = matrix
-    found["mean"] = {code: _mean([matrix[code] for matrix in matrices]) for code in CODES}
-    found["margins"] = margins(found["mean"])
-    return found
+    return found | _summed(matrices)
+
+
+def exact(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Exact swaps: the same of the procedural speakers themselves, which is the most that a model can reach.
+
+    Their renderer has no light to change, so that row is missing.
+    """
+    configs = [recorded(subject.data) for subject in subjects]
+    known = [config for config in configs if config is not None]
+    if len(known) < len(configs) or len(known) < 2:
+        return {"reason": "exact swaps are known of two or more synthetic speakers alone"}
+    matrices = []
+    for number, subject in enumerate(subjects):
+        one = ExactSubject(known, number, subject.numbers, subject.options.detector)
+        plain = one.seen()
+        matrices.append(
+            {
+                code: _mean([moved(plain, one.seen(**change)) for change in made])
+                for code, made in one.changes().items()
+            }
+        )
+    return {"measures": MEASURES} | _summed(matrices)
+
+
+def _summed(matrices: Sequence[dict[str, dict[str, float | None]]]) -> dict[str, Any]:
+    mean = {code: _mean([matrix[code] for matrix in matrices]) for code in matrices[0]}
+    return {"mean": mean, "margins": margins(mean)}
 
 
 def changes(subject: Subject) -> dict[str, list[tuple[Edit | None, int]]]:
@@ -161,8 +187,9 @@ def swap_picture(subjects: Sequence[Subject], place: float = 0.5) -> np.ndarray:
 def margins(matrix: dict[str, dict[str, float | None]]) -> dict[str, float | None]:
     """For each code, by which factor it moves its own measure more than any other code does."""
     made: dict[str, float | None] = {}
-    for code, own in CODES.items():
-        values = [matrix[other][own] for other in CODES if other != code]
+    for code in matrix:
+        own = CODES[code]
+        values = [matrix[other][own] for other in matrix if other != code]
         rest = [value for value in values if value is not None]
         value = matrix[code][own]
         made[code] = None if value is None or not rest else value / max(*rest, 1e-9)
@@ -249,6 +276,7 @@ def own_retrieval(subject: Subject) -> float | None:
 
 TABLES: dict[str, Callable[[Sequence[Subject]], dict[str, Any]]] = {
     "swaps": swaps,
+    "exact": exact,
     "views": views,
     "lips": lips,
 }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench.headnerf import tables
+from bench.headnerf import exact, tables
 from bench.headnerf.__main__ import main
-from bench.headnerf.faces import Seen, aligned, measure, moved, ratios
+from bench.headnerf.exact import ExactSubject, recorded
+from bench.headnerf.faces import Seen, aligned, measure, moved, ratios, steady
 from bench.headnerf.tables import CODES, margins
 from nldf_engine.base.files import read_json
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, LIPS, RIGHT_EYE_OUTER, RIGID
 from nldf_engine.nn.sync import lip_movement
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
+from nldf_engine.synthetic.proportions import Proportions
 from nldf_engine.training import TrainConfig, train
 
 
@@ -101,6 +104,34 @@ def test_margins_are_own_over_the_largest_other() -> None:
     }  # fmt: skip
 
 
+def test_exact_swaps_move_their_own(monkeypatch: pytest.MonkeyPatch, synthetic_dataset: Dataset) -> None:
+    """Under the true landmarks colours move no shape, and shapes no colours; a real video has none."""
+    monkeypatch.setattr(
+        exact, "measure", lambda frames, places, _: measure(frames, places, lambda: Played(8 * places))
+    )
+    own = recorded(synthetic_dataset)
+    assert own is not None
+    other = dataclasses.replace(own, looks=own.palette + 1, proportions=Proportions(1.15, 0.9, 1.1))
+    subject = ExactSubject([own, other], 0, np.arange(20, 28))
+    plain = subject.seen()
+    found = {code: moved(plain, subject.seen(**made[0])) for code, made in subject.changes().items()}
+    assert found["albedo"]["shape"] == pytest.approx(0, abs=1e-9)
+    assert found["expression"]["shape"] < 0.05 * found["identity"]["shape"]
+    assert found["expression"]["expression"] > 4 * found["identity"]["expression"]
+    assert found["albedo"]["colour"] > 4 * found["identity"]["colour"]
+    real_info = dataclasses.replace(synthetic_dataset.info, source={"kind": "video"})
+    monkeypatch.setattr(synthetic_dataset, "info", real_info)
+    assert recorded(synthetic_dataset) is None
+
+
+def test_jitter_is_steadied() -> None:
+    """Three frames of a line stay; what goes up and down from frame to frame sinks to a third."""
+    line = np.arange(6.0)[:, None]
+    np.testing.assert_allclose(steady(line), line[1:-1])
+    np.testing.assert_allclose(np.abs(steady((-1.0) ** np.arange(6))), 1 / 3)
+    assert steady(line[:2]).shape == (2, 1)
+
+
 @pytest.fixture(scope="module")
 def run(
     synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
@@ -129,12 +160,14 @@ def test_all_tables(
         return original(frames, places, lambda: Played(8 * places))
 
     monkeypatch.setattr(tables, "measure", played)
+    monkeypatch.setattr(exact, "measure", played)
     numbers = tmp_path / "numbers.json"
     pairs = [str(path) for path in (first, one, second, other)]
     assert main(["all", *pairs, "--frames", "24", "--json", str(numbers)]) == 0
     out, found = capsys.readouterr().out, read_json(numbers)["tables"]
     assert "## swaps" in out and "| illumination |" in out and "own over the largest other" in out
-    assert set(found) == {"swaps", "views", "lips"}
+    assert set(found) == {"swaps", "exact", "views", "lips"}
+    assert set(found["exact"]["margins"]) == {"identity", "expression", "albedo"}
     mean = found["swaps"]["mean"]
     assert mean["albedo"]["colour"] > 0 and mean["identity"]["shape"] == pytest.approx(0, abs=1e-6)
     assert found["views"][first.name]["+10"]["kept"] in (True, False)
