@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from nldf_engine.evaluation.landmark_detector import Detector, FaceMesh, detect
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import LEFT_EYE, LIPS, RIGHT_EYE, RIGID
+from nldf_engine.geometry.landmark_tracks import reprojected
 from nldf_engine.nn.sync import lip_movement
 from nldf_engine.systems.headnerf.extractor import ELLIPSE, within
 from nldf_engine.systems.headnerf.objective.faces import face_frames, measured_light
@@ -81,7 +83,7 @@ def moved(before: Seen, after: Seen) -> dict[str, float | None]:
     expression = _known(before.expression, after.expression, lambda values: steady(values - values.mean(0)))
     return {
         "shape": shape, "expression": expression,
-        "colour": _rms(before.colour - after.colour), "shading": _rms(before.shading - after.shading),
+        "colour": rms(before.colour - after.colour), "shading": rms(before.shading - after.shading),
     }  # fmt: skip
 
 
@@ -93,32 +95,48 @@ def steady(values: np.ndarray) -> np.ndarray:
 
 def _known(before: np.ndarray, after: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> float | None:
     both = np.isfinite(before).all((1, 2)) & np.isfinite(after).all((1, 2))
-    return _rms(of(before[both]) - of(after[both])) if both.any() else None
+    return rms(of(before[both]) - of(after[both])) if both.any() else None
 
 
-def _rms(values: np.ndarray) -> float:
+def rms(values: np.ndarray) -> float:
+    """Root mean square."""
     return float(np.sqrt(np.square(values).mean()))
 
 
-def ratios(landmarks: np.ndarray) -> np.ndarray:
-    """[4] ratios of a face's heights, which a turn to the side leaves: of brow to eye, eye to nose, nose to
-    mouth and mouth to chin, over eye to chin; the mean over the frames [T, 478, 2] that have a face.
+class HeadShape:
+    """What a speaker's face looks like from anywhere, as far as landmarks say it.
+
+    The tracked head is projected; what the detector sees otherwise in the speaker's real frames is added.
+
+    Args:
+        points: [478, 3] of the head, metres, head space.
+        camera: of the dataset.
+        poses: [T, 4, 4] camera to head, of real frames.
+        seen: [T, 478, 2] what the detector finds in them; NaN where it finds no face.
+
+    Raises:
+        ValueError: it finds none at all.
+    """
+
+    def __init__(self, points: np.ndarray, camera: Camera, poses: np.ndarray, seen: np.ndarray) -> None:
+        self.points, self.camera = np.asarray(points, np.float64), camera
+        self.bias = np.zeros(())
+        self.bias = mean_shape(seen) - self.at(poses)
+
+    def at(self, poses: np.ndarray) -> np.ndarray:
+        """[R, 2]: the mean over poses [T, 4, 4] of the aligned shape, outer eye distances."""
+        points = torch.from_numpy(self.points).expand(len(poses), -1, -1)
+        seen = reprojected(points, torch.from_numpy(np.asarray(poses, np.float64)), self.camera)
+        return np.asarray(mean_shape(seen.numpy()) + self.bias)
+
+
+def mean_shape(landmarks: np.ndarray) -> np.ndarray:
+    """[R, 2]: the mean aligned shape over the frames [T, 478, 2] that have a face.
 
     Raises:
         ValueError: none has.
     """
-    known = landmarks[np.isfinite(landmarks).all((1, 2))].astype(np.float64)
+    known = landmarks[np.isfinite(landmarks).all((1, 2))]
     if not len(known):
         raise ValueError("landmarks: expected a face in at least one frame, got none")
-    eyes = (known[:, 33] + known[:, 263]) / 2
-    along = known[:, 263] - known[:, 33]
-    down = np.stack([-along[:, 1], along[:, 0]], 1)
-    down /= np.linalg.norm(down, axis=1, keepdims=True)
-
-    def height(points: np.ndarray) -> np.ndarray:
-        return np.asarray(((points - eyes) * down).sum(1))
-
-    brow, nose = height((known[:, 105] + known[:, 334]) / 2), height(known[:, 2])
-    mouth, chin = height((known[:, 61] + known[:, 291]) / 2), height(known[:, 152])
-    parts = np.stack([-brow, nose, mouth - nose, chin - mouth], 1) / chin[:, None]
-    return np.asarray(parts.mean(0))
+    return np.asarray(aligned(known, RIGID).mean(0))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.headnerf.exact import ExactSubject, recorded
-from bench.headnerf.faces import MEASURES, Seen, measure, moved, ratios
+from bench.headnerf.faces import MEASURES, HeadShape, Seen, mean_shape, measure, moved, rms
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
@@ -19,6 +19,7 @@ from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, HeadEdit, LookEdit
 from nldf_engine.evaluation.landmark_detector import Detector
 from nldf_engine.evaluation.metrics.judged_sync import JudgeScorer, retrieval
+from nldf_engine.geometry.rotations import head_numbers, poses_of
 from nldf_engine.nn.sync import cosine, cut, lip_movement, sync_judge
 
 CODES = {"identity": "shape", "expression": "expression", "albedo": "colour", "illumination": "shading"}
@@ -205,23 +206,25 @@ def _mean(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
 
 
 def views(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Novel views: whether a face that is turned by 10 degrees is still its speaker's.
+    """Novel views: whether a face that is turned by 10 degrees still has its speaker's shape.
 
-    Ratios of heights, which a turn to the side leaves, are compared with those of every speaker's real face.
-    A view keeps the identity where its own speaker's real face is the nearest of all.
+    Its landmarks are compared with what each speaker's tracked head would show under those poses. A view
+    keeps the identity where its own speaker's is the nearest of all.
     """
-    real = {subject.name: ratios(_real_landmarks(subject)) for subject in subjects}
+    heads = {subject.name: head_shape(subject) for subject in subjects}
     found: dict[str, Any] = {}
     for subject in subjects:
         rows = {}
         for yaw in (-TURN, 0.0, TURN):
-            edit = Edit(HeadEdit(yaw=yaw, limit="off"))
+            edit = HeadEdit(yaw=yaw, limit="off")
+            numbers = head_numbers(torch.from_numpy(subject.data.poses[subject.numbers]))
+            poses = poses_of(numbers + edit.offsets(torch.arange(len(numbers)))).numpy()
             try:
-                seen = ratios(subject.seen(edit).landmarks)
+                seen = mean_shape(subject.seen(Edit(edit)).landmarks)
             except ValueError as error:
                 rows[f"{yaw:+g}"] = {"reason": str(error)}
                 continue
-            apart = {name: float(np.sqrt(np.square(seen - one).mean())) for name, one in real.items()}
+            apart = {name: rms(seen - head.at(poses)) for name, head in heads.items()}
             rows[f"{yaw:+g}"] = {
                 "own": apart[subject.name],
                 "nearest other": min((v for name, v in apart.items() if name != subject.name), default=None),
@@ -229,6 +232,25 @@ def views(subjects: Sequence[Subject]) -> dict[str, Any]:
             }
         found[subject.name] = rows
     return found
+
+
+def head_shape(subject: Subject) -> HeadShape:
+    """The shape of a subject's speaker.
+
+    Raises:
+        FileProblem: the dataset has none.
+        ValueError: no face is found in its frames.
+    """
+    data, numbers = subject.data, subject.numbers
+    points = next((data.extra[name] for name in ("shape", "rest_points") if name in data.extra), None)
+    if points is None:
+        raise FileProblem(
+            data.path, "it has no shape of the head, which tells what a turned face must look like",
+            "prepare the video again",
+        )  # fmt: skip
+    frames = data.frames(subject.engine.avatar.camera.width)[numbers[0] : numbers[-1] + 1]
+    real = measure(np.asarray(frames), subject.places, subject.options.detector)
+    return HeadShape(points, data.camera, data.poses[numbers], real.landmarks)
 
 
 def _real_landmarks(subject: Subject) -> np.ndarray:

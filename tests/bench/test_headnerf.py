@@ -12,11 +12,12 @@ import torch
 from bench.headnerf import exact, tables
 from bench.headnerf.__main__ import main
 from bench.headnerf.exact import ExactSubject, recorded
-from bench.headnerf.faces import Seen, aligned, measure, moved, ratios, steady
+from bench.headnerf.faces import HeadShape, Seen, aligned, mean_shape, measure, moved, steady
 from bench.headnerf.tables import CODES, margins
 from nldf_engine.base.files import read_json
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, LIPS, RIGHT_EYE_OUTER, RIGID
+from nldf_engine.geometry.rotations import head_numbers, poses_of
 from nldf_engine.nn.sync import lip_movement
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.synthetic.proportions import Proportions
@@ -87,10 +88,26 @@ def test_frames_without_a_face_are_left_out(synthetic_dataset: Dataset) -> None:
     none = seen(synthetic_dataset, frames, tuple(range(10)))
     assert moved(plain, none)["shape"] is None and moved(plain, none)["colour"] == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="expected a face"):
-        ratios(none.landmarks)
-    kept = ratios(landmarks)
-    np.testing.assert_allclose(ratios(2 * landmarks + 7), kept, atol=1e-5)
-    assert kept.shape == (4,) and kept[1:].sum() == pytest.approx(1, abs=1e-5)
+        mean_shape(none.landmarks)
+    np.testing.assert_allclose(mean_shape(2 * landmarks + 7), mean_shape(landmarks), atol=1e-5)
+
+
+def test_a_head_is_known_from_anywhere(synthetic_dataset: Dataset) -> None:
+    """What the detector adds to real frames is added to turned ones; another head is another shape there."""
+    points, poses = synthetic_dataset.extra["rest_points"], synthetic_dataset.poses[:10]
+    landmarks = real(synthetic_dataset)[1]
+    odd = landmarks.copy()
+    odd[:, RIGID[0]] += 2
+    head = HeadShape(points, synthetic_dataset.camera, poses, odd)
+    np.testing.assert_allclose(head.at(poses), mean_shape(odd), atol=1e-6)
+    turned = poses_of(head_numbers(torch.from_numpy(poses)) + torch.tensor([10.0, 0, 0, 0, 0, 0])).numpy()
+    plain = HeadShape(points, synthetic_dataset.camera, poses, landmarks)
+    np.testing.assert_allclose(
+        head.at(turned) - plain.at(turned), head.at(poses) - plain.at(poses), atol=1e-6
+    )
+    assert np.abs(plain.at(turned) - plain.at(poses)).max() > 0.05
+    with pytest.raises(ValueError, match="expected a face"):
+        HeadShape(points, synthetic_dataset.camera, poses, np.full_like(landmarks, np.nan))
 
 
 def test_margins_are_own_over_the_largest_other() -> None:
