@@ -9,7 +9,7 @@ from typing import ClassVar
 from nldf_engine.systems.adnerf.model import RadianceFieldConfig
 from nldf_engine.systems.adnerf.objective import RadianceObjective
 from nldf_engine.training.presets import Preset
-from nldf_engine.training.recipe import Driving, Recipe, Sampling, TorsoRecipe
+from nldf_engine.training.recipe import Driving, Recipe, Sampling, TorsoRecipe, Validation
 from nldf_engine.training.stages import Run, Stage, ray_stages
 from nldf_engine.training.unet import SMALL_UNET, TINY_UNET, UnetRecipe, wants_unet, with_unet
 
@@ -67,7 +67,8 @@ def adnerf_tiny() -> Preset:
         RadianceRecipe(
             size=32, steps=60, learning_rate=4e-3,
             sampling=Sampling(rays=512, frames=2, mouth_share=0.15),
-            driving=Driving(motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1),
+            driving=Driving(motion_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1),
+            validation=Validation(5, 3),
             torso=TorsoRecipe("field", steps=40),
             unet=TINY_UNET,
         ),

@@ -166,7 +166,7 @@ def dfrf_tiny() -> Preset:
         small, size=32, steps=60, learning_rate=4e-3,
         sampling=Sampling(rays=256, frames=2, mouth_share=0.15),
         driving=Driving(
-            motion_codes=4, shared_basis=True, identity_codes=0, speech_steps=40, adapt_steps=20,
+            motion_codes=4, shared_basis=True, identity_codes=0, speech_steps=8, adapt_steps=8,
             sound_copies=1,
         ),
     )  # fmt: skip

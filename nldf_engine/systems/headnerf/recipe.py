@@ -42,6 +42,7 @@ from nldf_engine.training.recipe import (
     Recipe,
     Sampling,
     TorsoRecipe,
+    Validation,
     check_range,
     check_weights,
 )
@@ -355,7 +356,8 @@ def headnerf_tiny() -> Preset:
     assert isinstance(small, HeadNeRFRecipe)
     recipe = dataclasses.replace(
         small, size=32, steps=60, final_share=0.0, learning_rate=4e-3,
-        driving=Driving(motion_codes=4, upper_codes=2, speech_steps=40, adapt_steps=20, sound_copies=1),
+        driving=Driving(motion_codes=4, upper_codes=2, speech_steps=8, adapt_steps=8, sound_copies=1),
+        validation=Validation(5, 3),
         losses=dataclasses.replace(small.losses, perceptual_side=32, sync_windows=16),
         extractor_steps=20, sync_steps=20,
     )  # fmt: skip

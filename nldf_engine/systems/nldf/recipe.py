@@ -10,7 +10,15 @@ from typing import ClassVar
 from nldf_engine.systems.nldf.model import LightFieldConfig
 from nldf_engine.systems.nldf.objective import light_field_objective
 from nldf_engine.training.presets import Preset
-from nldf_engine.training.recipe import Driving, Recipe, Sampling, TorsoRecipe, check_range, check_weights
+from nldf_engine.training.recipe import (
+    Driving,
+    Recipe,
+    Sampling,
+    TorsoRecipe,
+    Validation,
+    check_range,
+    check_weights,
+)
 from nldf_engine.training.stages import Run, Stage, ray_stages
 
 
@@ -137,7 +145,8 @@ def nldf_tiny() -> Preset:
         LightFieldRecipe(
             size=32, steps=120, learning_rate=3e-3,
             sampling=Sampling(rays=512, frames=2, mouth_share=0.15),
-            driving=Driving(motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1),
+            driving=Driving(motion_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1),
+            validation=Validation(5, 3),
             torso=TorsoRecipe("distilled", steps=40),
             distillation=Distillation(frames=8), pool=Pool(capacity=2048, batch=128),
         ),

@@ -11,7 +11,7 @@ from nldf_engine.systems.nldf.objective import light_field_objective
 from nldf_engine.systems.nldf.recipe import Distillation, LightFieldRecipe, Pool, RayRegularisation
 from nldf_engine.systems.nldf_fast.model import GridLightFieldConfig
 from nldf_engine.training.presets import Preset
-from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRecipe
+from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRecipe, Validation
 from nldf_engine.training.stages import Run, Stage, ray_stages
 
 
@@ -75,9 +75,9 @@ def nldf_fast_tiny() -> Preset:
             recipe, size=32, steps=120,
             sampling=dataclasses.replace(recipe.sampling, rays=1024, frames=4),
             driving=dataclasses.replace(
-                recipe.driving, motion_codes=4, speech_steps=40, adapt_steps=20, sound_copies=1
+                recipe.driving, motion_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1
             ),
-            distillation=Distillation(frames=8),
+            validation=Validation(5, 3), distillation=Distillation(frames=8),
         ),
         lambda bounds, conditions: GridLightFieldConfig(
             bounds, conditions, resolutions=(8, 16, 32), warp_resolutions=(8, 16), ambient=2, width=32
