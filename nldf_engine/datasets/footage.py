@@ -35,7 +35,7 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
     if not (isinstance(crop, list) and len(crop) == 3) or source.get("turned", 0):
         raise FileProblem(
             dataset.path, "it does not say where in its video it was cut out",
-            "prepare the video again; a video on its side is turned first, with ffmpeg -i IN -vf transpose OUT",
+            "prepare the video again; turn one that lies on its side first: ffmpeg -i IN -vf transpose OUT",
         )  # fmt: skip
     torso = dataset.torso_motion()
     if torso is None:
@@ -43,8 +43,8 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
     probe(video)
     if (wanted := source.get("sha256")) is not None and wanted != sha256(video):
         raise FileProblem(video, f"it is not the video of {dataset.path}", TAKE_IT)
-    x, y, side = (float(value) for value in crop)
-    _compare(dataset, video, int(x), int(y), int(side))
+    x, y, side = (round(value) for value in crop)
+    _compare(dataset, video, x, y, side)
     return Footage(
         video, (x, y, side), dataset.camera, dataset.poses.astype(np.float32),
         dataset.landmarks.astype(np.float32), dataset.eye_openness.astype(np.float32),

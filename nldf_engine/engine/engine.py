@@ -293,7 +293,8 @@ class Engine:
         editor = Editor(renderer, edit, poses, mouth)
         staging = None
         if into is not None:
-            check_into(region, poses=poses, background=background, head=edit and edit.head)
+            moved = edit.head if edit is not None and edit.head is not None and edit.head.moves else None
+            check_into(region, poses=poses, background=background, head=moved)
         features, sound = self.features(audio)
         frames = len(features)
         if into is not None:

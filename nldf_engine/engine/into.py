@@ -1,4 +1,4 @@
-"""A clip inside the video that its avatar was filmed in: the head of each frame is pasted into the source's."""
+"""A clip inside the video that its avatar was filmed in: heads are pasted into the frames of the source."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class Staging:
         try:
             self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames)
         except ValueError as error:
-            raise ValueError(f"into: {footage.path} can't be shown for {frames / FPS:.1f} s: {error}") from None
+            raise ValueError(
+                f"into: {footage.path} can't be shown for {frames / FPS:.1f} s: {error}"
+            ) from None
         numbers = head_numbers(torch.from_numpy(footage.poses)).numpy()
         self.poses = poses_of(torch.from_numpy(self.loop.blended(numbers))).numpy()
         self.eyes = self.loop.blended(footage.eyes).astype(np.float32)
@@ -69,8 +71,8 @@ def _check_camera(source: Camera, own: Camera) -> None:
     if np.abs(shares(source) - shares(own)).max() > SAME_CAMERA:
         raise ValueError(
             "into: the dataset was prepared with another camera than the avatar's: expected focal length and "
-            f"middle {shares(own).round(4).tolist()} of the width, got {shares(source).round(4).tolist()}; take "
-            "the dataset that the avatar was trained on"
+            f"middle {shares(own).round(4).tolist()} of the width, got {shares(source).round(4).tolist()}; "
+            "take the dataset that the avatar was trained on"
         )
 
 
@@ -148,4 +150,3 @@ class PastedFrames(Frames):
                 yield frame
         finally:
             source.close()
-

@@ -24,24 +24,27 @@ class _Reader:
     def __init__(self, path: Path, fps: float, first: int) -> None:
         self.path, self.next = path, first
         self._frames = frames_at(path, fps, first=first)
-        self._frame: np.ndarray | None = None
+        self._later = next(self._frames, None)
 
     def at(self, number: int) -> np.ndarray:
-        """Frame `number`, not before the one that was read last."""
-        while self.next <= number:
-            self._frame = next(self._frames, None)
-            if self._frame is None:
+        """Frame `number`, not before the one that is next, in memory of its own."""
+        while True:
+            frame, self._later = self._later, next(self._frames, None)
+            if frame is None:
                 what = f"it has {self.next} frames, and frame {number} is wanted"
                 raise FileProblem(self.path, what, RECORD_AGAIN)
             self.next += 1
-        assert self._frame is not None
-        return self._frame
+            if self.next > number:
+                # A slower video shows one picture for several frames.
+                return frame.copy() if frame is self._later else frame
 
     def close(self) -> None:
         self._frames.close()  # type: ignore[attr-defined]
 
 
-def play(path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndarray, fps: float) -> Iterator[np.ndarray]:
+def play(
+    path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndarray, fps: float
+) -> Iterator[np.ndarray]:
     """Yields uint8 [H, W, 3], T of them, each of its own memory: frame `first[t]`, blended with `second[t]`.
 
     Two readers are open while two runs are blended, one otherwise.
@@ -64,7 +67,7 @@ def play(path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndar
                 reader, later = later, None
             frame = reader.at(one)
             if part == 0.0:
-                yield frame.copy()
+                yield frame
                 continue
             later = later or _Reader(path, fps, other)
             yield blend(frame, later.at(other), part)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from nldf_engine.datasets.format import LABELS
-from nldf_engine.geometry.face_mesh import OVAL
 
 # fmt: off
 JAW = (234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454)

@@ -31,7 +31,7 @@ class Footage:
     """
 
     path: Path
-    place: tuple[float, float, float]
+    place: tuple[int, int, int]
     camera: Camera
     poses: np.ndarray
     landmarks: np.ndarray
@@ -42,7 +42,9 @@ class Footage:
     def __post_init__(self) -> None:
         counts = {name: len(getattr(self, name)) for name in ("landmarks", "eyes", "torso", "usable")}
         if set(counts.values()) != {len(self.poses)}:
-            raise ValueError(f"Footage: expected tracks of {len(self.poses)} frames as the poses, got {counts}")
+            raise ValueError(
+                f"Footage: expected tracks of {len(self.poses)} frames as the poses, got {counts}"
+            )
         if not self.place[2] > 0:
             raise ValueError(f"Footage: place is (x, y, side) with a side above 0, got {self.place}")
 

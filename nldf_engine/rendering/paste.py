@@ -74,11 +74,12 @@ class Paste:
     """Pastes the frames of a clip, one after the other.
 
     Args:
-        place: (x, y, side) pixels of the square of the frames that the pictures show.
+        place: (x, y, side) pixels of the square of the frames that the pictures show; nothing beyond
+            it changes.
         region: which part is pasted.
     """
 
-    def __init__(self, place: tuple[float, float, float], region: Region) -> None:
+    def __init__(self, place: tuple[int, int, int], region: Region) -> None:
         self.place, self.region = place, region
         self._seam: np.ndarray | None = None
 
@@ -94,23 +95,23 @@ class Paste:
 
         polygon, height = outline(landmarks, self.region)
         reach = 3 * self.region.rim * height
-        low = np.floor(polygon.min(0) - reach).astype(int).clip(0, None)
-        high = np.ceil(polygon.max(0) + reach).astype(int)
+        corner, side = np.array(self.place[:2]), self.place[2]
+        low = np.maximum(np.floor(polygon.min(0) - reach).astype(int), corner.clip(0))
+        high = np.minimum(np.ceil(polygon.max(0) + reach).astype(int), corner + side)
         high = np.minimum(high, frame.shape[1::-1])
-        if (high - low).min() < 2:  # the face is beyond the frame
+        if (high - low).min() < 2:  # the face is beyond the square
             return
         part = frame[low[1] : high[1], low[0] : high[0]]
         size = (part.shape[1], part.shape[0])
         mask = self._mask(polygon - low, height, size)
-        drawn = self._drawn(picture, low, size)
+        how = cv2.INTER_CUBIC if side > len(picture) else cv2.INTER_AREA
+        first, last = low - corner, high - corner
+        drawn = cv2.resize(picture, (side, side), interpolation=how)[first[1] : last[1], first[0] : last[0]]
         seam = self._difference(part, drawn, mask)
         weight = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
-        drawn = cv2.add(drawn, cv2.resize(seam, size, interpolation=cv2.INTER_LINEAR), dtype=cv2.CV_32F)
-        base = part.astype(np.float32)
-        cv2.subtract(drawn, base, drawn)
-        cv2.multiply(drawn, cv2.merge([weight] * 3), drawn)
-        cv2.add(base, drawn, base)
-        np.copyto(part, np.clip(np.rint(base, base), 0, 255, base).astype(np.uint8))
+        light = cv2.resize(np.rint(seam).astype(np.int16), size, interpolation=cv2.INTER_LINEAR)
+        met = cv2.add(drawn, light, dtype=cv2.CV_8U)
+        np.copyto(part, cv2.blendLinear(np.ascontiguousarray(part), met, 1 - weight, weight))
 
     def _mask(self, polygon: np.ndarray, height: float, size: tuple[int, int]) -> np.ndarray:
         """[GRID, GRID] float32 weights of the picture."""
@@ -123,23 +124,14 @@ class Paste:
         rim = self.region.rim * height * scale
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(rim[0]), sigmaY=float(rim[1])))
 
-    def _drawn(self, picture: np.ndarray, low: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The part of the picture that is over a part of the frame, uint8."""
-        import cv2
-
-        x, y, side = self.place
-        scale = side / picture.shape[1]
-        # Middles of pixels are half a pixel from their corners, in both pictures.
-        shift = np.array([x, y]) - low + 0.5 * (scale - 1)
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
-        return np.asarray(cv2.warpAffine(picture, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
-
     def _difference(self, part: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """[GRID, GRID, 3] float32 by which frame and picture differ at the seam, filled in and evened."""
         import cv2
 
-        small = [cv2.resize(x, (GRID, GRID), interpolation=cv2.INTER_AREA) for x in (part, drawn)]
+        # The difference is smooth: every so many pixels are enough to find it.
+        step = max(1, min(part.shape[:2]) // (2 * GRID))
+        coarse = (x[step // 2 :: step, step // 2 :: step] for x in (part, drawn))
+        small = [cv2.resize(x, (GRID, GRID), interpolation=cv2.INTER_AREA) for x in coarse]
         ring = 4 * mask * (1 - mask)
         apart = (small[0].astype(np.float32) - small[1]) * ring[..., None]
         spread = cv2.GaussianBlur(apart, (0, 0), SPREAD)
