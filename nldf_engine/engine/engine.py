@@ -23,6 +23,7 @@ from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.engine.clip import Clip, Frames
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses, is_live
+from nldf_engine.engine.into import PastedFrames, Staging, check_into
 from nldf_engine.engine.profile import Profile, profile
 from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.engine.scenes import Given, Setting, landmarks_of, scene_of
@@ -34,6 +35,7 @@ from nldf_engine.geometry.tracks import Track
 from nldf_engine.ops.device import choose_device
 from nldf_engine.rendering.backgrounds import Background
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.rendering.footage import Footage
 
 Audio = str | Path | np.ndarray | Tensor | tuple[np.ndarray, int]
 """The path of a sound or video file, (samples [N] or [N, channels], rate), a features file (.npy), or
@@ -235,6 +237,8 @@ class Engine:
         landmarks: ArrayLike | Tensor | None = None,
         edit: Edit | None = None,
         edges: str = "clean",
+        into: Footage | None = None,
+        region: str = "face",
     ) -> Clip:
         """A clip of the avatar speaking. Frames are rendered when they are read.
 
@@ -287,8 +291,19 @@ class Engine:
         camera = renderer.camera(size)
         behind, plate = renderer.backdrop(background, edges, camera)
         editor = Editor(renderer, edit, poses, mouth)
+        staging = None
+        if into is not None:
+            moved = edit.head if edit is not None and edit.head is not None and edit.head.moves else None
+            check_into(region, poses=poses, background=background, head=moved)
         features, sound = self.features(audio)
         frames = len(features)
+        if into is not None:
+            staging = Staging(into, frames, renderer.avatar.camera)
+            editor = Editor(renderer, edit, staging.poses, mouth)
+            eyes = staging.eyes if eyes is None else eyes
+            torso = staging.torso if torso is None else torso
+            if upper is None and self.upper_codes:
+                upper = self.upper(staging.landmarks, staging.poses, staging.eyes, into.camera)
         editor.warn(frames)
         given = Given(
             None if eyes is None else check_values("eyes", eyes, [frames]),
@@ -301,7 +316,9 @@ class Engine:
             None if landmarks is None else self._landmarks(landmarks, frames),
         )
         scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
-        return Clip(Frames(renderer, scene), sound)
+        if staging is None:
+            return Clip(Frames(renderer, scene), sound)
+        return Clip(PastedFrames(renderer, scene, staging, region), sound)
 
     def _landmarks(self, landmarks: ArrayLike | Tensor, frames: int) -> Tensor:
         if self.renderer.landmark_part is None:

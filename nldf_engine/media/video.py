@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,9 @@ def decode(path: str | Path) -> Iterator[Shot]:
 
 
 def frames_at(
-    path: str | Path, fps: float | None = FPS, alpha: bool = False, times: np.ndarray | None = None
-) -> Iterator[np.ndarray]:
+    path: str | Path, fps: float | None = FPS, alpha: bool = False, times: np.ndarray | None = None,
+    first: int = 0,
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Yields upright frames on an even clock: frame k is the one on screen at time k/fps.
 
     Time 0 is the first frame; there are round(seconds * fps) frames, at least one. Any source rate,
@@ -328,6 +330,7 @@ def frames_at(
         fps: frames a second; None yields every frame of the file, untouched by its clock.
         alpha: True yields [H, W, 4]; otherwise transparent parts are composited over white.
         times: another clock, rising: seconds for every decoded frame; NaN drops the frame.
+        first: the frame to begin with; those before it are decoded and cost no more.
 
     Yields:
         uint8 [H, W, 3] RGB (or [H, W, 4]).
@@ -336,7 +339,7 @@ def frames_at(
         FileProblem: as `decode`.
     """
     if fps is None:
-        yield from (shot.picture(alpha) for shot in decode(path))
+        yield from (shot.picture(alpha) for shot in islice(decode(path), first, None))
         return
     pending: Shot | None = None
     shown: np.ndarray | None = None
@@ -347,13 +350,16 @@ def frames_at(
         if not np.isfinite(time):
             continue
         while pending is not None and k < (time - JITTER) * fps:
-            shown = pending.picture(alpha) if shown is None else shown
-            yield shown
+            if k >= first:
+                shown = pending.picture(alpha) if shown is None else shown
+                yield shown
             k += 1
         pending, shown = shot, None
     if pending is not None:
-        shown = pending.picture(alpha) if shown is None else shown
-        for _ in range(max(1, round(end * fps)) - k):
+        left = max(1, round(end * fps)) - max(k, first)
+        if left > 0:
+            shown = pending.picture(alpha) if shown is None else shown
+        for _ in range(left):
             yield shown
 
 

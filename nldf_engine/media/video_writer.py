@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -26,10 +26,19 @@ class _Codec:
     options: dict[str, str]
     audio: str
     endings: tuple[str, ...]
+    large: dict[str, str] = field(default_factory=dict)  # options in the place of those, of large pictures
 
 
 _CODECS = {
-    "h264": _Codec("libx264", "yuv420p", (3,), {"preset": "fast"}, "aac", (".mp4", ".mov", ".m4v", ".mkv")),
+    "h264": _Codec(
+        "libx264",
+        "yuv420p",
+        (3,),
+        {"preset": "fast"},
+        "aac",
+        (".mp4", ".mov", ".m4v", ".mkv"),
+        {"preset": "veryfast"},
+    ),
     "ffv1": _Codec(
         "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "1"}, "flac", (".mkv",)
     ),
@@ -45,6 +54,8 @@ _CODECS = {
 # What a sound is brought to where the codec does not take its own rate. Every player takes it, and below
 # 32 kHz a block of AAC is longer than a frame: sound and picture would not end together.
 SOUND_RATE = 48_000
+# Pixels of a picture from which on encoding takes longer than all else.
+LARGE = 1_000_000
 BLOCK = 8192  # samples that are encoded at a time
 _KEPT_RATES = {"aac": (32_000, 44_100, 48_000, 64_000, 88_200, 96_000)}
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -126,6 +137,8 @@ class VideoWriter:
             )
             self._container.metadata.update(self._metadata)
             settings = dict(self._spec.options)
+            if self.width * self.height >= LARGE:
+                settings |= self._spec.large
             if self._spec.encoder != "ffv1":
                 settings["crf"] = str(self._crf)
             even = 2 if "420" in self._spec.pixels else 1

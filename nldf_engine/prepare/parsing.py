@@ -16,8 +16,6 @@ from nldf_engine.datasets.format import LABELS
 # fmt: off
 JAW = (234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454)
 CHEEKS = (50, 280, 205, 425, 117, 346, 151, 9)  # places where skin is bare and well lit
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148,
-        176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 # fmt: on
 LOBE = (132, 361)  # height of the ear lobes
 NECK_REACH = 0.62  # of the face's height below the chin: no neck further down

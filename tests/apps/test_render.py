@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from avatars import tiny_avatar
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.cli.bundled import bundled_avatar
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.format import write_wav
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.media.video import VideoWriter, probe, read_frames
@@ -283,3 +285,30 @@ def test_edits_are_flags_and_beyond_is_one_line(
         )
         err = capsys.readouterr().err
         assert word in err and err.count("\n") == 1, err
+
+
+def test_into_the_source(
+    synthetic_dataset: Dataset, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled avatar, in a film that the dataset says it was cut out of; what is missing is named."""
+    film, data, out = tmp_path / "film.mp4", tmp_path / "data", tmp_path / "out.mp4"
+    with VideoWriter(film, 160, 90, crf=6) as writer:
+        for frame in synthetic_dataset.frames(64):
+            writer.write(np.pad(frame, ((10, 16), (30, 66), (0, 0)), constant_values=90))
+    shutil.copytree(synthetic_dataset.path, data)
+    info = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    info["source"] = {"crop": [30, 10, 64]}
+    (data / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
+    flags = ["render", str(bundled_avatar()), str(folder / "speech.wav"), "-o", str(out), "--into", str(film)]
+    assert cli.main([*flags, "--poses", str(data), "--region", "mouth"]) == 0
+    made = probe(out)
+    assert (made.width, made.height, made.frames) == (160, 90, FRAMES)
+    capsys.readouterr()
+    for more, word in {
+        (): "--into needs --poses DATASET",
+        ("--poses", str(synthetic_dataset.path)): "where in its video",
+        ("--poses", str(data), "--region", "nose"): "head, face, mouth",
+        ("--poses", str(data), "--yaw", "5"): "with `into`",
+    }.items():
+        assert cli.main([*flags, *more]) in (1, 2)
+        assert word in capsys.readouterr().err

@@ -116,7 +116,8 @@ def test_no_torso() -> None:
 
 def face_points(centre: tuple[float, float] = (64, 50), size: float = 24) -> np.ndarray:
     """478 landmarks with an oval, eyes and chin at plausible places."""
-    from nldf_engine.prepare.parsing import CHEEKS, JAW, OVAL
+    from nldf_engine.geometry.face_mesh import OVAL
+    from nldf_engine.prepare.parsing import CHEEKS, JAW
 
     points = np.tile(np.array([*centre, 0.0]), (478, 1))
     angle = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False) - np.pi / 2

@@ -92,6 +92,12 @@ class HeadEdit:
         if self.curve is not None:
             self.curve.check(HEAD_NUMBERS)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes any track at all."""
+        constant = any((self.yaw, self.pitch, self.roll, *self.shift))
+        return bool(constant or self.curve is not None or self.smooth or self.centred)
+
     def offsets(self, index: Tensor) -> Tensor:
         """[N, 6] float64, what is added to the head's numbers in the frames `index` [N]."""
         constant = torch.tensor([self.yaw, self.pitch, self.roll, *self.shift], dtype=torch.float64)

@@ -45,12 +45,14 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --curves moves.csv --background office.jpg",
         "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors --lids 0.5",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
+        "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
 
     reads: ClassVar[tuple[str, ...]] = (
-        *("avatar", "audio", "poses", "background", "curves", "blink", "landmarks", "sign_cert", "sign_key"),
+        *("avatar", "audio", "poses", "background", "curves", "blink", "landmarks", "into"),
+        *("sign_cert", "sign_key"),
     )
     writes: ClassVar[tuple[str, ...]] = ("out",)
 
@@ -70,6 +72,11 @@ class Render(Command):
     landmarks: Annotated[Path | None, optional("FILE")] = None
     """the face's landmarks, frame by frame, in the place of those made of speech and blinks: a file as nldf
     landmarks writes it, for avatars that are driven by them"""
+    into: Annotated[Path | None, optional("VIDEO")] = None
+    """the video that the avatar's dataset was prepared from: the output is that video at its own size, looped
+    where the sound is longer, with the avatar in the speaker's place; --poses names the dataset"""
+    region: Annotated[str, value("head|face|mouth")] = "face"
+    """with --into: how much of the picture is the avatar's"""
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
@@ -100,8 +107,12 @@ class Render(Command):
         positive(size=self.size)
         if self.edges not in ("clean", "fast"):
             raise UsageError(f"--edges is clean or fast; it is {self.edges!r}")
+        if self.into is not None and self.poses in OWN_POSES:
+            raise UsageError("--into needs --poses DATASET, the dataset that was prepared from the video")
         check_device(self.device)
         credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
+        from nldf_engine.datasets.dataset import Dataset
+        from nldf_engine.datasets.footage import footage_of
         from nldf_engine.engine import Engine, check_clip_path, check_size
         from nldf_engine.geometry.landmark_files import load_landmarks
         from nldf_engine.geometry.poses import load_poses
@@ -115,7 +126,11 @@ class Render(Command):
         background = open_background(self.background)
         check_file(self.audio, SOUND_AGAIN)
         edit = self.edits.edit(self.poses)
-        poses = self.poses if self.poses in OWN_POSES else load_poses(self.poses)
+        footage = None if self.into is None else footage_of(Dataset.open(self.poses), self.into)
+        if footage is not None:
+            poses = None
+        else:
+            poses = self.poses if self.poses in OWN_POSES else load_poses(self.poses)
         marks = None if self.landmarks is None else load_landmarks(self.landmarks)
         start = time.perf_counter()
         engine = Engine.load(self.avatar, device=self.device)
@@ -123,7 +138,7 @@ class Render(Command):
         with warning_lines("nldf render"):
             clip = engine.render(
                 self.audio, poses, background=background, size=self.size, landmarks=marks, edit=edit,
-                edges=self.edges,
+                edges=self.edges, into=footage, region=self.region,
             )  # fmt: skip
         clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
         seconds = time.perf_counter() - loaded

@@ -1,0 +1,152 @@
+"""A clip inside the video that its avatar was filmed in: heads are pasted into the frames of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import overload
+
+import numpy as np
+import torch
+
+from nldf_engine.base.ahead import make_ahead
+from nldf_engine.base.clock import FPS
+from nldf_engine.base.timing import stage
+from nldf_engine.engine.clip import Frames
+from nldf_engine.engine.renderer import Renderer, Scene
+from nldf_engine.geometry.cameras import Camera
+from nldf_engine.geometry.loops import plan_loop
+from nldf_engine.geometry.rotations import head_numbers, poses_of
+from nldf_engine.geometry.tracks import smooth_motion
+from nldf_engine.media.playback import play
+from nldf_engine.media.video import probe
+from nldf_engine.rendering.footage import Footage
+from nldf_engine.rendering.paste import REGIONS, Paste
+
+# Frames of the source that are decoded in advance, by a second thread.
+DECODED_AHEAD = 3
+# Standard deviation in frames under which the region's outline is evened: landmarks jitter, a rim must not.
+STEADY = 1.5
+# Cameras whose focal lengths or middles differ by more than this share of the width are not the same.
+SAME_CAMERA = 2e-3
+
+
+class Staging:
+    """How footage drives a clip of T frames.
+
+    Args:
+        footage: the source.
+        frames: T.
+        camera: the avatar's.
+
+    Attributes:
+        loop: which of the footage's frames are shown.
+        poses: float32 [T, 4, 4]; eyes: float32 [T]; torso: float32 [T, 2, 3]; landmarks: float32
+            [T, 478, 2] pixels of the footage's camera.
+
+    Raises:
+        ValueError: the footage was seen by another camera than the avatar, or is too short to loop.
+    """
+
+    def __init__(self, footage: Footage, frames: int, camera: Camera) -> None:
+        _check_camera(footage.camera, camera)
+        self.footage = footage
+        try:
+            self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames)
+        except ValueError as error:
+            raise ValueError(
+                f"into: {footage.path} can't be shown for {frames / FPS:.1f} s: {error}"
+            ) from None
+        numbers = head_numbers(torch.from_numpy(footage.poses)).numpy()
+        self.poses = poses_of(torch.from_numpy(self.loop.blended(numbers))).numpy()
+        self.eyes = self.loop.blended(footage.eyes).astype(np.float32)
+        self.torso = self.loop.blended(footage.torso).astype(np.float32)
+        self.landmarks = self.loop.blended(footage.landmarks).astype(np.float32)
+
+
+def _check_camera(source: Camera, own: Camera) -> None:
+    def shares(camera: Camera) -> np.ndarray:
+        return np.array([camera.fx, camera.fy, camera.cx, camera.cy]) / camera.width
+
+    if np.abs(shares(source) - shares(own)).max() > SAME_CAMERA:
+        raise ValueError(
+            "into: the dataset was prepared with another camera than the avatar's: expected focal length and "
+            f"middle {shares(own).round(4).tolist()} of the width, got {shares(source).round(4).tolist()}; "
+            "take the dataset that the avatar was trained on"
+        )
+
+
+def check_into(region: str, **others: object) -> None:
+    """Checks what else `Engine.render` was given beside `into`.
+
+    Args:
+        region: "head", "face" or "mouth" (see `rendering.paste`).
+        others: arguments that footage leaves no room for, by name; None where they are not given.
+
+    Raises:
+        ValueError: an unknown region, or an argument that is given.
+    """
+    if region not in REGIONS:
+        raise ValueError(f"region: expected one of {', '.join(REGIONS)}, got {region!r}")
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"{name}: with `into`, head and background are the video's; leave it out")
+
+
+class PastedFrames(Frames):
+    """Frames of a clip at the source's own size: the source's, with the avatar's head, face or mouth.
+
+    They are made in their order; a frame further on is reached over all before it.
+
+    Args:
+        renderer, scene: of the avatar's pictures, under the poses of `staging`.
+        staging: how the source drives them.
+        region: "head", "face" or "mouth" (see `rendering.paste`).
+
+    Attributes:
+        pictures: the avatar's alone.
+
+    Raises:
+        FileProblem: the source can't be read.
+    """
+
+    def __init__(self, renderer: Renderer, scene: Scene, staging: Staging, region: str) -> None:
+        super().__init__(renderer, scene)
+        self.pictures, self.staging, self.region = Frames(renderer, scene), staging, region
+        info = probe(staging.footage.path)
+        self.shape = (len(scene), info.height, info.width, 3)
+        even = smooth_motion(torch.from_numpy(staging.landmarks), STEADY).numpy()
+        self._outlines = staging.footage.outlines(even)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(len(self)))
+            out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+            places = {number: place for place, number in enumerate(chosen)}
+            for number, frame in enumerate(islice(self, max(chosen, default=-1) + 1)):
+                if number in places:
+                    out[places[number]] = frame
+            return out
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of a clip of {len(self)} frames")
+        return next(islice(self, index % len(self), None))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.reused(1)
+
+    def reused(self, buffers: int) -> Iterator[np.ndarray]:
+        """The frames in turn, each of its own memory: the decoder's."""
+        loop, footage = self.staging.loop, self.staging.footage
+        paste = Paste(footage.place, REGIONS[self.region])
+        source = make_ahead(play(footage.path, loop.first, loop.second, loop.share, FPS), DECODED_AHEAD)
+        try:
+            for picture, frame, outline in zip(self.pictures.reused(1), source, self._outlines, strict=True):
+                with stage("paste"):
+                    paste(frame, picture, outline)
+                yield frame
+        finally:
+            source.close()

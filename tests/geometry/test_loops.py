@@ -1,0 +1,65 @@
+"""Footage without end: what is shown once is shown in order, and a jump is one that hardly shows."""
+
+import numpy as np
+import pytest
+from torch import from_numpy
+
+from nldf_engine.geometry.loops import BLENDED, SHORTEST, jump, plan_loop, usable_stretch
+from nldf_engine.geometry.rotations import poses_of
+
+
+def nodding(frames: int, period: float = 90.0) -> tuple[np.ndarray, np.ndarray]:
+    """Poses of a head that turns to and fro and drifts a little, and its eyes."""
+    time = np.arange(frames)
+    numbers = np.zeros((frames, 6))
+    numbers[:, 0] = 8 * np.sin(2 * np.pi * time / period)
+    numbers[:, 1] = 3 * np.cos(2 * np.pi * time / 37.0)
+    numbers[:, 5] = 0.8 + 2e-5 * time
+    return poses_of(from_numpy(numbers)).numpy(), np.full(frames, 0.3, np.float32)
+
+
+def test_short_clips_run_straight_through() -> None:
+    """No blend, and nothing that isn't usable."""
+    poses, eyes = nodding(300)
+    usable = np.ones(300, bool)
+    usable[40] = False
+    loop = plan_loop(poses, eyes, usable, 200)
+    assert (loop.first == np.arange(41, 241)).all() and (loop.share == 0).all() and len(loop) == 200
+    assert usable_stretch(usable) == (41, 300)
+
+
+def test_long_clips_jump_where_it_hardly_shows() -> None:
+    """Frames rise by one, jumps are blended, and the head never leaps."""
+    poses, eyes = nodding(400)
+    loop = plan_loop(poses, eyes, np.ones(400, bool), 1500)
+    assert len(loop) == 1500 and loop.first.max() < 400 and loop.second.max() < 400
+    jumps = np.flatnonzero(np.diff(loop.first) != 1)
+    assert len(jumps) >= 3 and (np.diff(jumps) >= SHORTEST - BLENDED).all()
+    for number in jumps:  # the second run has taken over before the first one ends
+        assert loop.first[number + 1] == loop.second[number] + 1
+    yaw = loop.blended(8 * np.sin(2 * np.pi * np.arange(400) / 90.0))
+    own = np.abs(np.diff(8 * np.sin(2 * np.pi * np.arange(400) / 90.0))).max()
+    assert np.abs(np.diff(yaw)).max() < 1.6 * own
+
+
+def test_the_jump_is_the_best_of_all() -> None:
+    """A place where pose, speed and eyes agree is found among noise, unless the eyes are shut there."""
+    rng = np.random.default_rng(0)
+    numbers = np.cumsum(rng.normal(0, 0.4, (300, 6)) * ([1, 1, 1, 1e-4, 1e-4, 1e-4]), 0)
+    numbers[240:260] = numbers[30:50]
+    numbers[:, 5] += 0.8
+    eyes = np.full(300, 0.3)
+    poses = poses_of(from_numpy(numbers)).numpy()
+    end, begin = jump(poses, eyes)
+    assert 240 <= end < 260 and begin == end - 210
+    eyes[235:265] = 0.0
+    assert jump(poses, eyes)[0] not in range(241, 259)
+
+
+def test_what_cant_loop_is_refused() -> None:
+    """Nothing usable, or too little of it."""
+    poses, eyes = nodding(60)
+    with pytest.raises(ValueError, match="at least one usable"):
+        plan_loop(poses, eyes, np.zeros(60, bool), 10)
+    with pytest.raises(ValueError, match="stretch of at least"):
+        plan_loop(poses, eyes, np.ones(60, bool), 61)

@@ -1,0 +1,62 @@
+"""Playback: the frames of a plan, blended where it says so, from a file that is read forward."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nldf_engine.base.errors import FileProblem
+from nldf_engine.media.playback import blend, play
+from nldf_engine.media.video import VideoWriter, frames_at, read_frames
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 frames, each of another brightness."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with VideoWriter(path, 32, 24) as writer:
+        for number in range(40):
+            writer.write(np.full((24, 32, 3), 6 * number, np.uint8))
+    return path
+
+
+def test_reading_may_begin_later(film: Path) -> None:
+    """On the clock and off it, from any frame on."""
+    every = read_frames(film)
+    for fps in (25.0, None):
+        later = list(frames_at(film, fps, first=33))
+        assert len(later) == 7
+        np.testing.assert_array_equal(later, every[33:])
+    assert list(frames_at(film, 25.0, first=60)) == []
+
+
+def test_a_plan_is_followed(film: Path) -> None:
+    """Forward, back with a blend, and forward again; every frame has memory of its own."""
+    first = np.array([*range(5, 20), 20, 21, *range(9, 15)])
+    second = np.array([*range(5, 20), 7, 8, *range(9, 15)])
+    share = np.array([0.0] * 15 + [0.25, 0.75] + [0.0] * 6)
+    every = read_frames(film)
+    made = list(play(film, first, second, share, 25.0))
+    for frame, one, other, part in zip(made, first, second, share, strict=True):
+        np.testing.assert_array_equal(frame, blend(every[one], every[other], part))
+    assert len({frame.ctypes.data for frame in made}) == len(made)
+
+
+def test_a_film_that_is_too_short_says_so(film: Path) -> None:
+    """The frame that is missing is named."""
+    run = np.arange(35, 45)
+    with pytest.raises(FileProblem, match="has 40 frames, and frame 40 is wanted"):
+        list(play(film, run, run, np.zeros(10), 25.0))
+
+
+def test_a_picture_that_stands_for_several_frames_is_copied(tmp_path: Path) -> None:
+    """What is drawn into one frame is not seen in the next."""
+    with VideoWriter(tmp_path / "slow.mp4", 32, 24, fps=10) as writer:
+        for number in range(6):
+            writer.write(np.full((24, 32, 3), 40 * number, np.uint8))
+    run = np.arange(12)
+    every = list(frames_at(tmp_path / "slow.mp4", 25.0))[:12]
+    wanted = [frame.copy() for frame in every]
+    for frame, want in zip(play(tmp_path / "slow.mp4", run, run, np.zeros(12), 25.0), wanted, strict=True):
+        np.testing.assert_array_equal(frame, want)
+        frame[:] = 255
