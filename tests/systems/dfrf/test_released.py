@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from foreign_dfrf import (
     sigmoid,
     softened,
     their_map,
+    their_place,
     their_sample,
 )
 from foreign_networks import FLIP, turned
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.dfrf.released import NOTICE, SHAPES, named_arrays, read_checkpoint
+from nldf_engine.systems.dfrf.references import References
+from nldf_engine.systems.dfrf.released import NOTICE, SHAPES, import_field, named_arrays, read_checkpoint
 
 SIDE, FOCAL = 16, 30.0
 TURN = np.diag([1.0, -1, -1, 1])
@@ -179,35 +181,32 @@ def test_names_and_attention(tmp_path: Path) -> None:
     assert "512 x 512" in NOTICE
 
 
-def test_the_field_computes_what_theirs_does(tmp_path: Path) -> None:
-    """`ReferenceField` with the named arrays gives their colours and densities, with places as the paper has
-    them: not rounded to pixels."""
-    model = pytest.importorskip("nldf_engine.systems.dfrf.model", reason="the field is not in this package")
-    references = pytest.importorskip("nldf_engine.systems.dfrf.references")
-    warp = pytest.importorskip("nldf_engine.systems.dfrf.warp")
+@pytest.mark.parametrize("places", ["exact", "whole"])
+def test_the_field_computes_what_theirs_does(places: str, tmp_path: Path) -> None:
+    """The imported `ReferenceField` gives their program's colours and densities, from points that leave the
+    pictures as well; and with places as the paper has them, not rounded to pixels, the paper's."""
     networks = random_networks(SHAPES)
-    for part in ("weight", "bias"):  # offsets that stay within the small pictures
-        networks["position_warp_state_dict"][f"mlp.4.{part}"] *= 0.05
-    arrays = named_arrays(read_checkpoint(save_networks(tmp_path / "x_head.tar", networks)), SIDE, seed=3)
-    config = model.ReferenceFieldConfig(
-        bounds=Bounds(0.5, 1.1, radius=1.0), conditions=ConditionConfig(29, 16, 64, 8, eyes=False),
-        picture=(SIDE, SIDE), warp=warp.WarpSizes(limit=10 / SIDE),
-    )  # fmt: skip
-    field = model.ReferenceField(config).eval()
-    own = {key: value for key, value in field.state_dict().items() if key.startswith("references.")}
-    field.load_state_dict({**own, **arrays})
+    # Offsets that stay within the small pictures and, where places are whole, some that reach the limit.
+    gain, reach = {"exact": (0.05, 0.4), "whole": (1.0, 2.0)}[places]
+    for part in ("weight", "bias"):
+        networks["position_warp_state_dict"][f"mlp.4.{part}"] *= gain
     draw = np.random.default_rng(0)
     matrices = [turned(tuple(draw.uniform(-0.05, 0.05, 3)), (0.02 * k, -0.03, 0.8)) for k in range(4)]
     pictures = [(255 * draw.uniform(size=(SIDE, SIDE, 3))).astype(np.uint8) for _ in range(4)]
     view = [FOCAL / SIDE, FOCAL / SIDE, 0.5 + 0.5 / SIDE, 0.5 + 0.5 / SIDE]
     poses = torch.from_numpy(np.stack([TURN @ m @ TURN for m in matrices])).float()
-    field.keep_references(
-        references.References(torch.from_numpy(np.stack(pictures)), poses, torch.tensor([view] * 4))
-    )
+    given = References(torch.from_numpy(np.stack(pictures)), poses, torch.tensor([view] * 4))
+    checkpoint = read_checkpoint(save_networks(tmp_path / "x_head.tar", networks))
+    field = import_field(checkpoint, given, Bounds(0.5, 1.1, radius=1.0), seed=3)
+    assert field.config.places == "whole" and field.config.sampling == "depths"
+    field.config = dataclasses.replace(field.config, places=places)
     maps = [their_map(networks, p / 255, m) for p, m in zip(pictures, matrices, strict=True)]
     points, views, code = samples()
-    points = 0.4 * points
+    points = reach * points
     to = lambda x: torch.from_numpy(x).float()  # noqa: E731
+    seen_places = [their_place(p, m, FOCAL, SIDE) for p in points for m in matrices]
+    outside = np.isin(seen_places, [0, SIDE - 1]).any(1).mean()
+    assert outside == 0 if places == "exact" else 0.05 < outside < 0.9
     for part, name in PARTS.items():
         with torch.no_grad():
             rgb, density = field.evaluate(
@@ -215,7 +214,7 @@ def test_the_field_computes_what_theirs_does(tmp_path: Path) -> None:
                 to(code)[None], None, field.context(),
             )  # fmt: skip
         for k, (point, seen) in enumerate(zip(points, views, strict=True)):
-            given = (point, seen, code, maps, matrices, FOCAL, noise_of(3), False)
+            given = (point, seen, code, maps, matrices, FOCAL, noise_of(3), places == "whole")
             color, dense = their_sample(networks, name, *given)
             assert np.abs(rgb[0, k, 0].numpy() - color).max() < 1e-5
             assert abs(float(density[0, k, 0]) - dense) < 1e-5 * max(1, dense)
