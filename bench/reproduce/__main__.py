@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
 
     listed = "\n".join(
-        f"    {name:<10}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+        f"    {name:<20}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
     )
     made = argparse.ArgumentParser(
         "python -m bench.reproduce", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
