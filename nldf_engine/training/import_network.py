@@ -71,13 +71,21 @@ class Importer:
         return range(sum(not name.startswith("[") for name in self.files), len(self.files) + 1)
 
 
-def importers() -> dict[str, Importer]:
-    """The importer of every system that has one, by the system's name."""
-    return {
-        name: importlib.import_module(system.importer).IMPORTER
-        for name, system in systems().items()
-        if system.importer is not None
-    }
+def importable() -> list[str]:
+    """The names of the systems that import networks."""
+    return [name for name, system in systems().items() if system.importer is not None]
+
+
+def find_importer(name: str) -> Importer:
+    """The importer of a system.
+
+    Raises:
+        ValueError: it has none, or there is no such system.
+    """
+    if name not in importable():
+        raise ValueError(f"system: expected one of {', '.join(importable())}, got {name!r}")
+    importer: Importer = importlib.import_module(str(systems()[name].importer)).IMPORTER
+    return importer
 
 
 def import_avatar(

@@ -22,6 +22,7 @@ from nldf_engine.engine import Engine
 from nldf_engine.systems.dfrf.importer import listed_frames, references_of
 from nldf_engine.systems.dfrf.model import ReferenceField
 from nldf_engine.systems.dfrf.released import LISTED, SHAPES, SIDE
+from nldf_engine.training.import_network import find_importer, importable
 
 TRAINED, HELD = 205, 12
 FOLDERS = {"ori_imgs": ".jpg", "com_imgs": ".jpg", "parsing": ".png"}
@@ -67,6 +68,15 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights whose attention was never trained."""
     path = tmp_path_factory.mktemp("dfrf") / "300000_head.tar"
     return save_networks(path, random_networks(SHAPES), 300_000, smoothed=False)
+
+
+def test_systems_bring_their_importers() -> None:
+    """Two systems have one; another, or none of that name, is refused with their names."""
+    assert importable() == ["adnerf", "dfrf"]
+    assert find_importer("adnerf").counts == range(1, 3) and find_importer("dfrf").counts == range(1, 2)
+    for name in ("nldf", "lamp"):
+        with pytest.raises(ValueError, match=f"expected one of adnerf, dfrf, got '{name}'"):
+            find_importer(name)
 
 
 def test_references_are_theirs(large: Path) -> None:

@@ -54,14 +54,13 @@ class Import(Command):
         """Writes the avatar and prints what became of each checkpoint."""
         positive(size=self.size)
         from nldf_engine.avatar.avatar import check_target
-        from nldf_engine.training.import_network import import_avatar, importers
+        from nldf_engine.training.import_network import find_importer, import_avatar, importable
 
-        known = importers()
-        if self.system not in known:
+        if self.system not in (known := importable()):
             raise UsageError(
                 f"it is {' or '.join(f'`nldf import {name}`' for name in known)}, and not {self.system!r}"
             )
-        importer = known[self.system]
+        importer = find_importer(self.system)
         if len(self.paths) - 1 not in importer.counts:
             raise UsageError(
                 f"it takes {' '.join(importer.files)} DATASET; {len(self.paths)} paths were given"
