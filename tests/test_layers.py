@@ -17,7 +17,7 @@ PACKAGE = ROOT / "nldf_engine"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NATIVE = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"})
 
-# A module imports its own part, and parts of a lower rank. What trains a system ranks with training.
+# A module imports its own part, and parts of a lower rank. What trains or imports ranks with training.
 RANKS = {
     "base": 0,
     "_C": 1,
@@ -28,7 +28,7 @@ RANKS = {
     "systems": 6,
     "avatar": 7,
     **dict.fromkeys(["engine", "datasets"], 8),
-    **dict.fromkeys(["training", "systems.recipe", "systems.objective"], 9),
+    **dict.fromkeys(["training", "systems.recipe", "systems.objective", "systems.importer"], 9),
     **dict.fromkeys(["evaluation", "prepare", "synthetic"], 10),
     "apps": 11,
     "__main__": 12,
@@ -62,9 +62,9 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def part_of(module: str) -> str:
-    """`nldf_engine.prepare.run` -> `prepare`; the package itself -> ``; recipes and objectives apart."""
+    """`nldf_engine.prepare.run` -> `prepare`; the package itself -> ``; what trains or imports apart."""
     parts = [*module.split("."), ""]
-    if parts[1] == "systems" and {"recipe", "objective"} & set(parts[3:4]):
+    if parts[1] == "systems" and {"recipe", "objective", "importer"} & set(parts[3:4]):
         return f"systems.{parts[3]}"
     return parts[1]
 

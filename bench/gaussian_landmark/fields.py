@@ -42,10 +42,7 @@ def encodings(path: Path, options: Options) -> dict[str, Row]:
     Heads of the tracked landmarks, before the torso's plate, against real frames that were not trained on.
     """
     assert set(NAMES) == set(ENCODINGS)
-    data = open_dataset(path)
-    preset = find_preset(PRESET)
-    frontend = FrontendConfig("whisper").resolve()
-    scene = RayScene(data, preset.recipe.size, frontend, torch.device("cpu"))
+    scene = _scene(path, options)
     found = {}
     for kind, label in NAMES.items():
         rows = [_field_row(scene, kind, seed, options) for seed in range(options.seeds)]
@@ -53,9 +50,19 @@ def encodings(path: Path, options: Options) -> dict[str, Row]:
     return found
 
 
+def encoding_row(path: Path, kind: str, seed: int, options: Options) -> Row:
+    """One training of a row of `encodings`, from a seed."""
+    return _field_row(_scene(path, options), kind, seed, options)
+
+
+def _scene(path: Path, options: Options) -> RayScene:
+    size = find_preset(options.preset or PRESET).recipe.size
+    return RayScene(open_dataset(path), size, FrontendConfig("whisper").resolve(), torch.device("cpu"))
+
+
 def _field_row(scene: RayScene, kind: str, seed: int, options: Options) -> Row:
     steps = options.steps or STEPS
-    preset = find_preset(PRESET, {"encoding": kind, "torso": "plate"})
+    preset = find_preset(options.preset or PRESET, {"encoding": kind, "torso": "plate"})
     preset = dataclasses.replace(preset, recipe=dataclasses.replace(preset.recipe, steps=steps))
     config = TrainConfig(weights=options.weights, seed=seed)
     torch.manual_seed(seed)

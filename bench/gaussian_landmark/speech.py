@@ -57,6 +57,7 @@ class Options:
         cache: folder where features of the sound are kept; None to keep none.
         weights: folder of the public weights of losses; None for torch's cache alone.
         device: where avatars render.
+        preset: whose parts are measured; `PRESET` where None.
     """
 
     steps: int | None = None
@@ -66,10 +67,11 @@ class Options:
     cache: Path | None = None
     weights: Path | None = None
     device: str = "auto"
+    preset: str | None = None
 
     def recipe(self) -> GaussianRecipe:
-        """That of `PRESET`, with so many steps of stage 1."""
-        recipe = find_preset(PRESET).recipe
+        """That of the preset, with so many steps of stage 1."""
+        recipe = find_preset(self.preset or PRESET).recipe
         assert isinstance(recipe, GaussianRecipe)
         if self.steps is None:
             return recipe
@@ -131,12 +133,24 @@ def encoders(path: Path, options: Options) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for encoder in ENCODERS[::-1]:
         for bias in (True, False):
-            sizes = LandmarkSpeechSizes(encoder, DecoderSizes(alignment_bias=bias))
-            speaker = Speaker(path, options, sizes)
+            speaker = _speaker(path, encoder, bias, options)
             rows = [_encoder_row(speaker, seed) for seed in range(options.seeds)]
-            label = f"{'MLP' if encoder == 'mlp' else 'Transformer'}, with{'' if bias else 'out'} bias"
-            found[label] = spread_of(rows)
+            found[encoder_label(encoder, bias)] = spread_of(rows)
     return found
+
+
+def encoder_label(encoder: str, bias: bool) -> str:
+    """What a row of `encoders` is called."""
+    return f"{'MLP' if encoder == 'mlp' else 'Transformer'}, with{'' if bias else 'out'} bias"
+
+
+def encoder_row(path: Path, encoder: str, bias: bool, seed: int, options: Options) -> Row:
+    """One training of a row of `encoders`, from a seed."""
+    return _encoder_row(_speaker(path, encoder, bias, options), seed)
+
+
+def _speaker(path: Path, encoder: str, bias: bool, options: Options) -> Speaker:
+    return Speaker(path, options, LandmarkSpeechSizes(encoder, DecoderSizes(alignment_bias=bias)))
 
 
 def _encoder_row(speaker: Speaker, seed: int) -> Row:

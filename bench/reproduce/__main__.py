@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
 
     listed = "\n".join(
-        f"    {name:<10}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+        f"    {name:<20}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
     )
     made = argparse.ArgumentParser(
         "python -m bench.reproduce", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="how often each student is trained (default: %(default)s)",
+        help="how often each row is trained (default: %(default)s)",
     )
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     made.add_argument("--weights", type=Path, metavar="FOLDER", help="public weights, for LPIPS")

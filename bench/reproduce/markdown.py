@@ -62,7 +62,7 @@ def table(found: Mapping[str, Any], name: str) -> str:
     if "lpips" in columns and all(mean(row, "lpips") is None for row in rows):
         notes.append(NO_LPIPS)
     text = (
-        f"## {made['title']} ({name})\n\n{made['source']}. The paper's claim: {made['claim']} Ours are "
+        f"## {made['title']} ({name})\n\n{made['source']}. The claim: {made['claim']} Ours are "
         f"compared with the row *{made['reference']}*.\n\n" + "\n".join(lines)
     )
     return text + ("\n\n" + "\n".join(notes) if notes else "")
@@ -103,7 +103,8 @@ def _cells(found: Mapping[str, Any]) -> str:
         "| cell | what | steps | validation PSNR | wall | CPU | sittings |\n|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(
-        f"| `{name}` | {cell['summary']} | {cell['steps']} | {cell['validation_psnr']:.2f} | "
+        f"| `{name}` | {cell['summary']} | {cell['steps'] or DASH} | "
+        f"{_number(cell['validation_psnr'], 'psnr')} | "
         f"{clock(cell['wall_seconds'])} | {clock(cell['cpu_seconds'])} | {cell['sittings']:.0f} |"
         for name, cell in found["cells"].items()
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.reproduce.cells import Cell
 from bench.reproduce.lab import Lab
 from bench.reproduce.results import NAMES, least_difference, mean
-from bench.reproduce.tables import Table
+from bench.reproduce.table import Table
 from nldf_engine import Engine
 from nldf_engine.base.files import atomic_path
 from nldf_engine.datasets.dataset import Dataset
@@ -37,17 +38,21 @@ def moments(data: Dataset) -> dict[int, str]:
 
 
 def sheet(path: Path, lab: Lab, table: Table) -> None:
-    """Faces of held-out frames: the real ones, and below them those of every row (seed 0)."""
+    """Faces of held-out frames: the real ones, and below them those of every row (seed 0); no file where no
+    row has an avatar."""
     import cv2
 
+    drawn = [row for row in table.rows if isinstance(row.cell, Cell) and lab.record(row.cell) is not None]
+    if not drawn:
+        return
     shown = moments(lab.data)
     width = lab.scale.student.size
     real = [next(iter(lab.data.read_frames(n, n + 1, width))) for n in shown]
     rows = {"real": real}
-    for row in table.rows:
-        if row.cell is not None and lab.record(row.cell) is not None:
-            engine = Engine.load(lab.avatar(row.cell, row.step), lab.device)
-            rows[row.label] = [_render(engine, lab.data, n, width) for n in shown]
+    for row in drawn:
+        assert isinstance(row.cell, Cell)
+        engine = Engine.load(lab.avatar(row.cell, row.step), lab.device)
+        rows[row.label] = [_render(engine, lab.data, n, width) for n in shown]
     page = np.full((HEADING + SIDE * len(rows), LABEL + SIDE * len(shown), 3), 255, np.uint8)
 
     def write(text: str, x: int, y: int) -> None:
@@ -106,8 +111,8 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
         figure.subplots(len(tables), 5, squeeze=False), tables.items(), strict=True
     ):
         rows = [row for row in table["rows"] if row["measured"]]
-        for axis, column in zip(axes, ("psnr", "psnr_mouth", "ssim"), strict=False):
-            _dots(axis, found, table, rows, column)
+        for axis, column in zip(axes, _plotted(rows, table["metrics"]), strict=False):
+            _dots(axis, found, table, rows, column, axis is axes[0])
         published = [row for row in rows if "psnr" in row["paper"]]
         axes[3].plot([row["paper"]["psnr"] for row in published], range(len(published)), "D", color=PAPER)
         axes[3].set(
@@ -121,9 +126,11 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
             if row["step"] is None:
                 label = row["label"].partition(" (")[0]
                 validated = [(h["step"], h["psnr"]) for h in history if "psnr" in h]
-                axes[4].plot(*zip(*validated, strict=True), label=label)
+                if validated:
+                    axes[4].plot(*zip(*validated, strict=True), label=label)
         axes[4].set(title="validation PSNR, seed 0", xlabel="step")
-        axes[4].legend(fontsize=7)
+        if axes[4].lines:
+            axes[4].legend(fontsize=7)
         axes[0].set_ylabel(name)
         for axis in axes:
             axis.grid(alpha=0.3)
@@ -132,7 +139,16 @@ def plot(path: Path, found: Mapping[str, Any]) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _dots(axis: Any, found: Mapping[str, Any], table: Mapping[str, Any], rows: list, column: str) -> None:
+def _plotted(rows: list, metrics: list[str]) -> list[str]:
+    """The three metrics of a table that are plotted."""
+    usual = ["psnr", "psnr_mouth", "ssim"]
+    there = [name for name in usual if any(m.get(name) is not None for row in rows for m in row["measured"])]
+    return usual if len(there) == len(usual) else metrics[:3]
+
+
+def _dots(
+    axis: Any, found: Mapping[str, Any], table: Mapping[str, Any], rows: list, column: str, first: bool
+) -> None:
     """A metric of every row: its mean, its seeds, and about the reference row what noise explains."""
     reference = next((row for row in rows if row["label"] == table["reference"]), rows[0])
     for place, row in enumerate(rows):
@@ -145,5 +161,5 @@ def _dots(axis: Any, found: Mapping[str, Any], table: Mapping[str, Any], rows: l
             axis.hlines(place, middle - least, middle + least, color="#adb5bd", lw=7, alpha=0.5, zorder=0)
     axis.set(title=f"ours: {NAMES[column][0]}", yticks=range(len(rows)))
     labels = [row["label"].replace(" (", "\n(") for row in rows]
-    axis.set_yticklabels(labels if column == "psnr" else [], fontsize=8)
+    axis.set_yticklabels(labels if first else [], fontsize=8)
     axis.invert_yaxis()

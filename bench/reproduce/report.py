@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.reproduce.cells import Cell
-from bench.reproduce.lab import Lab, with_teachers
+from bench.reproduce.lab import Lab, with_needed
 from bench.reproduce.markdown import page
 from bench.reproduce.pictures import plot, sheet
 from bench.reproduce.results import gather
-from bench.reproduce.tables import Table
+from bench.reproduce.table import Table
+from bench.reproduce.trials import Trial
 from nldf_engine.base.files import atomic_path, write_json
 
 
-def cells_of(tables: Sequence[Table], seeds: int) -> list[Cell]:
+def cells_of(tables: Sequence[Table], seeds: int) -> list[Cell | Trial]:
     """Every training that the tables need, each once: all of one seed before any of the next."""
     cells = [row.cell for table in tables for row in table.rows if row.cell is not None]
-    return with_teachers(
+    return with_needed(
         sorted((one for cell in cells for one in cell.with_seeds(seeds)), key=lambda c: c.seed)
     )
 

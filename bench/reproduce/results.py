@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.reproduce import tables as papers
 from bench.reproduce.lab import Lab
-from bench.reproduce.scales import differences
-from bench.reproduce.tables import Table
+from bench.reproduce.table import Table
 from bench.timing import environment
 
 KEPT = (
@@ -22,9 +22,9 @@ NAMES = {
     "psnr": ("PSNR ↑", 2), "ssim": ("SSIM ↑", 4), "lpips": ("LPIPS ↓", 4), "psnr_head": ("head PSNR ↑", 2),
     "psnr_mouth": ("mouth PSNR ↑", 2), "ssim_mouth": ("mouth SSIM ↑", 4), "lmd_centred": ("lips, px ↓", 2),
     "lip_correlation": ("lip corr. ↑", 2), "flops_speedup": ("fewer FLOPs ↑", 2),
-    "seconds_per_frame": ("s a frame ↓", 3),
+    "seconds_per_frame": ("s a frame ↓", 3), **papers.NAMES,
 }  # fmt: skip
-COSTS = ("flops_speedup", "seconds_per_frame")  # no draw of a seed
+COSTS = ("flops_speedup", "seconds_per_frame", "seconds_epoch")  # no draw of a seed
 CONFIDENCE = 0.95
 
 
@@ -43,12 +43,13 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
                 if row.cell is None
                 else [c for c in lab.seeds(row.cell, seeds) if lab.record(c) is not None]
             )
-            measured = [{name: lab.measure(c, row.step).get(name) for name in KEPT} for c in found]
+            kept = dict.fromkeys((*KEPT, *table.metrics))
+            measured = [{name: lab.measure(c, row.step).get(name) for name in kept} for c in found]
             rows.append(
                 {"label": row.label, "cells": [c.name(lab.hash) for c in found], "step": row.step,
                  "absent": row.absent, "paper": dict(row.paper), "measured": measured}
             )  # fmt: skip
-            for cell in (one for c in found for one in (c.teacher, c) if one is not None):
+            for cell in (one for c in found for one in (*c.needs, c)):
                 record = lab.record(cell)
                 assert record is not None
                 cells[cell.name(lab.hash)] = {k: v for k, v in record.items() if k != "measured"}
@@ -60,7 +61,8 @@ def gather(lab: Lab, tables: Sequence[Table], seeds: int) -> dict[str, Any]:
         }  # fmt: skip
     info = lab.data.info
     return {
-        "made": time.strftime("%Y-%m-%d"), "scale": lab.scale.name, "differences": differences(lab.scale),
+        "made": time.strftime("%Y-%m-%d"), "scale": lab.scale.name,
+        "differences": papers.differences(lab.scale, made),
         "dataset": {"hash": lab.hash, "frames": info.frames, "size": list(info.size), "splits": info.splits,
                     "seconds": round(info.frames / info.fps, 1), "kind": info.source.get("kind", "video")},
         "environment": environment(), "noise": noise(made), "tables": made, "cells": cells,

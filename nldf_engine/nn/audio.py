@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 SLOPE = 0.02
 SCORED = 32
+PICKED = 100.0  # logit of the frame itself: the others' share is exp(-100)
 
 
 def _size(name: str, value: object, most: int | None = None) -> int:
@@ -281,3 +282,18 @@ def prefix_checkpoint(net: Mapping[str, Tensor], attention: Mapping[str, Tensor]
     return {f"net.{name}": value for name, value in net.items()} | {
         f"attention.{name}": value for name, value in attention.items()
     }
+
+
+def own_frame_attention(encoder: AudioEncoder) -> dict[str, Tensor]:
+    """Parameters of the encoder's attention that take the frame's own code and nothing of its neighbours':
+    for networks that were trained without it.
+
+    Example:
+        >>> encoder = AudioEncoder(29)
+        >>> _ = encoder.attention.load_state_dict(own_frame_attention(encoder))
+        >>> encoder.attention.weights(torch.randn(1, 8, 64)).argmax().item()
+        4
+    """
+    state = {name: torch.zeros_like(value) for name, value in encoder.attention.state_dict().items()}
+    state["attentionNet.0.bias"][encoder.frames // 2] = PICKED
+    return state

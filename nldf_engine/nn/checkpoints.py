@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import sha256
 
 # Single numbers that numpy made, as metrics in a log: data, but by names of their own.
 _NUMBERS = [
@@ -84,6 +85,11 @@ def take_step(value: Mapping[Any, Any]) -> int:
     """`global_step` of a checkpoint's `value`; 0 where it says none."""
     step = value.get("global_step", 0)
     return step if isinstance(step, int) and not isinstance(step, bool) else 0
+
+
+def described(path: Path, step: int) -> dict[str, Any]:
+    """What an avatar's provenance says of a checkpoint: the file's name, its SHA-256, and its step."""
+    return {"file": path.name, "sha256": sha256(path), "step": step}
 
 
 def optimizer_stepped(path: Path, value: Mapping[Any, Any], name: str, remedy: str) -> bool:

@@ -44,6 +44,8 @@ class System:
             `training.presets.Preset`) and `stages` (see `training.stages`). Loaded only to train.
         field: builds only the network of the head, where that is a ray field, so that a torso can use the
             same class (`TorsoField`); else None.
+        importer: name of the module that makes avatars of networks which the authors' own program trained:
+            `IMPORTER` (see `training.import_network`). Loaded only to import; None where there is none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class System:
     head: Callable[[Any], Head]
     recipe: str
     field: Callable[[Any], RayField] | None = None
+    importer: str | None = None
 
     def read_config(self, value: Any, where: str = "config") -> Any:
         """The configuration decoded from parsed JSON; `where` names it in error messages.
@@ -62,15 +65,15 @@ class System:
         return decode(self.config, value, where)
 
 
-def ray_system(network: type[RayField], config: type, recipe: str) -> System:
+def ray_system(network: type[RayField], config: type, recipe: str, importer: str | None = None) -> System:
     """A system whose head is a ray field with a region; its name is the network's `system`.
 
     Args:
         network: takes a configuration.
-        config, recipe: as for `System`.
+        config, recipe, importer: as for `System`.
     """
     return System(
-        network.system, config, lambda sizes: RayHead(network(sizes), HeadRegion()), recipe, network
+        network.system, config, lambda sizes: RayHead(network(sizes), HeadRegion()), recipe, network, importer
     )
 
 

@@ -311,8 +311,10 @@ class _Training:
 
     @property
     def base_made(self) -> Path | None:
-        """The file of the base that the run makes: of several speakers, where the recipe has bases."""
-        makes = self.preset.recipe.uses_base and len(self.data) > 1
+        """The file of the base that the run makes: of several speakers, where the recipe has bases, and the
+        network is not conditioned on who speaks."""
+        recipe = self.preset.recipe
+        makes = recipe.uses_base and len(self.data) > 1 and not recipe.driving.identity_codes
         return self.folder / NAME if makes else None
 
     def _write_base(self, path: Path, states: dict[str, RunState]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.reproduce import lab as lab_module
@@ -15,8 +16,10 @@ from bench.reproduce.lab import Lab
 from bench.reproduce.markdown import page, table
 from bench.reproduce.report import cells_of
 from bench.reproduce.results import least_difference, mean, noise
-from bench.reproduce.scales import CPU, PAPER, SCALES, TINY, differences
-from bench.reproduce.tables import TABLES, Row
+from bench.reproduce.scales import CPU, PAPER, SCALES, TINY
+from bench.reproduce.tables import NAMES, TABLES, Row, differences
+from bench.reproduce.tables.dfrf import SIZES, base, new_speaker
+from bench.reproduce.trials import Trial
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import read_json
 from nldf_engine.datasets.dataset import Dataset
@@ -34,6 +37,12 @@ def finished(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
+@pytest.fixture(scope="module")
+def small_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the tables of other papers, which share its synthetic speakers."""
+    return tmp_path_factory.mktemp("others")
+
+
 def _flags(data: Dataset, folder: Path) -> list[str]:
     return ["--scale", "tiny", "--data", str(data.path), "-o", str(folder)]
 
@@ -44,13 +53,14 @@ def test_every_table_resolves_at_every_scale(name: str, scale: Any) -> None:
     """Each row has a network that its teacher fits, or the reason why there is none; steps lie in the run."""
     made = TABLES[name](scale)
     assert made.name == name and len({row.label for row in made.rows}) == len(made.rows)
+    assert len({(row.cell.key(""), row.step) for row in made.rows}) == len(made.rows), "all rows differ"
     for row in made.rows:
-        if row.cell is None:
-            assert "none of this engine's systems" in row.absent
+        assert row.cell is not None and row.cell.summary and row.cell.work > 0
+        if isinstance(row.cell, Trial):
+            assert set(made.metrics) <= {*NAMES, "psnr_head", "psnr_mouth", "lpips"}
             continue
         config = row.cell.config()
         assert row.step is None or 1 <= row.step < row.cell.recipe.steps
-        assert row.cell.summary and row.cell.work > 0
         if row.cell.teacher is not None:
             taught = row.cell.teacher.config()
             assert taught.segments % config.segments == 0, "the student's segments are sums of the teacher's"
@@ -65,7 +75,9 @@ def test_the_paper_scale_is_the_papers() -> None:
     assert (recipe.sampling.rays, recipe.sampling.face_share, recipe.steps) == (4096, 0.9, 600_000)
     assert recipe.distillation.on and recipe.distillation.segment_weight == 0.2
     assert [row.step for row in TABLES["table2"](PAPER).rows] == [25_000, 50_000, 100_000] * 2
-    assert PAPER.depths == CPU.depths == (28, 50, 88) and differences(PAPER) == []
+    assert PAPER.depths == CPU.depths == (28, 50, 88) and differences(PAPER, TABLES) == [
+        ("base's speakers", "3 videos of 60 s, real", "3 synthetic ones")
+    ]
     assert [row.paper["lpips"] for row in TABLES["table3"](PAPER).rows] == [0.1076, 0.0996, 0.0926]
     network = build_field(cell.system, config)
     assert len(network.network.blocks) == 43 and network.network.tail.out_features == 3 * 4 + 1
@@ -73,7 +85,12 @@ def test_the_paper_scale_is_the_papers() -> None:
 
 def test_a_scale_says_in_what_it_differs() -> None:
     """What is smaller stands in the list, what is not in force doesn't."""
-    said = {what: (paper, ours) for what, paper, ours in differences(CPU)}
+    said = {what: (paper, ours) for what, paper, ours in differences(CPU, ["table1"])}
+    assert not any("DFRF" in what for what in said), "it says nothing of tables that are not made"
+    more = {what: (paper, ours) for what, paper, ours in differences(CPU, TABLES)}
+    assert more["DFRF: fusion.width"] == ("128", "16") and more["DFRF: steps"] == ("40000", "300")
+    assert more["HeadNeRF: steps"] == ("800000", "800")
+    assert more["Gaussian landmarks: stage 2: steps"] == ("100000", "250")
     assert said["student: width"] == ("256", "48") and said["student: steps"] == ("600000", "2000")
     assert "student: depth" not in said and "student: torso.steps" not in said
     assert said["student: sampling.rays"] == ("4096", "1024") and said["student: pool.batch"] == (
@@ -84,9 +101,9 @@ def test_a_scale_says_in_what_it_differs() -> None:
 
 
 def test_tables_share_their_cells() -> None:
-    """Tables 1 to 4 need five students and one teacher, which comes before those whom it teaches."""
+    """Tables 1 to 4 need five students, a DFRF, and one teacher, which comes before those whom it teaches."""
     cells = cells_of([TABLES[f"table{k}"](CPU) for k in (1, 2, 3, 4)], 1)
-    assert len(cells) == 6 and [cell.system for cell in cells].count("adnerf") == 1
+    assert len(cells) == 7 and [cell.system for cell in cells].count("adnerf") == 1
     assert all(cell.teacher is None or cells.index(cell.teacher) < place for place, cell in enumerate(cells))
     more = cells_of([TABLES["table1"](CPU)], 3)
     assert [cell.seed for cell in more if cell.system == "nldf"] == [0, 0, 1, 1, 2, 2]
@@ -100,7 +117,7 @@ def test_a_cell_is_named_by_all_that_it_depends_on() -> None:
     others = [
         replace(cell, seed=1), TINY.learn(taught=False), TINY.learn(recipe={"pool.on": False}),
         TINY.learn(depth=4), TINY.learn(points=8), replace(cell, teacher=replace(TINY.teach(), seed=1)),
-        replace(cell, seconds=1.0),
+        replace(cell, seconds=1.0), replace(cell, base=base(TINY)), replace(cell, speakers=({"seed": 1},)),
     ]  # fmt: skip
     assert len({cell.key("a"), cell.key("b"), *(other.key("a") for other in others)}) == 2 + len(others)
 
@@ -130,6 +147,8 @@ def test_wrong_cells_are_refused() -> None:
         replace(TINY.learn(), system="nldf-fast")
     with pytest.raises(ValueError, match="teacher: adnerf does not learn from one"):
         replace(TINY.teach(), teacher=TINY.teach())
+    with pytest.raises(ValueError, match="base: expected a cell of several speakers, got 0"):
+        replace(new_speaker(TINY), base=new_speaker(TINY))
     with pytest.raises(ValueError, match="either a cell or the reason"):
         Row("empty", None)
     with pytest.raises(ValueError, match="marks: expected rising steps"):
@@ -261,6 +280,51 @@ def test_wrong_usage_is_reported_in_a_line(tmp_path: Path, capsys: pytest.Captur
     ):
         assert main(flags) == 2
         assert said in capsys.readouterr().err
+
+
+def test_new_speakers_begin_from_one_base() -> None:
+    """A base of synthetic speakers comes before those that begin from it, once for all seeds; without the
+    warp it is another one; how lips are driven is the same for all systems of a table."""
+    cells = cells_of([TABLES["dfrf-few-shot"](CPU), TABLES["dfrf-warp"](CPU)], 2)
+    bases = [cell for cell in cells if cell.speakers]
+    assert [cell.recipe.references.warp for cell in bases] == [True, False]
+    assert all(cells.index(cell.base) < place for place, cell in enumerate(cells) if cell.base is not None)
+    rows = TABLES["dfrf-few-shot"](CPU).rows
+    assert len({row.cell.recipe.driving for row in rows}) == 1
+    assert {row.cell.seconds for row in rows} == {15.0}
+    assert [row.cell.recipe.steps for row in rows] == list(SIZES["cpu"].budgets) * 3
+    assert SIZES["paper"].budgets == (1000, 10_000, 40_000)
+
+
+@pytest.mark.parametrize(
+    "name", ["dfrf-warp", "headnerf-modules", "landmark-encoders", "landmark-encodings", "film"]
+)
+def test_tables_of_other_papers(name: str, small_tables: Path, synthetic_dataset: Dataset) -> None:
+    """Each is trained and measured at the smallest scale: every row has its columns, the page shows them."""
+    assert main([name, *_flags(synthetic_dataset, small_tables)]) == 0
+    found = read_json(small_tables / "tables.json")
+    made = found["tables"][name]
+    assert [row["label"] for row in made["rows"]] == [row.label for row in TABLES[name](TINY).rows]
+    wanted = [c for c in made["metrics"] if c not in ("lmd_centred", "lip_correlation")]
+    for row in made["rows"]:
+        assert len(row["measured"]) == 1 and all(np.isfinite(row["measured"][0][c]) for c in wanted), row
+    differing = {tuple(row["measured"][0][c] for c in wanted) for row in made["rows"]}
+    assert len(differing) == len(made["rows"]), "what is changed changes what is measured"
+    text = (small_tables / "tables.md").read_text(encoding="utf-8")
+    assert all(f"| {row['label']} | " in text for row in made["rows"])
+    drawn = not all(isinstance(row.cell, Trial) for row in TABLES[name](TINY).rows)
+    assert (small_tables / f"{name}.png").is_file() == drawn
+
+
+def test_trials_are_not_made_again(
+    small_tables: Path, synthetic_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished trial is read from its record."""
+    assert main(["landmark-encodings", *_flags(synthetic_dataset, small_tables)]) == 0
+    before = read_json(small_tables / "tables.json")["tables"]
+    monkeypatch.setattr(lab_module.Lab, "try_out", None)
+    assert main(["landmark-encodings", *_flags(synthetic_dataset, small_tables)]) == 0
+    assert read_json(small_tables / "tables.json")["tables"] == before
 
 
 def test_a_plan_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:

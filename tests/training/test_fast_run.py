@@ -17,6 +17,7 @@ from nldf_engine.rendering.region import plane_points
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
+from nldf_engine.training.bases import read_base
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.recipe import Sampling
 from nldf_engine.training.scene import RayScene
@@ -50,6 +51,31 @@ def test_no_frames_correction_is_kept(trained: tuple[Path, list[dict]]) -> None:
     assert not any("correction" in name for name in names)
     fresh = find_preset("nldf-fast-tiny").recipe
     assert fresh.regularisation.correction > 0
+
+
+def test_a_start_that_speakers_share(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """Without codes of who speaks a run of several leaves a start; a new speaker begins with its networks and
+    fits the code's scales of its own; with such codes there is none."""
+    quick = {"speech_steps": "5", "spread": "off", "rays": "256", "shared_basis": "on"}
+    both = [synthetic_dataset.path] * 2
+
+    def run(paths: Any, name: str, steps: int, **more: Any) -> Any:
+        codes = {"identity_codes": more.pop("codes", "0")}
+        config = TrainConfig(steps=steps, overrides=quick | codes, **more)
+        return train("nldf-fast-tiny", paths, tmp_path / name, config)
+
+    start = run(both, "start", 60)
+    assert start.base is not None and run(both, "known", 2, codes="2").base is None
+    begun, fresh = (
+        run(both[0], name, 4, base=base).history[0]["pixel"]
+        for name, base in (("begun", start.avatar), ("fresh", None))
+    )
+    assert begun < 0.7 * fresh
+    shared = read_base(start.base).tensors
+    field = Avatar.load(tmp_path / "begun").portrait.head.field
+    moved = [float((value - shared[name]).abs().max()) for name, value in field.state_dict().items()
+             if name in shared and value.is_floating_point()]  # fmt: skip
+    assert 0 < max(moved) < 0.5
 
 
 @pytest.mark.parametrize("lost", [20, 50])

@@ -43,7 +43,7 @@ COMMANDS = {
     "evaluate": "Measure avatars, or any video, against real frames.",
     "verify": "Say where a video comes from, and whether it was changed since.",
     "export": "Write a dataset as a folder of AD-NeRF or RAD-NeRF.",
-    "import": "Make an avatar of networks that AD-NeRF trained.",
+    "import": "Make an avatar of networks that AD-NeRF or DFRF trained.",
     "bench": "Time the kernels and models on this machine.",
     "doctor": "Say what this installation can do, what is missing, and how to fix it.",
     "demo": "Render the bundled avatar speaking a fresh sentence.",

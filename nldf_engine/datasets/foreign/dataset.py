@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,21 @@ class ForeignDataset(Dataset):
         what = "; ".join(came) or "there are no audio features"
         wanted = f"; {config.dim} were asked for" if config.dim else ""
         raise FileProblem(self.found.folder, what + wanted, "extract them with the layout's own program")
+
+    def composed(self, frames: Sequence[int]) -> np.ndarray:
+        """Frames as AD-NeRF and DFRF train on them, the person before the clean background: uint8
+        [N, H, W, 3] RGB, from com_imgs.
+
+        Raises:
+            FileProblem: the folder lacks one, or it has another size.
+        """
+        paths = self.found.files.get("com_imgs", {})
+        numbers = [self.first + frame for frame in frames]
+        missing = [number for number in numbers if number not in paths]
+        if missing:
+            where = self.found.folder / "com_imgs" / f"{missing[0]}.jpg"
+            raise FileProblem(where, "there is no such picture", "run the layout's preparation again")
+        return np.stack([self._picture(paths[number]) for number in numbers])
 
     def hash(self) -> str:
         """SHA-256 over the transforms, the sound, the features and the frames' pictures."""

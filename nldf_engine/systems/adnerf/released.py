@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.nn.audio import AudioEncoder, prefix_checkpoint
+from nldf_engine.nn.audio import AudioEncoder, own_frame_attention, prefix_checkpoint
 from nldf_engine.nn.checkpoints import optimizer_stepped, read_checkpoint_file, take_network, take_step
 from nldf_engine.nn.frequency import frequency_dim
 from nldf_engine.nn.pose import pose_dim
@@ -50,7 +50,6 @@ OPTIMIZER = "optimizer_audatt_state_dict"  # the attention's; only a head's own 
 UNUSED = ("feature_linear.weight", "feature_linear.bias")
 POSE_FREQUENCIES = 3
 POSE_CODE = pose_dim(POSE_FREQUENCIES)  # a body's condition besides the audio: encoded angles and translation
-PICKED = 100.0  # logit of the frame itself: the others' share is exp(-100)
 AS_SAVED = "give a {step}_head.tar or {step}_body.tar as AD-NeRF saves it"
 
 
@@ -150,7 +149,7 @@ def import_head(checkpoint: Checkpoint, bounds: Bounds, with_body: bool = False)
         raise FileProblem(path, f"its audio network lacks {error.args[0]}", AS_SAVED) from error
     conditions = ConditionConfig(rows, 16, code, frames, attention_by_list=True, eyes=False)
     encoder = AudioEncoder(rows, code, frames)
-    attention = states[ATTENTION] if with_body or checkpoint.smoothed else _pick_own(encoder)
+    attention = states[ATTENTION] if with_body or checkpoint.smoothed else own_frame_attention(encoder)
     state = {f"encoder.audio.{key}": v for key, v in prefix_checkpoint(audio, attention).items()}
     return _field(checkpoint, bounds, conditions, state)
 
@@ -258,13 +257,6 @@ _POSE_MAP = torch.block_diag(_ANGLES[0], _PLACE[0])
 _POSE_SHIFT = torch.cat([_ANGLES[1], _PLACE[1]])
 
 
-def _pick_own(encoder: AudioEncoder) -> dict[str, Tensor]:
-    """An attention that takes the frame's own code and nothing of its neighbours'."""
-    state = {name: torch.zeros_like(value) for name, value in encoder.attention.state_dict().items()}
-    state["attentionNet.0.bias"][encoder.frames // 2] = PICKED
-    return state
-
-
 def check_body(checkpoint: Checkpoint) -> int:
     """The size of a body's whole condition: audio code, encoded angles and translation of the head.
 
@@ -281,10 +273,3 @@ def check_body(checkpoint: Checkpoint) -> int:
     for name in NETWORKS[:2]:
         _shape(checkpoint, name, code)
     return code
-
-
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What an avatar's provenance says of it."""
-    from nldf_engine.base.files import sha256
-
-    return {"file": checkpoint.path.name, "sha256": sha256(checkpoint.path), "step": checkpoint.step}

@@ -3,4 +3,9 @@
 from nldf_engine.systems.dfrf.model import ReferenceField, ReferenceFieldConfig
 from nldf_engine.systems.registry import ray_system
 
-SYSTEM = ray_system(ReferenceField, ReferenceFieldConfig, "nldf_engine.systems.dfrf.recipe")
+SYSTEM = ray_system(
+    ReferenceField,
+    ReferenceFieldConfig,
+    "nldf_engine.systems.dfrf.recipe",
+    "nldf_engine.systems.dfrf.importer",
+)

@@ -28,6 +28,8 @@ from nldf_engine.systems.dfrf.references import Extractor, ExtractorSizes, Refer
 from nldf_engine.systems.dfrf.warp import WarpField, WarpSizes
 
 MOST_REFERENCES, LARGEST_REFERENCE = 32, 4096
+# How places in references are counted, see `ReferenceFieldConfig`.
+PLACES = ("exact", "whole")
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,14 @@ class ReferenceFieldConfig(RadianceFieldConfig):
         references: N, how many pictures an avatar keeps.
         picture: their height and width, pixels.
         extractor, warp, fusion: see there.
+        places: "exact", or "whole" as in the public code, whose weights know nothing else: a projected place
+            is moved to the centre of the pixel that it lies in before the offset is added, the sum is held
+            within the picture, and the fusion is given the row and column that it lies in. No gradient flows
+            from such a place to the point.
 
     Raises:
-        ValueError: as `RadianceFieldConfig`, or numbers and sizes of references beyond what can be meant.
+        ValueError: as `RadianceFieldConfig`, numbers and sizes of references beyond what can be meant, other
+            places, or whole ones without a warp.
     """
 
     references: int = 4
@@ -48,6 +55,7 @@ class ReferenceFieldConfig(RadianceFieldConfig):
     extractor: ExtractorSizes = field(default_factory=ExtractorSizes)
     warp: WarpSizes = field(default_factory=WarpSizes)
     fusion: FusionSizes = field(default_factory=FusionSizes)
+    places: str = "exact"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +65,10 @@ class ReferenceFieldConfig(RadianceFieldConfig):
             raise ValueError(
                 f"picture: expected (height, width) of 1 to {LARGEST_REFERENCE} pixels, got {self.picture}"
             )
+        if self.places not in PLACES:
+            raise ValueError(f"places: expected {' or '.join(map(repr, PLACES))}, got {self.places!r}")
+        if self.places == "whole" and not self.warp.on:
+            raise ValueError("places: whole ones are those of a field with a warp, and warp.on is off")
 
     @property
     def feature_dim(self) -> int:
@@ -167,19 +179,23 @@ class ReferenceField(RadianceField):
             features [F, n, K W + D], the fused ones and the encoded points, as `RadianceMLP` takes them; and
             offsets [F n, R, 2] in units of the picture's width, or None.
         """
-        width = maps.fused.shape[2]
+        height, width = maps.fused.shape[1:3]
         metres = (points * self.config.bounds.radius).view(-1, 3)
         encoded = encode_frequencies(points, self.config.position_frequencies)
-        offsets, moved = None, None
+        offsets, moved, told = None, None, None
         if maps.warp is not None and self.position_warp is not None:
-            shares, _ = ops.gather_references(
+            shares, places = ops.gather_references(
                 metres, maps.projections, maps.warp, nearest=True, backend=self.backend
             )
             offsets = self.position_warp(encoded, code, shares)
-            moved = (offsets * width).contiguous()
+            moved = offsets * width
+            if self.config.places == "whole":
+                moved, told = whole_places(places, moved, height, width)
         shares, places = ops.gather_references(
-            metres, maps.projections, maps.fused, moved, backend=self.backend
-        )
+            metres, maps.projections, maps.fused, None if moved is None else moved.contiguous(),
+            backend=self.backend,
+        )  # fmt: skip
+        places = places if told is None else told
         fused = self.fusion(shares, places / width, encoded.view(len(metres), -1))
         return torch.cat([fused.view(*points.shape[:2], -1), encoded], -1), offsets
 
@@ -189,3 +205,28 @@ class ReferenceField(RadianceField):
         parts = [self.fusion.macs, *([self.position_warp.macs] if self.position_warp else [])]
         own = sum(point + self.config.references * each for point, each in parts)
         return super().macs_per_sample + own
+
+
+def whole_places(projected: Tensor, offsets: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """How the public code moves a projected place: from the centre of its pixel, and within the picture.
+
+    Args:
+        projected: [P, R, 2] x, y in pixels, centres at + 0.5, anywhere.
+        offsets: [P, R, 2] pixels.
+        height, width: of the picture.
+
+    Returns:
+        [P, R, 2] the offset from the projected place to the moved one, which lies between the centres of the
+        outermost pixels; and [P, R, 2] the centre of the pixel above and left of that one.
+
+    Example:
+        >>> place, offset = torch.tensor([[[3.7, -2.0]]]), torch.tensor([[[0.6, 0.25]]])
+        >>> moved, told = whole_places(place, offset, 8, 8)
+        >>> (place + moved).flatten().tolist(), told.flatten().tolist()
+        ([4.099999904632568, 0.75], [3.5, 0.5])
+    """
+    last = projected.new_tensor([width - 1, height - 1])
+    least = torch.zeros_like(last)
+    pixel = projected.floor().clamp(least, last)
+    moved = (pixel + offsets).clamp(least, last)
+    return moved + 0.5 - projected, moved.detach().trunc() + 0.5

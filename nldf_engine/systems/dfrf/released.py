@@ -12,12 +12,16 @@ The names are those of `ReferenceField`'s parameters. What differs is settled he
   even when they render, so that no two renderings are alike. Ours start at one draw of that noise, by a seed;
 - `feature_linear` is stored and never used, the fusion is stored three times: both are left out, once it is
   certain that the three are one;
-- the attention over neighbouring frames is used where its optimiser has taken a step, as in AD-NeRF.
+- the attention over neighbouring frames is used where its optimiser has taken a step, as in AD-NeRF; in
+  other files each frame has its own code.
 
 Beside the arrays, their program rounds a projected place to whole pixels before the offset is added, and
-feeds the fusion whole numbers of rows and columns, cut off behind the point.
+feeds the fusion whole numbers of rows and columns, cut off behind the point: the field that takes them counts
+places so (`ReferenceFieldConfig.places`). It projects about the picture's middle, whatever the camera's
+centre is.
 
-Weights hold for pictures of 512 x 512 alone, since raw pixel numbers went into them.
+Weights hold for pictures of 512 x 512 alone, since raw pixel numbers went into them. Rays are sampled in
+depth, with both ends, 32 + 64 samples a ray as in the program's configuration for rendering.
 """
 
 from __future__ import annotations
@@ -30,8 +34,14 @@ import torch
 from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.nn.audio import AudioEncoder, own_frame_attention
 from nldf_engine.nn.checkpoints import optimizer_stepped, read_checkpoint_file, take_network, take_step
 from nldf_engine.nn.frequency import frequency_dim
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.dfrf.model import ReferenceField, ReferenceFieldConfig
+from nldf_engine.systems.dfrf.references import References
+from nldf_engine.systems.dfrf.warp import WarpSizes
 
 SIDE = 512  # pixels, of the only pictures that DFRF's weights hold for
 LIMIT = 10.0  # pixels that an offset is held to
@@ -45,6 +55,9 @@ EXTRACTOR, FUSION, WARP = "unet_state_dict", "attention_state_dict", "position_w
 AUDIO, ATTENTION, OPTIMIZER = (
     "network_audnet_state_dict", "network_audattnet_state_dict", "optimizer_audatt_state_dict"
 )  # fmt: skip
+LISTED = (50, 100, 150, 200)  # of the training frames, counted from 0: the references, when it renders
+ROWS, NEIGHBOURS = 29, 8  # features a row of its audio, neighbouring frames of the attention
+SAMPLES = (32, 64)  # a ray, coarse and fine, when it renders
 NETWORKS = (COARSE, FINE, EXTRACTOR, FUSION, WARP, AUDIO, ATTENTION)
 
 POINT, VIEW, CAMERA = frequency_dim(3, 10), frequency_dim(3, 4), frequency_dim(3, 5)
@@ -77,7 +90,7 @@ _FUSION = _layers(
     "gru.weight_ih": (3 * SLOT, SLOT), "gru.weight_hh": (3 * SLOT, SLOT),
     "gru.bias_ih": (3 * SLOT,), "gru.bias_hh": (3 * SLOT,),
 }  # fmt: skip
-_CHANNELS, _SCORES = (29, 32, 32, 64, 64), (32, 16, 8, 4, 2, 1)
+_CHANNELS, _SCORES = (ROWS, 32, 32, 64, 64), (32, 16, 8, 4, 2, 1)
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     **{
         name: {f"nerf_model.{key}": size for key, size in _FIELD.items()}
@@ -93,7 +106,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     ),
     ATTENTION: _layers(
         **{f"attentionConvNet__{2 * i}": (_SCORES[i + 1], _SCORES[i], 3) for i in range(5)},
-        attentionNet__0=(8, 8),
+        attentionNet__0=(NEIGHBOURS, NEIGHBOURS),
     ),
 }  # fmt: skip
 
@@ -172,7 +185,41 @@ def named_arrays(checkpoint: Checkpoint, side: int = SIDE, seed: int = 0) -> dic
     found |= {f"position_warp.{key}": value for key, value in _warp(states[WARP]).items()}
     found |= {f"fusion.{key}": value for key, value in _fusion(states[FUSION], side, seed).items()}
     found |= {f"encoder.audio.net.{key}": value for key, value in states[AUDIO].items()}
-    return found | {f"encoder.audio.attention.{key}": value for key, value in states[ATTENTION].items()}
+    encoder = AudioEncoder(ROWS, CODE, NEIGHBOURS)
+    attention = states[ATTENTION] if checkpoint.smoothed else own_frame_attention(encoder)
+    return found | {f"encoder.audio.attention.{key}": value for key, value in attention.items()}
+
+
+def import_field(
+    checkpoint: Checkpoint, references: References, bounds: Bounds, seed: int = 0
+) -> ReferenceField:
+    """Its networks as a `ReferenceField` in our head space, with the references that it renders with.
+
+    Args:
+        checkpoint: see `read_checkpoint`.
+        references: four whole pictures of the speaker, square; the weights hold for a side of 512 alone.
+        bounds: near and far as its program was given them, depths in metres; the radius must be 1.
+        seed: of the draw of the noise that slots start with.
+
+    Raises:
+        ValueError: another radius, or pictures that are not square.
+    """
+    height, width = references.pictures.shape[1:3]
+    if bounds.radius != 1 or height != width:
+        raise ValueError(
+            f"import_field: expected a radius of 1 and square pictures, got {bounds.radius:g} and "
+            f"{width} x {height}"
+        )
+    config = ReferenceFieldConfig(
+        bounds, ConditionConfig(ROWS, 16, CODE, NEIGHBOURS, attention_by_list=True, eyes=False),
+        coarse=SAMPLES[0], fine=SAMPLES[1], sampling="depths", places="whole",
+        references=len(references.pictures), picture=(height, width), warp=WarpSizes(limit=LIMIT / width),
+    )  # fmt: skip
+    field = ReferenceField(config)
+    own = {key: value for key, value in field.state_dict().items() if key.startswith("references.")}
+    field.load_state_dict({**own, **named_arrays(checkpoint, width, seed)})
+    field.keep_references(references)
+    return field.eval()
 
 
 def _flipped(weight: Tensor, first: int, size: int) -> Tensor:

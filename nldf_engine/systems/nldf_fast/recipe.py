@@ -19,11 +19,15 @@ from nldf_engine.training.stages import Run, Stage, ray_stages
 class FastRecipe(LightFieldRecipe):
     """See `LightFieldRecipe`.
 
+    A run over several datasets without `identity_codes`, whose motion codes are of a `shared_basis`, makes a
+    start that a new speaker's run may begin with in place of random weights: a mean face that speaks.
+
     Args:
         grid_learning_rate: of feature grids, decayed by the same factor as the networks' rate.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate", "layer")
+    uses_base: ClassVar[bool] = True
 
     grid_learning_rate: float = 1e-2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from foreign_dfrf import (
     sigmoid,
     softened,
     their_map,
+    their_place,
     their_sample,
 )
-from foreign_networks import FLIP, turned
+from foreign_networks import FLIP, their_fine_depths, their_ray, turned
+from nldf_engine import ops
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.dfrf.released import NOTICE, SHAPES, named_arrays, read_checkpoint
+from nldf_engine.rendering.fields import Bounds, Rays
+from nldf_engine.systems.dfrf.references import References
+from nldf_engine.systems.dfrf.released import NOTICE, SHAPES, import_field, named_arrays, read_checkpoint
 
 SIDE, FOCAL = 16, 30.0
 TURN = np.diag([1.0, -1, -1, 1])
@@ -179,35 +182,32 @@ def test_names_and_attention(tmp_path: Path) -> None:
     assert "512 x 512" in NOTICE
 
 
-def test_the_field_computes_what_theirs_does(tmp_path: Path) -> None:
-    """`ReferenceField` with the named arrays gives their colours and densities, with places as the paper has
-    them: not rounded to pixels."""
-    model = pytest.importorskip("nldf_engine.systems.dfrf.model", reason="the field is not in this package")
-    references = pytest.importorskip("nldf_engine.systems.dfrf.references")
-    warp = pytest.importorskip("nldf_engine.systems.dfrf.warp")
+@pytest.mark.parametrize("places", ["exact", "whole"])
+def test_the_field_computes_what_theirs_does(places: str, tmp_path: Path) -> None:
+    """The imported `ReferenceField` gives their program's colours and densities, from points that leave the
+    pictures as well; and with places as the paper has them, not rounded to pixels, the paper's."""
     networks = random_networks(SHAPES)
-    for part in ("weight", "bias"):  # offsets that stay within the small pictures
-        networks["position_warp_state_dict"][f"mlp.4.{part}"] *= 0.05
-    arrays = named_arrays(read_checkpoint(save_networks(tmp_path / "x_head.tar", networks)), SIDE, seed=3)
-    config = model.ReferenceFieldConfig(
-        bounds=Bounds(0.5, 1.1, radius=1.0), conditions=ConditionConfig(29, 16, 64, 8, eyes=False),
-        picture=(SIDE, SIDE), warp=warp.WarpSizes(limit=10 / SIDE),
-    )  # fmt: skip
-    field = model.ReferenceField(config).eval()
-    own = {key: value for key, value in field.state_dict().items() if key.startswith("references.")}
-    field.load_state_dict({**own, **arrays})
+    # Offsets that stay within the small pictures and, where places are whole, some that reach the limit.
+    gain, reach = {"exact": (0.05, 0.4), "whole": (1.0, 2.0)}[places]
+    for part in ("weight", "bias"):
+        networks["position_warp_state_dict"][f"mlp.4.{part}"] *= gain
     draw = np.random.default_rng(0)
     matrices = [turned(tuple(draw.uniform(-0.05, 0.05, 3)), (0.02 * k, -0.03, 0.8)) for k in range(4)]
     pictures = [(255 * draw.uniform(size=(SIDE, SIDE, 3))).astype(np.uint8) for _ in range(4)]
     view = [FOCAL / SIDE, FOCAL / SIDE, 0.5 + 0.5 / SIDE, 0.5 + 0.5 / SIDE]
     poses = torch.from_numpy(np.stack([TURN @ m @ TURN for m in matrices])).float()
-    field.keep_references(
-        references.References(torch.from_numpy(np.stack(pictures)), poses, torch.tensor([view] * 4))
-    )
+    given = References(torch.from_numpy(np.stack(pictures)), poses, torch.tensor([view] * 4))
+    checkpoint = read_checkpoint(save_networks(tmp_path / "x_head.tar", networks))
+    field = import_field(checkpoint, given, Bounds(0.5, 1.1, radius=1.0), seed=3)
+    assert field.config.places == "whole" and field.config.sampling == "depths"
+    field.config = dataclasses.replace(field.config, places=places)
     maps = [their_map(networks, p / 255, m) for p, m in zip(pictures, matrices, strict=True)]
     points, views, code = samples()
-    points = 0.4 * points
+    points = reach * points
     to = lambda x: torch.from_numpy(x).float()  # noqa: E731
+    seen_places = [their_place(p, m, FOCAL, SIDE) for p in points for m in matrices]
+    outside = np.isin(seen_places, [0, SIDE - 1]).any(1).mean()
+    assert outside == 0 if places == "exact" else 0.05 < outside < 0.9
     for part, name in PARTS.items():
         with torch.no_grad():
             rgb, density = field.evaluate(
@@ -215,10 +215,81 @@ def test_the_field_computes_what_theirs_does(tmp_path: Path) -> None:
                 to(code)[None], None, field.context(),
             )  # fmt: skip
         for k, (point, seen) in enumerate(zip(points, views, strict=True)):
-            given = (point, seen, code, maps, matrices, FOCAL, noise_of(3), False)
+            given = (point, seen, code, maps, matrices, FOCAL, noise_of(3), places == "whole")
             color, dense = their_sample(networks, name, *given)
             assert np.abs(rgb[0, k, 0].numpy() - color).max() < 1e-5
             assert abs(float(density[0, k, 0]) - dense) < 1e-5 * max(1, dense)
+
+
+def dense(networks: dict[str, Any]) -> dict[str, Any]:
+    """The same with fields that are empty here and there, and whose frequencies count by their
+    length, as in a fitted field: otherwise float32's rounding of a point is seen in the pixel."""
+    fall = torch.cat([torch.ones(3), *(torch.full((6,), 2.0**-level) for level in range(10))])
+    for name in PARTS.values():
+        state = networks[name]
+        state["nerf_model.alpha_linear.bias"] -= 2
+        for layer in (0, 5):
+            state[f"nerf_model.pts_linears.{layer}.weight"][:, 256 : 256 + len(fall)] *= fall
+    # Coarse and fine hold the same tensors.
+    networks["attention_state_dict"]["fc7.0.weight"][:, 130 : 130 + len(fall)] *= fall
+    networks["position_warp_state_dict"]["mlp.0.weight"][:, : len(fall)] *= fall
+    return networks
+
+
+def test_pixels_are_theirs(tmp_path: Path) -> None:
+    """Pixels as their program renders them, without random numbers: samples in depth, two passes, places in
+    references counted in whole pixels, the background in the last sample."""
+    networks = dense(random_networks(SHAPES))
+    draw = np.random.default_rng(2)
+    matrices = [turned(tuple(draw.uniform(-0.1, 0.1, 3)), (0.04 * k, -0.03, 0.8)) for k in range(4)]
+    pictures = [(255 * draw.uniform(size=(SIDE, SIDE, 3))).astype(np.uint8) for _ in range(4)]
+    view = [FOCAL / SIDE, FOCAL / SIDE, 0.5 + 0.5 / SIDE, 0.5 + 0.5 / SIDE]
+    poses = torch.from_numpy(np.stack([TURN @ m @ TURN for m in matrices])).float()
+    given = References(torch.from_numpy(np.stack(pictures)), poses, torch.tensor([view] * 4))
+    checkpoint = read_checkpoint(save_networks(tmp_path / "x_head.tar", networks))
+    near, far = 0.55, 1.05
+    field = import_field(checkpoint, given, Bounds(near, far, radius=1.0), seed=3)
+    maps = [their_map(networks, p / 255, m) for p, m in zip(pictures, matrices, strict=True)]
+    code, matrix = draw.normal(size=64), turned((0.05, -0.1, 0.02), (0.02, 0.01, 0.8))
+    pixels = [(0, 0), (8, 8), (5, 11)]
+    behind = draw.uniform(size=(len(pixels), 3))
+
+    def march(part: str, origin: Array, ray: Array, depths: Array) -> tuple[Array, Array]:
+        unit, seen = ray / np.linalg.norm(ray), []
+        for depth in depths:
+            at = (origin + depth * ray, unit, code, maps, matrices, FOCAL, noise_of(3))
+            seen.append(their_sample(networks, PARTS[part], *at))
+        density = np.array([one[1] for one in seen])
+        alpha = 1 - np.exp(-(density + 1e-6) * np.append(np.diff(depths), 1e10) * np.linalg.norm(ray))
+        return np.stack([one[0] for one in seen]), alpha * np.cumprod(np.append(1.0, 1 - alpha + 1e-10))[:-1]
+
+    theirs, left = [], []
+    for pixel, color in zip(pixels, behind, strict=True):
+        origin, ray = their_ray({"focal_len": FOCAL, "cx": SIDE / 2, "cy": SIDE / 2}, matrix, *pixel)
+        depths = np.linspace(near, far, 32)
+        depths = their_fine_depths(depths, march("coarse", origin, ray, depths)[1], 64)
+        rgb, mass = march("fine", origin, ray, depths)
+        theirs.append(mass @ np.vstack([rgb[:-1], color]))
+        left.append(mass[-1])
+    assert 0.01 < min(left) < max(left) < 0.5 and np.ptp(theirs) > 0.1  # something to get wrong
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-6)):
+        field = field.to(dtype)
+        field.references.poses = torch.from_numpy(np.stack([TURN @ m @ TURN for m in matrices])).to(dtype)
+        to = lambda x, kind=dtype: torch.from_numpy(np.asarray(x)).to(kind)  # noqa: E731
+        pose, camera = (
+            to(TURN @ matrix @ TURN)[None],
+            to([FOCAL, FOCAL, SIDE / 2 + 0.5, SIDE / 2 + 0.5])[None],
+        )
+        rays = Rays(*ops.generate_rays(pose, camera, to(pixels)[None] + 0.5), pose[:, :3, 2])
+        with torch.no_grad():
+            seen = field(rays, to(code)[None])
+        got = seen.over(to(behind)[None])[0].double().numpy()
+        assert np.abs(got - theirs).max() < tolerance
+        assert np.abs(1 - seen.opacity[0].double().numpy() - left).max() < tolerance
+    field.config = dataclasses.replace(field.config, places="exact")
+    with torch.no_grad():
+        exact = field(rays, to(code)[None]).over(to(behind)[None])[0].numpy()
+    assert np.abs(exact - theirs).max() > 1e-3
 
 
 class Writes:

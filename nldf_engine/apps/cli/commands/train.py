@@ -73,7 +73,7 @@ class Train(Command):
     head: Annotated[Path | None, optional("AVATAR")] = None
     """trained avatar whose head to keep: only a field for the torso is trained about it"""
     base: Annotated[Path | None, optional("BASE")] = None
-    """begin with the networks that several speakers taught (dfrf): the output of a run over several datasets,
+    """begin with the networks that several speakers taught (dfrf, nldf-fast): the output of a run over them,
     its base.safetensors, or bundled, where one comes with the package for the preset"""
     seconds: Annotated[float | None, optional("S")] = None
     """train on S seconds of the video alone, those that show most of its mouth shapes and poses; by default
