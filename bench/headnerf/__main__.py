@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.headnerf.tables import APART_AT_LEAST, CODES, TABLES, Options, Subject, swap_picture
+from bench.headnerf.tables import (
+    APART_AT_LEAST,
+    APART_GOAL,
+    CODES,
+    TABLES,
+    Options,
+    Subject,
+    check_picture,
+    swap_picture,
+)
 from bench.timing import environment
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded
-from nldf_engine.base.files import write_json
+from nldf_engine.base.files import check_writable, write_json
 from nldf_engine.media.pictures import write_picture
 
 EXAMPLES = """examples:
@@ -22,7 +31,7 @@ EXAMPLES = """examples:
 
 Each AVATAR is followed by the DATASET of its speaker, whose held-out part drives it. `all` makes every table.
 Of the swap matrix, rows are the code that was changed and columns what was measured; a code should move its
-own measure at least 5 times as far as any other code does.
+own measure at least 3 times, and at best 5 times, as far as any other code does.
 """
 
 
@@ -74,14 +83,17 @@ def printed(table: str, found: dict[str, Any]) -> str:
         f"{code} ({CODES[code]}) {'-' if value is None else f'{value:.1f}'}"
         for code, value in found["margins"].items()
     )
-    return f"{markdown(found['mean'])}\n\nown over the largest other, {APART_AT_LEAST:g} wanted: {factors}"
+    wanted = f"at least {APART_AT_LEAST:g} wanted, {APART_GOAL:g} the goal"
+    return f"{markdown(found['mean'])}\n\nown over the largest other, {wanted}: {factors}"
 
 
 def run(given: argparse.Namespace) -> int:
     """Measures and prints; returns the exit code.
 
     Raises:
-        UsageError: there is no such table, an avatar without its dataset, or too few frames.
+        UsageError: there is no such table, an avatar without its dataset, avatars of one name, too few
+            frames, or a picture that is no PNG.
+        FileProblem: a folder can't be used, or an output can't be written.
     """
     names = list(TABLES) if given.table == "all" else [given.table]
     if unknown := [name for name in names if name not in TABLES]:
@@ -90,8 +102,18 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError("each AVATAR is followed by the DATASET of its speaker; the last one has none")
     if given.frames < 2:
         raise UsageError(f"--frames must be at least 2; it is {given.frames}")
+    avatars = [path.resolve().name for path in given.pairs[::2]]
+    if twice := [name for name in avatars if avatars.count(name) > 1]:
+        raise UsageError(f"avatars must have different names, which rows are called by; two are {twice[0]!r}")
+    if given.picture is not None and given.picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture is a PNG, as swaps.png; it is {str(given.picture)!r}")
+    for output in (given.picture, given.json):
+        if output is not None:
+            check_writable(output)
     options = Options(given.frames, given.split, device=given.device)
     subjects = [Subject(*pair, options) for pair in zip(given.pairs[::2], given.pairs[1::2], strict=True)]
+    if given.picture is not None:
+        check_picture(subjects)
     tables = {}
     for name in names:
         tables[name] = TABLES[name](subjects)

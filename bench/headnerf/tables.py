@@ -26,8 +26,8 @@ CODES = {"identity": "shape", "expression": "expression", "albedo": "colour", "i
 """Each code, and the measure that is its own."""
 SLOPE = 0.4
 TURN = 10.0
-APART_AT_LEAST = 5.0
-"""By which factor a code must move its own measure more than any other code does."""
+APART_AT_LEAST, APART_GOAL = 3.0, 5.0
+"""By which factor a code must move its own measure more than any other code does, and should."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Subject:
 
     def __init__(self, avatar: Path, dataset: Path, options: Options) -> None:
         self.engine, self.data = Engine.load(avatar, options.device), open_dataset(dataset)
-        self.name, self.options = avatar.name, options
+        self.path, self.name, self.options = avatar, avatar.resolve().name, options
         chosen = self.data.indices(options.split)[: options.frames]
         if len(chosen) < 2:
             raise ValueError(
@@ -87,7 +87,26 @@ class Subject:
     @property
     def number(self) -> int:
         """Its own number among them."""
-        return int(self.engine.renderer.portrait.head.driver.part("identity").own)
+        part = self.engine.renderer.portrait.head.driver.part("identity")
+        return 0 if part is None else int(part.own)
+
+    def check_swaps(self) -> None:
+        """Checks that there is somebody to swap with, and a code to do it.
+
+        Raises:
+            FileProblem: the avatar is of one speaker, or of a system without these codes.
+        """
+        driver = self.engine.renderer.portrait.head.driver
+        if missing := [code for code in CODES if driver.part(code) is None]:
+            raise FileProblem(
+                self.path, f"it has no code of its own for {', '.join(missing)}",
+                "give avatars of `nldf train headnerf-small DATA1 DATA2`",
+            )  # fmt: skip
+        if self.speakers < 2:
+            raise FileProblem(
+                self.path, "it is an avatar of one speaker, and swaps are between several",
+                "train speakers together: nldf train headnerf-small DATA1 DATA2",
+            )  # fmt: skip
 
     def render(self, edit: Edit | None = None, shift: int = 0) -> np.ndarray:
         """The frames, uint8 [T, H, W, 3], under an edit; `shift` takes the expression from so many frames
@@ -110,16 +129,12 @@ def swaps(subjects: Sequence[Subject]) -> dict[str, Any]:
     Rows are codes, columns measures.
 
     Raises:
-        FileProblem: an avatar of one speaker, which has none to swap with.
+        FileProblem: see `Subject.check_swaps`.
     """
     found: dict[str, Any] = {"measures": MEASURES}
     matrices = []
     for subject in subjects:
-        if subject.speakers < 2:
-            raise FileProblem(
-                Path(subject.name), "it is an avatar of one speaker, and swaps are between several",
-                "train speakers together: nldf train headnerf-small DATA1 DATA2 ...",
-            )  # fmt: skip
+        subject.check_swaps()
         plain = subject.seen()
         matrix = {
             code: _mean([moved(plain, subject.seen(*change)) for change in made])
@@ -168,6 +183,26 @@ def changes(subject: Subject) -> dict[str, list[tuple[Edit | None, int]]]:
             (Edit(look=LookEdit(light=(0.0, slope, 0.0))), 0) for slope in (SLOPE, -SLOPE)
         ],
     }  # fmt: skip
+
+
+def check_picture(subjects: Sequence[Subject]) -> None:
+    """Checks that `swap_picture` can be made, before anything is rendered.
+
+    Raises:
+        FileProblem: there is nobody to swap with, or avatars are of different runs or sizes.
+    """
+    first = subjects[0]
+    for subject in subjects:
+        subject.check_swaps()
+        cameras = [one.engine.avatar.camera for one in (first, subject)]
+        sizes = [(camera.width, camera.height) for camera in cameras]
+        if sizes[0] != sizes[1] or first.speakers != subject.speakers:
+            raise FileProblem(
+                subject.path,
+                f"it has pictures of {sizes[1][0]}x{sizes[1][1]} and {subject.speakers} speakers, and "
+                f"{first.path} of {sizes[0][0]}x{sizes[0][1]} and {first.speakers}",
+                "give avatars of one run, or leave out --picture",
+            )
 
 
 def swap_picture(subjects: Sequence[Subject], place: float = 0.5) -> np.ndarray:
@@ -238,8 +273,7 @@ def head_shape(subject: Subject) -> HeadShape:
     """The shape of a subject's speaker.
 
     Raises:
-        FileProblem: the dataset has none.
-        ValueError: no face is found in its frames.
+        FileProblem: the dataset has none, or no face is found in its frames.
     """
     data, numbers = subject.data, subject.numbers
     points = next((data.extra[name] for name in ("shape", "rest_points") if name in data.extra), None)
@@ -250,7 +284,13 @@ def head_shape(subject: Subject) -> HeadShape:
         )  # fmt: skip
     frames = data.frames(subject.engine.avatar.camera.width)[numbers[0] : numbers[-1] + 1]
     real = measure(np.asarray(frames), subject.places, subject.options.detector)
-    return HeadShape(points, data.camera, data.poses[numbers], real.landmarks)
+    try:
+        return HeadShape(points, data.camera, data.poses[numbers], real.landmarks)
+    except ValueError as error:
+        raise FileProblem(
+            data.path, f"its turned faces can't be compared ({error})",
+            "measure avatars of larger pictures, or more --frames",
+        ) from error  # fmt: skip
 
 
 def _real_landmarks(subject: Subject) -> np.ndarray:

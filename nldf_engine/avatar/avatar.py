@@ -163,7 +163,10 @@ class Avatar:
         except (ValueError, TypeError, KeyError) as error:
             raise FileProblem(path / "avatar.json", f"it can't be used ({error})", RETRAIN) from error
         tensors = _read_tensors(path / "model.safetensors", portrait.state_dict())
-        portrait.load_state_dict(tensors, assign=True)
+        try:
+            portrait.load_state_dict(tensors, assign=True)
+        except ValueError as error:
+            raise FileProblem(path / "model.safetensors", f"it can't be used ({error})", RETRAIN) from error
         portrait.eval().requires_grad_(False)
         track = _read_tensors(path / "track.safetensors", None)
         for name in ("poses", "eye_openness"):

@@ -200,7 +200,7 @@ class Dataset:
         if width is None or width == size[0]:
             return (size[0], size[1])
         if not 1 <= width <= size[0]:
-            raise ValueError(f"Dataset: size must be in 1..{size[0]} (the dataset's width), got {width}")
+            raise ValueError(f"size: expected 1 to {size[0]}, the width of {self.path}, got {width}")
         return width, max(1, round(size[1] * width / size[0]))
 
     def frames(self, size: int | None = None) -> np.ndarray:

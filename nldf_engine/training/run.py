@@ -150,6 +150,20 @@ def _check_speakers(config: TrainConfig, speakers: int) -> None:
         )
 
 
+def _check_different(data: Sequence[Dataset], hashes: Sequence[str]) -> None:
+    """Checks that no dataset is given twice, by what is in them.
+
+    Raises:
+        FileProblem: one is.
+    """
+    for place, one in enumerate(hashes):
+        if one in hashes[:place]:
+            raise FileProblem(
+                data[place].path, f"it is the same dataset as {data[hashes.index(one)].path}, and each is a "
+                "speaker's own", "name it once",
+            )  # fmt: skip
+
+
 class _Training:
     """One call of `train`: inputs are opened, stages built and trained, avatars written."""
 
@@ -217,6 +231,7 @@ class _Training:
             return hashlib.sha256((Path(path) / "avatar.json").read_bytes()).hexdigest()
 
         hashes = [data.hash() for data in self.data]
+        _check_different(self.data, hashes)
         return {
             "preset": self.preset.label, "recipe": read_back(self.preset.recipe),
             "dataset": hashes[0] if len(hashes) == 1 else hashes,

@@ -141,7 +141,7 @@ def vary_sound(samples: np.ndarray, count: int, random: np.random.Generator) -> 
     if count < 0:
         raise ValueError(f"count: expected 0 or more, got {count}")
     copies = []
-    with Bar("vary the sound", count, "copy") as bar:
+    with Bar("vary the sound", count, "version") as bar:
         for _ in range(count):
             copy = _other_voice(samples, random)
             made, place = _other_place(copy.samples, random)

@@ -14,6 +14,7 @@ from bench.headnerf.__main__ import main
 from bench.headnerf.exact import ExactSubject, recorded
 from bench.headnerf.faces import HeadShape, Seen, aligned, mean_shape, measure, moved, steady
 from bench.headnerf.tables import CODES, margins
+from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.files import read_json
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, LIPS, RIGHT_EYE_OUTER, RIGID
@@ -200,3 +201,19 @@ def test_wrong_usage(run: tuple[list[Path], list[Path]], capsys: pytest.CaptureF
     assert main(["swaps", str(first), str(one), "--frames", "1"]) == 2
     assert main(["swaps", str(first), str(one), "--split", "nowhere"]) == 1
     assert "split" in capsys.readouterr().err
+    assert main(["swaps", str(first), str(one), str(first), str(one)]) == 2
+    assert "different names" in capsys.readouterr().err
+    assert main(["swaps", str(first), str(one), "--picture", "swaps.mp4"]) == 2
+    assert main(["swaps", str(first), str(one), "--json", str(one)]) == 1
+    assert "it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--picture", "swaps.png"]])
+def test_there_must_be_somebody_to_swap_with(
+    synthetic_dataset: Dataset, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """An avatar of another system is named, before anything is rendered."""
+    bundled = str(ASSETS / "avatar")
+    assert main(["lips" if more else "swaps", bundled, str(synthetic_dataset.path), *more]) == 1
+    out, err = capsys.readouterr()
+    assert f"{bundled}: it has no code of its own for identity, expression" in err and "##" not in out

@@ -75,8 +75,8 @@ class Look:
         self._rows: Mapping[str, Tensor] = {
             **_speaker(driver, "identity", edit.identity),
             **_speaker(driver, "albedo", edit.albedo),
-            **_number(driver, "expression", "strength", edit.expression, 1.0),
-            **_number(driver, "illumination", "light", edit.light, (0.0, 0.0, 0.0)),
+            **_number(driver, "expression", "expression", "strength", edit.expression, 1.0),
+            **_number(driver, "light", "illumination", "light", edit.light, (0.0, 0.0, 0.0)),
         }
 
     def __call__(self, conditions: Conditions) -> Conditions:
@@ -102,11 +102,12 @@ def _speaker(driver: Driver, name: str, number: int | None) -> dict[str, Tensor]
     return {name: torch.tensor(number)}
 
 
-def _number(driver: Driver, part: str, track: str, value: Any, usual: Any) -> dict[str, Tensor]:
+def _number(driver: Driver, name: str, part: str, track: str, value: Any, usual: Any) -> dict[str, Tensor]:
     if value == usual:
         return {}
     if driver.part(part) is None:
         raise ValueError(
-            f"{part}: this avatar has no code of it; train a preset that has one (nldf train --help)"
+            f"{name}: expected an avatar with a code of its {part}, got one without; leave it out, or train "
+            "a preset that has one (nldf train --help)"
         )
     return {track: torch.tensor(value, dtype=torch.float32)}

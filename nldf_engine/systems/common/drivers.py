@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +65,8 @@ class IdentityDriver(Driver):
         speakers: how many.
         code: size of the code.
         track: name of that track.
+
+    Loading a state whose `own` has no row in the table raises a `ValueError`.
     """
 
     own: Tensor
@@ -71,9 +76,23 @@ class IdentityDriver(Driver):
         self.dim, self.track = code, track
         self.table = nn.Parameter(0.1 * torch.randn(speakers, code))
         self.register_buffer("own", torch.zeros((), dtype=torch.int64))
+        self.register_load_state_dict_pre_hook(_check_own)
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
         """See `Driver`."""
         speakers = conditions.get(self.track)
         numbers = self.own.expand(len(index)) if speakers is None else speakers[index]
         return self.table[numbers]
+
+
+def _check_own(driver: IdentityDriver, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before a state is loaded: the speaker's number is one of the table's.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    number, speakers = state.get(f"{prefix}own"), len(driver.table)
+    if number is not None and not 0 <= int(number) < speakers:
+        raise ValueError(
+            f"{prefix}own: expected the number of a speaker, 0 to {speakers - 1}, got {int(number)}"
+        )

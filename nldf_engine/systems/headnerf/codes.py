@@ -112,6 +112,19 @@ class UsualLight(nn.Module):
         self.register_buffer("numbers", torch.zeros(LIGHT_NUMBERS))
 
 
+def check_window(rows: int) -> None:
+    """Checks that an audio window of so many rows is long enough for lips to move in.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if rows < STRIDE * SHORTEST_LIPS:
+        raise ValueError(
+            f"audio_window: the lip sync module expects at least {STRIDE * SHORTEST_LIPS} rows a frame, "
+            f"got {rows}; train without it (--set sync_weight=0) or with another front-end"
+        )
+
+
 class LipDriver(Driver):
     """The lips' code F_lip: the audio feature of a lip sync module for the frame's own audio window.
 
@@ -129,11 +142,7 @@ class LipDriver(Driver):
 
     def __init__(self, audio_dim: int, audio_window: int, code: int) -> None:
         super().__init__()
-        if audio_window < STRIDE * SHORTEST_LIPS:
-            raise ValueError(
-                f"audio_window: the lip sync module expects at least {STRIDE * SHORTEST_LIPS} rows a frame, "
-                f"got {audio_window}; train without it (--set sync_weight=0) or with another front-end"
-            )
+        check_window(audio_window)
         self.dim = code
         self.module = SyncJudge(audio_window // STRIDE, audio_dim, dim_out=code)
 

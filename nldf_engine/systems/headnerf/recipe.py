@@ -11,15 +11,16 @@ from typing import ClassVar
 
 import torch
 
+from nldf_engine.audio.windows import STRIDE
 from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
-from nldf_engine.systems.headnerf.codes import CodeSizes
+from nldf_engine.systems.headnerf.codes import CodeSizes, check_window
 from nldf_engine.systems.headnerf.extractor import CodeExtractor
 from nldf_engine.systems.headnerf.model import FeatureField, HeadNeRF, HeadNeRFConfig, check_picture
 from nldf_engine.systems.headnerf.neural import RendererSizes
-from nldf_engine.systems.headnerf.objective import HeadNeRFObjective
+from nldf_engine.systems.headnerf.objective import HeadNeRFObjective, later_frames
 from nldf_engine.systems.headnerf.objective.contrast import (
     FaceBank,
     References,
@@ -28,7 +29,7 @@ from nldf_engine.systems.headnerf.objective.contrast import (
     train_extractor,
 )
 from nldf_engine.systems.headnerf.objective.faces import light_track
-from nldf_engine.systems.headnerf.objective.lips import LipWindows, train_lips
+from nldf_engine.systems.headnerf.objective.lips import LipWindows, lip_windows, train_lips
 from nldf_engine.systems.headnerf.objective.swaps import Known
 from nldf_engine.systems.headnerf.volume import VolumeSizes
 from nldf_engine.training.driving import learn_motion, learn_motion_again
@@ -164,7 +165,11 @@ class HeadTraining:
     def build(self, run: Run) -> None:
         """One portrait a scene; all share one network, but each speaker's own motion and map to
         expressions."""
-        config = run.preset.config(bounds_of(run), conditions_of(run))
+        conditions = conditions_of(run)
+        if len(run.scenes) > 1:
+            # Its own codes tell speakers apart; the setting identity_codes is of systems without such.
+            conditions = dataclasses.replace(conditions, speakers=len(run.scenes))
+        config = run.preset.config(bounds_of(run), conditions)
         assert isinstance(config, HeadNeRFConfig)
         codes = config.codes if self.recipe.losses.sync_weight else dataclasses.replace(config.codes, lip=0)
         config = dataclasses.replace(config, size=self.recipe.size, codes=codes)
@@ -263,7 +268,8 @@ def stages(run: Run) -> list[Stage]:
 
     Raises:
         FileProblem: the folder of weights, or VGG16's file in it, can't be used.
-        ValueError: a picture that the upsampling stages can't reach, or a network from elsewhere.
+        ValueError: a picture that the upsampling stages can't reach, a video with too few frames for a loss,
+            or a network from elsewhere.
     """
     recipe = run.recipe
     assert isinstance(recipe, HeadNeRFRecipe)
@@ -271,6 +277,7 @@ def stages(run: Run) -> list[Stage]:
         raise ValueError("teacher, head: headnerf learns from its videos alone, expected none")
     check_pictures(run)
     losses = recipe.losses
+    check_frames(run, bool(losses.sync_weight))
     perceptual = run_picture_loss(run, losses.perceptual_blocks, bool(losses.perceptual_weight))
     training = HeadTraining(run, recipe, perceptual)
     found = [Stage("motion", training.build, start=training.learn_motion)]
@@ -297,6 +304,24 @@ def check_pictures(run: Run) -> None:
                 check_picture(name, side, levels)
             except ValueError as error:
                 raise ValueError(f"{error} ({scene.dataset.path})") from error
+
+
+def check_frames(run: Run, lips: bool) -> None:
+    """Checks before anything is trained that every scene has the frames that the losses compare.
+
+    Args:
+        run: the run.
+        lips: whether the lip sync module is trained.
+
+    Raises:
+        ValueError: one has no neighbouring frames, or too few windows of lips; it names the dataset.
+    """
+    for scene in run.scenes:
+        later_frames(scene)
+        if lips:
+            rows = scene.conditions.audio.shape[1]
+            check_window(rows)
+            lip_windows(scene, rows // STRIDE)
 
 
 def _head(subject: Subject) -> HeadNeRF:

@@ -9,6 +9,7 @@ Shapes: F frames, N rays of each, S samples, C features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,8 @@ class VolumeSizes:
         density_scale: density = scale * softplus(raw - 1) per metre.
 
     Raises:
-        ValueError: a size below one or beyond what can be meant, or planes in the wrong order.
+        ValueError: a size below one or beyond what can be meant, planes in the wrong order, or a number that
+            is not finite.
     """
 
     width: int = 384
@@ -67,6 +69,8 @@ class VolumeSizes:
             raise ValueError(
                 f"VolumeSizes: expected at most {MOST_SAMPLES} samples and {MOST_LAYERS} layers, got {self}"
             )
+        if not all(math.isfinite(number) for number in (self.density_scale, *self.slab)):
+            raise ValueError(f"VolumeSizes: expected finite numbers, got {self}")
         if len(self.slab) != 2 or not self.slab[0] < self.slab[1]:
             raise ValueError(f"VolumeSizes: slab must be (front, back) with front < back, got {self.slab}")
 

@@ -66,7 +66,7 @@ def test_what_an_avatar_can_not_show_is_refused() -> None:
         ValueError, match=r"identity: .* several speakers .* one speaker's; train them together"
     ):
         Look(LookEdit(identity=0), Coded(1))
-    with pytest.raises(ValueError, match="illumination: this avatar has no code of it"):
+    with pytest.raises(ValueError, match="light: expected an avatar with a code of its illumination"):
         Look(LookEdit(light=(0.1, 0, 0)), Coded())
     engine = Engine(tiny_avatar(), torch.device("cpu"))
     for look in (LookEdit(albedo=1), LookEdit(expression=0.5)):

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.files import sha256
 from nldf_engine.base.json import encode
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, LookEdit
@@ -117,23 +119,34 @@ def test_sizes_beyond_the_stages_name_the_nearest(side: int, near: int) -> None:
     check_picture("height", 136, 3)
 
 
-def test_an_avatar_without_a_code_is_refused(tmp_path: Path) -> None:
-    """A table that is missing is named, with a remedy."""
-    from safetensors.torch import load_file, save_file
-
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("albedo.table", None, r"'field\.encoder\.albedo\.table' is missing"),
+        ("illumination.usual.numbers", None, r"illumination\.usual\.numbers' is missing"),
+        ("identity.own", torch.tensor(2), r"identity\.own: expected the number of a speaker, 0 to 1, got 2"),
+        ("albedo.own", torch.tensor(-1), r"albedo\.own: expected .* got -1"),
+        ("identity.table", torch.full((2, 5), torch.nan).half(), r"identity\.table holds NaN"),
+        (
+            "identity.table",
+            torch.zeros(3, 5).half(),
+            r"identity\.table: expected shape \[2, 5\], got \[3, 5\]",
+        ),
+    ],
+)
+def test_an_avatar_with_other_codes_is_refused(
+    tmp_path: Path, name: str, value: torch.Tensor | None, message: str
+) -> None:
+    """What is missing, or names a speaker that is not there, is named, with a remedy."""
     small_avatar().save(tmp_path / "me")
     file = tmp_path / "me" / "model.safetensors"
     tensors = load_file(file)
-    del tensors["field.encoder.albedo.table"]
-    save_file(tensors, file)
+    del tensors[f"field.encoder.{name}"]
+    save_file(tensors if value is None else tensors | {f"field.encoder.{name}": value}, file)
     about = json.loads((tmp_path / "me" / "avatar.json").read_text())
-    from nldf_engine.base.files import sha256
-
     about["files"]["model.safetensors"] = sha256(file)
     (tmp_path / "me" / "avatar.json").write_text(json.dumps(about))
-    with pytest.raises(
-        FileProblem, match=r"'field\.encoder\.albedo\.table' is missing.*copy the whole folder"
-    ):
+    with pytest.raises(FileProblem, match=f"{message}.*copy the whole folder"):
         Avatar.load(tmp_path / "me")
 
 

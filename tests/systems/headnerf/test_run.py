@@ -3,6 +3,7 @@ clearly."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from nldf_engine.avatar import Avatar
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, LookEdit
@@ -174,6 +176,14 @@ def test_what_can_not_be_trained_is_refused(
         train("headnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     assert type(caught.value).__name__ in ("ValueError", "FileProblem")
     assert not (tmp_path / "me").exists()
+
+
+def test_a_dataset_given_twice_is_refused(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """Two speakers with one face could not be told apart; a copy under another name is found as well."""
+    copied = shutil.copytree(synthetic_dataset.path, tmp_path / "copy")
+    with pytest.raises(FileProblem, match=r"copy: it is the same dataset as .* name it once"):
+        train("headnerf-tiny", [synthetic_dataset.path, copied], tmp_path / "me")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
 
 
 def test_weights_are_for_losses_that_use_them() -> None:

@@ -134,6 +134,8 @@ def test_the_paper_s_sizes_have_headnerf_s_cost() -> None:
         {"width": 1},
         {"slab": (0.1, -0.1)},
         {"slab": (0.1,)},
+        {"slab": (float("-inf"), 0.1)},
+        {"density_scale": float("inf")},
         {"samples": 65536},
         {"depth": 999},
     ],

@@ -23,7 +23,7 @@ from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn
 from nldf_engine.systems.headnerf.volume import LIGHT_SCALE
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
 from nldf_engine.training.samplers import in_boxes, whole_frames
-from nldf_engine.training.scene import Batch
+from nldf_engine.training.scene import Batch, Scene
 from nldf_engine.training.stages import Subject
 
 # The masked area of eq. (5) reaches so far beyond the labels, as a share of the width: the rim is learned
@@ -100,13 +100,8 @@ class HeadNeRFObjective(Objective):
         """[2 N] frame numbers: each drawn one behind its predecessor."""
         pool = self.scene.frame_pool
         if self._pool is None or self._pool[0] is not pool:
-            self._pool = pool, pool[torch.isin(pool - 1, pool)]
+            self._pool = pool, later_frames(self.scene)
         later = self._pool[1]
-        if not len(later):
-            raise ValueError(
-                f"{self.scene.dataset.path}: eq. (7) expects neighbouring training frames with faces, got "
-                "none; prepare a video whose face is seen throughout"
-            )
         count = max(1, self.recipe.sampling.frames // 2)
         drawn = later[torch.randint(len(later), (count,), generator=generator)]
         blinks = self.scene.blinks()
@@ -279,6 +274,22 @@ class HeadNeRFObjective(Objective):
             table.copy_(state[f"offsets.{name}"])
         if self.known is not None:
             self.known.restore(state)
+
+
+def later_frames(scene: Scene) -> Tensor:
+    """[N] numbers of the frames of a scene's pool whose predecessor is in it too.
+
+    Raises:
+        ValueError: there is none.
+    """
+    pool = scene.frame_pool
+    later = pool[torch.isin(pool - 1, pool)]
+    if not len(later):
+        raise ValueError(
+            f"{scene.dataset.path}: eq. (7) expects neighbouring training frames with faces, got none; "
+            "prepare a video whose face is seen throughout"
+        )
+    return later
 
 
 def _detail_boxes(scene: Any) -> list[Tensor]:

@@ -21,6 +21,33 @@ RATE, DECAY = 2e-3, 1e-2
 FEATURE_NOISE, LIP_NOISE = 0.5, 0.003
 
 
+def lip_windows(scene: Scene, frames: int) -> tuple[Tensor, Tensor]:
+    """Windows of the lips of a video, of which every frame is trained on and has a face.
+
+    Args:
+        scene: the video.
+        frames: T, of a window.
+
+    Returns:
+        the windows' first frames [N], and their lips [N, T, 40, 2] as `lip_movement` gives them.
+
+    Raises:
+        ValueError: too few to find negatives among.
+    """
+    movement = lip_movement(torch.from_numpy(scene.dataset.landmarks).double()).float()
+    usable = torch.zeros(len(movement), dtype=torch.bool)
+    usable[scene.fit] = True
+    usable &= movement.flatten(1).isfinite().all(1)
+    starts = cut(usable, frames).all(1).nonzero()[:, 0]
+    if not len(starts) or int(starts[-1] - starts[0]) < 2 * APART:
+        raise ValueError(
+            f"sync_weight: the lip sync module expects stretches of {frames} frames with a face that begin "
+            f"{2 * APART} frames apart or more, {scene.dataset.path} has {len(starts)} stretches; train on a "
+            "longer video or with --set sync_weight=0"
+        )
+    return starts, cut(movement, frames)[starts]
+
+
 class LipWindows:
     """The windows of one video.
 
@@ -35,20 +62,9 @@ class LipWindows:
     def __init__(self, scene: Scene, driver: LipDriver) -> None:
         frames = driver.module.frames
         self.scene, self.driver = scene, driver
-        movement = lip_movement(torch.from_numpy(scene.dataset.landmarks).double()).float()
-        usable = torch.zeros(len(movement), dtype=torch.bool)
-        usable[scene.fit] = True
-        usable &= movement.flatten(1).isfinite().all(1)
+        starts, windows = lip_windows(scene, frames)
         # A frame's window of audio has it in its middle; its lips' window likewise.
-        starts = cut(usable, frames).all(1).nonzero()[:, 0]
-        self.frames = starts + frames // 2
-        if not len(starts) or int(starts[-1] - starts[0]) < 2 * APART:
-            raise ValueError(
-                f"sync_weight: the lip sync module expects faces in frames more than {2 * APART} apart, "
-                f"{scene.dataset.path} has {len(starts)} windows; train on a longer video "
-                "or with --set sync_weight=0"
-            )
-        self._windows = cut(movement, frames)[starts].to(scene.device)
+        self.frames, self._windows = starts + frames // 2, windows.to(scene.device)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """[count] numbers of windows of which each has another that is far enough away."""
