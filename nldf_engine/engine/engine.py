@@ -78,9 +78,11 @@ class Engine:
         Args:
             path: the folder that `nldf train` wrote.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-            precision: "auto" and "fp32" compute in float32. "int16" computes the body of a residual MLP in
-                integers, on the CPU: about twice as fast for a deep one, at over 65 dB PSNR to float32.
-                "fp16" uses the fused kernels on CUDA, which are not yet measured on a GPU.
+            precision: "fp32" computes in float32. "int16" computes the body of a residual MLP in integers, on
+                the CPU: about twice as fast for a deep one, at over 65 dB PSNR to float32. "fp16" uses the
+                fused kernels on CUDA, which are not yet measured on a GPU. "auto" is what the environment's
+                NLDF_PRECISION says; else "fp16" on a GPU of capability 8.0 or newer where the avatar's
+                pictures in it are within 50 dB of those in float32, and "fp32" elsewhere.
             backend: "native" or "reference".
             sparse: radiance fields skip the rays and samples that their coarse pass finds empty or hidden. A
                 trained head renders about 1.3 times as fast, at over 70 dB PSNR to the full rendering; with

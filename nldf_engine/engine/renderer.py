@@ -17,6 +17,7 @@ from nldf_engine.audio import look_ahead_seconds
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
+from nldf_engine.engine.precision import LEAST_PSNR, WHERE, chosen, holds, warn_given_up
 from nldf_engine.engine.sharing import share_weights
 from nldf_engine.engine.unseen import without_unseen
 from nldf_engine.geometry.cameras import Camera
@@ -37,9 +38,6 @@ Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | None
 LARGEST_SIDE = 4096
 # Strength of the smoothing of predicted torso motion, in frames: shoulders have more inertia than the head.
 TORSO_SMOOTHING = 3.0
-PRECISIONS = {"auto": "fp32", "fp32": "fp32", "int16": "int16", "fp16": "fp16"}
-# Device type that each precision other than fp32 needs.
-WHERE = {"int16": "cpu", "fp16": "cuda"}
 NO_MOTION = (
     "motion, mouth: this avatar is driven by audio without motion codes; train one with them "
     "(--set motion_codes=8)"
@@ -121,40 +119,55 @@ class Renderer:
         self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto",
         sparse: bool = False,
     ) -> None:  # fmt: skip
-        if precision not in PRECISIONS:
-            known = ", ".join(map(repr, PRECISIONS))
-            raise ValueError(f"precision: expected one of {known}, got {precision!r}")
+        self.precision, optional = chosen(precision, device)
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
         self.portrait = share_weights(avatar.portrait).to(device).eval()
         self.portrait.use_backend(backend)
-        self.precision = PRECISIONS[precision]
-        self._kernels = self._set_precision(precision)
+        self._kernels = self._set_precision(optional)
         marched: list[Any] = [m for m in self.portrait.modules() if hasattr(m, "sparse")]
         if sparse and not marched:
             raise ValueError(f"sparse: only radiance fields have samples to skip, not {avatar.system}")
         for field in marched:
             field.sparse = sparse
 
-    def _set_precision(self, given: str) -> list[ResMLP | PlanesModule]:
-        """Sets the precision of the modules that have one; returns all modules that fused kernels compute."""
+    def _set_precision(self, optional: bool) -> list[ResMLP | PlanesModule]:
+        """Sets the precision of the modules that have one, or float32 where it is optional and does not hold;
+        returns all modules that fused kernels compute."""
         networks = [m for m in self.portrait.modules() if isinstance(m, ResMLP)]
         planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
         wanted = WHERE.get(self.precision, self.device.type)
         head = self.portrait.head
         own = [head] if self.precision in head.precisions else []
-        chosen: list[Any] = [*networks, *(planes if self.precision == "fp16" else []), *own]
-        fits = chosen and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
+        parts: list[Any] = [*networks, *(planes if self.precision == "fp16" else []), *own]
+        fits = parts and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
         if self.precision != "fp32" and not fits:
-            raise ValueError(
-                f"precision: {given!r} needs an avatar with a residual MLP (fp16: or grids, or a 2-D "
-                f"renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} avatar, "
-                f"{self.device} and {self.backend!r}"
-            )
-        for part in chosen:
+            if not optional:
+                raise ValueError(
+                    f"precision: {self.precision!r} needs an avatar with a residual MLP (fp16: or grids, or "
+                    f"a 2-D renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} "
+                    f"avatar, {self.device} and {self.backend!r}"
+                )
+            self.precision = "fp32"
+        for part in parts:
             part.precision = self.precision
+        if optional and self.precision != "fp32":
+            self._check_precision(parts, [*networks, *planes])
         return [*networks, *planes]
+
+    def _check_precision(self, parts: list[Any], kernels: list[ResMLP | PlanesModule]) -> None:
+        """Gives the precision up where the avatar's pictures in it are not those in float32."""
+        pose = self.avatar.poses[0].to(self.device)
+        motion = self.own_motion[0].to(self.device)
+        psnr = holds(self.portrait, self.avatar.camera, pose, motion, parts)
+        if psnr >= LEAST_PSNR:
+            return
+        kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"
+        warn_given_up(self.precision, self.device, kernel, psnr)
+        self.precision = "fp32"
+        for part in parts:
+            part.precision = "fp32"
 
     def describe(self) -> dict[str, Any]:
         """System, size, device, backend, precision, kernel, multiply-adds per ray and audio front-end."""

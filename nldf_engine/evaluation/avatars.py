@@ -87,7 +87,7 @@ def evaluate(
     out = Path(out) if out is not None else avatar / "evaluation" / config.split
     if renderer is None:
         files = [sha256(path) for path in sorted(avatar.iterdir()) if path.is_file()]
-        identity = key_of(files, config.precision)
+        identity = key_of(files, engine.precision)
         renderer = EngineRenderer(engine, camera.width, torso, upper, identity)
     return evaluate_clip(clip, renderer, out, header, config, detector, real_faces)
 

@@ -312,3 +312,14 @@ def test_into_the_source(
     }.items():
         assert cli.main([*flags, *more]) in (1, 2)
         assert word in capsys.readouterr().err
+
+
+def test_the_precision_is_a_flag(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is used and recorded; what this machine can't compute in is refused."""
+    figures = tmp_path / "figures.json"
+    assert render(folder, tmp_path / "out.mp4", "--precision", "int16", "--json", str(figures)) == 0
+    assert json.loads(figures.read_text(encoding="utf-8"))["precision"] == "int16"
+    capsys.readouterr()
+    assert render(folder, tmp_path / "other.mp4", "--precision", "fp16", "--device", "cpu") in (1, 2)
+    assert "precision: 'fp16' needs" in capsys.readouterr().err and not (tmp_path / "other.mp4").exists()
+    assert render(folder, tmp_path / "other.mp4", "--precision", "fp8") == 2

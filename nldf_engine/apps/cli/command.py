@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+Precision = Annotated[Literal["auto", "fp32", "int16", "fp16"], arg(metavar="auto|fp32|int16|fp16")]
 
 SignFile = Annotated[Path | None, arg(metavar="FILE.pem", help_behavior_hint="")]
 

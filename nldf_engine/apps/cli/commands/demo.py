@@ -11,6 +11,7 @@ from nldf_engine.apps.cli.command import (
     Command,
     Device,
     Json,
+    Precision,
     SignFile,
     check_device,
     checking_flags,
@@ -58,6 +59,9 @@ class Demo(Command):
     """PEM file of its private key"""
     device: Device = "auto"
     """where to render"""
+    precision: Precision = "auto"
+    """of the networks: fp16 is for GPUs, int16 for CPUs and deep light fields; auto, or what NLDF_PRECISION
+    says, is fp16 where a GPU has it and it holds, else fp32"""
     json: Json = None
     """also write the results here"""
 
@@ -76,7 +80,7 @@ class Demo(Command):
         with checking_flags():
             check_size(self.size)
             speech = synthesise_speech(self.text, self.seconds, check_seed(self.seed))
-        engine = Engine.load(bundled_avatar(), device=self.device)
+        engine = Engine.load(bundled_avatar(), device=self.device, precision=self.precision)
         loaded = time.perf_counter()
         clip = engine.render((speech.samples, speech.rate), size=self.size)
         clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)

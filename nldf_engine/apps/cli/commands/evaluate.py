@@ -12,6 +12,7 @@ from nldf_engine.apps.cli.command import (
     Command,
     Device,
     Json,
+    Precision,
     UsageError,
     check_device,
     checking_flags,
@@ -89,6 +90,9 @@ class Evaluate(Command):
     """measure again what was measured before"""
     device: Device = "auto"
     """where to render"""
+    precision: Precision = "auto"
+    """of the networks: fp16 is for GPUs, int16 for CPUs and deep light fields; auto, or what NLDF_PRECISION
+    says, is fp16 where a GPU has it and it holds, else fp32"""
     json: Json = None
     """also write the results here"""
 
@@ -103,7 +107,7 @@ class Evaluate(Command):
             config = EvaluateConfig(
                 self.split, self.frames, self.size, self.torso, every=self.every, weights=self.weights,
                 foreign_audio=self.foreign_audio, phones=self.phones, workers=self.workers, fresh=self.fresh,
-                device=self.device,
+                device=self.device, precision=self.precision,
             )  # fmt: skip
         if self.rendered is not None and self.reference is not None:
             return self._videos(self.rendered, self.reference, config)

@@ -13,6 +13,7 @@ from nldf_engine.apps.cli.command import (
     Command,
     Device,
     Json,
+    Precision,
     SignFile,
     UsageError,
     check_device,
@@ -88,6 +89,9 @@ class Render(Command):
     """PEM file of its private key"""
     device: Device = "auto"
     """where to render"""
+    precision: Precision = "auto"
+    """of the networks: fp16 is for GPUs, int16 for CPUs and deep light fields; auto, or what NLDF_PRECISION
+    says, is fp16 where a GPU has it and it holds, else fp32"""
     json: Json = None
     """also write the results here"""
 
@@ -133,7 +137,7 @@ class Render(Command):
             poses = self.poses if self.poses in OWN_POSES else load_poses(self.poses)
         marks = None if self.landmarks is None else load_landmarks(self.landmarks)
         start = time.perf_counter()
-        engine = Engine.load(self.avatar, device=self.device)
+        engine = Engine.load(self.avatar, device=self.device, precision=self.precision)
         loaded = time.perf_counter()
         with warning_lines("nldf render"):
             clip = engine.render(
@@ -145,6 +149,7 @@ class Render(Command):
         figures = {
             "path": self.out,
             "frames": len(clip),
+            "precision": engine.precision,
             "load_seconds": loaded - start,
             "seconds": seconds,
             "frames_per_second": len(clip) / seconds,

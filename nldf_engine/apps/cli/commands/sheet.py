@@ -12,6 +12,7 @@ from nldf_engine.apps.cli.command import (
     Command,
     Device,
     Json,
+    Precision,
     UsageError,
     check_device,
     checking_flags,
@@ -50,6 +51,9 @@ class Sheet(Command):
     """width and height of one picture, in pixels; by default those the avatar was trained at"""
     device: Device = "auto"
     """where to render"""
+    precision: Precision = "auto"
+    """of the networks: fp16 is for GPUs, int16 for CPUs and deep light fields; auto, or what NLDF_PRECISION
+    says, is fp16 where a GPU has it and it holds, else fp32"""
     json: Json = None
     """also write the range of the training video's poses here"""
 
@@ -71,7 +75,7 @@ class Sheet(Command):
         if self.out.suffix.lower() != ".png":
             raise UsageError(f"-o must end in .png; it is {str(self.out)!r}")
         check_writable(self.out)
-        engine = Engine.load(self.avatar, device=self.device)
+        engine = Engine.load(self.avatar, device=self.device, precision=self.precision)
         picture = contact_sheet(engine, self.pose_limit, self.size)
         write_picture(self.out, picture)
         print(f"{self.out}: {picture.shape[1]}x{picture.shape[0]}")

@@ -1,0 +1,101 @@
+"""What "auto" computes in: the fast precision where it holds, float32 where it does not; and who says else."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+
+from avatars import tiny_avatar
+from nldf_engine.engine import Engine
+from nldf_engine.engine import precision as precision_module
+from nldf_engine.engine.precision import ENVIRONMENT, LEAST_PSNR, chosen, holds
+from nldf_engine.nn.resmlp import ResMLP
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said in the environment but by a test."""
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+
+
+def engine(**settings: str) -> Engine:
+    return Engine(tiny_avatar(), CPU, **settings)
+
+
+def parts(made: Engine) -> list[ResMLP]:
+    return [module for module in made.renderer.portrait.modules() if isinstance(module, ResMLP)]
+
+
+def test_on_a_cpu_it_is_float32() -> None:
+    """With and without a word."""
+    assert engine().describe()["precision"] == engine(precision="fp32").precision == "fp32"
+
+
+@pytest.mark.parametrize(("capability", "wanted"), [((7, 5), "fp32"), ((8, 0), "fp16"), ((9, 0), "fp16")])
+def test_on_a_gpu_it_is_tried_where_it_is_new_enough(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wanted: str
+) -> None:
+    """By the compute capability that the device states."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert chosen("auto", torch.device("cuda"))[0] == wanted
+    assert chosen("fp32", torch.device("cuda")) == ("fp32", False)
+
+
+def test_what_holds_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU's integers stand for a GPU's halves: within 50 dB of float32, they are used."""
+    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = engine()
+    assert made.precision == "int16" and all(part.precision == "int16" for part in parts(made))
+    avatar, renderer = made.avatar, made.renderer
+    psnr = holds(renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], parts(made))
+    assert psnr > LEAST_PSNR and all(part.precision == "int16" for part in parts(made))
+
+
+def test_what_does_not_hold_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is wrong: a line that names device and kernel, and float32."""
+    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    original = ResMLP.forward
+
+    def wrong(self: ResMLP, *given: torch.Tensor) -> torch.Tensor:
+        made = original(self, *given)
+        return made + 0.5 if self.precision == "int16" else made
+
+    monkeypatch.setattr(ResMLP, "forward", wrong)
+    with pytest.warns(RuntimeWarning, match="int16 differs from float32 on cpu .kernel .* rendering in fp32"):
+        made = engine()
+    assert made.precision == "fp32" and all(part.precision == "fp32" for part in parts(made))
+    assert engine(precision="int16").precision == "int16"  # who asks for it gets it
+
+
+def test_avatars_without_the_kernel_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to choose, nothing to say."""
+    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Engine(tiny_avatar("adnerf"), CPU).precision == "fp32"
+        assert engine(backend="reference").precision == "fp32"
+
+
+def test_the_environment_says_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caller says nothing else; a word that is none is named with its variable."""
+    monkeypatch.setenv(ENVIRONMENT, "int16")
+    assert engine().precision == "int16" and engine(precision="fp32").precision == "fp32"
+    monkeypatch.setenv(ENVIRONMENT, "fp8")
+    with pytest.raises(ValueError, match="NLDF_PRECISION: expected one of auto, fp32"):
+        engine()
+    with pytest.raises(ValueError, match="precision: expected one of 'auto'"):
+        engine(precision="fp8")
+
+
+def test_equal_pictures_are_infinitely_alike() -> None:
+    """Where no part has another precision."""
+    made = engine()
+    avatar, renderer = made.avatar, made.renderer
+    assert holds(renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], []) == math.inf
