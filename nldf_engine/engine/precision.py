@@ -98,6 +98,6 @@ def warn_given_up(precision: str, device: torch.device, kernel: str, psnr: float
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     warnings.warn(
         f"precision: {precision} differs from float32 on {name} (kernel {kernel}): {psnr:.1f} dB, expected "
-        f"at least {LEAST_PSNR:g}; rendering in fp32. Please report it; precision {precision!r} keeps it anyway",
+        f"at least {LEAST_PSNR:g}; rendering in fp32. Please report it; {precision!r} itself keeps it",
         RuntimeWarning, stacklevel=2,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What "auto" computes in: the fast precision where it holds, float32 where it does not; and who says else."""
+"""What "auto" computes in: the fast precision where it holds, float32 where it does not."""
 
 from __future__ import annotations
 
