@@ -193,6 +193,22 @@ def test_weights_are_for_losses_that_use_them() -> None:
     check_settings("headnerf-tiny", TrainConfig(weights=Path("weights")))
 
 
+def test_a_folder_without_the_weights_is_refused(
+    synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names a folder wants VGG16: no run begins with the substitute, and none does with half a file."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    config = TrainConfig(weights=folder)
+    with pytest.raises(FileProblem, match=r"weights: it does not hold vgg16.*leave out the folder"):
+        train("headnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    (folder / "vgg16-397923af.pth").write_bytes(b"PK\3\4 cut short")
+    with pytest.raises(FileProblem, match=r"vgg16-397923af\.pth: it does not hold VGG16's weights"):
+        train("headnerf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
 def test_the_substitute_is_said(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
