@@ -34,10 +34,10 @@ def check_picture(name: str, side: int, stages: int) -> None:
     """
     step = 1 << stages
     if side % step or not step <= side <= LARGEST_PICTURE:
-        near = max(step, round(side / step) * step)
+        near = min(max(step, round(side / step) * step), LARGEST_PICTURE)
         raise ValueError(
-            f"{name}: {stages} upsampling stages reach multiples of {step} pixels, got {side}; train at "
-            f"another size (nearest: {near}) or crop the video"
+            f"{name}: {stages} upsampling stages reach multiples of {step} pixels up to {LARGEST_PICTURE}, "
+            f"got {side}; train at another size (nearest {name}: {near}) or crop the video"
         )
 
 

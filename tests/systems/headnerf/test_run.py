@@ -162,7 +162,7 @@ def test_an_ablation_is_an_override(synthetic_dataset: Dataset, tmp_path: Path) 
     [
         (
             TrainConfig(size=33),
-            r"size: 1 upsampling stages reach multiples of 2 pixels, got 33; .*nearest: 32",
+            r"size: 1 upsampling stages reach multiples of 2 pixels up to 4096, got 33; .*nearest size: 32",
         ),
         (TrainConfig(weights=Path("nowhere-at-all")), "nowhere-at-all.*no such folder"),
         (TrainConfig(teacher=Path("x")), "does not learn from a teacher"),
