@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.progress import Bar
 from nldf_engine.base.signals import TERMINATING, handling
 from nldf_engine.nn.grid import GridEncoding, grid_parameters
@@ -103,6 +104,9 @@ class Trainer:
 
         With a larger budget the final phase starts later: a run that was already in it continues from right
         before it.
+
+        Raises:
+            FileProblem: the file is damaged, belongs to another network, or lacks what the losses learned.
         """
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
@@ -121,7 +125,12 @@ class Trainer:
             self._counted = int(running["count"])
         for prefix, objective in self._named_objectives():
             start = len(prefix)
-            if own := {name[start:]: value for name, value in extra.items() if name.startswith(prefix)}:
+            own = {name[start:]: value for name, value in extra.items() if name.startswith(prefix)}
+            if missing := set(objective.state()) - set(own):
+                raise FileProblem(
+                    path, f"what its losses learned is missing ({min(missing)!r})", "train without --resume"
+                )
+            if own:
                 objective.restore(own)
 
     def save(self, path: Path | None = None) -> None:

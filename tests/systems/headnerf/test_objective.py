@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fields import seeded
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.nn.perceptual import StructureLoss
 from nldf_engine.systems.headnerf.extractor import CodeExtractor
 from nldf_engine.systems.headnerf.model import HeadNeRF
@@ -19,10 +23,11 @@ from nldf_engine.systems.headnerf.objective.lips import LipWindows, train_lips
 from nldf_engine.systems.headnerf.objective.swaps import Known, Swap, draw_swap, drawn_face, swap_loss
 from nldf_engine.systems.headnerf.recipe import HeadTraining, check_frames
 from nldf_engine.training import Preset, TrainConfig, find_preset
+from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.objective import squared
 from nldf_engine.training.scene import RayScene, Scenes
 from nldf_engine.training.stages import Run
-from nldf_engine.training.trainer import parameter_groups
+from nldf_engine.training.trainer import Budget, Trainer, parameter_groups
 
 
 def training(scenes: Scenes, **overrides: Any) -> tuple[HeadTraining, Run]:
@@ -245,6 +250,32 @@ def test_each_speaker_has_a_row_whatever_codes_other_systems_take(scenes: Scenes
     assert len(driver.identity.table) == len(driver.albedo.table) == 2
     codes = made.objective(run, run.subjects[1]).codes(torch.tensor([4, 5]), torch.zeros(2, 3), seeded())
     assert bool(codes.isfinite().all())
+
+
+@pytest.mark.parametrize("lost", ["offsets.expression", "speaker.1.albedo", "extractor.color.0.weight"])
+def test_a_checkpoint_without_a_code_is_refused(scenes: Scenes, tmp_path: Path, lost: str) -> None:
+    """Offsets, references and extractor are all there or the run does not go on; a whole one is restored."""
+    made, run = training(scenes)
+
+    def trainer() -> Trainer:
+        objectives = [made.objective(run, subject) for subject in run.subjects]
+        return Trainer(
+            run.subjects, objectives, made.recipe, Budget(5, None), RunState({}), tmp_path, 0
+        )  # fmt: skip
+
+    first = trainer()
+    first.objectives[1].offsets.tables["expression"].data.fill_(0.3)
+    first.save()
+    again = trainer()
+    again.resume()
+    assert float(again.objectives[1].offsets.tables["expression"].detach().min()) == pytest.approx(0.3)
+    with safe_open(first.checkpoint, "pt") as stream:
+        about = stream.metadata()
+    tensors = load_file(first.checkpoint)
+    del tensors[f"objective.pool.1.{lost}"]
+    save_file(tensors, first.checkpoint, metadata=about)
+    with pytest.raises(FileProblem, match=f"what its losses learned is missing.*{lost}.*without --resume"):
+        trainer().resume()
 
 
 def test_speakers_share_all_but_what_is_fitted_to_one(scenes: Scenes) -> None:
