@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -144,28 +145,14 @@ class SceneMaker:
         """
         if self._windows is None or self.done >= self._ready:
             return None
-        renderer, editor, given = self._renderer, setting.editor, self._given
+        renderer, editor = self._renderer, setting.editor
         free = self._gated(editor)
         # The frames known so far are a small clip: its ends are the sound's own, or out of reach.
-        every = torch.arange(self._first, self._first + len(self._windows))
-        track = editor.track(every)
-        eyes = track.eyes if given.eyes is None else given.eyes
-        upper = track.upper if given.upper is None else editor.upper(every, given.upper)
-        conditions = Conditions(_as_tensor(self._windows), eyes, upper=upper).to(renderer.device)
+        every = range(self._first, self._first + len(self._windows))
+        drawn = range(self.done, self._ready)
         tracks = self._followed.tracks(len(every))
-        conditions = conditions.replaced(landmarks=given.landmarks, **tracks)
-        conditions = editor.conditions(conditions, given.motion, every, free)
-        if (self.done, self._ready) == (self._first, self._first + len(every)):
-            codes = renderer.codes(conditions)
-        else:
-            place = torch.arange(self.done - self._first, self._ready - self._first, device=renderer.device)
-            codes = renderer.codes(conditions, place)
-            track = editor.track(torch.arange(self.done, self._ready))
-        torso = track.torso if given.torso is None else given.torso
-        return Scene(
-            editor.portrait, setting.camera, track.poses.to(renderer.device), self._returning(codes),
-            torso.to(renderer.device), setting.background, track.views, setting.plate,
-        )  # fmt: skip
+        scene = compose(renderer, setting, self._windows, every, drawn, self._given, tracks, free)
+        return replace(scene, codes=self._returning(scene.codes))
 
     def _gated(self, editor: Editor) -> Tensor | None:
         """[T] how far the gate leaves the mouth free in the frames from `_first` on; None without a gate."""
@@ -236,6 +223,46 @@ class Followed:
             name: torch.cat([rows, rows[-1:].expand(frames - len(rows), *rows.shape[1:])])
             for name, rows in self._rows.items() if len(rows)
         }  # fmt: skip
+
+
+@torch.no_grad()
+def compose(
+    renderer: Renderer, setting: Setting, windows: np.ndarray, every: range, drawn: range, given: Given,
+    tracks: Mapping[str, Tensor], free: Tensor | None,
+) -> Scene:  # fmt: skip
+    """The scene of the frames `drawn`, of what is known of the frames `every` about them.
+
+    Args:
+        renderer: what renders.
+        setting: how the frames are made.
+        windows: [T, W, D] float32 features of the frames `every`.
+        every: numbers of T consecutive frames: those drawn, and the neighbours that their codes look at.
+        drawn: numbers of consecutive frames among them.
+        given: tracks of the frames `every` that take the place of their own.
+        tracks: what a follower made of the sound (see `Followed`), [T, ...] each.
+        free: [T] how far a gate leaves the mouth free; None without one.
+
+    Raises:
+        ValueError: features that the avatar's network does not take.
+    """
+    editor, device = setting.editor, renderer.device
+    index, first = torch.arange(every.start, every.stop), drawn.start - every.start
+    track = editor.track(index)
+    eyes = track.eyes if given.eyes is None else given.eyes
+    upper = track.upper if given.upper is None else editor.upper(index, given.upper)
+    conditions = Conditions(_as_tensor(windows), eyes, upper=upper).to(device)
+    conditions = conditions.replaced(landmarks=given.landmarks, **tracks)
+    conditions = editor.conditions(conditions, given.motion, index, free)
+    if drawn == every:
+        codes = renderer.codes(conditions)
+    else:
+        codes = renderer.codes(conditions, torch.arange(first, first + len(drawn), device=device))
+        track = editor.track(torch.arange(drawn.start, drawn.stop))
+    torso = track.torso if given.torso is None else given.torso[first : first + len(drawn)]
+    return Scene(
+        editor.portrait, setting.camera, track.poses.to(device), codes, torso.to(device),
+        setting.background, track.views, setting.plate,
+    )  # fmt: skip
 
 
 def landmarks_of(renderer: Renderer, windows: np.ndarray, eyes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Brows and gaze: how far they move, and brows that are raised. For avatars with codes of the upper face.
+"""Brows and gaze: how far they move, and where they are moved. For avatars with codes of the upper face.
 
 They are not predicted from audio: they are those of the avatar's own video, unless others are given. As
 with the mouth, a measure of the face is linear in the codes, b + a . c, and |a| is what it varies by.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.engine.edits.curves import Curve
-from nldf_engine.geometry.face_mesh import BROWS
+from nldf_engine.geometry.face_mesh import BROWS, EYE_RIMS, IRISES
 from nldf_engine.systems.common.motion import UpperBasis
 
 LIVELIEST = 2.0
@@ -27,6 +27,8 @@ class UpperEdit:
     Args:
         scale: how far they leave their rest: 1 as in the training video, 0 a calm face.
         brows: raises the brows by so many standard deviations of the training video; below 0 lowers them.
+        gaze: (right, down) turns the eyes to the picture's right and down by so many standard deviations of
+            the training video.
         curve: a column "brows", added frame by frame.
 
     Raises:
@@ -36,19 +38,25 @@ class UpperEdit:
     scale: float = 1.0
     brows: float = 0.0
     curve: Curve | None = None
+    gaze: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale <= LIVELIEST:
             raise ValueError(f"UpperEdit: scale must be 0 to {LIVELIEST:g}, got {self.scale!r}")
         if not math.isfinite(self.brows) or abs(self.brows) > HIGHEST:
             raise ValueError(f"UpperEdit: brows must be -{HIGHEST:g} to {HIGHEST:g}, got {self.brows!r}")
+        if len(self.gaze) != 2 or not all(math.isfinite(v) and abs(v) <= HIGHEST for v in self.gaze):
+            raise ValueError(
+                f"UpperEdit: gaze must be two numbers of -{HIGHEST:g} to {HIGHEST:g} (to the right, down), "
+                f"got {self.gaze!r}"
+            )
         if self.curve is not None and "brows" not in self.curve.check(("brows",)).columns:
             raise ValueError("UpperEdit: the curve has no column 'brows'")
 
     @property
     def idle(self) -> bool:
         """Whether it changes nothing."""
-        return self.scale == 1 and self.brows == 0 and self.curve is None
+        return self.scale == 1 and self.brows == 0 and self.curve is None and not any(self.gaze)
 
 
 class Upper:
@@ -61,9 +69,15 @@ class Upper:
 
     def __init__(self, edit: UpperEdit, basis: UpperBasis) -> None:
         self._edit = edit
-        # What a code of one raises the brows by: y falls.
-        raised = -basis.components[:, : len(BROWS), 1].mean(1) * basis.scale
-        self._way = (raised / raised.norm().clamp_min(1e-12)).cpu()
+        moved = dict(zip(basis.landmarks, basis.components.unbind(1), strict=True))
+
+        def mean(of: tuple[int, ...]) -> Tensor:
+            return torch.stack([moved[number] for number in of]).mean(0)  # [E, 2]
+
+        # What a code of one raises the brows by (y falls), and moves the irises by between the lids.
+        self._way = _unit(-mean(BROWS)[:, 1] * basis.scale)
+        turned = (mean(IRISES) - mean(EYE_RIMS)) * basis.scale[:, None]
+        self._gaze = torch.stack([_unit(turned[:, 0]), _unit(turned[:, 1])])
 
     def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
         """[N, E] codes of the frames `index` [N], whose track has `tracked` [N, E]."""
@@ -71,4 +85,9 @@ class Upper:
         added = None if self._edit.curve is None else self._edit.curve.at("brows", index)
         rise = rise if added is None else rise + added
         held = rise.clamp(-HIGHEST, HIGHEST).to(tracked.dtype)
-        return self._edit.scale * tracked + held[:, None] * self._way
+        gaze = torch.tensor(self._edit.gaze, dtype=tracked.dtype) @ self._gaze.to(tracked.dtype)
+        return self._edit.scale * tracked + held[:, None] * self._way + gaze
+
+
+def _unit(way: Tensor) -> Tensor:
+    return (way / way.norm().clamp_min(1e-12)).cpu()
