@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nldf_engine.apps.viewer.codes import changed
 from nldf_engine.apps.viewer.compare import beside
-from nldf_engine.apps.viewer.controls import controls_of, edit_of
+from nldf_engine.apps.viewer.controls import Choice, Control, controls_of, edit_of
 from nldf_engine.apps.viewer.state import ERROR, PATH, RENDERED, SHOWN, STILL, TRACK, VIDEO, ViewState
 from nldf_engine.apps.viewer.take import Take
 from nldf_engine.engine import Clip, Engine
@@ -22,7 +23,6 @@ from nldf_engine.engine.glimpse import Glimpse
 from nldf_engine.engine.renderer import Poses
 from nldf_engine.engine.scenes import Given, Setting
 from nldf_engine.geometry.rotations import head_numbers
-from nldf_engine.rendering.fields import Conditions
 
 SETTINGS_KEPT = 4
 
@@ -45,28 +45,34 @@ class Picture:
 class AvatarPictures:
     """Draws an avatar as states say. Its engine and what it keeps are its own: one for each browser.
 
+    Threads take turns in it.
+
     Args:
         engine: of the avatar; used by this object alone.
         take: what is said.
+        controls: that the avatar answers to, where they are known; they take a second to find out.
 
     Attributes:
-        engine, take: as given.
-        controls: that the avatar answers to.
+        engine, take, controls: as given.
     """
 
-    def __init__(self, engine: Engine, take: Take) -> None:
+    def __init__(
+        self, engine: Engine, take: Take, controls: Sequence[Control | Choice] | None = None
+    ) -> None:
         self.engine, self.take = engine, take
-        self.controls = controls_of(engine)
+        self.controls = tuple(controls_of(engine) if controls is None else controls)
+        self._lock = threading.RLock()
         self._glimpse = Glimpse(engine.renderer, take.features)
         self._settings: OrderedDict[int, tuple[ViewState, Setting]] = OrderedDict()
+        self._spoken: Tensor | None = None
         self._codes: tuple[ViewState | None, Tensor | None] = (None, None)
 
     def said(self, take: Take) -> AvatarPictures:
         """The same engine with something else to say."""
         made = AvatarPictures.__new__(AvatarPictures)
-        made.engine, made.controls = self.engine, self.controls
+        made.engine, made.controls, made._lock = self.engine, self.controls, self._lock
         made.take, made._glimpse = take, Glimpse(self.engine.renderer, take.features)
-        made._settings, made._codes = OrderedDict(), (None, None)
+        made._settings, made._spoken, made._codes = OrderedDict(), None, (None, None)
         return made
 
     @property
@@ -79,18 +85,20 @@ class AvatarPictures:
         """What can be shown: of `state.SHOWN`."""
         return (RENDERED,) if self.take.real is None else SHOWN
 
-    @cached_property
+    @property
     def codes(self) -> Tensor | None:
         """[T, K] motion codes of the mouth as predicted from the speech; None where the avatar has none."""
-        engine = self.engine
-        if not engine.motion_codes:
+        if not self.engine.motion_codes:
             return None
-        windows = torch.tensor(self.take.features).to(engine.device)
-        return engine.renderer.speech_codes(Conditions(windows, torch.zeros(len(windows), device=engine.device)))
+        with self._lock:
+            if self._spoken is None:
+                self._spoken = torch.from_numpy(self.engine.motion(self.take.features)).to(self.engine.device)
+            return self._spoken
 
     def head(self, state: ViewState) -> tuple[float, ...]:
         """The head's six numbers as a state has them, before it is held in what the avatar knows."""
-        setting = self._setting(state, None)
+        with self._lock:
+            setting = self._setting(state, None)
         index = torch.tensor([state.frame])
         base = self.engine.open_track(setting.editor.poses)(index).poses  # type: ignore[arg-type]
         head = setting.editor.edit.head
@@ -109,8 +117,9 @@ class AvatarPictures:
             FileProblem: a file of the dataset is damaged.
         """
         number = min(state.frame, len(self.take) - 1)
-        scene = self._glimpse.scene(number, self._setting(state, width), self._given(state))
-        pixels = self.engine.renderer.frame(scene, 0)
+        with self._lock:
+            scene = self._glimpse.scene(number, self._setting(state, width), self._given(state))
+            pixels = self.engine.renderer.frame(scene, 0)
         if state.shown == RENDERED or self.take.real is None:
             return Picture(pixels, None, number)
         row, psnr = beside(pixels, self.take.real[number], state.shown == ERROR)

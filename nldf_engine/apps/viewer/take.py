@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.apps.viewer.footage import Footage
+from nldf_engine.apps.viewer.footage import Footage, frames_of
 from nldf_engine.audio import read_sound, speech_of
 from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.datasets.dataset import Dataset
@@ -93,7 +93,7 @@ def dataset_take(engine: Engine, dataset: Dataset) -> Take:
     eyes = torch.from_numpy(np.asarray(dataset.eye_openness, np.float32))
     poses = torch.from_numpy(np.asarray(dataset.poses, np.float32))
     given = Given(eyes=eyes, torso=torso, upper=upper, sound=sound)
-    return Take(dataset.path.name, features, sound, poses, given, Footage(dataset))
+    return Take(dataset.path.name, features, sound, poses, given, frames_of(dataset))
 
 
 def loudness(take: Take) -> np.ndarray:

@@ -49,6 +49,11 @@ class Turning:
         self._controls = controls
         self._last: np.ndarray | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the head's controls."""
+        return tuple(self._controls)
+
     def rest(self) -> None:
         """The next camera is where a drag begins: after a camera was set by program."""
         self._last = None
