@@ -35,6 +35,7 @@ class ControlPanel:
         values = self._page.desk.state.values
         for name, (control, handle) in self._handles.items():
             value = values.get(name, control.usual)
+            value = control.rounded(value) if isinstance(control, Control) else value
             if handle.value != value:
                 handle.value = value
 

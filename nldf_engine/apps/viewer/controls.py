@@ -80,6 +80,10 @@ class Control:
         """The value held in the control's range; the usual one where it is no number."""
         return self.usual if value != value else min(self.high, max(self.low, float(value)))
 
+    def rounded(self, value: float) -> float:
+        """The value to its steps, as a slider shows it."""
+        return round(self.step * round(value / self.step), 6)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -245,7 +249,7 @@ def _head(renderer: Renderer) -> list[Control]:
         low, high = (float(end[place] - middle[place]) for end in (trained.low, trained.high))
         step = 0.1 if place < 3 else 0.001
         more = BEYOND * (high - low)
-        ends = (step * round((low - more) / step), step * round((high + more) / step))
+        ends = (round(step * round(end / step), 6) for end in (low - more, high + more))
         where = ("head", name) if place < 3 else ("head", "shift")
         found.append(
             Control(name, "Head", label, *ends, step, 0.0, *where, None if place < 3 else place - 3,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FRUSTUM = 0.06  # metres
 MOST_CAMERAS = 400
 CAMERA, NOW, HELD_OUT = (110, 150, 200), (255, 170, 60), (150, 110, 200)
-LARGEST_PICTURE = 512
+PICTURE = 512  # pixels that the frame is wide in the page
 FEATURES = "mel"
 SOUND_EVERY = 0.25
 
@@ -65,9 +65,9 @@ class DatasetPage:
         self._build_panel()
         self._build_controls()
         self._cameras()
-        pace = Pace(min(LARGEST_PICTURE, dataset.info.size[0]))
+        pace = Pace(PICTURE)
         self._artist: Artist[DatasetState, np.ndarray] = Artist(
-            lambda state, width: self._pictures.draw(state, pace.widths[-1]), self._show, self._complain, pace,
+            lambda state, width: self._pictures.draw(state, PICTURE), self._show, self._complain, pace,
             lambda: replace(self._state, frame=self._playhead.frame) if self._playhead.playing else None,
         )  # fmt: skip
         self._artist.start()
@@ -233,8 +233,8 @@ def open_dataset_page(
     """Readies a server for a dataset; returns what makes a browser's page."""
     server.scene.set_up_direction((0.0, -1.0, 0.0))
     center = np.asarray(dataset.poses[:, :3, 3], np.float64).mean(0)
-    server.initial_camera.position = tuple(center * 1.4 + (0.45, -0.25, 0.1))
-    server.initial_camera.look_at = tuple(center * 0.4)
+    server.initial_camera.position = tuple(center * 1.3 + (0.6, -0.3, 0.0))
+    server.initial_camera.look_at = tuple(center * 0.55)
     sound: np.ndarray | None = None
     windows: np.ndarray | None = None
     try:

@@ -21,7 +21,7 @@ REST_COLOUR = (210, 210, 210)
 INVALID = (230, 40, 40)
 FRAME, LABEL_MAP, PLATE = "frame", "label map", "background"
 SHOWN = (FRAME, LABEL_MAP, PLATE)
-PLOT = 96  # pixels that a picture of features is high
+PLOT, WIDE = 120, 4  # pixels that a picture of features is high, and a frame of it wide
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DatasetState:
 
     frame: int = 0
     shown: str = FRAME
-    labels: float = 0.35
+    labels: float = 0.25
     landmarks: bool = True
     cameras: int = 25
 
@@ -69,12 +69,16 @@ def with_landmarks(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     colours = {number: REST_COLOUR for number in range(len(landmarks))}
     for numbers, colour in PART_COLOURS:
         colours.update(dict.fromkeys(numbers, colour))
-    radius = max(1, round(picture.shape[1] / 400))
+    height, width = made.shape[:2]
+    radius = max(1, round(width / 400))
     for number, colour in colours.items():
         x, y = landmarks[number]
-        if np.isfinite(x) and np.isfinite(y) and abs(x) < 1e5 and abs(y) < 1e5:
-            small = colour is REST_COLOUR
-            cv2.circle(made, (int(x), int(y)), 1 if small else radius, colour, -1, cv2.LINE_AA)
+        if not (0 <= x < width and 0 <= y < height):
+            continue
+        if colour is REST_COLOUR:
+            made[int(y), int(x)] = colour
+        else:
+            cv2.circle(made, (int(x), int(y)), radius, colour, -1, cv2.LINE_AA)
     return made
 
 
@@ -104,7 +108,7 @@ class DatasetPictures:
 
         Args:
             state: what is shown.
-            width: in pixels; the dataset's own where None.
+            width: in pixels, also more than the dataset has; its own where None.
 
         Raises:
             IndexError: there is no such frame.
@@ -113,27 +117,27 @@ class DatasetPictures:
         dataset, number = self.dataset, state.frame
         if not 0 <= number < len(dataset):
             raise IndexError(f"frame {number} of a dataset of {len(dataset)} frames")
+        own, _ = dataset.info.size
+        scale = 1.0 if width is None else width / own
+        size = max(1, round(own * scale)), max(1, round(dataset.info.size[1] * scale))
         if state.shown == PLATE:
-            return self._sized(dataset.background(), width)
+            return at_size(dataset.background(), *size)
         valid = bool(dataset.valid[number])
         if state.shown == LABEL_MAP:
             labels = self._labels[number]
             grey = np.full((*labels.shape, 3), 40, np.uint8)
-            return self._sized(framed(tinted(grey, labels, 1.0), valid), width)
+            return framed(at_size(tinted(grey, labels, 1.0), *size), valid)
         picture = self._frames[number]
         if state.labels > 0:
             picture = tinted(picture, self._labels[number], state.labels)
+        picture = at_size(picture, *size)
         if state.landmarks and valid:
-            picture = with_landmarks(picture, dataset.landmarks[number])
-        return self._sized(framed(picture, valid), width)
-
-    def _sized(self, picture: np.ndarray, width: int | None) -> np.ndarray:
-        size = self.dataset.scaled_size(width)
-        return at_size(picture, *size)
+            picture = with_landmarks(picture, dataset.landmarks[number] * scale)
+        return framed(picture, valid)
 
 
 def feature_picture(windows: np.ndarray, frame: int, around: int = 100) -> np.ndarray:
-    """Audio features about a frame, uint8 [PLOT, n, 3]: time to the right, dimensions upwards.
+    """Audio features about a frame, uint8 [PLOT, n WIDE, 3]: time to the right, dimensions upwards.
 
     Args:
         windows: [T, W, D] float32; the middle row of each window is that of its frame.
@@ -145,8 +149,8 @@ def feature_picture(windows: np.ndarray, frame: int, around: int = 100) -> np.nd
     low, high = np.percentile(windows[:: max(1, len(windows) // 500)], [1, 99])
     share = ((rows - low) / max(1e-9, high - low)).clip(0, 1).T[::-1]
     made = np.stack([255 * share**0.8, 255 * share**1.5, 90 + 120 * share], -1).round().astype(np.uint8)
-    made = at_size(made, 3 * made.shape[1], PLOT).copy()
-    made[:, 3 * (frame - first) + 1] = 255
+    made = at_size(made, WIDE * made.shape[1], PLOT).copy()
+    made[:, WIDE * (frame - first) + 1] = 255
     return made
 
 

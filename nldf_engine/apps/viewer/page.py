@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nldf_engine.apps.viewer.compare import letterboxed, opaque
+from nldf_engine.apps.viewer.compare import at_size, letterboxed, opaque
 from nldf_engine.apps.viewer.control_panel import ControlPanel
 from nldf_engine.apps.viewer.controls import Choice, Control, controls_of
 from nldf_engine.apps.viewer.desk import Desk
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nldf_engine.engine import Engine
 
 PAPER = (20, 22, 26)
+SHOWN_HEIGHT = 512  # pixels at least
 DISTANCE = 0.8  # metres from the head at which a browser's camera begins
 MOVING_QUALITY, FULL_QUALITY = 80, 95
 STATUS_EVERY = 0.3  # seconds
@@ -114,7 +115,11 @@ class AvatarPage:
 
     def _show(self, picture: Picture, full: bool) -> None:
         self._last = picture, full
-        shown = letterboxed(opaque(picture.pixels), self._aspect, PAPER)
+        pixels = opaque(picture.pixels)
+        # What JPEG and the browser make of a small picture is coarser than what is in it.
+        larger = max(1.0, SHOWN_HEIGHT / pixels.shape[0])
+        pixels = at_size(pixels, round(larger * pixels.shape[1]), round(larger * pixels.shape[0]))
+        shown = letterboxed(pixels, self._aspect, PAPER)
         quality = FULL_QUALITY if full else MOVING_QUALITY
         self.client.scene.set_background_image(shown, format="jpeg", jpeg_quality=quality)
         self._time.follow(picture.frame)
