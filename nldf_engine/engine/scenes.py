@@ -20,7 +20,7 @@ from nldf_engine.rendering.fields import Conditions
 # Frames whose features are kept for the gate of a new edit: beyond its longest hold (10 s) and release (5 s),
 # its state depends on nothing.
 REMEMBERED = round(16 * FPS)
-# Frames in which the face goes over to a new utterance after an interruption.
+# Frames in which the face usually goes over to a new utterance after an interruption.
 RETURNING = 3
 # Frames whose landmarks are made at once.
 FOLLOWED_AT_ONCE = 512
@@ -90,7 +90,8 @@ class SceneMaker:
         self._editor: Editor | None = None
         self._ended = False
         self._code: Tensor | None = None  # [C] of the frame drawn last
-        self._left: tuple[int, Tensor] | None = None  # frame and code at which an interruption came
+        # Frame and code at which an interruption came, and frames in which the face leaves that code.
+        self._left: tuple[int, Tensor, int] | None = None
 
     def push(self, windows: np.ndarray, last: bool = False) -> None:
         """Takes the next windows [n, W, D] float32.
@@ -114,11 +115,12 @@ class SceneMaker:
         self._ready = end if last else max(self.done, end - self._after)
         self._ended = last
 
-    def restart(self, interrupted: bool = False) -> None:
+    def restart(self, returning: int | None = None) -> None:
         """The next windows begin a new utterance; those of frames that were not drawn are dropped.
 
         Args:
-            interrupted: the face goes over from the frame drawn last to the new utterance in some frames.
+            returning: in how many frames the face goes over from the frame drawn last to the new utterance;
+                None behind an utterance that came to its end.
         """
         if self._windows is not None:
             for _ in range(self._first + len(self._windows) - self.done):
@@ -127,8 +129,8 @@ class SceneMaker:
         self._followed = Followed(self._renderer)
         self._first = self._ready = self.done
         self._ended = False
-        if interrupted and self._code is not None:
-            self._left = self.done, self._code
+        if returning is not None:
+            self._left = (self.done, self._code, returning) if returning and self._code is not None else None
 
     def drawn(self, code: Tensor) -> None:
         """The next frame was drawn, under its code [C]."""
@@ -173,9 +175,9 @@ class SceneMaker:
         """Codes [N, C] of the frames from `done` on, blended with the last one behind an interruption."""
         if self._left is None:
             return codes
-        first, code = self._left
-        share = torch.arange(self.done - first + 1, self.done - first + 1 + len(codes)) / (RETURNING + 1)
-        if self.done - first >= RETURNING:
+        first, code, returning = self._left
+        share = torch.arange(self.done - first + 1, self.done - first + 1 + len(codes)) / (returning + 1)
+        if self.done - first >= returning:
             self._left = None
             return codes
         return torch.lerp(code.expand_as(codes), codes, share.clamp_max(1)[:, None].to(codes))
