@@ -10,6 +10,7 @@ A frame costs the same whether its sound lasts a second or an hour, and equals t
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -60,12 +61,13 @@ class Glimpse:
             raise IndexError(f"frame {number} of a sound of {len(self)} frames")
         every = range(max(0, number - self._before), min(len(self), number + self._after + 1))
         cut = slice(every.start, every.stop)
-        rows = {} if given is None else {
+        given = given or Given()
+        rows: dict[str, Any] = {
             field.name: value[cut]
             for field in fields(Given)
             if isinstance(value := getattr(given, field.name), Tensor)
         }
-        free = self._gated(setting, None if given is None else given.sound)
+        free = self._gated(setting, given.sound)
         return compose(
             self._renderer, setting, self._windows[cut], every, range(number, number + 1), Given(**rows),
             {name: track[cut] for name, track in self._tracks.items()}, None if free is None else free[cut],

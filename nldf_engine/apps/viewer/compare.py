@@ -25,7 +25,7 @@ def opaque(picture: np.ndarray) -> np.ndarray:
 
 
 def error_map(rendered: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3]: the difference of two pictures in colours, on the scale of the evaluation's reports."""
+    """uint8 [H, W, 3]: the difference of two pictures in colours, on the scale of the reports."""
     share = error_share(rendered, real)
     steps = np.linspace(0, 1, len(_HEAT))
     channels = [np.interp(share, steps, _HEAT[:, c]) for c in range(3)]

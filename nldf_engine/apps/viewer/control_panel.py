@@ -44,7 +44,9 @@ class ControlPanel:
         hint = control.hint or None
         handle: Any
         if isinstance(control, Choice):
-            handle = gui.add_dropdown(control.label, tuple(control.options), initial_value=control.usual, hint=hint)
+            handle = gui.add_dropdown(
+                control.label, tuple(control.options), initial_value=control.usual, hint=hint
+            )
         else:
             marks = None
             if control.seen is not None:

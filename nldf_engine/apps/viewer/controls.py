@@ -132,8 +132,8 @@ _FACE = (
     Control("mouth", "Mouth", "strength", 0.0, mouth_edit.WIDEST, 0.05, 1.0, "mouth", "gain",
         None, "how far the mouth moves: 0 closed, 1 as predicted from the speech"),
     *(
-        Control(name, "Mouth", name, -mouth_edit.STRONGEST, mouth_edit.STRONGEST, 0.1, 0.0, "mouth", "sliders",
-            name, f"added, in {_UNITS}")
+        Control(name, "Mouth", name, -mouth_edit.STRONGEST, mouth_edit.STRONGEST, 0.1, 0.0, "mouth",
+            "sliders", name, f"added, in {_UNITS}")
         for name in mouth_edit.SLIDERS
     ),
     Control("expression", "Look", "expression", 0.0, look_edit.STRONGEST, 0.05, 1.0, "look", "expression"),
@@ -249,11 +249,10 @@ def _head(renderer: Renderer) -> list[Control]:
         low, high = (float(end[place] - middle[place]) for end in (trained.low, trained.high))
         step = 0.1 if place < 3 else 0.001
         more = BEYOND * (high - low)
-        ends = (round(step * round(end / step), 6) for end in (low - more, high + more))
-        where = ("head", name) if place < 3 else ("head", "shift")
+        least, most = (round(step * round(end / step), 6) for end in (low - more, high + more))
+        field, key = (name, None) if place < 3 else ("shift", place - 3)
         found.append(
-            Control(name, "Head", label, *ends, step, 0.0, *where, None if place < 3 else place - 3,
-                    seen=(low, high))
-        )  # fmt: skip
+            Control(name, "Head", label, least, most, step, 0.0, "head", field, key, seen=(low, high))
+        )
     assert [control.name for control in found] == list(HEAD_NUMBERS)
     return found

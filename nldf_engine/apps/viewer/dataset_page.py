@@ -53,7 +53,11 @@ class DatasetPage:
     """
 
     def __init__(
-        self, client: viser.ClientHandle, dataset: Dataset, windows: np.ndarray | None, sound: np.ndarray | None
+        self,
+        client: viser.ClientHandle,
+        dataset: Dataset,
+        windows: np.ndarray | None,
+        sound: np.ndarray | None,
     ) -> None:
         self.client, self.dataset, self._windows = client, dataset, windows
         self._pictures = DatasetPictures(dataset, frames_of(dataset), label_maps_of(dataset))
@@ -83,10 +87,14 @@ class DatasetPage:
         panel = gui.add_panel()
         with panel.add_tab("Frame"):
             self._image = gui.add_image(blank, format="jpeg", jpeg_quality=90)
-            gui.add_image(validity_strip(self.dataset), label="green: trained on, blue: held out, red: not valid")
+            gui.add_image(
+                validity_strip(self.dataset), label="green: trained on, blue: held out, red: not valid"
+            )
             self._said = gui.add_markdown("")
             if self._windows is not None:
-                self._features = gui.add_image(feature_picture(self._windows, 0), label=f"{FEATURES} features")
+                self._features = gui.add_image(
+                    feature_picture(self._windows, 0), label=f"{FEATURES} features"
+                )
         report = self._report()
         if report is not None:
             with panel.add_tab("Report"):
@@ -120,7 +128,7 @@ class DatasetPage:
         shown.on_update(guarded(lambda event: self._change(shown=event.target.value)))
         labels.on_update(guarded(lambda event: self._change(labels=float(event.target.value))))
         marks.on_update(guarded(lambda event: self._change(landmarks=bool(event.target.value))))
-        every.on_update(guarded(lambda event: (self._change(cameras=int(event.target.value)), self._cameras())))
+        every.on_update(guarded(self._thin))
 
     # Space.
 
@@ -128,7 +136,11 @@ class DatasetPage:
         scene, dataset = self.client.scene, self.dataset
         step = max(self._state.cameras, -(-len(dataset) // MOST_CAMERAS))
         scene.add_point_cloud(
-            "/face", rest_landmarks().astype(np.float32), (225, 190, 170), point_size=0.0022, point_shape="circle"
+            "/face",
+            rest_landmarks().astype(np.float32),
+            (225, 190, 170),
+            point_size=0.0022,
+            point_shape="circle",
         )
         scene.remove_by_name("/cameras")
         for frame in range(0, len(dataset), step):
@@ -141,7 +153,8 @@ class DatasetPage:
         wxyz, place = quaternion_of(self.dataset.poses[frame])
         return self.client.scene.add_camera_frustum(
             name, fov=2 * math.atan(camera.height / (2 * camera.fy)), aspect=camera.width / camera.height,
-            scale=size * FRUSTUM, thickness=1.5, thickness_units="screen", color=colour, wxyz=wxyz, position=place,
+            scale=size * FRUSTUM, thickness=1.5, thickness_units="screen", color=colour,
+            wxyz=wxyz, position=place,
         )  # fmt: skip
 
     # What happens.
@@ -168,6 +181,10 @@ class DatasetPage:
     def _change(self, **fields: Any) -> None:
         self._state = replace(self._state, **fields)
         self._redraw()
+
+    def _thin(self, event: Any) -> None:
+        self._change(cameras=int(event.target.value))
+        self._cameras()
 
     def _redraw(self) -> None:
         self._artist.change(replace(self._state, frame=self._playhead.frame))

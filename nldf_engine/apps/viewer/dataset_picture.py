@@ -66,7 +66,7 @@ def with_landmarks(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     import cv2
 
     made = np.ascontiguousarray(picture).copy()
-    colours = {number: REST_COLOUR for number in range(len(landmarks))}
+    colours = dict.fromkeys(range(len(landmarks)), REST_COLOUR)
     for numbers, colour in PART_COLOURS:
         colours.update(dict.fromkeys(numbers, colour))
     height, width = made.shape[:2]

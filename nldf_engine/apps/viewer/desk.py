@@ -1,4 +1,4 @@
-"""One browser's side of the viewer without the browser: what is set, and everything that can be done to it."""
+"""One browser's side of the viewer, without the browser: what is set, and what can be done to it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,9 @@ class Desk:
             ValueError: the avatar has no such code.
         """
         if edit.code >= self.engine.motion_codes:
-            raise ValueError(f"codes: the avatar has {self.engine.motion_codes} motion codes, got {edit.code}")
+            raise ValueError(
+                f"codes: the avatar has {self.engine.motion_codes} motion codes, got {edit.code}"
+            )
         self.change(codes=(*self._state.codes, edit))
 
     # Drawing.

@@ -15,7 +15,7 @@ KEPT = 64  # frames that a small step back finds again
 
 
 class Footage:
-    """Decoded frames by number: a step forward goes on where it is, a jump back begins at the first one again.
+    """Decoded frames by number: a step forward goes on where it is, a jump back begins anew.
 
     Any thread may read.
 

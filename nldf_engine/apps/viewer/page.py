@@ -74,7 +74,7 @@ class AvatarPage:
     # What panels call.
 
     def guarded(self, work: Callable[..., Any]) -> Callable[[Any], None]:
-        """A handler of an event of the page: what it raises is shown there; events of our own are left out."""
+        """A handler of a browser's event: what it raises is shown there. Events of our own are left out."""
 
         def handler(event: Any) -> None:
             if event.client_id is None:

@@ -185,4 +185,3 @@ def ranges_beyond(pictures: AvatarPictures, state: ViewState) -> str:
     trained = trained_of(pictures.engine.renderer).range
     numbers = torch.tensor([pictures.head(state)], dtype=torch.float64)
     return trained.beyond(numbers, torch.ones(6, dtype=torch.bool))
-

@@ -35,8 +35,8 @@ def check_address(host: str, port: int) -> None:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NldfError(
-            f"the viewer can't listen at {host}:{port} ({reason}). To fix it: another --port, or a --host that "
-            "is an address of this machine (127.0.0.1 for this machine alone, 0.0.0.0 for all networks)"
+            f"the viewer can't listen at {host}:{port} ({reason}). To fix it: another --port, or a --host "
+            "that is an address of this machine (127.0.0.1 for this machine alone, 0.0.0.0 for all networks)"
         ) from error
 
 
@@ -84,8 +84,10 @@ def is_own_page(origin: str | None, host: str | None) -> bool:
     A page of another site sends its own address as the origin. Programs that are no browsers send none.
 
     Example:
-        >>> is_own_page("http://127.0.0.1:8080", "127.0.0.1:8080"), is_own_page("https://a.example", "127.0.0.1")
-        (True, False)
+        >>> is_own_page("http://127.0.0.1:8080", "127.0.0.1:8080")
+        True
+        >>> is_own_page("https://a.example", "127.0.0.1:8080")
+        False
     """
     return origin is None or (host is not None and urlsplit(origin).netloc.lower() == host.lower())
 
@@ -110,24 +112,22 @@ def admits(client: viser.ClientHandle, server: viser.ViserServer) -> bool:
 
 def _request(server: viser.ViserServer, client_id: int) -> Any:
     """The request that opened a browser's websocket; viser has no public name for it."""
-    return server._websock_server._live_connections[client_id].request  # noqa: SLF001
+    return server._websock_server._live_connections[client_id].request
 
 
 def limit_uploads(client: viser.ClientHandle, largest: int = LARGEST_BYTES) -> None:
     """Drops uploads of a browser that are, or become, larger than so many bytes, before they fill memory."""
     from viser import _messages
 
-    uploads: dict[str, Any] = client.gui._current_file_upload_states  # noqa: SLF001
-    connection = client._websock_connection  # noqa: SLF001
+    uploads: dict[str, Any] = client.gui._current_file_upload_states
+    connection = client._websock_connection
 
     def check(_: int, message: Any) -> None:
         upload = uploads.get(message.transfer_uuid)
         together = sum(each["transferred_bytes"] for each in list(uploads.values()))
         if upload is not None and max(upload["total_bytes"], together) > largest:
             uploads.pop(message.transfer_uuid, None)
-            client.add_notification(
-                "Too large", f"Files of up to {largest >> 20} MB are taken.", color="red"
-            )
+            client.add_notification("Too large", f"Files of up to {largest >> 20} MB are taken.", color="red")
 
     connection.register_handler(_messages.FileTransferStartUpload, check)
     connection.register_handler(_messages.FileTransferPart, check)

@@ -54,5 +54,7 @@ class ViewState:
         """Whether both show the same but for the frame's number."""
         if other is None:
             return False
-        same = all(getattr(self, name) == getattr(other, name) for name in ("values", "motion", "path", "codes"))
+        same = all(
+            getattr(self, name) == getattr(other, name) for name in ("values", "motion", "path", "codes")
+        )
         return same and self.shown == other.shown and self.background is other.background

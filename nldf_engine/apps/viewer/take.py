@@ -65,8 +65,8 @@ def sound_take(engine: Engine, audio: str | Path | tuple[np.ndarray, int], name:
     samples, rate = read_sound(audio)
     if len(samples) > LONGEST_SECONDS * rate:
         raise ValueError(
-            f"{name}: it lasts {len(samples) / rate:.0f} s, and the viewer plays up to {LONGEST_SECONDS:.0f} s; "
-            "cut it, or render it: nldf render"
+            f"{name}: it lasts {len(samples) / rate:.0f} s, and the viewer plays up to {LONGEST_SECONDS:.0f} "
+            "s; cut it, or render it: nldf render"
         )
     features, sound = engine.features((samples, rate))
     return Take(name, features, sound, given=Given(sound=sound))

@@ -36,7 +36,9 @@ class TimePanel:
             upload = gui.add_upload_button("another sound", icon="upload", mime_type="audio/*,video/*",
                 hint=f"{SOUNDS}; up to {LARGEST_BYTES >> 20} MB")  # fmt: skip
             upload.on_upload(page.guarded(self._uploaded))
-            gui.add_button("silence").on_click(page.guarded(lambda _: page.new_take(silent_take(page.desk.engine))))
+            gui.add_button("silence").on_click(
+                page.guarded(lambda _: page.new_take(silent_take(page.desk.engine)))
+            )
             self._sound = gui.add_html("")
         self.renew()
 

@@ -31,7 +31,9 @@ class TrackPanel:
         self._page, self._moved = page, 0.0
         self._plot: Any = None
         gui, codes = page.client.gui, page.desk.engine.motion_codes
-        self._folder = gui.add_folder("Codes over time" if codes else "Loudness over time", expand_by_default=False)
+        self._folder = gui.add_folder(
+            "Codes over time" if codes else "Loudness over time", expand_by_default=False
+        )
         with self._folder:
             if codes:
                 self._code = gui.add_dropdown("code", tuple(str(k) for k in range(codes)), initial_value="0")
@@ -71,7 +73,10 @@ class TrackPanel:
             curves.append(changed(codes, state.codes)[:, k].double().cpu().numpy())
             labels.append(f"code {k}")
         self._curves = tuple(curve[::step].astype(np.float64) for curve in curves)
-        series = [{"label": label, "stroke": COLOURS[n % len(COLOURS)], "width": 1} for n, label in enumerate(labels)]
+        series = [
+            {"label": label, "stroke": COLOURS[n % len(COLOURS)], "width": 1}
+            for n, label in enumerate(labels)
+        ]
         series.append({"label": "now", "stroke": "#ffffff", "width": 1})
         data = (*self._curves, self._line(state.frame))
         if self._plot is not None:

@@ -58,9 +58,7 @@ class Turning:
         """The next camera is where a drag begins: after a camera was set by program."""
         self._last = None
 
-    def drag(
-        self, wxyz: np.ndarray, position: np.ndarray, values: dict[str, float]
-    ) -> dict[str, float]:
+    def drag(self, wxyz: np.ndarray, position: np.ndarray, values: dict[str, float]) -> dict[str, float]:
         """The values of the controls that a camera's move changes.
 
         Args:

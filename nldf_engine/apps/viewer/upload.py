@@ -78,7 +78,9 @@ def read_uploaded_picture(name: str, data: bytes) -> np.ndarray:
     Raises:
         ValueError: it is too large, of another kind, or damaged; the message names no path.
     """
-    return _read(name, data, picture_kind, PICTURES, lambda path: read_picture(path, "choose another picture"))
+    return _read(
+        name, data, picture_kind, PICTURES, lambda path: read_picture(path, "choose another picture")
+    )
 
 
 def _read(

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nldf_engine.apps.viewer.server import LOCAL, MOST_BROWSERS, admits, check_address, limit_uploads, open_server
+from nldf_engine.apps.viewer.server import (
+    LOCAL,
+    MOST_BROWSERS,
+    admits,
+    check_address,
+    limit_uploads,
+    open_server,
+)
 
 if TYPE_CHECKING:
     import viser
@@ -88,8 +95,8 @@ def serve(
     print(f"{address} shows {exposed}; Ctrl-C ends it", flush=True)
     if server.get_host() != LOCAL:
         print(
-            "anybody who reaches this address can look, move the sliders, upload sounds and record: there is no "
-            "password, and nothing is encrypted",
+            "anybody who reaches this address can look, move the sliders, upload sounds and record: there is "
+            "no password, and nothing is encrypted",
             flush=True,
         )
     try:

@@ -157,8 +157,8 @@ class HeadRange:
 
 
 def _split(motion: Tensor) -> Tensor:
-    """[T, 6] of torso motions [T, 2, 3]: linear parts, and the place of `TORSO_POINT`, so that a turn about it
-    is no shift."""
+    """[T, 6] of torso motions [T, 2, 3]: linear parts, and the place of `TORSO_POINT`, so that a turn about
+    it is no shift."""
     point = motion.new_tensor(TORSO_POINT)
     return torch.cat([motion[:, :, :2].flatten(1), motion[:, :, :2] @ point + motion[:, :, 2]], 1).double()
 
@@ -172,7 +172,7 @@ def motion_range(trained: Tensor) -> HeadRange:
 
 
 def hold_motion(motion: Tensor, trained: HeadRange) -> Tensor:
-    """Torso motions [T, 2, 3] held in the range of those that were trained (`motion_range`), each entry apart.
+    """Torso motions [T, 2, 3] held in the range of the trained ones (`motion_range`), each entry apart.
 
     Inside nothing changes.
     """

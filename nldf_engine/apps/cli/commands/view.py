@@ -15,9 +15,9 @@ from nldf_engine.apps.cli.command import Command, Device, UsageError, check_devi
 class View(Command):
     """Look at an avatar or a dataset in the browser.
 
-    An avatar moves under sliders and speaks a sound; beside --data DATASET it is compared with the real
-    frames. Of a dataset it shows frames, label maps, landmarks, cameras, sound and report. Whoever reaches the
-    address sees all of it: it is this machine alone, unless --host says otherwise. Ctrl-C ends it.
+    An avatar moves under sliders and speaks a sound; with --data DATASET it is compared with the real frames.
+    Of a dataset it shows frames, label maps, landmarks, cameras, sound and report. Whoever reaches the
+    address sees all of it: by default this machine alone can. Ctrl-C ends it.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
