@@ -25,7 +25,7 @@ class Pace:
 
     def __init__(self, full: int, goal: float = GOAL) -> None:
         self._goal = goal
-        steps = {full, *(max(1, round(full * share)) for share in (0.75, 0.5, 0.375, 0.25, 0.125))}
+        steps = {full, *(max(1, round(full * share)) for share in (0.75, 0.5, 0.375, 0.25))}
         self.widths = tuple(sorted(width for width in steps if width >= min(full, SMALLEST)))
         self._place = len(self.widths) // 2
 

@@ -146,7 +146,8 @@ _FACE = (
     Control("right lid", "Landmarks", "lid at the right", 0.0, 2.0, 0.05, 1.0, "landmarks", "lids", 1),
     Control("outline", "Landmarks", "mouth and outline", 0.0, 2.0, 0.05, 1.0, "landmarks", "mouth"),
     *(
-        Control(field, "Landmarks", f"{label} (mm)", -FARTHEST, FARTHEST, 0.1, 0.0, "landmarks", field)
+        Control(f"landmark {field}", "Landmarks", f"{label} (mm)", -FARTHEST, FARTHEST, 0.1, 0.0, "landmarks",
+            field)
         for field, label in (("jaw", "jaw down"), ("lip_corners", "lip corners up"),
                              ("mouth_width", "lips wider"), ("brows", "brows up"))
     ),
