@@ -130,6 +130,7 @@ class SceneMaker:
         self._first = self._ready = self.done
         self._ended = False
         if returning is not None:
+            self._past.clear()  # a gate is shut behind an interruption, and holds nothing open
             self._left = (self.done, self._code, returning) if returning and self._code is not None else None
 
     def drawn(self, code: Tensor) -> None:

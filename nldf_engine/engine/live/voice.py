@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 # A block of sound is a voice where it is so much louder than the room, and at least so loud at all (dB of
-# full scale). The room is the quietest of the last seconds; words are never without a pause for so long.
+# full scale). The room is what is quiet in the last seconds; words are never without a pause for so long.
 OVER_ROOM_DB, QUIETEST_DB = 9.0, -55.0
+QUIET_SHARE = 0.05
 ROOM_SECONDS = 3.0
 # What follows a voice belongs to it for a while: the ends of words are quiet.
 HOLD_SECONDS = 0.2
@@ -39,10 +40,12 @@ class VoiceGate:
     def _passes(self, piece: np.ndarray) -> bool:
         power = float(np.square(piece, dtype=np.float64).mean())
         level = max(SILENT_DB, 10 * np.log10(power + 1e-12))
-        self._recent[self._count % len(self._recent)] = level
-        self._count += 1
-        known = self._recent[: min(self._count, len(self._recent))]
-        if level > max(QUIETEST_DB, float(known.min()) + OVER_ROOM_DB):
+        if np.count_nonzero(piece) > 0.9 * len(piece):  # silence that fills a gap says nothing of the room
+            self._recent[self._count % len(self._recent)] = level
+            self._count += 1
+        known = np.sort(self._recent[: min(self._count, len(self._recent))])
+        room = float(known[int(QUIET_SHARE * len(known))]) if len(known) else SILENT_DB
+        if level > max(QUIETEST_DB, room + OVER_ROOM_DB):
             self._held = round(HOLD_SECONDS / BLOCK_SECONDS)
             return True
         self._held = max(0, self._held - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
-from nldf_engine.engine.edits import Edit, Gate, HeadEdit, MouthEdit
+from nldf_engine.engine.edits import Edit, EyesEdit, Gate, HeadEdit, LookEdit, MouthEdit, UpperEdit
 from nldf_engine.engine.live.session import LARGEST_LEAD, TICK
 
 RATE = 16_000
@@ -48,7 +47,7 @@ def bundled() -> Engine:
 
 def tone(seconds: float, rate: int = RATE, loud: float = 0.3) -> np.ndarray:
     """A buzz with syllables."""
-    moment = np.arange(round(seconds * rate)) / rate
+    moment = (np.arange(round(seconds * rate)) + 0.25) / rate
     buzz = np.sign(np.sin(2 * np.pi * 150 * moment)) * (0.6 + 0.4 * np.sin(2 * np.pi * 5 * moment))
     return (loud * buzz).astype(np.float32)
 
@@ -96,7 +95,7 @@ def test_frames_are_those_of_render(bundled: Engine, clock: Clock) -> None:
     speech = tone(0.8)
     run(live, clock, 0.2)
     live.push(speech)
-    frames = run(live, clock, 1.4)
+    frames = run(live, clock, 1.2)
     heard = sound_of(frames)
     before = np.zeros(5 * 640, np.float32)
     edit = Edit(mouth=MouthEdit(gate=Gate()))
@@ -107,23 +106,27 @@ def test_frames_are_those_of_render(bundled: Engine, clock: Clock) -> None:
     assert np.abs(got - want[6 : 6 + known]).max() > 8, "the comparison can tell frames apart"
 
 
+STILL = Edit(eyes=EyesEdit("none"), upper=UpperEdit(0.0))
+
+
 def test_lips_rest_in_silence_and_behind_speech(bundled: Engine, clock: Clock) -> None:
-    """With the head held still, silent frames differ by nothing; a microphone's noise moves no lip."""
+    """With head, lids and brows held still, silent frames differ by nothing, and nothing of a microphone's
+    noise moves a lip."""
     noise = np.random.default_rng(1)
     for room in (False, True):
-        live = bundled.live("still", rate=RATE, clock=clock, size=48, room=room)
+        live = bundled.live("still", rate=RATE, clock=clock, size=48, room=room, edit=STILL)
 
         def push(now: float, live: LiveSession = live, room: bool = room) -> None:
             if room:  # -48 dB of full scale, for ever
                 live.push((0.004 * noise.standard_normal(80)).astype(np.float32))
 
-        still = run(live, clock, 1.0, push)
+        still = run(live, clock, 0.8, push)
         shut = _mouth(still[-1])
-        assert max(_moved(frame, shut) for frame in still[5:]) <= 1
-        live.push(tone(0.6))
-        said = run(live, clock, 2.2, push)
-        assert max(_moved(frame, shut) for frame in said) > 8
-        assert max(_moved(frame, shut) for frame in said[-5:]) <= 2
+        assert max(_moved(frame, shut) for frame in still) == 0
+        live.push(tone(0.4))
+        said = run(live, clock, 1.6, push)
+        assert max(_moved(frame, shut) for frame in said) > 20
+        assert max(_moved(frame, shut) for frame in said[-5:]) == 0
 
 
 def _mouth(frame: LiveFrame) -> np.ndarray:
@@ -137,8 +140,8 @@ def _moved(frame: LiveFrame, rest: np.ndarray) -> int:
 
 def test_an_interruption_is_silent_and_at_rest_with_the_next_frame(bundled: Engine, clock: Clock) -> None:
     """Queued and delayed sound is gone, the mouth is shut in the next frame, and the clock goes on."""
-    live = bundled.live("still", rate=RATE, clock=clock, size=48)
-    shut = _mouth(run(live, clock, 0.5)[-1])
+    live = bundled.live("still", rate=RATE, clock=clock, size=48, edit=STILL)
+    shut = _mouth(run(live, clock, 0.2)[-1])
     live.push(tone(5.0))
     said = run(live, clock, 1.0)
     assert _moved(said[-1], shut) > 8
@@ -147,7 +150,7 @@ def test_an_interruption_is_silent_and_at_rest_with_the_next_frame(bundled: Engi
     assert stopped.position + stopped.dropped == pytest.approx(5.0)
     after = run(live, clock, 0.5)
     assert [frame.number for frame in after] == list(range(said[-1].number + 1, said[-1].number + 1 + len(after)))
-    assert max(_moved(frame, shut) for frame in after) <= 1
+    assert max(_moved(frame, shut) for frame in after) == 0
     assert not sound_of(after).any() and {frame.epoch for frame in after} == {1}
     live.push(tone(0.3))
     assert any(frame.speaking for frame in run(live, clock, 0.5)), "it speaks again"
@@ -155,13 +158,13 @@ def test_an_interruption_is_silent_and_at_rest_with_the_next_frame(bundled: Engi
 
 def test_returning_can_be_gentle(bundled: Engine, clock: Clock) -> None:
     """With `returning` frames the mouth closes over some frames instead of at once."""
-    live = bundled.live("still", rate=RATE, clock=clock, size=48, returning=3)
-    shut = _mouth(run(live, clock, 0.5)[-1])
+    live = bundled.live("still", rate=RATE, clock=clock, size=48, returning=3, edit=STILL)
+    shut = _mouth(run(live, clock, 0.2)[-1])
     live.push(tone(5.0))
     before = _moved(run(live, clock, 1.0)[-1], shut)
     live.interrupt()
     moved = [_moved(frame, shut) for frame in run(live, clock, 0.3)]
-    assert before > moved[0] > moved[2] > 1 and moved[4] <= 1
+    assert before > moved[0] > moved[2] > 1 and moved[3] == 0
 
 
 def test_a_frame_in_the_making_is_not_given_out_after_an_interruption(tiny: Engine, clock: Clock) -> None:
@@ -194,8 +197,8 @@ def test_sound_at_the_pace_of_speech_waits_for_the_reserve_alone(tiny: Engine, c
     """Chunks of 20 ms come out whole, with under 40 ms between a sound's arrival and its frame."""
     for phase in (0.0, 0.011, 0.027):
         live = tiny.live(rate=RATE, clock=clock)
-        run(live, clock, 0.5 + phase, step=0.001)
-        speech, sent, begin = tone(2.0), 0, clock.now
+        run(live, clock, 0.2 + phase, step=0.001)
+        speech, sent, begin = tone(0.6), 0, clock.now
 
         def push(now: float, live: LiveSession = live, begin: float = begin) -> None:
             nonlocal sent
@@ -203,7 +206,7 @@ def test_sound_at_the_pace_of_speech_waits_for_the_reserve_alone(tiny: Engine, c
                 live.push(speech[sent : sent + 320])
                 sent += 320
 
-        frames = run(live, clock, 3.0, push, step=0.001)
+        frames = run(live, clock, 1.0, push, step=0.001)
         out = sound_of(frames)
         first = int(np.argmax(np.abs(out) > 0.05))
         np.testing.assert_allclose(out[first : first + len(speech)], speech, atol=1e-6)
@@ -216,15 +219,15 @@ def test_jitter_makes_a_larger_reserve(tiny: Engine, clock: Clock) -> None:
     live = tiny.live(rate=RATE, clock=clock)
     chunk, sent, begin = tone(0.2), 0, clock.now
 
-    def push(now: float) -> None:  # 200 ms at a time
+    def push(now: float) -> None:  # 200 ms at a time, every second one 70 ms late
         nonlocal sent
-        while now - begin >= 0.2 * (sent + 1):
+        while now - begin >= 0.2 * (sent + 1) + 0.07 * (sent % 2):
             live.push(chunk)
             sent += 1
 
-    run(live, clock, 2.0, push)
+    run(live, clock, 1.5, push)
     before = live.counters.underflows
-    run(live, clock, 4.0, push)
+    run(live, clock, 1.5, push)
     assert before >= 1 and live.counters.underflows == before
     assert 0.1 < live.statistics()["lead"] <= LARGEST_LEAD
 
@@ -235,7 +238,7 @@ def test_a_full_queue_takes_no_more(tiny: Engine, clock: Clock) -> None:
     chunk = tone(600.0, 8000)
     taken = live.push((chunk, 8000))
     assert taken == 16_000 and live.room == pytest.approx(0, abs=0.01)
-    assert live.push((chunk[taken:], 8000)) == 0
+    assert live.push((chunk[taken:], 8000)) < 20, "but for what the resampling holds back"
     run(live, clock, 1.0)
     assert live.room == pytest.approx(1.0, abs=0.05)
     assert live.push((chunk[taken:], 8000)) == pytest.approx(8000, abs=400)
@@ -253,8 +256,9 @@ def test_ten_thousand_tiny_chunks(tiny: Engine, clock: Clock) -> None:
     first = int(np.argmax(np.abs(out) > 0.05))
     np.testing.assert_array_equal(out[first : first + len(sound)], sound)
     other = tiny.live(rate=16_000, clock=clock)
-    for first in range(0, 5000):
+    for first in range(5000):
         other.push((sound[first : first + 1], 48_000))
+    other.finish()
     assert other.queued == pytest.approx(5000 / 48_000, abs=0.001)
 
 
@@ -298,11 +302,11 @@ def test_settings_out_of_range_are_refused(tiny: Engine, setting: dict[str, floa
 def test_sound_goes_on_where_rendering_is_too_slow(tiny: Engine, clock: Clock) -> None:
     """Frames that would come too late are left out, their sound is not; a long stop moves the clock."""
     live = tiny.live("still", rate=RATE, clock=clock)
-    speech = tone(2.0)
+    speech = tone(1.0)
     live.push(speech)
     frames = run(live, clock, 0.2)
     clock.now += 0.5
-    frames += run(live, clock, 2.0)
+    frames += run(live, clock, 1.2)
     assert [frame.number for frame in frames] == list(range(len(frames)))
     assert 10 <= sum(frame.picture is None for frame in frames) <= 13
     assert live.counters.skipped == sum(frame.picture is None for frame in frames)
@@ -340,8 +344,6 @@ def test_edits_poses_and_background_change_at_any_moment(bundled: Engine, clock:
     turned = run(live, clock, 0.04)[-1].picture
     assert turned is not None and np.abs(turned.astype(int) - navy).max() > 20
     with pytest.raises(ValueError, match="look|identity"):
-        from nldf_engine.engine.edits import LookEdit
-
         live.edit = Edit(look=LookEdit(identity=4))
     assert live.edit == Edit(HeadEdit(yaw=8))
     live.poses = "track"
@@ -374,7 +376,7 @@ def test_sessions_share_nothing_but_the_weights(tiny: Engine, clock: Clock) -> N
         assert all((x.picture == y.picture).all() for x, y in zip(a, b, strict=True))
 
 
-def test_half_an_hour_neither_drifts_nor_grows(tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_drifts_nor_grows(tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """In simulated time with utterances, gaps and interruptions: sample n is at n / rate, and no list grows."""
     monkeypatch.setattr(tiny.renderer, "frame", lambda *_: np.zeros((8, 8, 3), np.uint8))
     clock = Clock()
@@ -382,8 +384,7 @@ def test_half_an_hour_neither_drifts_nor_grows(tiny: Engine, monkeypatch: pytest
     click = np.zeros(4000, np.float32)
     click[100] = 1.0
     frames = clicks = worst = 0
-    start = time.monotonic()
-    for second in range(1800):
+    for second in range(12):
         live.push((click, 8000))
         live.finish()
         for _ in range(25):
@@ -395,7 +396,5 @@ def test_half_an_hour_neither_drifts_nor_grows(tiny: Engine, monkeypatch: pytest
                 place = frame.time + int(np.argmax(frame.sound)) / 8000
                 worst = max(worst, abs(place - (second + 100 / 8000 + live.latency)))
             clock.now += TICK
-        if time.monotonic() - start > 20:
-            break
     assert frames == 25 * (second + 1) and clicks == second + 1 and worst < 0.001
     assert len(live._queue._pieces) <= 1 and len(live._queue._arrivals) <= 1
