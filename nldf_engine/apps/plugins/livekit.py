@@ -12,6 +12,8 @@ when it was heard to the end, or how far when it was interrupted.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,6 +41,7 @@ except ImportError as error:
 RATE = 24_000
 # What waits between here and the room: more delays an interruption.
 QUEUE_MS = 80
+LONGEST_HOLD = 0.5  # seconds
 
 
 class AvatarVideo(VideoGenerator):
@@ -68,6 +71,8 @@ class AvatarVideo(VideoGenerator):
         self._camera = engine.renderer.camera(settings.get("size"))
         self._synchronizer: rtc.AVSynchronizer | None = None
         self._last: np.ndarray | None = None
+        self._taken = asyncio.Event()  # the runner is done with the last part
+        self._taken.set()
 
     @property
     def options(self) -> AvatarOptions:
@@ -86,18 +91,28 @@ class AvatarVideo(VideoGenerator):
         self.voice.interrupt()
         if self._synchronizer is not None:
             await self._synchronizer.clear_queue()
+        # The runner counts the sound that it has taken as played: what it holds now belongs to what was said
+        # before, and counting goes on from there.
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._taken.wait(), LONGEST_HOLD)
 
     async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
         """Pictures with the sound that belongs to them, and the ends of utterances, as they become due."""
         async for frame in self.voice.frames():
-            if frame.picture is not None:
-                self._last = frame.picture
-            if self._last is not None:
-                yield _video_frame(self._last)
-            if frame.speaking:
-                yield self._audio_frame(frame)
-            for _ in frame.ended:
-                yield AudioSegmentEnd()
+            for part in self._parts(frame):
+                if frame.epoch != self.voice.live.epoch:
+                    break  # an interruption came in between
+                self._taken.clear()
+                yield part
+                self._taken.set()
+
+    def _parts(self, frame: LiveFrame) -> list[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
+        if frame.picture is not None:
+            self._last = frame.picture
+        parts: list[Any] = [] if self._last is None else [_video_frame(self._last)]
+        if frame.speaking:
+            parts.append(rtc.AudioFrame(to_pcm(frame.sound), self.rate, 1, len(frame.sound)))
+        return parts + [AudioSegmentEnd() for _ in frame.ended]
 
     def attach(self, runner: AvatarRunner) -> None:
         """An interruption also drops what waits in the runner's synchronizer."""
@@ -106,9 +121,6 @@ class AvatarVideo(VideoGenerator):
     def close(self) -> None:
         """Ends the frames."""
         self.voice.close()
-
-    def _audio_frame(self, frame: LiveFrame) -> rtc.AudioFrame:
-        return rtc.AudioFrame(to_pcm(frame.sound), self.rate, 1, len(frame.sound))
 
 
 def run_avatar(room: rtc.Room, audio: AudioReceiver, video: AvatarVideo) -> AvatarRunner:

@@ -93,6 +93,8 @@ def voice_of(engine: Engine, rate: int, **settings: Any) -> Voice:
         FileProblem, ValueError: settings that can't be used.
     """
     own = Engine(engine.avatar, engine.device, engine.backend, engine.precision)
+    # What a first frame makes ready takes a second: not in a conversation.
+    own.live(size=settings.get("size"), edit=settings.get("edit")).take()
     return Voice(own.live(rate=rate, **settings))
 
 
