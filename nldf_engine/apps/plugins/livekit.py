@@ -6,8 +6,8 @@
     await runner.start()
     agent_session.output.audio = audio
 
-The agent's voice goes into the queue, pictures with their sound go into the room. `AvatarRunner` tells the agent
-when it was heard to the end, or how far when it was interrupted.
+The agent's voice goes into the queue, pictures with their sound go into the room. `AvatarRunner` tells the
+agent when it was heard to the end, or how far when it was interrupted.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ LONGEST_END = 120.0
 class AvatarProcessor(FrameProcessor):
     """A live avatar between the voice and the transport.
 
-    Into it go `TTSAudioRawFrame`s, of any rate; out come, 25 times a second, an `OutputImageRawFrame` (RGB, or
-    RGBA over a transparent background) and, while it speaks, the `TTSAudioRawFrame` of the same 40 ms.
+    Into it go `TTSAudioRawFrame`s, of any rate; out come, 25 times a second, an `OutputImageRawFrame` (RGB,
+    or RGBA over a transparent background) and, while it speaks, the `TTSAudioRawFrame` of the same 40 ms.
     `TTSStoppedFrame` and `EndFrame` wait for the speech before them; `InterruptionFrame` drops what was not
     given out yet. All other frames pass at once.
 

@@ -51,7 +51,7 @@ def spoken(seconds: float, rate: int = RATE) -> list[rtc.AudioFrame]:
 
 
 def test_it_gives_pictures_always_and_sound_while_it_speaks(quick: Engine) -> None:
-    """Pictures of its size; sound of 40 ms behind each picture of speech; the end of the segment behind both."""
+    """Pictures of its size; sound of 40 ms behind each picture of speech; the segment's end behind both."""
 
     async def run() -> list[Any]:
         video = AvatarVideo(quick)
@@ -79,7 +79,7 @@ def test_it_gives_pictures_always_and_sound_while_it_speaks(quick: Engine) -> No
 
 
 def test_the_runner_is_told_how_far_it_was_heard(quick: Engine) -> None:
-    """Started and finished of a whole sentence; the position of one that is cut; and then another whole one."""
+    """Started and finished of a whole sentence, the position of one that is cut, then another whole one."""
     events: list[tuple[str, float, bool]] = []
 
     async def run() -> tuple[Room, float]:

@@ -45,7 +45,7 @@ def kinds(frames: Sequence[Frame], *wanted: type) -> list[type]:
 
 
 def test_a_sentence_is_said_in_step_with_pictures(quick: Engine) -> None:
-    """Its sound comes out whole, a picture with each 40 ms of it, and its end behind it; other frames pass."""
+    """Its sound comes out whole, a picture with each 40 ms of it, its end behind it; other frames pass."""
     down = through(
         quick, [TextFrame("hello"), TTSStartedFrame(), *spoken(0.4, 16_000, 2), TTSStoppedFrame()], size=24
     )

@@ -16,7 +16,7 @@ def names(engine: Engine, folder: str) -> list[str]:
 
 
 def test_an_avatar_is_offered_what_it_answers_to(bundled: Engine, tiny: Engine) -> None:
-    """One with codes has sliders for them; one without has head and eyes alone; both say so by their edits."""
+    """One with codes has sliders for them; one without has head and eyes alone."""
     assert names(bundled, "Codes") == [f"code{k}" for k in range(bundled.motion_codes)]
     assert {"jaw", "width", "smile", "mouth", "gate"} == set(names(bundled, "Mouth"))
     assert {"brows", "lively", "gaze right", "gaze down", "eyes", "blink"} == set(names(bundled, "Eyes"))
@@ -42,7 +42,7 @@ def test_names_are_unique(bundled: Engine) -> None:
 
 
 def test_every_end_of_every_slider_is_an_edit(bundled: Engine) -> None:
-    """No slider leads to a value that the engine refuses; the usual values change nothing but the head's kind."""
+    """No slider leads to a value that the engine refuses; the usual values change nothing."""
     controls = controls_of(bundled)
     for control in controls:
         ends = (control.low, control.high) if isinstance(control, Control) else control.options

@@ -1,4 +1,4 @@
-"""One browser's desk without a browser: states become frames, the time line runs, paths and codes are kept."""
+"""One browser's desk without a browser: states become frames, the time line runs, paths are kept."""
 
 import functools
 import json
@@ -310,7 +310,7 @@ def test_a_state_that_cannot_be_drawn_is_reported_and_the_next_is_drawn() -> Non
 
 
 def test_the_pace_finds_the_width_that_keeps_up() -> None:
-    """A picture that costs a microsecond a pixel: the largest square under 40 ms is 192; on a slow machine the smallest."""
+    """At a microsecond a pixel the largest square under 40 ms is 192; on a slow machine, the smallest."""
     for cost, width in ((1e-6, 192), (1e-5, 128), (1e-9, 512)):
         pace = Pace(512, goal=0.04)
         assert pace.widths == (128, 192, 256, 384, 512)
