@@ -181,8 +181,7 @@ def edit_of(controls: Sequence[Control | Choice], values: Mapping[str, Any]) -> 
         if value != control.usual:
             now = parts.get(control.part, PARTS[control.part])
             parts[control.part] = _changed(now, control, value)
-    # An empty head edit still renders with what fits turned heads, so that nothing jumps when one begins.
-    return Edit(**{"head": PARTS["head"], **parts})
+    return Edit(**parts)
 
 
 def _changed(part: Any, control: Control | Choice, value: Any) -> Any:

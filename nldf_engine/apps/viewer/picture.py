@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nldf_engine.apps.viewer.codes import changed
 from nldf_engine.apps.viewer.compare import beside
-from nldf_engine.apps.viewer.controls import Choice, Control, controls_of, edit_of
+from nldf_engine.apps.viewer.controls import PARTS, Choice, Control, controls_of, edit_of
 from nldf_engine.apps.viewer.state import ERROR, PATH, RENDERED, SHOWN, STILL, TRACK, VIDEO, ViewState
 from nldf_engine.apps.viewer.take import Take
 from nldf_engine.engine import Clip, Engine
-from nldf_engine.engine.edits import Editor
+from nldf_engine.engine.edits import Edit, Editor, HeadEdit
 from nldf_engine.engine.edits.edit import trained_of
 from nldf_engine.engine.glimpse import Glimpse
 from nldf_engine.engine.renderer import Poses
@@ -101,8 +101,7 @@ class AvatarPictures:
             setting = self._setting(state, None)
         index = torch.tensor([state.frame])
         base = self.engine.open_track(setting.editor.poses)(index).poses  # type: ignore[arg-type]
-        head = setting.editor.edit.head
-        assert head is not None
+        head = setting.editor.edit.head or HeadEdit()
         return tuple((head_numbers(base)[0] + head.offsets(index)[0]).tolist())
 
     def draw(self, state: ViewState, width: int | None = None) -> Picture:
@@ -137,12 +136,17 @@ class AvatarPictures:
             self._poses(state), background=state.background, size=engine.renderer.camera(width).width,
             eyes=given.eyes, torso=given.torso, upper=given.upper, landmarks=given.landmarks,
             motion=None if given.motion is None else given.motion.cpu(),
-            edit=edit_of(self.controls, state.values),
+            edit=self._edit(state),
         )  # fmt: skip
+
+    def _edit(self, state: ViewState) -> Edit:
+        """The edit of the controls; poses that are not the avatar's are held in what it knows."""
+        edit = edit_of(self.controls, state.values)
+        return replace(edit, head=PARTS["head"]) if state.motion == PATH and edit.head is None else edit
 
     def _given(self, state: ViewState) -> Given:
         """Tracks in the place of the avatar's own: those of the video where it moves as there."""
-        whole, edit = self.take.given, edit_of(self.controls, state.values)
+        whole, edit = self.take.given, self._edit(state)
         kept = whole if state.motion == VIDEO else Given(sound=whole.sound)
         # A person who moves the lids wants to see it.
         return replace(kept, motion=self._edited_codes(state), eyes=kept.eyes if edit.eyes is None else None)
@@ -165,7 +169,7 @@ class AvatarPictures:
         renderer = self.engine.renderer
         camera = renderer.camera(width)
         behind, plate = renderer.backdrop(state.background, "fast", camera)
-        editor = Editor(renderer, edit_of(self.controls, state.values), self._poses(state))
+        editor = Editor(renderer, self._edit(state), self._poses(state))
         self._settings[key] = state, Setting(camera, editor, behind, plate)
         self._settings.move_to_end(key)
         while len(self._settings) > SETTINGS_KEPT:

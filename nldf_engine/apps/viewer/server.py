@@ -105,7 +105,8 @@ def is_known_host(host: str | None, bound: str) -> bool:
 def admits(client: viser.ClientHandle, server: viser.ViserServer) -> bool:
     """Whether a browser that connected is shown the page: it came by this server's own, and there is room."""
     request = _request(server, client.client_id)
-    origin, host = request.headers.get("Origin"), request.headers.get("Host")
+    origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
+    origin, host = ("".join(values) if values else None for values in (origins, hosts))
     fits = is_own_page(origin, host) and is_known_host(host, server.get_host())
     return fits and len(server.get_clients()) <= MOST_BROWSERS
 

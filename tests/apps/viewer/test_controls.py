@@ -8,7 +8,7 @@ import torch
 from landmark_avatars import landmark_avatar
 from nldf_engine.apps.viewer.controls import Choice, Control, controls_of, edit_of
 from nldf_engine.engine import Engine
-from nldf_engine.engine.edits import Editor, Gate
+from nldf_engine.engine.edits import Edit, Editor, Gate
 
 
 def names(engine: Engine, folder: str) -> list[str]:
@@ -48,9 +48,7 @@ def test_every_end_of_every_slider_is_an_edit(bundled: Engine) -> None:
         ends = (control.low, control.high) if isinstance(control, Control) else control.options
         for end in ends:
             Editor(bundled.renderer, edit_of(controls, {control.name: end}))
-    usual = edit_of(controls, {control.name: control.usual for control in controls})
-    assert usual == edit_of(controls, {})
-    assert (usual.eyes, usual.mouth, usual.upper, usual.look, usual.landmarks) == (None,) * 5
+    assert edit_of(controls, {control.name: control.usual for control in controls}) == Edit()
 
 
 def test_values_go_where_they_belong(bundled: Engine) -> None:
