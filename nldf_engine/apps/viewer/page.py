@@ -62,7 +62,6 @@ class AvatarPage:
         self._path = PathPanel(self)
         self._tracks = TrackPanel(self)
         self._record = RecordPanel(self, busy)
-        self.desk.drag(np.asarray(client.camera.wxyz), np.asarray(client.camera.position))  # begins here
         client.camera.on_update(self._camera_moved)
         self._fit()
         self.desk.start()

@@ -83,15 +83,13 @@ class TrackPanel:
             self._plot.remove()
         with self._folder:
             self._plot = self._page.client.gui.add_uplot(
-                data, tuple(series), scales={"x": {"time": False}}, height=HEIGHT, order=0.0
+                data, tuple(series), scales={"x": {"time": False}, "y": {"range": (-LARGEST, LARGEST)}}, height=HEIGHT, order=0.0
             )  # fmt: skip
 
     def _line(self, frame: int) -> np.ndarray:
         seconds = self._curves[0]
-        line = np.full(len(seconds), np.nan)
-        place = int(np.abs(seconds - frame / FPS).argmin())
-        line[place : place + 1] = LARGEST
-        line[max(0, place - 1) : place] = -LARGEST
+        line = np.full(len(seconds), -2 * LARGEST)  # below what is seen
+        line[int(np.abs(seconds - frame / FPS).argmin())] = LARGEST
         return line
 
     def _add(self, _: Any) -> None:

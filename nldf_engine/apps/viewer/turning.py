@@ -15,6 +15,8 @@ from nldf_engine.geometry.rotations import HEAD_NUMBERS, head_numbers
 # A roll follows from how a browser keeps its camera upright, and is not what a person means by a drag.
 FOLLOWED = ("yaw", "pitch", "x", "y", "z")
 WRAP = 180.0
+# A camera that goes farther at once, in degrees and metres, was set and not dragged.
+LARGEST_TURN, LARGEST_MOVE = 60.0, 0.5
 
 
 def head_of_camera(wxyz: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -54,6 +56,11 @@ class Turning:
         """Of the head's controls."""
         return tuple(self._controls)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a camera was seen, from which the next one is a drag."""
+        return self._last is not None
+
     def rest(self) -> None:
         """The next camera is where a drag begins: after a camera was set by program."""
         self._last = None
@@ -71,6 +78,8 @@ class Turning:
             return {}
         moved = now - last
         moved[:3] = (moved[:3] + WRAP) % (2 * WRAP) - WRAP
+        if np.abs(moved[:2]).max() > LARGEST_TURN or np.abs(moved[3:]).max() > LARGEST_MOVE:
+            return {}
         found = {}
         for name, step in zip(HEAD_NUMBERS, moved, strict=True):
             if name in FOLLOWED and name in self._controls and abs(step) > 1e-6:

@@ -97,6 +97,8 @@ def test_playing_dragging_and_comparing(viewer: Viewer) -> None:
     wait(lambda: not desk.playhead.playing)
     browser.set("frame", 20)
     wait(lambda: desk.state.frame == 20)
+    browser.look()  # where a drag begins
+    wait(lambda: desk.turning.begun)
     half = np.radians(1.0) / 2
     place = (-0.8 * np.sin(2 * half), 0.0, -0.8 * np.cos(2 * half))
     browser.look(place, wxyz=(np.cos(half), 0.0, np.sin(half), 0.0))
