@@ -4,8 +4,8 @@
     python examples/livekit_avatar.py --avatar avatars/me dev
 
 A dry run needs neither a server nor keys: it speaks a sound file, is interrupted in the middle of it, speaks it
-again, and writes what a room would have seen. Without it this is a worker of LiveKit Agents, with the models
-and the keys that LiveKit's documentation tells of.
+again, and writes what a room would have seen. Without it this is a worker of LiveKit Agents, which needs a
+server and the keys of the models that it names.
 """
 
 import argparse
@@ -102,7 +102,9 @@ def worker(engine: Engine) -> None:
 
 def main() -> None:
     """Reads the flags; what it does not know is for LiveKit's command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--avatar", required=True, help="folder written by nldf train")
     parser.add_argument("--dry-run", metavar="SPEECH", help="speak this sound file without a server")
     parser.add_argument("-o", "--output", default="out.mp4", help="of a dry run (default: out.mp4)")

@@ -1,6 +1,6 @@
 """An avatar in a pipeline of Pipecat: python examples/pipecat_avatar.py avatars/me speech.wav -o out.mp4
 
-Everything happens on this machine: a sound file stands in for the voice, and a file for the transport. It speaks
+Everything happens on this machine: a sound file stands in for the voice, a file for the transport. It speaks
 the sound, is interrupted in the middle of it, and speaks it again. In a conversation the pipeline is
 
     Pipeline([transport.input(), stt, context.user(), llm, tts, AvatarProcessor(engine),
@@ -95,7 +95,9 @@ async def run(engine: Engine, sound: str, out: str, interrupt_at: float) -> None
 
 def main() -> None:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("avatar", help="folder written by nldf train")
     parser.add_argument("sound", help="speech: any sound file")
     parser.add_argument("-o", "--output", default="out.mp4", help="video to write (default: out.mp4)")

@@ -26,7 +26,8 @@ class Browser:
         named = host or f"127.0.0.1:{port}"
         self._socket = connect(
             f"ws://{named}", sock=socket.create_connection(("127.0.0.1", port)), max_size=None,
-            subprotocols=[f"viser-v{viser.__version__}"], origin=origin or f"http://{named}", compression=None,
+            subprotocols=[f"viser-v{viser.__version__}"], origin=origin or f"http://{named}",
+            compression=None,
         )  # fmt: skip
         self._pending: deque[dict[str, Any]] = deque()
         self.elements: dict[str, str] = {}
@@ -40,8 +41,8 @@ class Browser:
     def look(self, position: tuple[float, float, float] = (0.0, 0.0, -0.8), **fields: Any) -> None:
         """Sends where the camera is; the first one makes the server build the page."""
         pose = {
-            "wxyz": (1.0, 0.0, 0.0, 0.0), "position": tuple(map(float, position)), "fov": 1.0, "near": 0.01, "far": 100.0,
-            "image_height": 300, "image_width": 400, "look_at": (0.0, 0.0, 0.0),
+            "wxyz": (1.0, 0.0, 0.0, 0.0), "position": tuple(map(float, position)), "fov": 1.0,
+            "near": 0.01, "far": 100.0, "image_height": 300, "image_width": 400, "look_at": (0.0, 0.0, 0.0),
             "up_direction": (0.0, -1.0, 0.0),
         }  # fmt: skip
         for name, value in fields.items():
@@ -86,7 +87,9 @@ class Browser:
 
     def picture(self, seconds: float = 15.0) -> bytes:
         """The next picture behind the page."""
-        return self.until(lambda m: m["type"] == "BackgroundImageMessage" and m["rgb_data"], seconds)["rgb_data"]
+        return self.until(lambda m: m["type"] == "BackgroundImageMessage" and m["rgb_data"], seconds)[
+            "rgb_data"
+        ]
 
     def label(self, text: str) -> str:
         """Waits for an element of that label; returns its number."""

@@ -59,9 +59,9 @@ def engine() -> Engine:
     [
         None,
         Edit(HeadEdit(yaw=6, limit="clamp"), EyesEdit("natural"), MouthEdit(1.3, {"jaw": 1.0})),
-        Edit(mouth=MouthEdit(gate=Gate()), upper=UpperEdit(brows=2.0, gaze=(1.0, -1.0))),
+        Edit(mouth=MouthEdit(gate=Gate()), upper=UpperEdit(brows=2.0)),
     ],
-    ids=["plain", "head and mouth", "gate and gaze"],
+    ids=["plain", "head and mouth", "gate and brows"],
 )
 def test_a_frame_alone_is_that_of_the_clip(engine: Engine, edit: Edit | None) -> None:
     """To the rounding of the codes."""

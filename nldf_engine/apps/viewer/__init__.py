@@ -16,5 +16,8 @@ recording.py       the clip of a state, as a video file
 artist.py          draws in the background: small while something moves, full when it is still
 footage.py         frames of a dataset in any order
 dataset_picture.py a dataset's frame with what was found in it
-page.py, *_page.py, server.py: the same with viser
+playback.py        sound for the browser
+desk.py            what one browser has set, and what can be done to it, without the browser
+
+host.py, page.py, *_panel.py, dataset_page.py, server.py, view.py: the same with viser
 """

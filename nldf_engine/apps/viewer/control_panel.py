@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nldf_engine.apps.viewer.controls import Choice, Control
-
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
+from nldf_engine.apps.viewer.host import Host
 
 CLOSED = ("Codes",)  # folders that begin closed
 
@@ -20,7 +18,7 @@ class ControlPanel:
         page: it belongs to.
     """
 
-    def __init__(self, page: AvatarPage) -> None:
+    def __init__(self, page: Host) -> None:
         self._page = page
         self._handles: dict[str, tuple[Control | Choice, Any]] = {}
         gui = page.client.gui

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
+from nldf_engine.apps.viewer.host import Host
 
 FILE = "path.json"
 
@@ -17,7 +16,7 @@ class PathPanel:
         page: it belongs to.
     """
 
-    def __init__(self, page: AvatarPage) -> None:
+    def __init__(self, page: Host) -> None:
         self._page = page
         gui, desk = page.client.gui, page.desk
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nldf_engine.apps.viewer.host import Host
 from nldf_engine.apps.viewer.picture import AvatarPictures
 from nldf_engine.apps.viewer.recording import NAME, Stopped, record
 from nldf_engine.engine import Engine
-
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
 
 LARGEST_WIDTH = 2048
 
@@ -23,7 +21,7 @@ class RecordPanel:
         busy: held while something is recorded, by whichever page.
     """
 
-    def __init__(self, page: AvatarPage, busy: threading.Lock) -> None:
+    def __init__(self, page: Host, busy: threading.Lock) -> None:
         self._page, self._busy = page, busy
         self._stopped = threading.Event()
         gui, width = page.client.gui, page.desk.engine.avatar.camera.width

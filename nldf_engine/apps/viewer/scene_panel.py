@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nldf_engine.apps.viewer.host import Host
 from nldf_engine.apps.viewer.upload import LARGEST_BYTES, PICTURES, read_uploaded_picture
 from nldf_engine.rendering.backgrounds import TRANSPARENT
-
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
 
 OWN, COLOUR, PICTURE = "its own", "a colour", "a picture"
 BACKGROUNDS = (OWN, COLOUR, PICTURE, TRANSPARENT)
@@ -21,8 +19,8 @@ class ScenePanel:
         page: it belongs to.
     """
 
-    def __init__(self, page: AvatarPage) -> None:
-        self._page, self._picture = page, None  # type: AvatarPage, Any
+    def __init__(self, page: Host) -> None:
+        self._page, self._picture = page, None  # type: Host, Any
         gui, pictures = page.client.gui, page.desk.pictures
         with gui.add_folder("Scene"):
             self._motion = gui.add_dropdown("motion", pictures.motions, initial_value=page.desk.state.motion)

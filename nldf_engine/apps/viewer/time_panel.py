@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nldf_engine.apps.viewer.host import Host
 from nldf_engine.apps.viewer.playback import Playback
 from nldf_engine.apps.viewer.take import silent_take, sound_take
 from nldf_engine.apps.viewer.upload import LARGEST_BYTES, SOUNDS, plain_name, read_uploaded_sound
 from nldf_engine.base.clock import FPS
-
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
 
 FOLLOWED_EVERY = 0.2  # seconds between two steps of the slider while it plays
 
@@ -23,7 +21,7 @@ class TimePanel:
         page: it belongs to.
     """
 
-    def __init__(self, page: AvatarPage) -> None:
+    def __init__(self, page: Host) -> None:
         self._page, self._followed = page, 0.0
         gui, take = page.client.gui, page.desk.pictures.take
         self._playback = Playback(take.sound)

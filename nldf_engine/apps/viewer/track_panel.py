@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nldf_engine.apps.viewer.codes import LARGEST, CodeEdit, changed
+from nldf_engine.apps.viewer.host import Host
 from nldf_engine.apps.viewer.take import loudness
 from nldf_engine.base.clock import FPS
-
-if TYPE_CHECKING:
-    from nldf_engine.apps.viewer.page import AvatarPage
 
 COLOURS = ("#4cc9f0", "#f9c74f", "#90be6d", "#f94144", "#b388eb", "#f3722c", "#43aa8b", "#adb5bd")
 HEIGHT = 180
@@ -27,7 +25,7 @@ class TrackPanel:
         page: it belongs to.
     """
 
-    def __init__(self, page: AvatarPage) -> None:
+    def __init__(self, page: Host) -> None:
         self._page, self._moved = page, 0.0
         self._plot: Any = None
         gui, codes = page.client.gui, page.desk.engine.motion_codes
@@ -81,10 +79,11 @@ class TrackPanel:
         data = (*self._curves, self._line(state.frame))
         if self._plot is not None:
             self._plot.remove()
+        scales = {"x": {"time": False}, "y": {"range": (-LARGEST, LARGEST)}}
         with self._folder:
             self._plot = self._page.client.gui.add_uplot(
-                data, tuple(series), scales={"x": {"time": False}, "y": {"range": (-LARGEST, LARGEST)}}, height=HEIGHT, order=0.0
-            )  # fmt: skip
+                data, tuple(series), scales=scales, height=HEIGHT, order=0.0
+            )
 
     def _line(self, frame: int) -> np.ndarray:
         seconds = self._curves[0]

@@ -18,6 +18,10 @@ from nldf_engine.systems.common.motion import UpperBasis
 
 LIVELIEST = 2.0
 HIGHEST = 3.0
+# Measures that the codes hardly tell apart are not pulled apart.
+ALIKE = 0.15
+# Irises whose place varies by less, in metres, are the tracker's noise.
+LEAST_GAZE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Upper:
     Args:
         edit: how they move.
         basis: of the avatar.
+
+    Raises:
+        ValueError: a gaze, for an avatar whose codes hold none.
     """
 
     def __init__(self, edit: UpperEdit, basis: UpperBasis) -> None:
@@ -75,9 +82,18 @@ class Upper:
             return torch.stack([moved[number] for number in of]).mean(0)  # [E, 2]
 
         # What a code of one raises the brows by (y falls), and moves the irises by between the lids.
-        self._way = _unit(-mean(BROWS)[:, 1] * basis.scale)
-        turned = (mean(IRISES) - mean(EYE_RIMS)) * basis.scale[:, None]
-        self._gaze = torch.stack([_unit(turned[:, 0]), _unit(turned[:, 1])])
+        rise = -mean(BROWS)[:, 1] * basis.scale
+        turn = (mean(IRISES) - mean(EYE_RIMS)) * basis.scale[:, None]
+        self._way = (rise / rise.norm().clamp_min(1e-12)).cpu()
+        # The least change that turns the eyes one way and leaves the other and the brows where they are.
+        slope = torch.cat([rise[None], turn.T]).double()
+        spread = slope.norm(dim=1)
+        self._gaze = (torch.linalg.pinv(slope, rtol=ALIKE) * spread)[:, 1:].T.float().cpu()
+        if any(edit.gaze) and float(spread[1:].max()) < LEAST_GAZE:
+            raise ValueError(
+                "gaze: the eyes of this avatar's training video hardly turn apart from the head, so it can't "
+                "turn them; leave --gaze off"
+            )
 
     def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
         """[N, E] codes of the frames `index` [N], whose track has `tracked` [N, E]."""
@@ -88,6 +104,3 @@ class Upper:
         gaze = torch.tensor(self._edit.gaze, dtype=tracked.dtype) @ self._gaze.to(tracked.dtype)
         return self._edit.scale * tracked + held[:, None] * self._way + gaze
 
-
-def _unit(way: Tensor) -> Tensor:
-    return (way / way.norm().clamp_min(1e-12)).cpu()

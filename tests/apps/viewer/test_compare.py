@@ -1,4 +1,4 @@
-"""Real beside rendered, the error's colours, frames in any order, and a dataset's frame with what was found."""
+"""Real beside rendered, the error's colours, frames in any order, a dataset's frame with what was found."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_another_camera_is_refused(footage: Dataset, bundled: Engine) -> None:
 
 
 def test_errors_have_colours() -> None:
-    """Equal pictures are dark, others the brighter the more they differ; the row's parts are what they say."""
+    """Equal pictures are dark, others the brighter the more they differ."""
     real = np.full((4, 6, 3), 100, np.uint8)
     rendered = real.copy()
     rendered[:, 3:] = 180

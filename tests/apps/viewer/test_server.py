@@ -1,4 +1,4 @@
-"""The viewer's web server with browsers that speak its protocol: pages, uploads, guests that are not let in."""
+"""The viewer's web server with browsers that speak its protocol: pages, uploads, guests not let in."""
 
 import threading
 import time
@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("viser", reason="viser is not installed: pip install nldf_engine[view]")
 
 from browsers import Browser
-
 from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.viewer.dataset_page import open_dataset_page
 from nldf_engine.apps.viewer.page import AvatarPage, open_avatar_page
@@ -64,7 +63,7 @@ def page_of(viewer: Viewer) -> AvatarPage:
 
 
 def test_two_browsers_do_not_disturb_each_other(viewer: Viewer) -> None:
-    """A slider of one changes its own picture; the other's state and picture stay. Values are held in range."""
+    """A slider of one changes its own picture; the other's stays. Values are held in range."""
     one = Browser(viewer.port)
     one.picture()
     first = page_of(viewer)
