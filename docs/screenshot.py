@@ -1,7 +1,7 @@
 """The picture of the viewer: python docs/screenshot.py --picture docs/images/viewer.jpg
 
-Starts the viewer with the bundled avatar and a synthetic voice, opens it in a headless Chromium, plays for a few
-seconds and takes a picture. Chromium has to be on the path.
+Starts the viewer with the bundled avatar and a synthetic voice, opens it in a headless Chromium, plays for a
+few seconds and takes a picture. Chromium has to be on the path.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         voice = Path(folder) / "speech.wav"
         speech = synthesise_speech(seconds=SECONDS)
-        write_wav(voice, speech_of(speech.samples, speech.rate))
+        write_wav(voice, speech_of(speech.samples[:, None], speech.rate))
         words = ("-m", "nldf_engine", "view", str(bundled_avatar()), str(voice), "--port", str(PORT))
         viewer = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
         try:

@@ -136,17 +136,17 @@ class AvatarPictures:
             self._poses(state), background=state.background, size=engine.renderer.camera(width).width,
             eyes=given.eyes, torso=given.torso, upper=given.upper, landmarks=given.landmarks,
             motion=None if given.motion is None else given.motion.cpu(),
-            edit=self._edit(state),
+            edit=self.edit(state),
         )  # fmt: skip
 
-    def _edit(self, state: ViewState) -> Edit:
+    def edit(self, state: ViewState) -> Edit:
         """The edit of the controls; poses that are not the avatar's are held in what it knows."""
         edit = edit_of(self.controls, state.values)
         return replace(edit, head=PARTS["head"]) if state.motion == PATH and edit.head is None else edit
 
     def _given(self, state: ViewState) -> Given:
         """Tracks in the place of the avatar's own: those of the video where it moves as there."""
-        whole, edit = self.take.given, self._edit(state)
+        whole, edit = self.take.given, self.edit(state)
         kept = whole if state.motion == VIDEO else Given(sound=whole.sound)
         # A person who moves the lids wants to see it.
         return replace(kept, motion=self._edited_codes(state), eyes=kept.eyes if edit.eyes is None else None)
@@ -169,7 +169,7 @@ class AvatarPictures:
         renderer = self.engine.renderer
         camera = renderer.camera(width)
         behind, plate = renderer.backdrop(state.background, "fast", camera)
-        editor = Editor(renderer, self._edit(state), self._poses(state))
+        editor = Editor(renderer, self.edit(state), self._poses(state))
         self._settings[key] = state, Setting(camera, editor, behind, plate)
         self._settings.move_to_end(key)
         while len(self._settings) > SETTINGS_KEPT:
@@ -185,7 +185,9 @@ class AvatarPictures:
 
 
 def ranges_beyond(pictures: AvatarPictures, state: ViewState) -> str:
-    """Which numbers of the head lead beyond the training video, in one line; empty for none."""
+    """Which numbers of a head that was moved lead beyond the training video, in one line; empty for none."""
+    if pictures.edit(state).head is None:
+        return ""
     trained = trained_of(pictures.engine.renderer).range
     numbers = torch.tensor([pictures.head(state)], dtype=torch.float64)
     return trained.beyond(numbers, torch.ones(6, dtype=torch.bool))
