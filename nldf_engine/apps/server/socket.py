@@ -23,6 +23,8 @@ LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 MOST_CHANNELS = 8
 MICROPHONE_SECONDS = 0.5
 """Sound of a microphone that waits longer is dropped: its clock runs faster than ours."""
+PIECE_SECONDS = 0.1
+"""A microphone sends pieces of at most so much; more at once is a file."""
 BEAT = 15.0
 ROUTES = web.RouteTableDef()
 
@@ -97,7 +99,8 @@ class Connection:
         whole = len(samples) // (2 * self._channels) * 2 * self._channels
         self._odd = samples[whole:]
         refused = self._session.push(samples[:whole], self._rate, self._channels)
-        if self._session.wish.microphone and self._session.queued > MICROPHONE_SECONDS:
+        spoken = self._session.wish.microphone and whole <= 2 * self._channels * self._rate * PIECE_SECONDS
+        if spoken and self._session.queued > MICROPHONE_SECONDS:
             self._session.trim(MICROPHONE_SECONDS / 4)
         if refused:
             await self.say("full", refused=refused)

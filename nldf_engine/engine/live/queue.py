@@ -83,6 +83,20 @@ class SoundQueue:
                 self._arrivals.popleft()
         return np.concatenate(taken) if taken else np.zeros(0, np.float32), ends, arrived
 
+    def trim(self, most: int) -> int:
+        """Drops the oldest samples of the utterance that has no end yet, but for its last `most`; returns how
+        many. Utterances that have their end stay whole."""
+        first = self.ends[-1] if self.ends else self._begin
+        extra = max(0, self._end - first - most)
+        if extra:
+            whole = np.concatenate(self._pieces)
+            place = first - self._begin
+            self._pieces = deque([np.concatenate([whole[:place], whole[place + extra :]])])
+            self._end -= extra
+            arrivals = [(end if end <= first else max(first, end - extra), at) for end, at in self._arrivals]
+            self._arrivals = deque((end, at) for end, at in arrivals if end > self._begin)
+        return extra
+
     def clear(self) -> int:
         """Drops all samples; returns how many there were."""
         dropped = len(self)

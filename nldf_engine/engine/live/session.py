@@ -34,6 +34,8 @@ from nldf_engine.rendering.backgrounds import Background
 TICK = 1 / FPS
 # Pictures are left out when a frame is begun so late that the next one is due as well; the sound goes on.
 PATIENCE = 2 * TICK
+# ... but for every so many-th picture: a slow machine shows some, rather than none.
+SKIPPED = 5
 # Nobody has fetched frames for so long that catching up makes no sense: the clock goes on from now.
 STALL = 1.0
 # Sound that is kept in reserve while it arrives at the pace at which it is spoken, so that a chunk that comes
@@ -152,7 +154,7 @@ class LiveSession:
 
         self._taking = threading.Lock()  # of the session and the clock
         self._start: float | None = None
-        self._number = 0
+        self._number = self._skipped = 0
         self._shown = -1  # epoch that the session is in
 
     # Sound in.
@@ -220,10 +222,10 @@ class LiveSession:
         """Drops the oldest sound that waits beyond `seconds`; returns how many seconds were dropped.
 
         For sound that arrives as it is spoken: where a microphone's clock runs fast, its queue grows.
+        Utterances that were finished stay whole.
         """
         with self._pushing:
-            extra = max(0, len(self._queue) - round(seconds * self.rate))
-            self._queue.take(extra)
+            extra = self._queue.trim(round(seconds * self.rate))
         self.counters.add(dropped_seconds=extra / self.rate)
         return extra / self.rate
 
@@ -285,9 +287,10 @@ class LiveSession:
                 behind = 0.0
             while True:
                 epoch = self._epoch
-                frame, arrived = self._make(epoch, draw=behind < PATIENCE)
+                frame, arrived = self._make(epoch, draw=behind < PATIENCE or self._skipped >= SKIPPED)
                 if epoch == self._epoch:  # else an interruption came meanwhile: what was made is stale
                     break
+            self._skipped = self._skipped + 1 if frame.picture is None else 0
             self._count(frame, arrived, begun, behind)
             self._number += 1
             return frame
