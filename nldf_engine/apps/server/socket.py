@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket as sockets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 MOST_CHANNELS = 8
 MICROPHONE_SECONDS = 0.5
 """Sound of a microphone that waits longer is dropped: its clock runs faster than ours."""
+SENDING = 1 << 17
+"""Bytes that the system may hold back for a client: what is in there can't be interrupted any more."""
 PIECE_SECONDS = 0.1
 """A microphone sends pieces of at most so much; more at once is a file."""
 BEAT = 15.0
@@ -171,6 +174,9 @@ async def connect(request: web.Request) -> web.StreamResponse:
         raise Trouble(409, "another connection takes this session's frames")
     try:
         await socket.prepare(request)
+        wire = None if request.transport is None else request.transport.get_extra_info("socket")
+        if wire is not None:
+            wire.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SENDING)
         connection = Connection(socket, session, rate, channels, sessions.settings.limits.stall)
         with contextlib.suppress(ConnectionError):
             await connection.run()

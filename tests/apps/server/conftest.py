@@ -85,12 +85,12 @@ class Running:
 
         return self.app[SESSIONS]
 
-    def talk(self, work: Callable[[Any], Awaitable[Any]], **settings: Any) -> Any:
+    def talk(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """What `work` of a client's session gives; at most 30 s."""
         import aiohttp
 
         async def within() -> Any:
-            async with aiohttp.ClientSession(self.url, **settings) as http:
+            async with aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(limit=0)) as http:
                 return await asyncio.wait_for(work(http), 30)
 
         return asyncio.run(within())
