@@ -144,6 +144,11 @@ def name_avatars(folders: tuple[Path, ...]) -> dict[str, Path]:
     return named
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usual_workers() -> int:
     """One process a core, but at most four."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
+    return max(1, min(4, cores()))

@@ -208,9 +208,6 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server, which ends us
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not come between messages
-    import torch
-
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     device, precision, *pairs = arguments
     try:

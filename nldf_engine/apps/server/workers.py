@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nldf_engine.apps.server import messages as m
-from nldf_engine.apps.server.settings import Settings
+from nldf_engine.apps.server.settings import Settings, cores
 from nldf_engine.base.errors import NldfError
 
 LOG = logging.getLogger("nldf.serve")
@@ -22,6 +22,11 @@ END_SECONDS = 5.0
 # A worker that dies again and again is started again ever later.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 BUFFER = 1 << 20
+
+
+def threads(workers: int) -> int:
+    """Threads that each of so many workers computes with: all of the machine's together."""
+    return max(1, cores() // workers)
 
 
 class Died(Exception):
@@ -68,7 +73,7 @@ class WorkerProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "nldf_engine.apps.server.worker", settings.device, settings.precision, *pairs,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads(settings.workers))}, start_new_session=True,
         )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout

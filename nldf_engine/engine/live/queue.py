@@ -38,10 +38,14 @@ class SoundQueue:
         """Whether an utterance that waits has its end already."""
         return bool(self.ends)
 
-    @property
-    def oldest(self) -> float:
-        """Time when the first sample that waits arrived; it must not be empty."""
-        return self._arrivals[0][1]
+    def arrived(self, until: float) -> int:
+        """How many of the samples that wait had arrived at the time `until`."""
+        count = 0
+        for end, at in self._arrivals:
+            if at > until:
+                break
+            count = end - self._begin
+        return count
 
     def push(self, mono: np.ndarray, now: float) -> None:
         """Appends samples [n] float32 that arrive at the time `now`, seconds."""

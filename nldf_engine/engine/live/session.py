@@ -38,9 +38,9 @@ PATIENCE = 2 * TICK
 SKIPPED = 5
 # Nobody has fetched frames for so long that catching up makes no sense: the clock goes on from now.
 STALL = 1.0
-# Sound that is kept in reserve while it arrives at the pace at which it is spoken, so that a chunk that comes
-# a little late is no gap; after a gap, as much more as it lasted.
-LEAD, LARGEST_LEAD = 0.02, 0.3
+# Sound that arrives at the pace at which it is spoken waits so long, so that a chunk that comes a little late
+# is no gap; after a gap, as much longer as it lasted.
+LEAD, LARGEST_LEAD = 0.012, 0.3
 SAME_UTTERANCE = 0.5  # a gap longer than this is a pause of the speaker's, and not the network's
 CALM = 250  # ticks without a gap after which the reserve shrinks again
 FADE = 0.004  # seconds in which a cut sound fades, so that it does not click
@@ -101,7 +101,7 @@ class LiveSession:
         renderer: what renders.
         rate: samples a second of the sound that comes out, a multiple of 25.
         most: seconds of sound that may wait.
-        lead: seconds of sound in reserve (see `LEAD`).
+        lead: seconds that sound waits at least (see `LEAD`).
         gate: closes the lips in silence, where the avatar's mouth can be edited and the edit has no gate of
             its own; None for none.
         room: the sound comes from a microphone: what is no voice (`VoiceGate`) is played, but the lips do
@@ -358,21 +358,15 @@ class LiveSession:
     def _begin(self, queued: int) -> int:
         """How many samples of those that wait are said in this tick, when nothing was said before it.
 
-        Sound that arrives as it is spoken begins within the tick, and just so late that the reserve is left.
+        Sound that arrives as it is spoken begins within the tick, with what has waited for `lead`. What is
+        there at once, or has its end already, need not wait.
         """
-        lead = round(self._lead * self.rate)
         if not queued:
             return 0
-        if self._queue.ended or queued >= lead + self._step:
-            self._speaking = True
-            return min(self._step, queued)
-        if queued > lead:
-            self._speaking = True
-            return queued - lead
-        if self._clock() - self._queue.oldest > self._lead + TICK:  # nothing more seems to come
-            self._speaking = True
-            return queued
-        return 0
+        whole = self._queue.ended or queued >= round(self._lead * self.rate) + self._step
+        count = queued if whole else self._queue.arrived(self._clock() - self._lead)
+        self._speaking = count > 0
+        return min(self._step, count)
 
     def _pause(self, over: bool) -> None:
         """Nothing is left to say; `over` where the utterance has ended."""
