@@ -1,1 +1,1 @@
-"""Measurements of `nldf serve` over loopback: latency, interruptions, sessions at once, faces, drift, a browser."""
+"""Measurements of `nldf serve` over loopback: latency, interruptions, sessions, faces, drift, a browser."""

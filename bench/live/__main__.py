@@ -37,7 +37,9 @@ Each starts a server of its own on loopback. Without an AVATAR it is the bundled
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    listed = "\n".join(f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items())
+    listed = "\n".join(
+        f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+    )
     usual = Options([])
     made = argparse.ArgumentParser(
         "python -m bench.live", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,

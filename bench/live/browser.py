@@ -40,7 +40,9 @@ class Page:
                 if future is not None and not future.done():
                     future.set_result(given)
             elif given.get("method") == "Runtime.consoleAPICalled":
-                self.said.append(" ".join(str(a.get("value", a.get("description"))) for a in given["params"]["args"]))
+                self.said.append(
+                    " ".join(str(a.get("value", a.get("description"))) for a in given["params"]["args"])
+                )
             elif given.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.said.append(json.dumps(given["params"])[:600])
 

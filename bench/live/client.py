@@ -97,16 +97,19 @@ class Client:
 async def client(url: str, keep: bool = False, **query: Any) -> AsyncIterator[Client]:
     """A connection with a session of its own."""
     given = {"rate": RATE, "in_rate": RATE, **query}
-    async with aiohttp.ClientSession() as http:
-        async with http.ws_connect(f"{url}/ws", params={k: str(v) for k, v in given.items()}) as socket:
-            made = Client(socket, keep=keep)
-            reader = asyncio.create_task(made.read())
-            try:
-                await made.until("ready")
-                yield made
-            finally:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
+    params = {name: str(value) for name, value in given.items()}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}/ws", params=params, max_msg_size=0) as socket,
+    ):
+        made = Client(socket, keep=keep)
+        reader = asyncio.create_task(made.read())
+        try:
+            await made.until("ready")
+            yield made
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 def speech(seconds: float, seed: int = 1) -> np.ndarray:
@@ -123,4 +126,8 @@ def speech(seconds: float, seed: int = 1) -> np.ndarray:
 def spread(values: list[float] | np.ndarray) -> dict[str, float]:
     """Median, 95th percentile and largest of seconds, in milliseconds."""
     known = 1000 * np.asarray(values)
-    return {"p50": float(np.median(known)), "p95": float(np.percentile(known, 95)), "largest": float(known.max())}
+    return {
+        "p50": float(np.median(known)),
+        "p95": float(np.percentile(known, 95)),
+        "largest": float(known.max()),
+    }

@@ -15,8 +15,8 @@ from bench.live.options import Options
 from bench.live.server import serving
 from nldf_engine.datasets.format import write_wav
 
-# The page's player is watched: the time of the audio clock at which each tick's sound is played, its level, and
-# for each picture that is shown, when, and how the lower half of its middle looks.
+# The page's player is watched: when, on the audio clock, each tick's sound is played, and its level; for each
+# picture that is shown, when, and how the lower half of its middle looks.
 WATCH = """
 nldf.watch = (player) => {
   nldf.sounds = []; nldf.pictures = [];
@@ -74,8 +74,9 @@ async def measure(url: str, microphone: Path, options: Options) -> dict[str, Any
         if options.picture is not None:
             await page.photograph(options.picture)
         await page.run("nldf.counted = {...nldf.player.statistics}")
-        found = await page.run("({sounds: nldf.sounds, pictures: nldf.pictures, counted: nldf.counted,"
-                               " session: nldf.session, problem: document.getElementById('problem').textContent})")  # fmt: skip
+        found = await page.run(
+            "({sounds: nldf.sounds, pictures: nldf.pictures, counted: nldf.counted, session: nldf.session})"
+        )
         await page.run("document.getElementById('interrupt').click()")
         await asyncio.sleep(0.5)
         found["interrupted"] = await page.run("nldf.log.interrupted.length")

@@ -28,7 +28,9 @@ class Server:
     @property
     def workers(self) -> list[int]:
         """The processes that render."""
-        return sorted(int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
+        return sorted(
+            int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        )
 
 
 @contextlib.contextmanager

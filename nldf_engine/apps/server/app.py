@@ -88,7 +88,7 @@ def open_tls(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise FileProblem(
             certificate, f"it can't be used with the key {key} ({error})",
-            "give --tls-cert a PEM certificate with its chain, and --tls-key its private key without password",
+            "give --tls-cert a PEM certificate with its chain, and --tls-key its key without a password",
         ) from error  # fmt: skip
     return context
 
@@ -105,7 +105,8 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         OSError: the port can't be taken.
     """
     context, app = open_tls(settings), make_app(settings)
-    loop: Any = asyncio.new_event_loop() if settings.ice.ports is None else PortRangeLoop(settings.ice.ports)
+    ports = settings.ice.ports
+    loop: Any = asyncio.new_event_loop() if ports is None else PortRangeLoop(ports)
     asyncio.set_event_loop(loop)
 
     def hang_up() -> None:
@@ -121,6 +122,6 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         ready(f"{scheme}://{host}:{settings.port}")
 
     web.run_app(
-        app, host=settings.host, port=settings.port, ssl_context=context, print=say, access_log=None, loop=loop,
-        shutdown_timeout=SHUTDOWN_SECONDS,
+        app, host=settings.host, port=settings.port, ssl_context=context, print=say, access_log=None,
+        loop=loop, shutdown_timeout=SHUTDOWN_SECONDS,
     )  # fmt: skip

@@ -31,7 +31,7 @@ def _body(kind: type) -> type:
         default = dataclasses.field(default_factory=item.default_factory) if made else item.default
         expected = dict[str, float] if item.name == "sliders" else types[item.name]
         fields.append((item.name, expected, default))
-    return dataclasses.make_dataclass(kind.__name__, fields, frozen=True)  # type: ignore[arg-type]
+    return dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
 
 
 BODIES = {name: _body(kind) for name, kind in PARTS.items()}
@@ -49,7 +49,7 @@ def edit_of(value: Any) -> Edit:
     for name, given in value.items():
         if given is None:
             continue
-        body = decode(BODIES[name], given, f"edit.{name}")
+        body: Any = decode(BODIES[name], given, f"edit.{name}")
         kept = {item.name: getattr(body, item.name) for item in dataclasses.fields(BODIES[name])}
         try:
             parts[name] = PARTS[name](**kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,7 +47,7 @@ class H264:
 
         codec = av.CodecContext.create("libx264", "w")
         codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
-        codec.framerate = round(FPS)
+        codec.framerate = Fraction(FPS)
         codec.gop_size, codec.thread_count = round(2 * FPS), 1
         codec.options = {
             "preset": "superfast", "tune": "zerolatency", "profile": "baseline", "crf": str(self._crf),

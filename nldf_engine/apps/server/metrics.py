@@ -36,7 +36,9 @@ def exposition(sessions: Sessions) -> str:
     for name, text in SUMMED.items():
         total = getattr(sessions.past, name) + sum(s.counters.get(name, 0) for s in living)
         add(f"{name}_total", "counter", text, ("", total))
-    add("queued_seconds", "gauge", "Sound that waits, over all sessions.", ("", sum(s.queued for s in living)))
+    add(
+        "queued_seconds", "gauge", "Sound that waits, over all sessions.", ("", sum(s.queued for s in living))
+    )
     for name, text in (
         ("latency", "From the newest sound that a frame depends on to the frame."),
         ("work", "To make a frame."),

@@ -57,7 +57,7 @@ def schemas() -> dict[str, Any]:
     for part in parts.values():
         part["additionalProperties"] = part.get("additionalProperties", False)
     number, text = {"type": "number"}, {"type": "string"}
-    edits = {name: schema for name, schema in zip(BODIES, made[1:], strict=True)}
+    edits = dict(zip(BODIES, made[1:], strict=True))
     anything = {"type": "object"}
     return {
         **parts,

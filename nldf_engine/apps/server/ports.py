@@ -23,7 +23,7 @@ class PortRangeLoop(asyncio.SelectorEventLoop):
         self._ports = range(ports[0], ports[1] + 1)
         self._next = 0
 
-    async def create_datagram_endpoint(  # type: ignore[override]
+    async def create_datagram_endpoint(
         self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **more: Any
     ) -> Any:
         """As of the loop, but for local ports of 0.

@@ -99,7 +99,9 @@ class Peer:
             await connection.setLocalDescription(await connection.createAnswer())
         except Exception as error:  # whatever a hostile SDP does to the parser is the offer's fault
             LOG.info("an offer was refused: %r", error)
-            raise Trouble(400, f"the offer can't be used ({type(error).__name__}: {str(error)[:200]})") from error
+            raise Trouble(
+                400, f"the offer can't be used ({type(error).__name__}: {str(error)[:200]})"
+            ) from error
         self._tasks.append(asyncio.create_task(self._feed(self.session.attach())))
         return str(connection.localDescription.sdp)
 
@@ -145,7 +147,7 @@ def _track(kind: str) -> Any:
     aiortc = require_aiortc()
     import av
 
-    class Track(aiortc.MediaStreamTrack):  # type: ignore[misc,name-defined]
+    class Track(aiortc.MediaStreamTrack):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.kind = kind

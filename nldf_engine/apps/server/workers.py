@@ -70,9 +70,15 @@ class WorkerProcess:
         """
         settings = self._settings
         pairs = [f"{name}={folder}" for name, folder in settings.avatars.items()]
+        command = [
+            sys.executable,
+            "-m",
+            "nldf_engine.apps.server.worker",
+            settings.device,
+            settings.precision,
+        ]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nldf_engine.apps.server.worker", settings.device, settings.precision, *pairs,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
+            *command, *pairs, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,
             env={**os.environ, "OMP_NUM_THREADS": str(threads(settings.workers))}, start_new_session=True,
         )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -83,7 +89,9 @@ class WorkerProcess:
             first = None
         if not isinstance(first, m.Welcome):
             await self.stop()
-            raise NldfError(first.problem if isinstance(first, m.Failed) else "a worker process did not start")
+            raise NldfError(
+                first.problem if isinstance(first, m.Failed) else "a worker process did not start"
+            )
         self.avatars, self.alive = first.avatars, True
 
     async def read(self) -> None:
@@ -137,7 +145,7 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """Ends the process: it ends by itself when its stdin does, else it is killed."""
-        self._process.stdin and self._process.stdin.close()
+        self._in.close()
         try:
             await asyncio.wait_for(self._process.wait(), END_SECONDS)
         except asyncio.TimeoutError:

@@ -45,6 +45,7 @@ SAME_UTTERANCE = 0.5  # a gap longer than this is a pause of the speaker's, and 
 CALM = 250  # ticks without a gap after which the reserve shrinks again
 FADE = 0.004  # seconds in which a cut sound fades, so that it does not click
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
+CLOSING = Gate()
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class LiveSession:
 
     def __init__(
         self, renderer: Renderer, poses: Poses | LivePoses = None, *, rate: int = 48_000, most: float = 60.0,
-        lead: float = LEAD, gate: Gate | None = Gate(), room: bool = False, returning: int = 0,
+        lead: float = LEAD, gate: Gate | None = CLOSING, room: bool = False, returning: int = 0,
         background: Background = None, size: int | None = None, edit: Edit | None = None,
         edges: str = "clean", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
@@ -336,7 +337,7 @@ class LiveSession:
         self._position = 0  # samples of the current utterance that were given out
 
     def _next_block(self) -> tuple[np.ndarray, np.ndarray, list[int], float | None]:
-        """The next 40 ms: samples, which of them were pushed, where utterances end, the last one's arrival."""
+        """The next 40 ms: samples, which were pushed, where utterances end, the last one's arrival."""
         step, queued, before = self._step, len(self._queue), 0
         count = min(step, queued)
         if not self._speaking:
@@ -348,7 +349,9 @@ class LiveSession:
         if self._speaking and before + count < step:
             self._pause(over=bool(ends))
             if count:
-                fade = np.linspace(1, 0, min(step - before - count, round(FADE * self.rate)), dtype=np.float32)
+                fade = np.linspace(
+                    1, 0, min(step - before - count, round(FADE * self.rate)), dtype=np.float32
+                )
                 block[before + count :][: len(fade)] = sound[-1] * fade
         self._calm += 1
         if self._calm >= CALM:

@@ -51,7 +51,9 @@ class Tick:
         self.sound = np.frombuffer(data[HEADER.size + picture :], "<i2")
 
 
-async def ticks(socket: aiohttp.ClientWebSocketResponse, count: int) -> tuple[list[Tick], list[dict[str, Any]]]:
+async def ticks(
+    socket: aiohttp.ClientWebSocketResponse, count: int
+) -> tuple[list[Tick], list[dict[str, Any]]]:
     """The next so many ticks, and the texts that came between."""
     found: list[Tick] = []
     texts: list[dict[str, Any]] = []
@@ -65,9 +67,7 @@ async def ticks(socket: aiohttp.ClientWebSocketResponse, count: int) -> tuple[li
     return found, texts
 
 
-async def until(
-    socket: aiohttp.ClientWebSocketResponse, kind: str
-) -> tuple[dict[str, Any], list[Tick]]:
+async def until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> tuple[dict[str, Any], list[Tick]]:
     """The next text of a kind, and the ticks before it."""
     found: list[Tick] = []
     while True:
@@ -135,15 +135,21 @@ def test_http_controls_a_session(server: Any) -> None:
             path = answer.headers["Location"]
         async with http.ws_connect(f"/ws?session={state['id']}") as socket:
             async with http.post(f"{path}/say", data=wav(0.3, 22_050)) as answer:
-                assert answer.status == 202 and (await answer.json())["seconds"] == pytest.approx(0.3, abs=0.01)
+                assert answer.status == 202 and (await answer.json())["seconds"] == pytest.approx(
+                    0.3, abs=0.01
+                )
             assert (await until(socket, "ended"))[0]["position"] == pytest.approx(0.3, abs=0.002)
-            for what, value in (("edit", {"head": {"yaw": 3}}), ("background", "#102030"), ("poses", "still")):
+            for what, value in (
+                ("edit", {"head": {"yaw": 3}}),
+                ("background", "#102030"),
+                ("poses", "still"),
+            ):
                 async with http.put(f"{path}/{what}", json=value) as answer:
                     assert answer.status == 204, await answer.text()
             async with http.post(f"{path}/interrupt") as answer:
                 assert (await answer.json())["epoch"] == 1
             async with http.ws_connect(f"/ws?session={state['id']}") as second:
-                assert False, second
+                raise AssertionError(second)
         async with http.delete(path) as answer:
             assert answer.status == 204
         async with http.get(path) as answer:
@@ -187,17 +193,20 @@ def test_sessions_show_their_own_avatar(server: Any) -> None:
     want = {}
     for name in ("ada", "bob"):
         engine = Engine.load(server.settings.avatars[name], device="cpu")
-        want[name] = engine.render((np.zeros(16_000, np.float32), RATE), "still", size=48).frames[20].astype(int)
+        want[name] = (
+            engine.render((np.zeros(16_000, np.float32), RATE), "still", size=48).frames[20].astype(int)
+        )
     apart = np.abs(want["ada"] - want["bob"]).mean()
     for name, shown in zip(("ada", "bob"), seen, strict=True):
-        last = cv2.imdecode(np.frombuffer([t.picture for t in shown if t.picture][-1], np.uint8), 1)[..., ::-1]
+        last = cv2.imdecode(np.frombuffer([t.picture for t in shown if t.picture][-1], np.uint8), 1)[
+            ..., ::-1
+        ]
         assert np.abs(last - want[name]).mean() < 0.35 * apart  # noise as JPEG has it
 
 
-BAD_EDITS = [
-    ({"head": {"curve": "/etc/passwd"}}, "curve"), ({"nose": {}}, "nose"), ({"head": {"yaw": "x"}}, "yaw"),
-    ({"head": {"yaw": 1e999}}, "400|yaw|finite"), ([], "object"), ({"eyes": {"scale": 99}}, "scale"),
-    ({"mouth": {"sliders": {"jaw": 1}}}, "motion codes|mouth"), ({"look": {"identity": 3}}, "identity"),
+BAD_EDITS: list[Any] = [
+    {"head": {"curve": "/etc/passwd"}}, {"nose": {}}, {"head": {"yaw": "x"}}, {"head": {"yaw": 1e999}}, [],
+    {"eyes": {"scale": 99}}, {"mouth": {"sliders": {"jaw": 1}}}, {"look": {"identity": 3}},
 ]  # fmt: skip
 
 
@@ -224,7 +233,9 @@ BAD_EDITS = [
         ("GET", "/ws", b"", 426),
     ],
 )
-def test_bad_requests_get_a_clear_answer(server: Any, method: str, path: str, body: bytes, status: int) -> None:
+def test_bad_requests_get_a_clear_answer(
+    server: Any, method: str, path: str, body: bytes, status: int
+) -> None:
     """No request is answered with more than a problem's text."""
 
     async def work(http: aiohttp.ClientSession) -> str:
@@ -240,7 +251,7 @@ def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None
     async def work(http: aiohttp.ClientSession) -> None:
         async with http.post("/sessions", json={"avatar": "ada"}) as answer:
             path = answer.headers["Location"]
-        for value, words in BAD_EDITS:
+        for value in BAD_EDITS:
             text = json.dumps(value)
             async with http.put(f"{path}/edit", data=text) as answer:
                 assert answer.status in (400, 422), (value, await answer.text())
@@ -256,7 +267,13 @@ def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None
             async with http.post(f"{path}/say", data=content) as answer:
                 assert answer.status == status, (content[:20], await answer.text())
         async with http.ws_connect(f"/ws?session={path.rpartition('/')[2]}") as socket:
-            for text in ("no json", "[]", '{"type": "format"}', '{"type": "edit", "value": {"nose": 1}}', "[" * 9999):
+            for text in (
+                "no json",
+                "[]",
+                '{"type": "format"}',
+                '{"type": "edit", "value": {"nose": 1}}',
+                "[" * 9999,
+            ):
                 await socket.send_str(text)
                 assert (await until(socket, "error"))[0]["problem"]
             await socket.send_str('{"type": "ping", "echo": 7}')
@@ -269,7 +286,9 @@ def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None
     server.talk(work)
 
 
-@pytest.mark.parametrize("query", ["in_rate=7", "in_rate=x", "channels=0", "rate=1", "speed=2", "microphone=9"])
+@pytest.mark.parametrize(
+    "query", ["in_rate=7", "in_rate=x", "channels=0", "rate=1", "speed=2", "microphone=9"]
+)
 def test_a_wrong_query_is_refused_before_the_handshake(server: Any, query: str) -> None:
     """422, and no session is left behind."""
     before = len(server.sessions)
@@ -311,12 +330,14 @@ def test_a_client_that_reads_nothing_is_cut_off(server: Any) -> None:
     """It holds up nobody, loses frames, and is gone after the time that it had."""
 
     async def work(http: aiohttp.ClientSession) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
         writer.transport.get_extra_info("socket").setsockopt(1, 8, 2048)  # a small receive buffer
-        writer.write(
-            b"GET /ws?avatar=bob&size=64&rate=48000&quality=100 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        lines = (
+            "GET /ws?avatar=bob&size=64&rate=48000&quality=100 HTTP/1.1",
+            *("Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         )
+        writer.write("\r\n".join((*lines, "", "")).encode())
         await writer.drain()
         writer.transport.pause_reading()
         async with http.ws_connect("/ws?rate=16000&avatar=ada") as socket:
@@ -406,9 +427,8 @@ def test_origins_and_names_from_elsewhere_are_refused(server: Any) -> None:
 
     async def work(http: aiohttp.ClientSession) -> list[int]:
         statuses = []
-        for headers in (
-            {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}, {"Origin": server.url},
-        ):  # fmt: skip
+        elsewhere = {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}
+        for headers in (*elsewhere, {"Origin": server.url}):
             async with http.get("/avatars", headers=headers) as answer:
                 statuses.append(answer.status)
             with contextlib.suppress(aiohttp.WSServerHandshakeError):
@@ -437,7 +457,10 @@ def test_a_killed_worker_ends_its_sessions_and_is_replaced(server: Any) -> None:
             await ticks(socket, 3)
             worker = server.sessions.pool.workers[0]
             os.kill(worker.pid, signal.SIGKILL)
-            while (message := await socket.receive()).type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+            while (message := await socket.receive()).type in (
+                aiohttp.WSMsgType.BINARY,
+                aiohttp.WSMsgType.TEXT,
+            ):
                 pass
             assert message.type == aiohttp.WSMsgType.CLOSE and socket.close_code == 4500
             assert "worker" in str(message.extra)

@@ -30,7 +30,11 @@ class Microphone(aiortc.MediaStreamTrack):  # type: ignore[misc]
         moment = np.arange(960) + 960 * self._count
         wave = (9000 * np.sign(np.sin(2 * np.pi * 150 * moment / 48_000))).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2)[None], "s16", "stereo")
-        frame.sample_rate, frame.pts, frame.time_base = 48_000, 960 * self._count, fractions.Fraction(1, 48_000)
+        frame.sample_rate, frame.pts, frame.time_base = (
+            48_000,
+            960 * self._count,
+            fractions.Fraction(1, 48_000),
+        )
         self._count += 1
         return frame
 
@@ -73,7 +77,11 @@ def test_a_whep_player_sees_and_hears(server: Any) -> None:
         headers = {"Content-Type": "application/sdp"}
         async with http.post("/whep/bob", data=connection.localDescription.sdp, headers=headers) as answer:
             assert answer.status == 201 and answer.content_type == "application/sdp"
-            sdp, place, session = await answer.text(), answer.headers["Location"], answer.headers["Nldf-Session"]
+            sdp, place, session = (
+                await answer.text(),
+                answer.headers["Location"],
+                answer.headers["Nldf-Session"],
+            )
         ports = ports_of(sdp)
         assert ports and all(42_000 <= port <= 42_040 for port in ports)
         await connection.setRemoteDescription(aiortc.RTCSessionDescription(sdp, "answer"))
@@ -104,7 +112,9 @@ def test_a_microphone_is_said(server: Any) -> None:
     """What a track sends in comes out again, with pictures, by the offer as JSON."""
 
     async def work(http: aiohttp.ClientSession) -> None:
-        async with http.post("/sessions", json={"avatar": "ada", "video": "raw", "microphone": True}) as answer:
+        async with http.post(
+            "/sessions", json={"avatar": "ada", "video": "raw", "microphone": True}
+        ) as answer:
             path = answer.headers["Location"]
         connection = aiortc.RTCPeerConnection()
         connection.addTransceiver("video", direction="recvonly")
@@ -141,7 +151,9 @@ def test_garbage_is_refused(server: Any) -> None:
             headers = {"Content-Type": "application/sdp"}
             async with http.post("/whep/ada", data=sdp.encode(), headers=headers) as answer:
                 statuses.append(answer.status)
-        async with http.post("/whep/..%2f..", data=b"v=0", headers={"Content-Type": "application/sdp"}) as answer:
+        async with http.post(
+            "/whep/..%2f..", data=b"v=0", headers={"Content-Type": "application/sdp"}
+        ) as answer:
             statuses.append(answer.status)
         return statuses
 

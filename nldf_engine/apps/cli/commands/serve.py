@@ -33,7 +33,7 @@ class Serve(Command):
         "nldf serve --demo",
         "nldf serve avatars/me",
         "nldf serve avatars/me avatars/you --workers 4 --sessions 12",
-        "NLDF_TOKEN=$(openssl rand -hex 24) nldf serve avatars/me --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem",
+        "nldf serve avatars/me --host 0.0.0.0 --token-file token --tls-cert c.pem --tls-key k.pem",
         "nldf serve avatars/me --udp-ports 40000-40100 --ice stun:stun.example.org:3478",
     )
 
@@ -132,7 +132,9 @@ class Serve(Command):
         try:
             return self.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FileProblem(self.token_file, f"it can't be read ({error})", "put the token into it") from error
+            raise FileProblem(
+                self.token_file, f"it can't be read ({error})", "put the token into it"
+            ) from error
 
     def _ports(self) -> tuple[int, int] | None:
         if self.udp_ports is None:
