@@ -129,9 +129,9 @@ class ServerSession:
         if self._ticks is not None:
             while not self._ticks.empty():
                 self._ticks.get_nowait()
-        value = await self._call(m.Interrupt)
-        self.queued = 0.0
-        return dict(value)
+        value = dict(await self._call(m.Interrupt))
+        self.queued, self._received = 0.0, value.pop("received")
+        return value
 
     async def change(self, what: str, value: Any) -> None:
         """Replaces edit, background or poses.
@@ -270,7 +270,7 @@ class Sessions:
         avatar = self._check(wish)
         limit = self.settings.limits.sessions
         if len(self) + self._opening >= limit:
-            raise Trouble(503, f"all {limit} sessions are taken; try again later")
+            raise Trouble(429, f"all {limit} sessions are taken; try again later")
         self._opening += 1
         try:
             worker, number = self.pool.choose(), next(self._numbers)

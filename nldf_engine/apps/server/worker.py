@@ -39,7 +39,7 @@ class Running:
         live: the session.
         encode: makes bytes of its pictures.
         on: whether its clock runs.
-        received: samples of sound, at any rate, that came so far, in microseconds.
+        received: microseconds of sound that came so far.
         reported: when its counters were reported.
     """
 
@@ -162,8 +162,10 @@ class Worker:
 
     def interrupt(self, message: m.Interrupt) -> dict[str, Any]:
         """Drops all sound; returns where it ended."""
-        stopped = self._sessions[message.session].live.interrupt()
-        return {"epoch": stopped.epoch, "position": stopped.position, "dropped": stopped.dropped}
+        running = self._sessions[message.session]
+        stopped = running.live.interrupt()
+        said = {"epoch": stopped.epoch, "position": stopped.position, "dropped": stopped.dropped}
+        return {**said, "received": running.received}
 
     def change(self, message: m.Change) -> None:
         """Replaces a property of a session."""

@@ -85,6 +85,10 @@ class Running:
 
         return self.app[SESSIONS]
 
+    def call(self, work: Callable[..., Any], *values: Any) -> None:
+        """Has the server's own thread call `work`."""
+        self._loop.call_soon_threadsafe(work, *values)
+
     def talk(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """What `work` of a client's session gives; at most 30 s."""
         import aiohttp

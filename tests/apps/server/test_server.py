@@ -312,8 +312,9 @@ def test_too_much_sound_is_refused_and_said(server: Any) -> None:
             assert said["refused"] == pytest.approx(4, abs=0.3)
             await socket.send_str('{"type": "interrupt"}')
             await until(socket, "interrupted")
-            for first in range(0, 20_000, 2):
-                await socket.send_bytes(tone(0.625)[first : first + 2])
+            buzz = tone(0.625)
+            for first in range(0, len(buzz), 2):
+                await socket.send_bytes(buzz[first : first + 2])
             await socket.send_str('{"type": "finish"}')
             assert (await until(socket, "ended"))[0]["position"] == pytest.approx(0.625)
             with contextlib.suppress(ConnectionError):  # it may be cut off before all is sent
@@ -376,10 +377,10 @@ def test_clients_that_vanish_leave_nothing(server: Any) -> None:
         return list(await asyncio.gather(*(knock() for _ in range(200))))
 
     statuses = server.talk(work)
-    assert statuses.count(201) == 6 and statuses.count(503) == 194
+    assert statuses.count(201) == 6 and statuses.count(429) == 194
     assert "nldf_sessions 6" in server.talk(lambda http: _text(http, "/metrics"))
     for session in server.sessions:
-        server._loop.call_soon_threadsafe(server.sessions.end, session, "the test is over")
+        server.call(server.sessions.end, session, "the test is over")
     wait_for_sessions(server, 0)
 
 
