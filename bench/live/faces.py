@@ -37,7 +37,9 @@ async def measure(url: str, avatars: list[str]) -> list[list[Tick]]:
 
 def compare(ticks: list[Tick], folder: Path) -> list[int]:
     """The largest difference, grey levels, of each picture from that of `Engine.render`."""
-    heard = np.concatenate([np.frombuffer(tick.sound, "<i2") for tick in ticks]).astype(np.float32) / 32_767
+    if [tick.number for tick in ticks] != list(range(len(ticks))):
+        raise RuntimeError("ticks were lost on the way: the client was too slow")
+    heard = np.concatenate([np.frombuffer(tick.sound, "<i2") for tick in ticks]).astype(np.float32) / 32_768
     engine = Engine.load(folder)
     gated = engine.motion_codes and engine.avatar.frontend.kind.levels is not None
     edit = Edit(mouth=MouthEdit(gate=Gate())) if gated else None

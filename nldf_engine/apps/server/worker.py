@@ -182,7 +182,8 @@ def _tick_of(
     number: int, running: Running, frame: LiveFrame, picture: bytes, key: bool, work: float
 ) -> m.Tick:
     flags = m.SPEAKING * frame.speaking + m.KEY * key + m.ENDED * bool(frame.ended)
-    sound = (np.clip(frame.sound, -1, 1) * 32_767).astype("<i2").tobytes()
+    # What came as 16-bit PCM at the same rate goes out as it came.
+    sound = np.rint(frame.sound * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
     return m.Tick(
         number, frame.epoch, frame.number, flags, frame.position, running.live.queued, running.received, work,
         picture, sound, frame.ended,
