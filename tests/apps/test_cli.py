@@ -40,6 +40,11 @@ FLAGS = {
         *("--edges", "--expression", "--identity", "--albedo", "--light", "--landmarks", "--landmark-limit"),
         *("--lids", "--mouth-gain", "--jaw", "--lip-corners", "--mouth-width", "--brow-height"),
     },
+    "serve": {
+        *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),
+        *("--sessions", "--queue", "--idle", "--silent", "--rate", "--largest", "--udp-ports", "--ice"),
+        *("--turn-user", "--device", "--precision"),
+    },
     "landmarks": {"--output", "--device", "--json"},
     "view": {"--data", "--host", "--port", "--device"},
     "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},

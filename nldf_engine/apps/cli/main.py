@@ -38,6 +38,7 @@ COMMANDS = {
     "validate": "Say what is wrong with a dataset, foreign folder or avatar, and how to fix it.",
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
+    "serve": "Serve avatars live: sound in, pictures and sound out.",
     "landmarks": "Write the landmarks of an avatar's face as it speaks an audio file, to edit them.",
     "view": "Look at an avatar or a dataset in the browser.",
     "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",

@@ -60,11 +60,6 @@ class Counters:
     def to_json(self) -> dict[str, Any]:
         """The counts, and `latency` and `work` as percentiles in seconds."""
         with self._lock:
-            counts = {
-                name: value
-                for name, value in vars(self).items()
-                if isinstance(value, int | float)
-            }  # fmt: skip
-            return {
-                **counts, "latency": percentiles(tuple(self.latencies)), "work": percentiles(tuple(self.works)),
-            }  # fmt: skip
+            counts = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+            latency, work = percentiles(tuple(self.latencies)), percentiles(tuple(self.works))
+        return {**counts, "latency": latency, "work": work}

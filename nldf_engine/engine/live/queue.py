@@ -38,10 +38,14 @@ class SoundQueue:
         """Whether an utterance that waits has its end already."""
         return bool(self.ends)
 
-    @property
-    def oldest(self) -> float:
-        """Time when the first sample that waits arrived; it must not be empty."""
-        return self._arrivals[0][1]
+    def arrived(self, until: float) -> int:
+        """How many of the samples that wait had arrived at the time `until`."""
+        count = 0
+        for end, at in self._arrivals:
+            if at > until:
+                break
+            count = end - self._begin
+        return count
 
     def push(self, mono: np.ndarray, now: float) -> None:
         """Appends samples [n] float32 that arrive at the time `now`, seconds."""
@@ -82,6 +86,20 @@ class SoundQueue:
             if self._arrivals[0][0] == self._begin:
                 self._arrivals.popleft()
         return np.concatenate(taken) if taken else np.zeros(0, np.float32), ends, arrived
+
+    def trim(self, most: int) -> int:
+        """Drops the oldest samples of the utterance that has no end yet, but for its last `most`; returns how
+        many. Utterances that have their end stay whole."""
+        first = self.ends[-1] if self.ends else self._begin
+        extra = max(0, self._end - first - most)
+        if extra:
+            whole = np.concatenate(self._pieces)
+            place = first - self._begin
+            self._pieces = deque([np.concatenate([whole[:place], whole[place + extra :]])])
+            self._end -= extra
+            arrivals = [(end if end <= first else max(first, end - extra), at) for end, at in self._arrivals]
+            self._arrivals = deque((end, at) for end, at in arrivals if end > self._begin)
+        return extra
 
     def clear(self) -> int:
         """Drops all samples; returns how many there were."""

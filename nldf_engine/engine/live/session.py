@@ -34,15 +34,18 @@ from nldf_engine.rendering.backgrounds import Background
 TICK = 1 / FPS
 # Pictures are left out when a frame is begun so late that the next one is due as well; the sound goes on.
 PATIENCE = 2 * TICK
+# ... but for every so many-th picture: a slow machine shows some, rather than none.
+SKIPPED = 5
 # Nobody has fetched frames for so long that catching up makes no sense: the clock goes on from now.
 STALL = 1.0
-# Sound that is kept in reserve while it arrives at the pace at which it is spoken, so that a chunk that comes
-# a little late is no gap; after a gap, as much more as it lasted.
-LEAD, LARGEST_LEAD = 0.02, 0.3
+# Sound that arrives at the pace at which it is spoken waits so long, so that a chunk that comes a little late
+# is no gap; after a gap, as much longer as it lasted.
+LEAD, LARGEST_LEAD = 0.012, 0.3
 SAME_UTTERANCE = 0.5  # a gap longer than this is a pause of the speaker's, and not the network's
 CALM = 250  # ticks without a gap after which the reserve shrinks again
 FADE = 0.004  # seconds in which a cut sound fades, so that it does not click
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
+CLOSING = Gate()
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class LiveSession:
         renderer: what renders.
         rate: samples a second of the sound that comes out, a multiple of 25.
         most: seconds of sound that may wait.
-        lead: seconds of sound in reserve (see `LEAD`).
+        lead: seconds that sound waits at least (see `LEAD`).
         gate: closes the lips in silence, where the avatar's mouth can be edited and the edit has no gate of
             its own; None for none.
         room: the sound comes from a microphone: what is no voice (`VoiceGate`) is played, but the lips do
@@ -121,7 +124,7 @@ class LiveSession:
 
     def __init__(
         self, renderer: Renderer, poses: Poses | LivePoses = None, *, rate: int = 48_000, most: float = 60.0,
-        lead: float = LEAD, gate: Gate | None = Gate(), room: bool = False, returning: int = 0,
+        lead: float = LEAD, gate: Gate | None = CLOSING, room: bool = False, returning: int = 0,
         background: Background = None, size: int | None = None, edit: Edit | None = None,
         edges: str = "clean", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
@@ -152,7 +155,7 @@ class LiveSession:
 
         self._taking = threading.Lock()  # of the session and the clock
         self._start: float | None = None
-        self._number = 0
+        self._number = self._skipped = 0
         self._shown = -1  # epoch that the session is in
 
     # Sound in.
@@ -220,10 +223,10 @@ class LiveSession:
         """Drops the oldest sound that waits beyond `seconds`; returns how many seconds were dropped.
 
         For sound that arrives as it is spoken: where a microphone's clock runs fast, its queue grows.
+        Utterances that were finished stay whole.
         """
         with self._pushing:
-            extra = max(0, len(self._queue) - round(seconds * self.rate))
-            self._queue.take(extra)
+            extra = self._queue.trim(round(seconds * self.rate))
         self.counters.add(dropped_seconds=extra / self.rate)
         return extra / self.rate
 
@@ -285,9 +288,10 @@ class LiveSession:
                 behind = 0.0
             while True:
                 epoch = self._epoch
-                frame, arrived = self._make(epoch, draw=behind < PATIENCE)
+                frame, arrived = self._make(epoch, draw=behind < PATIENCE or self._skipped >= SKIPPED)
                 if epoch == self._epoch:  # else an interruption came meanwhile: what was made is stale
                     break
+            self._skipped = self._skipped + 1 if frame.picture is None else 0
             self._count(frame, arrived, begun, behind)
             self._number += 1
             return frame
@@ -333,7 +337,7 @@ class LiveSession:
         self._position = 0  # samples of the current utterance that were given out
 
     def _next_block(self) -> tuple[np.ndarray, np.ndarray, list[int], float | None]:
-        """The next 40 ms: samples, which of them were pushed, where utterances end, the last one's arrival."""
+        """The next 40 ms: samples, which were pushed, where utterances end, the last one's arrival."""
         step, queued, before = self._step, len(self._queue), 0
         count = min(step, queued)
         if not self._speaking:
@@ -345,7 +349,9 @@ class LiveSession:
         if self._speaking and before + count < step:
             self._pause(over=bool(ends))
             if count:
-                fade = np.linspace(1, 0, min(step - before - count, round(FADE * self.rate)), dtype=np.float32)
+                fade = np.linspace(
+                    1, 0, min(step - before - count, round(FADE * self.rate)), dtype=np.float32
+                )
                 block[before + count :][: len(fade)] = sound[-1] * fade
         self._calm += 1
         if self._calm >= CALM:
@@ -355,21 +361,15 @@ class LiveSession:
     def _begin(self, queued: int) -> int:
         """How many samples of those that wait are said in this tick, when nothing was said before it.
 
-        Sound that arrives as it is spoken begins within the tick, and just so late that the reserve is left.
+        Sound that arrives as it is spoken begins within the tick, with what has waited for `lead`. What is
+        there at once, or has its end already, need not wait.
         """
-        lead = round(self._lead * self.rate)
         if not queued:
             return 0
-        if self._queue.ended or queued >= lead + self._step:
-            self._speaking = True
-            return min(self._step, queued)
-        if queued > lead:
-            self._speaking = True
-            return queued - lead
-        if self._clock() - self._queue.oldest > self._lead + TICK:  # nothing more seems to come
-            self._speaking = True
-            return queued
-        return 0
+        whole = self._queue.ended or queued >= round(self._lead * self.rate) + self._step
+        count = queued if whole else self._queue.arrived(self._clock() - self._lead)
+        self._speaking = count > 0
+        return min(self._step, count)
 
     def _pause(self, over: bool) -> None:
         """Nothing is left to say; `over` where the utterance has ended."""
