@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -52,7 +52,9 @@ from nldf_engine.datasets.format import (
     write_wav,
 )
 from nldf_engine.media.pictures import encode_png, read_picture
-from nldf_engine.media.video import VideoWriter, frames_at, labels_of, probe
+from nldf_engine.media.video import VideoWriter, decode, labels_of, probe
+
+T = TypeVar("T")
 
 __all__ = ["LABELS", "Dataset", "DatasetInfo", "near_far", "write_dataset"]
 
@@ -126,8 +128,8 @@ class Dataset:
         Raises:
             FileProblem: a file is damaged, or has another number of frames than it should.
         """
-        frames = frames_at(self.path / "video.mp4", fps=None)
-        return islice(self._counted("video.mp4", frames), start, stop)
+        shots = self._counted("video.mp4", decode(self.path / "video.mp4"))
+        return (shot.picture() for shot in islice(shots, start, stop))
 
     def label_maps(self) -> Iterator[np.ndarray]:
         """All label maps one by one, uint8 [H, W], values of `LABELS`.
@@ -307,7 +309,7 @@ class Dataset:
             if name not in EDITABLE:
                 raise FileProblem(self.path / name, CHANGED, f"copy the dataset again, or {PREPARE_AGAIN}")
 
-    def _counted(self, name: str, items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def _counted(self, name: str, items: Iterator[T]) -> Iterator[T]:
         """The first T items; FileProblem at their end where there are more or fewer in the file `name`."""
         count = 0
         for item in items:

@@ -24,6 +24,7 @@ from nldf_engine.engine.clip import Clip, Frames
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses, is_live
 from nldf_engine.engine.into import PastedFrames, Staging, check_into
+from nldf_engine.engine.live import LiveSession
 from nldf_engine.engine.profile import Profile, profile
 from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.engine.scenes import Given, Setting, landmarks_of, scene_of
@@ -379,6 +380,26 @@ class Engine:
         return Session(
             self.renderer, poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges
         )
+
+    def live(self, poses: Poses | LivePoses = None, **settings: Any) -> LiveSession:
+        """A live conversation: sound is pushed in at any pace, frames with their sound come out on a clock.
+
+        Args:
+            poses: as in `stream`.
+            settings: see `LiveSession`.
+
+        Raises:
+            FileProblem: a file that can't be used.
+            TypeError: an unknown setting.
+            ValueError: a wrong shape, size or value, or the avatar's audio front-end can't stream.
+
+        Example:
+            >>> live = engine.live(rate=24_000, size=256)               # doctest: +SKIP
+            >>> live.push((samples, 24_000))                            # doctest: +SKIP
+            >>> frame = live.take()                                     # doctest: +SKIP
+            >>> live.interrupt()                                        # doctest: +SKIP
+        """
+        return LiveSession(self.renderer, poses, **settings)
 
     def stream(
         self, chunks: Iterable[Sound], poses: Poses | LivePoses = None, *, background: Background = None,

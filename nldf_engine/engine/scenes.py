@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from nldf_engine.rendering.fields import Conditions
 # Frames whose features are kept for the gate of a new edit: beyond its longest hold (10 s) and release (5 s),
 # its state depends on nothing.
 REMEMBERED = round(16 * FPS)
-# Frames in which the face goes over to a new utterance after an interruption.
+# Frames in which the face usually goes over to a new utterance after an interruption.
 RETURNING = 3
 # Frames whose landmarks are made at once.
 FOLLOWED_AT_ONCE = 512
@@ -89,7 +90,8 @@ class SceneMaker:
         self._editor: Editor | None = None
         self._ended = False
         self._code: Tensor | None = None  # [C] of the frame drawn last
-        self._left: tuple[int, Tensor] | None = None  # frame and code at which an interruption came
+        # Frame and code at which an interruption came, and frames in which the face leaves that code.
+        self._left: tuple[int, Tensor, int] | None = None
 
     def push(self, windows: np.ndarray, last: bool = False) -> None:
         """Takes the next windows [n, W, D] float32.
@@ -113,11 +115,12 @@ class SceneMaker:
         self._ready = end if last else max(self.done, end - self._after)
         self._ended = last
 
-    def restart(self, interrupted: bool = False) -> None:
+    def restart(self, returning: int | None = None) -> None:
         """The next windows begin a new utterance; those of frames that were not drawn are dropped.
 
         Args:
-            interrupted: the face goes over from the frame drawn last to the new utterance in some frames.
+            returning: in how many frames the face goes over from the frame drawn last to the new utterance;
+                None behind an utterance that came to its end.
         """
         if self._windows is not None:
             for _ in range(self._first + len(self._windows) - self.done):
@@ -126,8 +129,9 @@ class SceneMaker:
         self._followed = Followed(self._renderer)
         self._first = self._ready = self.done
         self._ended = False
-        if interrupted and self._code is not None:
-            self._left = self.done, self._code
+        if returning is not None:
+            self._past.clear()  # a gate is shut behind an interruption, and holds nothing open
+            self._left = (self.done, self._code, returning) if returning and self._code is not None else None
 
     def drawn(self, code: Tensor) -> None:
         """The next frame was drawn, under its code [C]."""
@@ -144,28 +148,14 @@ class SceneMaker:
         """
         if self._windows is None or self.done >= self._ready:
             return None
-        renderer, editor, given = self._renderer, setting.editor, self._given
+        renderer, editor = self._renderer, setting.editor
         free = self._gated(editor)
         # The frames known so far are a small clip: its ends are the sound's own, or out of reach.
-        every = torch.arange(self._first, self._first + len(self._windows))
-        track = editor.track(every)
-        eyes = track.eyes if given.eyes is None else given.eyes
-        upper = track.upper if given.upper is None else editor.upper(every, given.upper)
-        conditions = Conditions(_as_tensor(self._windows), eyes, upper=upper).to(renderer.device)
+        every = range(self._first, self._first + len(self._windows))
+        drawn = range(self.done, self._ready)
         tracks = self._followed.tracks(len(every))
-        conditions = conditions.replaced(landmarks=given.landmarks, **tracks)
-        conditions = editor.conditions(conditions, given.motion, every, free)
-        if (self.done, self._ready) == (self._first, self._first + len(every)):
-            codes = renderer.codes(conditions)
-        else:
-            place = torch.arange(self.done - self._first, self._ready - self._first, device=renderer.device)
-            codes = renderer.codes(conditions, place)
-            track = editor.track(torch.arange(self.done, self._ready))
-        torso = track.torso if given.torso is None else given.torso
-        return Scene(
-            editor.portrait, setting.camera, track.poses.to(renderer.device), self._returning(codes),
-            torso.to(renderer.device), setting.background, track.views, setting.plate,
-        )  # fmt: skip
+        scene = compose(renderer, setting, self._windows, every, drawn, self._given, tracks, free)
+        return replace(scene, codes=self._returning(scene.codes))
 
     def _gated(self, editor: Editor) -> Tensor | None:
         """[T] how far the gate leaves the mouth free in the frames from `_first` on; None without a gate."""
@@ -186,9 +176,9 @@ class SceneMaker:
         """Codes [N, C] of the frames from `done` on, blended with the last one behind an interruption."""
         if self._left is None:
             return codes
-        first, code = self._left
-        share = torch.arange(self.done - first + 1, self.done - first + 1 + len(codes)) / (RETURNING + 1)
-        if self.done - first >= RETURNING:
+        first, code, returning = self._left
+        share = torch.arange(self.done - first + 1, self.done - first + 1 + len(codes)) / (returning + 1)
+        if self.done - first >= returning:
             self._left = None
             return codes
         return torch.lerp(code.expand_as(codes), codes, share.clamp_max(1)[:, None].to(codes))
@@ -236,6 +226,46 @@ class Followed:
             name: torch.cat([rows, rows[-1:].expand(frames - len(rows), *rows.shape[1:])])
             for name, rows in self._rows.items() if len(rows)
         }  # fmt: skip
+
+
+@torch.no_grad()
+def compose(
+    renderer: Renderer, setting: Setting, windows: np.ndarray, every: range, drawn: range, given: Given,
+    tracks: Mapping[str, Tensor], free: Tensor | None,
+) -> Scene:  # fmt: skip
+    """The scene of the frames `drawn`, of what is known of the frames `every` about them.
+
+    Args:
+        renderer: what renders.
+        setting: how the frames are made.
+        windows: [T, W, D] float32 features of the frames `every`.
+        every: numbers of T consecutive frames: those drawn, and the neighbours that their codes look at.
+        drawn: numbers of consecutive frames among them.
+        given: tracks of the frames `every` that take the place of their own.
+        tracks: what a follower made of the sound (see `Followed`), [T, ...] each.
+        free: [T] how far a gate leaves the mouth free; None without one.
+
+    Raises:
+        ValueError: features that the avatar's network does not take.
+    """
+    editor, device = setting.editor, renderer.device
+    index, first = torch.arange(every.start, every.stop), drawn.start - every.start
+    track = editor.track(index)
+    eyes = track.eyes if given.eyes is None else given.eyes
+    upper = track.upper if given.upper is None else editor.upper(index, given.upper)
+    conditions = Conditions(_as_tensor(windows), eyes, upper=upper).to(device)
+    conditions = conditions.replaced(landmarks=given.landmarks, **tracks)
+    conditions = editor.conditions(conditions, given.motion, index, free)
+    if drawn == every:
+        codes = renderer.codes(conditions)
+    else:
+        codes = renderer.codes(conditions, torch.arange(first, first + len(drawn), device=device))
+        track = editor.track(torch.arange(drawn.start, drawn.stop))
+    torso = track.torso if given.torso is None else given.torso[first : first + len(drawn)]
+    return Scene(
+        editor.portrait, setting.camera, track.poses.to(device), codes, torso.to(device),
+        setting.background, track.views, setting.plate,
+    )  # fmt: skip
 
 
 def landmarks_of(renderer: Renderer, windows: np.ndarray, eyes: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from nldf_engine.base.timing import stage
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses
 from nldf_engine.engine.renderer import Poses, Renderer, Scene
-from nldf_engine.engine.scenes import SceneMaker, Setting
+from nldf_engine.engine.scenes import RETURNING, SceneMaker, Setting
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.rendering.backgrounds import Background
 
@@ -174,18 +174,39 @@ class Session:
                 self._sound = SoundStream()
         return self._draw()
 
-    def interrupt(self) -> None:
+    def interrupt(self, returning: int = RETURNING) -> None:
         """Drops all audio whose frames were not taken yet (barge-in).
 
         The next audio begins a new utterance at the time of the next frame. Its features do not depend on
-        what was dropped, and the codes of its first three frames are blended with that of the last frame
-        returned. Push silence while the avatar listens: `latency` seconds of it (at 16 kHz) in one call give
-        the next frame immediately.
+        what was dropped. Push silence while the avatar listens: `latency` seconds of it (at 16 kHz) in one
+        call give the next frame immediately.
+
+        Args:
+            returning: of so many of its first frames the codes are blended with that of the last frame
+                returned.
         """
         self._queue.clear()
         self._sound, self._features = SoundStream(), FeatureStream(self._renderer.avatar.frontend)
-        self._scenes.restart(interrupted=True)
+        self._scenes.restart(returning)
         self._drawn_from = None
+
+    def skip(self) -> bool:
+        """Passes over the next frame without drawing it; False where it is not ready.
+
+        For who is too late for it: poses, blinks and the clock go on as if it had been drawn.
+        """
+        made = self._next_scene()
+        while made is None and self._queue:
+            self._follow(self._queue.popleft())
+            made = self._next_scene()
+        if made is None:
+            return False
+        scene, setting = made
+        if setting.editor.live is not None:
+            setting.editor.live(self._scenes.done)
+        self._drawn_from = None
+        self._scenes.drawn(scene.codes[0])
+        return True
 
     def _draw(self) -> Iterator[Frame]:
         while True:
@@ -193,13 +214,16 @@ class Session:
                 yield from self._draw_scene(*made)
             if not self._queue:
                 return
-            piece = self._queue.popleft()
-            with stage("audio"):
-                if piece is None:
-                    self._scenes.push(self._features.finish(), last=True)
-                    self._features = FeatureStream(self._renderer.avatar.frontend)
-                else:
-                    self._scenes.push(self._features.push(piece))
+            self._follow(self._queue.popleft())
+
+    def _follow(self, piece: np.ndarray | None) -> None:
+        """The features of a piece of sound, or of the end of an utterance."""
+        with stage("audio"):
+            if piece is None:
+                self._scenes.push(self._features.finish(), last=True)
+                self._features = FeatureStream(self._renderer.avatar.frontend)
+            else:
+                self._scenes.push(self._features.push(piece))
 
     def _next_scene(self) -> tuple[Scene, Setting] | None:
         setting = self._setting

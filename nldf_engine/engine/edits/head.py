@@ -162,22 +162,49 @@ class HeadRange:
         return "; ".join(said)
 
 
-def hold_motion(motion: Tensor, trained: Tensor) -> Tensor:
-    """Torso motions [T, 2, 3] held in the range of `trained` [N, 2, 3], each entry apart.
-
-    The torso's place is that of `TORSO_POINT`, so that a turn about it is no shift. Inside nothing changes.
-    """
+def _split(motion: Tensor) -> Tensor:
+    """[T, 6] of torso motions [T, 2, 3]: linear parts, and the place of `TORSO_POINT`, so that a turn about
+    it is no shift."""
     point = motion.new_tensor(TORSO_POINT)
+    return torch.cat([motion[:, :, :2].flatten(1), motion[:, :, :2] @ point + motion[:, :, 2]], 1).double()
 
-    def split(of: Tensor) -> Tensor:
-        return torch.cat([of[:, :, :2].flatten(1), of[:, :, :2] @ point + of[:, :, 2]], 1).double()
 
-    known = split(trained)
+def motion_range(trained: Tensor) -> HeadRange:
+    """The range in which `hold_motion` holds a torso, of its motion in the training track [N, 2, 3]."""
+    known = _split(trained)
     low, high = known.quantile(OUTSIDE, 0), known.quantile(1 - OUTSIDE, 0)
     wide = (high - low).clamp_min(1e-3)
-    held = HeadRange(high - wide, high).hold(split(motion)).to(motion.dtype)
+    return HeadRange(high - wide, high)
+
+
+def hold_motion(motion: Tensor, trained: HeadRange) -> Tensor:
+    """Torso motions [T, 2, 3] held in the range of the trained ones (`motion_range`), each entry apart.
+
+    Inside nothing changes.
+    """
+    held = trained.hold(_split(motion)).to(motion.dtype)
     linear, place = held[:, :4].view(-1, 2, 2), held[:, 4:]
-    return torch.cat([linear, (place - linear @ point)[:, :, None]], 2)
+    return torch.cat([linear, (place - linear @ motion.new_tensor(TORSO_POINT))[:, :, None]], 2)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an avatar's training track holds edits to.
+
+    Args:
+        range: of the head.
+        places: the same, for the head's place where its picture is moved instead.
+        motion: of the torso.
+    """
+
+    range: HeadRange
+    places: HeadRange
+    motion: HeadRange
+
+    @classmethod
+    def of(cls, poses: Tensor, motion: Tensor) -> Trained:
+        """The ranges of poses [T, 4, 4] and torso motions [T, 2, 3]."""
+        return cls(HeadRange.of(poses), HeadRange.of(poses, RARE).shrunk(), motion_range(motion))
 
 
 def _seen_at(camera: Camera, numbers: Tensor) -> Tensor:
@@ -242,34 +269,30 @@ class EditedTrack:
     Args:
         base: the track as `geometry.tracks.open_track` gives it.
         edit: what is changed.
-        range: of the training track.
-        places: the same, for the head's place where its picture is moved instead.
+        trained: the ranges of the training track.
         camera: the avatar's.
         predict: torso motion [T, 2, 3] of poses [T, 4, 4], frame by frame, without smoothing.
-        trained: [N, 2, 3], the torso's motion in the training track.
         own: whether the track is the training track itself, which only an edit leads beyond its range.
     """
 
     base: Callable[[Tensor], Track]
     edit: HeadEdit
-    range: HeadRange
-    places: HeadRange
+    trained: Trained
     camera: Camera
     predict: Callable[[Tensor], Tensor]
-    trained: Tensor
     own: bool = False
 
     def _numbers(self, poses: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The wanted head numbers [N, 6], and those that the head is drawn at [N, 6]."""
         wanted = head_numbers(poses) + self.edit.offsets(index)
         # Nothing is behind the camera.
-        wanted[:, 5] = wanted[:, 5].clamp_min(0.25 * float(self.range.low[5]))
+        wanted[:, 5] = wanted[:, 5].clamp_min(0.25 * float(self.trained.range.low[5]))
         if self.edit.limit == "off":
             return wanted, wanted
         if self.edit.limit == "clamp":
-            held = self.range.hold(wanted)
+            held = self.trained.range.hold(wanted)
             return held, held
-        return wanted, torch.cat([wanted[:, :3], self.places.hold(wanted)[:, 3:]], 1)
+        return wanted, torch.cat([wanted[:, :3], self.trained.places.hold(wanted)[:, 3:]], 1)
 
     def __call__(self, index: Tensor) -> Track:
         """The frames numbered `index` [N]."""
@@ -280,9 +303,9 @@ class EditedTrack:
         poses = poses_of(known)
         # The shoulders' share of the edit: what their prediction makes of it, held in its own range. Angles
         # count as far as they were seen; the neck is no steeper than it ever was.
-        felt = poses_of(self.range.hold(known))
+        felt = poses_of(self.trained.range.hold(known))
         torso = track.torso + (self.predict(felt) - self.predict(track.poses))
-        torso = hold_motion(torso, self.trained)
+        torso = hold_motion(torso, self.trained.motion)
         if self.edit.limit == "off":
             return replace(track, poses=poses, torso=torso)
         views = picture_of(self.camera, wanted, known)
@@ -298,7 +321,7 @@ class EditedTrack:
             return False
         offsets = self.edit.offsets(index)
         wanted = head_numbers(self.base(index).poses) + offsets
-        said = self.range.beyond(wanted, (offsets != 0).any(0) | (not self.own))
+        said = self.trained.range.beyond(wanted, (offsets != 0).any(0) | (not self.own))
         if said:
             if self.edit.limit == "clamp":
                 end = "; held there"

@@ -1,5 +1,6 @@
 """Codes of brows, lids and gaze: tracked, kept in an avatar's track, given, and edited."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, MouthEdit, UpperEdit, curve_of
 from nldf_engine.engine.edits.upper import Upper
-from nldf_engine.geometry.face_mesh import BROWS
+from nldf_engine.geometry.face_mesh import BROWS, EYE_RIMS, IRISES
 from nldf_engine.geometry.tracks import LoopedTrack, Track
 from nldf_engine.systems.common.motion import UpperBasis
 from nldf_engine.training.motion import fit_upper
@@ -142,6 +143,35 @@ def test_brows_rise_by_deviations_and_a_calm_face_is_at_rest(synthetic_dataset: 
     ramp = height(Upper(UpperEdit(curve=curve), basis)(index, tracked)) - height(tracked)
     assert (ramp[1:] > ramp[:-1]).all()
     torch.testing.assert_close(Upper(UpperEdit(), basis)(index, tracked), tracked)
+
+
+def test_gaze_turns_the_irises_between_the_lids(synthetic_dataset: Dataset) -> None:
+    """Right and down as the picture has them, by deviations; the two ways are told apart."""
+    data, time = copy.copy(synthetic_dataset), np.arange(len(synthetic_dataset))
+    data.landmarks = data.landmarks.copy()
+    for axis, period in ((0, 5.0), (1, 8.0)):  # pixels of 64: some millimetres
+        data.landmarks[:, IRISES, axis] += 1.0 * np.sin(time / period)[:, None]
+    basis, _, _ = fitted(data, 5)
+
+    def irises(of: torch.Tensor) -> torch.Tensor:
+        placed = basis.decode(of)
+        return placed[:, len(BROWS) + len(EYE_RIMS) :].mean(1) - placed[:, len(BROWS) :][
+            :, : len(EYE_RIMS)
+        ].mean(1)
+
+    index, rest = torch.arange(3), torch.zeros(3, 5)
+    spread = (irises(torch.eye(5)) - irises(torch.zeros(5, 5))).norm(dim=0)  # of codes of unit variance
+    for gaze, way in (((1.0, 0.0), 0), ((-2.0, 0.0), 0), ((0.0, 1.5), 1)):
+        moved = (irises(Upper(UpperEdit(0, gaze=gaze), basis)(index, rest)) - irises(rest))[0]
+        assert moved[way] == pytest.approx(gaze[way] * float(spread[way]), rel=0.15)
+        assert abs(moved[1 - way]) < 0.3 * abs(moved[way])
+    assert not UpperEdit(gaze=(0.0, 0.1)).idle and UpperEdit(gaze=(0.0, 0.0)).idle
+    still = fitted(synthetic_dataset, 1)[0]  # brows alone
+    with pytest.raises(ValueError, match="gaze: the eyes of this avatar's training video hardly turn"):
+        Upper(UpperEdit(gaze=(1.0, 0.0)), still)
+    for bad in ((4.0, 0.0), (float("nan"), 0.0), (1.0,)):
+        with pytest.raises(ValueError, match="gaze must be two numbers"):
+            UpperEdit(gaze=bad)
 
 
 def test_a_curve_of_brows_and_an_edit_of_the_mouth_go_together(
