@@ -20,6 +20,7 @@ from nldf_engine.engine.live.counters import Counters
 LOG = logging.getLogger("nldf.serve")
 SWEEP = 1.0  # seconds between two looks for sessions whose time is over
 WAITING = 10  # ticks that wait for a slow client at most; then pictures are left out, and then sound
+COUNTED = ("frames", "late", "skipped", "underflows", "interruptions")
 VIDEO = ("jpeg", "h264", "raw")
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
@@ -319,11 +320,16 @@ class Sessions:
         self._by_number.pop(session.number, None)
         session.worker.load -= 1
         session.worker.post(m.Close(session.number))
-        for name in ("frames", "late", "skipped", "underflows", "interruptions"):
+        for name in COUNTED:
             self.past.add(**{name: session.counters.get(name, 0)})
         self.ends[why] = self.ends.get(why, 0) + 1
         session.end(why)
         LOG.info("session %s ends: %s", session.id, why)
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of all sessions that have ended."""
+        counts = {name: getattr(self.past, name) for name in COUNTED}
+        return {"sessions": self.begun, "ends": self.ends, "restarts": self.pool.restarts, **counts}
 
     def _message(self, message: m.Tick | m.Statistics) -> None:
         session = self._by_number.get(message.session)

@@ -61,7 +61,7 @@ def alive(pids: list[int]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="there is no /proc that lists children")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_it_leaves_no_worker_behind(avatars: dict[str, Path], number: signal.Signals, hangups: None) -> None:
-    """A hang-up, which ends it as a termination does, gives 0; where it is killed, its workers end as well."""
+    """A hang-up, which ends it as a termination does, gives 0; where it is killed, its workers end too."""
     with serving(avatars["ada"]) as (process, workers):
         assert alive(workers)
         process.send_signal(number)
