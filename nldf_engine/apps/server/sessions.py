@@ -88,6 +88,7 @@ class ServerSession:
         self.queued = 0.0
         self.epoch = 0
         self.dropped_ticks = 0
+        self._interruptions = 0
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._ticks: asyncio.Queue[m.Tick | None] | None = None
 
@@ -127,6 +128,7 @@ class ServerSession:
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
         self.touched = time.monotonic()
+        self._interruptions += 1  # from now on, also before the worker knows of it, older ticks are stale
         if self._ticks is not None:
             while not self._ticks.empty():
                 self._ticks.get_nowait()
@@ -182,7 +184,7 @@ class ServerSession:
     def deliver(self, tick: m.Tick) -> None:
         """Takes a tick from the worker; a client that is too slow loses the oldest ones."""
         self.queued, self._received, self.epoch = tick.queued, tick.received, tick.epoch
-        if self._ticks is None:
+        if self._ticks is None or tick.epoch < self._interruptions:
             return
         while self._ticks.qsize() >= WAITING:
             self._ticks.get_nowait()
