@@ -65,11 +65,12 @@ class Page:
         return made["result"].get("value")
 
     async def photograph(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot"))["data"]))
+        kind = {"format": "png"} if path.suffix == ".png" else {"format": "jpeg", "quality": 86}
+        path.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot", **kind))["data"]))
 
 
 @contextlib.asynccontextmanager
-async def browser(url: str, microphone: Path | None = None, size: str = "1000,800") -> AsyncIterator[Page]:
+async def browser(url: str, microphone: Path | None = None, size: str = "980,1010") -> AsyncIterator[Page]:
     """A page at `url`; its microphone plays a wav file over and over.
 
     Raises:

@@ -76,6 +76,12 @@ def memory(pid: int) -> dict[str, float]:
     return {"resident": found["Rss"], "share": int(pss[1]) / 1024 if pss else 0.0, "own": found["Private"]}
 
 
+def busy(pid: int) -> float:
+    """Seconds that a process has computed so far, on all cores together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def own_memory() -> float:
     """MB that this process has resident."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

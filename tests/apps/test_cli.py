@@ -43,7 +43,7 @@ FLAGS = {
     "serve": {
         *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),
         *("--sessions", "--queue", "--idle", "--silent", "--rate", "--largest", "--udp-ports", "--ice"),
-        *("--turn-user", "--device", "--precision"),
+        *("--turn-user", "--device", "--precision", "--json"),
     },
     "landmarks": {"--output", "--device", "--json"},
     "view": {"--data", "--host", "--port", "--device"},

@@ -93,8 +93,8 @@ def open_tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serves until a signal ends it (SIGINT, SIGTERM or SIGHUP).
+def serve(settings: Settings, ready: Callable[[str], None]) -> dict[str, Any]:
+    """Serves until a signal ends it (SIGINT, SIGTERM or SIGHUP); returns what there was to do, in numbers.
 
     Args:
         settings: what is served.
@@ -125,3 +125,4 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         app, host=settings.host, port=settings.port, ssl_context=context, print=say, access_log=None,
         loop=loop, shutdown_timeout=SHUTDOWN_SECONDS,
     )  # fmt: skip
+    return app[control.SESSIONS].summary()

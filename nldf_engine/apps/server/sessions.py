@@ -20,6 +20,7 @@ from nldf_engine.engine.live.counters import Counters
 LOG = logging.getLogger("nldf.serve")
 SWEEP = 1.0  # seconds between two looks for sessions whose time is over
 WAITING = 10  # ticks that wait for a slow client at most; then pictures are left out, and then sound
+COUNTED = ("frames", "late", "skipped", "underflows", "interruptions")
 VIDEO = ("jpeg", "h264", "raw")
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
@@ -87,6 +88,7 @@ class ServerSession:
         self.queued = 0.0
         self.epoch = 0
         self.dropped_ticks = 0
+        self._interruptions = 0
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._ticks: asyncio.Queue[m.Tick | None] | None = None
 
@@ -126,6 +128,7 @@ class ServerSession:
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
         self.touched = time.monotonic()
+        self._interruptions += 1  # from now on, also before the worker knows of it, older ticks are stale
         if self._ticks is not None:
             while not self._ticks.empty():
                 self._ticks.get_nowait()
@@ -181,7 +184,7 @@ class ServerSession:
     def deliver(self, tick: m.Tick) -> None:
         """Takes a tick from the worker; a client that is too slow loses the oldest ones."""
         self.queued, self._received, self.epoch = tick.queued, tick.received, tick.epoch
-        if self._ticks is None:
+        if self._ticks is None or tick.epoch < self._interruptions:
             return
         while self._ticks.qsize() >= WAITING:
             self._ticks.get_nowait()
@@ -319,11 +322,16 @@ class Sessions:
         self._by_number.pop(session.number, None)
         session.worker.load -= 1
         session.worker.post(m.Close(session.number))
-        for name in ("frames", "late", "skipped", "underflows", "interruptions"):
+        for name in COUNTED:
             self.past.add(**{name: session.counters.get(name, 0)})
         self.ends[why] = self.ends.get(why, 0) + 1
         session.end(why)
         LOG.info("session %s ends: %s", session.id, why)
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of all sessions that have ended."""
+        counts = {name: getattr(self.past, name) for name in COUNTED}
+        return {"sessions": self.begun, "ends": self.ends, "restarts": self.pool.restarts, **counts}
 
     def _message(self, message: m.Tick | m.Statistics) -> None:
         session = self._by_number.get(message.session)

@@ -103,4 +103,3 @@ class Upper:
         held = rise.clamp(-HIGHEST, HIGHEST).to(tracked.dtype)
         gaze = torch.tensor(self._edit.gaze, dtype=tracked.dtype) @ self._gaze.to(tracked.dtype)
         return self._edit.scale * tracked + held[:, None] * self._way + gaze
-

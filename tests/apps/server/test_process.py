@@ -25,7 +25,17 @@ def serving(avatar: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "nldf_engine", "serve", str(avatar), "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "nldf_engine",
+        "serve",
+        str(avatar),
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -51,7 +61,7 @@ def alive(pids: list[int]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="there is no /proc that lists children")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_it_leaves_no_worker_behind(avatars: dict[str, Path], number: signal.Signals, hangups: None) -> None:
-    """A hang-up, which ends it as a termination does, gives 0; even where it is killed its workers end by themselves."""
+    """A hang-up, which ends it as a termination does, gives 0; where it is killed, its workers end too."""
     with serving(avatars["ada"]) as (process, workers):
         assert alive(workers)
         process.send_signal(number)

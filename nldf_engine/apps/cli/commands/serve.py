@@ -13,20 +13,23 @@ from tyro.conf import Positional
 from nldf_engine.apps.cli.command import (
     Command,
     Device,
+    Json,
     UsageError,
     check_device,
     checking_flags,
     optional,
     positive,
+    save_results,
     value,
 )
 
 
 @dataclass(frozen=True)
 class Serve(Command):
-    """Serve avatars live: sound in, pictures and sound out, by websocket, WebRTC and HTTP.
+    """Serve avatars live: sound in, pictures and sound out.
 
-    Without --host only this machine can connect. Ctrl-C or SIGTERM ends it. docs/serve.md has the protocol.
+    By websocket, WebRTC and HTTP; docs/serve.md has the protocol. Without --host only this machine can
+    connect. Ctrl-C or SIGTERM ends it.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -80,6 +83,8 @@ class Serve(Command):
     """where to render"""
     precision: Annotated[str, value("auto|fp32|int16|fp16")] = "auto"
     """how to compute; see Engine.load"""
+    json: Json = None
+    """also write there, at the end, how many sessions and frames there were"""
 
     def run(self) -> int:
         """Serves until a signal ends it."""
@@ -121,7 +126,7 @@ class Serve(Command):
             print(f"nldf serve: {', '.join(settings.avatars)} at {url}, {settings.workers} workers{page}",
                   flush=True)  # fmt: skip
 
-        serve(settings, ready)
+        save_results(self.json, serve(settings, ready))
         return 0
 
     def _token(self) -> str:
