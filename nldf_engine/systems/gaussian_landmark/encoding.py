@@ -4,8 +4,8 @@ The choices are those of the paper's table III. Eq. (8a) and eq. (7) say of each
 landmark; the two others give all points of a frame the same numbers, which enter the network's first layer as
 a bias.
 
-Beside eq. (8a) points may know the shapes of the mouth and the eyes that they are about: that lips have parted
-is a millimetre of one landmark against another, which no Gaussian about either shows well.
+Beside eq. (8a) points may know the shapes of the mouth and the eyes that they are about: that lips have
+parted is a millimetre of one landmark against another, which Gaussians about either hardly show.
 
 Shapes: F frames, N points of each, L landmarks, G regions (mouth, eyes), C components of each.
 """
