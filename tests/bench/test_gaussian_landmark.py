@@ -53,7 +53,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(avatars, "SPEED_FRAMES", 2)
 
 
-@pytest.mark.parametrize("name", ["encoders", "encodings", "mouth"])
+@pytest.mark.parametrize("name", ["encoders", "encodings", "mouth", "carrying"])
 def test_a_table_of_a_dataset(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -62,7 +62,7 @@ def test_a_table_of_a_dataset(
     given = [name, str(synthetic_dataset.path), "--steps", "2", "--seeds", "2", "--frames", "2"]
     assert main([*given, "--json", str(numbers), "--cache", str(tmp_path)]) == 0
     rows, printed = read_json(numbers)["rows"], capsys.readouterr().out
-    assert len(rows) == {"encoders": 4, "encodings": 7, "mouth": 5}[name]
+    assert len(rows) == {"encoders": 4, "encodings": 7, "mouth": 5, "carrying": 6}[name]
     assert len({tuple(row) for row in rows.values()}) == 1, "the same columns"
     for label, row in rows.items():
         assert f"| {label} |" in printed
