@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.gaussian_landmark import avatars, fields
+from bench.gaussian_landmark import avatars, fields, mouths
 from bench.gaussian_landmark.__main__ import PICTURES, main
 from bench.gaussian_landmark.avatars import Subject, distribution
 from bench.gaussian_landmark.speech import Options, spread_of
@@ -48,7 +48,8 @@ def avatar(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields of the tiny preset, and a detector that needs no model."""
-    monkeypatch.setattr(fields, "PRESET", "gaussian-landmark-tiny")
+    for module in (fields, mouths):
+        monkeypatch.setattr(module, "PRESET", "gaussian-landmark-tiny")
     monkeypatch.setattr(avatars, "FaceMesh", Played)
     monkeypatch.setattr(avatars, "SPEED_FRAMES", 2)
 
