@@ -18,6 +18,7 @@ from bench.gaussian_landmark.avatars import (
     torso,
 )
 from bench.gaussian_landmark.fields import encodings
+from bench.gaussian_landmark.mouths import carrying
 from bench.gaussian_landmark.speech import PRESET, SEEDS, Options, encoders, mouth
 from bench.headnerf.__main__ import markdown
 from bench.timing import environment
@@ -28,6 +29,7 @@ from nldf_engine.media.pictures import write_picture
 
 EXAMPLES = """examples:
     python -m bench.gaussian_landmark encoders data/speaker
+    python -m bench.gaussian_landmark carrying data/speaker --frames 100
     python -m bench.gaussian_landmark encodings data/speaker --seeds 3 --weights weights --json encodings.json
     python -m bench.gaussian_landmark distribution avatars/me data/speaker --split heldout --picture pca.png
     python -m bench.gaussian_landmark sliders avatars/me data/speaker
@@ -39,6 +41,7 @@ OF_DATASET: dict[str, Callable[[Path, Options], dict[str, Any]]] = {
     "encoders": encoders,
     "encodings": encodings,
     "mouth": mouth,
+    "carrying": carrying,
 }
 OF_AVATAR: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "distribution": distribution,

@@ -121,7 +121,9 @@ def _sets(subject: Subject) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         f"predicted, {FAR:g} times": usual + FAR * (made - usual),
     }
     flat = {name: 1e3 * points.flatten(1).double().numpy() for name, points in sets.items()}
-    return 1e3 * tracked[subject.data.indices("train")].flatten(1).double().numpy(), flat
+    # Validation frames are part of the training ones: they are compared with the others.
+    known = subject.data.indices("fit" if subject.options.split == "validation" else "train")
+    return 1e3 * tracked[known].flatten(1).double().numpy(), flat
 
 
 def _nearest(points: np.ndarray, known: np.ndarray) -> np.ndarray:

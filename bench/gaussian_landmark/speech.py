@@ -162,9 +162,9 @@ def _encoder_row(speaker: Speaker, seed: int) -> Row:
     epochs = tuning.steps * tuning.stretches * tuning.stretch / len(scene.fit)
     row = {"seconds_epoch": spent / epochs}
     for name, frames in (("learned", scene.fit), ("unseen", scene.validation)):
-        pair = (part[frames].view(1, len(frames), -1, 3) for part in (made, data.codes))
+        given, wanted = (part[frames].view(1, len(frames), -1, 3) for part in (made, data.codes))
         every = torch.ones(1, len(frames), dtype=torch.bool)
-        row[f"loss_{name}"] = 100 * float(landmark_loss(*pair, every))
+        row[f"loss_{name}"] = 100 * float(landmark_loss(given, wanted, every))
     lips = lip_measures(speaker.lips(made), lips_of(speaker.track), scene.validation)
     return row | {"lips_mm": lips["error"]}
 

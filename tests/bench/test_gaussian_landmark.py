@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.gaussian_landmark import avatars, fields
+from bench.gaussian_landmark import avatars, fields, mouths
 from bench.gaussian_landmark.__main__ import PICTURES, main
 from bench.gaussian_landmark.avatars import Subject, distribution
 from bench.gaussian_landmark.speech import Options, spread_of
@@ -48,12 +48,13 @@ def avatar(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields of the tiny preset, and a detector that needs no model."""
-    monkeypatch.setattr(fields, "PRESET", "gaussian-landmark-tiny")
+    for module in (fields, mouths):
+        monkeypatch.setattr(module, "PRESET", "gaussian-landmark-tiny")
     monkeypatch.setattr(avatars, "FaceMesh", Played)
     monkeypatch.setattr(avatars, "SPEED_FRAMES", 2)
 
 
-@pytest.mark.parametrize("name", ["encoders", "encodings", "mouth"])
+@pytest.mark.parametrize("name", ["encoders", "encodings", "mouth", "carrying"])
 def test_a_table_of_a_dataset(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -62,7 +63,7 @@ def test_a_table_of_a_dataset(
     given = [name, str(synthetic_dataset.path), "--steps", "2", "--seeds", "2", "--frames", "2"]
     assert main([*given, "--json", str(numbers), "--cache", str(tmp_path)]) == 0
     rows, printed = read_json(numbers)["rows"], capsys.readouterr().out
-    assert len(rows) == {"encoders": 4, "encodings": 5, "mouth": 5}[name]
+    assert len(rows) == {"encoders": 4, "encodings": 7, "mouth": 5, "carrying": 6}[name]
     assert len({tuple(row) for row in rows.values()}) == 1, "the same columns"
     for label, row in rows.items():
         assert f"| {label} |" in printed

@@ -2,8 +2,10 @@
 
 It takes the head over the background, and the background, and makes the whole frame: colours that begin as
 that picture, and an opacity of the speaker that begins as the head's, so that any background may be behind
-afterwards. What it sees is always the training video's background. The head may stand before a plate that
-moves, as other torsos are: then the network has to mend that picture, not to paint shoulders from memory.
+afterwards. What it sees is always the training video's background. Premultiplied colours are its frame less
+what shows of that background, so that before the same background the frame comes out as it was made, however
+unsure the opacity is. The head may stand before a plate that moves, as other torsos are: then the network has
+to mend that picture, not to paint shoulders from memory.
 
 Shapes: N pictures, levels 0 (the picture's size) to D (2^D times smaller).
 """
@@ -26,8 +28,8 @@ from nldf_engine.rendering.torsos import Torso
 from nldf_engine.systems.common.torso import TorsoPlate
 
 SLOPE = 0.2
-# The head's opacity begins the picture's: half of a pixel is undecided, none and all are sure.
-OPACITY_SLOPE = 8.0
+# The head's opacity begins the picture's, held so far from 0 and 1 that its logit can be moved by training.
+SURE = 1e-3
 LARGEST_SIDE = 4096
 
 
@@ -149,12 +151,13 @@ class UnetTorso(Torso):
             alpha: [N, H, W].
 
         Returns:
-            color [N, H, W, 3], not premultiplied and not clamped, and the opacity's logit [N, H, W].
+            color [N, H, W, 3] of the frame, background included, not clamped, and the opacity's logit
+            [N, H, W].
         """
         picture = color + (1 - alpha[..., None]) * self.background
         behind = self.background.expand_as(picture)
         made = self.network(torch.cat([picture, behind], -1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return picture + made[..., :3], made[..., 3] + OPACITY_SLOPE * (alpha - 0.5)
+        return picture + made[..., :3], made[..., 3] + torch.logit(alpha, SURE)
 
     def _about(self, view: View, code: Tensor, head: Layer) -> Layer:
         """The whole speaker about a head, all of the network's size."""
@@ -162,7 +165,8 @@ class UnetTorso(Torso):
         with stage("network"):
             color, logit = self.complete(begun.color[None], begun.alpha[None])
             alpha = torch.sigmoid(logit[0])
-            return Layer(color[0].clamp(0, 1) * alpha[..., None], alpha)
+            own = color[0] - (1 - alpha[..., None]) * self.background
+            return Layer(torch.minimum(own.clamp_min(0), alpha[..., None]), alpha)
 
     def _own(self, view: View) -> View:
         """The view at the network's size."""

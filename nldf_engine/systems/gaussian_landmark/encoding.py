@@ -4,25 +4,34 @@ The choices are those of the paper's table III. Eq. (8a) and eq. (7) say of each
 landmark; the two others give all points of a frame the same numbers, which enter the network's first layer as
 a bias.
 
-Shapes: F frames, N points of each, L landmarks.
+Beside eq. (8a) points may know the shapes of the mouth and the eyes that they are about: that lips have
+parted is a millimetre of one landmark against another, which Gaussians about either hardly show.
+
+Shapes: F frames, N points of each, L landmarks, G regions (mouth, eyes), C components of each.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nldf_engine.geometry.face_mesh import MARKS_EYES, MARKS_LIPS
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.ops import encode_landmarks
 from nldf_engine.systems.gaussian_landmark.driver import SMALLEST_SPREAD
 
-# The weight of everything that stays where it is: what is far from all landmarks is not carried along.
+# The weight of everything that stays where it is: what is far from all landmarks is not carried along, and
+# knows no shape.
 STILL = 0.5
+REGIONS = MARKS_LIPS, MARKS_EYES
+"""Of the 68, the landmarks whose shapes points may know."""
+# A shape is held within so many standard deviations.
+MOST_UNUSUAL = 4.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,10 @@ class EncodingSizes:
         reach: Mahalanobis distance beyond which a Gaussian is zero.
         depth_unit: metres of one unit of d_z.
         code: numbers that "mlp" makes of the landmarks.
-        carries: a Gaussian carries what is about its landmark along (see `LandmarkEncoding.usual_places`); in
-            the paper it does not.
+        carries: a Gaussian carries what is about its landmark along (see `GaussianEncoding.about`); in the
+            paper it does not.
+        components: C, principal components of the shapes of mouth and eyes that the points about them know
+            (see `Shapes`); in the paper there are none.
 
     Raises:
         ValueError: an unknown kind, or a size that can't be meant.
@@ -53,12 +64,17 @@ class EncodingSizes:
     depth_unit: float = 0.2
     code: int = 64
     carries: bool = False
+    components: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ENCODINGS:
             raise ValueError(f"encoding: expected one of {', '.join(ENCODINGS)}, got {self.kind!r}")
         if not 0 <= self.levels <= 16 or self.code < 1:
             raise ValueError(f"encoding: expected 0 to 16 levels and a code of at least 1, got {self}")
+        if not 0 <= self.components <= 3 * min(map(len, REGIONS)):
+            raise ValueError(
+                f"encoding.components: expected 0 to {3 * min(map(len, REGIONS))}, got {self.components}"
+            )
         for name in ("size", "reach", "depth_unit"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"encoding.{name}: expected more than 0, got {getattr(self, name)!r}")
@@ -75,27 +91,23 @@ class LandmarkEncoding(nn.Module, ABC):
     point_dim: int = 0
     frame_dim: int = 0
 
-    def of_points(self, points: Tensor, landmarks: Tensor, axes: Tensor, backend: str) -> Tensor:
-        """[F, N, point_dim] numbers of points.
+    def about(
+        self, points: Tensor, landmarks: Tensor, usual: Tensor, axes: Tensor, backend: str
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Where points are looked up in space, and their own numbers.
 
         Args:
             points: [F, N, 3] metres in head space.
             landmarks: [F, L, 3] metres in head space.
+            usual: [L, 3] metres, the landmarks' usual places.
             axes: [F, 3] unit vectors along which d_z is measured.
             backend: "native" or "reference".
+
+        Returns:
+            places [F, N, 3], metres, here the points; numbers, each [F, N, D], together `point_dim`; here
+            none.
         """
-        return points.new_empty(*points.shape[:2], 0)
-
-    def usual_places(self, points: Tensor, landmarks: Tensor, usual: Tensor, backend: str) -> Tensor:
-        """[F, N, 3] metres: where what is at the points would be, were the landmarks at their usual places.
-
-        Features of space are looked up there. Here it is where it is.
-
-        Args:
-            points, landmarks, backend: as in `of_points`.
-            usual: [L, 3] metres.
-        """
-        return points
+        return points, []
 
     def of_frames(self, landmarks: Tensor) -> Tensor:
         """[F, frame_dim] numbers of frames with landmarks [F, L, 3]."""
@@ -111,11 +123,63 @@ class LandmarkEncoding(nn.Module, ABC):
         ...
 
 
+class Shapes(nn.Module):
+    """Principal components of each region's landmarks, in standard deviations.
+
+    Args:
+        marks: which of the 68 the L landmarks are.
+        components: C of each region.
+
+    Buffers: `mean` [3 L], metres; `axes` [3 L, G C], from metres to standard deviations; zero before they are
+    fitted, and for landmarks of no region.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, marks: Sequence[int], components: int) -> None:
+        super().__init__()
+        self.regions = [[i for i, mark in enumerate(marks) if mark in region] for region in REGIONS]
+        self.components = components
+        self.register_buffer("mean", torch.zeros(3 * len(marks)))
+        self.register_buffer("axes", torch.zeros(3 * len(marks), len(REGIONS) * components))
+
+    @torch.no_grad()
+    def fit(self, landmarks: Tensor) -> None:
+        """Fits both buffers to landmarks [T, L, 3] of the training frames; fewer frames than components
+        leave the last ones zero."""
+        self.mean.copy_(landmarks.mean(0).flatten())
+        self.axes.zero_()
+        for number, region in enumerate(self.regions):
+            moved = (landmarks[:, region] - landmarks[:, region].mean(0)).flatten(1)
+            _, sizes, axes = torch.linalg.svd(moved, full_matrices=False)
+            found = min(self.components, len(sizes))
+            scale = (sizes[:found] / len(moved) ** 0.5).clamp_min(SMALLEST_SPREAD)
+            rows = (3 * torch.tensor(region)[:, None] + torch.arange(3)).flatten().to(self.axes.device)
+            column = number * self.components
+            self.axes[rows, column : column + found] = axes[:found].t() / scale
+
+    def forward(self, landmarks: Tensor, weights: Tensor) -> Tensor:
+        """[F, N, G C]: the regions' shapes, each in the share s / (s + `STILL`) in which a point is about the
+        region, s the sum of the weights of its landmarks.
+
+        Args:
+            landmarks: [F, L, 3] metres.
+            weights: [F, N, L] of Gaussians about them.
+        """
+        frames, count, _ = weights.shape
+        codes = ((landmarks.flatten(1) - self.mean) @ self.axes).clamp(-MOST_UNUSUAL, MOST_UNUSUAL)
+        sums = torch.stack([weights[..., region].sum(-1) for region in self.regions], -1)
+        shares = sums / (sums + STILL)
+        known = shares[..., None] * codes.view(frames, 1, len(self.regions), self.components)
+        return known.view(frames, count, -1)
+
+
 class GaussianEncoding(LandmarkEncoding):
     """Eq. (8a), (8b): r(x | l) = exp(-1/2 d^T Sigma^-1 d) gamma(d_z), Sigma = R S (R S)^T of each landmark.
 
     Args:
-        count: L.
+        marks: which of the 68 the L landmarks are.
         sizes: see there.
         depth: multiply by gamma(d_z); else the weight alone is the feature.
 
@@ -124,38 +188,51 @@ class GaussianEncoding(LandmarkEncoding):
 
     kind = "gaussian"
 
-    def __init__(self, count: int, sizes: EncodingSizes, depth: bool = True) -> None:
+    def __init__(self, marks: Sequence[int], sizes: EncodingSizes, depth: bool = True) -> None:
         super().__init__()
-        self.sizes, self.depth = sizes, depth
-        self.point_dim = count * (1 + 2 * sizes.levels if depth else 1)
+        self.sizes, self.depth, count = sizes, depth, len(marks)
+        self.point_dim = count * (1 + 2 * sizes.levels if depth else 1) + len(REGIONS) * sizes.components
+        self.shapes = Shapes(marks, sizes.components) if sizes.components else None
         turned = torch.zeros(count, 4)
         turned[:, 0] = 1
         self.rotations = nn.Parameter(turned)
         self.log_scales = nn.Parameter(torch.full((count, 3), math.log(sizes.size)))
 
-    def of_points(self, points: Tensor, landmarks: Tensor, axes: Tensor, backend: str) -> Tensor:
+    def calibrate(self, landmarks: Tensor) -> None:
         """See `LandmarkEncoding`."""
+        if self.shapes is not None:
+            self.shapes.fit(landmarks)
+
+    def encode(self, points: Tensor, landmarks: Tensor, axes: Tensor, backend: str) -> Tensor:
+        """[F, N, L (1 + 2 levels)] numbers of eq. (8a); the arguments are those of `about`."""
         sizes = self.sizes
         return encode_landmarks(
             points, landmarks, self.rotations, self.log_scales, axes, levels=sizes.levels, depth=self.depth,
             depth_scale=1 / sizes.depth_unit, cut=sizes.reach, backend=backend,
         )  # fmt: skip
 
-    def usual_places(self, points: Tensor, landmarks: Tensor, usual: Tensor, backend: str) -> Tensor:
-        """See `LandmarkEncoding`: x - sum_l w_l (l - usual_l) / (sum_l w_l + `STILL`), w of eq. (8a)."""
-        if not self.sizes.carries:
-            return points
+    def about(
+        self, points: Tensor, landmarks: Tensor, usual: Tensor, axes: Tensor, backend: str
+    ) -> tuple[Tensor, list[Tensor]]:
+        """See `LandmarkEncoding`: eq. (8a), and the shapes of the regions where sizes say so.
+
+        With `carries`, places are where what is at the points would be, were the landmarks at their usual
+        places: x - sum_l w_l (l - usual_l) / (sum_l w_l + `STILL`), w of eq. (8a).
+        """
+        sizes, places = self.sizes, points
+        numbers = [self.encode(points, landmarks, axes, backend)]
+        if not sizes.carries and self.shapes is None:
+            return places, numbers
         weights = encode_landmarks(
-            points,
-            landmarks,
-            self.rotations,
-            self.log_scales,
-            depth=False,
-            cut=self.sizes.reach,
-            backend=backend,
-        )
-        moved = torch.bmm(weights, landmarks - usual)
-        return points - moved / (weights.sum(-1, keepdim=True) + STILL)
+            points, landmarks, self.rotations, self.log_scales,
+            depth=False, cut=sizes.reach, backend=backend,
+        )  # fmt: skip
+        if sizes.carries:
+            moved = torch.bmm(weights, landmarks - usual)
+            places = points - moved / (weights.sum(-1, keepdim=True) + STILL)
+        if self.shapes is not None:
+            numbers.append(self.shapes(landmarks, weights))
+        return places, numbers
 
 
 class FlatEncoding(GaussianEncoding):
@@ -163,8 +240,8 @@ class FlatEncoding(GaussianEncoding):
 
     kind = "gaussian-flat"
 
-    def __init__(self, count: int, sizes: EncodingSizes) -> None:
-        super().__init__(count, sizes, depth=False)
+    def __init__(self, marks: Sequence[int], sizes: EncodingSizes) -> None:
+        super().__init__(marks, sizes, depth=False)
 
 
 class IsotropicEncoding(GaussianEncoding):
@@ -172,8 +249,8 @@ class IsotropicEncoding(GaussianEncoding):
 
     kind = "isotropic"
 
-    def __init__(self, count: int, sizes: EncodingSizes) -> None:
-        super().__init__(count, sizes)
+    def __init__(self, marks: Sequence[int], sizes: EncodingSizes) -> None:
+        super().__init__(marks, sizes)
         for name in ("rotations", "log_scales"):
             value = getattr(self, name).detach()
             delattr(self, name)
@@ -184,7 +261,7 @@ class FrameEncoding(LandmarkEncoding):
     """Numbers of the frame, made of landmarks less their mean, in standard deviations.
 
     Args:
-        count: L.
+        marks: which of the 68 the L landmarks are.
 
     Buffers: `mean` [3 L] and `spread` [3 L], metres, over the training frames.
     """
@@ -192,10 +269,10 @@ class FrameEncoding(LandmarkEncoding):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, marks: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(3 * count))
-        self.register_buffer("spread", torch.ones(3 * count))
+        self.register_buffer("mean", torch.zeros(3 * len(marks)))
+        self.register_buffer("spread", torch.ones(3 * len(marks)))
 
     @torch.no_grad()
     def calibrate(self, landmarks: Tensor) -> None:
@@ -214,11 +291,11 @@ class MlpEncoding(FrameEncoding):
 
     kind = "mlp"
 
-    def __init__(self, count: int, sizes: EncodingSizes) -> None:
-        super().__init__(count)
+    def __init__(self, marks: Sequence[int], sizes: EncodingSizes) -> None:
+        super().__init__(marks)
         self.frame_dim = sizes.code
         self.layers = nn.Sequential(
-            nn.Linear(3 * count, sizes.code), nn.ReLU(), nn.Linear(sizes.code, sizes.code)
+            nn.Linear(3 * len(marks), sizes.code), nn.ReLU(), nn.Linear(sizes.code, sizes.code)
         )
 
     def of_frames(self, landmarks: Tensor) -> Tensor:
@@ -232,16 +309,16 @@ class GammaEncoding(FrameEncoding):
 
     kind = "gamma"
 
-    def __init__(self, count: int, sizes: EncodingSizes) -> None:
-        super().__init__(count)
+    def __init__(self, marks: Sequence[int], sizes: EncodingSizes) -> None:
+        super().__init__(marks)
         self.levels = sizes.levels
-        self.frame_dim = frequency_dim(3 * count, sizes.levels)
+        self.frame_dim = frequency_dim(3 * len(marks), sizes.levels)
 
     def of_frames(self, landmarks: Tensor) -> Tensor:
         """See `LandmarkEncoding`."""
         return encode_frequencies(self.scaled(landmarks), self.levels)
 
 
-ENCODINGS: Mapping[str, Callable[[int, EncodingSizes], LandmarkEncoding]] = {
+ENCODINGS: Mapping[str, Callable[[Sequence[int], EncodingSizes], LandmarkEncoding]] = {
     one.kind: one for one in (GaussianEncoding, FlatEncoding, IsotropicEncoding, MlpEncoding, GammaEncoding)
 }

@@ -163,7 +163,7 @@ class GaussianField(RayField):
         self.config = config
         self.encoder = MarksEncoder(config)
         self.marks = list(config.marks)
-        self.encoding = ENCODINGS[config.encoding.kind](len(self.marks), config.encoding)
+        self.encoding = ENCODINGS[config.encoding.kind](self.marks, config.encoding)
         self.grid = GridEncoding(config.grid)
         radius = config.bounds.radius
         corner = [-radius, -radius, config.slab[0]], [radius, radius, config.slab[1]]
@@ -219,11 +219,11 @@ class GaussianField(RayField):
         frames, rays, samples, _ = points.shape
         flat, landmarks = points.reshape(frames, rays * samples, 3), self._landmarks(code).contiguous()
         usual = self.encoder.landmarks.usual[self.marks]
-        places = self.encoding.usual_places(flat, landmarks, usual, self.backend)
+        axes = F.normalize(-origins, dim=-1)
+        places, beside = self.encoding.about(flat, landmarks, usual, axes, self.backend)
         unit = ((places - self.box[0]) / (self.box[1] - self.box[0])).clamp(0, 1)
         cells = self.grid(unit.view(-1, 3).contiguous(), backend=self.backend).view(*flat.shape[:2], -1)
-        beside = self.encoding.of_points(flat, landmarks, F.normalize(-origins, dim=-1), self.backend)
-        hidden = self.first(torch.cat([cells, beside], -1), self.encoding.of_frames(landmarks))
+        hidden = self.first(torch.cat([cells, *beside], -1), self.encoding.of_frames(landmarks))
         hidden = F.relu(hidden, inplace=True)
         for layer in self.hidden:
             hidden = F.relu(layer(hidden), inplace=True)

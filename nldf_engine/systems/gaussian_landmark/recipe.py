@@ -219,17 +219,18 @@ def gaussian_landmark() -> Preset:
 def gaussian_landmark_small() -> Preset:
     """Gaussian landmarks for a CPU: 128 x 128."""
     recipe = GaussianRecipe(
-        size=128, steps=3000, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
+        size=128, steps=2400, learning_rate=2e-3, final_learning_rate=2e-4, grid_learning_rate=1e-2,
         sampling=Sampling(frames=2, blink_share=0.08),
-        patches=Patches(32, 3.0, 0.2, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
-        torso=TorsoRecipe("unet", steps=800),
+        patches=Patches(32, 3.0, 0.3, 0.1), landmarks=LandmarkTuning(steps=120, rate=2e-3, stretch=100),
+        torso=TorsoRecipe("unet", steps=500),
         unet=SMALL_UNET,
     )  # fmt: skip
     return Preset(
         "gaussian-landmark", recipe,
         lambda bounds, conditions: GaussianFieldConfig(
             bounds, conditions, thinned=True, resolutions=(8, 12, 17, 25, 36, 52, 76, 110), log2_table=17,
-            width=48, geometry=16, samples=24, encoding=EncodingSizes(carries=True),
+            width=48, geometry=16, samples=24,
+            encoding=EncodingSizes(levels=1, carries=True, components=6),
         ),
     )  # fmt: skip
 
@@ -250,7 +251,7 @@ def gaussian_landmark_tiny() -> Preset:
         lambda bounds, conditions: GaussianFieldConfig(
             bounds, conditions, LandmarkSpeechSizes(decoder=DecoderSizes(16, 2, 32)), thinned=True,
             resolutions=(8, 16, 32), width=24, geometry=8, samples=12,
-            encoding=EncodingSizes(size=0.05),  # a pixel is a centimetre here
+            encoding=EncodingSizes(size=0.05, components=2),  # a pixel is a centimetre here
         ),
     )  # fmt: skip
 

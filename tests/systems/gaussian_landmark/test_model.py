@@ -69,7 +69,7 @@ def test_the_encoding_is_eq_8a() -> None:
         one.encoding.rotations[CHIN] = torch.tensor([0.5**0.5, 0, 0, 0.5**0.5])  # a quarter about z
         one.encoding.log_scales[CHIN] = torch.tensor([0.02, 0.04, 0.05]).log()
     landmarks, point = torch.zeros(1, 68, 3), torch.tensor([[[0.03, 0.01, 0.02]]])
-    got = one.encoding.of_points(point, landmarks, torch.tensor([[0.0, 0, 1.0]]), "native")[0, 0]
+    got = one.encoding.encode(point, landmarks, torch.tensor([[0.0, 0, 1.0]]), "native")[0, 0]
     blocks = got.view(7, 68)[:, CHIN]
     weight = torch.exp(torch.tensor(-0.5 * ((0.01 / 0.02) ** 2 + (0.03 / 0.04) ** 2 + (0.02 / 0.05) ** 2)))
     z = torch.tensor(0.02 / 0.2)
@@ -88,18 +88,57 @@ def test_what_is_about_a_landmark_is_carried_along() -> None:
     moved = usual[None].clone()
     moved[0, CHIN, 1] = 0.012
     points = torch.stack([moved[0, CHIN], moved[0, CHIN] + torch.tensor([0, 0.2, 0])])[None]
+    axes = torch.tensor([[0.0, 0, 1]])
     for kind in ENCODINGS:
-        carrying = ENCODINGS[kind](68, dataclasses.replace(sizes, kind=kind))
+        carrying = ENCODINGS[kind](range(68), dataclasses.replace(sizes, kind=kind))
         with torch.no_grad():
-            places = carrying.usual_places(points, moved, usual, "native")
+            places, _ = carrying.about(points, moved, usual, axes, "native")
         back = 0.008 if "gaussian" in kind or kind == "isotropic" else 0.0
         torch.testing.assert_close(places[0, 0], points[0, 0] - torch.tensor([0, back, 0]), atol=1e-6, rtol=0)
         assert torch.equal(places[0, 1], points[0, 1])
-        still = ENCODINGS[kind](68, EncodingSizes(kind)).usual_places(points, moved, usual, "native")
+        still, _ = ENCODINGS[kind](range(68), EncodingSizes(kind)).about(points, moved, usual, axes, "native")
         assert torch.equal(still, points)
     one = GaussianField(dataclasses.replace(field().config, encoding=sizes)).eval()
     again = build_head("gaussian-landmark", encode(one.config)).config.encoding
     assert again.carries and not EncodingSizes().carries
+
+
+def test_points_about_the_mouth_know_its_shape() -> None:
+    """Components are the training frames' in standard deviations, and are held; a mouth's shape is known on
+    the lips and not at the chin's other side or the eyes; in the paper none is."""
+    torch.manual_seed(3)
+    usual = 0.02 * torch.randn(68, 3)
+    opens = torch.zeros(68, 3)
+    opens[48:68, 1] = torch.linspace(-1, 1, 20)
+    track = usual + 0.003 * torch.randn(50, 1, 1) * opens + 1e-4 * torch.randn(50, 68, 3)
+    sizes = EncodingSizes(carries=True, components=2)
+    one = ENCODINGS["gaussian"](range(68), sizes)
+    one.calibrate(track)
+    on_lips, far = track[:, 50:51], torch.full((50, 1, 3), 0.5)
+    with torch.no_grad():
+        _, (plain, known) = one.about(torch.cat([on_lips, far], 1), track, usual, torch.ones(50, 3), "native")
+    assert plain.shape[2] + known.shape[2] == one.point_dim == 68 * 7 + 4
+    assert bool((known[:, 1] == 0).all()) and float(known[:, 0, :2].abs().max()) > 0.5
+    opening = (track - usual)[:, 67, 1]
+    assert abs(float(torch.corrcoef(torch.stack([known[:, 0, 0], opening]))[0, 1])) > 0.95
+    codes = (track.flatten(1) - one.shapes.mean) @ one.shapes.axes
+    torch.testing.assert_close(codes[:, 0].std(), torch.tensor(1.0), atol=0.02, rtol=0)
+    with torch.no_grad():
+        wide = one.shapes(usual[None] + 1.0 * opens, torch.ones(1, 1, 68))
+    assert 3.5 < float(wide.abs().max()) < 4, "held within four standard deviations"
+    assert ENCODINGS["gaussian"](range(68), EncodingSizes()).shapes is None
+    with pytest.raises(ValueError, match="components: expected 0 to 36"):
+        EncodingSizes(components=40)
+
+
+def test_few_frames_leave_components_out() -> None:
+    """Two frames have one component at most, frames without movement none that matters."""
+    one = ENCODINGS["gaussian"](range(68), EncodingSizes(components=4))
+    for track in (torch.randn(2, 68, 3) * 0.01, torch.zeros(5, 68, 3), torch.zeros(1, 68, 3)):
+        one.calibrate(track)
+        assert bool(one.shapes.axes.isfinite().all())
+        codes = (track.flatten(1) - one.shapes.mean) @ one.shapes.axes
+        assert float(codes.abs().max()) < 2 and bool((codes.view(-1, 2, 4)[..., 2:].abs() < 1e-3).all())
 
 
 def test_segments_sum_to_the_pixel_and_frames_do_not_mix() -> None:
