@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -82,7 +82,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
 
-def make_ahead(items: Iterator[T], ahead: int) -> Iterator[T]:
+def make_ahead(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     """`items`, made in a thread of their own up to `ahead` items before they are needed.
 
     An error in `items` is raised here, after the items that came before it. Closing this generator ends
@@ -116,7 +116,7 @@ def make_ahead(items: Iterator[T], ahead: int) -> Iterator[T]:
                 error = error or problem
         channel.end(error)
 
-    def consume() -> Iterator[T]:
+    def consume() -> Generator[T, None, None]:
         thread = threading.Thread(target=produce, name="nldf-ahead", daemon=True)
         thread.start()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import overload
 
@@ -142,11 +143,9 @@ class PastedFrames(Frames):
         """The frames in turn, each of its own memory: the decoder's."""
         loop, footage = self.staging.loop, self.staging.footage
         paste = Paste(footage.place, REGIONS[self.region])
-        source = make_ahead(play(footage.path, loop.first, loop.second, loop.share, FPS), DECODED_AHEAD)
-        try:
+        played = play(footage.path, loop.first, loop.second, loop.share, FPS)
+        with closing(make_ahead(played, DECODED_AHEAD)) as source:
             for picture, frame, outline in zip(self.pictures.reused(1), source, self._outlines, strict=True):
                 with stage("paste"):
                     paste(frame, picture, outline)
                 yield frame
-        finally:
-            source.close()

@@ -357,9 +357,8 @@ def frames_at(
         pending, shown = shot, None
     if pending is not None:
         left = max(1, round(end * fps)) - max(k, first)
-        if left > 0:
-            shown = pending.picture(alpha) if shown is None else shown
         for _ in range(left):
+            shown = pending.picture(alpha) if shown is None else shown
             yield shown
 
 

@@ -120,7 +120,7 @@ class Paste:
         scale = GRID / np.array(size)
         hull = cv2.convexHull((polygon * scale * 16).astype(np.int32))
         mask = np.zeros((GRID, GRID), np.float32)
-        cv2.fillConvexPoly(mask, hull, 1.0, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(mask, hull, (1.0,), cv2.LINE_8, 4)
         rim = self.region.rim * height * scale
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(rim[0]), sigmaY=float(rim[1])))
 
