@@ -3,8 +3,8 @@
     python examples/livekit_avatar.py --avatar avatars/me --dry-run speech.wav -o out.mp4
     python examples/livekit_avatar.py --avatar avatars/me dev
 
-A dry run needs neither a server nor keys: it speaks a sound file, is interrupted in the middle of it, speaks it
-again, and writes what a room would have seen. Without it this is a worker of LiveKit Agents, which needs a
+A dry run needs neither a server nor keys: it speaks a sound file, is interrupted in the middle of it, speaks
+it again, and writes what a room would have seen. Without it this is a worker of LiveKit Agents, which needs a
 server and the keys of the models that it names.
 """
 
