@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nldf_engine.apps.viewer.host import Host
+from nldf_engine.apps.viewer.state import PATH
 from nldf_engine.apps.viewer.upload import LARGEST_BYTES, PICTURES, read_uploaded_picture
 from nldf_engine.rendering.backgrounds import TRANSPARENT
 
@@ -54,7 +55,7 @@ class ScenePanel:
         desk = self._page.desk
         before = desk.state.motion
         try:
-            if event.target.value == "camera path":
+            if event.target.value == PATH:
                 desk.state.path.poses(1)
             desk.change(motion=event.target.value)
         except ValueError:

@@ -12,6 +12,7 @@ from torch import Tensor
 from nldf_engine.apps.viewer.footage import Footage, frames_of
 from nldf_engine.audio import read_sound, speech_of
 from nldf_engine.base.clock import FPS, SAMPLE_RATE
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.engine.scenes import Given
@@ -80,7 +81,11 @@ def dataset_take(engine: Engine, dataset: Dataset) -> Take:
     Raises:
         FileProblem: its camera is another than the avatar's, or something in it can't be used.
     """
-    check_same_view(dataset.path, dataset.camera, engine.avatar.camera)
+    try:
+        check_same_view(dataset.path, dataset.camera, engine.avatar.camera)
+    except FileProblem as problem:
+        remedy = "give the dataset that the avatar was trained on"
+        raise FileProblem(problem.path, problem.problem, remedy) from problem
     features = dataset.audio_features(engine.avatar.frontend)
     torso = upper = None
     if engine.avatar.provenance.get("dataset") == dataset.hash():

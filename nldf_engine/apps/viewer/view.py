@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 import warnings
 from collections.abc import Callable
@@ -90,6 +92,8 @@ def serve(
         exposed: what whoever reaches the address gets to see.
         until: ends it; by default only a signal does.
     """
+    # Browsers go while something is on its way to them.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     connect(server, make_page)
     address = f"http://{server.get_host()}:{server.get_port()}"
     print(f"{address} shows {exposed}; Ctrl-C ends it", flush=True)
@@ -102,7 +106,8 @@ def serve(
     try:
         (until or threading.Event()).wait()
     finally:
-        server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):  # what it says of its end is no result
+            server.stop()
     return 0
 
 
@@ -120,9 +125,11 @@ def connect(server: viser.ViserServer, make_page: Callable[[viser.ClientHandle],
             return
         limit_uploads(client)
         pages[client.client_id] = make_page(client)
+        if client.client_id not in server.get_clients():  # it went while its page was made
+            leave(client)
 
     @server.on_client_disconnect
-    def _(client: viser.ClientHandle) -> None:
+    def leave(client: viser.ClientHandle) -> None:
         page = pages.pop(client.client_id, None)
         if page is not None:
             page.close()

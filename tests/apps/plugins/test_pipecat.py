@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("pipecat", reason="pipecat-ai is not installed: pip install nldf_engine[pipecat]")
 
 from pipecat.frames.frames import (
+    EndFrame,
     Frame,
     InterruptionFrame,
     OutputImageRawFrame,
@@ -17,7 +18,11 @@ from pipecat.frames.frames import (
     TTSStartedFrame,
     TTSStoppedFrame,
 )
-from pipecat.tests.utils import SleepFrame, run_test
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.tests.utils import QueuedFrameProcessor, SleepFrame, run_test
+from pipecat.workers.runner import WorkerRunner
 
 from nldf_engine.apps.plugins.pipecat import RATE, AvatarProcessor
 from nldf_engine.engine import Engine
@@ -71,20 +76,36 @@ def test_a_sentence_is_said_in_step_with_pictures(quick: Engine) -> None:
 
 def test_an_interruption_drops_the_sentence_and_its_end(quick: Engine) -> None:
     """Nothing of it comes out behind the interruption, and the next sentence does."""
-    down = through(
-        quick,
-        [
-            *(TTSStartedFrame(), *spoken(3.0), TTSStoppedFrame(), SleepFrame(0.8), InterruptionFrame()),
-            *(SleepFrame(0.3), TTSStartedFrame(), *spoken(0.2), TTSStoppedFrame()),
-        ],
-    )
+    received: asyncio.Queue[Frame] = asyncio.Queue()
+    down: list[Frame] = []
+
+    async def until(kind: type, count: int) -> None:
+        while len(kinds(down, kind)) < count:
+            down.append(await asyncio.wait_for(received.get(), 30))
+
+    async def run() -> None:
+        sink = QueuedFrameProcessor(queue=received, queue_direction=FrameDirection.DOWNSTREAM)
+        pipeline = Pipeline([AvatarProcessor(quick), sink])
+        worker = PipelineWorker(pipeline, cancel_on_idle_timeout=False, enable_rtvi=False)
+
+        async def talk() -> None:
+            await worker.queue_frames([TTSStartedFrame(), *spoken(3.0), TTSStoppedFrame()])
+            await until(TTSAudioRawFrame, 4)
+            await worker.queue_frame(InterruptionFrame())
+            await until(InterruptionFrame, 1)
+            await until(OutputImageRawFrame, len(kinds(down, OutputImageRawFrame)) + 5)
+            await worker.queue_frames([TTSStartedFrame(), *spoken(0.2), TTSStoppedFrame(), EndFrame()])
+            await until(TTSStoppedFrame, 1)
+
+        runner = WorkerRunner()
+        await runner.add_workers(worker)
+        await asyncio.gather(runner.run(), talk())
+
+    asyncio.run(run())
     order = [type(frame) for frame in down]
     cut, again = order.index(InterruptionFrame), len(order) - 1 - order[::-1].index(TTSStartedFrame)
-    before, between, after = down[:cut], down[cut:again], down[again:]
-    assert len(kinds(before, TTSAudioRawFrame)) > 3 and not kinds(before, TTSStoppedFrame)
-    assert (
-        not kinds(between, TTSAudioRawFrame, TTSStoppedFrame) and len(kinds(between, OutputImageRawFrame)) > 3
-    )
+    between, after = down[cut:again], down[again:]
+    assert not kinds(down[:cut], TTSStoppedFrame) and not kinds(between, TTSAudioRawFrame, TTSStoppedFrame)
     assert len(kinds(after, TTSStoppedFrame)) == 1
     seconds = sum(frame.num_frames for frame in after if isinstance(frame, TTSAudioRawFrame)) / RATE
     assert 0.2 <= seconds <= 0.28
@@ -99,6 +120,6 @@ def test_the_end_waits_for_what_is_being_said(quick: Engine) -> None:
 
 def test_a_silent_pipeline_ends_at_once(quick: Engine) -> None:
     """An end without speech is nothing to wait for, and an empty sentence ends where it is."""
-    down = through(quick, [TTSStartedFrame(), TTSStoppedFrame(), SleepFrame(0.2)])
+    down = through(quick, [TTSStartedFrame(), TTSStoppedFrame(), SleepFrame(0.5)])
     assert kinds(down, TTSStartedFrame, TTSStoppedFrame) == [TTSStartedFrame, TTSStoppedFrame]
-    assert len(kinds(down, OutputImageRawFrame)) >= 3 and not kinds(down, TTSAudioRawFrame)
+    assert len(kinds(down, OutputImageRawFrame)) >= 1 and not kinds(down, TTSAudioRawFrame)

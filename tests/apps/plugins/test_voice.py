@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,13 +18,21 @@ def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(1).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
 
-async def collect(voice: Voice, seconds: float) -> list[LiveFrame]:
+async def collect(
+    voice: Voice, enough: Callable[[list[LiveFrame]], bool], seconds: float = 30
+) -> list[LiveFrame]:
+    """Frames until there are enough; a busy machine takes longer to get there."""
     frames, until = [], time.monotonic() + seconds
     async for frame in voice.frames():
         frames.append(frame)
-        if time.monotonic() > until:
-            break
-    return frames
+        if enough(frames):
+            return frames
+        assert time.monotonic() < until, "it did not come that far"
+    raise AssertionError("the frames ended")
+
+
+def some(count: int) -> Callable[[list[LiveFrame]], bool]:
+    return lambda frames: len(frames) >= count
 
 
 def test_what_is_said_comes_out_with_pictures(quick: Engine) -> None:
@@ -41,19 +50,19 @@ def test_what_is_said_comes_out_with_pictures(quick: Engine) -> None:
         ticking = asyncio.create_task(tick())
         assert await voice.say(said, RATE)
         voice.end()
-        frames = await collect(voice, 1.1)
+        frames = await collect(voice, lambda found: bool(found[-1].ended))
         ticking.cancel()
         voice.close()
         return frames
 
     frames = asyncio.run(run())
-    assert [frame.number for frame in frames] == list(range(len(frames))) and len(frames) > 15
+    assert [frame.number for frame in frames] == list(range(len(frames))) and len(frames) > 12
     spoken = [frame for frame in frames if frame.speaking]
     heard = np.concatenate([frame.sound for frame in spoken])
     begin = int(np.abs(heard).argmax()) - int(np.abs(said).argmax())
     np.testing.assert_allclose(heard[begin : begin + len(said)], said, atol=1e-3)
     assert [frame.ended for frame in frames if frame.ended] == [(pytest.approx(0.5, abs=1e-3),)]
-    assert len(ticks) > 60
+    assert len(ticks) > 2 * len(frames)
 
 
 def test_a_full_queue_waits_and_an_interruption_drops_the_rest(quick: Engine) -> None:
@@ -62,19 +71,19 @@ def test_a_full_queue_waits_and_an_interruption_drops_the_rest(quick: Engine) ->
     async def run() -> tuple[bool, float, list[LiveFrame]]:
         voice = voice_of(quick, RATE, most=0.3)
         saying = asyncio.create_task(voice.say(noise(5.0), RATE))
-        first = await collect(voice, 0.3)
-        assert not saying.done() and voice.live.queued > 0.2
+        first = await collect(voice, some(8))
+        assert not saying.done() and voice.live.room < 0.2
         stopped = voice.interrupt()
         begun = time.monotonic()
         whole = await saying
         waited = time.monotonic() - begun
-        rest = await collect(voice, 0.3)
+        rest = await collect(voice, some(8))
         voice.close()
-        assert stopped.dropped > 0.25 and {frame.epoch for frame in first} == {0}
+        assert stopped.dropped > 0.2 and {frame.epoch for frame in first} == {0}
         return whole, waited, rest
 
     whole, waited, rest = asyncio.run(run())
-    assert not whole and waited < 0.2
+    assert not whole and waited < 3
     assert rest and not any(frame.speaking for frame in rest) and {frame.epoch for frame in rest} == {1}
     assert max(float(np.abs(frame.sound).max()) for frame in rest) == 0
 
@@ -85,7 +94,9 @@ def test_voices_on_one_engine_are_apart(quick: Engine) -> None:
     async def run() -> tuple[list[LiveFrame], list[LiveFrame]]:
         one, other = voice_of(quick, RATE), voice_of(quick, RATE)
         await one.say(noise(0.3), RATE)
-        frames = await asyncio.gather(collect(one, 0.6), collect(other, 0.6))
+        frames = await asyncio.gather(
+            collect(one, lambda found: found[-1].speaking), collect(other, some(15))
+        )
         one.close()
         other.close()
         return frames[0], frames[1]
