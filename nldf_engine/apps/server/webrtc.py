@@ -148,7 +148,7 @@ def _track(kind: str) -> Any:
     aiortc = require_aiortc()
     import av
 
-    class Track(aiortc.MediaStreamTrack):
+    class Track(aiortc.MediaStreamTrack):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.kind = kind
