@@ -67,8 +67,10 @@ class ServerSession:
         number: that the worker knows it by.
         worker: that renders it.
         wish: what it is like.
-        latency: seconds from sound to its frame.
-        size: width and height of its pictures.
+        avatar: its name.
+        said: what the worker answered: "latency", seconds from sound to its frame, and "size", width and
+            height of its pictures.
+        most: seconds of sound that may wait.
 
     Attributes:
         id: that clients know it by; not to be guessed.
@@ -76,11 +78,11 @@ class ServerSession:
     """
 
     def __init__(
-        self, number: int, worker: WorkerProcess, wish: Wish, avatar: str, latency: float, size: list[int]
+        self, number: int, worker: WorkerProcess, wish: Wish, avatar: str, said: dict[str, Any], most: float
     ) -> None:  # fmt: skip
         self.id = secrets.token_urlsafe(12)
         self.number, self.worker, self.wish, self.avatar = number, worker, wish, avatar
-        self.latency, self.size = latency, size
+        self.latency, self.size, self._most = said["latency"], said["size"], most
         self.began = self.touched = self.left = time.monotonic()
         self.ended = ""
         self.over = asyncio.Event()
@@ -98,12 +100,6 @@ class ServerSession:
     def room(self) -> float:
         """Seconds of sound that it takes now, sound on its way to the worker counted."""
         return self._most - self.queued - (self._sent - self._received) / 1e6
-
-    _most = 0.0
-
-    def limit(self, seconds: float) -> None:
-        """Sets how much sound may wait."""
-        self._most = seconds
 
     def push(self, samples: bytes, rate: int, channels: int) -> float:
         """Hands sound (16-bit PCM, whole frames) over; returns the seconds that did not fit."""
@@ -293,8 +289,7 @@ class Sessions:
             raise Trouble(503, "no worker is ready; try again in a moment") from None
         finally:
             self._opening -= 1
-        session = ServerSession(number, worker, wish, avatar, said["latency"], said["size"])
-        session.limit(self.settings.limits.queue)
+        session = ServerSession(number, worker, wish, avatar, said, self.settings.limits.queue)
         self._by_id[session.id] = self._by_number[number] = session
         self.begun += 1
         return session

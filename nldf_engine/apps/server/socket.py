@@ -29,6 +29,8 @@ SENDING = 1 << 17
 PIECE_SECONDS = 0.1
 """A microphone sends pieces of at most so much; more at once is a file."""
 BEAT = 15.0
+GOODBYE = 1.0
+"""Seconds that a client has to answer a close."""
 ROUTES = web.RouteTableDef()
 
 
@@ -88,7 +90,7 @@ class Connection:
 
     async def _close(self, code: int, why: str) -> None:
         with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
-            await asyncio.wait_for(self._socket.close(code=code, message=why.encode()[:120]), 1.0)
+            await asyncio.wait_for(self._socket.close(code=code, message=why.encode()[:120]), GOODBYE)
 
     async def _receive(self) -> None:
         async for message in self._socket:
@@ -166,7 +168,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
     channels = _whole(query, "channels", 1, 1, MOST_CHANNELS)
     name = query.pop("session", None)
     own = name is None
-    socket = web.WebSocketResponse(heartbeat=BEAT, max_msg_size=MESSAGE, compress=False)
+    socket = web.WebSocketResponse(timeout=GOODBYE, heartbeat=BEAT, max_msg_size=MESSAGE, compress=False)
     if not socket.can_prepare(request).ok:
         raise Trouble(426, "expected a websocket")
     session = await sessions.open(wish_of(query, text=True)) if name is None else sessions.get(name)

@@ -68,6 +68,7 @@ class Peer:
         self.over = asyncio.Event()
         self._pictures, self._sounds = _track("video"), _track("audio")
         self._tasks: list[asyncio.Task[None]] = []
+        self.watching: asyncio.Task[None] | None = None  # lets go of everything when it is over
 
     async def answer(self, sdp: str) -> str:
         """The SDP that answers an offer.
@@ -218,12 +219,12 @@ async def _connect(app: web.Application, session: ServerSession, sdp: str, own: 
             if own:
                 sessions.end(session, "its connection has gone")
 
-    async def give_up() -> None:
-        await asyncio.sleep(CONNECT_SECONDS)
+    def give_up() -> None:
         if peer.connection.connectionState in ("new", "connecting"):
             peer.over.set()
 
-    peer.watching = (asyncio.create_task(watch()), asyncio.create_task(give_up()))  # type: ignore[attr-defined]
+    asyncio.get_running_loop().call_later(CONNECT_SECONDS, give_up)
+    peer.watching = asyncio.create_task(watch())
     return name, answer
 
 
