@@ -107,7 +107,8 @@ class Cell:
     def summary(self) -> str:
         """What it is, in a line."""
         config, recipe = vars(self.config(conditions=conditions_of(self.recipe))), self.recipe
-        parts = [f"{self.system} {' x '.join(str(config[n]) for n in ('depth', 'width') if n in config)}"]
+        sizes = " x ".join(str(config[n]) for n in ("depth", "width") if n in config)
+        parts = [f"{self.system} {sizes}".rstrip()]
         parts += [f"{sign} {config[n]}" for sign, n in (("K", "points"), ("M", "segments")) if n in config]
         if (distillation := getattr(recipe, "distillation", None)) is not None:
             weight = f"lambda {distillation.segment_weight:g}"
