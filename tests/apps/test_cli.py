@@ -39,6 +39,7 @@ FLAGS = {
         *("--mouth", "--sliders", "--gate"),
         *("--edges", "--expression", "--identity", "--albedo", "--light", "--landmarks", "--landmark-limit"),
         *("--lids", "--mouth-gain", "--jaw", "--lip-corners", "--mouth-width", "--brow-height"),
+        *("--into", "--region", "--precision"),
     },
     "serve": {
         *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),
@@ -47,18 +48,29 @@ FLAGS = {
     },
     "landmarks": {"--output", "--device", "--json"},
     "view": {"--data", "--host", "--port", "--device"},
-    "sheet": {"--output", "--pose-limit", "--size", "--device", "--json"},
+    "sheet": {"--output", "--pose-limit", "--size", "--device", "--precision", "--json"},
     "verify": {"--trust", "--json"},
     "evaluate": {
         *("--rendered", "--reference", "--controls", "--split", "--frames", "--every", "--torso"),
         *("--foreign-audio", "--phones", "--weights", "--output", "--size", "--fps", "--skip"),
         *("--openface-rendered", "--openface-reference", "--workers", "--fresh", "--device", "--json"),
+        "--precision",
     },
     "export": {"--layout", "--output", "--json"},
     "import": {"--output", "--size", "--json"},
     "bench": {"--quick", "--full", "--report", "--json"},
     "doctor": {"--json"},
-    "demo": {"--output", "--text", "--seconds", "--size", "--seed", "--device", "--json", *SIGNING},
+    "demo": {
+        "--output",
+        "--text",
+        "--seconds",
+        "--size",
+        "--seed",
+        "--device",
+        "--json",
+        *SIGNING,
+        "--precision",
+    },
 }
 
 

@@ -82,7 +82,7 @@ def test_sizes(made: Path) -> None:
     )
     assert dataset.background(24).shape == (24, 24, 3)
     assert dataset.frames(24) is dataset.frames(24)
-    with pytest.raises(ValueError, match="size must be in"):
+    with pytest.raises(ValueError, match=rf"size: expected 1 to {S}, the width of .*, got {S + 1}"):
         dataset.frames(S + 1)
 
 

@@ -14,6 +14,7 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.rendering.region import plane_points
+from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
 from nldf_engine.training import trainer as trainer_module
@@ -57,7 +58,8 @@ def test_a_start_that_speakers_share(synthetic_dataset: Dataset, tmp_path: Path)
     """Without codes of who speaks a run of several leaves a start; a new speaker begins with its networks and
     fits the code's scales of its own; with such codes there is none."""
     quick = {"speech_steps": "5", "spread": "off", "rays": "256", "shared_basis": "on"}
-    both = [synthetic_dataset.path] * 2
+    other = SyntheticConfig(seconds=4.0, size=64, seed=2, looks=1, audio_frontend="mel")  # looks alike
+    both = [synthetic_dataset.path, make_synthetic_dataset(tmp_path / "other", other).path]
 
     def run(paths: Any, name: str, steps: int, **more: Any) -> Any:
         codes = {"identity_codes": more.pop("codes", "0")}
