@@ -57,7 +57,9 @@ def chosen(given: str, device: torch.device) -> tuple[str, bool]:
 
 
 @torch.no_grad()
-def holds(portrait: Portrait, camera: Camera, pose: Tensor, motion: Tensor, parts: Sequence[Any]) -> float:
+def psnr_to_float32(
+    portrait: Portrait, camera: Camera, pose: Tensor, motion: Tensor, parts: Sequence[Any]
+) -> float:
     """PSNR in dB of some pictures as the parts draw them, to those in float32; infinite where they agree.
 
     Args:

@@ -17,7 +17,7 @@ from nldf_engine.audio import look_ahead_seconds
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
-from nldf_engine.engine.precision import LEAST_PSNR, WHERE, chosen, holds, warn_given_up
+from nldf_engine.engine.precision import LEAST_PSNR, WHERE, chosen, psnr_to_float32, warn_given_up
 from nldf_engine.engine.sharing import share_weights
 from nldf_engine.engine.unseen import without_unseen
 from nldf_engine.geometry.cameras import Camera
@@ -160,7 +160,7 @@ class Renderer:
         """Gives the precision up where the avatar's pictures in it are not those in float32."""
         pose = self.avatar.poses[0].to(self.device)
         motion = self.own_motion[0].to(self.device)
-        psnr = holds(self.portrait, self.avatar.camera, pose, motion, parts)
+        psnr = psnr_to_float32(self.portrait, self.avatar.camera, pose, motion, parts)
         if psnr >= LEAST_PSNR:
             return
         kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"

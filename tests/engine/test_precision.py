@@ -11,7 +11,7 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.engine import Engine
 from nldf_engine.engine import precision as precision_module
-from nldf_engine.engine.precision import ENVIRONMENT, LEAST_PSNR, chosen, holds
+from nldf_engine.engine.precision import ENVIRONMENT, LEAST_PSNR, chosen, psnr_to_float32
 from nldf_engine.nn.resmlp import ResMLP
 
 CPU = torch.device("cpu")
@@ -54,7 +54,9 @@ def test_what_holds_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         made = engine()
     assert made.precision == "int16" and all(part.precision == "int16" for part in parts(made))
     avatar, renderer = made.avatar, made.renderer
-    psnr = holds(renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], parts(made))
+    psnr = psnr_to_float32(
+        renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], parts(made)
+    )
     assert psnr > LEAST_PSNR and all(part.precision == "int16" for part in parts(made))
 
 
@@ -98,4 +100,7 @@ def test_equal_pictures_are_infinitely_alike() -> None:
     """Where no part has another precision."""
     made = engine()
     avatar, renderer = made.avatar, made.renderer
-    assert holds(renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], []) == math.inf
+    assert (
+        psnr_to_float32(renderer.portrait, avatar.camera, avatar.poses[0], renderer.own_motion[0], [])
+        == math.inf
+    )
