@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -68,12 +68,17 @@ class Frames:
         if isinstance(index, slice):
             chosen = range(*index.indices(len(self)))
             out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-            for place, number in enumerate(chosen):
-                out[place] = self.renderer.frame(self.scene, number)
+            places = {number: place for place, number in enumerate(chosen)}
+            for number, frame in self.numbered(chosen):
+                out[places[number]] = frame
             return out
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of a clip of {len(self)} frames")
-        return self.renderer.frame(self.scene, index % len(self))
+        return next(frame for _, frame in self.numbered((index % len(self),)))
+
+    def numbered(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames of these numbers with their numbers, in an order that suits how they are made."""
+        return ((number, self.renderer.frame(self.scene, number)) for number in chosen)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for number in range(len(self)):

@@ -294,21 +294,31 @@ class Engine:
         camera = renderer.camera(size)
         behind, plate = renderer.backdrop(background, edges, camera)
         editor = Editor(renderer, edit, poses, mouth)
-        staging = None
         if into is not None:
-            moved = edit.head if edit is not None and edit.head is not None and edit.head.moves else None
-            check_into(region, poses=poses, background=background, head=moved)
+            check_into(region, poses, background, edit)
         features, sound = self.features(audio)
         frames = len(features)
-        if into is not None:
-            staging = Staging(into, frames, renderer.avatar.camera)
+        staging = None if into is None else Staging(into, frames, renderer.avatar.camera)
+        if staging is not None:
             editor = Editor(renderer, edit, staging.poses, mouth)
             eyes = staging.eyes if eyes is None else eyes
             torso = staging.torso if torso is None else torso
             if upper is None and self.upper_codes:
-                upper = self.upper(staging.landmarks, staging.poses, staging.eyes, into.camera)
+                upper = self.upper(staging.landmarks, staging.poses, staging.eyes, staging.footage.camera)
         editor.warn(frames)
-        given = Given(
+        given = self._given(frames, sound, eyes, torso, upper, motion, landmarks)
+        scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
+        if staging is None:
+            return Clip(Frames(renderer, scene), sound)
+        return Clip(PastedFrames(renderer, scene, staging, region), sound)
+
+    def _given(
+        self, frames: int, sound: tuple[np.ndarray, int] | None, eyes: ArrayLike | Tensor | None,
+        torso: ArrayLike | Tensor | None, upper: ArrayLike | Tensor | None,
+        motion: ArrayLike | Tensor | None, landmarks: ArrayLike | Tensor | None,
+    ) -> Given:  # fmt: skip
+        """The tracks of `render` that take the place of a clip's own, checked."""
+        return Given(
             None if eyes is None else check_values("eyes", eyes, [frames]),
             None if torso is None else check_values("torso", torso, [frames, 2, 3]),
             None if upper is None else _codes("upper", upper, frames, self.upper_codes, NO_UPPER),
@@ -318,10 +328,6 @@ class Engine:
             sound,
             None if landmarks is None else self._landmarks(landmarks, frames),
         )
-        scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
-        if staging is None:
-            return Clip(Frames(renderer, scene), sound)
-        return Clip(PastedFrames(renderer, scene, staging, region), sound)
 
     def _landmarks(self, landmarks: ArrayLike | Tensor, frames: int) -> Tensor:
         if self.renderer.landmark_part is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import overload
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from nldf_engine.base.ahead import make_ahead
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
 from nldf_engine.engine.clip import Frames
+from nldf_engine.engine.edits.edit import Edit
 from nldf_engine.engine.renderer import Renderer, Scene
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.loops import plan_loop
@@ -77,19 +77,16 @@ def _check_camera(source: Camera, own: Camera) -> None:
         )
 
 
-def check_into(region: str, **others: object) -> None:
+def check_into(region: str, poses: object, background: object, edit: Edit | None) -> None:
     """Checks what else `Engine.render` was given beside `into`.
 
-    Args:
-        region: "head", "face" or "mouth" (see `rendering.paste`).
-        others: arguments that footage leaves no room for, by name; None where they are not given.
-
     Raises:
-        ValueError: an unknown region, or an argument that is given.
+        ValueError: an unknown region, or an argument that footage leaves no room for.
     """
     if region not in REGIONS:
         raise ValueError(f"region: expected one of {', '.join(REGIONS)}, got {region!r}")
-    for name, value in others.items():
+    head = None if edit is None or edit.head is None or not edit.head.moves else edit.head
+    for name, value in {"poses": poses, "background": background, "edit.head": head}.items():
         if value is not None:
             raise ValueError(f"{name}: with `into`, head and background are the video's; leave it out")
 
@@ -119,22 +116,11 @@ class PastedFrames(Frames):
         even = smooth_motion(torch.from_numpy(staging.landmarks), STEADY).numpy()
         self._outlines = staging.footage.outlines(even)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> np.ndarray: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        if isinstance(index, slice):
-            chosen = range(*index.indices(len(self)))
-            out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-            places = {number: place for place, number in enumerate(chosen)}
-            for number, frame in enumerate(islice(self, max(chosen, default=-1) + 1)):
-                if number in places:
-                    out[places[number]] = frame
-            return out
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of a clip of {len(self)} frames")
-        return next(islice(self, index % len(self), None))
+    def numbered(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Frames`: in rising order."""
+        wanted, last = set(chosen), max(chosen, default=-1)
+        made = islice(enumerate(self), last + 1)
+        return ((number, frame) for number, frame in made if number in wanted)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.reused(1)

@@ -6,11 +6,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from nldf_engine.apps.server.settings import Settings, is_local
+from nldf_engine.apps.origins import is_known_host, is_own_page
+from nldf_engine.apps.server.settings import Settings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = ("/", "/health", "/static/")
@@ -39,18 +39,9 @@ def token_of(request: web.Request) -> str | None:
 
 
 def right_origin(settings: Settings, request: web.Request) -> bool:
-    """Whether a request comes from no page, from our own, or from one that was allowed.
-
-    A page of another origin could else drive a server on its reader's machine. On this machine alone, the
-    name that we were called by must be a local one too: another one's owner could lead it here.
-    """
-    host = request.headers.get("Host", "")
-    if settings.local and not is_local(urlsplit(f"//{host}").hostname or ""):
-        return False
-    origin = request.headers.get("Origin")
-    if origin is None or origin in settings.origins:
-        return True
-    return urlsplit(origin).netloc.lower() == host.lower()
+    """Whether a request comes from no page, from our own, or from one that was allowed (see `origins`)."""
+    host, origin = request.headers.get("Host"), request.headers.get("Origin")
+    return is_known_host(host, settings.host) and (origin in settings.origins or is_own_page(origin, host))
 
 
 class Rate:

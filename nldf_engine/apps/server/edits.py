@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from nldf_engine.base.json import decode, field_types
-from nldf_engine.engine.edits import Edit, EyesEdit, HeadEdit, LandmarkEdit, LookEdit, MouthEdit, UpperEdit
+from nldf_engine.base.json import decode, field_types, nested
+from nldf_engine.engine.edits import Edit
 from nldf_engine.rendering.backgrounds import COLORS, parse_color
 
 PARTS: dict[str, type] = {
-    "head": HeadEdit, "eyes": EyesEdit, "mouth": MouthEdit, "upper": UpperEdit, "look": LookEdit,
-    "landmarks": LandmarkEdit,
-}  # fmt: skip
+    name: part for name, kind in field_types(Edit).items() if (part := nested(kind)) is not None
+}
+"""The parts of an `Edit`, by its fields."""
 FROM_FILES = ("curve",)
 POSES = ("track", "still")
 LONGEST_NAME = 64

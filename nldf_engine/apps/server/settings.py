@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nldf_engine.apps.origins import is_local
 
 TOKEN_CHARACTERS = 16
 """A token has at least so many characters."""
@@ -119,17 +120,10 @@ class Settings:
         """Whether a client may come in with this token, in a time that does not depend on it."""
         if not self.token:
             return True
-        return given is not None and hmac.compare_digest(given.encode(), self.token.encode())
-
-
-def is_local(host: str) -> bool:
-    """Whether a host's name or address is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+        if given is None:
+            return False
+        # Bytes of a header that are no UTF-8 come as lone surrogates.
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode())
 
 
 def name_avatars(folders: tuple[Path, ...]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from nldf_engine.apps.viewer.artist import Artist, Pace
+from nldf_engine.apps.viewer.browser import Browser
 from nldf_engine.apps.viewer.dataset_picture import (
     SHOWN,
     DatasetPictures,
@@ -42,7 +43,7 @@ FEATURES = "mel"
 SOUND_EVERY = 0.25
 
 
-class DatasetPage:
+class DatasetPage(Browser):
     """One browser that looks at a dataset.
 
     Args:
@@ -59,7 +60,8 @@ class DatasetPage:
         windows: np.ndarray | None,
         sound: np.ndarray | None,
     ) -> None:
-        self.client, self.dataset, self._windows = client, dataset, windows
+        super().__init__(client)
+        self.dataset, self._windows = dataset, windows
         self._pictures = DatasetPictures(dataset, frames_of(dataset), label_maps_of(dataset))
         self._state = DatasetState()
         self._playhead = Playhead(len(dataset))
@@ -71,7 +73,7 @@ class DatasetPage:
         self._cameras()
         pace = Pace(PICTURE)
         self._artist: Artist[DatasetState, np.ndarray] = Artist(
-            lambda state, width: self._pictures.draw(state, PICTURE), self._show, self._complain, pace,
+            lambda state, width: self._pictures.draw(state, PICTURE), self._show, self.complain, pace,
             lambda: replace(self._state, frame=self._playhead.frame) if self._playhead.playing else None,
         )  # fmt: skip
         self._artist.start()
@@ -112,7 +114,7 @@ class DatasetPage:
             return None
 
     def _build_controls(self) -> None:
-        gui, guarded = self.client.gui, self._guarded
+        gui, guarded = self.client.gui, self.guarded
         gui.add_markdown(summary(self.dataset))
         with gui.add_folder("Time"):
             self._slider = gui.add_slider("frame", 0, max(1, len(self.dataset) - 1), 1, 0)
@@ -206,20 +208,6 @@ class DatasetPage:
         if self._playhead.playing:
             self._sound.content = self._playback.html(self._playhead.frame / FPS)
         self._redraw()
-
-    def _guarded(self, work: Callable[[Any], Any]) -> Callable[[Any], None]:
-        def handler(event: Any) -> None:
-            if event.client_id is None:
-                return
-            try:
-                work(event)
-            except Exception as error:  # a browser's input is no reason to end the page
-                self._complain(error)
-
-        return handler
-
-    def _complain(self, error: Exception) -> None:
-        self.client.add_notification("This can't be shown", str(error), color="red", auto_close_seconds=12)
 
 
 def quaternion_of(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nldf_engine.apps.viewer.browser import Browser
 from nldf_engine.apps.viewer.compare import at_size, letterboxed, opaque
 from nldf_engine.apps.viewer.control_panel import ControlPanel
 from nldf_engine.apps.viewer.controls import Choice, Control, controls_of
@@ -19,7 +20,6 @@ from nldf_engine.apps.viewer.record_panel import RecordPanel
 from nldf_engine.apps.viewer.scene_panel import ScenePanel
 from nldf_engine.apps.viewer.time_panel import TimePanel
 from nldf_engine.apps.viewer.track_panel import TrackPanel
-from nldf_engine.base.errors import NldfError
 
 if TYPE_CHECKING:
     import viser
@@ -34,7 +34,7 @@ MOVING_QUALITY, FULL_QUALITY = 80, 95
 STATUS_EVERY = 0.3  # seconds
 
 
-class AvatarPage:
+class AvatarPage(Browser):
     """One browser that looks at an avatar.
 
     Args:
@@ -49,7 +49,7 @@ class AvatarPage:
         self, client: viser.ClientHandle, engine: Engine, take: Take | None,
         controls: Sequence[Control | Choice], busy: threading.Lock,
     ) -> None:  # fmt: skip
-        self.client = client
+        super().__init__(client)
         self._last: tuple[Picture, bool] | None = None
         self._aspect, self._told = 1.0, 0.0
         self._drawn: list[float] = []
@@ -72,29 +72,6 @@ class AvatarPage:
         self.desk.close()
 
     # What panels call.
-
-    def guarded(self, work: Callable[..., Any]) -> Callable[[Any], None]:
-        """A handler of a browser's event: what it raises is shown there. Events of our own are left out."""
-
-        def handler(event: Any) -> None:
-            if event.client_id is None:
-                return
-            try:
-                work(event)
-            except Exception as error:  # a browser's input is no reason to end the page
-                self.complain(error)
-
-        return handler
-
-    def complain(self, error: Exception) -> None:
-        """Shows what went wrong, in a line."""
-        known = isinstance(error, NldfError | ValueError | IndexError)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
-        self.client.add_notification("This can't be done", text, color="red", auto_close_seconds=12)
-
-    def notify(self, title: str, text: str) -> None:
-        """Shows a message for a while."""
-        self.client.add_notification(title, text, auto_close_seconds=6)
 
     def new_take(self, take: Take) -> None:
         """Something else is said."""

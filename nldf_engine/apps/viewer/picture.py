@@ -69,10 +69,8 @@ class AvatarPictures:
 
     def said(self, take: Take) -> AvatarPictures:
         """The same engine with something else to say."""
-        made = AvatarPictures.__new__(AvatarPictures)
-        made.engine, made.controls, made._lock = self.engine, self.controls, self._lock
-        made.take, made._glimpse = take, Glimpse(self.engine.renderer, take.features)
-        made._settings, made._spoken, made._codes = OrderedDict(), None, (None, None)
+        made = AvatarPictures(self.engine, take, self.controls)
+        made._lock = self._lock  # both draw with one engine
         return made
 
     @property

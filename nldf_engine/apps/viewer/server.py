@@ -6,19 +6,19 @@ uploads of any size, and answers pages of other sites that a person may have ope
 
 from __future__ import annotations
 
+import contextlib
+import io
 import socket
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from nldf_engine.apps.origins import is_known_host, is_own_page
 from nldf_engine.apps.viewer.upload import LARGEST_BYTES
 from nldf_engine.base.errors import MissingBackend, NldfError
 
 if TYPE_CHECKING:
     import viser
 
-LOCAL = "127.0.0.1"
 MOST_BROWSERS = 8
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def check_address(host: str, port: int) -> None:
@@ -67,39 +67,12 @@ def open_server(host: str, port: int, label: str) -> viser.ViserServer:
             """Shares nothing."""
             return None
 
-    import contextlib
-    import io
-
     with contextlib.redirect_stdout(io.StringIO()):  # its own line says less than ours
         server = Server(host=host, port=port, label=label, verbose=False)
     server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
     server.gui.main_panel.dock_right()
     server.scene.world_axes.visible = False
     return server
-
-
-def is_own_page(origin: str | None, host: str | None) -> bool:
-    """Whether a websocket was opened by a page of this server, going by the request's headers.
-
-    A page of another site sends its own address as the origin. Programs that are no browsers send none.
-
-    Example:
-        >>> is_own_page("http://127.0.0.1:8080", "127.0.0.1:8080")
-        True
-        >>> is_own_page("https://a.example", "127.0.0.1:8080")
-        False
-    """
-    return origin is None or (host is not None and urlsplit(origin).netloc.lower() == host.lower())
-
-
-def is_known_host(host: str | None, bound: str) -> bool:
-    """Whether a request's Host header names the address that the server listens at.
-
-    A site can make its name resolve to this machine: its page's origin and host then agree. So a server for
-    this machine alone answers to this machine's names alone.
-    """
-    name = (urlsplit(f"//{host or ''}").hostname or "").lower()
-    return bound not in _LOOPBACK or name in _LOOPBACK
 
 
 def admits(client: viser.ClientHandle, server: viser.ViserServer) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nldf_engine.apps.origins import is_local
 from nldf_engine.apps.viewer.server import (
-    LOCAL,
     MOST_BROWSERS,
     admits,
     check_address,
@@ -97,7 +97,7 @@ def serve(
     connect(server, make_page)
     address = f"http://{server.get_host()}:{server.get_port()}"
     print(f"{address} shows {exposed}; Ctrl-C ends it", flush=True)
-    if server.get_host() != LOCAL:
+    if not is_local(server.get_host()):
         print(
             "anybody who reaches this address can look, move the sliders, upload sounds and record: there is "
             "no password, and nothing is encrypted",

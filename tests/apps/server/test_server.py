@@ -17,9 +17,10 @@ import aiohttp
 import numpy as np
 import pytest
 
+from nldf_engine.apps.origins import is_local
 from nldf_engine.apps.server.access import Rate, needs_token
 from nldf_engine.apps.server.messages import ENDED, HEADER, SPEAKING
-from nldf_engine.apps.server.settings import Ice, Limits, Settings, is_local, name_avatars
+from nldf_engine.apps.server.settings import Ice, Limits, Settings, name_avatars
 
 RATE = 16_000
 
@@ -494,7 +495,9 @@ def test_a_token_opens_and_nothing_else_does(avatars: dict[str, Path]) -> None:
     token = "0123456789abcdef-token"
     settings = Settings(avatars, token=token, host="0.0.0.0").check()
     assert settings.opens(token)
-    assert not any(settings.opens(wrong) for wrong in (None, "", token[:-1], token + "x", "é" * 20))
+    assert not any(
+        settings.opens(wrong) for wrong in (None, "", token[:-1], token + "x", "é" * 20, "\udcff" * 20)
+    )
     assert not any(map(needs_token, ("/", "/health", "/static/page.js")))
     assert all(map(needs_token, ("/sessions", "/metrics", "/ws", "/openapi.json", "/healthy", "/static")))
     assert token not in repr(settings)

@@ -12,13 +12,12 @@ pytest.importorskip("viser", reason="viser is not installed: pip install nldf_en
 
 from browsers import Browser
 from nldf_engine.apps.cli import main as cli
+from nldf_engine.apps.origins import is_known_host, is_own_page
 from nldf_engine.apps.viewer.dataset_page import open_dataset_page
 from nldf_engine.apps.viewer.page import AvatarPage, open_avatar_page
 from nldf_engine.apps.viewer.playback import wav_bytes
 from nldf_engine.apps.viewer.server import (
     check_address,
-    is_known_host,
-    is_own_page,
     limit_uploads,
     open_server,
 )
