@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import chosen, parser_of
 from bench.gaussian_landmark.avatars import (
     Subject,
     distribution,
@@ -50,21 +51,15 @@ OF_AVATAR: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "speed": lambda subject: {subject.avatar.name: speed(subject)},
 }
 OF_AVATAR["speed"].__doc__ = speed.__doc__
+TABLES: dict[str, Callable[..., dict[str, Any]]] = {**OF_DATASET, **OF_AVATAR}
 PICTURES = {"distribution": distribution_picture, "sliders": overlay}
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    listed = "\n".join(
-        f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}"
-        for name, make in {**OF_DATASET, **OF_AVATAR}.items()
-    )
     about = f"Measures what {PRESET} is made of, and what its avatars do."
-    made = argparse.ArgumentParser(
-        "python -m bench.gaussian_landmark", formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXAMPLES, description=f"{about}\n\n{listed}",
-    )  # fmt: skip
-    made.add_argument("table", metavar="TABLE", help=f"one of {', '.join([*OF_DATASET, *OF_AVATAR])}")
+    made = parser_of("python -m bench.gaussian_landmark", about, EXAMPLES, TABLES)
+    made.add_argument("table", metavar="TABLE", help=f"one of {', '.join(TABLES)}")
     made.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="[AVATAR] DATASET")
     made.add_argument("--steps", type=int, metavar="N", help="optimiser steps of each training")
     made.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"trainings of a cell ({SEEDS})")
@@ -87,9 +82,7 @@ def check(given: argparse.Namespace) -> None:
     Raises:
         UsageError: there is no such table, other paths than it takes, or a count below one.
     """
-    if given.table not in OF_DATASET and given.table not in OF_AVATAR:
-        known = ", ".join([*OF_DATASET, *OF_AVATAR])
-        raise UsageError(f"there is no table {given.table!r}; there are {known}")
+    chosen(given.table, TABLES)
     wanted = ["DATASET"] if given.table in OF_DATASET else ["AVATAR", "DATASET"]
     if len(given.paths) != len(wanted):
         raise UsageError(f"{given.table} takes {' '.join(wanted)}; {len(given.paths)} paths were given")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import chosen, parser_of
 from bench.headnerf.tables import (
     APART_AT_LEAST,
     APART_GOAL,
@@ -37,13 +38,9 @@ own measure at least 3 times, and at best 5 times, as far as any other code does
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    listed = "\n".join(
-        f"    {name:<8}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
+    made = parser_of(
+        "python -m bench.headnerf", "Measures what the codes of HeadNeRF avatars do.", EXAMPLES, TABLES
     )
-    made = argparse.ArgumentParser(
-        "python -m bench.headnerf", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description=f"Measures what the codes of HeadNeRF avatars do.\n\n{listed}",
-    )  # fmt: skip
     made.add_argument("table", metavar="TABLE", help=f"all, or one of {', '.join(TABLES)}")
     made.add_argument("pairs", metavar="AVATAR DATASET", type=Path, nargs="+", help="of one run")
     made.add_argument("--frames", type=int, default=150, metavar="N", help="held-out frames, at most (150)")
@@ -95,9 +92,7 @@ def run(given: argparse.Namespace) -> int:
             frames, or a picture that is no PNG.
         FileProblem: a folder can't be used, or an output can't be written.
     """
-    names = list(TABLES) if given.table == "all" else [given.table]
-    if unknown := [name for name in names if name not in TABLES]:
-        raise UsageError(f"there is no table {unknown[0]!r}; there are all, {', '.join(TABLES)}")
+    names = chosen(given.table, TABLES, everything=True)
     if len(given.pairs) % 2:
         raise UsageError("each AVATAR is followed by the DATASET of its speaker; the last one has none")
     if given.frames < 2:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.command import chosen, parser_of
 from bench.lips.metrics import NAMES, means
 from bench.lips.tables import PRESET, TABLES, Options, Row
 from bench.timing import environment
@@ -26,13 +27,8 @@ did not learn from, which is where to choose by / the held-out part, for informa
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    listed = "\n".join(
-        f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
-    )
-    made = argparse.ArgumentParser(
-        "python -m bench.lips", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description=f"Trains speech networks on prepared speakers and tells how lips follow.\n\n{listed}",
-    )  # fmt: skip
+    about = "Trains speech networks on prepared speakers and tells how lips follow."
+    made = parser_of("python -m bench.lips", about, EXAMPLES, TABLES)
     made.add_argument("table", metavar="TABLE", help=f"one of {', '.join(TABLES)}")
     made.add_argument("datasets", metavar="DATASET", type=Path, nargs="+", help="folder of nldf prepare")
     made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
@@ -67,8 +63,7 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         UsageError: there is no such table, or a count below one.
     """
-    if given.table not in TABLES:
-        raise UsageError(f"there is no table {given.table!r}; there are {', '.join(TABLES)}")
+    chosen(given.table, TABLES)
     if given.steps is not None and given.steps < 1:
         raise UsageError(f"--steps must be at least 1; it is {given.steps}")
     options, found = Options(given.steps, given.cache), {}

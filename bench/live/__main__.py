@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import chosen, parser_of
 from bench.live.concurrency import concurrency
 from bench.live.drift import drift
 from bench.live.end_to_end import browser_table
@@ -17,7 +18,6 @@ from bench.live.latency import latency
 from bench.live.options import Options
 from bench.timing import environment
 from nldf_engine.apps.cli.bundled import bundled_avatar
-from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded
 from nldf_engine.base.files import write_json
 
@@ -37,14 +37,8 @@ Each starts a server of its own on loopback. Without an AVATAR it is the bundled
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    listed = "\n".join(
-        f"    {name:<14}{(make.__doc__ or '').splitlines()[0]}" for name, make in TABLES.items()
-    )
     usual = Options([])
-    made = argparse.ArgumentParser(
-        "python -m bench.live", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description=f"Measures nldf serve over loopback.\n\n{listed}",
-    )  # fmt: skip
+    made = parser_of("python -m bench.live", "Measures nldf serve over loopback.", EXAMPLES, TABLES)
     made.add_argument("table", metavar="TABLE", help=f"all, or one of {', '.join(TABLES)}")
     made.add_argument("avatars", metavar="AVATAR", type=Path, nargs="*", help="folders (the bundled one)")
     for name, kind, text in (
@@ -81,9 +75,7 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         UsageError: there is no such table.
     """
-    names = list(TABLES) if given.table == "all" else [given.table]
-    if unknown := [name for name in names if name not in TABLES]:
-        raise UsageError(f"there is no table {unknown[0]!r}; there are all, {', '.join(TABLES)}")
+    names = chosen(given.table, TABLES, everything=True)
     options = Options(
         given.avatars or [bundled_avatar()], given.seconds, given.interruptions, given.most, given.workers,
         given.minutes, given.size, given.picture,

@@ -70,8 +70,11 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def browser(url: str, microphone: Path | None = None, size: str = "980,1010") -> AsyncIterator[Page]:
-    """A page at `url`; its microphone plays a wav file over and over.
+async def browser(
+    url: str, microphone: Path | None = None, size: tuple[int, int] = (980, 1010), webgl: bool = False
+) -> AsyncIterator[Page]:
+    """A page at `url`, so many pixels wide and high; its microphone plays a wav file over and over. WebGL is
+    drawn by the processor, and takes all of it.
 
     Raises:
         RuntimeError: there is no browser, or it did not start.
@@ -80,11 +83,13 @@ async def browser(url: str, microphone: Path | None = None, size: str = "980,101
     if program is None:
         raise RuntimeError(f"no browser: expected one of {', '.join(NAMES)} on the path")
     with tempfile.TemporaryDirectory() as folder:
+        drawn = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if webgl else ["--disable-gpu"]
         fake = [] if microphone is None else [f"--use-file-for-fake-audio-capture={microphone}"]
         process = await asyncio.create_subprocess_exec(
-            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream",
+            program, "--headless=new", "--no-sandbox", *drawn, "--use-fake-device-for-media-stream",
             "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", "--no-first-run",
-            "--remote-debugging-port=0", f"--user-data-dir={folder}", f"--window-size={size}", *fake, url,
+            "--remote-debugging-port=0", f"--user-data-dir={folder}",
+            f"--window-size={size[0]},{size[1]}", *fake, url,
             stderr=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
