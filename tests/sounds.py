@@ -1,5 +1,6 @@
 """Sounds that tests of audio and media share: files of any codec, and something like speech."""
 
+import io
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from nldf_engine.datasets.format import encode_wav
 
 
 def _encode(path: Path, samples: np.ndarray, rate: int, codec: str, **options: str) -> Path:
@@ -79,3 +82,10 @@ def speech() -> np.ndarray:
     sound = np.concatenate(parts)
     sound = 0.5 * sound / np.abs(sound).max() + 1e-4 * random.standard_normal(len(sound))
     return sound.astype(np.float32)
+
+
+def wav_bytes(samples: np.ndarray) -> bytes:
+    """A wav file of samples [N] at 16 kHz."""
+    file = io.BytesIO()
+    encode_wav(file, samples)
+    return file.getvalue()

@@ -6,7 +6,7 @@ import wave
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -244,7 +244,13 @@ def read_track(path: Path, frames: int) -> dict[str, np.ndarray]:
 
 def write_wav(path: Path, samples: np.ndarray) -> None:
     """Writes float samples [N] in [-1, 1] as 16 kHz mono PCM16."""
-    with atomic_path(path) as temporary, closing(wave.open(str(temporary), "wb")) as out:
+    with atomic_path(path) as temporary:
+        encode_wav(str(temporary), samples)
+
+
+def encode_wav(target: str | BinaryIO, samples: np.ndarray) -> None:
+    """The same into a file by its name, or into an open one."""
+    with closing(wave.open(target, "wb")) as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(SAMPLE_RATE)

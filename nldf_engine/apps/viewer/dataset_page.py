@@ -21,7 +21,7 @@ from nldf_engine.apps.viewer.dataset_picture import (
     summary,
     validity_strip,
 )
-from nldf_engine.apps.viewer.footage import frames_of, label_maps_of
+from nldf_engine.apps.viewer.frames import frames_of, label_maps_of
 from nldf_engine.apps.viewer.playback import Playback
 from nldf_engine.apps.viewer.playhead import Playhead
 from nldf_engine.base.clock import FPS, SAMPLE_RATE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nldf_engine.apps.viewer.compare import at_size
-from nldf_engine.apps.viewer.footage import Footage
+from nldf_engine.apps.viewer.frames import FramesByNumber
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.geometry.face_mesh import BROWS, CHIN, EYE_RIMS, IRISES, LIPS
 
@@ -100,7 +100,7 @@ class DatasetPictures:
         labels: its label maps, uint8 [H, W].
     """
 
-    def __init__(self, dataset: Dataset, frames: Footage, labels: Footage) -> None:
+    def __init__(self, dataset: Dataset, frames: FramesByNumber, labels: FramesByNumber) -> None:
         self.dataset, self._frames, self._labels = dataset, frames, labels
 
     def draw(self, state: DatasetState, width: int | None = None) -> np.ndarray:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import wave
 
 import numpy as np
 
 from nldf_engine.audio import speech_of
 from nldf_engine.base.clock import SAMPLE_RATE
+from nldf_engine.datasets.format import encode_wav
 
 # Longer sounds go on without sound behind it; a browser takes this much in one message easily.
 LONGEST_SECONDS = 300
-
-
-def wav_bytes(samples: np.ndarray) -> bytes:
-    """A 16-bit WAV of samples [N] at 16 kHz."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as stream:
-        stream.setnchannels(1)
-        stream.setsampwidth(2)
-        stream.setframerate(SAMPLE_RATE)
-        stream.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return out.getvalue()
 
 
 class Playback:
@@ -42,5 +31,7 @@ class Playback:
         rest = self._samples[first : first + LONGEST_SECONDS * SAMPLE_RATE]
         if not len(rest):
             return ""
-        data = base64.b64encode(wav_bytes(rest)).decode("ascii")
+        wav = io.BytesIO()
+        encode_wav(wav, rest)
+        data = base64.b64encode(wav.getvalue()).decode("ascii")
         return f'<audio autoplay src="data:audio/wav;base64,{data}"></audio>'

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.apps.viewer.footage import Footage, frames_of
+from nldf_engine.apps.viewer.frames import FramesByNumber, frames_of
 from nldf_engine.audio import read_sound, speech_of
 from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
@@ -40,7 +40,7 @@ class Take:
     sound: tuple[np.ndarray, int] | None = None
     poses: Tensor | None = None
     given: Given = field(default_factory=Given)
-    real: Footage | None = None
+    real: FramesByNumber | None = None
 
     def __len__(self) -> int:
         return len(self.features)

@@ -18,7 +18,7 @@ from nldf_engine.apps.viewer.dataset_picture import (
     validity_strip,
     with_landmarks,
 )
-from nldf_engine.apps.viewer.footage import Footage, frames_of, label_maps_of
+from nldf_engine.apps.viewer.frames import FramesByNumber, frames_of, label_maps_of
 from nldf_engine.apps.viewer.picture import AvatarPictures
 from nldf_engine.apps.viewer.state import ERROR, VIDEO, ViewState
 from nldf_engine.apps.viewer.take import Take, dataset_take
@@ -92,7 +92,7 @@ def test_frames_come_in_any_order() -> None:
         begun.append(first)
         return (np.full((2, 2, 3), k % 256, np.uint8) for k in range(first, 300))
 
-    footage = Footage(300, begin)
+    footage = FramesByNumber(300, begin)
     for number in (0, 1, 2, 150, 149, 140, 20, 21, 299, 0):
         assert int(footage[number][0, 0, 0]) == number % 256
     assert begun == [0, 20, 0]

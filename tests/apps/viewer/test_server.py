@@ -15,7 +15,6 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.origins import is_known_host, is_own_page
 from nldf_engine.apps.viewer.dataset_page import open_dataset_page
 from nldf_engine.apps.viewer.page import AvatarPage, open_avatar_page
-from nldf_engine.apps.viewer.playback import wav_bytes
 from nldf_engine.apps.viewer.server import (
     check_address,
     limit_uploads,
@@ -26,6 +25,7 @@ from nldf_engine.apps.viewer.view import connect
 from nldf_engine.base.errors import NldfError
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
+from sounds import wav_bytes
 
 TONE = (0.2 * np.sin(np.arange(8000) / 5)).astype(np.float32)
 

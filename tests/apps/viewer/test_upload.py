@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nldf_engine.apps.viewer import upload
-from nldf_engine.apps.viewer.playback import Playback, wav_bytes
+from nldf_engine.apps.viewer.playback import Playback
 from nldf_engine.apps.viewer.upload import plain_name, read_uploaded_picture, read_uploaded_sound, sound_kind
+from sounds import wav_bytes
 
 TONE = (0.2 * np.sin(np.arange(8000) / 5)).astype(np.float32)
 

@@ -14,7 +14,7 @@ from nldf_engine.datasets.dataset import Dataset
 KEPT = 64  # frames that a small step back finds again
 
 
-class Footage:
+class FramesByNumber:
     """Decoded frames by number: a step forward goes on where it is, a jump back begins anew.
 
     Any thread may read.
@@ -62,11 +62,11 @@ class Footage:
             self._kept.popitem(last=False)
 
 
-def frames_of(dataset: Dataset) -> Footage:
+def frames_of(dataset: Dataset) -> FramesByNumber:
     """A dataset's frames, uint8 [H, W, 3]."""
-    return Footage(len(dataset), lambda first: dataset.read_frames(first, len(dataset)))
+    return FramesByNumber(len(dataset), lambda first: dataset.read_frames(first, len(dataset)))
 
 
-def label_maps_of(dataset: Dataset) -> Footage:
+def label_maps_of(dataset: Dataset) -> FramesByNumber:
     """A dataset's label maps, uint8 [H, W]."""
-    return Footage(len(dataset), lambda first: islice(dataset.label_maps(), first, None))
+    return FramesByNumber(len(dataset), lambda first: islice(dataset.label_maps(), first, None))
