@@ -276,7 +276,7 @@ def head_shape(subject: Subject) -> HeadShape:
         FileProblem: the dataset has none, or no face is found in its frames.
     """
     data, numbers = subject.data, subject.numbers
-    points = next((data.extra[name] for name in ("shape", "rest_points") if name in data.extra), None)
+    points = data.face_points
     if points is None:
         raise FileProblem(
             data.path, "it has no shape of the head, which tells what a turned face must look like",

@@ -274,6 +274,13 @@ class Dataset:
         motion[:, :, 2] /= self.info.size[0]
         return motion
 
+    @property
+    def face_points(self) -> np.ndarray | None:
+        """The mesh of the speaker's face at rest, float64 [468 or 478, 3], metres in head space; None where
+        the dataset holds none."""
+        found = next((self.extra[name] for name in ("shape", "rest_points") if name in self.extra), None)
+        return None if found is None else np.asarray(found, np.float64)
+
     def indices(self, split: str) -> np.ndarray:
         """int64 indices of the frames with a face in "train", "heldout", "validation", "fit" or "all".
 

@@ -61,6 +61,18 @@ class HeadRegion(nn.Module):
         cells, inside = self._cells(plane_points(origins, directions))
         self.occupancy.view(-1)[cells[inside]] = 1
 
+    def include(self, other: HeadRegion) -> None:
+        """Marks the cells that another map of the same square marks.
+
+        Raises:
+            ValueError: it covers another square.
+        """
+        if not torch.equal(self.half_size.cpu(), other.half_size.cpu()):
+            raise ValueError(
+                f"region: expected a map of {float(self.half_size):g} m, got {float(other.half_size):g} m"
+            )
+        self.occupancy.copy_(torch.maximum(self.occupancy, other.occupancy.to(self.occupancy.device)))
+
     def grow(self, cells: int = 1) -> None:
         """Widens the map by `cells` on every side, and closes its holes."""
         for _ in range(cells):

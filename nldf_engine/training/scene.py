@@ -60,7 +60,7 @@ class Batch:
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
         front: layer in front of the trained field; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
-        identity: number of the scene in a run over several datasets.
+        identity: number of the speaker who is shown, in a run over several datasets: the scene's.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
     """
 

@@ -30,6 +30,7 @@ from nldf_engine.systems.headnerf.objective.contrast import (
 )
 from nldf_engine.systems.headnerf.objective.faces import light_track
 from nldf_engine.systems.headnerf.objective.lips import LipWindows, lip_windows, train_lips
+from nldf_engine.systems.headnerf.objective.shapes import FaceShapes
 from nldf_engine.systems.headnerf.objective.swaps import Known
 from nldf_engine.systems.headnerf.volume import VolumeSizes
 from nldf_engine.training.driving import learn_motion, learn_motion_again
@@ -124,6 +125,8 @@ class HeadNeRFRecipe(Recipe):
         sync_steps: optimiser steps of the lip sync module before the head.
         relight_share: share of the steps that see the head under another light, which the illumination code
             is given.
+        reshape_share: share of the steps that see frames in the shape of another speaker of the run, whose
+            identity they are given.
         offset_share: share of the steps whose codes hold what each frame shows beyond its tracked numbers;
             the others are as an avatar's frames are.
     """
@@ -135,6 +138,7 @@ class HeadNeRFRecipe(Recipe):
     extractor_steps: int = 1000
     sync_steps: int = 1000
     relight_share: float = 0.3
+    reshape_share: float = 0.3
     offset_share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -142,6 +146,7 @@ class HeadNeRFRecipe(Recipe):
         check_range("extractor_steps", self.extractor_steps, 1, MOST_STEPS)
         check_range("sync_steps", self.sync_steps, 1, MOST_STEPS)
         check_range("relight_share", self.relight_share, 0, 1)
+        check_range("reshape_share", self.reshape_share, 0, 1)
         check_range("offset_share", self.offset_share, 0, 1)
         if not self.driving.motion_codes:
             raise ValueError(
@@ -174,11 +179,15 @@ class HeadTraining:
         codes = config.codes if self.recipe.losses.sync_weight else dataclasses.replace(config.codes, lip=0)
         config = dataclasses.replace(config, size=self.recipe.size, codes=codes)
         network = FeatureField(config).to(run.device)
+        # Whoever lends a shape, its head must have room.
+        region = copy.deepcopy(run.scenes[0].region)
+        for scene in run.scenes:
+            region.include(scene.region)
         for scene in run.scenes:
             own = network
             if scene.identity:
                 own = for_speaker(network, (*OWN_DRIVERS, "expression", "usual light"))
-            head = HeadNeRF(config, own, copy.deepcopy(scene.region))
+            head = HeadNeRF(config, own, copy.deepcopy(region))
             if len(run.scenes) > 1:
                 scene.set_track("albedo", torch.full((len(scene.poses),), scene.identity))
             run.subjects.append(Subject(scene, Portrait(head, plate_or_layer(scene)).to(run.device)))
@@ -260,7 +269,9 @@ class HeadTraining:
 
     def objective(self, run: Run, subject: Subject) -> Objective:
         """The loss of a speaker."""
-        return HeadNeRFObjective(subject, self.recipe, self.known, self.perceptual, self.windows(subject))
+        return HeadNeRFObjective(
+            subject, self.recipe, self.known, self.perceptual, self.windows(subject), FaceShapes(run.scenes)
+        )
 
 
 def stages(run: Run) -> list[Stage]:

@@ -152,11 +152,13 @@ def test_the_disentangling_loss_is_eq_6(scenes: Scenes) -> None:
         code[:, made.places[name]] = getattr(own, name)
     for name in ("expression", "illumination"):
         code[:, made.places[name]] = getattr(own, name)[frames]
-    assert float(made._disentangle(made.known, code, frames, torch.zeros(2, 3))) == pytest.approx(0, abs=1e-9)
+    assert float(made._disentangle(made.known, code, frames, torch.zeros(2, 3), 0)) == pytest.approx(
+        0, abs=1e-9
+    )
     for name in ("identity", "albedo", "expression", "illumination"):
         other = code.clone()
         other[:, made.places[name]] += 0.5
-        found = made._disentangle(made.known, other, frames, torch.zeros(2, 3))
+        found = made._disentangle(made.known, other, frames, torch.zeros(2, 3), 0)
         assert float(found) == pytest.approx(0.25 * getattr(made.recipe.losses, f"{name}_weight"), rel=1e-4)
 
 

@@ -19,6 +19,7 @@ from nldf_engine.systems.headnerf.objective.contrast import drawn_light
 from nldf_engine.systems.headnerf.objective.faces import face_frames, light_field
 from nldf_engine.systems.headnerf.objective.lips import LipWindows
 from nldf_engine.systems.headnerf.objective.offsets import FrameOffsets
+from nldf_engine.systems.headnerf.objective.shapes import FaceShapes
 from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn_face, swap_loss
 from nldf_engine.systems.headnerf.volume import LIGHT_SCALE
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
@@ -45,18 +46,19 @@ class HeadNeRFObjective(Objective):
         known: codes of the pictures of the run's speakers (eq. 6); None leaves that loss out.
         perceptual: eq. (4)'s loss.
         lips: windows for eq. (8); None leaves that loss out.
+        shapes: of the run's speakers, which a share of the steps sees this one's frames in.
     """
 
     def __init__(
         self, subject: Subject, recipe: Any, known: Known | None, perceptual: PictureLoss,
-        lips: LipWindows | None,
+        lips: LipWindows | None, shapes: FaceShapes,
     ) -> None:  # fmt: skip
         super().__init__()
         head, torso = subject.portrait.head, subject.portrait.torso
         assert isinstance(head, HeadNeRF)
         self.head, self.scene, self.recipe = head, subject.scene, recipe
         self.torso = torso if isinstance(torso, TorsoLayer) else None
-        self.perceptual, self.lips = perceptual, lips
+        self.perceptual, self.lips, self.shapes = perceptual, lips, shapes
         self.known = None if known is None else known.to(self.scene.device)
         scale = self.scene.camera.width / self.scene.dataset.camera.width
         self._faces = face_frames(torch.from_numpy(self.scene.dataset.landmarks).float() * scale)
@@ -68,9 +70,11 @@ class HeadNeRFObjective(Objective):
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`: pairs of neighbouring frames, whole."""
         frames = self.pairs(generator)
-        light = self._light(len(frames), generator)
-        code = self.codes(frames, light, generator)
+        light, shape = self._light(len(frames), generator), self._shape(generator)
+        code = self._in_shape(self.codes(frames, light, generator), shape)
         batch = self._batch(frames, light)
+        if shape != self.scene.identity:
+            batch = self.shapes.reshaped(self.scene, shape, batch)
         camera, device = self.scene.camera, self.scene.device
         color, alpha = self.head.picture(camera, self.scene.poses[frames].to(device), code, generator)
         flat = len(frames), camera.height * camera.width
@@ -82,9 +86,10 @@ class HeadNeRFObjective(Objective):
         weights = self.recipe.losses
         if self.known is not None:
             losses["disentangle"] = weights.disentangle_weight * self._disentangle(
-                self.known, code, frames, light
+                self.known, code, frames, light, shape
             )
             drawn = torch.rand((), generator=generator) < weights.swap_share
+            drawn = drawn and shape == self.scene.identity
             if drawn and self.share >= weights.swap_after:
                 swapped = self._swapped(self.known, code, frames, light, behind, generator)
                 losses["swap"] = weights.disentangle_weight * weights.swap_weight * swapped
@@ -116,6 +121,21 @@ class HeadNeRFObjective(Objective):
         pairs = count // 2
         chosen = torch.rand(pairs, generator=generator) < self.recipe.relight_share
         return (drawn_light(pairs, generator) * chosen[:, None]).repeat_interleave(2, 0)
+
+    def _shape(self, generator: torch.Generator) -> int:
+        """Whose shape the step's frames have: their own speaker's in most."""
+        others = self.shapes.others(self.scene.identity)
+        if not others or torch.rand((), generator=generator) >= self.recipe.reshape_share:
+            return self.scene.identity
+        return others[int(torch.randint(len(others), (), generator=generator))]
+
+    def _in_shape(self, code: Tensor, shape: int) -> Tensor:
+        """Codes [F, C] with the identity of speaker `shape`."""
+        if shape == self.scene.identity:
+            return code
+        place = self.places["identity"]
+        taken = self.head.driver.part("identity").table[shape].expand(len(code), -1)
+        return torch.cat([code[:, : place.start], taken, code[:, place.stop :]], 1)
 
     def codes(self, frames: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
         """Codes [F, C] of frames [F] under added light [F, 3], with the recipe's noise, and with their
@@ -151,13 +171,16 @@ class HeadNeRFObjective(Objective):
         self, batch: Batch, alpha: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """What is behind the head [F, P, 3], and the opacity's loss; a torso's that is learned along
-        included."""
+        included, but for frames in another's shape, whose torso is nobody's."""
         if self.torso is None:
             return batch.behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
         scene, frames = self.scene, batch.frames.cpu()
         points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         color, own = self.torso.premultiplied(points, motions, poses, generator)
+        if batch.identity != scene.identity:
+            behind = (color + (1 - own)[..., None] * batch.behind).detach()
+            return behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
         both = 1 - (1 - alpha) * (1 - own)
         speaker = (batch.labels != LABELS["background"]).float()
         head = batch.labels == LABELS["head"]
@@ -183,7 +206,7 @@ class HeadNeRFObjective(Objective):
             both = torch.maximum(area[1::2], area[::2])
             velocity = (both * moved).sum() / both.sum().clamp_min(1.0)
             losses["velocity"] = weights.velocity_weight * velocity
-        if self.torso is not None:
+        if self.torso is not None and batch.identity == self.scene.identity:
             losses["torso"] = ((1 - area.clamp_max(1)) * squared(error)).mean()
         if weights.perceptual_weight and torch.rand((), generator=generator) < weights.perceptual_share:
             rendered, real = self._crops(pixel, batch, generator)
@@ -214,14 +237,14 @@ class HeadNeRFObjective(Objective):
         rendered, real = (x[:, :, top : top + side, left : left + side] for x in pair)
         return rendered, real
 
-    def _disentangle(self, known: Known, code: Tensor, frames: Tensor, light: Tensor) -> Tensor:
+    def _disentangle(self, known: Known, code: Tensor, frames: Tensor, light: Tensor, shape: int) -> Tensor:
         """Eq. (6): codes [F, C] of frames [F] near those of the pictures; under added light, near what it
-        does."""
+        does; in the shape of speaker `shape`, near that identity."""
         own, places = known.speakers[self.scene.identity], frames.to(code.device)
         lit = own.illumination[places] + light.to(code.device) @ own.light_map.t()
         wanted = {
-            "identity": own.identity, "albedo": own.albedo, "expression": own.expression[places],
-            "illumination": lit,
+            "identity": known.speakers[shape].identity, "albedo": own.albedo,
+            "expression": own.expression[places], "illumination": lit,
         }  # fmt: skip
         terms = [
             getattr(self.recipe.losses, f"{name}_weight")
