@@ -172,9 +172,7 @@ def with_silence(basis: MotionBasis, data: SpeechData) -> SpeechData:
     if float(weight.sum()) < 1:  # lips that never meet
         weight = torch.zeros_like(weight)
         weight[basis.opening(known).argmin()] = 1
-    rest = (weight @ known / weight.sum()).expand(count, -1)
-
-    return between_rests(data, rest[0], count)
+    return between_rests(data, weight @ known / weight.sum(), count)
 
 
 def between_rests(data: SpeechData, rest: Tensor, frames: int) -> SpeechData:

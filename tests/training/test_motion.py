@@ -24,6 +24,7 @@ from nldf_engine.training.speech import (
     SpeechTuning,
     opening_correlation,
     train_speech,
+    with_silence,
 )
 from nldf_engine.training.voices import augment_voices, stretch_bands
 
@@ -179,6 +180,21 @@ def test_lips_that_part_where_they_are_closed_count_more():
     closed, wide = torch.arange(20), torch.arange(20, 40)
     assert cost(1.0, closed) > 1.25 * cost(-1.0, closed)
     assert cost(-1.0, closed) == pytest.approx(cost(1.0, wide), rel=1e-3)
+
+
+@pytest.mark.parametrize("frames", [4, 40])
+def test_silence_stands_before_and_behind_the_speech(frames: int):
+    """A sixteenth of it each, at the closed lips' codes; of a few frames none."""
+    encoder = MotionEncoder(1, 6, 4)
+    encoder.basis.components[0, MOUTH.index(LOWER_INNER), 1] = 1.0
+    encoder.basis.scale.fill_(1e-3)
+    codes = torch.linspace(0.1, 6, frames)[:, None]
+    data = SpeechData(torch.ones(frames, 4, 6), codes, torch.ones(frames, dtype=torch.bool))
+    made = with_silence(encoder.basis, data)
+    still = (len(made.codes) - frames) // 2
+    assert still == {4: 0, 40: 2}[frames]
+    assert torch.equal(made.codes[still : still + frames], codes) and bool(made.usable.all())
+    assert not made.features[:still].any() and bool((made.codes[:still] < 2).all())
 
 
 def test_augmented_voices_of_the_same_speech():
