@@ -33,6 +33,8 @@ class Cell:
         teacher: the cell whose avatar teaches; None for none.
         seed: of the weights and the order of the rays; a teacher has its own.
         seconds: train on so much of the video only; None for all of its training part.
+        chosen: which seconds: "first"; "best", as `nldf train --seconds` chooses; or a number, which draws
+            them.
         base: the cell, of several speakers, whose base it begins from; None for none.
         speakers: of a base, the synthetic speakers that it learns, settings of `SyntheticConfig` each; the
             dataset where empty.
@@ -49,6 +51,7 @@ class Cell:
     teacher: Cell | None = None
     seed: int = 0
     seconds: float | None = None
+    chosen: str | int = "first"
     base: Cell | None = None
     speakers: tuple[Mapping[str, Any], ...] = ()
     shared: bool = False
@@ -57,6 +60,8 @@ class Cell:
     def __post_init__(self) -> None:
         if self.teacher is not None and not self.distils:
             raise ValueError(f"teacher: {self.system} does not learn from one; nldf does")
+        if not isinstance(self.chosen, int) and self.chosen not in ("first", "best"):
+            raise ValueError(f"chosen: expected first, best or a number, got {self.chosen!r}")
         if self.base is not None and len(self.base.speakers) < 2:
             raise ValueError(f"base: expected a cell of several speakers, got {len(self.base.speakers)}")
         try:
@@ -122,5 +127,6 @@ class Cell:
         if self.base is not None:
             parts.append("from a base")
         if self.seconds is not None:
-            parts.append(f"{self.seconds:g} s of video")
+            which = {"first": "", "best": "best "}.get(str(self.chosen), f"drawn ({self.chosen}) ")
+            parts.append(f"{which}{self.seconds:g} s of video")
         return ", ".join([*parts, f"{recipe.size} px", f"{recipe.steps} steps", f"seed {self.seed}"])

@@ -32,6 +32,7 @@ from nldf_engine.base.progress import clock
 from nldf_engine.base.results import Results, key_of
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.format import NEEDED
+from nldf_engine.datasets.stretch import best_stretch
 from nldf_engine.evaluation import EvaluateConfig, evaluate
 from nldf_engine.evaluation.landmark_detector import FaceMesh
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
@@ -69,7 +70,7 @@ class Lab:
         return self.place(cell) / ("avatar" if step in (None, cell.recipe.steps) else f"avatar-{step}")
 
     def dataset(self, cell: Cell) -> Path:
-        """The dataset's folder; for a cell of some seconds, a copy whose training part ends there.
+        """The dataset's folder; for a cell of some seconds, a copy whose training part is these.
 
         The held-out part is the same in all.
 
@@ -78,21 +79,26 @@ class Lab:
         """
         if cell.seconds is None:
             return self.data.path
-        path, info = self.folder / "cuts" / f"{self.hash[:10]}-{cell.seconds:g}s", self.data.info
+        info = self.data.info
         first, last = info.splits["train"]
-        stop = first + round(cell.seconds * info.fps)
-        if stop > last:
+        length = round(cell.seconds * info.fps)
+        if first + length > last:
             raise FileProblem(
                 self.data.path,
                 f"its training part has {(last - first) / info.fps:g} s, and {cell.seconds:g} s are wanted",
                 "prepare a longer video",
             )  # fmt: skip
+        if cell.chosen == "best":
+            first = best_stretch(self.data, cell.seconds).first
+        elif cell.chosen != "first":
+            first += int(np.random.default_rng(int(cell.chosen)).integers(last - first - length + 1))
+        path = self.folder / "cuts" / f"{self.hash[:10]}-{first}-{cell.seconds:g}s"
         if not path.is_dir():
             with atomic_folder(path) as folder:
                 for name in NEEDED:
                     shutil.copyfile(self.data.path / name, folder / name)
                 files = {name: stated for name, stated in info.files.items() if name in NEEDED}
-                cut = replace(info, splits={**info.splits, "train": [first, stop]}, files=files)
+                cut = replace(info, splits={**info.splits, "train": [first, first + length]}, files=files)
                 write_json(folder / "dataset.json", cut.to_json())
         return path
 

@@ -125,7 +125,7 @@ CPU = Scale(
         "segments": 8,
     },
     marks=(500, 1000, 2000),
-    every=4,
+    every=8,
 )  # fmt: skip
 
 TINY = Scale(

@@ -292,12 +292,15 @@ def test_new_speakers_begin_from_one_base() -> None:
     rows = TABLES["dfrf-few-shot"](CPU).rows
     assert len({row.cell.recipe.driving for row in rows}) == 1
     assert {row.cell.seconds for row in rows} == {15.0}
-    assert [row.cell.recipe.steps for row in rows] == list(SIZES["cpu"].budgets) * 3
+    assert len({row.cell.recipe.size for row in rows}) == 1
+    assert [row.cell.recipe.steps for row in rows[2:]] == list(SIZES["cpu"].budgets) * 3
+    largest = rows[-1].cell.work
+    assert all(row.cell.work == pytest.approx(largest, rel=0.01) for row in rows[:2])
     assert SIZES["paper"].budgets == (1000, 10_000, 40_000)
 
 
 @pytest.mark.parametrize(
-    "name", ["dfrf-warp", "headnerf-modules", "landmark-encoders", "landmark-encodings", "film"]
+    "name", ["dfrf-warp", "headnerf-modules", "landmark-encoders", "landmark-encodings", "film", "stretch"]
 )
 def test_tables_of_other_papers(name: str, small_tables: Path, synthetic_dataset: Dataset) -> None:
     """Each is trained and measured at the smallest scale: every row has its columns, the page shows them."""

@@ -1,4 +1,5 @@
-"""How much to film for nldf-fast, with and without a start that other speakers taught; of no paper."""
+"""How much to film for nldf-fast, with and without a start that other speakers taught, and which seconds of
+a longer video to take; of no paper."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cell(scale: Scale, seconds: float | None, begun: bool) -> Cell:
-    """The dataset's speaker from so much video; `begun`: with the start of the scale's synthetic speakers."""
+def cell(scale: Scale, seconds: float | None, begun: bool, chosen: str | int = "first") -> Cell:
+    """The dataset's speaker from so much video; `begun`: with the start of the scale's synthetic speakers;
+    `chosen`: see `Cell`."""
     sizes = SIZES[scale.name]
     given = {**sizes["recipe"], "driving.shared_basis": True, "driving.identity_codes": 0}
     recipe, network = changed(find_preset(sizes["preset"]).recipe, given), network_of(sizes["preset"])
@@ -35,7 +37,7 @@ def cell(scale: Scale, seconds: float | None, begun: bool) -> Cell:
         start = Cell(
             "nldf-fast", changed(recipe, of_start), network, speakers=speakers, shared=True, note="a start"
         )  # fmt: skip
-    return Cell("nldf-fast", recipe, network, seconds=seconds, base=start)
+    return Cell("nldf-fast", recipe, network, seconds=seconds, base=start, chosen=chosen)
 
 
 def differences(scale: Scale) -> list[Difference]:
@@ -56,4 +58,18 @@ def film(scale: Scale) -> Table:
     )  # fmt: skip
 
 
-TABLES: dict[str, Callable[[Scale], Table]] = {"film": film}
+def stretch(scale: Scale) -> Table:
+    """The seconds that `nldf train --seconds` chooses, against the first ones and drawn ones."""
+    seconds = SIZES[scale.name]["seconds"][0]
+    ways: dict[str, str | int] = {"the first": "first", "the best": "best"}
+    ways |= {f"drawn, {number}": number for number in (1, 2, 3)}
+    rows = tuple(
+        Row(f"{label} ({seconds:g} s)", cell(scale, seconds, False, chosen)) for label, chosen in ways.items()
+    )
+    return Table(
+        "stretch", "Which seconds of a video to train on", "no paper's: `nldf train --seconds`",
+        "none; the best ones cover mouths and poses of the whole video best.", rows, rows[0].label,
+    )  # fmt: skip
+
+
+TABLES: dict[str, Callable[[Scale], Table]] = {"film": film, "stretch": stretch}
