@@ -1,4 +1,4 @@
-"""What the command lines of `bench` share: their tables, by name."""
+"""What the command lines of `bench` share: their tables, by name, and tables as Markdown."""
 
 from __future__ import annotations
 
@@ -36,3 +36,20 @@ def chosen(given: str, tables: Tables, everything: bool = False) -> list[str]:
         words = ["all", *tables] if everything else [*tables]
         raise UsageError(f"there is no table {given!r}; there are {', '.join(words)}")
     return [given]
+
+
+def shown(value: Any) -> str:
+    """A cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def markdown(rows: dict[str, dict[str, Any]]) -> str:
+    """Rows by name as a table."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {label} | {' | '.join(shown(row.get(name)) for name in names)} |" for label, row in rows.items()
+    ]
+    return "\n".join(lines)

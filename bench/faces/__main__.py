@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from bench.command import markdown
 from bench.faces.compare import compare
-from bench.headnerf.__main__ import markdown
 from bench.timing import environment
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded

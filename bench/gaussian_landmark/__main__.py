@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.command import chosen, parser_of
+from bench.command import chosen, markdown, parser_of
 from bench.gaussian_landmark.avatars import (
     Subject,
     distribution,
@@ -21,7 +21,6 @@ from bench.gaussian_landmark.avatars import (
 from bench.gaussian_landmark.fields import encodings
 from bench.gaussian_landmark.mouths import carrying
 from bench.gaussian_landmark.speech import PRESET, SEEDS, Options, encoders, mouth
-from bench.headnerf.__main__ import markdown
 from bench.timing import environment
 from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.command import chosen, parser_of
+from bench.command import chosen, markdown, parser_of
 from bench.headnerf.tables import (
     APART_AT_LEAST,
     APART_GOAL,
@@ -49,23 +49,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--picture", type=Path, metavar="F", help="write the swaps there as a PNG")
     made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
     return made
-
-
-def shown(value: Any) -> str:
-    """A cell."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
-
-
-def markdown(rows: dict[str, dict[str, Any]]) -> str:
-    """Rows by name as a table."""
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [
-        f"| {label} | {' | '.join(shown(row.get(name)) for name in names)} |" for label, row in rows.items()
-    ]
-    return "\n".join(lines)
 
 
 def printed(table: str, found: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Measurements of DFRF avatars: what their reference pictures decide."""
