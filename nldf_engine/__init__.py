@@ -3,7 +3,8 @@
     >>> from nldf_engine import Engine
     >>> Engine.load("avatars/me").render("speech.wav").save("out.mp4")  # doctest: +SKIP
 
-Importing this package loads torch and numpy and nothing else; `Engine` and `Clip` are found on first use.
+Importing this package loads nothing else. `Engine` and `Clip` are found on first use, which loads torch and
+numpy, once it is clear that the installed libraries fit.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in ("Engine", "Clip"):
+        from nldf_engine.base.requirements import check_requirements
+
+        check_requirements()
         from nldf_engine import engine
 
         return getattr(engine, name)

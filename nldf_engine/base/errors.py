@@ -38,3 +38,7 @@ class MissingBackend(NldfError):
     def __init__(self, what: str, remedy: str) -> None:
         self.what, self.remedy = what, remedy
         super().__init__(f"{what}. To fix it: {remedy}.")
+
+
+class UnmetRequirement(NldfError, ImportError):
+    """A library that is installed, or this Python, is none that the package was made for."""

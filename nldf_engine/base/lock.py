@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, make_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# Never through a link: what is behind it would be emptied. Windows has neither flag; it makes no handle that
+# a child inherits, and its links take a privilege.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_BEYOND = 1 << 30  # the byte that Windows locks: whom a locked one would hide must be read
 
 _held: dict[Path, int] = {}  # how often this process has each lock
 
@@ -55,6 +65,9 @@ def _one(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             lock.unlink()
         os.close(handle)
+        if fcntl is None:  # there no open file is removed
+            with contextlib.suppress(OSError):
+                lock.unlink()
         for above in made:  # folders that were made for nothing
             with contextlib.suppress(OSError):
                 above.rmdir()
@@ -64,13 +77,12 @@ def _taken(lock: Path, path: Path) -> int:
     """The open and locked file."""
     while True:
         try:
-            # Never through a link: what is behind it would be emptied.
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            handle = os.open(lock, _FLAGS, 0o644)
         except OSError as error:
             what = f"it can't be written ({error.strerror})"
             raise FileProblem(path, what, "choose an output path that you may write to") from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except BlockingIOError:
             who = os.read(handle, 1000).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
@@ -83,6 +95,28 @@ def _taken(lock: Path, path: Path) -> int:
             _sign(handle)
             return handle
         os.close(handle)  # its holder has just ended, and removed it: once more
+
+
+def _lock(handle: int) -> None:
+    """Locks the open file for this process, for as long as it has it open.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the file system has no locks.
+    """
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    windows: Any = msvcrt
+    os.lseek(handle, _BEYOND, os.SEEK_SET)
+    try:
+        windows.locking(handle, windows.LK_NBLCK, 1)
+    except PermissionError as error:
+        raise BlockingIOError(*error.args) from error
+    finally:
+        os.lseek(handle, 0, os.SEEK_SET)
 
 
 def _is_there(lock: Path, handle: int) -> bool:

@@ -1,4 +1,6 @@
-"""Keeps freed memory in the process, so that a loop of large buffers touches no fresh pages."""
+"""The process' memory: its peak; and keeping what was freed, so that a loop of large buffers touches no fresh
+pages.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,16 @@ import sys
 
 # glibc's names of its tunables, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+
+
+def peak_memory_mb() -> int | None:
+    """The most memory that this process ever had, in MiB; None on Windows, where nothing says it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak // (1 << 20 if sys.platform == "darwin" else 1 << 10))  # bytes there, KiB elsewhere
 
 
 def keep_freed_memory(most_bytes: int = (1 << 31) - 1) -> bool:

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-# A closed terminal or a lost connection stops a process as politely as a scheduler does.
-TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+# A closed terminal or a lost connection stops a process as politely as a scheduler does; Windows has no
+# signal for it.
+HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+TERMINATING = (signal.SIGTERM,) if HANG_UP is None else (signal.SIGTERM, HANG_UP)
 
 
 def leave_terminal() -> None:
@@ -38,13 +40,13 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == HANG_UP:
             leave_terminal()
         handler(number, frame)
 
     before = {number: signal.getsignal(number) for number in numbers}
     for number, known in before.items():
-        if number != signal.SIGHUP or known is not signal.SIG_IGN:
+        if number != HANG_UP or known is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
         yield

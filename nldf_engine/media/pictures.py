@@ -1,4 +1,9 @@
-"""Pictures: read from files whole, as RGB, and written whole or not at all; holes filled."""
+"""Pictures: read from files whole, as RGB, and written whole or not at all; scaled; holes filled.
+
+FFmpeg's codecs read and write them, through PyAV, which is there for videos anyway: pictures need no library
+of their own. A codec is chosen by how a file begins, so that none of FFmpeg's containers, some of which open
+further files, is ever tried on it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +21,24 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_path
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+# How a file begins, and FFmpeg's decoder for it.
+DECODERS = {
+    _PNG: "png",
+    b"\xff\xd8\xff": "mjpeg",
+    b"RIFF": "webp",
+    b"BM": "bmp",
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+}
+MOST_PIXELS = 1 << 28  # of a picture; beyond it a header is taken for a damaged one
 
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Nothing that C code writes to stderr inside the block is seen.
 
-    libpng and OpenCV complain there of a damaged picture, beside the one line that we say about it. They
-    write to the descriptor, past `sys.stderr`.
+    FFmpeg complains there of a damaged picture, beside the one line that we say about it. It writes to the
+    descriptor, past `sys.stderr`.
     """
     sys.stderr.flush()
     try:
@@ -43,14 +60,13 @@ def read_picture(path: str | Path, remedy: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB of a picture file.
 
     Args:
-        path: any picture that OpenCV reads.
+        path: a PNG, JPEG, WebP, BMP or TIFF. Photos are turned upright as their EXIF says, and what is
+            see-through is composited over white.
         remedy: what the person who gave it can do where it is none.
 
     Raises:
         FileProblem: the file is missing, empty, cut short or no picture.
     """
-    import cv2
-
     path = Path(path)
     if path.is_dir():
         raise FileProblem(path, "it is a folder, and a picture was expected", remedy)
@@ -65,22 +81,46 @@ def read_picture(path: str | Path, remedy: str) -> np.ndarray:
     if data.startswith(_PNG) and _PNG_END not in data[-64:]:
         # OpenCV would fill what is missing with black.
         raise FileProblem(path, "it is cut short", remedy)
+    decoder = next((name for begin, name in DECODERS.items() if data.startswith(begin)), None)
+    picture = _decoded(data, decoder) if decoder else None
+    if picture is None:
+        raise FileProblem(
+            path, "it is no picture that can be read (PNG, JPEG, WebP, BMP and TIFF can)", remedy
+        )
+    return picture
+
+
+def _decoded(data: bytes, decoder: str) -> np.ndarray | None:
+    """[H, W, 3] uint8 RGB of a picture file's bytes, upright; None where the decoder can't read them."""
+    import av
+
     with quiet_libraries():
         try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # more pixels than it is willing to decode, for one
-            picture = None
-    if picture is None:
-        raise FileProblem(path, "it is no picture that can be read", remedy)
-    return np.ascontiguousarray(picture[..., ::-1])
+            codec: Any = av.CodecContext.create(decoder, "r")
+            codec.options = {"max_pixels": str(MOST_PIXELS)}
+            frame = [*codec.decode(av.Packet(data)), *codec.decode(None)][0]
+        except (av.FFmpegError, IndexError):
+            return None
+    see_through = any(component.is_alpha for component in frame.format.components)
+    picture = frame.to_ndarray(format="rgba" if see_through else "rgb24")
+    if see_through:
+        picture = over_white(picture)
+    return np.ascontiguousarray(np.rot90(picture, frame.rotation // 90))
 
 
-def encode_png(picture: np.ndarray, compression: int | None = None) -> bytes:
+def over_white(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] RGBA composited over white: uint8 [H, W, 3]."""
+    weight = picture[..., 3:].astype(np.uint16)
+    over = picture[..., :3] * weight + 255 * (255 - weight)
+    return ((over + 127) // 255).astype(np.uint8)
+
+
+def encode_png(picture: np.ndarray, compression: int = 1) -> bytes:
     """A picture as a PNG file.
 
     Args:
         picture: uint8 [H, W, 3] RGB or [H, W, 4] RGBA.
-        compression: 0 (none) to 9 (slow and small); OpenCV's own choice where None.
+        compression: 0 (none) to 9 (slow and small).
 
     Raises:
         ValueError: another dtype or shape, or no pixels.
@@ -89,7 +129,7 @@ def encode_png(picture: np.ndarray, compression: int | None = None) -> bytes:
         >>> encode_png(np.zeros((2, 2, 3), np.uint8))[1:4]
         b'PNG'
     """
-    import cv2
+    import av
 
     good = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] in (3, 4) and picture.size
     if not good:
@@ -97,12 +137,17 @@ def encode_png(picture: np.ndarray, compression: int | None = None) -> bytes:
             "picture: expected uint8 [H, W, 3] or [H, W, 4] with at least one pixel, "
             f"got {picture.dtype} {list(picture.shape)}"
         )
-    order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    settings = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, order), settings)
-    if not done:
-        raise ValueError(f"picture: PNG can't hold {list(picture.shape)}")
-    return bytes(data.tobytes())
+    height, width, channels = picture.shape
+    layout = "rgba" if channels == 4 else "rgb24"
+    codec: Any = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, layout, Fraction(1)
+    # Each row as its difference from the one above: as small as the encoder's slower choices, or nearly.
+    codec.options = {"compression_level": str(compression), "pred": "up"}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
+    try:
+        return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+    except av.FFmpegError as error:
+        raise ValueError(f"picture: PNG can't hold {list(picture.shape)}") from error
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
@@ -119,6 +164,36 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     data = encode_png(picture)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def _shares(count: int, wanted: int) -> np.ndarray:
+    """[wanted, count] float32: what each sample of a line has in each of the wanted ones, by area."""
+    edges = np.linspace(0, count, wanted + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    cells = np.arange(count)
+    overlap = np.minimum(high, cells + 1) - np.maximum(low, cells)
+    return (overlap.clip(0) * (wanted / count)).astype(np.float32)
+
+
+def shrink(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture with fewer pixels, each the mean of the area that it covers.
+
+    Args:
+        picture: uint8 [H, W, C].
+        height, width: 1 to H and 1 to W.
+
+    Returns:
+        uint8 [height, width, C].
+
+    Raises:
+        ValueError: a larger size.
+    """
+    h, w, channels = picture.shape
+    if not (0 < height <= h and 0 < width <= w):
+        raise ValueError(f"size: expected 1x1 to {h}x{w} (height x width), got {height}x{width}")
+    rows = _shares(h, height) @ picture.reshape(h, -1).astype(np.float32)
+    made = _shares(w, width) @ rows.reshape(height, w, channels)
+    return np.asarray((made + 0.5).astype(np.uint8))
 
 
 def fill_hidden(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from nldf_engine.media.containers import (
     pictures_of,
 )
 from nldf_engine.media.deinterlace import Deinterlacer
+from nldf_engine.media.pictures import over_white
 from nldf_engine.media.soundtrack import read_audio_track
 from nldf_engine.media.timeline import Timeline, timeline_of
 from nldf_engine.media.video_writer import VideoWriter
@@ -153,9 +154,7 @@ def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -
         if not see_through:
             picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
     elif see_through:
-        weight = picture[..., 3:].astype(np.uint16)
-        over = picture[..., :3] * weight + 255 * (255 - weight)
-        picture = ((over + 127) // 255).astype(np.uint8)
+        picture = over_white(picture)
     return np.ascontiguousarray(_upright(picture, _orientation(frame)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import as_file_problem, printable, sha256
 from nldf_engine.base.json import decode, encode
 from nldf_engine.base.lock import owned
+from nldf_engine.base.memory import peak_memory_mb
 from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
 from nldf_engine.datasets.format import check_target, near_far, training_frames
@@ -102,7 +102,7 @@ def prepare(video: str | Path, out: str | Path, config: PrepareConfig | None = N
         report.metrics.update(
             seconds_by_step=steps.seconds,
             seconds_this_run=round(time.monotonic() - begin, 1),
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            peak_memory_mb=peak_memory_mb(),
         )
         report.sort()
         verdict = "ready to train" if report.usable else "not fit for training"

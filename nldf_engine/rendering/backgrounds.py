@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldf_engine.media.pictures import read_picture
+from nldf_engine.media.pictures import read_picture, shrink
 
 COLORS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "gray": (128, 128, 128),
@@ -54,8 +54,6 @@ def open_background(spec: Background) -> Background:
 
 def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """The picture cut to the frame's aspect about its middle, and scaled to [height, width, 3]."""
-    import cv2
-
     h, w = picture.shape[:2]
     scale = min(h / height, w / width)
     crop_h, crop_w = max(1, round(height * scale)), max(1, round(width * scale))
@@ -63,8 +61,11 @@ def fit_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     crop = picture[top : top + crop_h, left : left + crop_w]
     if crop.shape[:2] == (height, width):
         return np.ascontiguousarray(crop)
-    shrink = crop_h > height
-    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+    if crop_h >= height and crop_w >= width:
+        return shrink(crop, height, width)
+    planes = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float()
+    larger = torch.nn.functional.interpolate(planes, (height, width), mode="bicubic", align_corners=False)
+    return np.asarray(larger[0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy())
 
 
 def resolve_background(spec: Background, plate: np.ndarray, height: int, width: int) -> Tensor | None:

@@ -1,7 +1,8 @@
-"""Pictures: what is written is read back, the bytes are OpenCV's own, and nothing is half-written."""
+"""Pictures: what is written is read back, by us and by OpenCV, and nothing is half-written."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.media.pictures import encode_png, fill_hidden, read_picture, write_picture
+from nldf_engine.media.pictures import encode_png, fill_hidden, read_picture, shrink, write_picture
 
 
 def picture(channels: int) -> np.ndarray:
@@ -25,16 +26,100 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("compression", [None, 1])
-def test_bytes(compression: int | None) -> None:
-    """RGB and RGBA go out in the order that PNG has, as OpenCV encodes them, also from a view."""
-    settings = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+@pytest.mark.parametrize("compression", [0, 1, 9])
+def test_bytes(compression: int) -> None:
+    """RGB and RGBA go out in the order that PNG has, as OpenCV reads them, also from a view."""
     for made, order in ((picture(3), [2, 1, 0]), (picture(4), [2, 1, 0, 3])):
-        wanted = cv2.imencode(".png", np.ascontiguousarray(made[..., order]), settings)[1].tobytes()
-        assert encode_png(made, compression) == wanted
+        wanted = encode_png(made, compression)
         assert encode_png(np.flip(np.flip(made, 1).copy(), 1), compression) == wanted
         read = cv2.imdecode(np.frombuffer(wanted, np.uint8), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(read[..., order], made)
+    flat = np.zeros((64, 64, 3), np.uint8)
+    assert len(encode_png(flat, 9)) <= len(encode_png(flat, 1)) < len(encode_png(flat, 0))
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """A smooth picture of 40 x 60 in which no two corners are alike."""
+    y, x = np.mgrid[:40, :60]
+    return np.stack([20 + 3 * x, 220 - 4 * y, 60 + 2 * y + x], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "ending, off", [(".png", 0), (".bmp", 0), (".tiff", 0), (".jpg", 6), (".webp", 12)]
+)  # fmt: skip
+def test_formats(photo: np.ndarray, tmp_path: Path, ending: str, off: int) -> None:
+    """Each is read as OpenCV wrote it: to the last bit where nothing is lost, else within its losses.
+
+    The file's name plays no part.
+    """
+    path = tmp_path / "picture"
+    path.write_bytes(cv2.imencode(ending, photo[..., ::-1])[1].tobytes())
+    read = read_picture(path, "draw it again")
+    assert read.shape == photo.shape
+    assert np.abs(read.astype(int) - photo).max() <= off
+
+
+def test_many_kinds_of_png(photo: np.ndarray, tmp_path: Path) -> None:
+    """Gray ones, those of 16 bits, and what is see-through: over white."""
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photo[..., 0])
+    assert np.array_equal(read_picture(path, ""), np.repeat(photo[..., :1], 3, -1))
+    cv2.imwrite(str(path), photo[..., ::-1].astype(np.uint16) * 257)
+    assert np.abs(read_picture(path, "").astype(int) - photo).max() <= 1
+    alpha = np.zeros((40, 60, 1), np.uint8)
+    alpha[:20] = 255
+    cv2.imwrite(str(path), np.concatenate([photo[..., ::-1], alpha], -1))
+    assert (
+        np.array_equal(read_picture(path, "")[:20], photo[:20]) and (read_picture(path, "")[20:] == 255).all()
+    )
+
+
+def with_orientation(jpeg: bytes, number: int) -> bytes:
+    """A JPEG with an EXIF block that holds its orientation alone."""
+    entry = struct.pack(">HHIHH", 0x112, 3, 1, number, 0)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("number", [1, 3, 6, 8])
+def test_photos_are_upright(photo: np.ndarray, tmp_path: Path, number: int) -> None:
+    """A photo that a phone took on its side is turned as OpenCV turns it."""
+    data = with_orientation(cv2.imencode(".jpg", photo[..., ::-1])[1].tobytes(), number)
+    (tmp_path / "a.jpg").write_bytes(data)
+    wanted = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    read = read_picture(tmp_path / "a.jpg", "")
+    assert read.shape == wanted.shape and np.abs(read.astype(int) - wanted).max() <= 8
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n",
+        b"ffconcat version 1.0\nfile secret.png\n",
+        b"\xff\xd8\xff" + bytes(100),
+        b"BM" + bytes(20),
+        b"RIFF" + bytes(40),
+        # A PNG of 65000 x 65000 pixels, or so its header says.
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 65000, 65000) + b"\x08\2\0\0\0xxxx\0\0\0\0IEND",
+    ],
+)  # fmt: skip
+def test_what_is_no_picture(data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Playlists, rubbish behind a known beginning and absurd sizes are refused, by one error alone."""
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(FileProblem, match="no picture that can be read"):
+        read_picture(tmp_path / "a.png", "draw it again")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [(20, 30), (13, 17), (1, 1), (40, 59), (40, 60)])
+def test_shrinking(size: tuple[int, int]) -> None:
+    """Each pixel is the mean of the area that it covers, as OpenCV has it; larger ones are refused."""
+    made = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    wanted = cv2.resize(made, size[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(shrink(made, *size).astype(int) - wanted).max() <= 1
+    with pytest.raises(ValueError, match=r"size: expected 1x1 to 40x60 .* got 41x60"):
+        shrink(made, 41, 60)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ def test_a_picture_of_another_aspect_is_cut_about_its_middle() -> None:
     assert (fit_picture(wide, 10, 10) == 200).all()
 
 
+def test_a_small_picture_is_enlarged_smoothly() -> None:
+    """As OpenCV's cubic interpolation does, within what its integers round."""
+    small = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8), (0, 0), 2)
+    wanted = cv2.resize(small, (33, 33), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(fit_picture(small, 33, 33).astype(int) - wanted).max() <= 1
+
+
 @pytest.mark.parametrize("spec", ["missing.png", "notacolour"])
 def test_an_unusable_background_names_the_alternatives(spec: str) -> None:
     """The error names the file and says what else a background can be."""

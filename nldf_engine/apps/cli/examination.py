@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nldf_engine.apps.cli.libraries import LIBRARIES, PACKAGE, Library, remedy, version
+from nldf_engine.base.requirements import unmet
 
 CODECS = {"h264": "libx264", "aac": "aac", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
 PROBE_FRAMES, FPS, PROBE_RATE = 2, 25, 16000
@@ -21,8 +22,8 @@ PROBE_FRAMES, FPS, PROBE_RATE = 2, 25, 16000
 def examine() -> dict[str, Any]:
     """Everything that `nldf doctor` reports, as JSON-ready values.
 
-    Keys: versions, backends, cuda, libraries, codecs, cpu, disk_free_gb, rendering (works, detail),
-    mends (a command each for what is missing).
+    Keys: versions, backends, cuda, libraries, codecs, cpu, disk_free_gb, unmet (a sentence for each version
+    that does not fit), rendering (works, detail), mends (a command each for what is missing).
     """
     findings: dict[str, Any] = {
         "versions": {
@@ -39,6 +40,7 @@ def examine() -> dict[str, Any]:
     }
     findings["cuda"] = _cuda()
     findings["backends"], kernel_remedies = _backends(findings["cuda"]["available"])
+    findings["unmet"] = unmet(extras=True)
     findings["rendering"] = _rendering()
     findings["mends"] = kernel_remedies + [
         {"missing": item.distribution, "needed_for": item.needed_for, "command": remedy(item.module)}
@@ -66,6 +68,8 @@ def describe(findings: dict[str, Any]) -> str:
         lines.append(f"    {item.distribution:<18}{state['version'] or 'missing':<14}{item.needed_for}")
         if state["version"] and not state["works"]:
             lines.append(f"        does not import: {state['reason']}")
+    if findings["unmet"]:
+        lines += ["", "versions that do not fit"] + [f"    {sentence}" for sentence in findings["unmet"]]
     if findings["mends"]:
         lines += ["", "missing, and the command that fixes it"]
         for missing in findings["mends"]:
@@ -86,11 +90,11 @@ def _kernels(built: dict[str, Any]) -> str:
 def _library(item: Library) -> dict[str, Any]:
     """Version, and whether it is usable.
 
-    What rendering needs is imported for real, since a wheel can be there while a system library is not;
-    the rest is only looked up, since some of it takes seconds to import.
+    What rendering needs, and what wants libraries of the system, is imported for real: a wheel can be there
+    while such a library is not. The rest is only looked up, since some of it takes seconds to import.
     """
     try:
-        if item.required:
+        if item.required or item.native:
             importlib.import_module(item.module)
         elif importlib.util.find_spec(item.module) is None:
             raise ModuleNotFoundError("it is not installed")

@@ -19,6 +19,7 @@ class Library:
         module, distribution: the names it is imported and installed by.
         needed_for: what fails without it.
         required: rendering needs it.
+        native: it may be there and not import, since it wants libraries of the system.
         over_torch: it asks for torch itself, and may bring another one along.
     """
 
@@ -26,6 +27,7 @@ class Library:
     distribution: str
     needed_for: str
     required: bool = False
+    native: bool = False
     over_torch: bool = False
 
 
@@ -34,13 +36,19 @@ LIBRARIES = (
     Library("numpy", "numpy", "everything", required=True),
     Library("safetensors", "safetensors", "avatars and datasets", required=True),
     Library("av", "av", "reading and writing video", required=True),
-    Library("cv2", "opencv-python", "images", required=True),
     Library("soxr", "soxr", "audio of any sampling rate", required=True),
-    Library("scipy", "scipy", "audio and tracking", required=True),
     Library("tyro", "tyro", "the command line", required=True),
     Library("c2pa", "c2pa-python", "signed manifests in videos, and nldf verify"),
+    Library(
+        "cv2",
+        "opencv-python",
+        "preparing, training, evaluating, serving, viewing, render --into",
+        native=True,
+    ),
+    Library("scipy", "scipy", "preparing, training, evaluating, viewing"),
+    Library("librosa", "librosa", "nldf prepare"),
     Library("tensorboard", "tensorboard", "curves and pictures of nldf train"),
-    Library("matplotlib", "matplotlib", "pictures in nldf train and nldf evaluate"),
+    Library("matplotlib", "matplotlib", "pictures in nldf prepare, train and evaluate"),
     Library("transformers", "transformers", "the audio front-ends wav2vec2 and hubert"),
     Library("aiohttp", "aiohttp", "nldf serve"),
     Library("aiortc", "aiortc", "WebRTC in nldf serve"),
@@ -57,6 +65,29 @@ def version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+# Debian's packages of the libraries that wheels expect of the system.
+SYSTEM = {
+    "libGL": "libgl1",
+    "libgthread-2.0": "libglib2.0-0",
+    "libglib-2.0": "libglib2.0-0",
+    "libgomp": "libgomp1",
+}
+
+
+def system_remedy(library: str) -> str:
+    """What installs a shared library of the system, such as libGL.so.1; OpenCV can do without some."""
+    stem = library.partition(".so")[0]
+    if stem not in SYSTEM:
+        return f"install the package of your system that has {library}"
+    install = f"sudo apt-get install {SYSTEM[stem]} (or its like on your system)"
+    return install if stem == "libgomp" else f"{install}, or take OpenCV without windows: {_headless()}"
+
+
+def _headless() -> str:
+    pip = shlex.join([sys.executable, "-m", "pip"])
+    return f"{pip} uninstall opencv-python, then {pip} install opencv-python-headless"
 
 
 def remedy(module: str) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from nldf_engine.base.errors import NldfError
 from nldf_engine.base.memory import keep_freed_memory
+from nldf_engine.base.requirements import check_requirements
 from nldf_engine.base.signals import TERMINATING, handling, open_streams
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def _run(name: str, arguments: list[str]) -> int:
         stopped = kind.when_stopped
         command = parse(kind, name, arguments)
         command.check_paths()
+        check_requirements()
         with command.owning():
             return command.run()
 
@@ -259,6 +261,12 @@ def describe(error: Exception) -> str:
         from nldf_engine.apps.cli.libraries import remedy
 
         return f"the library {error.name} is not installed. To fix it: {remedy(error.name)}"
+    if isinstance(error, ImportError) and (
+        library := re.match(r"(lib[\w.+-]+\.so[.\d]*): cannot open", str(error))
+    ):
+        from nldf_engine.apps.cli.libraries import system_remedy
+
+        return f"the system's library {library[1]} is missing. To fix it: {system_remedy(library[1])}"
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):

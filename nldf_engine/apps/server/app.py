@@ -18,7 +18,7 @@ from nldf_engine.apps.server.ports import PortRangeLoop
 from nldf_engine.apps.server.sessions import Sessions, Trouble
 from nldf_engine.apps.server.settings import BODY, Settings
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.signals import leave_terminal
+from nldf_engine.base.signals import HANG_UP, leave_terminal
 
 LOG = logging.getLogger("nldf.serve")
 SHUTDOWN_SECONDS = 2.0
@@ -113,8 +113,8 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> dict[str, Any]:
         leave_terminal()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
+        loop.add_signal_handler(HANG_UP, hang_up)
     scheme = "http" if context is None else "https"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
