@@ -1,9 +1,9 @@
 """A clip in parts: stretches of its frames are rendered by themselves, and joined without a seam.
 
-What a frame shows is worked out for the whole clip in every process (codes look at neighbouring frames, an edit
-at the whole sound); only the drawing is divided. Stretches are kept losslessly, and the encoder sees all frames
-in one go: the video is the one that a single process writes, to the byte, and no group of pictures begins where
-a stretch does.
+What a frame shows is worked out for the whole clip in every process (codes look at neighbouring frames, an
+edit at the whole sound); only the drawing is divided. Stretches are kept losslessly, and the encoder sees all
+frames in one go: the video is the one that a single process writes, to the byte, and no group of pictures
+begins where a stretch does.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ def wait() -> None:
 
 
 def first_before_others(work: Callable[[], T]) -> T:
-    """What `work` returns, in every process: the others call it once the first is done, and find what it kept."""
+    """What `work` returns, in every process: the others call it when the first is done, and find what it
+    kept."""
     if not is_first():
         wait()
         return work()

@@ -87,8 +87,8 @@ class RayBatches:
         self._blinks = target.scene.frame_pool, target.scene.blinks()
 
     def draw(self, generator: torch.Generator, first: Tensor | None = None) -> tuple[Batch, Tensor]:
-        """A batch of `sampling.frames` frames and their codes [F, C]; of several processes each has its part of
-        every frame's rays.
+        """A batch of `sampling.frames` frames and their codes [F, C]; of several processes each has its part
+        of every frame's rays.
 
         `first` is a set of which half of the frames are taken.
         """

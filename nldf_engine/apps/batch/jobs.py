@@ -98,7 +98,8 @@ def read_jobs(path: Path, root: Path | None = None) -> list[Job]:
         FileProblem: the file can't be read, or jobs in it can't be run; the message names the first ones.
         MissingBackend: YAML, and the library for it is not there.
     """
-    folder = path.absolute().parent
+    path = path.absolute()
+    folder = path.parent
     problems: list[str] = []
     found: list[tuple[Given, Job]] = []
     with _at(folder):

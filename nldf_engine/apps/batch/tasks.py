@@ -1,10 +1,10 @@
-"""What a batch runs: tasks, a process each. A job is one task, or stretches of a long render and their joining."""
+"""What a batch runs: tasks, a process each. A job is one task, or stretches of a render and their joining."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nldf_engine.apps.batch.jobs import Job
@@ -95,28 +95,29 @@ def _tasks(job: Job, folder: Path, stretch: float | None) -> list[Task]:
     if figures is None:
         figures = folder / "results" / f"{job.name}.json"
         flags.append(f"--json={figures}")
-    work = Work(job.command, tuple(flags))
-    count = 1 if stretch is None or job.needs else _parts(job, stretch)
-    logs, files = folder / "logs", [folder / "stretches" / f"{job.name}.{n}.mkv" for n in range(count)]
-    stretches: Sequence[Path] = files if count > 1 else []
-    tasks = []
-    for number, file in enumerate(stretches):
-        one = Work(job.command, tuple(flags), part=Part(number, count, stretch or 0.0), file=str(file))
-        name = f"{job.name}.{number}"
-        tasks.append(Task(name, _program(one), job.folder, logs / f"{name}.log", job.reads, (file,)))
-    if stretches:
-        work = Work(job.command, tuple(flags), joined=tuple(map(str, stretches)))
+    count = 1 if stretch is None or job.needs else job.made.parts(job.folder, stretch)
+    names = [f"{job.name}.{number}" for number in range(count)] if count > 1 else []
+    files = tuple(folder / "stretches" / f"{name}.mkv" for name in names)
+    logs, tasks = folder / "logs", []
+    for number, (name, file) in enumerate(zip(names, files, strict=True)):
+        work = Work(job.command, tuple(flags), part=Part(number, count, stretch or 0.0), file=str(file))
+        tasks.append(Task(name, _program(work), job.folder, logs / f"{name}.log", job.reads, (file,)))
+    whole = Work(job.command, tuple(flags), joined=tuple(map(str, files)))
     tasks.append(
         Task(
-            job.name, _program(work), job.folder, logs / f"{job.name}.log", job.reads, job.writes,
-            (*job.needs, *(task.name for task in tasks)), job.name, Path(figures), tuple(stretches),
-        )  # fmt: skip
+            job.name,
+            _program(whole),
+            job.folder,
+            logs / f"{job.name}.log",
+            job.reads,
+            job.writes,
+            (*job.needs, *names),
+            job.name,
+            Path(figures),
+            files,
+        )
     )
     return tasks
-
-
-def _parts(job: Job, stretch: float) -> int:
-    return job.made.parts(job.folder, stretch)
 
 
 def _program(work: Work) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ class Command(ABC):
         """What it writes, whole or into it, the `--json` file included."""
         return self._paths((*self.writes, *self.fills, *(("json",) * hasattr(self, "json"))))
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most commands have nothing to check beforehand
         """Checks what can be checked before any long work: `run` does it first, a batch for all its jobs.
 
         Raises:
