@@ -22,29 +22,34 @@ except ImportError:  # Windows
 # a child inherits, and its links take a privilege.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _BEYOND = 1 << 30  # the byte that Windows locks: whom a locked one would hide must be read
-
+# Between two looks at a lock that is waited for.
+WAITING_SECONDS = 0.2
 _held: dict[Path, int] = {}  # how often this process has each lock
 
 
 @contextlib.contextmanager
-def owned(*paths: str | Path) -> Iterator[None]:
+def owned(*paths: str | Path, wait: float = 0.0) -> Iterator[None]:
     """Inside the block no other process that asks for one of the same outputs gets it.
 
     The lock is the file `.NAME.lock` beside the output, which says who holds it. The system gives it up when
     the process ends, however it ends; one that a killed process has left behind holds nobody up. The same
     process may enter several times.
 
+    Args:
+        paths: the outputs.
+        wait: seconds to wait for another process that has one of them.
+
     Raises:
         FileProblem: another process writes there; or an output's folder can't be made or written to.
     """
     with contextlib.ExitStack() as stack:
         for path in sorted({Path(os.path.realpath(path)) for path in paths}):
-            stack.enter_context(_one(path))
+            stack.enter_context(_one(path, wait))
         yield
 
 
 @contextlib.contextmanager
-def _one(path: Path) -> Iterator[None]:
+def _one(path: Path, wait: float) -> Iterator[None]:
     if path in _held:
         _held[path] += 1
         try:
@@ -56,7 +61,7 @@ def _one(path: Path) -> Iterator[None]:
     made = [above for above in path.parents if not above.exists()]
     make_folder(path.parent)
     lock = path.with_name(f".{path.name}"[:200] + ".lock")
-    handle = _taken(lock, path)
+    handle = _taken(lock, path, time.monotonic() + wait)
     _held[path] = 1
     try:
         yield
@@ -73,8 +78,8 @@ def _one(path: Path) -> Iterator[None]:
                 above.rmdir()
 
 
-def _taken(lock: Path, path: Path) -> int:
-    """The open and locked file."""
+def _taken(lock: Path, path: Path, until: float) -> int:
+    """The open and locked file; another process is waited for until that time of the monotonic clock."""
     while True:
         try:
             handle = os.open(lock, _FLAGS, 0o644)
@@ -86,6 +91,9 @@ def _taken(lock: Path, path: Path) -> int:
         except BlockingIOError:
             who = os.read(handle, 1000).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
+            if time.monotonic() < until:
+                time.sleep(WAITING_SECONDS)
+                continue
             raise FileProblem(
                 path, f"{who} writes there", "wait for its end, or choose another output path"
             ) from None

@@ -74,3 +74,13 @@ def ordinal(streams: Any, stream: Any) -> str:
     place = [each.index for each in streams].index(stream.index)
     words = ("first", "second", "third", "fourth", "fifth", "sixth")
     return f"the {words[place]}" if place < len(words) else f"number {place + 1}"
+
+
+def stated_seconds(path: str | Path) -> float | None:
+    """How long a file of sound or pictures says that it is, about; None where it says nothing.
+
+    Raises:
+        FileProblem: it can't be read as either.
+    """
+    with opened(path, SOUND_AGAIN) as container:
+        return None if container.duration is None else container.duration / 1e6

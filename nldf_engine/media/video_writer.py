@@ -42,6 +42,8 @@ _CODECS = {
     "ffv1": _Codec(
         "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "1"}, "flac", (".mkv",)
     ),
+    "ffv1-rgb": _Codec("ffv1", "bgr0", (3,), {"level": "3", "g": "1"}, "flac", (".mkv",)),
+    "ffv1-rgba": _Codec("ffv1", "bgra", (4,), {"level": "3", "g": "1"}, "flac", (".mkv",)),
     "vp9a": _Codec(
         "libvpx-vp9",
         "yuva420p",
@@ -73,8 +75,8 @@ class VideoWriter:
         audio: (samples float [N] or [N, channels], samples a second); cut or padded with silence to the
             length of the picture. H.264 keeps rates of 32 kHz and more as they are, all else is written at
             48 kHz; one, two and six (5.1) channels stay, other numbers are averaged to one.
-        codec: "h264" (RGB in, yuv420p and AAC out), "ffv1" (gray [H, W], lossless), or "vp9a" (RGBA in,
-            VP9 with alpha and Opus out).
+        codec: "h264" (RGB in, yuv420p and AAC out), "ffv1" (gray [H, W], lossless), "ffv1-rgb" and
+            "ffv1-rgba" (RGB and RGBA, lossless), or "vp9a" (RGBA in, VP9 with alpha and Opus out).
         crf: quality, lower is better (H.264: 16 is nearly transparent).
         metadata: container tags.
         finish: called with the finished file before it takes its place; what it raises leaves nothing.
@@ -146,7 +148,7 @@ class VideoWriter:
             video.width, video.height = -(-self.width // even) * even, -(-self.height // even) * even
             video.pix_fmt = self._spec.pixels
             video.codec_context.time_base = 1 / self.fps
-            if self._spec.channels:
+            if "yuv" in self._spec.pixels:
                 for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
                     setattr(video.codec_context, tag, 1)  # BT.709, studio range
             self._video, self._audio = video, None
@@ -159,7 +161,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends one frame: uint8 [H, W, 3] RGB, [H, W, 4] RGBA for vp9a, [H, W] for ffv1."""
+        """Appends one frame: uint8 [H, W, 3] RGB, [H, W, 4] RGBA for vp9a and ffv1-rgba, [H, W] for ffv1."""
         import av
 
         shape = (self.height, self.width, *self._spec.channels)
@@ -170,7 +172,9 @@ class VideoWriter:
             frame = np.pad(frame, [(0, rows), (0, columns), (0, 0)][: frame.ndim], mode="edge")
         kind = {0: "gray", 3: "rgb24", 4: "rgba"}[frame.shape[2] if frame.ndim == 3 else 0]
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=kind)
-        if kind != "gray":
+        if "yuv" not in self._spec.pixels and kind != "gray":
+            picture = self._converter.reformat(picture, format=self._spec.pixels, threads=1)
+        elif kind != "gray":
             picture = self._converter.reformat(
                 picture, format=self._spec.pixels, dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
             )

@@ -15,6 +15,7 @@ from nldf_engine.base.progress import Bar
 from nldf_engine.base.results import Results
 from nldf_engine.rendering.fields import RayColors
 from nldf_engine.rendering.query import chunk_rays
+from nldf_engine.training import distributed
 from nldf_engine.training.targets import TrainTarget, region_pixels
 
 # Of the entries: raised where they change.
@@ -65,8 +66,12 @@ def segment_targets(teacher: TrainTarget, count: int, cache: Path) -> SegmentTar
 
     Every frame's targets are kept in `cache` as soon as they are made, so that an interrupted run resumes
     there. What is found there is taken as it is: a folder belongs to one part of one teacher, and to one
-    dataset and size.
+    dataset and size. Of several processes the first one makes them.
     """
+    return distributed.first_before_others(lambda: _targets(teacher, count, cache))
+
+
+def _targets(teacher: TrainTarget, count: int, cache: Path) -> SegmentTargets:
     scene, field = teacher.scene, teacher.field
     chosen = scene.fit[torch.linspace(0, len(scene.fit) - 1, min(count, len(scene.fit))).long()].unique()
     field.to(scene.device).eval()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nldf_engine.nn.audio import neighbour_index
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.rendering.fields import Conditions
+from nldf_engine.training import distributed
 from nldf_engine.training.recipe import OpacityLoss, Recipe
 from nldf_engine.training.scene import Batch, RayScene
 from nldf_engine.training.targets import TrainTarget
@@ -86,13 +87,15 @@ class RayBatches:
         self._blinks = target.scene.frame_pool, target.scene.blinks()
 
     def draw(self, generator: torch.Generator, first: Tensor | None = None) -> tuple[Batch, Tensor]:
-        """A batch of `sampling.frames` frames and their codes [F, C].
+        """A batch of `sampling.frames` frames and their codes [F, C]; of several processes each has its part
+        of every frame's rays.
 
         `first` is a set of which half of the frames are taken.
         """
         sampling = self.recipe.sampling
         frames = self.frames(generator, first)
-        pixels = self.target.draw(frames, max(1, sampling.rays // sampling.frames), sampling, generator)
+        count = distributed.rounded(max(1, sampling.rays // sampling.frames))
+        pixels = distributed.share(self.target.draw(frames, count, sampling, generator), 1)
         code = self.codes(frames, generator)
         return self.target.batch(frames, pixels, code), code
 

@@ -21,6 +21,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, overlap, write_json
 from nldf_engine.base.json import read_back
 from nldf_engine.base.lock import owned
+from nldf_engine.base.results import key_of
 from nldf_engine.base.version import __version__
 from nldf_engine.datasets import open_dataset
 from nldf_engine.datasets.dataset import Dataset
@@ -115,10 +116,12 @@ def train(
     schedule of the larger budget from that step on, so it rises first.
 
     Programs that call `train` repeatedly may want `base.memory.keep_freed_memory`, which the command line
-    calls. Started by torchrun, all processes train one run together (`training.distributed`).
+    calls. Started by torchrun, all processes train one run together, and share the rays of each step
+    (`training.distributed`): the result is that of one process, but for rounding.
 
     Raises:
         FileProblem: a dataset, teacher or output folder can't be used, or another process writes there.
+        ProcessFailed: of several processes, whatever went wrong in one; the message says in which.
         ValueError: an unknown preset, system or setting, a value out of range, or a consent for several
             speakers.
     """
@@ -247,6 +250,7 @@ class _Training:
         """Builds and trains the stages in turn, and writes the avatars."""
         run, config = self.run_, self.config
         run.begun = find_run(self.folder, self.trained, self.settings, self.preset.recipe, config.resume)
+        distributed.check_same(key_of(self.settings, run.begun), "dataset, checkpoint or setting")
         for stage in self.stages:
             stage.build(run)
         distributed.wait()  # others may still be reading what is deleted now

@@ -34,6 +34,8 @@ CHECKPOINT_SECONDS = 120.0
 BETAS = (0.9, 0.99)
 # Steps between two reads of the training error for the progress bar: each synchronises with the device.
 NOTED_STEPS = 20
+# Signals that come so soon behind another one are the same one.
+REPEATED_SECONDS = 2.0
 # Several processes agree every so many steps on whether to stop.
 AGREED_STEPS = 8
 
@@ -80,7 +82,7 @@ class Trainer:
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
         portraits = [subject.portrait for subject in subjects]
         self.network: nn.Module = portraits[0] if len(portraits) == 1 else nn.ModuleList(portraits)
-        self._seed, self.generator = seed, distributed.generator(seed)
+        self.generator = torch.Generator().manual_seed(seed)
         self._losses = distributed.averaged(_Losses(self.objectives))
         groups = parameter_groups(self.network, objectives, recipe)
         self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS)
@@ -111,8 +113,6 @@ class Trainer:
         self._restore(self.checkpoint)
         if self.state.closing and not self._is_closing():
             self._restore(self.before_closing)
-        if not distributed.is_first():  # the checkpoint holds the first process' random state
-            self.generator = distributed.generator(self._seed + self.state.step)
         distributed.wait()  # the first one may write it again before it takes a step
 
     def _restore(self, path: Path) -> None:
@@ -140,8 +140,8 @@ class Trainer:
             extra |= {f"{prefix}{name}": value for name, value in objective.state().items()}
         extra |= {f"running.{name}": value for name, value in self._sums.items()}
         extra["running.count"] = torch.tensor(self._counted)
-        if distributed.is_first():
-            save_run(path or self.checkpoint, self.state, self.network, self.optimizer, extra, self.generator)
+        parts = self.state, self.network, self.optimizer, extra, self.generator
+        distributed.by_first(lambda: save_run(path or self.checkpoint, *parts))
 
     def _named_objectives(self) -> list[tuple[str, Objective]]:
         """The objectives, each after the prefix of its tensors in checkpoints."""
@@ -217,10 +217,11 @@ class Trainer:
         return float(np.mean(scores)), *first
 
     def _validate_and_log(self, monitor: Monitor) -> None:
-        if not distributed.is_first():
+        found = distributed.by_first(self.validate)
+        if found is None:
             self._log(monitor, {})
             return
-        psnr, real, rendered = self.validate()
+        psnr, real, rendered = found
         self._log(monitor, {"psnr": psnr})
         monitor.picture(self.state.step, real, rendered)
         if self.state.best_psnr is None or psnr > self.state.best_psnr:
@@ -229,7 +230,8 @@ class Trainer:
 
     def _log(self, monitor: Monitor, row: dict[str, float]) -> None:
         """Adds the mean losses since the last row, and the progress, to `row`; appends it to the history."""
-        row |= {name: float(total / max(1, self._counted)) for name, total in self._sums.items()}
+        means = {name: total / max(1, self._counted) for name, total in self._sums.items()}
+        row |= {name: float(distributed.mean(value)) for name, value in means.items()}
         self._sums, self._counted = {}, 0
         row |= {"seconds": self.state.seconds, "step": self.state.step, "learning_rate": self.learning_rate()}
         self.state.history.append(row)
@@ -259,8 +261,7 @@ class Trainer:
             distributed.wait()
         finally:
             monitor.close()
-            if distributed.is_first():
-                draw_curves(self.folder / "curves.png", self.state.history, label)
+            distributed.by_first(lambda: draw_curves(self.folder / "curves.png", self.state.history, label))
         signals.obey()
         if not self.state.closing:
             self.network.load_state_dict(self.best)
@@ -385,11 +386,13 @@ def psnr_of(error: float) -> float:
 class _StopSignals:
     """Defers SIGINT, SIGTERM and SIGHUP to the end of a step.
 
-    A second signal takes effect immediately, since a step can be long.
+    A second signal takes effect immediately, since a step can be long; but not one that comes right behind
+    the first: a terminal's Ctrl-C reaches torchrun too, which hands it on.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._since = 0.0
 
     def __enter__(self) -> _StopSignals:
         self._handled = handling((signal.SIGINT, *TERMINATING), self._note)
@@ -400,9 +403,11 @@ class _StopSignals:
         self._handled.__exit__(*error)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        now = time.monotonic()
+        if self.received is not None and now - self._since > REPEATED_SECONDS:
             self.obey()
-        self.received = number
+        if self.received is None:
+            self.received, self._since = number, now
 
     def obey(self) -> None:
         """Raises the exception of the received signal; does nothing if there was none."""

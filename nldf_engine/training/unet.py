@@ -20,6 +20,7 @@ from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.torso_unet import UnetConfig, UnetTorso
+from nldf_engine.training import distributed
 from nldf_engine.training.objective import Objective, StepLoss, squared
 from nldf_engine.training.public_losses import run_picture_loss
 from nldf_engine.training.recipe import Recipe, check_range, check_weights, value_at
@@ -116,7 +117,8 @@ class UnetLoss(Objective):
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`: whole frames."""
         pool, scene, weights = self.pool(), self.scene, self.recipe
-        frames = pool[torch.randint(len(pool), (weights.frames,), generator=generator)]
+        drawn = torch.randint(len(pool), (weights.frames,), generator=generator)
+        frames = pool[distributed.share(drawn, what="unet.frames")]
         heads = torch.stack([self.head(int(frame)) for frame in frames]).float() / 255
         color, logit = self.torso.complete(heads[..., :3], heads[..., 3])
         target = scene.frames[frames].to(scene.device).float() / 255

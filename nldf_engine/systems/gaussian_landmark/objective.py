@@ -16,6 +16,7 @@ from nldf_engine.nn.noise import normal_like
 from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.systems.gaussian_landmark.model import GaussianField
+from nldf_engine.training import distributed
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
 from nldf_engine.training.samplers import PatchSampler, in_boxes
 from nldf_engine.training.scene import Batch, RayScene
@@ -61,7 +62,7 @@ class PatchLoss(Objective):
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`: a patch of each frame."""
-        frames = self._batches.frames(generator)
+        frames = distributed.share(self._batches.frames(generator), what="sampling.frames")
         pixels, (side, _) = self._patches.draw(frames, generator, self._places(frames, generator))
         code = self.codes(frames, generator)
         batch = self.target.batch(frames, pixels, code)

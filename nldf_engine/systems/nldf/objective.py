@@ -12,6 +12,7 @@ from nldf_engine.nn.noise import normal_like
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
 from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.training import distributed
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared, weigh_opacity
@@ -162,10 +163,10 @@ class LightFieldObjective(Objective):
                 share = self.recipe.pool.batch / self.recipe.sampling.rays
                 total = total + share * hard
                 logged["pool"] = hard.detach()
-            frames = batch.frames[:, None].expand_as(batch.pixels)
-            self.pool.offer(
-                frames.reshape(-1).cpu(), batch.pixels.reshape(-1).cpu(), error.detach().reshape(-1).cpu()
-            )
+            # One pool for all processes: each keeps the same, of the rays of all.
+            pixels, error = (distributed.whole(part, 1).cpu() for part in (batch.pixels, error.detach()))
+            frames = batch.frames[:, None].cpu().expand_as(pixels)
+            self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.reshape(-1))
         return StepLoss(total, logged)
 
     def _color_loss(self, error: Tensor) -> Tensor:
@@ -190,19 +191,23 @@ class LightFieldObjective(Objective):
             per_ray = squared(seen.segments[row] - segments).sum(-1) + (seen.opacity[row] - opacity).square()
             losses = losses + (per_ray * known).sum()
             count += int(known.sum())
-        return losses / max(1, count)
+        known_rays = distributed.mean(torch.tensor(float(count), device=seen.segments.device))
+        return losses / known_rays.clamp_min(1)
 
     def _pool_loss(self, pool: ActivePool, generator: torch.Generator) -> Tensor | None:
         """The pool's rays train the light field alone: their codes carry no gradient (nldf 3.5)."""
-        slots, frames, pixels = pool.draw(self.recipe.pool.batch, generator)
-        if not len(slots):
+        count = min(self.recipe.pool.batch, len(pool))
+        drawn = pool.draw(count - count % distributed.world(), generator)
+        if not len(drawn[0]):
             return None
+        slots, frames, pixels = (distributed.share(part) for part in drawn)
         unique, row = frames.unique(return_inverse=True)
         with torch.no_grad():
             codes = self._batches.codes(unique, generator)[row.to(self.scene.device)]
         batch = self.target.batch(frames, pixels[:, None], codes)
         _, error, mask = self.loss(batch, codes, generator)
-        pool.renew(slots, squared(error.detach())[:, 0].cpu())
+        losses = squared(error.detach())[:, 0]
+        pool.renew(distributed.whole(slots.to(losses.device)).cpu(), distributed.whole(losses).cpu())
         return self._color_loss(error) + self.recipe.opacity.weight * mask
 
     def added(self) -> list[nn.Parameter]:

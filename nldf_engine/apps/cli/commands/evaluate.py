@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -22,6 +22,9 @@ from nldf_engine.apps.cli.command import (
     save_results,
     value,
 )
+
+if TYPE_CHECKING:
+    from nldf_engine.evaluation import EvaluateConfig
 
 VIDEO_FLAGS = ("fps", "skip", "openface_rendered", "openface_reference")
 
@@ -44,6 +47,7 @@ class Evaluate(Command):
     )
 
     when_stopped: ClassVar[str] = "what was measured is kept: run the same command again to continue"
+    batched: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = (
         *("paths", "rendered", "reference", "foreign_audio", "phones", "weights"),
         *("openface_rendered", "openface_reference"),
@@ -96,19 +100,31 @@ class Evaluate(Command):
     json: Json = None
     """also write the results here"""
 
-    def run(self) -> int:
-        """Measures, and prints the figures one a line, or one table where there are several subjects."""
+    def check(self) -> None:
+        """See `Command`: the flags."""
+        self._config()
+
+    def _config(self) -> EvaluateConfig:
+        """The settings beside what is measured.
+
+        Raises:
+            UsageError: flags that are out of range, or do not go together.
+        """
         positive(frames=self.frames, size=self.size, every=self.every, workers=self.workers, fps=self.fps)
         check_device(self.device)
         self._check_subject()
         from nldf_engine.evaluation import EvaluateConfig
 
         with checking_flags():
-            config = EvaluateConfig(
+            return EvaluateConfig(
                 self.split, self.frames, self.size, self.torso, every=self.every, weights=self.weights,
                 foreign_audio=self.foreign_audio, phones=self.phones, workers=self.workers, fresh=self.fresh,
                 device=self.device, precision=self.precision,
             )  # fmt: skip
+
+    def run(self) -> int:
+        """Measures, and prints the figures one a line, or one table where there are several subjects."""
+        config = self._config()
         if self.rendered is not None and self.reference is not None:
             return self._videos(self.rendered, self.reference, config)
         if self.controls:

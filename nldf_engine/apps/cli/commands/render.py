@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import Positional
 
@@ -27,6 +28,11 @@ from nldf_engine.apps.cli.command import (
     warning_lines,
 )
 from nldf_engine.apps.cli.edits import OWN_POSES, EditFlags
+
+if TYPE_CHECKING:
+    from nldf_engine.avatar.provenance import Credentials
+    from nldf_engine.engine import Clip
+    from nldf_engine.engine.parts import Part
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
 
+    batched: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = (
         *("avatar", "audio", "poses", "background", "curves", "blink", "landmarks", "into"),
         *("sign_cert", "sign_key"),
@@ -106,51 +113,95 @@ class Render(Command):
         path = Path(self.edits.blink)
         return path if path.suffix else None
 
-    def run(self) -> int:
-        """Renders and writes the video, and prints how long it took."""
+    def check(self) -> None:
+        """See `Command`: what a person may have mistyped, files and poses included."""
         positive(size=self.size)
         if self.edges not in ("clean", "fast"):
             raise UsageError(f"--edges is clean or fast; it is {self.edges!r}")
         if self.into is not None and self.poses in OWN_POSES:
             raise UsageError("--into needs --poses DATASET, the dataset that was prepared from the video")
         check_device(self.device)
-        credentials = signing(not self.no_provenance, self.sign_cert, self.sign_key)
-        from nldf_engine.datasets.dataset import Dataset
-        from nldf_engine.datasets.footage import footage_of
-        from nldf_engine.engine import Engine, check_clip_path, check_size
-        from nldf_engine.geometry.landmark_files import load_landmarks
-        from nldf_engine.geometry.poses import load_poses
+        self._credentials()
+        from nldf_engine.engine import check_clip_path, check_size
         from nldf_engine.media.containers import SOUND_AGAIN, check_file
-        from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
+        from nldf_engine.rendering.backgrounds import TRANSPARENT
 
         with checking_flags():
             check_size(self.size)
-        # What a person may have mistyped comes first: the rest takes its time.
         check_clip_path(self.out, transparent=self.background == TRANSPARENT)
-        background = open_background(self.background)
         check_file(self.audio, SOUND_AGAIN)
-        edit = self.edits.edit(self.poses)
+        self._inputs()
+
+    def _credentials(self) -> Credentials | None:
+        return signing(not self.no_provenance, self.sign_cert, self.sign_key)
+
+    def _inputs(self) -> dict[str, Any]:
+        """Arguments of `Engine.render` that are read from files or made of flags."""
+        from nldf_engine.datasets.dataset import Dataset
+        from nldf_engine.datasets.footage import footage_of
+        from nldf_engine.geometry.landmark_files import load_landmarks
+        from nldf_engine.geometry.poses import load_poses
+        from nldf_engine.rendering.backgrounds import open_background
+
         footage = None if self.into is None else footage_of(Dataset.open(self.poses), self.into)
-        if footage is not None:
-            poses = None
-        else:
-            poses = self.poses if self.poses in OWN_POSES else load_poses(self.poses)
-        marks = None if self.landmarks is None else load_landmarks(self.landmarks)
+        own = footage is not None or self.poses in OWN_POSES
+        return {
+            "background": open_background(self.background),
+            "edit": self.edits.edit(self.poses),
+            "into": footage,
+            "poses": (None if footage is not None else self.poses) if own else load_poses(self.poses),
+            "landmarks": None if self.landmarks is None else load_landmarks(self.landmarks),
+        }
+
+    def _clip(self) -> tuple[Clip, str, float, float]:
+        """The clip, not yet rendered; the precision; when the avatar was loaded, and in how many seconds."""
+        from nldf_engine.engine import Engine
+
+        self.check()
+        given = self._inputs()
         start = time.perf_counter()
         engine = Engine.load(self.avatar, device=self.device, precision=self.precision)
         loaded = time.perf_counter()
         with warning_lines("nldf render"):
-            clip = engine.render(
-                self.audio, poses, background=background, size=self.size, landmarks=marks, edit=edit,
-                edges=self.edges, into=footage, region=self.region,
-            )  # fmt: skip
-        clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
+            clip = engine.render(self.audio, size=self.size, edges=self.edges, region=self.region, **given)
+        return clip, engine.precision, loaded, loaded - start
+
+    def run(self) -> int:
+        """Renders and writes the video, and prints how long it took."""
+        return self.join(())
+
+    def parts(self, folder: Path, seconds: float) -> int:
+        """See `Command`: of a clip inside a video each frame needs those before it."""
+        from nldf_engine.media.containers import stated_seconds
+
+        undivided = self.into is not None or self.audio.suffix.lower() == ".npy"
+        length = None if undivided else stated_seconds(folder / self.audio)
+        # The last stretch takes the rest, so that none is short.
+        return 1 if length is None else max(1, int(length / seconds))
+
+    def run_part(self, part: Part, path: Path) -> int:
+        """See `Command`: the stretch's frames, lossless."""
+        from nldf_engine.engine.parts import save_part
+
+        start = time.perf_counter()
+        frames = save_part(self._clip()[0], part, path)
+        print(f"{path}: {frames} frames in {time.perf_counter() - start:.1f} s")
+        return 0
+
+    def join(self, paths: Sequence[Path]) -> int:
+        """As `run`, with the frames of stretches that were rendered before; without any, it renders."""
+        from nldf_engine.engine.parts import JoinedFrames
+
+        clip, precision, loaded, load_seconds = self._clip()
+        if paths:
+            clip = replace(clip, frames=JoinedFrames(clip.frames, paths))
+        clip.save(self.out, provenance=not self.no_provenance, credentials=self._credentials())
         seconds = time.perf_counter() - loaded
         figures = {
             "path": self.out,
             "frames": len(clip),
-            "precision": engine.precision,
-            "load_seconds": loaded - start,
+            "precision": precision,
+            "load_seconds": load_seconds,
             "seconds": seconds,
             "frames_per_second": len(clip) / seconds,
         }

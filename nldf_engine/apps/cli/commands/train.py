@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -24,6 +24,9 @@ from nldf_engine.apps.cli.command import (
     save_results,
     value,
 )
+
+if TYPE_CHECKING:
+    from nldf_engine.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Train(Command):
         "nothing is lost: the same command with --resume continues from the last checkpoint"
     )
 
+    batched: ClassVar[bool] = True
+    continues: ClassVar[tuple[str, ...]] = ("--resume",)
     reads: ClassVar[tuple[str, ...]] = ("dataset", "teacher", "head", "weights")
     writes: ClassVar[tuple[str, ...]] = ("avatar",)
 
@@ -132,8 +137,16 @@ class Train(Command):
             )
         return "\n".join(lines)
 
-    def run(self) -> int:
-        """Trains, and prints where the avatar is and how good."""
+    def check(self) -> None:
+        """See `Command`: everything but datasets and avatars."""
+        self._config()
+
+    def _config(self) -> TrainConfig:
+        """The settings beside the preset.
+
+        Raises:
+            UsageError: flags that are missing, out of range, or do not go together.
+        """
         if not self.dataset:
             raise UsageError("DATASET is missing: a folder written by nldf prepare or nldf synthetic")
         if self.steps is not None and self.minutes is not None:
@@ -142,9 +155,7 @@ class Train(Command):
         check_device(self.device)
         overrides = parse_overrides(self.set)
         from nldf_engine.avatar.provenance import Consent
-        from nldf_engine.base.progress import clock
-        from nldf_engine.training import TrainConfig, check_settings, find_preset, presets, train
-        from nldf_engine.training.distributed import reports
+        from nldf_engine.training import TrainConfig, check_settings, find_preset, presets
 
         if self.preset not in presets():
             raise UsageError(f"there is no preset {self.preset!r}; there are {', '.join(presets())}")
@@ -171,6 +182,15 @@ class Train(Command):
                 consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config, len(self.dataset))
+        return config
+
+    def run(self) -> int:
+        """Trains, and prints where the avatar is and how good."""
+        config = self._config()
+        from nldf_engine.base.progress import clock
+        from nldf_engine.training import train
+        from nldf_engine.training.distributed import reports
+
         result = train(self.preset, self.dataset, self.avatar, config)
         if not reports():  # of several processes, only the first one has validated
             return 0

@@ -22,6 +22,7 @@ from nldf_engine.systems.headnerf.objective.offsets import FrameOffsets
 from nldf_engine.systems.headnerf.objective.shapes import FaceShapes
 from nldf_engine.systems.headnerf.objective.swaps import Known, draw_swap, drawn_face, swap_loss
 from nldf_engine.systems.headnerf.volume import LIGHT_SCALE
+from nldf_engine.training import distributed
 from nldf_engine.training.objective import Objective, StepLoss, squared, weigh_opacity
 from nldf_engine.training.samplers import in_boxes, whole_frames
 from nldf_engine.training.scene import Batch, Scene
@@ -102,7 +103,7 @@ class HeadNeRFObjective(Objective):
     # What a step sees.
 
     def pairs(self, generator: torch.Generator) -> Tensor:
-        """[2 N] frame numbers: each drawn one behind its predecessor."""
+        """[2 N] frame numbers: each drawn one behind its predecessor; of several processes each has some."""
         pool = self.scene.frame_pool
         if self._pool is None or self._pool[0] is not pool:
             self._pool = pool, later_frames(self.scene)
@@ -114,6 +115,7 @@ class HeadNeRFObjective(Objective):
         if len(blinks) and self.recipe.sampling.blink_share:
             often = torch.rand(count, generator=generator) < self.recipe.sampling.blink_share
             drawn[often] = blinks[torch.randint(len(blinks), (int(often.sum()),), generator=generator)]
+        drawn = distributed.share(drawn, what="sampling.frames: pairs of frames")
         return torch.stack([drawn - 1, drawn], 1).flatten()
 
     def _light(self, count: int, generator: torch.Generator) -> Tensor:

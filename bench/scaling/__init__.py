@@ -1,0 +1,1 @@
+"""Several processes and machines, measured: `python -m bench.scaling processes|workers|cluster -o DIR`."""
