@@ -125,7 +125,7 @@ def test_has_no_race(libraries, case):
 # What is replaced in csrc/ops/portrait_cuda.cu, and by what; the last: found by the checker alone.
 FAULTS = {
     "no barrier behind the lines": ("      __syncwarp();\n      run", "      run", True),
-    "no barrier behind the network": ("place);\n      __syncwarp();\n      if", "place);\n      if", True),
+    "no barrier behind the network": ("frame, place);\n      __syncwarp();\n      if", "frame, place);\n      if", True),
     "pixels beyond the last": ("y < args.height;", "true;", False),
     "rows beyond the last": ("row >= kPieceHeight || y + row >= args.height", "row >= kPieceHeight", False),
     "the torso over the head": (
