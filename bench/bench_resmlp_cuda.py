@@ -37,7 +37,7 @@ def test_forward(race, monkeypatch, name, rays):
     half, half_x = ResMLP(in_dim, 13, width, depth).to(device).half(), x.half()
     square = torch.randn(8192, 8192, device=device, dtype=torch.float16)
     chosen = resmlp_kernel(device, width, 13)
-    usable = [k for k in KERNELS if k not in ("wgmma", "turns") or chosen == "wgmma"]
+    usable = [k for k in KERNELS if k not in ("wgmma", "turns") or chosen in ("wgmma", "turns")]
     runs = {kernel: FusedResmlp(kernel) for kernel in [chosen, *(k for k in usable if k != chosen)]}
     with torch.no_grad():
         bias, weights = net.frame_bias(None)[None].contiguous(), net.weights()

@@ -15,10 +15,16 @@ if(NOT NLDF_CUDA STREQUAL "OFF")
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
       # 90a, not 90: the Hopper kernels use instructions that exist in the "a" variant only. The PTX of
       # compute_80 lets newer devices compile what no binary fits.
+      set(NLDF_OWN_ARCHITECTURES ON)
       set(CMAKE_CUDA_ARCHITECTURES "80-real;80-virtual;86-real;89-real;90a-real" CACHE STRING
         "CUDA architectures to build for")
     endif()
     enable_language(CUDA)
+    # Blackwell, where the compiler knows it: without, its devices compile the PTX at their first start.
+    if(NLDF_OWN_ARCHITECTURES AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+      set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES};100-real;120-real" CACHE STRING
+        "CUDA architectures to build for" FORCE)
+    endif()
     set(NLDF_WITH_CUDA ON)
     message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, "
       "architectures ${CMAKE_CUDA_ARCHITECTURES}")
@@ -38,7 +44,7 @@ function(nldf_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
   string(REPLACE ";" "," archs "${CMAKE_CUDA_ARCHITECTURES}")
   target_compile_definitions(${target} PRIVATE NLDF_WITH_CUDA NLDF_CUDA_ARCHS="${archs}"
-    $<$<CONFIG:Debug>:NLDF_TRAP_ON_HANG>)  # csrc/cuda/ptx.cuh: a barrier that never opens stops the kernel
+    $<$<OR:$<CONFIG:Debug>,$<BOOL:${NLDF_TRAP_ON_HANG}>>:NLDF_TRAP_ON_HANG>)
   # The static runtime needs no libcudart on the user's machine and loads the driver only when it is
   # first called, so the module imports where there is no driver at all.
   set_target_properties(${target} PROPERTIES

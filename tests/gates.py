@@ -31,7 +31,7 @@ import build_cache
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
 SOURCES = sorted(path.name for path in (CSRC / "ops").glob("*_cuda.cu"))
-ARCHITECTURES = ("80", "86", "89", "90a")
+ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
 QUICK = ("80", "90a")  # what every test run compiles
 PATIENCE = 3600  # seconds for a source: many times what it takes alone, for machines that others hold
 COMMAND = (
@@ -49,10 +49,14 @@ class Limit:
         registers: a thread.
         sass: how often instructions occur in the kernel's code at least, by architecture, for example
             {"90a": {"HGMMA": 4}}; checked where cuobjdump is there.
+        most: how often at most, in the same form.
+        shared: bytes of static shared memory at most; None for any.
     """
 
     registers: int = REGISTERS
     sass: dict[str, dict[str, int]] = field(default_factory=dict)
+    most: dict[str, dict[str, int]] = field(default_factory=dict)
+    shared: int | None = None
 
 
 # By source and by a part of the kernel's name; the first that fits holds. Everything else: Limit().
@@ -63,13 +67,23 @@ LIMITS: tuple[tuple[str, str, Limit], ...] = (
     ("landmarks_cuda.cu", "landmarks_backward_kernel", Limit(96)),
     # Sums of 32 rays by 64 columns, and as many lookups under way as there are registers for.
     ("planes_cuda.cu", "", Limit(255, {arch: {"HMMA": 16} for arch in ARCHITECTURES})),
+    # Weights in shared memory (Lb1) are read there alone, by LDS, and never by loads of any kind of memory.
+    (
+        "portrait_cuda.cu", "Lb1",
+        Limit(168, {a: {"HMMA": 32, "LDS": 64} for a in ARCHITECTURES}, {a: {"LD": 0} for a in ARCHITECTURES}),
+    ),
     ("portrait_cuda.cu", "", Limit(168, {arch: {"HMMA": 32} for arch in ARCHITECTURES})),
     # Two products of 16 x 8 each in the head, in a layer of the body and in the tail.
     ("resmlp_mma_cuda.cu", "Li16E", Limit(255, {arch: {"HMMA": 6, "LDSM": 2} for arch in ARCHITECTURES})),
     ("resmlp_mma_cuda.cu", "", Limit(255, {arch: {"HMMA": 8, "LDSM": 2} for arch in ARCHITECTURES})),
     # It starts with 168 (65536 over 384 threads); setmaxnreg then moves registers from the loading to the
-    # computing warpgroups. 36 products of 64x256x16 (32 a block, 4 in the head) and 16 in the tail.
-    ("resmlp_wgmma_cuda.cu", "", Limit(168, {"90a": {"HGMMA": 52, "UBLKCP": 1}})),
+    # computing warpgroups. 36 products of 64x256x16 (32 a block, 4 in the head) and 16 in the tail. CCTL empties
+    # the L1 cache: the cluster's own barriers do, a wait for a stage must not. Static shared memory would lie below
+    # the dynamic one, whose swizzled tiles begin at multiples of 1024 bytes.
+    (
+        "resmlp_wgmma_cuda.cu", "",
+        Limit(168, {"90a": {"HGMMA": 52, "UBLKCP": 1}}, {"90a": {"CCTL": 4}}, shared=0),
+    ),
 )
 
 
@@ -104,10 +118,15 @@ class Usage:
             found.append(f"{name} uses {self.stack} bytes of stack")
         if self.registers > self.limit.registers:
             found.append(f"{name} uses {self.registers} registers, more than {self.limit.registers}")
+        if self.limit.shared is not None and self.shared > self.limit.shared:
+            found.append(f"{name} has {self.shared} bytes of static shared memory, more than {self.limit.shared}")
         seen = dict(self.sass)
         for op, fewest in self.limit.sass.get(self.arch, {}).items():
             if seen and seen.get(op, 0) < fewest:
                 found.append(f"{name} has {seen.get(op, 0)} {op} instructions, fewer than {fewest}")
+        for op, most in self.limit.most.get(self.arch, {}).items():
+            if seen.get(op, 0) > most:
+                found.append(f"{name} has {seen[op]} {op} instructions, more than {most}")
         return found
 
 

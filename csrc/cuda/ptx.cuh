@@ -190,43 +190,36 @@ NLDF_PTX void mbarrier_arrive_cluster(uint32_t barrier) {
   NLDF_EITHER(simt::mbarrier_arrive(barrier, 0, true, true),
               "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Whether the phase of this parity has ended; may wait a while first, and may say no too early. `Cluster`
-// where arrivals or bytes come from other blocks, so that their writes before are seen.
-template <bool Cluster = false>
+// Whether the phase of this parity has ended; may wait a while first, and may say no too early. The default
+// form, which acquires for this block: bulk copies to it and arrivals of other blocks need no more, for no
+// thread reads what another block's threads wrote with ordinary stores. One that acquired for the cluster
+// would empty the L1 cache at every wait.
 NLDF_PTX bool mbarrier_try_wait(uint32_t barrier, uint32_t parity) {
 #ifdef NLDF_SIMT
   return simt::mbarrier_try_wait(barrier, parity);
 #else
   uint32_t done;
-  if constexpr (Cluster) {
-    asm volatile(
-        "{\n.reg .pred p;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-  } else {
-    asm volatile(
-        "{\n.reg .pred p;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-  }
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
   return done != 0;
 #endif
 }
 // Waits for the end of the phase of this parity: a fresh barrier is in phase 0, and its "phase -1", of parity
-// 1, counts as ended. With NLDF_TRAP_ON_HANG defined, a wait of about 10^7 tries stops the kernel.
-template <bool Cluster = false>
+// 1, counts as ended. With NLDF_TRAP_ON_HANG defined, a wait of about two seconds stops the kernel: tries are
+// no measure, for each may itself wait as long as the hardware likes.
+constexpr long long kHangCycles = 4'000'000'000;
 NLDF_PTX void mbarrier_wait(uint32_t barrier, uint32_t parity) {
 #if defined(NLDF_TRAP_ON_HANG) && !defined(NLDF_SIMT)
-  for (int tries = 0; !mbarrier_try_wait<Cluster>(barrier, parity); ++tries)
-    if (tries > 10000000) __trap();
+  const long long begun = clock64();
+  while (!mbarrier_try_wait(barrier, parity))
+    if (clock64() - begun > kHangCycles) __trap();
 #else
-  while (!mbarrier_try_wait<Cluster>(barrier, parity)) {
+  while (!mbarrier_try_wait(barrier, parity)) {
   }
 #endif
 }

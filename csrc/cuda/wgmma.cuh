@@ -9,6 +9,15 @@ namespace nldf::ptx {
 NLDF_PTX void wgmma_fence() {
   NLDF_EITHER(simt::wgmma_fence(), "wgmma.fence.sync.aligned;" :: : "memory");
 }
+// Keeps the compiler from moving an accumulator's initialisation behind the fence, for products that add to
+// it.
+template <int Count>
+NLDF_PTX void wgmma_fence_operands([[maybe_unused]] float (&d)[Count]) {
+#ifndef NLDF_SIMT
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
 NLDF_PTX void wgmma_commit() {
   NLDF_EITHER(simt::wgmma_commit(), "wgmma.commit_group.sync.aligned;" :: : "memory");
 }

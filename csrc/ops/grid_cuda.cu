@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kThreads) grid_clear_kernel(const Cleared clea
   }
 }
 
-// W is at most 2, which one atomic addition can hold.
+// Where the device adds as many floats at once (capability 9.0), a thread's W are one atomic addition.
 template <int D, int W, bool Placed>
 __global__ void __launch_bounds__(kThreads) grid_table_kernel(const GridLaunch<GridBackwardArgs<float>> a) {
   const GridBackwardArgs<float>& args = a.args;
@@ -208,8 +208,10 @@ void grid_backward_dims(const GridBackwardArgs<float>& args, const Exec& exec) {
   if (args.v_table) {
     const Cleared cleared{args.v_table, args.offsets[args.levels] * args.features};
     launch("grid_clear", grid_clear_kernel, cleared, cleared.size, kThreads, kThreads, exec);
-    const int width = access_width(args.features, 2, {args.v_out, args.v_table});
-    const Kernel kernel = width == 2 ? grid_table_kernel<D, 2, Placed> : grid_table_kernel<D, 1, Placed>;
+    const int width = access_width(args.features, 4, {args.v_out, args.v_table});
+    const Kernel kernel = width == 4   ? grid_table_kernel<D, 4, Placed>
+                          : width == 2 ? grid_table_kernel<D, 2, Placed>
+                                       : grid_table_kernel<D, 1, Placed>;
     launch_levels("grid_backward", kernel, launched, args.points * (args.features / width), args.levels,
                   kThreads, exec);
   }

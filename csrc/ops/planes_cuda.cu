@@ -29,13 +29,14 @@ constexpr int kTiles = Width <= 64 ? 2 : 1;
 template <int Width>
 constexpr int kBlocks = Width == 32 ? 4 : (Width == 64 ? 3 : 2);
 
-template <int Width>
+// Shared: the weights lie in shared memory.
+template <int Width, bool Shared>
 __global__ void __launch_bounds__(kPlanesThreads, kBlocks<Width>)
     planes_kernel(const __grid_constant__ PlanesParams args) {
   constexpr int kRows = 16 * kTiles<Width>;
   NLDF_DYNAMIC_SHARED(shared);
   planes_load(args.net, args.at, shared);
-  const PlanesPlace place = planes_place(args.net, args.at, args.own, kRows, shared);
+  const PlanesPlace place = planes_place<Shared>(args.net, args.at, args.own, kRows, shared);
   const int lane = threadIdx.x % 32;
   __syncthreads();
   const int64_t step = static_cast<int64_t>(gridDim.x) * kPlanesWarps;
@@ -68,15 +69,17 @@ template <int Width>
 void launch_planes(PlanesParams& params, const Exec& exec) {
   constexpr int kRows = 16 * kTiles<Width>;
   SharedPlan plan;
-  params.at = planes_shared(params.net, plan);
+  const bool shared = planes_weight_bytes(params.net) <= kPlanesSharedWeights;
+  params.at = planes_shared(params.net, shared, plan);
   params.own = planes_own(kRows, params.net.stride(), plan);
   params.tiles = (params.rays + kRows - 1) / kRows;
   const int64_t warps = params.frames * params.tiles;
   // Every block reads all weights once, so there are as many as run at once.
   const int64_t most = kBlocks<Width> * static_cast<int64_t>(multiprocessors(exec));
   const int64_t blocks = std::min((warps + kPlanesWarps - 1) / kPlanesWarps, most);
-  launch_shape("planes", planes_kernel<Width>,
-               {dim3(static_cast<unsigned>(blocks)), kPlanesThreads, plan.bytes}, exec, params);
+  const auto kernel = shared ? planes_kernel<Width, true> : planes_kernel<Width, false>;
+  launch_shape("planes", kernel, {dim3(static_cast<unsigned>(blocks)), kPlanesThreads, plan.bytes}, exec,
+               params);
 }
 
 }  // namespace

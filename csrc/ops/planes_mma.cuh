@@ -89,13 +89,15 @@ inline PlanesDevice planes_device(const PlanesNetwork<float, Half>& net) {
 
 // Where a network's parts lie in a block's dynamic shared memory, in bytes.
 struct PlanesShared {
-  int weights;  // or -1: they stay in global memory
+  int weights;  // -1 where they stay in global memory
   int biases, levels;
 };
-inline PlanesShared planes_shared(const PlanesDevice& net, SharedPlan& plan) {
+inline size_t planes_weight_bytes(const PlanesDevice& net) {
+  return size_t{512} * net.all_pieces();
+}
+inline PlanesShared planes_shared(const PlanesDevice& net, bool weights, SharedPlan& plan) {
   PlanesShared at{-1, 0, 0};
-  const size_t bytes = size_t{512} * net.all_pieces();
-  if (plan.bytes + bytes <= kPlanesSharedWeights) at.weights = static_cast<int>(plan.add(bytes));
+  if (weights) at.weights = static_cast<int>(plan.add(planes_weight_bytes(net)));
   at.biases = static_cast<int>(plan.add(sizeof(float) * net.all_biases()));
   at.levels = static_cast<int>(plan.add(sizeof(PlanesLevel) * (net.warp_levels + net.levels)));
   return at;
@@ -119,12 +121,17 @@ struct PlanesPlace {
   float* results;  // [rows][stride]
   int stride;
 };
+template <bool Shared>
 __device__ __forceinline__ PlanesPlace planes_place(const PlanesDevice& net, const PlanesShared& at,
                                                     const PlanesOwn& own, int rows, unsigned char* shared) {
   const int warp = threadIdx.x / 32;
   PlanesPlace place;
-  place.weights = at.weights < 0 ? reinterpret_cast<const uint4*>(net.weights)
-                                 : shared_array<uint4>(shared, at.weights, 32 * net.all_pieces(), "weights");
+  // Decided when compiled: a pointer that may be either would be read by generic loads.
+  if constexpr (Shared) {
+    place.weights = shared_array<uint4>(shared, at.weights, 32 * net.all_pieces(), "weights");
+  } else {
+    place.weights = reinterpret_cast<const uint4*>(net.weights);
+  }
   place.biases = shared_array<float>(shared, at.biases, net.all_biases(), "biases");
   place.levels = shared_array<PlanesLevel>(shared, at.levels, net.warp_levels + net.levels, "levels");
   place.lines = shared_array<float4>(shared, own.lines, rows * kPlanesWarps, "lines") + warp * rows;

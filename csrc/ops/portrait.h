@@ -1,4 +1,4 @@
-// A whole frame in one pass: background, learned torso, grid-encoded head, to bytes.
+// Whole frames in one pass each: background, learned torso, grid-encoded head, to bytes.
 //
 // For every pixel: its ray, whether the ray may meet the head (an occupancy map on the plane z = 0 of head
 // space) and whether the pixel may show the torso (one over its box); both networks where they are needed;
@@ -22,29 +22,30 @@ struct PortraitMap {
   NLDF_FIELDS((const uint8_t*, cells), (int64_t, resolution));
 };
 
-// A network, the biases of this frame, and where it is needed. Tables and weights are `Stored`, as planes.h
+// A network, the biases of each frame, and where it is needed. Tables and weights are `Stored`, as planes.h
 // says.
 template <class Stored>
 struct PortraitPartOf {
   using Network = PlanesNetwork<float, Stored>;
   NLDF_FIELDS((Network, network),         // of rays, or of points
-              (const float*, warp_bias),  // [width]
-              (const float*, bias),       // [width]
+              (const float*, warp_bias),  // [F, width]
+              (const float*, bias),       // [F, width]
               (PortraitMap, map));
 };
 
 template <class Stored>
 struct PortraitArgsOf {
-  NLDF_FIELDS((const float*, pose),        // [4, 4] camera to head
-              (const float*, intrinsics),  // [4] fx, fy, cx, cy in pixels
-              (const float*, motion),      // [6] of a frame's point p to the torso's: inverse (p - shift),
+  NLDF_FIELDS((const float*, pose),        // [F, 4, 4] camera to head
+              (const float*, intrinsics),  // [F, 4] fx, fy, cx, cy in pixels
+              (const float*, motion),      // [F, 6] of a frame's point p to the torso's: inverse (p - shift),
                                            // inverse row by row, then shift; in units of the frame's width
-              (const float*, background),  // [H, W, 3]
-              (uint8_t*, out),             // [H, W, 3]
+              (const float*, background),  // [H, W, 3], of all frames
+              (uint8_t*, out),             // [F, H, W, 3]
               (PortraitPartOf<Stored>, head),   // in front of the torso
               (PortraitPartOf<Stored>, torso),  // not read unless has_torso
               (int64_t, has_torso),             // 0 or 1
               (float, half_size),               // of the square that the head's map covers, metres
+              (int64_t, frames),                // F
               (int64_t, width), (int64_t, height));
 };
 

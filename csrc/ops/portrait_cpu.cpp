@@ -1,4 +1,4 @@
-// A frame on the CPU: pieces of pixels that stay in the cache, from their rays to their bytes.
+// Frames on the CPU: pieces of pixels that stay in the cache, from their rays to their bytes.
 #include <algorithm>
 #include <cmath>
 
@@ -41,13 +41,14 @@ struct alignas(64) Piece {
   Seen torso;
   float hidden[3 * kPiece];   // what the head leaves of the torso,
   float through[3 * kPiece];  // and both of the background, for each channel
-  int64_t first;              // number of the first pixel in the frame
+  int64_t frame;
+  int64_t first;  // number of the first pixel in the frame
   int count;
 };
 
 // Lines of all rays of a piece, and the cells of the head's map that they meet.
 NLDF_STAGE void find_head(const PortraitArgs& args, Piece& piece) {
-  const RayCamera<float> camera = load_camera(args.pose, args.intrinsics, 0);
+  const RayCamera<float> camera = load_camera(args.pose, args.intrinsics, piece.frame);
   const int32_t resolution = static_cast<int32_t>(args.head.map.resolution);
   NLDF_LANES
   for (int i = 0; i < piece.count; ++i) {
@@ -71,7 +72,7 @@ NLDF_STAGE void find_torso(const PortraitArgs& args, Piece& piece) {
   const int32_t resolution = static_cast<int32_t>(args.torso.map.resolution);
   const float width = static_cast<float>(args.width);
   const float* const box = args.torso.network.box;
-  const float* const m = args.motion;
+  const float* const m = args.motion + 6 * piece.frame;
   NLDF_LANES
   for (int i = 0; i < piece.count; ++i) {
     const float x = piece.pixel[0][i] / width - m[4], y = piece.pixel[1][i] / width - m[5];
@@ -102,7 +103,7 @@ NLDF_STAGE void compose(const PortraitArgs& args, Piece& piece) {
     }
   }
   const float* const under = args.background + 3 * piece.first;
-  uint8_t* const out = args.out + 3 * piece.first;
+  uint8_t* const out = args.out + 3 * (piece.frame * args.width * args.height + piece.first);
   NLDF_LANES
   for (int j = 0; j < 3 * piece.count; ++j)
     out[j] =
@@ -162,6 +163,8 @@ int choose(const PortraitMap& map, Piece& piece, Seen& seen) {
 void evaluate(const PlanesKernels<float>& isa, const PlanesModel<float>& model, const PortraitPart& part,
               int chosen, const Piece& piece, Seen& seen, float* work) {
   const int planes = static_cast<int>(model.network.planes);
+  const float* const warp_bias = part.warp_bias + piece.frame * model.network.width;
+  const float* const bias = part.bias + piece.frame * model.network.width;
   float* const out = work;
   PlanesRays<float> rays{};
   for (int first = 0; first < chosen; first += isa.group) {
@@ -173,7 +176,7 @@ void evaluate(const PlanesKernels<float>& isa, const PlanesModel<float>& model, 
         rays.slope[axis][i] = piece.slope[axis][list[i]];
       }
     }
-    isa.run(model, rays, part.warp_bias, part.bias, out, out + (3 * planes + 1) * kPlanesGroup);
+    isa.run(model, rays, warp_bias, bias, out, out + (3 * planes + 1) * kPlanesGroup);
     for (int c = 0; c < 3; ++c) {
       for (int p = 1; p < planes; ++p) {
         for (int i = 0; i < kPlanesGroup; ++i)
@@ -199,11 +202,13 @@ void portrait_cpu(const PortraitArgs& args, const Exec& exec) {
   constexpr int64_t held = sizeof(Piece) / sizeof(float);
   const Stages stages = NLDF_HAS_WIDE ? Stages{head_wide, torso_wide, compose_wide}
                                       : Stages{head_plain, torso_plain, compose_plain};
-  parallel_for(args.width * args.height, kPiece, exec.threads, [&](int64_t begin, int64_t end) {
+  const int64_t pixels = args.width * args.height, pieces = (pixels + kPiece - 1) / kPiece;
+  const auto draw = [&](int64_t number) {
     float* const memory = scratch<float>(held + size);
     Piece& piece = *new (memory) Piece;
-    piece.first = begin;
-    piece.count = static_cast<int>(end - begin);
+    piece.frame = number / pieces;
+    piece.first = number % pieces * kPiece;
+    piece.count = static_cast<int>(std::min(kPiece, pixels - piece.first));
     place(args, piece);
     stages.head(args, piece);
     const int met = choose(args.head.map, piece, piece.head);
@@ -217,6 +222,9 @@ void portrait_cpu(const PortraitArgs& args, const Exec& exec) {
       std::fill(piece.torso.alpha, piece.torso.alpha + piece.count, 0.0f);
     }
     stages.compose(args, piece);
+  };
+  parallel_for(args.frames * pieces, 1, exec.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t number = begin; number < end; ++number) draw(number);
   });
 }
 

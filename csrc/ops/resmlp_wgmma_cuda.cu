@@ -71,7 +71,7 @@ __device__ __forceinline__ void produce(const ResmlpCudaArgs& args, uint32_t sha
       const uint16_t* source = args.weights + static_cast<int64_t>(c) * (kStageBytes / 2);
       const int layer = (c - head) / kPerLayer;
       const bool with_bias = c >= head && c < head + body && (c - head) % kPerLayer == 1;
-      ptx::mbarrier_wait<Cluster != 1>(empty + 8 * turn.stage, turn.parity ^ 1);
+      ptx::mbarrier_wait(empty + 8 * turn.stage, turn.parity ^ 1);
       ptx::mbarrier_arrive_expect_tx(barrier, kStageBytes + (with_bias ? kBiasBytes : 0));
       if constexpr (Cluster == 1) {
         ptx::bulk_load(target, source, kStageBytes, barrier);
@@ -119,7 +119,7 @@ __device__ __forceinline__ void release(const Consumer& me, uint32_t stage) {
 
 template <int Cluster>
 __device__ __forceinline__ uint64_t wait_full(const Consumer& me, const Turn& turn) {
-  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);
+  ptx::mbarrier_wait(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);
   return ptx::matrix_descriptor_128(me.shared + turn.stage * kStageBytes);
 }
 
@@ -212,6 +212,12 @@ __device__ __forceinline__ void head(const ResmlpCudaArgs& args, const Consumer&
   }
 }
 
+// Biases are read by ordinary loads, and overwritten by a bulk copy once this warp has released a later
+// stage: the fence orders the two, which an mbarrier alone does only for accesses of one kind.
+__device__ __forceinline__ void done_with_bias() {
+  ptx::fence_proxy_async();
+}
+
 // x = relu(sums + bias).
 __device__ __forceinline__ void hidden(const Consumer& me, const float (&sums)[128], uint32_t (&x)[64]) {
 #pragma unroll
@@ -222,6 +228,7 @@ __device__ __forceinline__ void hidden(const Consumer& me, const float (&sums)[1
     x[4 * j + 2] = ptx::pack_half2_relu(sums[8 * j + 4] + b.z, sums[8 * j + 5] + b.w);
     x[4 * j + 3] = ptx::pack_half2_relu(sums[8 * j + 6] + b.z, sums[8 * j + 7] + b.w);
   }
+  done_with_bias();
 }
 
 // x = residual + sums + bias.
@@ -239,6 +246,7 @@ __device__ __forceinline__ void residual(const Consumer& me, const float (&sums)
     sum(0, kept.x, b.x, b.y), sum(1, kept.y, b.x, b.y), sum(2, kept.z, b.z, b.w), sum(3, kept.w, b.z, b.w);
     *place = make_uint4(x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]);
   }
+  done_with_bias();
 }
 
 // x += x_0, the skip over the whole body.

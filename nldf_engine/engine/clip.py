@@ -89,10 +89,7 @@ class Frames:
 
         For loops that are done with a frame soon: no large memory is allocated after the first ones.
         """
-        ring = [np.empty(self.shape[1:], np.uint8) for _ in range(buffers)]
-        canvas = self.renderer.canvas(self.scene)
-        for number in range(len(self)):
-            yield self.renderer.frame(self.scene, number, ring[number % buffers], canvas)
+        return self.renderer.frames(self.scene, buffers)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         out = self[:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,9 @@ from nldf_engine.audio import look_ahead_seconds
 from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
+from nldf_engine.engine.onepass import STRETCH, OnePass
 from nldf_engine.engine.precision import LEAST_PSNR, WHERE, chosen, psnr_to_float32, warn_given_up
+from nldf_engine.engine.ring import Ring
 from nldf_engine.engine.sharing import share_weights
 from nldf_engine.engine.unseen import without_unseen
 from nldf_engine.geometry.cameras import Camera
@@ -26,7 +28,7 @@ from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.rendering.backgrounds import Background, resolve_background
 from nldf_engine.rendering.fields import Conditions, check_windows
-from nldf_engine.rendering.layer import View, straight, to_uint8
+from nldf_engine.rendering.layer import View, Views, intrinsics_of, straight, to_uint8
 from nldf_engine.rendering.matte import clean_layer
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.motion import MotionBasis, UpperBasis
@@ -91,6 +93,31 @@ class Scene:
     def view(self, number: int) -> View:
         """Camera, head pose and torso motion of frame `number`."""
         return View(self.head_camera(number), self.poses[number], self.motions[number])
+
+    @cached_property
+    def one_pass(self) -> OnePass | None:
+        """The frames as the fused portrait kernel draws them; None where it can't. Decided once."""
+        if self.background is None or self.plate is not None or not len(self):
+            return None
+        first = self._prepared(0, min(STRETCH, len(self)))
+        return None if first is None else OnePass(self._stretch, first, len(self))
+
+    def _prepared(self, first: int, last: int) -> ops.PortraitFrames | None:
+        """The frames first ... last - 1 as the fused kernel draws them, None where it can't."""
+        assert self.background is not None
+        device, count = self.poses.device, last - first
+        if self.views is None:
+            intrinsics = intrinsics_of(self.camera, device).expand(count, 4)
+        else:
+            intrinsics = (self.camera.width * self.views[first:last]).to(device)
+        views = Views(intrinsics, self.poses[first:last], self.motions[first:last])
+        return self.portrait.frames(views, self.codes[first:last], self.background)
+
+    def _stretch(self, first: int, last: int) -> ops.PortraitFrames:
+        frames = self._prepared(first, last)
+        if frames is None:
+            raise RuntimeError("scene: its networks have changed so that they need another kernel; make it anew")
+        return frames
 
 
 class Renderer:
@@ -355,9 +382,27 @@ class Renderer:
 
     def canvas(self, scene: Scene) -> Tensor | None:
         """A scratch buffer for the frames of a scene, for one thread at a time; None where none is used."""
-        return None if scene.background is None else torch.empty_like(scene.background)
+        if scene.background is None or scene.one_pass is not None:
+            return None
+        return torch.empty_like(scene.background)
 
-    @torch.no_grad()
+    def frames(self, scene: Scene, buffers: int) -> Iterator[np.ndarray]:
+        """The frames of a scene in turn, as `frame` gives them, in the memory of `buffers` of them: each is
+        overwritten that much later. On a GPU the next ones are drawn and copied meanwhile.
+
+        Args:
+            scene: of this renderer.
+            buffers: at least 1.
+        """
+        size = scene.camera.height, scene.camera.width
+        frames = scene.one_pass
+        if frames is not None and frames.device_type == "cuda":
+            return Ring((*size, 3), self.device, buffers).frames(frames.draw, len(scene))
+        shape = (*size, 4 if scene.background is None else 3)
+        ring = [np.empty(shape, np.uint8) for _ in range(buffers)]
+        canvas = self.canvas(scene)
+        return (self.frame(scene, number, ring[number % buffers], canvas) for number in range(len(scene)))
+
     def frame(
         self, scene: Scene, number: int, out: np.ndarray | None = None, canvas: Tensor | None = None
     ) -> np.ndarray:
@@ -369,6 +414,27 @@ class Renderer:
             out: array that the frame is written into, uint8 of the same shape; a new one where None.
             canvas: scratch buffer from `canvas(scene)`.
         """
+        frames = scene.one_pass
+        if frames is None:
+            return self._layered(scene, number, out, canvas)
+        shape = scene.camera.height, scene.camera.width, 3
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"out: expected contiguous uint8 {list(shape)}, got {out.dtype} {list(out.shape)}")
+        with stage("network"):
+            if frames.device_type == "cpu":
+                frames.draw(number, 1, out.ctypes.data)
+            else:
+                drawn, place = frames.at(number)
+                torch.from_numpy(out).copy_(drawn.picture(place))
+        return out
+
+    @torch.no_grad()
+    def _layered(
+        self, scene: Scene, number: int, out: np.ndarray | None, canvas: Tensor | None
+    ) -> np.ndarray:
+        """See `frame`; layer by layer."""
         view, code = scene.view(number), scene.codes[number]
         into = None if out is None else torch.from_numpy(out)
         if scene.background is not None and scene.plate is None:

@@ -35,27 +35,34 @@ class PlanesModule(nn.Module, ABC):
     def planes_network(self) -> ops.PlanesNetwork:
         """The parameters as `ops.planes` takes them."""
 
-    def fusable(self, *inputs: Tensor) -> bool:
+    def fusable(self, *inputs: Tensor, network: ops.PlanesNetwork | None = None) -> bool:
         """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
-        where `precision` is "fp16" and the kernels are there and take the sizes."""
+        where `precision` is "fp16" and the kernels are there and take the sizes.
+
+        Args:
+            inputs: of the operation.
+            network: `planes_network()`, where the caller has it.
+        """
         tensors = (*inputs, *self.parameters())
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return False
-        return self.on_cpu(*inputs) or self._on_cuda(*inputs)
+        return self._all_on_cpu(tensors) or self._on_cuda(tensors, network)
 
     def on_cpu(self, *inputs: Tensor) -> bool:
         """Whether everything is where the fused operations run, and these are not switched off."""
-        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *self.parameters()))
+        return self._all_on_cpu((*inputs, *self.parameters()))
+
+    def _all_on_cpu(self, tensors: tuple[Tensor, ...]) -> bool:
+        fits = all(t.is_cpu and t.dtype is torch.float32 for t in tensors)
         return fits and native.use_native("planes", self.backend)
 
-    def _on_cuda(self, *inputs: Tensor) -> bool:
-        tensors = (*inputs, *self.parameters())
+    def _on_cuda(self, tensors: tuple[Tensor, ...], network: ops.PlanesNetwork | None = None) -> bool:
         device = tensors[-1].device
         if device.type != "cuda" or self.precision != "fp16" or not native.use_native("planes", self.backend):
             return False
         if any(t.device != device or t.dtype != torch.float32 for t in tensors):
             return False
-        if not native.backends()["cuda"] or fits_planes_half(self.planes_network()):
+        if not native.backends()["cuda"] or fits_planes_half(network or self.planes_network()):
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
 
@@ -68,11 +75,11 @@ class PlanesModule(nn.Module, ABC):
             return "torch"
         if device.type == "cpu":
             return native.cpu_isa() or "missing"
-        return "planes" if self._on_cuda() else "torch"
+        return "planes" if self._on_cuda(tuple(self.parameters())) else "torch"
 
-    def fits_frame(self) -> bool:
-        """Whether a fusable module can be part of a frame in one pass."""
-        network = self.planes_network()
+    @staticmethod
+    def fits_frame(network: ops.PlanesNetwork) -> bool:
+        """Whether a fusable module's `planes_network` can be part of a frame in one pass."""
         return network.box.device.type == "cpu" or network.layers[0][0].shape[0] <= PORTRAIT_WIDTHS[-1]
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:

@@ -19,7 +19,7 @@ from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
 from nldf_engine.ops.planes import planes
-from nldf_engine.ops.portrait import PortraitPart, PortraitView, render_portrait
+from nldf_engine.ops.portrait import PortraitFrames, PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
 from nldf_engine.ops.references import gather_references
 from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
@@ -34,6 +34,7 @@ __all__ = [
     "PackedPlanes",
     "PackedResmlp",
     "PlanesNetwork",
+    "PortraitFrames",
     "PortraitPart",
     "PortraitView",
     "ResmlpWeights",

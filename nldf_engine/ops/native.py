@@ -101,14 +101,9 @@ def _kernel(name: str, like: Tensor) -> Callable[..., None]:
     return found
 
 
-def launch(
-    name: str,
-    inputs: Mapping[str, Tensor | None],
-    outputs: Mapping[str, Tensor | None],
-    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
-    **sizes: Any,
-) -> None:
-    """Runs a kernel: on the calling thread's OpenMP team, or on torch's current stream of the device.
+class Launch:
+    """A kernel with its arguments, checked once: each call runs it on the calling thread's OpenMP team, or on
+    torch's current stream of the device.
 
     Args:
         name: the kernel, without device and dtype.
@@ -118,35 +113,62 @@ def launch(
         outputs: contiguous tensors to write, of the same dtype and device; `None` becomes a null pointer.
         dtypes: of those tensors whose dtype is not the first input's.
         sizes: the numbers of the kernel's argument struct; a dictionary for a struct inside it.
+
+    Raises:
+        MissingBackend: the kernel isn't built.
+        TypeError, ValueError: a tensor does not fit.
     """
-    like = next(iter(inputs.values()))
-    assert like is not None
-    kernel = _kernel(name, like)
-    usual, device, on_cpu = like.dtype, like.device, like.is_cpu
-    held = []  # copies live until the kernel has been launched
-    for tensors in (inputs, outputs):
-        for key, value in tensors.items():
-            if value is None:
-                sizes[key] = 0
-                continue
-            dtype = dtypes.get(key, usual) if dtypes else usual
-            # Devices are compared where there are several of a kind: making one to compare costs most here.
-            if value.dtype is not dtype or not (value.is_cpu if on_cpu else value.device == device):
-                raise TypeError(
-                    f"{name}: {key} must be {dtype} on {device}, got {value.dtype} on {value.device}"
-                )
-            if tensors is inputs and not value.is_contiguous():
-                value = value.contiguous()
-                held.append(value)
-            elif tensors is outputs and not value.is_contiguous():
-                raise ValueError(f"{name}: {key} must be contiguous, got strides {value.stride()}")
-            sizes[key] = value.data_ptr()
-            if not sizes[key] and value.numel():
-                raise TypeError(f"{name}: {key} must have memory of its own, got a tensor without any")
-    index, stream = 0, 0
-    if like.is_cuda:
-        index, stream = device.index, torch.cuda.current_stream(device).cuda_stream
-    kernel(**sizes, threads=torch.get_num_threads(), device=index, stream=stream)
+
+    def __init__(
+        self, name: str, inputs: Mapping[str, Tensor | None], outputs: Mapping[str, Tensor | None],
+        dtypes: Mapping[str, torch.dtype] = MappingProxyType({}), **sizes: Any,
+    ) -> None:  # fmt: skip
+        like = next(iter(inputs.values()))
+        assert like is not None
+        self._kernel = _kernel(name, like)
+        self._device = like.device if like.is_cuda else None
+        self._arguments = sizes
+        usual, device, on_cpu = like.dtype, like.device, like.is_cpu
+        self._held: list[Tensor] = []  # what the addresses point to, copies included
+        for tensors in (inputs, outputs):
+            for key, value in tensors.items():
+                if value is None:
+                    sizes[key] = 0
+                    continue
+                dtype = dtypes.get(key, usual) if dtypes else usual
+                # Devices are compared where there are several of a kind: making one to compare costs most here.
+                if value.dtype is not dtype or not (value.is_cpu if on_cpu else value.device == device):
+                    raise TypeError(
+                        f"{name}: {key} must be {dtype} on {device}, got {value.dtype} on {value.device}"
+                    )
+                if tensors is inputs and not value.is_contiguous():
+                    value = value.contiguous()
+                elif tensors is outputs and not value.is_contiguous():
+                    raise ValueError(f"{name}: {key} must be contiguous, got strides {value.stride()}")
+                self._held.append(value)
+                sizes[key] = value.data_ptr()
+                if not sizes[key] and value.numel():
+                    raise TypeError(f"{name}: {key} must have memory of its own, got a tensor without any")
+
+    def __call__(self, changed: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Runs it, with some arguments in place of those that it was made with: nothing of them is checked."""
+        index, stream = 0, 0
+        if self._device is not None:
+            index, stream = self._device.index, torch.cuda.current_stream(self._device).cuda_stream
+        self._kernel(
+            **{**self._arguments, **changed}, threads=torch.get_num_threads(), device=index, stream=stream
+        )
+
+
+def launch(
+    name: str,
+    inputs: Mapping[str, Tensor | None],
+    outputs: Mapping[str, Tensor | None],
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
+    **sizes: Any,
+) -> None:
+    """Runs a kernel once; see `Launch`."""
+    Launch(name, inputs, outputs, dtypes, **sizes)()
 
 
 def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """The residual MLP of NLDF (section 3.1) on CUDA, without gradient: several ways to the same numbers.
 
-- "wgmma": one kernel for compute capability 9.0, width 256 (csrc/ops/resmlp_wgmma_cuda.cu); "turns" is the
-  same one with its two computing warpgroups taking turns at the tensor cores, for measurements.
+- "turns": one kernel for compute capability 9.0, width 256 (csrc/ops/resmlp_wgmma_cuda.cu), whose two computing
+  warpgroups take turns at the tensor cores: one multiplies while the other adds biases and rounds. "wgmma" is the
+  same one without turns, for measurements.
 - "mma": one kernel for 8.0 and newer, widths 16, 32, 64, 128 and 256 (csrc/ops/resmlp_mma_cuda.cu).
 - "chain": `resmlp_chain.ResmlpChain`, a matrix product a layer through torch: what the kernels are checked
   and timed against, and the way for all other sizes.
@@ -44,7 +45,7 @@ def resmlp_kernel(device: torch.device | str, width: int = 256, out_dim: int = 1
         out_dim: its outputs.
 
     Raises:
-        ValueError: no CUDA device, or NLDF_RESMLP names no way.
+        ValueError: no CUDA device, or NLDF_RESMLP names no way, or one that the device can't go.
     """
     device = torch.device(device)
     if device.type != "cuda":
@@ -52,13 +53,18 @@ def resmlp_kernel(device: torch.device | str, width: int = 256, out_dim: int = 1
     wanted = os.environ.get("NLDF_RESMLP", "")
     if wanted and wanted not in KERNELS:
         raise ValueError(f"resmlp_kernel: NLDF_RESMLP must be one of {', '.join(KERNELS)}, got {wanted!r}")
-    if wanted:
+    if wanted in ("chain", "mma"):
         return wanted
     capability = torch.cuda.get_device_capability(device)
     archs = native.backends()["cuda_archs"]
     hopper = capability == (9, 0) and any(arch.startswith("90a") for arch in archs)
-    if hopper and _takes("wgmma", width, out_dim):
-        return "wgmma"
+    if wanted and not hopper:  # elsewhere the kernel stops, and with it all that the process has on the device
+        raise ValueError(
+            f"resmlp_kernel: NLDF_RESMLP={wanted} needs compute capability 9.0 and a build for 90a, "
+            f"got {'.'.join(map(str, capability))} and {', '.join(archs) or 'no CUDA build'}"
+        )
+    if wanted or (hopper and _takes("turns", width, out_dim)):
+        return wanted or "turns"
     if archs and capability >= (8, 0) and _takes("mma", width, out_dim):
         return "mma"
     return "chain"

@@ -298,12 +298,12 @@ class RayField(nn.Module, ABC):
             torch.cat([part.segments[0] for part in parts]), torch.cat([part.opacity[0] for part in parts])
         )
 
-    def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart | None:
-        """The field as part of a frame that `ops.render_portrait` draws in one pass; else None.
+    def portrait_part(self, poses: Tensor, codes: Tensor, cells: Tensor) -> PortraitPart | None:
+        """The field as part of F frames that `ops.PortraitFrames` draws in one pass each; else None.
 
         Args:
-            pose: [4, 4] camera to head.
-            code: [C].
+            poses: [F, 4, 4] camera to head.
+            codes: [F, C].
             cells: [N, N] uint8, occupancy of the region that it draws in.
         """
         return None

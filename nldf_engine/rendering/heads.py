@@ -12,7 +12,7 @@ from nldf_engine import ops
 from nldf_engine.base.timing import stage
 from nldf_engine.ops import PortraitPart
 from nldf_engine.rendering.fields import Bounds, Conditions, Driver, RayField
-from nldf_engine.rendering.layer import Layer, View, frame_rays
+from nldf_engine.rendering.layer import Layer, View, Views, frame_rays
 from nldf_engine.rendering.query import RegionColors, query_frame
 from nldf_engine.rendering.region import HeadRegion
 
@@ -57,8 +57,9 @@ class Head(nn.Module, ABC):
         """[H, W, 3] float32: the head composited over an opaque picture, in place."""
         return picture.copy_(self.draw(view, code).over(picture))
 
-    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
-        """The head as part of a frame that `ops.render_portrait` draws in one pass; else None."""
+    def portrait_part(self, views: Views, codes: Tensor) -> PortraitPart | None:
+        """The head as part of F frames that `ops.PortraitFrames` draws in one pass each, under codes [F, C];
+        else None."""
         return None
 
     @property
@@ -130,9 +131,9 @@ class RayHead(Head):
             pixels[chosen] = torch.addcmul(found.color, 1 - found.opacity[:, None], pixels[chosen])
             return picture
 
-    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
+    def portrait_part(self, views: Views, codes: Tensor) -> PortraitPart | None:
         """See `Head`."""
-        return self.field.portrait_part(view.pose, code, self.region.occupancy)
+        return self.field.portrait_part(views.poses, codes, self.region.occupancy)
 
     @property
     def half_size(self) -> float:

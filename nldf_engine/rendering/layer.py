@@ -53,6 +53,40 @@ class View:
         return self.pixels() / self.camera.width
 
 
+@dataclass(frozen=True)
+class Views:
+    """How F frames of one size are looked at.
+
+    Args:
+        intrinsics: [F, 4] float32 fx, fy, cx, cy of the head's cameras, in pixels.
+        poses: [F, 4, 4] float32, camera to head.
+        motions: [F, 2, 3] float32, the torso's: plate to frame, in units of the frame's width.
+    """
+
+    intrinsics: Tensor
+    poses: Tensor
+    motions: Tensor
+
+    @classmethod
+    def of(cls, view: View) -> Views:
+        """A single frame's."""
+        return cls(intrinsics_of(view.camera, view.pose.device)[None], view.pose[None], view.motion[None])
+
+    def torso_motions(self) -> Tensor:
+        """[F, 6] from a frame's points p to the plate's, inverse @ (p - shift): the inverse, then the shift."""
+        # inv_ex does not check the result, which would synchronise with the device.
+        inverse = torch.linalg.inv_ex(self.motions[:, :, :2]).inverse
+        return torch.cat([inverse.flatten(1), self.motions[:, :, 2]], 1)
+
+
+@lru_cache(maxsize=16)
+def intrinsics_of(camera: Camera, device: torch.device) -> Tensor:
+    """[4] fx, fy, cx, cy of a camera, made once for a device: bringing them there waits for it. Not to be
+    written to."""
+    with torch.inference_mode(False):
+        return camera.intrinsics(device)
+
+
 def pixel_centres(camera: Camera, device: torch.device) -> Tensor:
     """[H * W, 2] x, y of a camera's pixel centres, made once for a size and device."""
     return _centres(camera.width, camera.height, device)
@@ -67,7 +101,7 @@ def _centres(width: int, height: int, device: torch.device) -> Tensor:
 
 def frame_rays(camera: Camera, pose: Tensor, pixels: Tensor, backend: str = "native") -> Rays:
     """Rays through `pixels` [F, P, 2] (x, y in pixels) of frames with `pose` [F, 4, 4]."""
-    intrinsics = camera.intrinsics(pose.device).expand(len(pose), 4).contiguous()
+    intrinsics = intrinsics_of(camera, pose.device).expand(len(pose), 4).contiguous()
     both = ops.generate_rays(pose.contiguous(), intrinsics, pixels.contiguous(), backend=backend)
     return Rays(*both, pose[:, :3, 2])
 

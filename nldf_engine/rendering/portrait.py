@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
-from nldf_engine.ops import PortraitPart
 from nldf_engine.rendering.heads import Head
-from nldf_engine.rendering.layer import Layer, View, to_uint8
+from nldf_engine.rendering.layer import Layer, View, Views, to_uint8
 from nldf_engine.rendering.torsos import Torso
 
 HEAD = "head."
@@ -68,33 +67,42 @@ class Portrait(nn.Module):
                 allocates it.
             canvas: [H, W, 3] float32, working memory for rendering in several passes.
         """
-        parts = self._parts(view, code)
-        if parts is None:
+        frames = self.frames(Views.of(view), code[None], background)
+        if frames is None:
             picture = self._blended(view, code, background, canvas)
             with stage("pixels"):
                 return to_uint8(picture, out)
-        head, torso = parts
-        # inv_ex does not check the result, which would synchronise with the device.
-        inverse = torch.linalg.inv_ex(view.motion[:, :2]).inverse
-        shift = torch.cat([inverse.flatten(), view.motion[:, 2]])
-        pose, half = view.pose, self.head.half_size
-        seen = ops.PortraitView(pose.contiguous(), view.camera.intrinsics(pose.device), half, shift)
         with stage("network"):
-            if out is None or out.device == background.device:
-                return ops.render_portrait(seen, head, torso, background, out)
-            return out.copy_(ops.render_portrait(seen, head, torso, background))
+            drawn = out if out is not None and out.device == frames.device else None
+            drawn = frames.picture(0, drawn)
+            return drawn if out is None or drawn is out else out.copy_(drawn)
 
-    def _parts(self, view: View, code: Tensor) -> tuple[PortraitPart, PortraitPart | None] | None:
-        """Head and torso in the fused kernel's form; None where it can't draw them."""
+    @torch.no_grad()
+    def frames(self, views: Views, codes: Tensor, background: Tensor) -> ops.PortraitFrames | None:
+        """F frames as the fused portrait kernel draws them over an opaque background [H, W, 3] float32, or
+        None where it can't draw head and torso: what does not change from frame to frame is decided here, and
+        what does is computed for all frames at once.
+
+        Args:
+            views: of the frames.
+            codes: [F, C], the head's.
+            background: what is behind the torso in all frames.
+        """
         if self.torso.in_front:
             return None
         torso = None
         if self.torso.shows():
-            torso = self.torso.portrait_part(view, code)
+            torso = self.torso.portrait_part(views)
             if torso is None:
                 return None
-        head = self.head.portrait_part(view, code)
-        return None if head is None else (head, torso)
+        head = self.head.portrait_part(views, codes)
+        if head is None:
+            return None
+        seen = ops.PortraitView(
+            views.poses.contiguous(), views.intrinsics.contiguous(), self.head.half_size,
+            views.torso_motions(),
+        )  # fmt: skip
+        return ops.PortraitFrames(seen, head, torso, background)
 
     def _blended(self, view: View, code: Tensor, background: Tensor, canvas: Tensor | None) -> Tensor:
         """[H, W, 3] float32, in `canvas` where given: `layer(...).over(background)`."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nldf_engine.base.timing import stage
 from nldf_engine.ops import PortraitPart
 from nldf_engine.rendering.heads import Head
-from nldf_engine.rendering.layer import Layer, View
+from nldf_engine.rendering.layer import Layer, View, Views
 
 POSE_FEATURES = 7
 
@@ -130,8 +130,8 @@ class Torso(nn.Module, ABC):
         """The torso composited over an opaque background [H, W, 3], written to `out` [H, W, 3] float32."""
         return out.copy_(self.draw(view, code).over(background) if self.shows() else background)
 
-    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
-        """The torso as part of a frame that `ops.render_portrait` draws in one pass; else None."""
+    def portrait_part(self, views: Views) -> PortraitPart | None:
+        """The torso as part of F frames that `ops.PortraitFrames` draws in one pass each; else None."""
         return None
 
     def empty(self, view: View) -> Layer:

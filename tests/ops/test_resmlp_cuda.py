@@ -141,13 +141,15 @@ def test_packing_is_done_again_when_a_weight_changes():
 
 
 CHOICES = {
-    "h200": ((9, 0), ["80-real", "90a-real"], 256, 13, "wgmma"),
+    "h200": ((9, 0), ["80-real", "90a-real"], 256, 13, "turns"),
     "h200, a narrow network": ((9, 0), ["80-real", "90a-real"], 64, 13, "mma"),
     "h200, many outputs": ((9, 0), ["80-real", "90a-real"], 256, 65, "chain"),
     "h200 without 90a": ((9, 0), ["80"], 256, 13, "mma"),
     "a100": ((8, 0), ["80-real", "90a-real"], 256, 13, "mma"),
     "rtx 4090": ((8, 9), ["80-real", "89-real", "90a-real"], 256, 13, "mma"),
     "b200": ((10, 0), ["80-real", "80-virtual", "90a-real"], 256, 13, "mma"),
+    "b200 of its own": ((10, 0), ["80-real", "90a-real", "100-real", "120-real"], 256, 13, "mma"),
+    "rtx 5090": ((12, 0), ["80-real", "90a-real", "100-real", "120-real"], 256, 13, "mma"),
     "v100": ((7, 0), ["80-real"], 256, 13, "chain"),
     "rtx 3090, the least width": ((8, 6), ["86-real"], 16, 16, "mma"),
     "more outputs than the least width takes": ((8, 6), ["86-real"], 16, 17, "chain"),
@@ -175,6 +177,20 @@ def test_choice_by_name(monkeypatch):
         resmlp_kernel("cuda")
     with pytest.raises(ValueError, match="device must be a CUDA device, got cpu"):
         resmlp_kernel("cpu")
+
+
+@pytest.mark.parametrize("kernel", ["wgmma", "turns"])
+def test_hopper_s_kernel_is_refused_elsewhere(kernel, monkeypatch):
+    """NLDF_RESMLP can't choose the kernel of compute capability 9.0 for other devices or builds."""
+    monkeypatch.setenv("NLDF_RESMLP", kernel)
+    for capability, archs in (((8, 0), ["80-real", "90a-real"]), ((9, 0), ["80-real"]), ((10, 0), [])):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        monkeypatch.setattr(native, "backends", lambda found=archs: {"cuda_archs": found})
+        with pytest.raises(ValueError, match=f"NLDF_RESMLP={kernel} needs compute capability 9.0"):
+            resmlp_kernel("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(native, "backends", lambda: {"cuda_archs": ["90a-real"]})
+    assert resmlp_kernel("cuda") == kernel
 
 
 def test_grid(monkeypatch):
@@ -264,6 +280,18 @@ def test_beams_are_what_their_encoding_gives():
         run.beams(origins, directions, BeamEncoding(0.5, 1.1, 4, 0), bias, weights)
 
 
+def test_networks_of_inference_mode_are_packed():
+    """A network made in inference mode, whose tensors have no version counter, is packed like any other."""
+    with torch.inference_mode():
+        weights = case(width=32)
+        x, bias = rays(1, 4, weights)
+        run = FusedResmlp("mma")
+        assert torch.equal(run.packed(weights).weights, run.packed(weights).weights)
+        made = FusedResmlp("chain")(x, bias, weights)
+    want = FusedResmlp("chain")(*rays(1, 4, case(width=32)), case(width=32))
+    assert torch.equal(made, want)
+
+
 def test_chain_by_name_runs_anywhere():
     """FusedResmlp("chain") runs on the CPU too, and gives pixels where asked for."""
     weights = case()
@@ -284,6 +312,7 @@ def test_without_the_kernel_the_error_says_what_to_do(monkeypatch):
         native._kernel("resmlp_mma", tensor)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("kernel", ["wgmma", "turns", "mma", "chain"])
 @pytest.mark.parametrize("count", [1, 127, 4096])
 def test_on_the_gpu(kernel, count):

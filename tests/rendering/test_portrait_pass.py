@@ -7,10 +7,12 @@ import math
 import pytest
 import torch
 
+from nldf_engine import ops
 from nldf_engine.geometry.cameras import Camera
+from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.rendering.fields import Bounds, Rays
 from nldf_engine.rendering.heads import RayHead
-from nldf_engine.rendering.layer import View, frame_rays, to_uint8
+from nldf_engine.rendering.layer import View, Views, frame_rays, intrinsics_of, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
@@ -43,8 +45,8 @@ def portrait(planes: tuple[float, ...]) -> Portrait:
 
 def one_pass(part: Portrait, view: View, code: torch.Tensor) -> bool:
     """Whether head and torso are drawn by the fused kernel."""
-    parts = part.head.portrait_part(view, code), part.torso.portrait_part(view, code)
-    return None not in parts
+    views = Views.of(view)
+    return None not in (part.head.portrait_part(views, code[None]), part.torso.portrait_part(views))
 
 
 def scene(part: Portrait, size: int) -> tuple[View, torch.Tensor, torch.Tensor]:
@@ -126,6 +128,7 @@ def test_recording_and_training_take_the_layers():
 
 
 @torch.no_grad()
+@pytest.mark.device
 @pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device on this machine: the kernel isn't run"
 )
@@ -144,6 +147,58 @@ def test_one_pass_on_cuda(planes):
     assert part.picture(view, code, background.cuda(), out=out) is out
     error = (out.int() - want.int()).float().square().mean().item()
     assert 10 * math.log10(255**2 / max(error, 1e-9)) > 45
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("torso", [True, False])
+def test_frames_together_are_frames_alone(torso):
+    """Frames that were prepared together are, to the bit, those that were prepared one by one."""
+    part = portrait(PLANES[1])
+    part.torso.present.fill_(torso)
+    view, code, background = scene(part, 40)
+    g = torch.Generator().manual_seed(3)
+    count = 7
+    poses = view.pose.repeat(count, 1, 1)
+    poses[:, :3, 3] += 0.01 * torch.randn(count, 3, generator=g)
+    motions = view.motion + 0.01 * torch.randn(count, 2, 3, generator=g)
+    codes = code + torch.randn(count, len(code), generator=g)
+    views = Views(intrinsics_of(view.camera, poses.device).expand(count, 4), poses, motions)
+    together = part.frames(views, codes, background)
+    alone = [
+        part.picture(View(view.camera, poses[i], motions[i]), codes[i], background) for i in range(count)
+    ]
+    assert torch.equal(together.pictures(), torch.stack(alone))
+    assert torch.equal(together.picture(4), alone[4])
+    assert not torch.equal(alone[0], alone[1])
+
+
+@torch.no_grad()
+def test_prepared_frames_are_checked():
+    """Frames that do not exist, biases of other frames and outputs of another size are refused by name."""
+    part = portrait(PLANES[0])
+    view, code, background = scene(part, 24)
+    frames = part.frames(Views.of(view), code[None], background)
+    with pytest.raises(IndexError, match="frames 1 to 2 of 1"):
+        frames.picture(1)
+    with pytest.raises(ValueError, match=r"portrait: out must be contiguous uint8 \[1, 17, 24, 3\]"):
+        frames.pictures(torch.empty(17, 24, 3, dtype=torch.uint8))
+    twice = Views(torch.ones(2, 4), view.pose.expand(2, 4, 4), view.motion.expand(2, 2, 3))
+    head = part.head.portrait_part(twice, code.expand(2, -1))
+    seen = ops.PortraitView(view.pose[None], torch.ones(1, 4), 0.4, torch.zeros(1, 6))
+    with pytest.raises(ValueError, match=r"head warp_bias must have the shape \[1, W"):
+        ops.PortraitFrames(seen, head, None, background)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("inputs", "outputs"), [(15, 64), (12, 32), (20, 64), (70, 64), (12, 16)])
+def test_biases_are_each_frame_s_own(inputs, outputs):
+    """The biases of many frames in one operation are, to the bit, those of each frame alone."""
+    torch.manual_seed(0)
+    layer, codes = FrameLinear(18, inputs, 0, outputs), torch.randn(300, inputs)
+    alone = torch.cat([layer.lone_biases(code[None]) for code in codes])
+    for count in (2, 7, 300):
+        assert torch.equal(torch.cat([layer.lone_biases(part) for part in codes.split(count)]), alone)
+    torch.testing.assert_close(alone, layer.frame_bias(codes))
 
 
 def test_wrong_outputs_are_named():

@@ -150,11 +150,11 @@ __global__ void cluster(MicroArgs args) {
     mbarrier_arrive_expect_tx(full, 4096);
     bulk_load_multicast(shared_address(bytes) + 2048 * rank, args.in + 512 * rank, 2048, full, 3);
   }
-  mbarrier_wait<true>(full, 0);
+  mbarrier_wait(full, 0);
   const auto* words = reinterpret_cast<const uint32_t*>(bytes);
   for (int i = threadIdx.x; i < 1024; i += blockDim.x) args.out[1024 * blockIdx.x + i] = words[i] + rank;
   if (threadIdx.x % 32 == 0) mbarrier_arrive_cluster(map_shared(read, rank ^ 1));
-  mbarrier_wait<true>(read, 0);
+  mbarrier_wait(read, 0);
   cluster_arrive();
   cluster_wait();
 #endif
@@ -190,6 +190,7 @@ __device__ void wgmma_rs_kernel(const MicroArgs& args) {
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) d[i] = 7.0f;  // not to be seen
   const uint32_t a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+  wgmma_fence_operands(d);
   wgmma_fence();
   wgmma_rs<N>(d, a0, a1, a2, a3, matrix_descriptor_128(b), false);
   wgmma_rs<N>(d, a0, a1, a2, a3, matrix_descriptor_128(b + 32 * 3), true);
@@ -211,6 +212,7 @@ __device__ void wgmma_ss_kernel(const MicroArgs& args) {
   float d[N / 2];
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) d[i] = 0.5f;
+  wgmma_fence_operands(d);
   wgmma_fence();
   wgmma_ss<N>(d, matrix_descriptor_128(a), matrix_descriptor_128(b), true);
   wgmma_ss<N>(d, matrix_descriptor_128(a + 64), matrix_descriptor_128(b + 64), true);

@@ -214,15 +214,15 @@ MUTATIONS = {
         WGMMA_RING, "wgmma_ring", _WAIT + _RELEASE, _RELEASE + _WAIT, race=False,
     ),
     "ring: the producer does not wait": Mutation(
-        WGMMA_RING, "wgmma_ring", "mbarrier_wait<true>(empty + 8 * s, (step / kStages & 1) ^ 1);", "",
+        WGMMA_RING, "wgmma_ring", "mbarrier_wait(empty + 8 * s, (step / kStages & 1) ^ 1);", "",
         RACE + "stages|more arrivals|announced",
     ),
     "ring: the consumers do not wait": Mutation(
-        WGMMA_RING, "wgmma_ring", "mbarrier_wait<true>(full + 8 * s, step / kStages & 1);", "", RACE + "stages|nobody",
+        WGMMA_RING, "wgmma_ring", "mbarrier_wait(full + 8 * s, step / kStages & 1);", "", RACE + "stages|nobody",
     ),
     "ring: a wrong parity": Mutation(
-        WGMMA_RING, "wgmma_ring", "mbarrier_wait<true>(full + 8 * s, step / kStages & 1);",
-        "mbarrier_wait<true>(full + 8 * s, step & 1);", "deadlock|" + RACE, race=True,
+        WGMMA_RING, "wgmma_ring", "mbarrier_wait(full + 8 * s, step / kStages & 1);",
+        "mbarrier_wait(full + 8 * s, step & 1);", "deadlock|" + RACE, race=True,
     ),
     "ring: the peer's bytes not announced": Mutation(
         WGMMA_RING, "wgmma_ring", "mbarrier_arrive_expect_tx(full + 8 * s, kStageBytes);",

@@ -61,13 +61,17 @@ MUTATIONS = {
         "      ptx::wgmma_wait<1>();\n      release<Cluster>(me, turn.stage);",
     ),
     "no wait for a stage to be free": Mutation(
-        "wgmma", "      ptx::mbarrier_wait<Cluster != 1>(empty + 8 * turn.stage, turn.parity ^ 1);\n", ""
+        "wgmma", "      ptx::mbarrier_wait(empty + 8 * turn.stage, turn.parity ^ 1);\n", ""
     ),
     "no wait for a stage to be full": Mutation(
         "wgmma",
-        "  ptx::mbarrier_wait<Cluster != 1>(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
+        "  ptx::mbarrier_wait(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
         "",
     ),
+    "biases read without a proxy fence": Mutation(
+        "wgmma", "{ ptx::fence_proxy_async(); }", "{}", race=True
+    ),
+    "more registers than the block has": Mutation("wgmma", "registers_lower<24>", "registers_lower<32>"),
     "the peer not signalled": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
     "half of the bytes announced": Mutation(
         "wgmma", "barrier, kStageBytes + ", "barrier, kStageBytes / 2 + "
@@ -150,7 +154,8 @@ def test_without_a_fault_all_is_well(sound, kernel):
 ALWAYS = {
     "a barrier a chunk", "a chunk overwritten too early", "b's registers swapped",
     "outputs beyond the last ray",
-    "a stage released before wgmma read it", "no wait for a stage to be full", "the peer not signalled",
+    "a stage released before wgmma read it", "biases read without a proxy fence",
+    "more registers than the block has", "no wait for a stage to be full", "the peer not signalled",
     "a's registers swapped", "a turn not passed", "levels not doubled",
 }  # fmt: skip
 

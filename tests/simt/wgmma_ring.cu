@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) wgmma_ring_kernel(RingArgs args) {
       for (int64_t pair = blockIdx.x / kCluster; pair * kCluster < tiles; pair += gridDim.x / kCluster) {
         for (int c = 0; c < kChunks; ++c, ++step) {
           const int s = step % kStages;
-          mbarrier_wait<true>(empty + 8 * s, (step / kStages & 1) ^ 1);
+          mbarrier_wait(empty + 8 * s, (step / kStages & 1) ^ 1);
           mbarrier_arrive_expect_tx(full + 8 * s, kStageBytes);
           const uint32_t half = rank * (kStageBytes / kCluster);
           const auto* source = reinterpret_cast<const unsigned char*>(args.packed) + c * kStageBytes + half;
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) wgmma_ring_kernel(RingArgs args) {
         for (int k = 0; k < 4; ++k)
           ldmatrix_x4(a[k],
                       shared_address(x + (warp * 16 + lane % 16) * kPitch + c * 64 + k * 16 + lane / 16 * 8));
-        mbarrier_wait<true>(full + 8 * s, step / kStages & 1);
+        mbarrier_wait(full + 8 * s, step / kStages & 1);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; ++k) {

@@ -131,15 +131,19 @@ class PlaneNetwork(PlanesModule):
         )  # fmt: skip
 
     def one_pass_part(self, inputs: Tensor, cells: Tensor) -> PortraitPart | None:
-        """The network as a part of `ops.render_portrait`, or None where it can't be.
+        """The network as a part of `ops.PortraitFrames`, or None where it can't be.
 
         Args:
-            inputs: [1, C] scaled frame inputs.
+            inputs: [F, C] scaled frame inputs.
             cells: [N, N] occupancy of the region.
         """
-        if self.backend != "native" or self.training or not self.fusable(inputs) or not self.fits_frame():
+        if self.backend != "native" or self.training:
             return None
-        return PortraitPart(self.packed(), *self.frame_biases(inputs), cells)
+        network = self.planes_network()
+        if not self.fusable(inputs, network=network) or not self.fits_frame(network):
+            return None
+        biases = self.warp_head.lone_biases(inputs), self.head.lone_biases(inputs)
+        return PortraitPart(self.packed(network), *biases, cells)
 
     def shade(
         self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor

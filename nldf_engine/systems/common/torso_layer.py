@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import PortraitPart
-from nldf_engine.rendering.layer import View
+from nldf_engine.rendering.layer import Views
 from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
 from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork, PlaneShape
 from nldf_engine.systems.common.torso import TorsoPlate
@@ -128,9 +128,9 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         noisy = scaled + FRAME_NOISE * normal_like(scaled, noise)
         return noisy.clamp(-FRAME_LIMIT, FRAME_LIMIT)
 
-    def portrait_part(self, view: View, code: Tensor) -> PortraitPart | None:
+    def portrait_part(self, views: Views) -> PortraitPart | None:
         """See `Torso`."""
-        return self.one_pass_part(self._inputs(view.motion[None], view.pose[None]), self.occupancy)
+        return self.one_pass_part(self._inputs(views.motions, views.poses), self.occupancy)
 
     def _occupied(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """[F * N, 2] unit coordinates of points [F, N, 2], and the numbers of those in occupied cells."""

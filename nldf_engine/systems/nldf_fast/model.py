@@ -101,9 +101,9 @@ class GridLightField(PlaneNetwork, RayField):
         """[F, 3 + C] scaled inputs of frames with camera positions [F, 3] and codes [F, C]."""
         return self.scale_inputs(torch.cat([origins, code], 1))
 
-    def portrait_part(self, pose: Tensor, code: Tensor, cells: Tensor) -> PortraitPart | None:
+    def portrait_part(self, poses: Tensor, codes: Tensor, cells: Tensor) -> PortraitPart | None:
         """See `RayField`."""
-        return self.one_pass_part(self.frame_inputs(pose[None, :3, 3], code[None]), cells)
+        return self.one_pass_part(self.frame_inputs(poses[:, :3, 3], codes), cells)
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
         """Segment colours and opacity of rays [F, P] under codes [F, C]; a frame has one camera position.

@@ -150,12 +150,17 @@ void visit(const Visit& v, Cell& c, size_t index) {
     c.readers.push_back({v.agent, v.clock[v.agent], v.where});
     return;
   }
-  for (const Reader& r : c.readers)
+  for (const Reader& r : c.readers) {
+    if (v.proxy && v.place.shared && r.agent < state.agents && c.read_unit == state.unit &&
+        state.fibres[r.agent].proxy_fence < r.clock)
+      fail(v.where, r.where, "%s: %s by %s without fence_proxy_async after the read by %s", v.place.name,
+           verb(v.access), who(v.agent).c_str(), who(r.agent).c_str());
     if (unordered(r.agent, r.clock, c.read_unit)) {
       const std::string other = c.read_unit == state.unit ? who(r.agent) : "another block";
       fail(v.where, r.where, "race in %s: %s by %s, not ordered after the read by %s", v.place.name,
            verb(v.access), who(v.agent).c_str(), other.c_str());
     }
+  }
   if (c.many)
     fail(v.where, nullptr, "race in %s: %s of what other blocks read", v.place.name, verb(v.access));
   c.readers.clear();

@@ -41,7 +41,8 @@ void need_fence(const MBarrier& m, const char* what, void* where) {
 
 void mbarrier_init(uint32_t barrier, uint32_t count) {
   unsigned char* words = shared_bytes(barrier, 8, 8, "mbarrier_init", SIMT_HERE);
-  if (barrier >> 24) fail(SIMT_HERE, nullptr, "mbarrier_init: a barrier of another block");
+  if (shared_block(barrier) != me().block)
+    fail(SIMT_HERE, nullptr, "mbarrier_init: a barrier of another block");
   if (count < 1) fail(SIMT_HERE, nullptr, "mbarrier_init: a count of %u", count);
   check(words, 8, Access::write, SIMT_HERE);
   const uint32_t v[2] = {kMark, static_cast<uint32_t>(state.mbarriers.size())};
@@ -59,7 +60,7 @@ void fence_mbarrier_init() {
 }
 
 void mbarrier_arrive(uint32_t barrier, uint32_t bytes, bool arrives, bool cluster) {
-  if (!cluster && barrier >> 24)
+  if (!cluster && shared_block(barrier) != me().block)
     fail(SIMT_HERE, nullptr, "mbarrier_arrive: the address is of the cluster; use mbarrier_arrive_cluster");
   const unsigned char* words = shared_bytes(barrier, 8, 8, "mbarrier_arrive", SIMT_HERE);
   const int rank = shared_block(barrier);
@@ -81,7 +82,8 @@ void mbarrier_arrive(uint32_t barrier, uint32_t bytes, bool arrives, bool cluste
 // Waits, or (with random schedules, now and then) says at once that it does not know yet, as hardware may.
 bool mbarrier_try_wait(uint32_t barrier, uint32_t parity) {
   const unsigned char* words = shared_bytes(barrier, 8, 8, "mbarrier_try_wait", SIMT_HERE);
-  if (barrier >> 24) fail(SIMT_HERE, nullptr, "mbarrier_try_wait: a barrier of another block");
+  if (shared_block(barrier) != me().block)
+    fail(SIMT_HERE, nullptr, "mbarrier_try_wait: a barrier of another block");
   check_written_by(words, SIMT_HERE);
   const int number = mbarrier_number(words, SIMT_HERE);
   if (state.seed > 1 && (random_bits() & 7) == 0) {
@@ -107,8 +109,8 @@ void bulk_load(uint32_t target, const void* source, uint32_t bytes, uint32_t bar
   if (!bytes || bytes % 16) fail(SIMT_HERE, nullptr, "bulk_load: %u bytes, not a multiple of 16", bytes);
   if (reinterpret_cast<uintptr_t>(source) % 16)
     fail(SIMT_HERE, nullptr, "bulk_load: the source is not 16-byte aligned");
-  if (target >> 24 || barrier >> 24)
-    fail(SIMT_HERE, nullptr, "bulk_load: target and barrier must be plain addresses");
+  if (shared_block(target) != me().block || shared_block(barrier) != me().block)
+    fail(SIMT_HERE, nullptr, "bulk_load: target and barrier must be this block's own");
   const uint32_t all = blocks ? blocks : 1u << me().block;
   if (all >> state.blocks.size())
     fail(SIMT_HERE, nullptr, "bulk_load_multicast: mask %x, cluster of %zu", all, state.blocks.size());
@@ -349,10 +351,15 @@ void check_cluster_end() {
     if (state.warps[leader].registers != w.registers)
       fail(nullptr, nullptr, "the warps of warpgroup %d set different register counts", w.number / 4);
   }
+  // A block may only take what it was started with: whole eights of registers for each of its threads.
+  const int threads = static_cast<int>(per_block) * kLanes;
+  const int pool = std::min(65536 / threads / 8 * 8, 256) * threads;
   for (size_t b = 0; b < state.blocks.size(); ++b) {
     int registers = 0;
     for (size_t w = 0; w < per_block; ++w) registers += kLanes * state.warps[b * per_block + w].registers;
-    if (registers > 65536) fail(nullptr, nullptr, "setmaxnreg: %d registers of the block's 65536", registers);
+    if (registers > pool)
+      fail(nullptr, nullptr, "setmaxnreg: %d registers of the %d that the block was started with", registers,
+           pool);
   }
 }
 

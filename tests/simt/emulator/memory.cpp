@@ -14,7 +14,9 @@ namespace {
 
 // A block's window: its static arrays at kStaticAt, an untouchable page, then dynamic memory up to the last
 // page. Addresses: dynamic memory begins at 1024 (the first KiB is the system's), static at kStaticAddress;
-// bits 24 and up hold 1 + the rank where map_shared made the address.
+// bits 24 and up hold 1 + the rank of the block, of map_shared's addresses and, as on hardware, of a block's
+// own ones in a cluster. An address without them, such as a matrix descriptor's, means the block's own
+// memory.
 constexpr size_t kPage = 4096;
 constexpr size_t kStaticAt = kPage;
 constexpr size_t kStaticSpace = 28 << 10;
@@ -24,6 +26,10 @@ constexpr uint32_t kDynamicAddress = 1024;
 constexpr uint32_t kStaticAddress = kDynamicAddress + (228 << 10);
 constexpr size_t kRedzone = 64;
 constexpr size_t kGuard = 4 << 20;  // on both sides of a buffer
+
+uint32_t own_rank() {
+  return state.blocks.size() > 1 ? static_cast<uint32_t>(me().block + 1) << 24 : 0;
+}
 
 unsigned char* windows[kMostBlocks];
 std::vector<std::unique_ptr<Buffer>> buffers;
@@ -135,9 +141,9 @@ uint32_t shared_address(const void* p) {
   const Block& block = my_block();
   const auto* bytes = static_cast<const unsigned char*>(p);
   if (within(p, block.dynamic, state.shared + 1))
-    return kDynamicAddress + static_cast<uint32_t>(bytes - block.dynamic);
+    return own_rank() | (kDynamicAddress + static_cast<uint32_t>(bytes - block.dynamic));
   if (within(p, block.window + kStaticAt, kStaticSpace))
-    return kStaticAddress + static_cast<uint32_t>(bytes - block.window - kStaticAt);
+    return own_rank() | (kStaticAddress + static_cast<uint32_t>(bytes - block.window - kStaticAt));
   fail(SIMT_HERE, nullptr, "shared_address of a pointer that does not point into this block's shared memory");
 }
 
