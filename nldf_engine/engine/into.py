@@ -20,7 +20,8 @@ from nldf_engine.geometry.loops import plan_loop
 from nldf_engine.geometry.rotations import head_numbers, poses_of
 from nldf_engine.geometry.tracks import smooth_motion
 from nldf_engine.media.playback import play
-from nldf_engine.media.video import probe
+from nldf_engine.media.planes import Colours, Planes
+from nldf_engine.media.video import decode, make_converter, probe, rgb_of
 from nldf_engine.rendering.footage import Footage
 from nldf_engine.rendering.paste import REGIONS, Paste
 
@@ -122,10 +123,21 @@ class PastedFrames(Frames):
         made = islice(enumerate(self), last + 1)
         return ((number, frame) for number, frame in made if number in wanted)
 
+    @property
+    def colours(self) -> Colours:
+        """The source's own, where they can be kept."""
+        with closing(decode(self.staging.footage.path)) as shots:
+            return next(shots).planes().colours
+
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.reused(1)
 
     def reused(self, buffers: int) -> Iterator[np.ndarray]:
+        """The frames in turn, each of its own memory."""
+        converter = make_converter()
+        return (rgb_of(frame, converter) for frame in self.film(buffers))
+
+    def film(self, buffers: int) -> Iterator[Planes]:
         """The frames in turn, each of its own memory: the decoder's."""
         loop, footage = self.staging.loop, self.staging.footage
         paste = Paste(footage.place, REGIONS[self.region])

@@ -9,7 +9,8 @@ import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import RECORD_AGAIN
-from nldf_engine.media.video import frames_at
+from nldf_engine.media.planes import Planes
+from nldf_engine.media.video import shots_at
 
 
 class _Reader:
@@ -23,29 +24,27 @@ class _Reader:
 
     def __init__(self, path: Path, fps: float, first: int) -> None:
         self.path, self.next = path, first
-        self._frames = frames_at(path, fps, first=first)
-        self._later = next(self._frames, None)
+        self._shots = shots_at(path, fps, first=first)
 
-    def at(self, number: int) -> np.ndarray:
+    def at(self, number: int) -> Planes:
         """Frame `number`, not before the one that is next, in memory of its own."""
         while True:
-            frame, self._later = self._later, next(self._frames, None)
-            if frame is None:
+            shot = next(self._shots, None)
+            if shot is None:
                 what = f"it has {self.next} frames, and frame {number} is wanted"
                 raise FileProblem(self.path, what, RECORD_AGAIN)
             self.next += 1
             if self.next > number:
-                # A slower video shows one picture for several frames.
-                return frame.copy() if frame is self._later else frame
+                return shot.planes()
 
     def close(self) -> None:
-        self._frames.close()  # type: ignore[attr-defined]
+        self._shots.close()  # type: ignore[attr-defined]
 
 
 def play(
     path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndarray, fps: float
-) -> Iterator[np.ndarray]:
-    """Yields uint8 [H, W, 3], T of them, each of its own memory: frame `first[t]`, blended with `second[t]`.
+) -> Iterator[Planes]:
+    """Yields T frames, each of its own memory: frame `first[t]`, blended with `second[t]`.
 
     Two readers are open while two runs are blended, one otherwise.
 
@@ -70,15 +69,10 @@ def play(
                 yield frame
                 continue
             later = later or _Reader(path, fps, other)
-            yield blend(frame, later.at(other), part)
+            frame.blend(later.at(other), part)
+            yield frame
     finally:
         reader.close()
         if later is not None:
             later.close()
 
-
-def blend(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """uint8: (1 - share) of one picture and share of another."""
-    import cv2
-
-    return np.asarray(cv2.addWeighted(one, 1 - share, other, share, 0))
