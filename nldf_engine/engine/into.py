@@ -104,6 +104,7 @@ class PastedFrames(Frames):
 
     Attributes:
         pictures: the avatar's alone.
+        outlines: float32 [T, 478, 2] pixels of the source, the face's landmarks as they are pasted by.
 
     Raises:
         FileProblem: the source can't be read.
@@ -115,7 +116,7 @@ class PastedFrames(Frames):
         info = probe(staging.footage.path)
         self.shape = (len(scene), info.height, info.width, 3)
         even = smooth_motion(torch.from_numpy(staging.landmarks), STEADY).numpy()
-        self._outlines = staging.footage.outlines(even)
+        self.outlines = staging.footage.outlines(even)
 
     def numbered(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Frames`: in rising order."""
@@ -143,7 +144,7 @@ class PastedFrames(Frames):
         paste = Paste(footage.place, REGIONS[self.region])
         played = play(footage.path, loop.first, loop.second, loop.share, FPS)
         with closing(make_ahead(played, DECODED_AHEAD)) as source:
-            for picture, frame, outline in zip(self.pictures.reused(1), source, self._outlines, strict=True):
+            for picture, frame, outline in zip(self.pictures.reused(1), source, self.outlines, strict=True):
                 with stage("paste"):
                     paste(frame, picture, outline)
                 yield frame

@@ -38,7 +38,7 @@ _CODECS = {
         {"preset": "fast"},
         "aac",
         (".mp4", ".mov", ".m4v", ".mkv"),
-        {"preset": "veryfast"},
+        {"preset": "superfast"},
     ),
     "ffv1": _Codec(
         "ffv1", "gray", (), {"level": "3", "coder": "1", "context": "1", "g": "1"}, "flac", (".mkv",)

@@ -47,6 +47,7 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors --lids 0.5",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker",
+        "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker --preset ultrafast",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
@@ -81,6 +82,9 @@ class Render(Command):
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
+    preset: Annotated[str | None, optional("NAME")] = None
+    """how much the H.264 encoder looks for a smaller file of the same quality: medium, fast, veryfast, superfast
+    or ultrafast; by default fast, and superfast from a megapixel on"""
     no_provenance: bool = False
     """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
@@ -121,10 +125,12 @@ class Render(Command):
         from nldf_engine.geometry.landmark_files import load_landmarks
         from nldf_engine.geometry.poses import load_poses
         from nldf_engine.media.containers import SOUND_AGAIN, check_file
+        from nldf_engine.media.video_writer import check_preset
         from nldf_engine.rendering.backgrounds import TRANSPARENT, open_background
 
         with checking_flags():
             check_size(self.size)
+            check_preset(self.preset)
         # What a person may have mistyped comes first: the rest takes its time.
         check_clip_path(self.out, transparent=self.background == TRANSPARENT)
         background = open_background(self.background)
@@ -144,7 +150,9 @@ class Render(Command):
                 self.audio, poses, background=background, size=self.size, landmarks=marks, edit=edit,
                 edges=self.edges, into=footage, region=self.region,
             )  # fmt: skip
-        clip.save(self.out, provenance=not self.no_provenance, credentials=credentials)
+        clip.save(
+            self.out, provenance=not self.no_provenance, credentials=credentials, preset=self.preset
+        )  # fmt: skip
         seconds = time.perf_counter() - loaded
         figures = {
             "path": self.out,
