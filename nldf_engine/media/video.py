@@ -364,27 +364,43 @@ def decode(path: str | Path, after: float = 0.0) -> Iterator[Shot]:
     """
     path = Path(path)
     timeline = timeline_of(path)
-    first = first_picture(path) if after > WORTH_SEEKING and len(timeline.shifts) == 1 else None
+    found = None
+    if after > WORTH_SEEKING and len(timeline.shifts) == 1:
+        shots = _from_keyframe(path, timeline, after)
+        # A file without a true index: the seek went too far, or nowhere.
+        with contextlib.suppress(FileProblem, StopIteration):
+            found = next(shots)
+    if found is not None and found.time <= after:
+        yield found
+        yield from shots
+        return
     with opened(path) as container:
         stream = _video_stream(container, path)
-        if first is not None:
-            with contextlib.suppress(_no_seeking()):
-                container.seek(int((first + Fraction(after)) / stream.time_base), stream=stream)
-        converter, fields = make_converter(), Deinterlacer(stream)
-        for time, span, frame in _decoded(container, stream, path, timeline, fields, first):
-            if first is not None and time > after:  # a file without an index: the seek went too far
-                break
-            first = None
-            yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
-        else:
-            return
-    yield from decode(path)
+        yield from _shots(container, stream, path, timeline, None)
 
 
-def _no_seeking() -> type[Exception]:
+def _shots(
+    container: Any, stream: Any, path: Path, timeline: Timeline, first: Fraction | None
+) -> Iterator[Shot]:
+    converter, fields = make_converter(), Deinterlacer(stream)
+    for time, span, frame in _decoded(container, stream, path, timeline, fields, first):
+        yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
+
+
+def _from_keyframe(path: Path, timeline: Timeline, after: float) -> Iterator[Shot]:
+    """The frames from the last keyframe on before a time; none where the file has no index."""
     import av
 
-    return av.error.FFmpegError
+    first = first_picture(path)
+    with opened(path) as container:
+        stream = _video_stream(container, path)
+        if first is None or len(stream.index_entries) < 2:
+            return
+        try:
+            container.seek(int((first + Fraction(after)) / stream.time_base), stream=stream)
+        except av.error.FFmpegError:
+            return
+        yield from _shots(container, stream, path, timeline, first)
 
 
 def shots_at(

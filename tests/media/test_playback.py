@@ -1,11 +1,13 @@
 """Playback: the frames of a plan, blended where it says so, from a file that is read forward."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.media import playback
 from nldf_engine.media.planes import Planes
 from nldf_engine.media.playback import play
 from nldf_engine.media.video import VideoWriter, frames_at, make_converter, rgb_of, shots_at
@@ -60,6 +62,35 @@ def test_a_plan_is_followed(film: Path) -> None:
         wanted.blend(every[other], part)
         assert same(frame, wanted)
     assert len({frame.parts[0].ctypes.data for frame in made}) == len(made)
+
+
+@pytest.mark.parametrize("held", [1, 1 << 28])
+def test_it_runs_backward(film: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    """To and fro, however few frames are held at a time; every frame has memory of its own."""
+    monkeypatch.setattr(playback, "BACKWARD_BYTES", held)
+    run = np.array([*range(5, 35), *range(35, 9, -1), *range(9, 14)])
+    every = stored(film)
+    made = list(play(film, run, run, np.zeros(len(run)), 25.0))
+    assert all(same(frame, every[number]) for frame, number in zip(made, run, strict=True))
+    assert len({frame.parts[0].ctypes.data for frame in made}) == len(made)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts", ".avi"])
+@pytest.mark.parametrize("rate", ["25", "30000/1001", "10"])
+def test_seeking_finds_the_very_frames(tmp_path: Path, ending: str, rate: str) -> None:
+    """Of containers with and without an index, on any clock, also where sound or picture starts late."""
+    path = tmp_path / f"film{ending}"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-itsoffset", "0.7", "-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}:d=8",
+         "-f", "lavfi", "-i", "sine=d=8", "-c:v", "libx264" if ending != ".avi" else "mpeg4", "-g", "30",
+         "-pix_fmt", "yuv420p", str(path)],
+        check=True,
+    )  # fmt: skip
+    every = stored(path)
+    for first in (0, 24, 26, 90, 91, 130, len(every) - 1):
+        later = [shot.planes() for shot in shots_at(path, 25.0, first=first)]
+        assert len(later) == len(every) - first
+        assert all(same(a, b) for a, b in zip(later, every[first:], strict=True))
 
 
 def test_a_film_that_is_too_short_says_so(film: Path) -> None:
