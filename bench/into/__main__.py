@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("dataset", metavar="DATASET", type=Path, help="that it was trained on")
     made.add_argument("video", metavar="VIDEO", type=Path, help="that the dataset was prepared from")
     made.add_argument("--sound", metavar="F", type=Path, help="what is said (the dataset's own sound)")
-    made.add_argument("--region", metavar="NAME", nargs="*", default=["head"], help="of " + ", ".join(REGIONS))
+    made.add_argument(
+        "--region", metavar="NAME", nargs="*", default=["head"], help="how much of the picture (head)"
+    )
     made.add_argument("--preset", metavar="NAME", nargs="*", default=list(PRESETS[2:]), help="of the encoder")
     made.add_argument("--frames", metavar="N", type=int, default=200, help="how many (200)")
     made.add_argument("--json", metavar="F", type=Path, help="write the numbers there as well")

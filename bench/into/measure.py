@@ -79,7 +79,11 @@ def together(clip: Clip, preset: str, folder: Path) -> Row:
     with _timed(rows, "", len(clip)):
         clip.save(path, provenance=False, preset=preset)
     row = rows[""]
-    return {"frames/s": 1e3 / row["ms"], "cpu ms": row["cpu ms"], "kB/s": path.stat().st_size / 1e3 / (len(clip) / FPS)}
+    return {
+        "frames/s": 1e3 / row["ms"],
+        "cpu ms": row["cpu ms"],
+        "kB/s": path.stat().st_size / 1e3 * FPS / len(clip),
+    }
 
 
 def kept(clip: Clip, made: Path) -> float:
@@ -138,8 +142,8 @@ def measure(
             row["psnr outside"] = kept(clip, Path(folder) / f"{preset}.mp4")
             found["together"][preset] = row
             say(
-                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of all cores, "
-                f"{row['kB/s']:.0f} kB/s, {row['psnr outside']:.1f} dB outside"
+                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of all cores,"
+                f" {row['kB/s']:.0f} kB/s, {row['psnr outside']:.1f} dB outside"
             )
     found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     say(f"  peak memory {found['peak MB']} MB")

@@ -19,8 +19,8 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.loops import plan_loop
 from nldf_engine.geometry.rotations import head_numbers, poses_of
 from nldf_engine.geometry.tracks import smooth_motion
-from nldf_engine.media.playback import play
 from nldf_engine.media.planes import Colours, Planes
+from nldf_engine.media.playback import play
 from nldf_engine.media.video import decode, make_converter, probe, rgb_of
 from nldf_engine.rendering.footage import Footage
 from nldf_engine.rendering.paste import REGIONS, Paste
@@ -54,7 +54,7 @@ class Staging:
         _check_camera(footage.camera, camera)
         self.footage = footage
         try:
-            self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames)
+            self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames, footage.shots)
         except ValueError as error:
             raise ValueError(
                 f"into: {footage.path} can't be shown for {frames / FPS:.1f} s: {error}"

@@ -1,13 +1,14 @@
 """Playing filmed footage for any length without a visible jump: where to jump back, and how long to blend.
 
-The footage runs forward. Where the sound is longer, it either jumps back from a frame to an earlier one in which
-the head stands, moves and looks nearly alike, and the two are blended for a third of a second; or it turns at two
-frames in which the head stands still, and runs backward between them, which needs no blending. Whatever shows less
-is done.
+The footage runs forward. Where the sound is longer, it either jumps back from a frame to an earlier one in
+which the head stands, moves and looks nearly alike, and the two are blended for a third of a second; or it turns
+at two frames in which the head stands still, and runs backward between them, which needs no blending. Whatever
+shows less is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,18 +54,29 @@ class Loop:
         return (1 - share) * values[self.first] + share * values[self.second]
 
 
-def usable_stretch(usable: np.ndarray) -> tuple[int, int]:
-    """The longest run [begin, end) of frames that are usable [N] bool.
+def usable_stretch(usable: np.ndarray, shots: Sequence[int] = ()) -> tuple[int, int]:
+    """The longest run [begin, end) of frames that are usable [N] bool, within one shot.
+
+    Args:
+        usable: as said.
+        shots: frames that begin one.
 
     Raises:
         ValueError: none is.
     """
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(usable, np.int8), [0]])))
-    begins, ends = edges[::2], edges[1::2]
+    ranges = np.split(np.arange(len(usable)), sorted(set(shots) - {0}))
+    runs = [_runs(usable[part]) + part[0] for part in ranges if len(part)]
+    begins, ends = np.concatenate(runs or [np.zeros((0, 2), int)]).T
     if not len(begins):
         raise ValueError("usable: expected at least one usable frame, got none")
     longest = int((ends - begins).argmax())
     return int(begins[longest]), int(ends[longest])
+
+
+def _runs(usable: np.ndarray) -> np.ndarray:
+    """[R, 2] of every run of True: its begin and end."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(usable, np.int8), [0]])))
+    return edges.reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -84,11 +96,14 @@ class Return:
 
 
 def states_of(poses: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How the head stands and looks, [N, 7] float64 in degrees and the like, and its change over `AHEAD` frames.
+    """How the head stands and looks, [N, 7] float64 in degrees and the like, and how that changes.
 
     Args:
         poses: [N, 4, 4] camera to head.
         eyes: [N] eye openness.
+
+    Returns:
+        what it is, and its change over `AHEAD` frames.
 
     Raises:
         ValueError: the stretch is too short to loop.
@@ -146,18 +161,21 @@ def returning(poses: np.ndarray, eyes: np.ndarray) -> Return:
     return turns if turns.cost + BACKWARD < jumps.cost else jumps
 
 
-def plan_loop(poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int) -> Loop:
+def plan_loop(
+    poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int, shots: Sequence[int] = ()
+) -> Loop:
     """The frames of the footage for a clip of so many frames.
 
     Args:
         poses: [N, 4, 4] camera to head; eyes: [N] eye openness.
         usable: [N] bool, frames that may be shown; the longest run of them is.
         frames: T, of the clip.
+        shots: frames that begin a shot; what is shown stays within one.
 
     Raises:
         ValueError: no frame is usable, or the longest run is too short to loop.
     """
-    begin, end = usable_stretch(usable)
+    begin, end = usable_stretch(usable, shots)
     if frames <= end - begin:
         run = np.arange(begin, begin + frames)
         return Loop(run, run, np.zeros(frames, np.float32))

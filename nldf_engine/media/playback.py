@@ -12,7 +12,6 @@ from nldf_engine.media.containers import RECORD_AGAIN
 from nldf_engine.media.planes import Planes
 from nldf_engine.media.video import shots_at
 
-
 # Of frames that are decoded at once where the plan runs backward.
 BACKWARD_BYTES = 256 << 20
 FEWEST_BACKWARD, MOST_BACKWARD = 8, 250

@@ -48,6 +48,7 @@ __all__ = [
     "frames_at",
     "labels_of",
     "make_converter",
+    "pictures_at",
     "probe",
     "read_audio_track",
     "read_frames",
@@ -343,7 +344,7 @@ class Shot:
         return _picture(self.frame, self.aspect, alpha, self.converter)
 
     def planes(self) -> Planes:
-        """The upright frame as planes of their own memory; in its own colours where they are 8 bits in 4:2:0."""
+        """The upright frame as planes of their own memory; in its own colours where those can be kept."""
         return _planes(self.frame, self.aspect, self.converter)
 
     def gray(self, size: int) -> np.ndarray:
@@ -455,11 +456,19 @@ def frames_at(
     if fps is None:
         yield from (shot.picture(alpha) for shot in islice(decode(path), first, None))
         return
+    for _, shown in pictures_at(path, fps, alpha, times, first):
+        yield shown
+
+
+def pictures_at(
+    path: str | Path, fps: float = FPS, alpha: bool = False, times: np.ndarray | None = None, first: int = 0
+) -> Iterator[tuple[Shot, np.ndarray]]:
+    """Yields what `shots_at` yields, with its picture as `frames_at` yields it."""
     last: Shot | None = None
     for shot in shots_at(path, fps, times, first):
         if shot is not last:
             shown, last = shot.picture(alpha), shot
-        yield shown
+        yield shot, shown
 
 
 def read_frames(path: str | Path, size: int | tuple[int, int] | None = None) -> np.ndarray:

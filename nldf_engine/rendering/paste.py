@@ -217,8 +217,10 @@ class _Part:
         """A cutting [h, w, C], smaller where the grid would pass over some of its pixels."""
         import cv2
 
-        width, height = (round(float(n)) for n in (self.end - self.begin) / (self.high - self.low)
-                         * GRID * self.side / self.own)
+        width, height = (
+            round(float(n))
+            for n in (self.end - self.begin) / (self.high - self.low) * GRID * self.side / self.own
+        )
         if min(cutting.shape[1] / width, cutting.shape[0] / height) < 1.5:
             return cutting
         return np.asarray(cv2.resize(cutting, (width, height), interpolation=cv2.INTER_AREA))

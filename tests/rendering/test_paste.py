@@ -5,7 +5,7 @@ import pytest
 
 from nldf_engine.geometry.face_mesh import OVAL
 from nldf_engine.geometry.face_template import rest_landmarks
-from nldf_engine.media.planes import Colours, Planes
+from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import make_converter, rgb_of, video_frame
 from nldf_engine.rendering.paste import REGIONS, Paste, Region, outline
 
@@ -24,7 +24,7 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(60, 190, shape, np.uint8)
 
 
-def planes(picture: np.ndarray, colours: Colours = Colours()) -> Planes:
+def planes(picture: np.ndarray, colours: Colours = BT709) -> Planes:
     """A picture [H, W, 3] as planes."""
     matrix, span = ("ITU709", "ITU601")[colours.matrix != 1], ("MPEG", "JPEG")[colours.range == 2]
     frame = make_converter().reformat(

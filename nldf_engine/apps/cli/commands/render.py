@@ -47,7 +47,7 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors --lids 0.5",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker",
-        "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker --preset ultrafast",
+        "nldf render avatars/me speech.wav -o out.mp4 --into me.mp4 --poses data/me --preset ultrafast",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
@@ -83,8 +83,8 @@ class Render(Command):
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
     preset: Annotated[str | None, optional("NAME")] = None
-    """how much the H.264 encoder looks for a smaller file of the same quality: medium, fast, veryfast, superfast
-    or ultrafast; by default fast, and superfast from a megapixel on"""
+    """how long the H.264 encoder looks for a smaller file of the same quality: medium, fast, veryfast,
+    superfast or ultrafast; by default fast, and superfast from a megapixel on"""
     no_provenance: bool = False
     """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
