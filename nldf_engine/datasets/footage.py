@@ -44,20 +44,32 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
     if (wanted := source.get("sha256")) is not None and wanted != sha256(video):
         raise FileProblem(video, f"it is not the video of {dataset.path}", TAKE_IT)
     x, y, side = (round(value) for value in crop)
-    _compare(dataset, video, x, y, side)
+    shots, plain = _shots(dataset)
+    _compare(dataset, video, x, y, side, plain)
     return Footage(
         video, (x, y, side), dataset.camera, dataset.poses.astype(np.float32),
         dataset.landmarks.astype(np.float32), dataset.eye_openness.astype(np.float32),
-        torso, np.asarray(dataset.valid, bool),
+        torso, np.asarray(dataset.valid, bool) & plain, shots,
     )  # fmt: skip
 
 
-def _compare(dataset: Dataset, video: Path, x: int, y: int, side: int) -> None:
+def _shots(dataset: Dataset) -> tuple[tuple[int, ...], np.ndarray]:
+    """Frames that begin a shot, and bool [T], those of shots that were left in the framing they have."""
+    begins, place = dataset.extra.get("shots"), dataset.extra.get("shot_place")
+    if begins is None or place is None:
+        return (), np.ones(len(dataset), bool)
+    as_filmed = np.abs(place - np.eye(2, 3)).max((1, 2)) == 0
+    number = np.searchsorted(begins, np.arange(len(dataset)), side="right") - 1
+    return tuple(begins.tolist()), as_filmed[number]
+
+
+def _compare(dataset: Dataset, video: Path, x: int, y: int, side: int, plain: np.ndarray) -> None:
     """Checks that some frames of the video, cut out, are those of the dataset."""
-    last = max(number for number in COMPARED if number < len(dataset))
+    wanted = {int(plain.argmax()) + number for number in COMPARED}
+    last = max(number for number in wanted if number < len(dataset))
     pairs = zip(frames_at(video, FPS), dataset.pictures(), strict=False)
     for number, (whole, own) in enumerate(islice(pairs, last + 1)):
-        if number not in COMPARED:
+        if number not in wanted or not plain[number]:
             continue
         apart = _alike(whole[y : y + side, x : x + side], own)
         if apart < ALIKE:

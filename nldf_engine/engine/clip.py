@@ -23,7 +23,9 @@ from nldf_engine.base.progress import track
 from nldf_engine.base.timing import stage
 from nldf_engine.engine.renderer import Renderer, Scene
 from nldf_engine.media.pictures import encode_png
+from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import VideoWriter
+from nldf_engine.media.video_writer import check_preset
 
 # Frames between the renderer and the encoder: enough to even out a slow frame on either side.
 WAITING = 3
@@ -91,6 +93,15 @@ class Frames:
         """
         return self.renderer.frames(self.scene, buffers)
 
+    def film(self, buffers: int) -> Iterator[np.ndarray] | Iterator[Planes]:
+        """As `reused`, in the form that a video file takes with the least work."""
+        return self.reused(buffers)
+
+    @property
+    def colours(self) -> Colours:
+        """Those of the file that `film` is written to."""
+        return BT709
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         out = self[:]
         return out if dtype is None else out.astype(dtype)
@@ -127,6 +138,7 @@ class Clip:
         crf: int = 16,
         provenance: bool = True,
         credentials: Credentials | None = None,
+        preset: str | None = None,
     ) -> Path:
         """Writes the clip, whole or not at all.
 
@@ -137,6 +149,8 @@ class Clip:
             provenance: sign a manifest into .mp4 and .mov that says what made them, and write the same into
                 the tags of every file. Without it, only the comment that it is synthetic stays.
             credentials: what signs; those of `provenance.find_credentials` where None.
+            preset: of the H.264 encoder, from "medium" (the smallest file) to "ultrafast"; None chooses by
+                the size of the pictures. Quality is `crf`'s.
 
         Returns:
             the path.
@@ -146,6 +160,7 @@ class Clip:
                 C2PA does not take.
         """
         path = check_clip_path(path, self.transparent)
+        check_preset(preset)
         kind = path.suffix.lower()
         if not kind:
             return self._save_pictures(path, provenance)
@@ -163,22 +178,27 @@ class Clip:
             crf=crf,
             metadata=tags,
             finish=self._sealing(path, credentials) if provenance else None,
+            preset=preset,
+            colours=self.frames.colours if codec == "h264" else BT709,
         ) as writer:
-            whole = self.transparent or codec != "vp9a"
-            self._send(lambda frame: writer.write(frame if whole else _opaque(frame)), path.name)
+            if codec == "h264":
+                self._send(writer.write, path.name, self.frames.film)
+            elif self.transparent:
+                self._send(writer.write, path.name, self.frames.reused)
+            else:
+                self._send(lambda frame: writer.write(_opaque(frame)), path.name, self.frames.reused)
         return path
 
-    def _send(self, use: Callable[[np.ndarray], object], name: str) -> None:
+    def _send(self, use: Callable[[Any], object], name: str, make: Callable[[int], Iterator[Any]]) -> None:
         """Renders here while a second thread writes: the encoders leave Python's lock while they work."""
 
-        def timed(frame: np.ndarray) -> None:
+        def timed(frame: Any) -> None:
             with stage("encode"):
                 use(frame)
 
         # One frame is rendered and one written while the others wait: none of them is overwritten early.
         with Behind(timed, WAITING) as behind:
-            frames = self.frames.reused(WAITING + 2)
-            for frame in track(frames, f"render {name}", len(self), unit="frame"):
+            for frame in track(make(WAITING + 2), f"render {name}", len(self), unit="frame"):
                 behind.put(frame)
 
     def _sealing(self, path: Path, credentials: Credentials | None) -> Callable[[Path], None] | None:
@@ -205,7 +225,7 @@ class Clip:
                 marked = self.frames.origin.mark_png(png) if provenance else png
                 (folder / f"{number:05d}.png").write_bytes(marked)
 
-            self._send(write, path.name)
+            self._send(write, path.name, self.frames.reused)
         return path
 
 

@@ -19,8 +19,9 @@ from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.loops import plan_loop
 from nldf_engine.geometry.rotations import head_numbers, poses_of
 from nldf_engine.geometry.tracks import smooth_motion
+from nldf_engine.media.planes import Colours, Planes
 from nldf_engine.media.playback import play
-from nldf_engine.media.video import probe
+from nldf_engine.media.video import decode, make_converter, probe, rgb_of
 from nldf_engine.rendering.footage import Footage
 from nldf_engine.rendering.paste import REGIONS, Paste
 
@@ -53,7 +54,7 @@ class Staging:
         _check_camera(footage.camera, camera)
         self.footage = footage
         try:
-            self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames)
+            self.loop = plan_loop(footage.poses, footage.eyes, footage.usable, frames, footage.shots)
         except ValueError as error:
             raise ValueError(
                 f"into: {footage.path} can't be shown for {frames / FPS:.1f} s: {error}"
@@ -103,6 +104,7 @@ class PastedFrames(Frames):
 
     Attributes:
         pictures: the avatar's alone.
+        outlines: float32 [T, 478, 2] pixels of the source, the face's landmarks as they are pasted by.
 
     Raises:
         FileProblem: the source can't be read.
@@ -114,7 +116,7 @@ class PastedFrames(Frames):
         info = probe(staging.footage.path)
         self.shape = (len(scene), info.height, info.width, 3)
         even = smooth_motion(torch.from_numpy(staging.landmarks), STEADY).numpy()
-        self._outlines = staging.footage.outlines(even)
+        self.outlines = staging.footage.outlines(even)
 
     def numbered(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Frames`: in rising order."""
@@ -122,16 +124,27 @@ class PastedFrames(Frames):
         made = islice(enumerate(self), last + 1)
         return ((number, frame) for number, frame in made if number in wanted)
 
+    @property
+    def colours(self) -> Colours:
+        """The source's own, where they can be kept."""
+        with closing(decode(self.staging.footage.path)) as shots:
+            return next(shots).planes().colours
+
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.reused(1)
 
     def reused(self, buffers: int) -> Iterator[np.ndarray]:
+        """The frames in turn, each of its own memory."""
+        converter = make_converter()
+        return (rgb_of(frame, converter) for frame in self.film(buffers))
+
+    def film(self, buffers: int) -> Iterator[Planes]:
         """The frames in turn, each of its own memory: the decoder's."""
         loop, footage = self.staging.loop, self.staging.footage
         paste = Paste(footage.place, REGIONS[self.region])
         played = play(footage.path, loop.first, loop.second, loop.share, FPS)
         with closing(make_ahead(played, DECODED_AHEAD)) as source:
-            for picture, frame, outline in zip(self.pictures.reused(1), source, self._outlines, strict=True):
+            for picture, frame, outline in zip(self.pictures.reused(1), source, self.outlines, strict=True):
                 with stage("paste"):
                     paste(frame, picture, outline)
                 yield frame

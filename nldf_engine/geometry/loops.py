@@ -1,11 +1,14 @@
 """Playing filmed footage for any length without a visible jump: where to jump back, and how long to blend.
 
-The footage runs forward. Where the sound is longer, it jumps back from a frame to an earlier one in which the
-head stands, moves and looks nearly alike, and the two are blended for a third of a second.
+The footage runs forward. Where the sound is longer, it either jumps back from a frame to an earlier one in
+which the head stands, moves and looks nearly alike, and the two are blended for a third of a second; or it turns
+at two frames in which the head stands still, and runs backward between them, which needs no blending. Whatever
+shows less is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +24,8 @@ SHORTEST = 50
 DEGREE, METRE, EYES = 1.0, 200.0, 20.0
 # Speeds are weighed against places by this many frames.
 AHEAD = 4.0
+# What running backward is worth avoiding by: breath and hair show it.
+BACKWARD = 1.5
 # Each second that a loop is longer is worth so much of the above.
 LONGER = 0.02
 CANDIDATES = 400
@@ -49,29 +54,56 @@ class Loop:
         return (1 - share) * values[self.first] + share * values[self.second]
 
 
-def usable_stretch(usable: np.ndarray) -> tuple[int, int]:
-    """The longest run [begin, end) of frames that are usable [N] bool.
+def usable_stretch(usable: np.ndarray, shots: Sequence[int] = ()) -> tuple[int, int]:
+    """The longest run [begin, end) of frames that are usable [N] bool, within one shot.
+
+    Args:
+        usable: as said.
+        shots: frames that begin one.
 
     Raises:
         ValueError: none is.
     """
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(usable, np.int8), [0]])))
-    begins, ends = edges[::2], edges[1::2]
+    ranges = np.split(np.arange(len(usable)), sorted(set(shots) - {0}))
+    runs = [_runs(usable[part]) + part[0] for part in ranges if len(part)]
+    begins, ends = np.concatenate(runs or [np.zeros((0, 2), int)]).T
     if not len(begins):
         raise ValueError("usable: expected at least one usable frame, got none")
     longest = int((ends - begins).argmax())
     return int(begins[longest]), int(ends[longest])
 
 
-def jump(poses: np.ndarray, eyes: np.ndarray) -> tuple[int, int]:
-    """From which frame of a stretch to which earlier one to jump; the best of those that are far apart.
+def _runs(usable: np.ndarray) -> np.ndarray:
+    """[R, 2] of every run of True: its begin and end."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(usable, np.int8), [0]])))
+    return edges.reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Return:
+    """How footage is begun again.
+
+    Args:
+        end, begin: frames of it: at `end` it goes back to `begin`.
+        turns: whether it runs backward in between, instead of jumping.
+        cost: how much it shows, in degrees.
+    """
+
+    end: int
+    begin: int
+    turns: bool
+    cost: float
+
+
+def states_of(poses: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How the head stands and looks, [N, 7] float64 in degrees and the like, and how that changes.
 
     Args:
         poses: [N, 4, 4] camera to head.
         eyes: [N] eye openness.
 
     Returns:
-        (end, begin): frames `end`, `end + 1`, ... look like `begin`, `begin + 1`, ... for `BLENDED` frames.
+        what it is, and its change over `AHEAD` frames.
 
     Raises:
         ValueError: the stretch is too short to loop.
@@ -83,9 +115,17 @@ def jump(poses: np.ndarray, eyes: np.ndarray) -> tuple[int, int]:
         )
     numbers = head_numbers(torch.from_numpy(np.ascontiguousarray(poses))).numpy()
     state = np.concatenate([numbers * ([DEGREE] * 3 + [METRE] * 3), EYES * np.asarray(eyes)[:, None]], 1)
-    speed = AHEAD * np.gradient(state[:, :6], axis=0)
-    known = np.concatenate([state, speed], 1).astype(np.float64)
-    known = known[: count - BLENDED]  # what is blended must still be there behind a jump
+    state = state.astype(np.float64)
+    return state, AHEAD * np.gradient(state, axis=0)
+
+
+def jump(state: np.ndarray, speed: np.ndarray) -> Return:
+    """The best jump of a stretch from a frame to one that is far before it; see `states_of`.
+
+    Frames `end`, `end + 1`, ... look like `begin`, `begin + 1`, ... for `BLENDED` frames.
+    """
+    known = np.concatenate([state, speed[:, :6]], 1)
+    known = known[: len(state) - BLENDED]  # what is blended must still be there behind a jump
     every = max(1, len(known) // CANDIDATES)
     ends = np.arange(SHORTEST, len(known), every)
     begins = np.arange(0, len(known) - SHORTEST, every)
@@ -93,26 +133,56 @@ def jump(poses: np.ndarray, eyes: np.ndarray) -> tuple[int, int]:
     length = ends[:, None] - begins[None]
     cost = np.where(length >= SHORTEST, cost - LONGER * length / 25, np.inf)
     end, begin = np.unravel_index(int(cost.argmin()), cost.shape)
-    return int(ends[end]), int(begins[begin])
+    return Return(int(ends[end]), int(begins[begin]), False, float(cost[end, begin]))
 
 
-def plan_loop(poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int) -> Loop:
+def turn(speed: np.ndarray) -> Return:
+    """The best two frames of a stretch to turn at, which are far apart; see `states_of`."""
+    # Where it turns, its speed becomes the opposite.
+    cost = 2 * np.linalg.norm(speed, axis=1)
+    count = len(cost)
+    stillest = np.minimum.accumulate(cost)  # the best beginning up to a frame
+    ends = np.arange(SHORTEST, count)
+    both = np.maximum(cost[ends], stillest[ends - SHORTEST])
+    lasting = both - 2 * LONGER * (ends - SHORTEST) / 25
+    end = int(ends[lasting.argmin()])
+    begin = int(cost[: end - SHORTEST + 1].argmin())
+    return Return(end, begin, True, float(max(cost[end], cost[begin]) - 2 * LONGER * (end - begin) / 25))
+
+
+def returning(poses: np.ndarray, eyes: np.ndarray) -> Return:
+    """How a stretch is best begun again: by a jump, or by turning where that shows clearly less.
+
+    Raises:
+        ValueError: the stretch is too short to loop.
+    """
+    state, speed = states_of(poses, eyes)
+    jumps, turns = jump(state, speed), turn(speed)
+    return turns if turns.cost + BACKWARD < jumps.cost else jumps
+
+
+def plan_loop(
+    poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int, shots: Sequence[int] = ()
+) -> Loop:
     """The frames of the footage for a clip of so many frames.
 
     Args:
         poses: [N, 4, 4] camera to head; eyes: [N] eye openness.
         usable: [N] bool, frames that may be shown; the longest run of them is.
         frames: T, of the clip.
+        shots: frames that begin a shot; what is shown stays within one.
 
     Raises:
         ValueError: no frame is usable, or the longest run is too short to loop.
     """
-    begin, end = usable_stretch(usable)
+    begin, end = usable_stretch(usable, shots)
     if frames <= end - begin:
         run = np.arange(begin, begin + frames)
         return Loop(run, run, np.zeros(frames, np.float32))
-    last, back = jump(poses[begin:end], eyes[begin:end])
-    last, back = last + begin, back + begin
+    found = returning(poses[begin:end], eyes[begin:end])
+    last, back = found.end + begin, found.begin + begin
+    if found.turns:
+        return _turning(begin, last, back, frames)
     first, second, share = [np.arange(begin, last)], [np.arange(begin, last)], [np.zeros(last - begin)]
     blend = (np.arange(BLENDED) + 0.5) / BLENDED
     rest = np.arange(back + BLENDED, last)
@@ -122,3 +192,11 @@ def plan_loop(poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: i
         share += [blend, np.zeros(len(rest))]
     made = [np.concatenate(parts)[:frames] for parts in (first, second, share)]
     return Loop(made[0], made[1], made[2].astype(np.float32))
+
+
+def _turning(begin: int, last: int, back: int, frames: int) -> Loop:
+    """Forward from `begin` to `last`, then to and fro between it and `back`."""
+    there_and_back = np.concatenate([np.arange(last, back, -1), np.arange(back, last)])
+    rounds = -(-(frames - (last - begin)) // len(there_and_back))
+    run = np.concatenate([np.arange(begin, last), np.tile(there_and_back, rounds)])[:frames]
+    return Loop(run, run, np.zeros(frames, np.float32))

@@ -1,4 +1,4 @@
-"""Frames of a video file in the order of a plan that runs forward and jumps back now and then."""
+"""Frames of a video file in the order of a plan that runs forward, backward, and jumps now and then."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import RECORD_AGAIN
-from nldf_engine.media.video import frames_at
+from nldf_engine.media.planes import Planes
+from nldf_engine.media.video import shots_at
+
+# Of frames that are decoded at once where the plan runs backward.
+BACKWARD_BYTES = 256 << 20
+FEWEST_BACKWARD, MOST_BACKWARD = 8, 250
 
 
 class _Reader:
@@ -23,60 +28,92 @@ class _Reader:
 
     def __init__(self, path: Path, fps: float, first: int) -> None:
         self.path, self.next = path, first
-        self._frames = frames_at(path, fps, first=first)
-        self._later = next(self._frames, None)
+        self._shots = shots_at(path, fps, first=first)
 
-    def at(self, number: int) -> np.ndarray:
-        """Frame `number`, not before the one that is next, in memory of its own."""
-        while True:
-            frame, self._later = self._later, next(self._frames, None)
-            if frame is None:
-                what = f"it has {self.next} frames, and frame {number} is wanted"
-                raise FileProblem(self.path, what, RECORD_AGAIN)
-            self.next += 1
-            if self.next > number:
-                # A slower video shows one picture for several frames.
-                return frame.copy() if frame is self._later else frame
+    def at(self, number: int) -> Planes:
+        """Frame `number`, which is the next one, in memory of its own."""
+        shot = next(self._shots, None)
+        if shot is None:
+            what = f"it has {self.next} frames, and frame {number} is wanted"
+            raise FileProblem(self.path, what, RECORD_AGAIN)
+        self.next += 1
+        return shot.planes()
 
     def close(self) -> None:
-        self._frames.close()  # type: ignore[attr-defined]
+        self._shots.close()  # type: ignore[attr-defined]
+
+
+class _Backward:
+    """Reads a video backward, a piece at a time: each is decoded forward, and kept until it is used.
+
+    Args:
+        path, fps: as for `_Reader`.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self.fps = path, fps
+        self._held: dict[int, Planes] = {}
+        self._room = FEWEST_BACKWARD
+
+    def at(self, number: int) -> Planes:
+        """Frame `number`, in memory of its own; the next one is that before it."""
+        if number not in self._held:
+            self._held.clear()
+            first = max(0, number - self._room + 1)
+            reader = _Reader(self.path, self.fps, first)
+            try:
+                self._held = {k: reader.at(k) for k in range(first, number + 1)}
+            finally:
+                reader.close()
+            height, width = self._held[number].shape
+            room = 2 * BACKWARD_BYTES // (3 * height * width)
+            self._room = min(max(room, FEWEST_BACKWARD), MOST_BACKWARD)
+        return self._held.pop(number)
 
 
 def play(
     path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndarray, fps: float
-) -> Iterator[np.ndarray]:
-    """Yields uint8 [H, W, 3], T of them, each of its own memory: frame `first[t]`, blended with `second[t]`.
+) -> Iterator[Planes]:
+    """Yields T frames, each of its own memory: frame `first[t]`, blended with `second[t]`.
 
     Two readers are open while two runs are blended, one otherwise.
 
     Args:
         path: the video.
-        first, second: int64 [T] frames on the clock of `fps`; rising by one but where a run ends.
-        share: [T] of the second frame.
+        first, second: int64 [T] frames on the clock of `fps`; rising or falling by one but where a run ends.
+        share: [T] of the second frame; 0 while a run falls.
         fps: frames a second.
 
     Raises:
         FileProblem: the video can't be read, or is shorter than the plan.
     """
     path = Path(path)
-    reader, later = _Reader(path, fps, int(first[0])), None
+    reader: _Reader | None = None
+    later: _Reader | None = None
+    backward = _Backward(path, fps)
+    falls = np.diff(first, prepend=first[:1]) == -1
     try:
-        for one, other, part in zip(first.tolist(), second.tolist(), share.tolist(), strict=True):
+        for one, other, part, down in zip(
+            first.tolist(), second.tolist(), share.tolist(), falls.tolist(), strict=True
+        ):
             if part == 0.0 and later is not None:
-                reader.close()
-                reader, later = later, None
-            frame = reader.at(one)
-            if part == 0.0:
-                yield frame
+                reader, later = _replaced(reader, later), None
+            if down:
+                reader = _replaced(reader, None)
+                yield backward.at(one)
                 continue
-            later = later or _Reader(path, fps, other)
-            yield blend(frame, later.at(other), part)
+            if reader is None or reader.next != one:
+                reader = _replaced(reader, _Reader(path, fps, one))
+            frame = reader.at(one)
+            if part != 0.0:
+                later = later or _Reader(path, fps, other)
+                frame.blend(later.at(other), part)
+            yield frame
     finally:
+        _replaced(_replaced(reader, later), None)
+
+
+def _replaced(reader: _Reader | None, by: _Reader | None) -> _Reader | None:
+    if reader is not None:
         reader.close()
-        if later is not None:
-            later.close()
-
-
-def blend(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """uint8: (1 - share) of one picture and share of another."""
-    return np.rint(one * np.float32(1 - share) + other * np.float32(share)).astype(np.uint8)
+    return by

@@ -7,6 +7,7 @@ than a few frames. Arrays are uint8, RGB order.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,12 +29,14 @@ from nldf_engine.media.containers import (
 )
 from nldf_engine.media.deinterlace import Deinterlacer
 from nldf_engine.media.pictures import over_white
+from nldf_engine.media.planes import BT709, HIGH, UNSAID, Colours, Planes, is_plain, views
 from nldf_engine.media.soundtrack import read_audio_track
-from nldf_engine.media.timeline import Timeline, timeline_of
+from nldf_engine.media.timeline import Timeline, first_picture, timeline_of
 from nldf_engine.media.video_writer import VideoWriter
 
 LARGEST_SIDE = 8192  # pixels; beyond it a header is taken for a damaged one
 LONGEST_GAP = 10.0  # seconds between two frames' timestamps; beyond it the file is damaged
+WORTH_SEEKING = 1.0  # seconds; a beginning that is shorter is decoded and passed over
 JITTER = 0.002  # seconds; containers round timestamps to milliseconds
 HDR_TRANSFERS = (16, 18)  # PQ and HLG in ITU-T H.273
 
@@ -45,10 +48,14 @@ __all__ = [
     "decode",
     "frames_at",
     "labels_of",
+    "make_converter",
+    "pictures_at",
     "probe",
     "read_audio_track",
     "read_frames",
     "read_labels",
+    "rgb_of",
+    "shots_at",
 ]
 
 
@@ -117,7 +124,8 @@ def _orientation(frame: Any) -> tuple[int, int, int, int]:
     return 1, 0, 0, 1
 
 
-def _converter() -> Any:
+def make_converter() -> Any:
+    """What converts colours and sizes of av frames; made once, since making one costs more than using it."""
     from av.video.reformatter import VideoReformatter
 
     return VideoReformatter()
@@ -136,19 +144,59 @@ def _turn(orientation: tuple[int, int, int, int]) -> int:
     return round(float(np.degrees(np.arctan2(b, a)))) % 360
 
 
+def _see_through(frame: Any) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _conversion(frame: Any, aspect: Fraction | None) -> dict[str, Any]:
+    """What a converter is given besides the format: square pixels, and what the colours are."""
+    width, height = frame.width, frame.height
+    if aspect and aspect > 0 and aspect != 1:
+        # Stretch, never shrink: no detail is lost.
+        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    options: dict[str, Any] = {"width": width, "height": height, "threads": 1}
+    if "yuv" in frame.format.name and frame.colorspace == UNSAID:
+        options["src_colorspace"] = "ITU709" if frame.height >= HIGH else "ITU601"
+    return options
+
+
+def _planes(frame: Any, aspect: Fraction | None, converter: Any) -> Planes:
+    """A decoded frame as upright planes of square pixels, in its own colours where they can be kept."""
+    orientation, colours = _orientation(frame), Colours.of(frame)
+    if not is_plain(frame, aspect):
+        colours, options = BT709, _conversion(frame, aspect)
+        if _see_through(frame):
+            frame, orientation = video_frame(_picture(frame, aspect, False, converter)), (1, 0, 0, 1)
+            options = {"threads": 1}
+        frame = converter.reformat(
+            frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", **options
+        )
+    return Planes.of((_upright(part, orientation) for part in views(frame)), colours)
+
+
+def video_frame(picture: np.ndarray) -> Any:
+    """An av frame of a picture uint8 [H, W, 3]."""
+    import av
+
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+
+
+def rgb_of(planes: Planes, converter: Any) -> np.ndarray:
+    """Planes as uint8 [H, W, 3], just as `frames_at` gives the frame that they were taken from.
+
+    Args:
+        converter: of `make_converter`, kept from picture to picture.
+    """
+    return _picture(planes.frame, None, False, converter)
+
+
 def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -> np.ndarray:
     """A decoded frame as upright uint8 RGB(A) with square pixels; transparency is composited over white.
 
     `converter` is kept from frame to frame, since making one costs more than using it.
     """
-    width, height = frame.width, frame.height
-    if aspect and aspect > 0 and aspect != 1:
-        # Stretch, never shrink: no detail is lost.
-        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-    see_through = any(component.is_alpha for component in frame.format.components)
-    options: dict[str, Any] = {"width": width, "height": height, "threads": 1}
-    if "yuv" in frame.format.name and frame.colorspace == 2:  # untagged: the broadcast convention
-        options["src_colorspace"] = "ITU709" if frame.height >= 720 else "ITU601"
+    options = _conversion(frame, aspect)
+    see_through = _see_through(frame)
     picture = converter.reformat(frame, format="rgba" if see_through else "rgb24", **options).to_ndarray()
     if alpha:
         if not see_through:
@@ -185,11 +233,11 @@ def _pictures(container: Any, stream: Any, timeline: Timeline, fields: Deinterla
 
 
 def _decoded(
-    container: Any, stream: Any, path: Path, timeline: Timeline, fields: Deinterlacer
-) -> Iterator[tuple[Fraction, Fraction, Any]]:
-    """(time, duration, frame) in rising order of time, in seconds from the first frame."""
+    container: Any, stream: Any, path: Path, timeline: Timeline, fields: Deinterlacer,
+    first: Fraction | None = None,
+) -> Iterator[tuple[Fraction, Fraction, Any]]:  # fmt: skip
+    """(time, duration, frame) in rising order of time, in seconds from the first frame, or from `first`."""
     usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)
-    first: Fraction | None = None
     last: Fraction | None = None
     packets = bad = used = passed = 0
     for frame in _pictures(container, stream, timeline, fields):
@@ -250,7 +298,7 @@ def probe(path: str | Path) -> VideoInfo:
         stream = _video_stream(container, path)
         fields = Deinterlacer(stream)
         _, _, frame = next(_decoded(container, stream, path, timeline, fields))
-        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, _converter())
+        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, make_converter())
         height, width = shot.picture().shape[:2]
         rotation, hdr = _turn(_orientation(frame)), int(frame.color_trc or 0) in HDR_TRANSFERS
         audio, name = bool(container.streams.audio), stream.codec_context.name
@@ -294,25 +342,92 @@ class Shot:
         """The upright frame, uint8 [H, W, 3], or [H, W, 4] with `alpha` (else over white)."""
         return _picture(self.frame, self.aspect, alpha, self.converter)
 
+    def planes(self) -> Planes:
+        """The upright frame as planes of their own memory; in its own colours where those can be kept."""
+        return _planes(self.frame, self.aspect, self.converter)
+
     def gray(self, size: int) -> np.ndarray:
         """The frame as stored, scaled to uint8 [size, size] gray; for comparing frames."""
         small = self.converter.reformat(self.frame, format="gray", width=size, height=size, threads=1)
         return small.to_ndarray()
 
 
-def decode(path: str | Path) -> Iterator[Shot]:
+def decode(path: str | Path, after: float = 0.0) -> Iterator[Shot]:
     """Yields every decodable frame of a video in rising order of time.
+
+    Args:
+        path: the video.
+        after: seconds; frames before it are of no interest, and left out as far as the file allows.
 
     Raises:
         FileProblem: as `probe`, and where a file turns out to be damaged on the way.
     """
     path = Path(path)
+    timeline = timeline_of(path)
+    found = None
+    if after > WORTH_SEEKING and len(timeline.shifts) == 1:
+        shots = _from_keyframe(path, timeline, after)
+        # A file without a true index: the seek went too far, or nowhere.
+        with contextlib.suppress(FileProblem, StopIteration):
+            found = next(shots)
+    if found is not None and found.time <= after:
+        yield found
+        yield from shots
+        return
     with opened(path) as container:
         stream = _video_stream(container, path)
-        converter = _converter()
-        fields = Deinterlacer(stream)
-        for time, span, frame in _decoded(container, stream, path, timeline_of(path), fields):
-            yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
+        yield from _shots(container, stream, path, timeline, None)
+
+
+def _shots(
+    container: Any, stream: Any, path: Path, timeline: Timeline, first: Fraction | None
+) -> Iterator[Shot]:
+    converter, fields = make_converter(), Deinterlacer(stream)
+    for time, span, frame in _decoded(container, stream, path, timeline, fields, first):
+        yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
+
+
+def _from_keyframe(path: Path, timeline: Timeline, after: float) -> Iterator[Shot]:
+    """The frames from the last keyframe on before a time; none where the file has no index."""
+    import av
+
+    first = first_picture(path)
+    with opened(path) as container:
+        stream = _video_stream(container, path)
+        if first is None or len(stream.index_entries) < 2:
+            return
+        try:
+            container.seek(int((first + Fraction(after)) / stream.time_base), stream=stream)
+        except av.error.FFmpegError:
+            return
+        yield from _shots(container, stream, path, timeline, first)
+
+
+def shots_at(
+    path: str | Path, fps: float = FPS, times: np.ndarray | None = None, first: int = 0
+) -> Iterator[Shot]:
+    """Yields for every tick of an even clock the frame that is on screen then; see `frames_at`.
+
+    A frame that stays on screen is yielded again, the same object.
+    """
+    pending: Shot | None = None
+    end, k = 0.0, 0
+    shots = decode(path, first / fps if times is None else 0.0)
+    for index, shot in enumerate(shots):
+        end = shot.time + shot.span
+        time = shot.time if times is None else float(times[index]) if index < len(times) else np.nan
+        if not np.isfinite(time):
+            continue
+        if pending is None and times is None:  # the ticks before were left out
+            k = max(k, math.ceil((time - JITTER) * fps))
+        while pending is not None and k < (time - JITTER) * fps:
+            if k >= first:
+                yield pending
+            k += 1
+        pending = shot
+    if pending is not None:
+        for _ in range(max(1, round(end * fps)) - max(k, first)):
+            yield pending
 
 
 def frames_at(
@@ -329,7 +444,7 @@ def frames_at(
         fps: frames a second; None yields every frame of the file, untouched by its clock.
         alpha: True yields [H, W, 4]; otherwise transparent parts are composited over white.
         times: another clock, rising: seconds for every decoded frame; NaN drops the frame.
-        first: the frame to begin with; those before it are decoded and cost no more.
+        first: the frame to begin with; those before it are left out as far as the file allows.
 
     Yields:
         uint8 [H, W, 3] RGB (or [H, W, 4]).
@@ -340,25 +455,19 @@ def frames_at(
     if fps is None:
         yield from (shot.picture(alpha) for shot in islice(decode(path), first, None))
         return
-    pending: Shot | None = None
-    shown: np.ndarray | None = None
-    end, k = 0.0, 0
-    for index, shot in enumerate(decode(path)):
-        end = shot.time + shot.span
-        time = shot.time if times is None else float(times[index]) if index < len(times) else np.nan
-        if not np.isfinite(time):
-            continue
-        while pending is not None and k < (time - JITTER) * fps:
-            if k >= first:
-                shown = pending.picture(alpha) if shown is None else shown
-                yield shown
-            k += 1
-        pending, shown = shot, None
-    if pending is not None:
-        left = max(1, round(end * fps)) - max(k, first)
-        for _ in range(left):
-            shown = pending.picture(alpha) if shown is None else shown
-            yield shown
+    for _, shown in pictures_at(path, fps, alpha, times, first):
+        yield shown
+
+
+def pictures_at(
+    path: str | Path, fps: float = FPS, alpha: bool = False, times: np.ndarray | None = None, first: int = 0
+) -> Iterator[tuple[Shot, np.ndarray]]:
+    """Yields what `shots_at` yields, with its picture as `frames_at` yields it."""
+    last: Shot | None = None
+    for shot in shots_at(path, fps, times, first):
+        if shot is not last:
+            shown, last = shot.picture(alpha), shot
+        yield shot, shown
 
 
 def read_frames(path: str | Path, size: int | tuple[int, int] | None = None) -> np.ndarray:

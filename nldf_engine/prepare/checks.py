@@ -22,8 +22,6 @@ SMALL_FACE = 180.0
 FEW_FACES = 0.9  # share of the frames
 FEWER_FACES = 0.5
 CROWDED = 0.05  # share of the samples with a second face
-CUT_LEVELS = 14.0  # gray levels between two thumbnails
-CUT_TIMES = 8.0  # times the usual change
 PAN = 0.012  # of the frame's side that the background may move
 ZOOM = 0.015
 SCENE_FRAMES = 40
@@ -43,22 +41,6 @@ QUIET_DB = -45.0
 CLIPPED = 0.001  # share of the samples at full scale
 WEAK_TORSO = 0.5
 LARGE_RESIDUAL = 2.5  # pixels at 512
-
-
-def find_cuts(thumbs: np.ndarray) -> list[int]:
-    """Indices of frames that begin a new shot.
-
-    Args:
-        thumbs: uint8 [T, s, s, 3].
-    """
-    if len(thumbs) < 3:
-        return []
-    gray = thumbs.astype(np.float32).mean(-1)
-    change = np.abs(np.diff(gray, axis=0)).mean((1, 2))
-    usual = float(np.median(change))
-    around = np.array([np.median(change[max(0, k - 6) : k + 7]) for k in range(len(change))])
-    cut = (change > CUT_LEVELS) & (change > CUT_TIMES * max(usual, 0.2)) & (change > 3 * around)
-    return (np.flatnonzero(cut) + 1).tolist()
 
 
 def look_at_scene(
@@ -240,7 +222,7 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
     return problems
 
 
-def track_problems(metrics: dict[str, Any], cuts: list[int], fps: float) -> list[Problem]:
+def track_problems(metrics: dict[str, Any]) -> list[Problem]:
     """Problems that tracking shows; `metrics` are those of the report."""
     problems = []
     share = metrics["valid_share"] + metrics.get("left_out_share", 0.0)
@@ -251,10 +233,6 @@ def track_problems(metrics: dict[str, Any], cuts: list[int], fps: float) -> list
         what = f"only {share:.0%} of the frames show a face that can be tracked"
         remedy = "cut out the stretches without a face, and keep hands and microphones off it"
         problems.append(Problem("faces", what, remedy, "severe" if share < FEWER_FACES else "warning"))
-    if cuts:
-        when = ", ".join(f"{k / fps:.1f} s" for k in cuts[:5]) + (" ..." if len(cuts) > 5 else "")
-        what = f"{len(cuts)} cut{'s' if len(cuts) > 1 else ''} between shots, at {when}"
-        problems.append(Problem("cuts", what, "give one unbroken shot", "severe"))
     if metrics["pose_rms_512"] > LARGE_RESIDUAL:
         what = f"head poses fit the landmarks to {metrics['pose_rms_512']:.1f} pixels only (usual: 1)"
         problems.append(Problem("poses", what, "film sharper and without covering the face", "warning"))

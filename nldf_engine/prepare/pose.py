@@ -12,12 +12,13 @@ within a frame are correlated); a log-normal prior on the camera's distance deci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nldf_engine.geometry.rotations import exponential, left_jacobian, logarithm, skew
-from nldf_engine.prepare.trajectory import banded
+from nldf_engine.prepare.trajectory import banded, within
 
 EYE_CORNERS = (33, 263)  # outer corners: the person's right eye (left in the image), and left eye
 EYE_DISTANCE = 0.09  # metres between them: what makes the unit
@@ -220,8 +221,9 @@ def _choose_focal(
 
 
 def _solve_poses(
-    b: _Bundle, seen: np.ndarray, valid: np.ndarray, centre: np.ndarray, side: float, smoothing: float
-) -> _Bundle:
+    b: _Bundle, seen: np.ndarray, valid: np.ndarray, centre: np.ndarray, side: float, smoothing: float,
+    cuts: Sequence[int],
+) -> _Bundle:  # fmt: skip
     """All frames' poses at once, with second differences penalised; one banded system a round.
 
     Poses are exp(w_t) R_mean and translations. The penalty is `smoothing` times the mean information of
@@ -248,12 +250,12 @@ def _solve_poses(
         gradient[~valid] = (state - held)[~valid] @ (1e-3 * usual)
         stiff = smoothing * usual
         if smoothing and frames > 2:
-            second = state[2:] - 2 * state[1:-1] + state[:-2]
+            second = (state[2:] - 2 * state[1:-1] + state[:-2]) * within(frames, cuts)[:, None]
             pull = second @ stiff
             gradient[2:] += pull
             gradient[1:-1] -= 2 * pull
             gradient[:-2] += pull
-        band = banded(information, stiff if frames > 2 else 0 * stiff)
+        band = banded(information, stiff if frames > 2 else 0 * stiff, cuts)
         move = -solveh_banded(band, gradient.ravel(), lower=True).reshape(frames, 6)
         state = state + move
         if np.abs(move).max() < 1e-7:
@@ -285,6 +287,7 @@ def solve_poses(
     centre: tuple[float, float],
     side: float,
     smoothing: float = 0.2,
+    cuts: Sequence[int] = (),
 ) -> PoseTrack:
     """Finds poses, focal length and head shape.
 
@@ -294,6 +297,7 @@ def solve_poses(
         centre: principal point in pixels.
         side: of the frame in pixels; thresholds scale with it.
         smoothing: see `PrepareConfig`.
+        cuts: frames that begin a shot: nothing is smoothed across them.
 
     Raises:
         ValueError: no valid frame.
@@ -313,7 +317,7 @@ def solve_poses(
         shape = _first_shape(rigid[keys])
         bundle, focals = _choose_focal(rigid[keys], shape, middle, side)
         start = _start(rigid, bundle.points, bundle.focal, middle)
-        solved = _solve_poses(start, rigid[..., :2], valid, middle, side, smoothing)
+        solved = _solve_poses(start, rigid[..., :2], valid, middle, side, smoothing, cuts)
         rms = np.sqrt((_residuals(solved, rigid[..., :2], middle)[0] ** 2).sum(-1).mean(-1))
         limit = max(OUTLIER * float(np.median(rms[valid])), 4 * side / 512)
         wrong = valid & (rms > limit)

@@ -34,10 +34,19 @@ from nldf_engine.prepare import checks
 from nldf_engine.prepare.background import background_plate
 from nldf_engine.prepare.config import PrepareConfig
 from nldf_engine.prepare.eyes import eye_openness, mouth_opening
-from nldf_engine.prepare.faces import MESH_TO_BOX, Survey, choose_crop, even_clock, main_faces, survey
+from nldf_engine.prepare.faces import (
+    MESH_TO_BOX,
+    SAMPLES_PER_SECOND,
+    Survey,
+    choose_crop,
+    even_clock,
+    main_faces,
+    survey,
+)
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.report import Page, Refined, Report, draw
+from nldf_engine.prepare.shots import Shots, find_shots, problems_of
 from nldf_engine.prepare.sound import judge_sound
 from nldf_engine.prepare.source import Source
 from nldf_engine.prepare.spoilt import find_spoilt
@@ -49,7 +58,7 @@ from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.prepare.view import View
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 3  # of the preparation: raised when a step's results change, which makes old caches invalid
+VERSION = 4  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
 KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
     "seconds", "level_db", "silent", "clipped", "lip_lag_ms", "lip_correlation", "shifted_ms",
@@ -162,6 +171,7 @@ class _Preparation:
         self.path, self.info, self.config, self.steps = path, info, config, steps
         self.report = Report()
         self.sync, self.shift = Sync(None), 0.0
+        self.begins: np.ndarray = np.zeros(1, np.int64)  # frames that shots begin at
 
     def run(self) -> dict[str, Any]:
         """Runs what is not finished; returns the arguments of `write_dataset`."""
@@ -175,7 +185,7 @@ class _Preparation:
         )
         if not tracked["valid"].any():
             raise FileProblem(self.path, "no face could be tracked in it", PROFILE)
-        usable = self._usable(tracked, samples)
+        usable = self._usable(tracked, samples, source.shots)
         self.steady = hold_steady(source, self.config, steps, tracked["landmarks"], usable)
         total = len(usable)
         metrics.update(frames=total, seconds=total / fps, size=size)
@@ -199,14 +209,16 @@ class _Preparation:
             head_numbers(torch.from_numpy(poses)).numpy()[:, [1, 0, 2]] * [-1, -1, 1],
             eye_openness(landmarks, poses, posed["shape"], focal),
             mouth_opening(landmarks, poses, posed["shape"], focal),
-            checks.find_cuts(tracked["thumbs"]),
+            self.begins[1:].tolist(),
         )
+        metrics["shots"] = source.shots.metrics(self.begins, valid, fps)
+        self.report.problems += problems_of(metrics["shots"])
         metrics.update(pose_metrics, **torso_metrics, **scene, cuts=found.cuts, **self.steady.metrics())
         self._judge(found)
         self.page = self._page(found)
-        return self._parts(found)
+        return self._parts(found, source)
 
-    def _parts(self, found: _Found) -> dict[str, Any]:
+    def _parts(self, found: _Found, source: Source) -> dict[str, Any]:
         """The arguments of `write_dataset`."""
         size, metrics, posed = self.config.size, self.report.metrics, found.posed
         total, poses = len(posed["valid"]), posed["poses"]
@@ -238,9 +250,16 @@ class _Preparation:
                 "torso": found.torso["motion"],
                 "torso_reference": found.torso["reference"],
                 **self.steady.tensors(size),
+                **self._shot_tensors(source),
                 **moves,
             },
         }
+
+    def _shot_tensors(self, source: Source) -> dict[str, np.ndarray]:
+        """What the dataset's track keeps of shots: where they begin and how they lie; may be empty."""
+        if len(self.begins) < 2:
+            return {}
+        return {"shots": self.begins, "shot_place": source.shots.place.astype(np.float32)}
 
     def refine(self, parts: dict[str, Any]) -> dict[str, Any]:
         """The arguments of `write_dataset` with refined poses; unchanged for a video that is too short."""
@@ -286,7 +305,9 @@ class _Preparation:
         found, metrics = self.steps.run("find", look)
         view = decode(View, metrics["view"], "find.json")
         first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"], view)
-        speaker, others = main_faces(first.boxes)
+        shots = self._shots(first)
+        at = first.boxes[:, 0] / SAMPLES_PER_SECOND
+        speaker, others = main_faces(shots.boxes(first.boxes, at))
         if not len(speaker):
             raise FileProblem(self.path, "no face was found in it", PROFILE)
         info = view.seen(self.info)
@@ -295,6 +316,7 @@ class _Preparation:
         face = float(np.median(speaker[:, 4])) * MESH_TO_BOX
         self.report.problems += checks.face_problems(self.info, others, face)
         self.report.problems += view.problems(metrics["inset"])
+        self.begins = shots.frames_on(first.times, clock, self.config.fps)
         self.report.metrics.update(
             source={
                 "name": printable(self.path.name),
@@ -314,7 +336,17 @@ class _Preparation:
             second_face=round(others, 4),
             samples_with_face=round(len(speaker) / max(1, first.samples), 4),
         )
-        return Source(self.path, info, crop, clock, view)
+        return Source(self.path, info, crop, clock, view, shots)
+
+    def _shots(self, first: Survey) -> Shots:
+        """The shots of the video, and how they lie in one framing."""
+
+        def look() -> Result:
+            found = find_shots(self.path, first.view, first.times, first.changes)
+            return found.tensors(), {"reference": found.reference}
+
+        arrays, metrics = self.steps.run("shots", look)
+        return Shots.of_tensors(arrays, metrics["reference"])
 
     def _sound(self) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
         """16 kHz mono samples, and the original sound for the dataset's video; None without sound."""
@@ -325,17 +357,19 @@ class _Preparation:
         self.report.problems += [Problem("sound", note, "", "note") for note in found.all_notes()]
         return speech_of(*original), original
 
-    def _usable(self, tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> np.ndarray:
+    def _usable(self, tracked: dict[str, np.ndarray], samples: np.ndarray | None, shots: Shots) -> np.ndarray:
         """Frames [T] that show a face and that an avatar may learn from; what is wrong is reported."""
         spoilt = find_spoilt(tracked, samples)
-        usable: np.ndarray = tracked["valid"] & ~spoilt.any
+        number = np.searchsorted(self.begins, np.arange(len(tracked["valid"])), side="right") - 1
+        shown = shots.usable[number]
+        usable: np.ndarray = tracked["valid"] & ~spoilt.any & shown
         if not usable.any():
             raise FileProblem(self.path, "no frame of it shows a face that moves, uncovered and lit", PROFILE)
         self.report.problems += spoilt.problems(self.config.fps)
         self.report.metrics.update(
             frames_faint=int(spoilt.faint.sum()), frames_still=int(spoilt.still.sum()),
             frames_covered=int(spoilt.covered.sum()),
-            left_out_share=round(float((tracked["valid"] & spoilt.any).mean()), 4),
+            left_out_share=round(float((tracked["valid"] & ~usable).mean()), 4),
         )  # fmt: skip
         return usable
 
@@ -383,7 +417,9 @@ class _Preparation:
             centre = self.steady.stabiliser.principal_point(centre, self.config.size)
         up = self.config.size / LOOK
         landmarks = self.steady.landmarks * up
-        solved = solve_poses(landmarks, seen, centre, self.config.size, self.config.smoothing)
+        solved = solve_poses(
+            landmarks, seen, centre, self.config.size, self.config.smoothing, self.begins[1:].tolist()
+        )
         filled = fill_gaps(landmarks, solved.valid)
         rms = solved.rms / up
         arrays = {
@@ -441,7 +477,9 @@ class _Preparation:
         total, part = len(valid), training_frames(len(valid))
         reference = choose_reference(landmarks, valid, part)
         features = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
-        found = track_torso(self._frames(), self._labels(), total, reference, features, part, valid)
+        found = track_torso(
+            self._frames(), self._labels(), total, reference, features, part, valid, self.begins[1:].tolist()
+        )
         arrays = {
             "motion": found.motion,
             "reference": np.array([found.reference], np.int64),
@@ -489,7 +527,7 @@ class _Preparation:
                 **quality,
             }
         metrics["sound"] = sound
-        self.report.problems += checks.track_problems(metrics, found.cuts, fps)
+        self.report.problems += checks.track_problems(metrics)
         self.report.problems += checks.camera_notes(metrics) + checks.scene_problems(metrics)
         self.report.problems += checks.sound_problems(sound, len(valid) / fps)
 

@@ -7,7 +7,7 @@ degree by degree, so that the track stays put instead of drifting after shadows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ WORK = 128  # pixels: the side that alignment runs at
 OUTLINE = 3  # pixels beyond the reference's torso that count, so that its outline does
 CLEAR_OF_HEAD = 5  # pixels
 STEP_SPREAD = np.array([1.5, 1.5, 0.01, 0.01])  # x, y in pixels; scale, turn: usual change between frames
+CUT_SPREAD = 5 * STEP_SPREAD  # change where a shot begins
 WHOLE_SPREAD = np.array([40.0, 40.0, 0.04, 0.06])  # usual distance from the reference
 PREDICTED_SPREAD = np.array([0.5, 0.5, 0.003, 0.003])  # at least, of the motion about what the head predicts
 SLOPE = 3.0  # pose features, in standard deviations, that a motion of WHOLE_SPREAD takes at least
@@ -62,6 +63,7 @@ def track_torso(
     pose: np.ndarray | None = None,
     known: int | None = None,
     valid: np.ndarray | None = None,
+    cuts: Sequence[int] = (),
 ) -> TorsoTrack:
     """Follows the torso.
 
@@ -73,6 +75,7 @@ def track_torso(
         known: how many frames, from the beginning, the prediction may be learned from; all where None.
         valid: bool [T], frames that show the torso as it is: in the others it is where their neighbours have
             it. All where None.
+        cuts: frames that begin a shot, in which the torso may be anywhere.
     """
     import cv2
 
@@ -103,7 +106,8 @@ def track_torso(
             for order in (range(reference, total), range(reference - 1, -1, -1)):
                 now = np.zeros(4)
                 for index in order:
-                    found = aligner.align(gray[index], now, [whole, Prior.of(now, STEP_SPREAD)])
+                    spread = CUT_SPREAD if _crosses(index, index >= reference, cuts) else STEP_SPREAD
+                    found = aligner.align(gray[index], now, [whole, Prior.of(now, spread)])
                     motion[index], now, information[index] = found.motion, found.motion, found.information
                     bar.step()
             trusted = information if valid is None else information * np.where(valid, 1, 1e-6)[:, None, None]
@@ -117,13 +121,18 @@ def track_torso(
         usual = information.mean(0)
         if valid is not None:
             information[~valid] *= 1e-6
-        motion = smooth(motion, information, SMOOTHING * usual)
+        motion = smooth(motion, information, SMOOTHING * usual, cuts)
         if valid is not None and valid.any():  # nothing is known beyond the first and the last of them
             known_frames = np.flatnonzero(valid)
             motion = motion[np.clip(np.arange(total), known_frames[0], known_frames[-1])]
         motion -= motion[reference]
     placed = matrices(motion, middle, side / WORK).astype(np.float32)
     return TorsoTrack(placed, reference, match, certainty.astype(np.float32))
+
+
+def _crosses(index: int, forward: bool, cuts: Sequence[int]) -> bool:
+    """Whether a cut lies between a frame and the one that was followed before it."""
+    return (index if forward else index + 1) in cuts
 
 
 def _expected(

@@ -25,6 +25,7 @@ class Footage:
         eyes: float32 [N] eye openness.
         torso: float32 [N, 2, 3] motion of the torso, in units of the square's width.
         usable: bool [N], frames that may be shown: the head was found there.
+        shots: frames that begin a shot; the video is never looped across one.
 
     Raises:
         ValueError: the tracks are of different lengths, or the square has no size.
@@ -38,6 +39,7 @@ class Footage:
     eyes: np.ndarray
     torso: np.ndarray
     usable: np.ndarray
+    shots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {name: len(getattr(self, name)) for name in ("landmarks", "eyes", "torso", "usable")}

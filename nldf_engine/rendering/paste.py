@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, OVAL, RIGHT_EYE_OUTER
+from nldf_engine.media.planes import Planes
 
 # The mask and the difference are computed on a square of so many pixels, whatever the size of the region.
 GRID = 96
 # Spread of the filling, in pixels of the grid, and the share of a new frame's difference in the evened one.
 SPREAD, FRESH = 14.0, 0.15
 SMALLEST = 1e-4
+MARGIN = 3  # pixels of the picture beyond those that are seen: what interpolation looks at
 NOSE_BASE = 2
 
 
@@ -83,35 +85,32 @@ class Paste:
         self.place, self.region = place, region
         self._seam: np.ndarray | None = None
 
-    def __call__(self, frame: np.ndarray, picture: np.ndarray, landmarks: np.ndarray) -> None:
+    def __call__(self, frame: Planes, picture: np.ndarray, landmarks: np.ndarray) -> None:
         """Pastes a picture into a frame, which it changes.
 
         Args:
-            frame: uint8 [H, W, 3].
+            frame: of [H, W] pixels.
             picture: uint8 [S, S, 3] of the square.
             landmarks: [478, 2] pixels of the frame.
         """
         import cv2
 
         polygon, height = outline(landmarks, self.region)
-        reach = 3 * self.region.rim * height
-        corner, side = np.array(self.place[:2]), self.place[2]
-        low = np.maximum(np.floor(polygon.min(0) - reach).astype(int), corner.clip(0))
-        high = np.minimum(np.ceil(polygon.max(0) + reach).astype(int), corner + side)
-        high = np.minimum(high, frame.shape[1::-1])
-        if (high - low).min() < 2:  # the face is beyond the square
+        if len(picture) > self.place[2]:
+            picture = cv2.resize(picture, (self.place[2],) * 2, interpolation=cv2.INTER_AREA)
+        part = _part(frame, self.place, polygon, 3 * self.region.rim * height, len(picture))
+        if part is None:
             return
-        part = frame[low[1] : high[1], low[0] : high[0]]
-        size = (part.shape[1], part.shape[0])
-        mask = self._mask(polygon - low, height, size)
-        how = cv2.INTER_CUBIC if side > len(picture) else cv2.INTER_AREA
-        first, last = low - corner, high - corner
-        drawn = cv2.resize(picture, (side, side), interpolation=how)[first[1] : last[1], first[0] : last[0]]
-        seam = self._difference(part, drawn, mask)
-        weight = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
-        light = cv2.resize(np.rint(seam).astype(np.int16), size, interpolation=cv2.INTER_LINEAR)
-        met = cv2.add(drawn, light, dtype=cv2.CV_8U)
-        np.copyto(part, cv2.blendLinear(np.ascontiguousarray(part), met, 1 - weight, weight))
+        mask = self._mask(polygon - part.low, height, part.size)
+        drawn = cv2.transform(part.cut(picture), frame.colours.from_rgb(frame.shape[0]))
+        lit = cv2.add(drawn, self._light(part, drawn, mask), dtype=cv2.CV_8U)
+        weight = cv2.resize(mask, part.size, interpolation=cv2.INTER_LINEAR)
+        _mix(part.planes[0], part.bright(lit[..., 0]), weight)
+        half = part.planes[1].shape[::-1]
+        weight = cv2.resize(mask, half, interpolation=cv2.INTER_LINEAR)
+        tinted = part.drawn(lit[..., 1:], half)
+        for index in (0, 1):
+            _mix(part.planes[1 + index], tinted[..., index], weight)
 
     def _mask(self, polygon: np.ndarray, height: float, size: tuple[int, int]) -> np.ndarray:
         """[GRID, GRID] float32 weights of the picture."""
@@ -124,18 +123,142 @@ class Paste:
         rim = self.region.rim * height * scale
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(rim[0]), sigmaY=float(rim[1])))
 
-    def _difference(self, part: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """[GRID, GRID, 3] float32 by which frame and picture differ at the seam, filled in and evened."""
+    def _light(self, part: _Part, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """int16 [h, w, 3] by which frame and picture differ at the seam, filled in and evened.
+
+        Args:
+            drawn: uint8 [h, w, 3], what is cut out of the picture; mask: [GRID, GRID].
+        """
         import cv2
 
-        # The difference is smooth: every so many pixels are enough to find it.
-        step = max(1, min(part.shape[:2]) // (2 * GRID))
-        coarse = (x[step // 2 :: step, step // 2 :: step] for x in (part, drawn))
-        small = [cv2.resize(x, (GRID, GRID), interpolation=cv2.INTER_AREA) for x in coarse]
         ring = 4 * mask * (1 - mask)
-        apart = (small[0].astype(np.float32) - small[1]) * ring[..., None]
+        apart = (part.coarse() - part.drawn(part.thinned(drawn), (GRID, GRID))) * ring[..., None]
         spread = cv2.GaussianBlur(apart, (0, 0), SPREAD)
         known = cv2.GaussianBlur(ring, (0, 0), SPREAD)
         seam = spread / np.maximum(known, SMALLEST)[..., None]
         self._seam = seam if self._seam is None else self._seam + FRESH * (seam - self._seam)
-        return self._seam
+        size = drawn.shape[1::-1]
+        back = cv2.invertAffineTransform(part.map((GRID, GRID), size))
+        return _warped(np.rint(self._seam).astype(np.int16), back, size)
+
+
+def _part(
+    frame: Planes, place: tuple[int, int, int], polygon: np.ndarray, reach: float, own: int
+) -> _Part | None:
+    """What of a frame a polygon and its rim cover; None where they are beyond the square.
+
+    Args:
+        place: as for `Paste`; polygon: [K, 2] pixels; reach: of the rim.
+        own: side of the picture, pixels.
+    """
+    corner, side = np.array(place[:2]), place[2]
+    low = np.maximum(np.floor(polygon.min(0) - reach).astype(int), corner.clip(0))
+    high = np.minimum(np.ceil(polygon.max(0) + reach).astype(int), corner + side)
+    high = np.minimum(high, frame.shape[::-1])
+    low = low + low % 2  # where a pixel of the colour planes begins
+    high = np.where(high < frame.shape[::-1], high - high % 2, high)
+    if (high - low).min() < 4:
+        return None
+    planes = [
+        plane[low[1] // step : -(-high[1] // step), low[0] // step : -(-high[0] // step)]
+        for plane, step in zip(frame.parts, (1, 2, 2), strict=True)
+    ]
+    begin = np.floor((low - corner) * own / side).astype(int) - MARGIN
+    end = np.ceil((high - corner) * own / side).astype(int) + MARGIN
+    return _Part(low, high, planes, corner, side, own, begin.clip(0), end.clip(0, own))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A rectangle of a frame, and how the picture lies in it.
+
+    Args:
+        low, high: [2] its corners (x, y) in pixels of the frame.
+        planes: views of the frame's planes there.
+        corner: (x, y) and side: of the square that the picture shows.
+        own: side of the picture, pixels.
+        begin, end: [2] corners (x, y) of what of the picture is in the rectangle, and MARGIN beyond.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    planes: list[np.ndarray]
+    corner: np.ndarray
+    side: int
+    own: int
+    begin: np.ndarray
+    end: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return int(self.high[0] - self.low[0]), int(self.high[1] - self.low[1])
+
+    def cut(self, picture: np.ndarray) -> np.ndarray:
+        """What of a picture is in the rectangle: a cutting [h, w, C]."""
+        return np.ascontiguousarray(picture[self.begin[1] : self.end[1], self.begin[0] : self.end[0]])
+
+    def map(self, size: tuple[int, int], cutting: tuple[int, int]) -> np.ndarray:
+        """[2, 3]: pixels of the rectangle scaled to `size` to those of a cutting scaled to that size.
+
+        Centres are at whole numbers, as `cv2.warpAffine` has them.
+        """
+        to_picture = self.own / self.side
+        to_cutting = np.array(cutting) / (self.end - self.begin)
+        scale = (self.high - self.low) / np.array(size) * to_picture * to_cutting
+        move = ((self.low - self.corner) * to_picture - self.begin) * to_cutting + 0.5 * scale - 0.5
+        return np.column_stack([np.diag(scale), move])
+
+    def drawn(self, cutting: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A cutting [h, w, C] as it lies in the rectangle, scaled to `size`."""
+        return _warped(cutting, self.map(size, cutting.shape[1::-1]), size)
+
+    def thinned(self, cutting: np.ndarray) -> np.ndarray:
+        """A cutting [h, w, C], smaller where the grid would pass over some of its pixels."""
+        import cv2
+
+        width, height = (
+            round(float(n))
+            for n in (self.end - self.begin) / (self.high - self.low) * GRID * self.side / self.own
+        )
+        if min(cutting.shape[1] / width, cutting.shape[0] / height) < 1.5:
+            return cutting
+        return np.asarray(cv2.resize(cutting, (width, height), interpolation=cv2.INTER_AREA))
+
+    def bright(self, cutting: np.ndarray) -> np.ndarray:
+        """The brightness [h, w] of a cutting as it lies in the rectangle."""
+        import cv2
+
+        picture = np.zeros((self.own, self.own), np.uint8)
+        picture[self.begin[1] : self.end[1], self.begin[0] : self.end[0]] = cutting
+        first, last = self.low - self.corner, self.high - self.corner
+        whole = cv2.resize(picture, (self.side, self.side), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(whole[first[1] : last[1], first[0] : last[0]])
+
+    def coarse(self) -> np.ndarray:
+        """[GRID, GRID, 3] float32 levels of the frame."""
+        import cv2
+
+        made = np.empty((GRID, GRID, 3), np.float32)
+        for index, plane in enumerate(self.planes):
+            # What is looked for is smooth: every so many pixels are enough to find it.
+            step = max(1, min(plane.shape) // (2 * GRID))
+            some = plane[step // 2 :: step, step // 2 :: step]
+            made[..., index] = cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        return made
+
+
+def _warped(picture: np.ndarray, placed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture [h, w, C] of which pixel p of the outcome shows the pixel `placed` p."""
+    import cv2
+
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(picture, placed, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _mix(plane: np.ndarray, drawn: np.ndarray, weight: np.ndarray) -> None:
+    """Makes a plane uint8 [h, w] what is drawn, by its weight float32 [h, w]."""
+    import cv2
+
+    own, other = np.ascontiguousarray(plane), np.ascontiguousarray(drawn)
+    np.copyto(plane, cv2.blendLinear(own, other, 1 - weight, weight))

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from torch import from_numpy
 
-from nldf_engine.geometry.loops import BLENDED, SHORTEST, jump, plan_loop, usable_stretch
+from nldf_engine.geometry.loops import (
+    BLENDED,
+    SHORTEST,
+    jump,
+    plan_loop,
+    returning,
+    states_of,
+    turn,
+    usable_stretch,
+)
 from nldf_engine.geometry.rotations import poses_of
 
 
@@ -50,10 +59,45 @@ def test_the_jump_is_the_best_of_all() -> None:
     numbers[:, 5] += 0.8
     eyes = np.full(300, 0.3)
     poses = poses_of(from_numpy(numbers)).numpy()
-    end, begin = jump(poses, eyes)
-    assert 240 <= end < 260 and begin == end - 210
+    found = jump(*states_of(poses, eyes))
+    assert 240 <= found.end < 260 and found.begin == found.end - 210 and not found.turns
     eyes[235:265] = 0.0
-    assert jump(poses, eyes)[0] not in range(241, 259)
+    assert jump(*states_of(poses, eyes)).end not in range(241, 259)
+
+
+def swaying(frames: int, drift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Poses of a head that turns to and fro, ever further to one side, and its eyes."""
+    numbers = np.zeros((frames, 6))
+    numbers[:, 0] = 6 * np.cos(2 * np.pi * np.arange(frames) / 60.0) + drift * np.arange(frames)
+    numbers[:, 5] = 0.8
+    return poses_of(from_numpy(numbers)).numpy(), np.full(frames, 0.3, np.float32)
+
+
+def test_it_turns_where_the_head_stands_still() -> None:
+    """At the ends of the head's turns; not while a lid falls, and only where it shows less than a jump."""
+    poses, eyes = swaying(200, 0.0)
+    assert not returning(poses, eyes).turns  # it comes back to where it was
+    poses, eyes = swaying(200, 0.3)
+    found = returning(poses, eyes)
+    assert found.turns and found.end - found.begin >= SHORTEST
+    speed = np.abs(np.gradient(6 * np.cos(2 * np.pi * np.arange(200) / 60.0) + 0.3 * np.arange(200)))
+    assert speed.max() > 0.8 and max(speed[found.end], speed[found.begin]) < 0.06
+    eyes[found.end - 3 : found.end + 4] = np.linspace(0.3, 0, 7)
+    eyes[found.end + 4 :] = 0.0
+    assert abs(turn(states_of(poses, eyes)[1]).end - found.end) > 1
+
+
+def test_to_and_fro() -> None:
+    """From the first usable frame on, in steps of one, between the two turns, without a blend."""
+    poses, eyes = swaying(200, 0.3)
+    usable = np.ones(200, bool)
+    usable[:7] = False
+    loop = plan_loop(poses, eyes, usable, 1000)
+    found = returning(poses[7:], eyes[7:])
+    assert len(loop) == 1000 and loop.first[0] == 7 and (loop.share == 0).all()
+    assert set(np.abs(np.diff(loop.first))) == {1} and loop.first.max() == found.end + 7
+    turned = np.flatnonzero(np.diff(np.diff(loop.first)))
+    assert set(loop.first[turned + 1]) == {found.end + 7, found.begin + 7}
 
 
 def test_what_cant_loop_is_refused() -> None:

@@ -12,6 +12,7 @@ from nldf_engine.prepare import checks
 from nldf_engine.prepare.background import background_plate
 from nldf_engine.prepare.faces import choose_crop, even_clock, main_faces
 from nldf_engine.prepare.parsing import SkinModel, head_region, label_maps, outlines
+from nldf_engine.prepare.shots import cuts_of
 from nldf_engine.prepare.torso import track_torso
 from nldf_engine.prepare.track import fill_gaps
 
@@ -286,9 +287,15 @@ def test_cuts() -> None:
     rng = np.random.default_rng(0)
     thumbs = np.repeat(wall(side=48)[None], 60, 0).astype(int) + rng.integers(-3, 4, (60, 48, 48, 3))
     thumbs[20:40] = np.roll(thumbs[20:40], 1, axis=2)
-    assert checks.find_cuts(np.clip(thumbs, 0, 255).astype(np.uint8)) == []
+    assert cuts_of(changes(thumbs)) == []
     thumbs[37:] = wall(9, 48)
-    assert checks.find_cuts(np.clip(thumbs, 0, 255).astype(np.uint8)) == [37]
+    assert cuts_of(changes(thumbs)) == [37]
+
+
+def changes(thumbs: np.ndarray) -> np.ndarray:
+    """How much each frame differs from the one before, 255 for the first."""
+    gray = thumbs.mean(-1)
+    return np.concatenate([[255.0], np.abs(np.diff(gray, axis=0)).mean((1, 2))])
 
 
 def test_figures_become_problems() -> None:
@@ -301,7 +308,7 @@ def test_figures_become_problems() -> None:
         "head_cut_off": 0.0,
         "torso_certainty": [1.0, 1.0, 0.9, 0.9],
     }
-    assert checks.track_problems(good, [], 25.0) == []
+    assert checks.track_problems(good) == []
     for key, value, where, severity in (
         ("valid_share", 0.8, "faces", "warning"),
         ("valid_share", 0.3, "faces", "severe"),
@@ -311,12 +318,11 @@ def test_figures_become_problems() -> None:
         ("head_cut_off", 0.5, "framing", "warning"),
         ("torso_certainty", [0.1, 0.1, 0.0, 0.0], "torso", "note"),
     ):
-        (problem,) = checks.track_problems({**good, key: value}, [], 25.0)
+        (problem,) = checks.track_problems({**good, key: value})
         assert (problem.where, problem.severity) == (where, severity)
-    assert [p.where for p in checks.track_problems(good, [50], 25.0)] == ["cuts"]
     # Frames that were left out for another reason, which is reported by itself, do show a face.
-    assert checks.track_problems({**good, "valid_share": 0.7, "left_out_share": 0.3}, [], 25.0) == []
-    (few,) = checks.track_problems({**good, "valid_share": 0.4, "left_out_share": 0.6}, [], 25.0)
+    assert checks.track_problems({**good, "valid_share": 0.7, "left_out_share": 0.3}) == []
+    (few,) = checks.track_problems({**good, "valid_share": 0.4, "left_out_share": 0.6})
     assert few.severity == "severe" and "40% of the frames can be learned from" in few.what
     assert checks.face_problems(info(), 0.0, 300.0) == []
     assert [p.where for p in checks.face_problems(info(seconds=5), 0.4, 60.0)] == [

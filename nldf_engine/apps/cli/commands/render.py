@@ -53,6 +53,7 @@ class Render(Command):
         "nldf render avatars/me speech.wav -o out.mp4 --landmarks track.safetensors --lids 0.5",
         "nldf render avatars/me speech.wav -o out.webm --background transparent",
         "nldf render avatars/me speech.wav -o out.mp4 --into speaker.mp4 --poses data/speaker",
+        "nldf render avatars/me speech.wav -o out.mp4 --into me.mp4 --poses data/me --preset ultrafast",
         "nldf render avatars/me speech.wav -o frames/ --background transparent --size 256",
         "nldf render avatars/me speech.wav -o out.mp4 --sign-cert cert.pem --sign-key key.pem",
     )
@@ -88,6 +89,9 @@ class Render(Command):
     edits: EditFlags = field(default_factory=EditFlags)
     size: Annotated[int | None, optional("N")] = None
     """width and height, in pixels; by default those the avatar was trained at"""
+    preset: Annotated[str | None, optional("NAME")] = None
+    """how long the H.264 encoder looks for a smaller file of the same quality: medium, fast, veryfast,
+    superfast or ultrafast; by default fast, and superfast from a megapixel on"""
     no_provenance: bool = False
     """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
@@ -124,10 +128,13 @@ class Render(Command):
         self._credentials()
         from nldf_engine.engine import check_clip_path, check_size
         from nldf_engine.media.containers import SOUND_AGAIN, check_file
+        from nldf_engine.media.video_writer import check_preset
         from nldf_engine.rendering.backgrounds import TRANSPARENT
 
         with checking_flags():
             check_size(self.size)
+            check_preset(self.preset)
+        # What a person may have mistyped comes first: the rest takes its time.
         check_clip_path(self.out, transparent=self.background == TRANSPARENT)
         check_file(self.audio, SOUND_AGAIN)
         self._inputs()
@@ -195,7 +202,9 @@ class Render(Command):
         clip, precision, loaded, load_seconds = self._clip()
         if paths:
             clip = replace(clip, frames=JoinedFrames(clip.frames, paths))
-        clip.save(self.out, provenance=not self.no_provenance, credentials=self._credentials())
+        clip.save(
+            self.out, provenance=not self.no_provenance, credentials=self._credentials(), preset=self.preset
+        )  # fmt: skip
         seconds = time.perf_counter() - loaded
         figures = {
             "path": self.out,

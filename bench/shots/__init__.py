@@ -1,0 +1,1 @@
+"""Videos with jump cuts, made of unbroken ones: what the cuts cost an avatar."""
