@@ -126,7 +126,7 @@ def lips(noted: dict[str, Any], voice: Spoken) -> np.ndarray:
     out = np.array([item["out"] for item in pictures])
     heard = np.where(out[:, 0] > 0, out[:, 0] + now - out[:, 1] / 1000, now + lead - late)
     about = heard - offset_at(heard, *_sound(noted["ears"], rate, voice))
-    return about - voice.moments(np.stack(grey).reshape(-1, height, width), about)
+    return voice.lags(np.stack(grey).reshape(-1, height, width), about)
 
 
 def answered(noted: dict[str, Any], voice: Spoken) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Lips against sound, frame by frame: which moment of a known speech a picture shows, and which is heard then.
 
-The avatar is rendered offline, saying the very speech, every 10 ms of it. A picture that was shown somewhere is
-looked up among these by its mouth; a sound that was heard somewhere is looked up in the speech by correlation.
+The avatar is rendered offline, saying the very speech, every 20 ms of it. Pictures that were shown somewhere are
+looked up among these by their mouths, a few consecutive ones at a time: single mouths look alike, and their
+movement does not. A sound that was heard somewhere is looked up in the speech by correlation.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from nldf_engine.engine.edits import Edit, Gate, MouthEdit
 
 SIDE = 128
 """Pictures are compared at so many pixels a side."""
-STEP = 0.01
+STEP = 0.02
 """Seconds between two moments of which pictures are known."""
 BEFORE = 2.0  # seconds of silence before the speech, and behind it
-PARTS = 12
-# A picture is known where, within REACH of what is heard, no moment further than NEAR from the likeliest one
-# looks nearly as much like it. Seconds, and a ratio of distances.
-REACH, NEAR, DISTINCT = 0.4, 0.06, 0.7
+PARTS = 12  # numbers that a mouth is known by
+TOGETHER = 9  # consecutive pictures that are looked up at a time
+# Lags between lips and sound that are tried, seconds. One is known where no lag further than NEAR from it fits
+# nearly as well: by a ratio of distances.
+REACH, GRID, NEAR, DISTINCT = 0.4, 0.005, 0.06, 0.8
 WINDOW, HOP, ALIKE = 0.5, 0.1, 0.7  # pieces of sound that are looked up: seconds, and the least correlation
 
 
@@ -47,25 +49,41 @@ class Spoken:
     @cached_property
     def _basis(self) -> np.ndarray:
         """[h w, PARTS] what mouths mostly differ by, so that a codec's noise hardly counts."""
-        return np.asarray(np.linalg.svd(moved(self.mouths), full_matrices=False)[2][:PARTS].T)
+        flat = self._flat - self._flat.mean(0)
+        return np.asarray(np.linalg.eigh(flat.T @ flat)[1][:, -PARTS:])
 
-    def moments(self, mouths: np.ndarray, about: np.ndarray) -> np.ndarray:
-        """[N] seconds in the speech that pictures with the mouths [N, h, w] show; NaN where that is unclear.
+    @cached_property
+    def _flat(self) -> np.ndarray:
+        return self.mouths.reshape(len(self.mouths), -1).astype(np.float64)
 
-        Each is looked for within REACH of the moment `about` [N]. Both sides are compared less their own
-        median and at the same strength: a codec's colours do not count.
+    def lags(self, mouths: np.ndarray, heard: np.ndarray) -> np.ndarray:
+        """[N] seconds by which pictures show what was heard before; NaN where that is unclear.
+
+        A picture's lag is the one at which it and the four to either side fit the speech best. Greys may be
+        stretched and moved, as some codecs' are: the same for all pixels, so that the mean pictures are alike.
+
+        Args:
+            mouths: [N, h, w] of consecutive pictures.
+            heard: [N] second of the speech that was heard when each was shown; NaN where nothing was.
         """
-        known, seen = moved(self.mouths) @ self._basis, moved(mouths) @ self._basis
-        seen = seen * (known.std() / max(1e-9, float(seen.std())))
-        apart = (
-            np.square(seen).sum(1)[:, None] + np.square(known).sum(1)[None] - 2 * seen @ known.T
-        ).clip(0)
-        apart[~(np.abs(self.times[None] - about[:, None]) <= REACH)] = np.inf
-        best = apart.argmin(1)
-        found, least = self.times[best], apart[np.arange(len(seen)), best]
-        far = np.abs(self.times[None] - found[:, None]) > NEAR
-        unclear = ~(least < DISTINCT**2 * np.where(far, apart, np.inf).min(1)) | ~np.isfinite(least)
-        return np.where(unclear, np.nan, found)
+        flat = mouths.reshape(len(mouths), -1).astype(np.float64)
+        stretch, move = np.polyfit(flat.mean(0), self._flat.mean(0), 1)
+        known, seen = self._flat @ self._basis, (stretch * flat + move) @ self._basis
+        tried = np.arange(-REACH, REACH + GRID / 2, GRID)
+        shown = np.nan_to_num(heard)[:, None] - tried
+        places = ((shown - self.times[0]) / STEP).clip(0, len(known) - 1.001)
+        lower = places.astype(int)
+        share = (places - lower)[..., None]
+        apart = np.square((1 - share) * known[lower] + share * known[lower + 1] - seen[:, None]).sum(2)
+        apart[np.isnan(heard)] = np.nan
+        found = np.full(len(mouths), np.nan)
+        for middle in range(TOGETHER // 2, len(mouths) - TOGETHER // 2):
+            fit = apart[middle - TOGETHER // 2 : middle + TOGETHER // 2 + 1].sum(0)
+            lag = tried[fit.argmin()]
+            others = fit[np.abs(tried - lag) > NEAR]
+            if np.sqrt(fit.min()) < DISTINCT * np.sqrt(others.min()):
+                found[middle] = lag
+        return found
 
     def places(self, sound: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
         """(middles, offsets) of the pieces of a sound [n] at `rate` that are of the speech, seconds.
@@ -92,12 +110,6 @@ class Spoken:
         return np.array(middles), np.array(offsets)
 
 
-def moved(mouths: np.ndarray) -> np.ndarray:
-    """[N, h w] how mouths [N, h, w] differ from their median."""
-    flat = mouths.reshape(len(mouths), -1).astype(np.float64)
-    return np.asarray(flat - np.median(flat, 0))
-
-
 def offset_at(times: np.ndarray, middles: np.ndarray, offsets: np.ndarray, reach: float = 0.3) -> np.ndarray:
     """[N] the offset of the piece of sound nearest to each of `times` [N]; NaN where none is within `reach`."""
     if not len(middles):
@@ -119,8 +131,9 @@ def spoken(folder: Path, speech: np.ndarray) -> Spoken:
     for shift in range(shifts):
         before = np.zeros(round((BEFORE + shift * STEP) * RATE), np.float32)
         sound = np.concatenate([before, said, np.zeros(round(BEFORE * RATE), np.float32)])
-        for number, picture in enumerate(engine.render((sound, RATE), "still", size=SIDE, edit=edit).frames):
-            known[round(number / 25 - BEFORE - shift * STEP, 3)] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        for number, picture in enumerate(engine.render((sound, RATE), "still", edit=edit).frames):
+            small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            known[round(number / 25 - BEFORE - shift * STEP, 3)] = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     times = np.array(sorted(known))
     grey = np.stack([known[time] for time in times])
     box = mouth_of(grey)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,17 +36,21 @@ class PlanesModule(nn.Module, ABC):
     def planes_network(self) -> ops.PlanesNetwork:
         """The parameters as `ops.planes` takes them."""
 
-    def fusable(self, *inputs: Tensor) -> bool:
+    def fusable(self, *inputs: Tensor, network: ops.PlanesNetwork | None = None) -> bool:
         """Whether the fused operation can stand in for the layers: without gradients, on the CPU, or on CUDA
-        where `precision` is "fp16" and the kernels are there and take the sizes."""
-        tensors = (*inputs, *self.parameters())
+        where `precision` is "fp16" and the kernels are there and take the sizes. `network` is the module's
+        own, where it is at hand."""
+        tensors = (*inputs, *_tensors(network or self.planes_network()))
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return False
-        return self.on_cpu(*inputs) or self._on_cuda(*inputs)
+        return self._fits_cpu(tensors) or self._on_cuda(*inputs)
 
     def on_cpu(self, *inputs: Tensor) -> bool:
         """Whether everything is where the fused operations run, and these are not switched off."""
-        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*inputs, *self.parameters()))
+        return self._fits_cpu((*inputs, *_tensors(self.planes_network())))
+
+    def _fits_cpu(self, tensors: Sequence[Tensor]) -> bool:
+        fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
         return fits and native.use_native("planes", self.backend)
 
     def _on_cuda(self, *inputs: Tensor) -> bool:
@@ -70,17 +75,15 @@ class PlanesModule(nn.Module, ABC):
             return native.cpu_isa() or "missing"
         return "planes" if self._on_cuda() else "torch"
 
-    def fits_frame(self) -> bool:
-        """Whether a fusable module can be part of a frame in one pass."""
-        network = self.planes_network()
+    def fits_frame(self, network: ops.PlanesNetwork | None = None) -> bool:
+        """Whether a fusable module can be part of a frame in one pass; `network` as for `fusable`."""
+        network = network or self.planes_network()
         return network.box.device.type == "cpu" or network.layers[0][0].shape[0] <= PORTRAIT_WIDTHS[-1]
 
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
         """The network packed for the kernel; in eval mode without gradients it is kept between calls."""
         network = network or self.planes_network()
-        layers = (*network.warp_layers, *network.layers)
-        tensors = [network.box, network.warp_table, *network.tables]
-        tensors += [t for layer in layers for t in layer if t is not None]
+        tensors = _tensors(network)
         recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         return self._packed.get(
             tensors, lambda: ops.pack_planes(network), keep=not (self.training or recording)
@@ -90,3 +93,10 @@ class PlanesModule(nn.Module, ABC):
         """As `nn.Module.train`; drops the packed network."""
         self._packed.forget()
         return super().train(mode)
+
+
+def _tensors(network: ops.PlanesNetwork) -> list[Tensor]:
+    """All that the operation reads of a network."""
+    layers = (*network.warp_layers, *network.layers)
+    tensors = [network.box, network.warp_table, *network.tables]
+    return tensors + [t for layer in layers for t in layer if t is not None]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nldf_engine.apps.server import messages as m
+from nldf_engine.apps.server.encoders import ENCODERS, OPUS_RATES, SOUNDS
 from nldf_engine.apps.server.settings import Settings
 from nldf_engine.apps.server.workers import Died, Refused, WorkerPool, WorkerProcess
 from nldf_engine.base.clock import FPS
@@ -21,7 +22,6 @@ LOG = logging.getLogger("nldf.serve")
 SWEEP = 1.0  # seconds between two looks for sessions whose time is over
 WAITING = 10  # ticks that wait for a slow client at most; then pictures are left out, and then sound
 COUNTED = ("frames", "late", "skipped", "underflows", "interruptions")
-VIDEO = ("jpeg", "h264", "raw")
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
 
@@ -47,8 +47,9 @@ class Wish:
         avatar: by name; None for the only or first one.
         rate: samples a second of the sound that it gets.
         size: width of the pictures; None for the avatar's own.
-        video: one of VIDEO.
+        video: one of ENCODERS.
         quality: of JPEG or H.264, 1 to 100.
+        sound: one of SOUNDS, that it gets.
         microphone: the sound it sends is a microphone's: lips do not follow the noise of its room.
     """
 
@@ -57,6 +58,7 @@ class Wish:
     size: int | None = None
     video: str = "jpeg"
     quality: int = 85
+    sound: str = "pcm"
     microphone: bool = False
 
 
@@ -179,8 +181,10 @@ class ServerSession:
 
     def deliver(self, tick: m.Tick) -> None:
         """Takes a tick from the worker; a client that is too slow loses the oldest ones."""
+        if tick.epoch < self._interruptions:  # an interruption overtook it
+            return
         self.queued, self._received, self.epoch = tick.queued, tick.received, tick.epoch
-        if self._ticks is None or tick.epoch < self._interruptions:
+        if self._ticks is None:
             return
         while self._ticks.qsize() >= WAITING:
             self._ticks.get_nowait()
@@ -200,7 +204,7 @@ class ServerSession:
         wish = self.wish
         return {
             "id": self.id, "avatar": self.avatar, "rate": wish.rate, "size": self.size, "video": wish.video,
-            "fps": FPS, "latency": self.latency, "connected": self.attached, "queued": self.queued,
+            "sound": wish.sound, "fps": FPS, "latency": self.latency, "connected": self.attached, "queued": self.queued,
             "room": max(0.0, self.room), "epoch": self.epoch, "dropped_ticks": self.dropped_ticks,
             "counters": self.counters,
         }  # fmt: skip
@@ -276,8 +280,8 @@ class Sessions:
             worker.load += 1
             try:
                 said = await worker.call(
-                    m.Open, number, avatar, wish.rate, wish.size, wish.video, wish.quality, wish.microphone,
-                    self.settings.limits.queue,
+                    m.Open, number, avatar, wish.rate, wish.size, wish.video, wish.quality, wish.sound,
+                    wish.microphone, self.settings.limits.queue,
                 )  # fmt: skip
             except BaseException:
                 worker.load -= 1
@@ -304,8 +308,12 @@ class Sessions:
         most = self.settings.limits.size
         if wish.size is not None and not 16 <= wish.size <= most:
             raise Trouble(422, f"size: expected a width of 16 to {most} pixels")
-        if wish.video not in VIDEO:
-            raise Trouble(422, f"video: expected one of {', '.join(VIDEO)}")
+        if wish.video not in ENCODERS:
+            raise Trouble(422, f"video: expected one of {', '.join(ENCODERS)}")
+        if wish.sound not in SOUNDS:
+            raise Trouble(422, f"sound: expected one of {', '.join(SOUNDS)}")
+        if wish.sound == "opus" and wish.rate not in OPUS_RATES:
+            raise Trouble(422, f"rate: for opus expected one of {', '.join(map(str, OPUS_RATES))}")
         if not 1 <= wish.quality <= 100:
             raise Trouble(422, "quality: expected 1 to 100")
         return name

@@ -144,5 +144,5 @@ def cores() -> int:
 
 
 def usual_workers() -> int:
-    """One process a core, but at most four."""
-    return max(1, min(4, cores()))
+    """A process for two cores, but at most eight: a process' threads share its interpreter."""
+    return max(1, min(8, (cores() + 1) // 2))

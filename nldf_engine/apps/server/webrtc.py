@@ -196,8 +196,9 @@ def _pieces_of(av: Any, kind: str, tick: m.Tick) -> list[Any]:
 
 async def _connect(app: web.Application, session: ServerSession, sdp: str, own: bool) -> tuple[str, str]:
     """(name of the peer, SDP of the answer); the peer lives on until it goes or its session ends."""
-    if session.wish.video != "raw" or session.wish.rate != RATE:
-        raise Trouble(409, 'WebRTC needs a session of {"video": "raw", "rate": 48000}')
+    wish = session.wish
+    if (wish.video, wish.rate, wish.sound) != ("raw", RATE, "pcm"):
+        raise Trouble(409, 'WebRTC needs a session of {"video": "raw", "rate": 48000, "sound": "pcm"}')
     if session.attached:
         raise Trouble(409, "another connection takes this session's frames")
     sessions: Sessions = app[SESSIONS]

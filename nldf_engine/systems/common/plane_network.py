@@ -137,9 +137,12 @@ class PlaneNetwork(PlanesModule):
             inputs: [1, C] scaled frame inputs.
             cells: [N, N] occupancy of the region.
         """
-        if self.backend != "native" or self.training or not self.fusable(inputs) or not self.fits_frame():
+        if self.backend != "native" or self.training:
             return None
-        return PortraitPart(self.packed(), *self.frame_biases(inputs), cells)
+        network = self.planes_network()
+        if not self.fusable(inputs, network=network) or not self.fits_frame(network):
+            return None
+        return PortraitPart(self.packed(network), *self.frame_biases(inputs), cells)
 
     def shade(
         self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
