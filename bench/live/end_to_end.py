@@ -1,4 +1,4 @@
-"""The page in headless browsers, spoken to through a microphone: what arrives, when, and lips against sound."""
+"""The page in headless browsers, spoken to by a microphone: what arrives, when, and lips against sound."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def row(found: dict[str, Any], voice: Spoken) -> dict[str, Any]:
 
 
 def browser_table(options: Options) -> dict[str, Any]:
-    """Headless Chromium and Firefox with a microphone, by websocket and by WebRTC: lips, sound and latency."""
+    """Headless Chromium and Firefox with a microphone, by websocket and WebRTC: lips, sound and latency."""
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         said = speech(options.seconds)

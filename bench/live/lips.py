@@ -1,8 +1,8 @@
-"""Lips against sound, frame by frame: which moment of a known speech a picture shows, and which is heard then.
+"""Lips against sound: which moment of a known speech a picture shows, and which is heard when it is shown.
 
-The avatar is rendered offline, saying the very speech, every 20 ms of it. Pictures that were shown somewhere are
-looked up among these by their mouths, a few consecutive ones at a time: single mouths look alike, and their
-movement does not. A sound that was heard somewhere is looked up in the speech by correlation.
+The avatar is rendered offline, saying the very speech, every 20 ms of it. Pictures that were shown somewhere
+are looked up among these by their mouths, a few consecutive ones at a time: single mouths look alike, and
+their movement does not. A sound that was heard somewhere is looked up in the speech by correlation.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ STEP = 0.02
 BEFORE = 2.0  # seconds of silence before the speech, and behind it
 PARTS = 12  # numbers that a mouth is known by
 TOGETHER = 9  # consecutive pictures that are looked up at a time
-# Lags between lips and sound that are tried, seconds. One is known where no lag further than NEAR from it fits
-# nearly as well: by a ratio of distances.
+# Lags between lips and sound that are tried, seconds. One is known where no lag further than NEAR from it
+# fits nearly as well: by a ratio of distances.
 REACH, GRID, NEAR, DISTINCT = 0.4, 0.005, 0.06, 0.8
 WINDOW, HOP, ALIKE = 0.5, 0.1, 0.7  # pieces of sound that are looked up: seconds, and the least correlation
 
@@ -60,7 +60,7 @@ class Spoken:
         """[N] seconds by which pictures show what was heard before; NaN where that is unclear.
 
         A picture's lag is the one at which it and the four to either side fit the speech best. Greys may be
-        stretched and moved, as some codecs' are: the same for all pixels, so that the mean pictures are alike.
+        stretched and moved, as some codecs' are: for all pixels alike, so that the mean pictures are equal.
 
         Args:
             mouths: [N, h, w] of consecutive pictures.
@@ -111,7 +111,7 @@ class Spoken:
 
 
 def offset_at(times: np.ndarray, middles: np.ndarray, offsets: np.ndarray, reach: float = 0.3) -> np.ndarray:
-    """[N] the offset of the piece of sound nearest to each of `times` [N]; NaN where none is within `reach`."""
+    """[N] the offset of the piece nearest to each of `times` [N]; NaN where none is within `reach`."""
     if not len(middles):
         return np.full(len(times), np.nan)
     nearest = np.abs(times[:, None] - middles[None]).argmin(1)

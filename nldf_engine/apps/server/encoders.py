@@ -1,4 +1,4 @@
-"""A picture as bytes: JPEG, H.264, or as it is; a sound: PCM or Opus. `ENCODERS` and `SOUNDS` list the ways."""
+"""A picture as bytes: JPEG, H.264, or as it is; a sound: PCM or Opus. `ENCODERS` and `SOUNDS` list them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ LARGEST = 1275 * 6 + 64
 """Bytes of a packet at most."""
 LONGEST = RATE * 120 // 1000  # samples of a packet
 FILLED = RATE // 2
-"""Samples that are filled with silence where packets are missing; a longer gap is a pause of the speaker's."""
+"""Samples that silence stands for where packets are missing; a longer gap is a pause of the speaker's."""
 HALF = 1 << 31
 # Samples of a frame by the configuration in a packet's first byte (RFC 6716, table 2): SILK, hybrid, CELT.
 _SIZES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4

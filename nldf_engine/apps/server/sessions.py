@@ -204,9 +204,9 @@ class ServerSession:
         wish = self.wish
         return {
             "id": self.id, "avatar": self.avatar, "rate": wish.rate, "size": self.size, "video": wish.video,
-            "sound": wish.sound, "fps": FPS, "latency": self.latency, "connected": self.attached, "queued": self.queued,
-            "room": max(0.0, self.room), "epoch": self.epoch, "dropped_ticks": self.dropped_ticks,
-            "counters": self.counters,
+            "sound": wish.sound, "fps": FPS, "latency": self.latency, "connected": self.attached,
+            "queued": self.queued, "room": max(0.0, self.room), "epoch": self.epoch,
+            "dropped_ticks": self.dropped_ticks, "counters": self.counters,
         }  # fmt: skip
 
 

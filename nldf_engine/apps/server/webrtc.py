@@ -64,7 +64,10 @@ class Peer:
             for url in ice.servers
         ]
         self.session = session
-        self.connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=servers))
+        policy = aiortc.RTCIceTransportPolicy
+        self.connection = aiortc.RTCPeerConnection(
+            aiortc.RTCConfiguration(servers, policy.RELAY if ice.relay else policy.ALL)
+        )
         self.over = asyncio.Event()
         self._pictures, self._sounds = _track("video"), _track("audio")
         self._tasks: list[asyncio.Task[None]] = []

@@ -182,9 +182,7 @@ class Worker:
         live = engine.live(
             rate=message.rate, size=message.size, most=message.queue, room=message.room
         )  # fmt: skip
-        running = Running(
-            live, ENCODERS[message.video](message.quality), SOUNDS[message.sound](message.rate)
-        )
+        running = Running(live, ENCODERS[message.video](message.quality), SOUNDS[message.sound](message.rate))
         with self._changed:
             self._sessions[message.session] = running
         camera = engine.renderer.camera(message.size)

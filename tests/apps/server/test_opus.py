@@ -28,9 +28,7 @@ def packets(seconds: float, channels: int = 1) -> list[bytes]:
     made = []
     for first in range(0, round(seconds * RATE), PIECE):
         wave = 12_000 * np.sin(2 * np.pi * 440 * (first + np.arange(PIECE)) / RATE)
-        frame = av.AudioFrame.from_ndarray(
-            np.repeat(wave, channels).astype(np.int16)[None], "s16", layout
-        )
+        frame = av.AudioFrame.from_ndarray(np.repeat(wave, channels).astype(np.int16)[None], "s16", layout)
         frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
         made += [bytes(packet) for packet in codec.encode(frame)]
     return made
@@ -78,10 +76,12 @@ def test_what_is_no_packet_is_refused(message: bytes) -> None:
 
 
 def test_garbage_never_does_more_than_be_refused() -> None:
-    """Random bytes, and real packets with flipped bits: a sound of the length that the head says, or an error."""
+    """Random bytes, and packets with flipped bits: a sound of the length that the head says, or an error."""
     random, real, into = np.random.default_rng(3), packets(0.2), OpusIn(1)
     for number in range(300):
-        packet = bytearray(real[number % len(real)] if number % 2 else os.urandom(int(random.integers(1, 300))))
+        packet = bytearray(
+            real[number % len(real)] if number % 2 else os.urandom(int(random.integers(1, 300)))
+        )
         packet[int(random.integers(len(packet)))] ^= 1 << int(random.integers(8))
         into.restart()
         try:
@@ -107,7 +107,7 @@ def test_a_tick_is_one_packet(rate: int) -> None:
 
 
 def test_a_websocket_takes_opus_and_gives_it(server: Any) -> None:
-    """What is said in packets comes back in packets; what is no packet is said to be none, and nothing ends."""
+    """What is said in packets comes back in packets; what is no packet gets an error, and nothing ends."""
 
     async def work(http: aiohttp.ClientSession) -> list[bytes]:
         sounds = []
@@ -140,7 +140,9 @@ def test_a_websocket_takes_opus_and_gives_it(server: Any) -> None:
     assert loud.sum() == pytest.approx(100, abs=12)
 
 
-@pytest.mark.parametrize("query", ["in_codec=mp3", "in_codec=opus&channels=3", "sound=mp3", "sound=opus&rate=44100"])
+@pytest.mark.parametrize(
+    "query", ["in_codec=mp3", "in_codec=opus&channels=3", "sound=mp3", "sound=opus&rate=44100"]
+)
 def test_a_wrong_codec_is_refused_before_the_handshake(server: Any, query: str) -> None:
     """422."""
 

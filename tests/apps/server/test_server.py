@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import signal
 import time
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +19,7 @@ from nldf_engine.apps.origins import is_local
 from nldf_engine.apps.server.access import Rate, needs_token
 from nldf_engine.apps.server.messages import ENDED, HEADER, SPEAKING
 from nldf_engine.apps.server.settings import Ice, Limits, Settings, name_avatars
-
-RATE = 16_000
-
-
-def tone(seconds: float, rate: int = RATE) -> bytes:
-    """16-bit PCM."""
-    moment = (np.arange(round(seconds * rate)) + 0.25) / rate
-    return (9000 * np.sign(np.sin(2 * np.pi * 150 * moment))).astype("<i2").tobytes()
-
-
-def wav(seconds: float, rate: int = RATE) -> bytes:
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(tone(seconds, rate))
-    return content.getvalue()
+from players import RATE, tone, wav
 
 
 class Tick:
