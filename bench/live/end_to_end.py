@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -184,5 +185,6 @@ def browser_table(options: Options) -> dict[str, Any]:
                         continue
                     picture = options.picture if not table else None
                     found = asyncio.run(measure(server.url, opened, way, voice, picture))
-                    table[f"{name}, {way}"] = row(found, voice.spoken)
+                    table[f"{name}, {way}"] = made = row(found, voice.spoken)
+                    print(f"{name}, {way}: {made}", file=sys.stderr, flush=True)
     return table

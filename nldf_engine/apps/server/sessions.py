@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,10 @@ WAITING = 10  # ticks that wait for a slow client at most; then pictures are lef
 COUNTED = ("frames", "late", "skipped", "underflows", "interruptions")
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
+# A microphone's sound that waits for longer than MICROPHONE_SECONDS is dropped. Of what never waited for less
+# than BACKLOG in the last ticks, all but KEPT: it came in a burst, and would be late for ever.
+MICROPHONE_SECONDS, BACKLOG, KEPT = 0.5, 0.1, 0.04
+LOOKED_BACK = 25
 
 
 class Trouble(Exception):
@@ -95,6 +100,7 @@ class ServerSession:
         self._interruptions = 0
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._ticks: asyncio.Queue[m.Tick | None] | None = None
+        self._waited: deque[float] = deque(maxlen=LOOKED_BACK)
 
     # Sound in.
 
@@ -122,6 +128,15 @@ class ServerSession:
     def trim(self, seconds: float) -> None:
         """Drops what has waited for too long."""
         self.worker.post(m.Trim(self.number, seconds))
+
+    def keep_up(self) -> None:
+        """Drops what of a microphone's sound waits in vain; for every piece of it that came."""
+        least = min(self._waited) if len(self._waited) == LOOKED_BACK else 0.0
+        if least > BACKLOG:
+            self.trim(max(KEPT, self.queued - least + KEPT))
+            self._waited.clear()
+        elif self.queued > MICROPHONE_SECONDS:
+            self.trim(MICROPHONE_SECONDS / 4)
 
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
@@ -184,6 +199,7 @@ class ServerSession:
         if tick.epoch < self._interruptions:  # an interruption overtook it
             return
         self.queued, self._received, self.epoch = tick.queued, tick.received, tick.epoch
+        self._waited.append(tick.queued)
         if self._ticks is None:
             return
         while self._ticks.qsize() >= WAITING:

@@ -24,8 +24,6 @@ from nldf_engine.apps.server.settings import MESSAGE
 REFUSED, DIED, OVER, STALLED = 4400, 4500, 4410, 4408
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 MOST_CHANNELS = 8
-MICROPHONE_SECONDS = 0.5
-"""Sound of a microphone that waits longer is dropped: its clock runs faster than ours."""
 SENDING = 1 << 17
 """Bytes that the system may hold back for a client: what is in there can't be interrupted any more."""
 PIECE_SECONDS = 0.1
@@ -115,8 +113,8 @@ class Connection:
         self._odd = samples[whole:]
         refused = self._session.push(samples[:whole], self._rate, self._channels)
         spoken = self._session.wish.microphone and whole <= 2 * self._channels * self._rate * PIECE_SECONDS
-        if spoken and self._session.queued > MICROPHONE_SECONDS:
-            self._session.trim(MICROPHONE_SECONDS / 4)
+        if spoken:
+            self._session.keep_up()
         if refused:
             await self.say("full", refused=refused)
         await self._session.worker.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shutil
 import socket
@@ -79,9 +80,10 @@ def test_the_page_websocket_and_whep_go_through_nginx(server: Any, tmp_path: Pat
     location = block("nginx").replace("127.0.0.1:8765", f"127.0.0.1:{server.port}")
     folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in (
         "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))  # fmt: skip
+    user = "user root;" if os.getuid() == 0 else ""  # else it could not enter our folder
     configuration = tmp_path / "nginx.conf"
     configuration.write_text(
-        f"daemon off; pid {tmp_path}/pid; error_log stderr;\nevents {{}}\n"
+        f"daemon off; pid {tmp_path}/pid; error_log stderr; {user}\nevents {{}}\n"
         f"http {{ access_log off;\n{folders}server {{ listen 127.0.0.1:{port};\n{location}}} }}\n"
     )
     command = ["nginx", "-e", "stderr", "-p", str(tmp_path), "-c", str(configuration)]

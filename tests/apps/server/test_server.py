@@ -107,6 +107,23 @@ def test_an_interruption_overtakes_everything(server: Any) -> None:
     server.talk(work)
 
 
+def test_a_burst_of_a_microphone_is_not_late_for_ever(server: Any) -> None:
+    """What came at once is dropped after a second, though never half a second of it waited."""
+
+    async def work(http: aiohttp.ClientSession) -> float:
+        async with http.ws_connect("/ws?rate=16000&avatar=ada&microphone=true") as socket:
+            for _ in range(20):
+                await socket.send_bytes(tone(0.02))
+            queued = []
+            for _ in range(70):
+                queued += [tick.queued for tick in (await ticks(socket, 1))[0]]
+                await socket.send_bytes(tone(0.04))
+            assert max(queued) > 0.3
+            return max(queued[-15:])
+
+    assert server.talk(work) < 0.2
+
+
 def test_http_controls_a_session(server: Any) -> None:
     """A session made by HTTP is attached to, says a file, is changed, interrupted and ended."""
 
