@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import chosen, parser_of
+from bench.live.attack import attack
 from bench.live.concurrency import concurrency
 from bench.live.drift import drift
 from bench.live.end_to_end import browser_table
@@ -16,6 +17,7 @@ from bench.live.faces import faces
 from bench.live.interruptions import interruptions
 from bench.live.latency import latency
 from bench.live.options import Options
+from bench.live.rtc import webrtc
 from bench.timing import environment
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.apps.cli.main import guarded
@@ -23,7 +25,7 @@ from nldf_engine.base.files import write_json
 
 TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
     "latency": latency, "interruptions": interruptions, "concurrency": concurrency, "faces": faces,
-    "browser": browser_table, "drift": drift,
+    "browser": browser_table, "webrtc": webrtc, "drift": drift, "attack": attack,
 }  # fmt: skip
 EXAMPLES = """examples:
     python -m bench.live latency
@@ -44,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     for name, kind, text in (
         ("seconds", float, "of each measurement by the clock"), ("interruptions", int, "how many"),
         ("most", int, "sessions at once"), ("workers", int, "processes for those"),
-        ("minutes", float, "of simulated time in drift"), ("size", int, "of the pictures in drift, pixels"),
+        ("minutes", float, "of simulated time in drift, and of attacks"),
+        ("size", int, "of the pictures in drift, pixels"),
     ):  # fmt: skip
         value = getattr(usual, name)
         made.add_argument(f"--{name}", type=kind, default=value, metavar="N", help=f"{text} ({value:g})")

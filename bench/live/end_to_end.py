@@ -1,110 +1,190 @@
-"""The page in a headless Chromium with a microphone of a file: pictures, sound, and lips against it."""
+"""The page in headless browsers, spoken to by a microphone: what arrives, when, and lips against sound."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import json
+import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from bench.live.browser import browser
-from bench.live.client import speech
+from bench.live.browser import browser, find_browser
+from bench.live.client import RATE, speech
+from bench.live.firefox import find_firefox, firefox
+from bench.live.lips import SIDE, Spoken, offset_at, spoken
 from bench.live.options import Options
 from bench.live.server import serving
+from nldf_engine.base.clock import FPS
 from nldf_engine.datasets.format import write_wav
 
-# The page's player is watched: when, on the audio clock, each tick's sound is played, and its level; for each
-# picture that is shown, when, and how the lower half of its middle looks.
-WATCH = """
-nldf.watch = (player) => {
-  nldf.sounds = []; nldf.pictures = [];
-  const small = new OffscreenCanvas(64, 64), drawing = small.getContext("2d", {willReadFrequently: true});
-  player.onsound = (number, samples, moment) => {
-    let power = 0;
-    for (const value of samples) power += value * value / 1073741824;
-    nldf.sounds.push([moment, Math.sqrt(power / samples.length)]);
-  };
-  player.onpicture = (time, ears) => {
-    drawing.drawImage(player.canvas, 0, 0, 64, 64);
-    const pixels = drawing.getImageData(20, 34, 24, 16).data;
-    nldf.pictures.push([time, ears, Array.from(pixels).filter((_, k) => k % 4 === 1)]);
-  };
-};
-document.getElementById("poses").value = "still";
-document.getElementById("start").click();
-"""
-RATE_OF_CURVES = 100.0
-FURTHEST = 0.4
+WATCH = (Path(__file__).parent / "watch.js").read_text(encoding="utf-8")
+WAYS = ("websocket", "webrtc")
+OPENED = 1.0  # seconds until the page is there
+AFTER = 1.0  # seconds behind the speech
+WINDOW = (700, 760)  # pixels of the page
+GATE = 0.040
+"""Seconds between lips and sound that are too much."""
 
 
-def lag_of(sounds: np.ndarray, times: np.ndarray, mouths: np.ndarray) -> tuple[float, float]:
-    """(seconds by which the mouth's movement comes after the sound's level, their correlation there).
+class Page(Protocol):
+    """A page of some browser; `said` is what it logged."""
+
+    said: list[str]
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression."""
+        ...
+
+    async def photograph(self, path: Path) -> None:
+        """Writes what is seen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What the browsers' microphones say.
 
     Args:
-        sounds: [n, 2] time and level of pieces of 40 ms.
-        times: [m] when pictures were shown.
-        mouths: [m, p] pixels about the mouth.
+        spoken: the speech, and what it looks like.
+        file: the same as a wav file.
     """
-    grid = np.arange(times[0], times[-1], 1 / RATE_OF_CURVES)
-    level = np.interp(grid, sounds[:, 0] + 0.02, np.log(sounds[:, 1] + 1e-3))
-    parts = mouths - np.median(mouths, 0)
-    opening = np.interp(grid, times + 0.02, np.linalg.norm(parts, axis=1))
-    reach, best = round(FURTHEST * RATE_OF_CURVES), (0.0, -1.0)
-    middle = slice(reach, len(grid) - reach)
-    for shift in range(-reach, reach + 1):
-        moved = opening[middle.start + shift : middle.stop + shift]
-        found = float(np.corrcoef(level[middle], moved)[0, 1])
-        best = max(best, (shift / RATE_OF_CURVES, found), key=lambda pair: pair[1])
-    return best
+
+    spoken: Spoken
+    file: Path
 
 
-async def measure(url: str, microphone: Path, options: Options) -> dict[str, Any]:
-    """What the page says of itself."""
-    async with browser(f"{url}/", microphone) as page:
-        await asyncio.sleep(1.0)
-        await page.run(WATCH)
-        for _ in range(200):
-            if await page.run("nldf.state") == "on":
-                break
-            await asyncio.sleep(0.1)
-        await page.run("document.getElementById('microphone').click()")
-        await asyncio.sleep(options.seconds)
-        if options.picture is not None:
-            await page.photograph(options.picture)
-        await page.run("nldf.counted = {...nldf.player.statistics}")
-        found = await page.run(
-            "({sounds: nldf.sounds, pictures: nldf.pictures, counted: nldf.counted, session: nldf.session})"
-        )
+@contextlib.asynccontextmanager
+async def _chromium(url: str, voice: Voice) -> AsyncIterator[tuple[Page, bool]]:
+    async with browser(url, voice.file, WINDOW) as page:
+        yield page, False
+
+
+@contextlib.asynccontextmanager
+async def _firefox(url: str, voice: Voice) -> AsyncIterator[tuple[Page, bool]]:
+    """Its fake microphone has no file: the page is given one that plays the speech."""
+    async with firefox(url, WINDOW) as page:
+        yield page, True
+
+
+Opened = AbstractAsyncContextManager[tuple[Page, bool]]
+BROWSERS: dict[str, tuple[Callable[[], str | None], Callable[[str, Voice], Opened]]] = {
+    "chromium": (find_browser, _chromium), "firefox": (find_firefox, _firefox),
+}  # fmt: skip
+"""How each is found, and how it opens a page; with it, whether the page's microphone needs a sound."""
+
+
+async def measure(
+    url: str, opened: Callable[[str, Voice], Opened], way: str, voice: Voice, picture: Path | None
+) -> dict[str, Any]:
+    """What `watch.js` noted while the speech was said by file, and then by the microphone."""
+    seconds = len(voice.spoken.speech) / RATE
+    told = {
+        "way": way, "side": SIDE, "box": voice.spoken.box, "seconds": seconds + AFTER,
+        "sound": base64.b64encode(voice.file.read_bytes()).decode(),
+    }  # fmt: skip
+    async with opened(f"{url}/", voice) as (page, fake):
+        await asyncio.sleep(OPENED)
+        await page.run(f"({WATCH})({json.dumps({**told, 'fake': fake})})")
+        await asyncio.sleep(seconds / 2)
+        if picture is not None:
+            await page.photograph(picture)
+        await asyncio.sleep(1.5 * seconds + 2 * AFTER)
+        await page.run("nldf.watching")
+        found = await page.run("nldf.watched")
         await page.run("document.getElementById('interrupt').click()")
         await asyncio.sleep(0.5)
-        found["interrupted"] = await page.run("nldf.log.interrupted.length")
-        found["said"] = page.said
+        found["logged"] = page.said
     return dict(found)
 
 
-def browser_table(options: Options) -> dict[str, Any]:
-    """Headless Chromium with a microphone: what arrives, and how lips and sound lie against each other."""
-    with tempfile.TemporaryDirectory() as folder:
-        microphone = Path(folder) / "microphone.wav"
-        write_wav(microphone, speech(30.0).astype(np.float32) / 32_768)
-        with serving(options.avatars, 1, "--demo") as server:
-            found = asyncio.run(measure(server.url, microphone, options))
-    sounds, pictures = np.array(found["sounds"]), found["pictures"]
-    times = np.array([time for time, _, _ in pictures])
-    shown = np.array([ears - time for time, ears, _ in pictures])
-    lag, correlation = lag_of(sounds, times, np.array([mouth for _, _, mouth in pictures], float))
-    counted = found["counted"]
-    return {
-        "ticks": counted["ticks"], "pictures": len(pictures),
-        "pictures a second": len(pictures) / max(1e-9, times[-1] - times[0]),
-        "loud pieces (%)": 100 * float((sounds[:, 1] > 0.01).mean()),
-        "came too late": counted["late"],
-        "picture shown after its sound (ms)": {
-            "p50": 1000 * float(np.median(shown)), "p95": 1000 * float(np.percentile(shown, 95))
-        },
-        "lips after the level of the sound (ms)": 1000 * lag, "correlation there": correlation,
-        "interruptions answered": found["interrupted"], "errors in the page": len(found["said"]),
-        "server": found["session"]["counters"],
+def _sound(given: dict[str, Any], rate: float, voice: Spoken) -> tuple[np.ndarray, np.ndarray]:
+    """(middles, offsets) as `Spoken.places`, by the audio clock, of what a tap noted."""
+    samples = np.frombuffer(base64.b64decode(given["samples"]), "<i2").astype(np.float32) / 32_768
+    ends = np.array(given["times"])
+    # Pieces follow each other without a gap: the clock's time of the first sample, from all of them.
+    begun = float(np.median(ends - np.arange(1, len(ends) + 1) * (len(samples) / len(ends)) / rate))
+    middles, offsets = voice.places(samples, rate)
+    return middles + begun, offsets + begun
+
+
+def lips(noted: dict[str, Any], voice: Spoken) -> np.ndarray:
+    """[N] seconds by which each of N pictures was shown later than its sound was heard; NaN where unclear."""
+    pictures, rate = noted["pictures"], noted["rate"]
+    _, _, width, height = voice.box
+    grey = [np.frombuffer(base64.b64decode(item["grey"]), np.uint8) for item in pictures]
+    now = np.array([item["now"] for item in pictures]) / 1000
+    # The audio clock at a moment of the page's moves in steps, and is never ahead.
+    lead = float(np.percentile(np.array([item["clock"] for item in pictures]) - now, 95))
+    late = np.array([item["late"] for item in pictures])
+    out = np.array([item["out"] for item in pictures])
+    heard = np.where(out[:, 0] > 0, out[:, 0] + now - out[:, 1] / 1000, now + lead - late)
+    about = heard - offset_at(heard, *_sound(noted["ears"], rate, voice))
+    return voice.lags(np.stack(grey).reshape(-1, height, width), about)
+
+
+def answered(noted: dict[str, Any], voice: Spoken) -> np.ndarray:
+    """[n] seconds from what a microphone said to when it was heard, in pieces of half a second."""
+    rate, pictures = noted["rate"], noted["pictures"]
+    middles, spoke = _sound(noted["mic"], rate, voice)
+    found = _sound(noted["ears"], rate, voice)
+    late = float(np.median([item["late"] for item in pictures]))
+    # A microphone's sound is there when the clock is, and what is played is heard `late`.
+    heard = offset_at(middles - spoke, found[0] - found[1], found[1])
+    return heard - spoke + late
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """5th, 50th and 95th percentile of seconds, in milliseconds."""
+    known = 1000 * values[np.isfinite(values)]
+    if not len(known):
+        return {"p5": np.nan, "p50": np.nan, "p95": np.nan}
+    return {f"p{share}": float(np.percentile(known, share)) for share in (5, 50, 95)}
+
+
+def row(found: dict[str, Any], voice: Spoken) -> dict[str, Any]:
+    """A row of the table: one browser by one way."""
+    said, spoke, ahead = found["said"], found["spoken"], found["session"]["latency"]
+    times = np.array([item["now"] for item in said["pictures"]]) / 1000
+    apart = lips(said, voice)
+    known = apart[np.isfinite(apart)]
+    # A picture is shown so much later than its sound, which ends 40 ms after it begins.
+    beyond = answered(spoke, voice) - ahead - 1 / FPS + (float(np.median(known)) if len(known) else np.nan)
+    made = {
+        "pictures": len(times), "pictures a second": len(times) / max(1e-9, float(times[-1] - times[0])),
+        "of these known": len(known),
+        "lips after their sound (ms)": spread(apart),
+        "beyond 40 ms (%)": 100 * float((np.abs(known) > GATE).mean()) if len(known) else np.nan,
+        "from microphone to picture, beyond the look-ahead (ms)": spread(beyond),
+        "look-ahead (ms)": 1000 * ahead, "errors in the page": len(found["logged"]),
     }  # fmt: skip
+    if said["counted"] is not None:
+        made["came too late"] = said["counted"]["late"]
+    return made
+
+
+def browser_table(options: Options) -> dict[str, Any]:
+    """Headless Chromium and Firefox with a microphone, by websocket and WebRTC: lips, sound and latency."""
+    table: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        said = speech(options.seconds)
+        voice = Voice(spoken(options.avatars[0], said), Path(folder) / "microphone.wav")
+        write_wav(voice.file, voice.spoken.speech)
+        with serving(options.avatars, 1, "--demo") as server:
+            for name, (find, opened) in BROWSERS.items():
+                for way in WAYS:
+                    if find() is None:
+                        table[f"{name}, {way}"] = "it is not installed"
+                        continue
+                    picture = options.picture if not table else None
+                    found = asyncio.run(measure(server.url, opened, way, voice, picture))
+                    table[f"{name}, {way}"] = made = row(found, voice.spoken)
+                    print(f"{name}, {way}: {made}", file=sys.stderr, flush=True)
+    return table

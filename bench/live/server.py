@@ -34,8 +34,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(avatars: list[Path], workers: int, *flags: str) -> Iterator[Server]:
-    """A server of these avatars, until the block is left.
+def serving(avatars: list[Path], workers: int, *flags: str, log: Path | None = None) -> Iterator[Server]:
+    """A server of these avatars, until the block is left; what it logs goes to `log`, if given.
 
     Raises:
         RuntimeError: it did not start.
@@ -44,10 +44,12 @@ def serving(avatars: list[Path], workers: int, *flags: str) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "nldf_engine", "serve", *map(str, avatars), "--port", str(port)]
+    out = None if log is None else log.open("w")
     process = subprocess.Popen(
-        [*command, "--workers", str(workers), "--sessions", "64", "--rate", "1000", *flags],
-        stdout=subprocess.DEVNULL,
-    )
+        [*command, "--workers", str(workers), *([] if "--sessions" in flags else ["--sessions", "64"]),
+         "--rate", "1000", *flags],
+        stdout=subprocess.DEVNULL, stderr=out,
+    )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(process, url)
@@ -55,6 +57,8 @@ def serving(avatars: list[Path], workers: int, *flags: str) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(20)
+        if out is not None:
+            out.close()
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:

@@ -85,9 +85,7 @@ class PlanesModule(nn.Module, ABC):
     def packed(self, network: ops.PlanesNetwork | None = None) -> ops.PackedPlanes:
         """The network packed for the kernel; in eval mode without gradients it is kept between calls."""
         network = network or self.planes_network()
-        layers = (*network.warp_layers, *network.layers)
-        tensors = [network.box, network.warp_table, *network.tables]
-        tensors += [t for layer in layers for t in layer if t is not None]
+        tensors = _tensors(network)
         recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         return self._packed.get(
             tensors, lambda: ops.pack_planes(network), keep=not (self.training or recording)
@@ -97,3 +95,10 @@ class PlanesModule(nn.Module, ABC):
         """As `nn.Module.train`; drops the packed network."""
         self._packed.forget()
         return super().train(mode)
+
+
+def _tensors(network: ops.PlanesNetwork) -> list[Tensor]:
+    """All that the operation reads of a network."""
+    layers = (*network.warp_layers, *network.layers)
+    tensors = [network.box, network.warp_table, *network.tables]
+    return tensors + [t for layer in layers for t in layer if t is not None]

@@ -16,7 +16,7 @@ To a client of the websocket, each tick is one binary message, little-endian:
     24      u32   P, bytes of the picture; 0 where it was left out: show the last one on
     28      u32   S, bytes of the sound
     32      P     the picture
-    32+P    S     sound, 16-bit PCM, mono, at the session's rate
+    32+P    S     sound, mono: 16-bit PCM at the session's rate, or a packet of Opus
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Open(Message):
     size: int | None
     video: str
     quality: int
+    sound: str
     room: bool
     queue: float
 

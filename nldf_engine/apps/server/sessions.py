@@ -7,11 +7,13 @@ import itertools
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nldf_engine.apps.server import messages as m
+from nldf_engine.apps.server.encoders import ENCODERS, OPUS_RATES, SOUNDS
 from nldf_engine.apps.server.settings import Settings
 from nldf_engine.apps.server.workers import Died, Refused, WorkerPool, WorkerProcess
 from nldf_engine.base.clock import FPS
@@ -21,9 +23,12 @@ LOG = logging.getLogger("nldf.serve")
 SWEEP = 1.0  # seconds between two looks for sessions whose time is over
 WAITING = 10  # ticks that wait for a slow client at most; then pictures are left out, and then sound
 COUNTED = ("frames", "late", "skipped", "underflows", "interruptions")
-VIDEO = ("jpeg", "h264", "raw")
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
+# A microphone's sound that waits for longer than MICROPHONE_SECONDS is dropped. Of what never waited for less
+# than BACKLOG in the last ticks, all but KEPT: it came in a burst, and would be late for ever.
+MICROPHONE_SECONDS, BACKLOG, KEPT = 0.5, 0.1, 0.04
+LOOKED_BACK = 25
 
 
 class Trouble(Exception):
@@ -47,8 +52,9 @@ class Wish:
         avatar: by name; None for the only or first one.
         rate: samples a second of the sound that it gets.
         size: width of the pictures; None for the avatar's own.
-        video: one of VIDEO.
+        video: one of ENCODERS.
         quality: of JPEG or H.264, 1 to 100.
+        sound: one of SOUNDS, that it gets.
         microphone: the sound it sends is a microphone's: lips do not follow the noise of its room.
     """
 
@@ -57,6 +63,7 @@ class Wish:
     size: int | None = None
     video: str = "jpeg"
     quality: int = 85
+    sound: str = "pcm"
     microphone: bool = False
 
 
@@ -93,6 +100,7 @@ class ServerSession:
         self._interruptions = 0
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._ticks: asyncio.Queue[m.Tick | None] | None = None
+        self._waited: deque[float] = deque(maxlen=LOOKED_BACK)
 
     # Sound in.
 
@@ -120,6 +128,15 @@ class ServerSession:
     def trim(self, seconds: float) -> None:
         """Drops what has waited for too long."""
         self.worker.post(m.Trim(self.number, seconds))
+
+    def keep_up(self) -> None:
+        """Drops what of a microphone's sound waits in vain; for every piece of it that came."""
+        least = min(self._waited) if len(self._waited) == LOOKED_BACK else 0.0
+        if least > BACKLOG:
+            self.trim(max(KEPT, self.queued - least + KEPT))
+            self._waited.clear()
+        elif self.queued > MICROPHONE_SECONDS:
+            self.trim(MICROPHONE_SECONDS / 4)
 
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
@@ -179,8 +196,11 @@ class ServerSession:
 
     def deliver(self, tick: m.Tick) -> None:
         """Takes a tick from the worker; a client that is too slow loses the oldest ones."""
+        if tick.epoch < self._interruptions:  # an interruption overtook it
+            return
         self.queued, self._received, self.epoch = tick.queued, tick.received, tick.epoch
-        if self._ticks is None or tick.epoch < self._interruptions:
+        self._waited.append(tick.queued)
+        if self._ticks is None:
             return
         while self._ticks.qsize() >= WAITING:
             self._ticks.get_nowait()
@@ -200,9 +220,9 @@ class ServerSession:
         wish = self.wish
         return {
             "id": self.id, "avatar": self.avatar, "rate": wish.rate, "size": self.size, "video": wish.video,
-            "fps": FPS, "latency": self.latency, "connected": self.attached, "queued": self.queued,
-            "room": max(0.0, self.room), "epoch": self.epoch, "dropped_ticks": self.dropped_ticks,
-            "counters": self.counters,
+            "sound": wish.sound, "fps": FPS, "latency": self.latency, "connected": self.attached,
+            "queued": self.queued, "room": max(0.0, self.room), "epoch": self.epoch,
+            "dropped_ticks": self.dropped_ticks, "counters": self.counters,
         }  # fmt: skip
 
 
@@ -276,8 +296,8 @@ class Sessions:
             worker.load += 1
             try:
                 said = await worker.call(
-                    m.Open, number, avatar, wish.rate, wish.size, wish.video, wish.quality, wish.microphone,
-                    self.settings.limits.queue,
+                    m.Open, number, avatar, wish.rate, wish.size, wish.video, wish.quality, wish.sound,
+                    wish.microphone, self.settings.limits.queue,
                 )  # fmt: skip
             except BaseException:
                 worker.load -= 1
@@ -304,8 +324,12 @@ class Sessions:
         most = self.settings.limits.size
         if wish.size is not None and not 16 <= wish.size <= most:
             raise Trouble(422, f"size: expected a width of 16 to {most} pixels")
-        if wish.video not in VIDEO:
-            raise Trouble(422, f"video: expected one of {', '.join(VIDEO)}")
+        if wish.video not in ENCODERS:
+            raise Trouble(422, f"video: expected one of {', '.join(ENCODERS)}")
+        if wish.sound not in SOUNDS:
+            raise Trouble(422, f"sound: expected one of {', '.join(SOUNDS)}")
+        if wish.sound == "opus" and wish.rate not in OPUS_RATES:
+            raise Trouble(422, f"rate: for opus expected one of {', '.join(map(str, OPUS_RATES))}")
         if not 1 <= wish.quality <= 100:
             raise Trouble(422, "quality: expected 1 to 100")
         return name

@@ -51,12 +51,14 @@ class Ice:
         ports: first and last UDP port that is bound; None for any.
         servers: URLs of STUN and TURN servers.
         username, password: for TURN.
+        relay: by TURN servers alone, never directly.
     """
 
     ports: tuple[int, int] | None = None
     servers: tuple[str, ...] = ()
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    relay: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Settings:
             first, last = self.ice.ports
             if not 1024 <= first <= last <= 65_535:
                 raise ValueError(f"--udp-ports: expected FIRST-LAST within 1024-65535, got {first}-{last}")
+        if self.ice.relay and not any(url.startswith(("turn:", "turns:")) for url in self.ice.servers):
+            raise ValueError("--relay needs a TURN server: name one by --ice turn:HOST:PORT")
         return self
 
     def opens(self, given: str | None) -> bool:
@@ -144,5 +148,5 @@ def cores() -> int:
 
 
 def usual_workers() -> int:
-    """One process a core, but at most four."""
-    return max(1, min(4, cores()))
+    """A process for two cores, but at most eight: a process' threads share its interpreter."""
+    return max(1, min(8, (cores() + 1) // 2))

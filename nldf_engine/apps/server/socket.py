@@ -1,4 +1,4 @@
-"""The websocket: PCM in; pictures and PCM out, a message a tick. docs/serve.md has the protocol."""
+"""The websocket: PCM or Opus in; pictures and sound out, a message a tick. docs/serve.md has the protocol."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from aiohttp import WSMsgType, web
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.control import SESSIONS, wish_of
 from nldf_engine.apps.server.edits import CHANGES
+from nldf_engine.apps.server.opus import RATE as OPUS_RATE
+from nldf_engine.apps.server.opus import OpusIn
 from nldf_engine.apps.server.sessions import ServerSession, Trouble
 from nldf_engine.apps.server.settings import MESSAGE
 
@@ -22,8 +24,6 @@ from nldf_engine.apps.server.settings import MESSAGE
 REFUSED, DIED, OVER, STALLED = 4400, 4500, 4410, 4408
 LOWEST_RATE, HIGHEST_RATE = 8000, 48_000
 MOST_CHANNELS = 8
-MICROPHONE_SECONDS = 0.5
-"""Sound of a microphone that waits longer is dropped: its clock runs faster than ours."""
 SENDING = 1 << 17
 """Bytes that the system may hold back for a client: what is in there can't be interrupted any more."""
 PIECE_SECONDS = 0.1
@@ -41,14 +41,16 @@ class Connection:
         socket: to it.
         session: that it takes the frames of.
         rate, channels: of the sound that it sends.
+        opus: decodes what it sends; None for PCM.
         stall: seconds after which it is cut off when it reads nothing.
     """
 
     def __init__(
-        self, socket: web.WebSocketResponse, session: ServerSession, rate: int, channels: int, stall: float
+        self, socket: web.WebSocketResponse, session: ServerSession, rate: int, channels: int,
+        opus: OpusIn | None, stall: float,
     ) -> None:  # fmt: skip
         self._socket, self._session, self._stall = socket, session, stall
-        self._rate, self._channels = rate, channels
+        self._rate, self._channels, self._opus = rate, channels, opus
         self._odd = b""
 
     async def run(self) -> None:
@@ -95,9 +97,15 @@ class Connection:
     async def _receive(self) -> None:
         async for message in self._socket:
             if message.type == WSMsgType.BINARY:
-                await self._sound(message.data)
+                await self._binary(message.data)
             elif message.type == WSMsgType.TEXT:
                 await self._text(message.data)
+
+    async def _binary(self, data: bytes) -> None:
+        try:
+            await self._sound(data if self._opus is None else self._opus.push(data))
+        except ValueError as error:
+            await self.say("error", problem=str(error)[:300])
 
     async def _sound(self, data: bytes) -> None:
         samples = self._odd + data
@@ -105,8 +113,8 @@ class Connection:
         self._odd = samples[whole:]
         refused = self._session.push(samples[:whole], self._rate, self._channels)
         spoken = self._session.wish.microphone and whole <= 2 * self._channels * self._rate * PIECE_SECONDS
-        if spoken and self._session.queued > MICROPHONE_SECONDS:
-            self._session.trim(MICROPHONE_SECONDS / 4)
+        if spoken:
+            self._session.keep_up()
         if refused:
             await self.say("full", refused=refused)
         await self._session.worker.drain()
@@ -123,12 +131,19 @@ class Connection:
 
     async def finish(self, given: dict[str, Any]) -> None:
         """The utterance ends."""
+        self._begin_sound()
         self._session.finish()
 
     async def interrupt(self, given: dict[str, Any]) -> None:
         """Everything that was not given out is dropped."""
-        self._odd = b""
+        self._begin_sound()
         await self.say("interrupted", **await self._session.interrupt())
+
+    def _begin_sound(self) -> None:
+        """What comes next does not continue what came before."""
+        self._odd = b""
+        if self._opus is not None:
+            self._opus.restart()
 
     async def change(self, given: dict[str, Any]) -> None:
         """Edit, background or poses."""
@@ -160,12 +175,17 @@ def _whole(query: dict[str, str], name: str, usual: int, low: int, high: int) ->
 async def connect(request: web.Request) -> web.StreamResponse:
     """A websocket for a new session, or for the one that `session` names.
 
-    In the URL: in_rate and channels of the sound that the client sends, and what `Wish` has.
+    In the URL: in_codec, in_rate and channels of the sound that the client sends, and what `Wish` has.
     """
     query = {name: value for name, value in request.query.items() if name != "token"}
     sessions = request.app[SESSIONS]
     rate = _whole(query, "in_rate", 16_000, LOWEST_RATE, HIGHEST_RATE)
-    channels = _whole(query, "channels", 1, 1, MOST_CHANNELS)
+    codec = query.pop("in_codec", "pcm")
+    if codec not in ("pcm", "opus"):
+        raise Trouble(422, f"in_codec: expected pcm or opus, got {codec[:20]!r}")
+    channels = _whole(query, "channels", 1, 1, 2 if codec == "opus" else MOST_CHANNELS)
+    opus = OpusIn(channels) if codec == "opus" else None
+    rate = rate if opus is None else OPUS_RATE
     name = query.pop("session", None)
     own = name is None
     socket = web.WebSocketResponse(timeout=GOODBYE, heartbeat=BEAT, max_msg_size=MESSAGE, compress=False)
@@ -179,7 +199,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
         wire = None if request.transport is None else request.transport.get_extra_info("socket")
         if wire is not None:
             wire.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SENDING)
-        connection = Connection(socket, session, rate, channels, sessions.settings.limits.stall)
+        connection = Connection(socket, session, rate, channels, opus, sessions.settings.limits.stall)
         with contextlib.suppress(ConnectionError):
             await connection.run()
     finally:

@@ -29,7 +29,6 @@ RATE = 48_000
 PIECE = 960  # samples of a packet of Opus: 20 ms
 PICTURE_CLOCK = 90_000
 CONNECT_SECONDS = 20.0
-MICROPHONE_SECONDS = 0.5
 GONE = ("failed", "closed", "disconnected")
 PEERS: web.AppKey[dict[str, Peer]] = web.AppKey("peers", dict)
 ROUTES = web.RouteTableDef()
@@ -64,7 +63,10 @@ class Peer:
             for url in ice.servers
         ]
         self.session = session
-        self.connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=servers))
+        policy = aiortc.RTCIceTransportPolicy
+        self.connection = aiortc.RTCPeerConnection(
+            aiortc.RTCConfiguration(servers, policy.RELAY if ice.relay else policy.ALL)
+        )
         self.over = asyncio.Event()
         self._pictures, self._sounds = _track("video"), _track("audio")
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,8 +131,7 @@ class Peer:
                 frame = await track.recv()
                 samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
                 self.session.push(samples.astype("<i2").tobytes(), frame.sample_rate, samples.shape[1])
-                if self.session.queued > MICROPHONE_SECONDS:
-                    self.session.trim(MICROPHONE_SECONDS / 4)
+                self.session.keep_up()
 
     async def close(self) -> None:
         """Ends the connection and lets go of the session."""
@@ -154,6 +155,7 @@ def _track(kind: str) -> Any:
             self.kind = kind
             self._waiting: asyncio.Queue[m.Tick] = asyncio.Queue()
             self._pieces: list[Any] = []
+            self._given = 0.0  # when the last piece was
 
         def put(self, tick: m.Tick) -> None:
             """Takes the next tick; a peer that does not fetch loses the oldest ones."""
@@ -169,10 +171,22 @@ def _track(kind: str) -> Any:
                 self._waiting.get_nowait()
 
         async def recv(self) -> Any:
-            """The next frame, as aiortc fetches it."""
-            while not self._pieces:
-                self._pieces = _pieces_of(av, kind, await self._waiting.get())
-            return self._pieces.pop(0)
+            """The next frame, as aiortc fetches it.
+
+            The later pieces of a tick's sound follow at their pace: a receiver would take two at once for an
+            uneven network, and wait for it; and what the time stamps say of sound against pictures goes by
+            the moment at which each is sent.
+            """
+            loop = asyncio.get_running_loop()
+            while True:
+                first = not self._pieces
+                if first:
+                    self._pieces = _pieces_of(av, kind, await self._waiting.get())
+                elif self._waiting.empty():
+                    await asyncio.sleep(max(0.0, self._given + PIECE / RATE - loop.time()))
+                if self._pieces:  # else they were cleared meanwhile
+                    self._given = loop.time()
+                    return self._pieces.pop(0)
 
     return Track()
 
@@ -196,8 +210,9 @@ def _pieces_of(av: Any, kind: str, tick: m.Tick) -> list[Any]:
 
 async def _connect(app: web.Application, session: ServerSession, sdp: str, own: bool) -> tuple[str, str]:
     """(name of the peer, SDP of the answer); the peer lives on until it goes or its session ends."""
-    if session.wish.video != "raw" or session.wish.rate != RATE:
-        raise Trouble(409, 'WebRTC needs a session of {"video": "raw", "rate": 48000}')
+    wish = session.wish
+    if (wish.video, wish.rate, wish.sound) != ("raw", RATE, "pcm"):
+        raise Trouble(409, 'WebRTC needs a session of {"video": "raw", "rate": 48000, "sound": "pcm"}')
     if session.attached:
         raise Trouble(409, "another connection takes this session's frames")
     sessions: Sessions = app[SESSIONS]

@@ -1,5 +1,8 @@
 """A process that renders: its sessions in the order in which their frames are due.
 
+Its threads, the hands, draw frames of different sessions at the same time: kernels and encoders let go of
+the interpreter. Where fewer sessions run than there are hands, a frame is drawn by several cores.
+
 Messages come through stdin and go out through stdout; where stdin ends, so does the process. Weights are
 mapped from the avatars' files, so that the workers' pages of them are the same memory; everything else of a
 session is its own.
@@ -24,11 +27,10 @@ import numpy as np
 
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.edits import CHANGES
-from nldf_engine.apps.server.encoders import ENCODERS, Encoder
+from nldf_engine.apps.server.encoders import ENCODERS, SOUNDS, Encoder, Opus, Pcm
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
 
 REPORT = 1.0  # seconds between two reports of a session's counters
-WAIT = 0.5  # seconds that an idle worker waits for messages
 
 
 @dataclass
@@ -37,53 +39,68 @@ class Running:
 
     Args:
         live: the session.
-        encode: makes bytes of its pictures.
+        encode: makes bytes of its pictures,
+        encode_sound: and of their sound.
         on: whether its clock runs.
         received: microseconds of sound that came so far.
         reported: when its counters were reported.
+        drawing: whether a hand draws its next frame.
     """
 
     live: LiveSession
     encode: Encoder
+    encode_sound: Pcm | Opus
     on: bool = False
     received: int = 0
     reported: float = 0.0
+    drawing: bool = False
 
 
 class Worker:
-    """Renders all sessions that it is given, one frame at a time.
+    """Renders all sessions that it is given.
 
     Args:
         engines: by the avatars' names.
         out: where messages go.
+        hands: threads that render.
+        cores: threads that they compute with, all together.
     """
 
-    def __init__(self, engines: dict[str, Engine], out: BinaryIO) -> None:
-        self._engines, self._out = engines, out
+    def __init__(self, engines: dict[str, Engine], out: BinaryIO, hands: int = 1, cores: int = 1) -> None:
+        self._engines, self._out, self._hands, self._cores = engines, out, hands, cores
         self._sessions: dict[int, Running] = {}
         self._inbox: queue.SimpleQueue[m.ToWorker | None] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()  # of the sessions, and whether their frames are drawn
+        self._over = False
 
     def send(self, message: m.Message) -> None:
-        """Hands a message to the server."""
-        self._out.write(m.packed(message))
-        self._out.flush()
+        """Hands a message to the server; from any thread."""
+        packed = m.packed(message)
+        with self._sending:
+            self._out.write(packed)
+            self._out.flush()
 
     def run(self, stream: BinaryIO) -> None:
-        """Works until `stream`, where messages come from, ends."""
+        """Works until `stream`, where messages come from, ends.
+
+        Raises:
+            BrokenPipeError: the server has gone.
+        """
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
         self.send(m.Welcome({name: about(engine) for name, engine in self._engines.items()}))
-        while True:
-            due = self._next()
-            wait = WAIT if due is None else max(0.0, due[1].live.wait)
-            try:
-                message = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
-            except queue.Empty:
-                if due is not None and due[1].live.wait <= 0:
-                    self._tick(*due)
-                continue
-            if message is None:
-                return
-            self._handle(message)
+        hands = [threading.Thread(target=self._draw, daemon=True) for _ in range(self._hands)]
+        for hand in hands:
+            hand.start()
+        try:
+            while (message := self._inbox.get()) is not None:
+                self._handle(message)
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+            for hand in hands:
+                hand.join()
 
     def _read(self, stream: BinaryIO) -> None:
         try:
@@ -92,10 +109,45 @@ class Worker:
         finally:
             self._inbox.put(None)
 
-    def _next(self) -> tuple[int, Running] | None:
-        """The session whose frame is due first."""
-        running = [(number, item) for number, item in self._sessions.items() if item.on]
-        return min(running, key=lambda pair: pair[1].live.due) if running else None
+    def _draw(self) -> None:
+        """A hand: the next frame that is due, and so on."""
+        import torch
+
+        share = 0
+        try:
+            while (chosen := self._next()) is not None:
+                number, running, cores = chosen
+                if cores != share:
+                    torch.set_num_threads(cores)  # of this thread
+                    share = cores
+                try:
+                    self._tick(number, running)
+                finally:
+                    with self._changed:
+                        running.drawing = False
+                        self._changed.notify_all()
+        except BrokenPipeError:
+            self._inbox.put(None)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # as where a kernel crashes: the server starts another worker
+
+    def _next(self) -> tuple[int, Running, int] | None:
+        """The session whose frame is due first, when it is, and how many cores draw it; None at the end."""
+        with self._changed:
+            while not self._over:
+                on = [(number, item) for number, item in self._sessions.items() if item.on]
+                free = [pair for pair in on if not pair[1].drawing]
+                if not free:
+                    self._changed.wait()
+                    continue
+                number, running = min(free, key=lambda pair: pair[1].live.due)
+                if wait := running.live.wait:
+                    self._changed.wait(wait)
+                    continue
+                running.drawing = True
+                return number, running, max(1, self._cores // min(len(on), self._hands))
+        return None
 
     def _tick(self, number: int, running: Running) -> None:
         begun = time.perf_counter()
@@ -103,8 +155,9 @@ class Worker:
         if frame is None:
             return
         picture, key = running.encode(frame.picture) if frame.picture is not None else (b"", False)
+        sound = running.encode_sound(frame.sound)
         work = time.perf_counter() - begun
-        self.send(_tick_of(number, running, frame, picture, key, work))
+        self.send(_tick_of(number, running, frame, (picture, key), sound, work))
         if begun - running.reported > REPORT:
             running.reported = begun
             self.send(m.Statistics(number, running.live.statistics()))
@@ -129,18 +182,23 @@ class Worker:
         live = engine.live(
             rate=message.rate, size=message.size, most=message.queue, room=message.room
         )  # fmt: skip
-        self._sessions[message.session] = Running(live, ENCODERS[message.video](message.quality))
+        running = Running(live, ENCODERS[message.video](message.quality), SOUNDS[message.sound](message.rate))
+        with self._changed:
+            self._sessions[message.session] = running
         camera = engine.renderer.camera(message.size)
         return {"latency": live.latency, "size": [camera.width, camera.height]}
 
     def close(self, message: m.Close) -> None:
         """Ends a session."""
-        self._sessions.pop(message.session, None)
+        with self._changed:
+            self._sessions.pop(message.session, None)
 
     def switch(self, message: m.Run) -> None:
         """Lets a session's clock run or stop."""
         if message.session in self._sessions:
-            self._sessions[message.session].on = message.on
+            with self._changed:
+                self._sessions[message.session].on = message.on
+                self._changed.notify_all()
 
     def sound(self, message: m.Sound) -> None:
         """Queues sound."""
@@ -179,14 +237,12 @@ _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
 
 
 def _tick_of(
-    number: int, running: Running, frame: LiveFrame, picture: bytes, key: bool, work: float
+    number: int, running: Running, frame: LiveFrame, picture: tuple[bytes, bool], sound: bytes, work: float
 ) -> m.Tick:
-    flags = m.SPEAKING * frame.speaking + m.KEY * key + m.ENDED * bool(frame.ended)
-    # What came as 16-bit PCM at the same rate goes out as it came.
-    sound = np.rint(frame.sound * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
+    flags = m.SPEAKING * frame.speaking + m.KEY * picture[1] + m.ENDED * bool(frame.ended)
     return m.Tick(
         number, frame.epoch, frame.number, flags, frame.position, running.live.queued, running.received, work,
-        picture, sound, frame.ended,
+        picture[0], sound, frame.ended,
     )  # fmt: skip
 
 
@@ -223,8 +279,13 @@ def main(arguments: list[str]) -> int:
         out.write(m.packed(m.Failed(str(error))))
         out.flush()
         return 1
+    import torch
+
+    cores = torch.get_num_threads()
+    # A GPU draws one frame after the other: hands would only wait for each other.
+    hands = cores if all(engine.renderer.device.type == "cpu" for engine in engines.values()) else 1
     try:
-        Worker(engines, out).run(sys.stdin.buffer)
+        Worker(engines, out, hands, cores).run(sys.stdin.buffer)
     except BrokenPipeError:  # the server has gone
         return 0
     return 0

@@ -119,3 +119,9 @@ def server(avatars: dict[str, Path]) -> Iterator[Running]:
     limits = Limits(sessions=6, idle=20, stall=1.0, queue=10.0, requests=1000, size=64)
     with Running(Settings(avatars, demo=True, device="cpu", limits=limits, ice=Ice((42_000, 42_040)))) as it:
         yield it
+
+
+@pytest.fixture
+def serving() -> type[Running]:
+    """What runs a server of other settings, in a `with` block."""
+    return Running

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import signal
 import time
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +19,7 @@ from nldf_engine.apps.origins import is_local
 from nldf_engine.apps.server.access import Rate, needs_token
 from nldf_engine.apps.server.messages import ENDED, HEADER, SPEAKING
 from nldf_engine.apps.server.settings import Ice, Limits, Settings, name_avatars
-
-RATE = 16_000
-
-
-def tone(seconds: float, rate: int = RATE) -> bytes:
-    """16-bit PCM."""
-    moment = (np.arange(round(seconds * rate)) + 0.25) / rate
-    return (9000 * np.sign(np.sin(2 * np.pi * 150 * moment))).astype("<i2").tobytes()
-
-
-def wav(seconds: float, rate: int = RATE) -> bytes:
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(tone(seconds, rate))
-    return content.getvalue()
+from players import RATE, tone, wav
 
 
 class Tick:
@@ -124,6 +105,23 @@ def test_an_interruption_overtakes_everything(server: Any) -> None:
             assert all(tick.epoch == 1 and not tick.sound.any() and not tick.queued for tick in after)
 
     server.talk(work)
+
+
+def test_a_burst_of_a_microphone_is_not_late_for_ever(server: Any) -> None:
+    """What came at once is dropped after a second, though never half a second of it waited."""
+
+    async def work(http: aiohttp.ClientSession) -> float:
+        async with http.ws_connect("/ws?rate=16000&avatar=ada&microphone=true") as socket:
+            for _ in range(20):
+                await socket.send_bytes(tone(0.02))
+            queued = []
+            for _ in range(70):
+                queued += [tick.queued for tick in (await ticks(socket, 1))[0]]
+                await socket.send_bytes(tone(0.04))
+            assert max(queued) > 0.3
+            return max(queued[-15:])
+
+    assert server.talk(work) < 0.2
 
 
 def test_http_controls_a_session(server: Any) -> None:

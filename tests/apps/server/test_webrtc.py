@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nldf_engine.apps.server.ports import PortRangeLoop
+from players import receive
 
 
 class Microphone(aiortc.MediaStreamTrack):  # type: ignore[misc]
@@ -37,29 +38,6 @@ class Microphone(aiortc.MediaStreamTrack):  # type: ignore[misc]
         )
         self._count += 1
         return frame
-
-
-async def receive(connection: aiortc.RTCPeerConnection, seconds: float = 12.0) -> tuple[list[Any], list[Any]]:
-    """Pictures and sounds until a loud sound came."""
-    tracks = {item.receiver.track.kind: item.receiver.track for item in connection.getTransceivers()}
-    pictures: list[Any] = []
-    sounds: list[Any] = []
-
-    async def look() -> None:
-        while True:
-            pictures.append(await tracks["video"].recv())
-
-    async def listen() -> None:
-        while not sounds or np.abs(sounds[-1].to_ndarray()).max() < 3000 or not pictures:
-            sounds.append(await tracks["audio"].recv())
-
-    looking = asyncio.create_task(look())
-    try:
-        await asyncio.wait_for(listen(), seconds)
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
-    return pictures, sounds
 
 
 def ports_of(sdp: str) -> set[int]:

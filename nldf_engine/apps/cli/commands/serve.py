@@ -60,7 +60,7 @@ class Serve(Command):
     tls_key: Annotated[Path | None, optional("FILE.pem")] = None
     """its private key"""
     workers: Annotated[int | None, optional("N")] = None
-    """processes that render; by default one a core, at most four"""
+    """processes that render; by default one for two cores, at most eight"""
     sessions: Annotated[int, value("N")] = 8
     """sessions at the same time"""
     queue: Annotated[float, value("S")] = 120.0
@@ -79,6 +79,8 @@ class Serve(Command):
     """STUN and TURN servers, as stun:HOST:PORT or turn:HOST:PORT"""
     turn_user: Annotated[str | None, optional("NAME")] = None
     """user of the TURN server; its password is the environment variable NLDF_TURN_PASSWORD"""
+    relay: bool = False
+    """WebRTC by TURN servers alone, never directly"""
     device: Device = "auto"
     """where to render"""
     precision: Annotated[str, value("auto|fp32|int16|fp16")] = "auto"
@@ -117,7 +119,10 @@ class Serve(Command):
                     self.sessions, self.idle, self.silent, queue=self.queue, requests=self.rate,
                     size=self.largest,
                 ),
-                Ice(self._ports(), _list(self.ice), self.turn_user, os.environ.get("NLDF_TURN_PASSWORD")),
+                Ice(
+                    self._ports(), _list(self.ice), self.turn_user, os.environ.get("NLDF_TURN_PASSWORD"),
+                    self.relay,
+                ),
                 tls,
             ).check()  # fmt: skip
 

@@ -1,4 +1,4 @@
-// Hands a microphone's sound to the page, 16-bit PCM in pieces of about 20 ms.
+// Hands a sound to the page: 16-bit PCM in pieces of about 20 ms, and the audio clock's time where each ends.
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -12,7 +12,7 @@ class Capture extends AudioWorkletProcessor {
       this.piece[this.count] = 32767 * Math.max(-1, Math.min(1, samples[k]));
       this.count += 1;
       if (this.count === this.piece.length) {
-        this.port.postMessage(this.piece.slice());
+        this.port.postMessage({ samples: this.piece.slice(), time: currentTime + (k + 1) / sampleRate });
         this.count = 0;
       }
     }

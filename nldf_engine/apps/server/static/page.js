@@ -2,6 +2,7 @@
 
 const find = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const SOUND_MS = 5000; // for the sound device to open
 const SLIDERS = [
   // [name, part and field of the edit, lowest, highest, usual, what the avatar needs for it]
   ["turn", "head.yaw", -15, 15, 0], ["nod", "head.pitch", -10, 10, 0], ["tilt", "head.roll", -15, 15, 0],
@@ -84,7 +85,7 @@ async function toggleMicrophone() {
     app.source = app.context.createMediaStreamSource(app.microphone);
     app.capture = new AudioWorkletNode(app.context, "capture", { numberOfOutputs: 0 });
     app.capture.port.onmessage = (event) => {
-      if (app.socket && app.socket.readyState === WebSocket.OPEN) app.socket.send(event.data);
+      if (app.socket && app.socket.readyState === WebSocket.OPEN) app.socket.send(event.data.samples);
     };
     app.source.connect(app.capture);
   }
@@ -114,17 +115,24 @@ async function start() {
   }
 }
 
-async function startSocket(wish) {
+// The sound's clock; a browser without a sound device may wait for one for ever.
+async function openSound() {
   app.context = new AudioContext();
   if (app.context.sampleRate > 48000 || app.context.sampleRate % 25) app.context = new AudioContext({ sampleRate: 48000 });
-  await app.context.resume();
+  const late = new Promise((_, failed) => {
+    setTimeout(() => failed(new Error("this browser plays no sound: is there a sound device?")), SOUND_MS);
+  });
+  await Promise.race([app.context.resume(), late]);
+}
+
+async function startSocket(wish) {
+  await openSound();
   const rate = app.context.sampleRate;
   const query = new URLSearchParams({ ...wish, rate, in_rate: rate, microphone: "true" });
   if (token) query.set("token", token);
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?${query}`);
   socket.binaryType = "arraybuffer";
   app.player = new Player(app.context, find("picture"), rate);
-  if (app.watch) app.watch(app.player);
   await new Promise((ready, failed) => {
     socket.onclose = (event) => failed(new Error(event.reason || "the server did not take the connection"));
     socket.onmessage = (event) => {

@@ -72,7 +72,6 @@ class Player {
     source.onended = () => this.playing.delete(source);
     source.start(moment);
     this.playing.add(source);
-    if (this.onsound) this.onsound(tick.number, samples, moment);
   }
 
   decode(content, moment, epoch) {
@@ -112,7 +111,7 @@ class Player {
       if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
       this.drawing.drawImage(due.image, 0, 0);
       this.statistics.shown += 1;
-      if (this.onpicture) this.onpicture(due.time, ears);
+      if (this.onpicture) this.onpicture();
     }
     requestAnimationFrame(this.step);
   }
