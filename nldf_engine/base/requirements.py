@@ -52,7 +52,7 @@ def unmet(extras: bool = False) -> list[str]:
     except metadata.PackageNotFoundError:
         return []
     problems = []
-    python, wanted = ".".join(map(str, sys.version_info[:3])), about.get("Requires-Python") or ""
+    python, wanted = ".".join(map(str, sys.version_info[:3])), (about.get_all("Requires-Python") or [""])[0]
     if not _fits(python, wanted):
         problems.append(f"this is Python {python}, and {PACKAGE} needs {wanted}: use another interpreter")
     for line in about.get_all("Requires-Dist") or []:

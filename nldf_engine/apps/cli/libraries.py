@@ -69,27 +69,21 @@ def version(distribution: str) -> str | None:
         return None
 
 
-# Debian's packages of the libraries that wheels expect of the system.
-SYSTEM = {
-    "libGL": "libgl1",
-    "libgthread-2.0": "libglib2.0-0",
-    "libglib-2.0": "libglib2.0-0",
-    "libgomp": "libgomp1",
-}
+# Debian's packages of what wheels expect of the system, by the module that wants it.
+SYSTEM = {"cv2": ("libgl1", "libglib2.0-0"), "nldf_engine": ("libgomp1",)}
 
 
-def system_remedy(library: str) -> str:
-    """What installs a shared library of the system, such as libGL.so.1; OpenCV can do without some."""
-    stem = library.partition(".so")[0]
-    if stem not in SYSTEM:
+def system_remedy(library: str, module: str) -> str:
+    """What installs a shared library of the system, such as libGL.so.1, that `import module` lacks."""
+    top = module.partition(".")[0]
+    if top not in SYSTEM:
         return f"install the package of your system that has {library}"
-    install = f"sudo apt-get install {SYSTEM[stem]} (or its like on your system)"
-    return install if stem == "libgomp" else f"{install}, or take OpenCV without windows: {_headless()}"
-
-
-def _headless() -> str:
+    install = f"sudo apt-get install {' '.join(SYSTEM[top])} (or their like on your system)"
+    if top != "cv2":
+        return install
     pip = shlex.join([sys.executable, "-m", "pip"])
-    return f"{pip} uninstall opencv-python, then {pip} install opencv-python-headless"
+    without = f"{pip} uninstall -y opencv-python && {pip} install opencv-python-headless"
+    return f"{install}, or take OpenCV without windows, which wants none: {without}"
 
 
 def remedy(module: str) -> str:

@@ -58,6 +58,10 @@ STOPPED = tuple(128 + number for number in TERMINATING)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
+# As the loader words it where a wheel's library wants another one.
+LACKS_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open")
+
+
 def overview() -> str:
     """The text of `nldf --help`."""
     width = max(map(len, COMMANDS))
@@ -262,12 +266,11 @@ def describe(error: Exception) -> str:
         from nldf_engine.apps.cli.libraries import remedy
 
         return f"the library {error.name} is not installed. To fix it: {remedy(error.name)}"
-    if isinstance(error, ImportError) and (
-        library := re.match(r"(lib[\w.+-]+\.so[.\d]*): cannot open", str(error))
-    ):
+    if isinstance(error, ImportError) and (library := LACKS_LIBRARY.match(str(error))):
         from nldf_engine.apps.cli.libraries import system_remedy
 
-        return f"the system's library {library[1]} is missing. To fix it: {system_remedy(library[1])}"
+        advice = system_remedy(library[1], error.name or "")
+        return f"the system's library {library[1]} is missing. To fix it: {advice}"
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):

@@ -61,6 +61,8 @@ class Sheet(Command):
         """Renders and writes the sheet."""
         positive(size=self.size)
         check_device(self.device)
+        import cv2  # noqa: F401  # it writes the labels; where it is missing, that is said before the work
+
         from nldf_engine.apps.cli.contact_sheet import contact_sheet
         from nldf_engine.base.files import check_writable
         from nldf_engine.engine import Engine, check_size
