@@ -348,7 +348,10 @@ def _unready(given: Given, job: Job) -> list[str]:
     if job.needs:
         return []
     try:
-        job.made.check()
+        for path in job.made.named_files():
+            if not path.exists():
+                raise FileProblem(path, "there is no such file or folder", "check the spelling of the path")
+        job.made.check_ready()
     except (NldfError, ValueError, TypeError) as error:
         return [f"{given.place}: {job.command}: {error}"]
     return []
