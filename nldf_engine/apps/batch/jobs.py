@@ -302,7 +302,9 @@ def _check_inside(word: str, folder: Path, root: Path) -> None:
 
 def _connected(found: list[tuple[Given, Job]]) -> tuple[list[Job], list[str]]:
     """The jobs, each with those that it needs; and what speaks against them together."""
-    problems, writers, names = [], {}, set()
+    problems: list[str] = []
+    writers: dict[Path, str] = {}
+    names: set[str] = set()
     for given, job in found:
         if job.name in names:
             problems.append(f"{given.place}: there are two jobs named {job.name!r}")

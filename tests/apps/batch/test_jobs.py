@@ -169,11 +169,11 @@ def test_files_of_other_kinds(job_file: Write, folder: Path) -> None:
 def test_jobs_that_do_not_go_together(job_file: Write, render: Make) -> None:
     """Two of one name, of one output, one inside another's, and two that wait for each other."""
     both = [render("x/a.mp4"), render("./x/../x/a.mp4")]
-    with pytest.raises(FileProblem, match="is the output of 'x-a.mp4' too"):
+    with pytest.raises(FileProblem, match=r"is the output of 'x-a.mp4' too"):
         read_jobs(job_file([both[0], {**both[1], "name": "two"}]))
-    with pytest.raises(FileProblem, match="two jobs named 'x-a.mp4'"):
+    with pytest.raises(FileProblem, match=r"two jobs named 'x-a.mp4'"):
         read_jobs(job_file(both))
-    with pytest.raises(FileProblem, match="'pictures-a.mp4' writes into the output of 'pictures'"):
+    with pytest.raises(FileProblem, match=r"'pictures-a.mp4' writes into the output of 'pictures'"):
         read_jobs(job_file([render("pictures", background="transparent"), render("pictures/a.mp4")]))
     train = {"preset": "nldf-tiny", "dataset": "data"}
     round_ = [
