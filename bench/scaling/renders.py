@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bench.scaling.options import Options
+from nldf_engine.apps.cli import main as cli
 from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
@@ -60,20 +61,19 @@ def clean(path: Path) -> None:
 
 
 def serial(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """Renders the jobs' sounds one after another by `nldf render`; SHA-256 of each video."""
-    made = {}
+    """Renders the jobs' sounds one after another in this process; SHA-256 of each video."""
+    made, place = {}, path.parent
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the jobs have it
     for job in json.loads(path.read_text(encoding="utf-8")):
-        if job["name"] not in names:
-            continue
         flags = job["render"]
-        out = make_folder(path.parent / "serial") / Path(flags["output"]).name
-        if not out.is_file():
-            subprocess.run(
-                [sys.executable, "-m", "nldf_engine", "render", flags["avatar"], flags["audio"], "-o",
-                 str(out), "--size", str(flags["size"]), "--no-provenance"],
-                cwd=path.parent, check=True, capture_output=True,
-            )  # fmt: skip
+        out = make_folder(place / "serial") / Path(flags["output"]).name
+        if job["name"] in names and not out.is_file():
+            given = ["render", str(place / flags["avatar"]), str(place / flags["audio"]), "-o", str(out)]
+            if cli.main([*given, "--size", str(flags["size"]), "--no-provenance"]):
+                raise RuntimeError(f"{out} can't be rendered")
         made[job["name"]] = sha256(out)
+    torch.set_num_threads(threads)
     return made
 
 

@@ -15,10 +15,11 @@ from nldf_engine.base.errors import MissingBackend
 def test_a_lost_node_loses_no_job(tmp_path: Path) -> None:
     """Its jobs run on the other one; every video is that of one process, and a stopped batch goes on."""
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
-    from bench.scaling.cluster import on_cluster
+    from bench.scaling.cluster import node_lost, stopped
     from bench.scaling.options import Options
 
-    found = on_cluster(Options(tmp_path, jobs=4, seconds=0.6, size=32))
+    options = Options(tmp_path, jobs=4, seconds=0.6, size=32)
+    found = {**node_lost(options), **stopped(options)}
     assert found["a node killed"]["exit"] == 0 and found["a node killed"]["identical"] == 4
     assert found["stopped"]["exit"] == 130 and "what is done is kept" in found["stopped"]["said"]
     assert found["resumed"]["exit"] == 0 and found["resumed"]["identical"] == 4
