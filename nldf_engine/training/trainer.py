@@ -276,7 +276,7 @@ class Trainer:
         return signals.received is not None
 
     def _is_due(self, saved: float) -> bool:
-        """Whether it is time for a checkpoint by the first process' clock; of several all save it, or none."""
+        """Whether a checkpoint is due by the first process' clock; of several all save it, or none."""
         late = time.monotonic() - saved > CHECKPOINT_SECONDS
         if distributed.world() == 1:
             return late

@@ -23,20 +23,20 @@ def test_the_three_forms_say_the_same(job_file: Write, render: Make) -> None:
     train = {"preset": "nldf-tiny", "dataset": "data", "output": "me", "set": {"pool.on": False, "rays": 64}}
     train |= {"resume": True}
     as_json = [
-        {**render("out/a.mp4", **{"no-provenance": True, "yaw": -3.5}), "name": "one"},
+        {**render("out/a.mp4", **{"no-provenance": True, "yaw": -3.5, "gate": True}), "name": "one"},
         {"train": train},
     ]
     as_yaml = """
     defaults: {render: {size: 24, no_provenance: true, avatar: avatar}}
     jobs:
       - name: one
-        render: {audio: a.wav, output: out/a.mp4, yaw: -3.5}
+        render: {audio: a.wav, output: out/a.mp4, yaw: -3.5, gate: on}
       - train: {preset: nldf-tiny, dataset: [data], output: me, resume: yes, set: {pool.on: off, rays: 64}}
     """
     as_csv = (
-        "command,name,avatar,audio,output,size,yaw,no-provenance,preset,dataset,resume,set\n"
-        "render,one,avatar,a.wav,out/a.mp4,24,-3.5,on,,,,\n"
-        "train,,,,me,,,,nldf-tiny,data,true,pool.on=off;rays=64\n"
+        "command,name,avatar,audio,output,size,yaw,gate,no-provenance,preset,dataset,resume,set\n"
+        "render,one,avatar,a.wav,out/a.mp4,24,-3.5,yes,on,,,,\n"
+        "train,,,,me,,,,,nldf-tiny,data,true,pool.on=off;rays=64\n"
     )
     forms = [(as_json, "j.json"), (as_yaml, "j.yaml"), (as_csv, "j.csv")]
     found = [read_jobs(job_file(text, name)) for text, name in forms]
@@ -44,7 +44,7 @@ def test_the_three_forms_say_the_same(job_file: Write, render: Make) -> None:
         assert [job.made for job in jobs] == [job.made for job in found[0]]
         assert [job.name for job in jobs] == ["one", "me"]
     first, second = (job.made for job in found[0])
-    assert first.no_provenance and first.edits.yaw == -3.5 and first.out == "out/a.mp4"
+    assert first.no_provenance and first.edits.yaw == -3.5 and first.edits.gate and first.out == "out/a.mp4"
     assert second.set == ("pool.on=off", "rays=64") and second.resume and second.dataset == (Path("data"),)
     assert {"render", "train", "evaluate"} <= set(batched()) and "serve" not in batched()
 
