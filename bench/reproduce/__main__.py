@@ -7,16 +7,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.reproduce.scales import SCALES, Scale
 from bench.reproduce.tables import TABLES
 from nldf_engine.apps.cli.command import UsageError, check_device
 from nldf_engine.apps.cli.main import guarded
 
+if TYPE_CHECKING:
+    from nldf_engine.apps.batch.attempt import Workers
+
 EXAMPLES = """examples:
     python -m bench.reproduce table1 --scale tiny -o runs/tiny         a synthetic speaker, seconds
     python -m bench.reproduce table1 table2 table3 --scale cpu --data data/speaker -o runs/tables
     python -m bench.reproduce table1 --scale cpu --data data/speaker -o runs/tables --seeds 3
+    python -m bench.reproduce all --scale cpu --data data/speaker -o runs/tables --workers 2
     python -m bench.reproduce all --scale paper --plan                 what would be trained
 
 The same command again goes on where it was stopped, and makes the report anew of what is there.
@@ -54,6 +59,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     made.add_argument("--weights", type=Path, metavar="FOLDER", help="public weights, for LPIPS")
+    made.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="train N cells at a time, a process each (default: one, here)",
+    )
+    made.add_argument("--ray", metavar="ADDRESS", help="train the cells on a Ray cluster, as nldf batch does")
+    made.add_argument("--cell", metavar="NAME", help="only train this cell, and report nothing")
     made.add_argument("--plan", action="store_true", help="only say what would be trained")
     made.add_argument("--report", action="store_true", help="train nothing: report what is there")
     return made
@@ -74,7 +87,8 @@ def run(given: argparse.Namespace) -> int:
     check_device(given.device)
     scale = SCALES[given.scale]
     tables = [TABLES[name](scale) for name in names]
-    from bench.reproduce.report import plan, report
+    from bench.reproduce.report import cells_of, plan, report
+    from bench.reproduce.side_by_side import train_side_by_side
 
     if given.plan:
         print(plan(tables, given.seeds))
@@ -85,15 +99,44 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError(
             f"--scale {scale.name} needs --data DATASET; make one with nldf prepare VIDEO -o DATASET"
         )
-    from bench.reproduce.lab import Lab
+    from bench.reproduce.lab import Lab, with_needed
     from nldf_engine.datasets import open_dataset
 
     folder = given.output
     data = open_dataset(given.data or _speaker(folder / "speaker", scale))
     lab = Lab(folder, data, scale, given.device, given.weights)
+    cells = cells_of(tables, given.seeds)
+    if given.cell is not None:
+        lab.train_all([cell for cell in with_needed(cells) if cell.name(lab.hash) == given.cell])
+        return 0
+    if (workers := _workers(given)) is not None and not given.report:
+        train_side_by_side(lab, cells, _arguments(given, data.path), workers)
     command = f"python -m bench.reproduce {shlex.join(names)} --scale {scale.name} --seeds {given.seeds}"
     print(report(lab, tables, given.seeds, command, training=not given.report))
     return 0
+
+
+def _workers(given: argparse.Namespace) -> Workers | None:
+    """What trains cells side by side; None where they are trained here, one after the other."""
+    if given.ray is not None:
+        from nldf_engine.apps.batch.cluster import Cluster
+
+        return Cluster(given.ray)
+    if given.workers is None:
+        return None
+    if given.workers < 1:
+        raise UsageError(f"--workers must be at least 1; it is {given.workers}")
+    from nldf_engine.apps.batch.processes import Processes
+
+    return Processes(given.workers)
+
+
+def _arguments(given: argparse.Namespace, data: Path) -> list[str]:
+    """The flags under which a process finds the same cells."""
+    flags = ["--scale", given.scale, "--data", str(data.absolute()), "-o", str(given.output.absolute())]
+    flags += ["--seeds", str(given.seeds), "--device", given.device]
+    flags += ["--weights", str(given.weights.absolute())] if given.weights is not None else []
+    return [*given.tables, *flags]
 
 
 def _speaker(path: Path, scale: Scale) -> Path:

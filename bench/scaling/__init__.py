@@ -1,1 +1,4 @@
-"""Several processes and machines, measured: `python -m bench.scaling processes|workers|cluster -o DIR`."""
+"""Several processes and machines, measured.
+
+python -m bench.scaling processes|workers|costs|node-lost|stopped -o DIR
+"""

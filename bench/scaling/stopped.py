@@ -10,11 +10,12 @@ import signal
 import sys
 
 from nldf_engine.apps.cli.main import main
+from nldf_engine.training import trainer
 from nldf_engine.training.trainer import Trainer
 
 
 def install(number: int, at: int, rank: str) -> None:
-    """Sends signal `number` before step `at` in the process of that rank."""
+    """Sends signal `number` before step `at` in the process of that rank; checkpoints come often."""
     original = Trainer.step
 
     def step(self: Trainer) -> object:
@@ -22,6 +23,7 @@ def install(number: int, at: int, rank: str) -> None:
             os.kill(os.getpid(), number)
         return original(self)
 
+    trainer.CHECKPOINT_SECONDS = 1.0
     Trainer.step = step  # type: ignore[assignment, method-assign]
 
 

@@ -36,7 +36,7 @@ BETAS = (0.9, 0.99)
 NOTED_STEPS = 20
 # Signals that come so soon behind another one are the same one.
 REPEATED_SECONDS = 2.0
-# Several processes agree every so many steps on whether to stop.
+# Several processes agree every so many steps on whether to stop, or to save a checkpoint.
 AGREED_STEPS = 8
 
 
@@ -134,11 +134,11 @@ class Trainer:
                 objective.restore(own)
 
     def save(self, path: Path | None = None) -> None:
-        """Writes a checkpoint to `path`; None: to `checkpoint`."""
+        """Writes a checkpoint to `path`; None: to `checkpoint`. Of several processes all have to call it."""
         extra = {f"best.{name}": value for name, value in self.best.items()}
         for prefix, objective in self._named_objectives():
             extra |= {f"{prefix}{name}": value for name, value in objective.state().items()}
-        extra |= {f"running.{name}": value for name, value in self._sums.items()}
+        extra |= {f"running.{name}": distributed.mean(value) for name, value in self._sums.items()}
         extra["running.count"] = torch.tensor(self._counted)
         parts = self.state, self.network, self.optimizer, extra, self.generator
         distributed.by_first(lambda: save_run(path or self.checkpoint, *parts))
@@ -275,6 +275,15 @@ class Trainer:
             self._agree(signals)
         return signals.received is not None
 
+    def _is_due(self, saved: float) -> bool:
+        """Whether a checkpoint is due by the first process' clock; of several all save it, or none."""
+        late = time.monotonic() - saved > CHECKPOINT_SECONDS
+        if distributed.world() == 1:
+            return late
+        if self.state.step % AGREED_STEPS:
+            return False
+        return distributed.shared(float(late), self.subjects[0].scene.device) > 0
+
     def _agree(self, signals: _StopSignals) -> None:
         """A signal that one process received counts as received by all."""
         device = self.subjects[0].scene.device
@@ -324,7 +333,7 @@ class Trainer:
                     self._validate_and_log(monitor)
             if self.state.step in self.keep:
                 self.keep[self.state.step](self._kept(), self.state)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self._is_due(saved):
                 self.save()
                 saved = time.monotonic()
 

@@ -17,6 +17,7 @@ from bench.reproduce.markdown import page, table
 from bench.reproduce.report import cells_of
 from bench.reproduce.results import least_difference, mean, noise
 from bench.reproduce.scales import CPU, PAPER, SCALES, TINY
+from bench.reproduce.side_by_side import tasks_of
 from bench.reproduce.tables import NAMES, TABLES, Row, differences
 from bench.reproduce.tables.dfrf import SIZES, base, new_speaker
 from bench.reproduce.trials import Trial
@@ -41,6 +42,25 @@ def finished(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactor
 def small_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for the tables of other papers, which share its synthetic speakers."""
     return tmp_path_factory.mktemp("others")
+
+
+def test_cells_side_by_side_are_those_of_one_process(
+    synthetic_dataset: Dataset, finished: Path, tmp_path: Path
+) -> None:
+    """Trained by two processes at a time, the students after their teacher: the same weights and metrics."""
+    assert main(["table1", *_flags(synthetic_dataset, tmp_path), "--workers", "2"]) == 0
+    cells = sorted((tmp_path / "cells").glob("*/cell.json"))
+    assert len(cells) == 3 and len(list((tmp_path / "batch" / "state").glob("*.json"))) == 3
+    for path in cells:
+        ours, alone = (read_json(folder / path.relative_to(tmp_path)) for folder in (tmp_path, finished))
+        assert ours["validation_psnr"] == pytest.approx(alone["validation_psnr"], abs=0.05)
+    lab = Lab(tmp_path, synthetic_dataset, TINY)
+    assert tasks_of(lab, cells_of([TABLES["table1"](TINY)], 1), ()) == []
+    tasks = tasks_of(
+        Lab(tmp_path / "new", synthetic_dataset, TINY), cells_of([TABLES["table1"](TINY)], 2), ()
+    )
+    teacher = next(task for task in tasks if not task.needs and task.name.startswith("adnerf"))
+    assert [task.needs for task in tasks].count((teacher.name,)) == 2 and len(tasks) == 5
 
 
 def _flags(data: Dataset, folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from avatars import tiny_avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Clip, Engine
 from nldf_engine.engine.parts import JoinedFrames, Part, save_part
+from nldf_engine.media.video import frames_at
 
 SECONDS = 1.4
 
@@ -46,8 +47,11 @@ def test_joined_stretches_are_the_clip(
     for made, name in zip((clip, joined), names, strict=True):
         made.save(tmp_path / name, provenance=False)
     whole, other = (tmp_path / name for name in names)
-    if ending:
+    if ending == "mp4":
         assert whole.read_bytes() == other.read_bytes()
+    elif ending:  # Matroska writes a random number into every file
+        read = [list(frames_at(path, fps=None, alpha=True)) for path in (whole, other)]
+        assert len(read[0]) == 35 and np.array_equal(*read)
     else:
         assert [p.read_bytes() for p in sorted(whole.iterdir())] == [
             p.read_bytes() for p in sorted(other.iterdir())

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from tyro.conf import Positional
 
@@ -29,7 +29,7 @@ from nldf_engine.apps.cli.libraries import remedy
 from nldf_engine.apps.cli.main import COMMANDS, parse
 from nldf_engine.base.errors import FileProblem, MissingBackend, NldfError
 from nldf_engine.base.files import overlap, read_text
-from nldf_engine.base.json import WORDS
+from nldf_engine.base.json import WORDS, nested
 from nldf_engine.base.progress import track
 from nldf_engine.base.results import NAME
 
@@ -244,7 +244,7 @@ def _kind(name: str) -> type[Command]:
 
 def _flags(kind: type[Command], values: Mapping[str, Any]) -> list[str]:
     """Flags by name as words of a command line: positions in their order, then `--name=value`."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     positions = [name for name, hint in hints.items() if Positional in getattr(hint, "__metadata__", ())]
     named = {str(key).replace("-", "_").strip(): value for key, value in values.items()}
     words: list[str] = []
@@ -254,12 +254,21 @@ def _flags(kind: type[Command], values: Mapping[str, Any]) -> list[str]:
                 raise ValueError(f"{name}: expected no flag, got {text!r}")
             words.append(text)
     for name, value in named.items():
-        switch = WORDS.get(value.lower()) if isinstance(value, str) and hints.get(name) is bool else value
+        switch = value
+        if isinstance(value, str) and bool in (hints.get(name), *get_args(hints.get(name))[:1]):
+            switch = WORDS.get(value.lower(), value)
         if isinstance(switch, bool):
             words += [f"--{name.replace('_', '-')}"] * switch
             continue
         words += [f"--{name.replace('_', '-')}={text}" for text in _texts(name, value, name == "set")]
     return words
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a command's flags by name, those of groups of flags among them."""
+    hints = get_type_hints(kind, include_extras=True)
+    groups = [inner for hint in hints.values() if (inner := nested(hint)) is not None]
+    return {name: hint for each in groups for name, hint in _hints(each).items()} | hints
 
 
 def _texts(name: str, value: Any, several: bool) -> list[str]:
@@ -302,7 +311,9 @@ def _check_inside(word: str, folder: Path, root: Path) -> None:
 
 def _connected(found: list[tuple[Given, Job]]) -> tuple[list[Job], list[str]]:
     """The jobs, each with those that it needs; and what speaks against them together."""
-    problems, writers, names = [], {}, set()
+    problems: list[str] = []
+    writers: dict[Path, str] = {}
+    names: set[str] = set()
     for given, job in found:
         if job.name in names:
             problems.append(f"{given.place}: there are two jobs named {job.name!r}")
@@ -348,7 +359,10 @@ def _unready(given: Given, job: Job) -> list[str]:
     if job.needs:
         return []
     try:
-        job.made.check()
+        for path in job.made.named_files():
+            if not path.exists():
+                raise FileProblem(path, "there is no such file or folder", "check the spelling of the path")
+        job.made.check_ready()
     except (NldfError, ValueError, TypeError) as error:
         return [f"{given.place}: {job.command}: {error}"]
     return []

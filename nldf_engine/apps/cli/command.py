@@ -90,11 +90,17 @@ class Command(ABC):
         """What it reads; what stands for something else than a path ("still") among it."""
         return self._paths(self.reads)
 
+    def named_files(self) -> list[Path]:
+        """What it reads that can be nothing but a path."""
+        given = [getattr(self, name) for name in self.reads]
+        items = [item for one in given for item in (one if isinstance(one, tuple) else [one])]
+        return [item for item in items if isinstance(item, Path)]
+
     def outputs(self) -> list[Path]:
         """What it writes, whole or into it, the `--json` file included."""
         return self._paths((*self.writes, *self.fills, *(("json",) * hasattr(self, "json"))))
 
-    def check(self) -> None:  # noqa: B027 - most commands have nothing to check beforehand
+    def check_ready(self) -> None:  # noqa: B027 - most commands have nothing to check beforehand
         """Checks what can be checked before any long work: `run` does it first, a batch for all its jobs.
 
         Raises:

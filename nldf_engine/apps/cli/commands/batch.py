@@ -45,9 +45,9 @@ class Batch(Command):
     """run on the Ray cluster at this address (auto, HOST:PORT), whose machines see the same paths"""
     retries: Annotated[int, value("N")] = 2
     """how often a job whose process or machine was lost is started again"""
-    stretch: Annotated[float, value("SECONDS")] = 60.0
+    stretch: Annotated[float, value("SECONDS")] = 0.0
     """divide longer renders into stretches of so many seconds, which are joined without a seam; 0 divides
-    none"""
+    none: it pays where drawing takes far longer than encoding"""
     root: Annotated[Path | None, optional("DIR")] = None
     """the folder that no path of a job may leave; by default that of JOBS"""
     check: bool = False

@@ -100,7 +100,7 @@ class Evaluate(Command):
     json: Json = None
     """also write the results here"""
 
-    def check(self) -> None:
+    def check_ready(self) -> None:
         """See `Command`: the flags."""
         self._config()
 

@@ -117,7 +117,7 @@ class Render(Command):
         path = Path(self.edits.blink)
         return path if path.suffix else None
 
-    def check(self) -> None:
+    def check_ready(self) -> None:
         """See `Command`: what a person may have mistyped, files and poses included."""
         positive(size=self.size)
         if self.edges not in ("clean", "fast"):
@@ -164,7 +164,7 @@ class Render(Command):
         """The clip, not yet rendered; the precision; when the avatar was loaded, and in how many seconds."""
         from nldf_engine.engine import Engine
 
-        self.check()
+        self.check_ready()
         given = self._inputs()
         start = time.perf_counter()
         engine = Engine.load(self.avatar, device=self.device, precision=self.precision)

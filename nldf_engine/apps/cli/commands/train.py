@@ -137,7 +137,7 @@ class Train(Command):
             )
         return "\n".join(lines)
 
-    def check(self) -> None:
+    def check_ready(self) -> None:
         """See `Command`: everything but datasets and avatars."""
         self._config()
 
