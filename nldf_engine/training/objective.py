@@ -69,7 +69,7 @@ def weigh_opacity(error: Tensor, mask: Tensor, batch: Batch, scene: RayScene, lo
     if outside != 1:
         error = error * (outside + (1 - outside) * mask)
     if inside != 1:
-        error = error * (1 + (inside - 1) * mask * scene.interior_mask(batch.frames, batch.pixels))
+        error = error * (1 + (inside - 1) * mask * scene.interior_mask(*batch.on_host))
     return error.mean()
 
 

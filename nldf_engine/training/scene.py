@@ -62,6 +62,7 @@ class Batch:
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
         identity: number of the scene in a run over several datasets.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
+        drawn: frames and pixels as they were drawn, on the CPU: to look them up there waits for no device.
     """
 
     frames: Tensor
@@ -75,6 +76,12 @@ class Batch:
     weight: Tensor | None = None
     identity: int = 0
     grid: tuple[int, int] | None = None
+    drawn: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def on_host(self) -> tuple[Tensor, Tensor]:
+        """Frames [F] and pixels [F, P] on the CPU; `drawn` where it is known."""
+        return (self.frames.cpu(), self.pixels.cpu()) if self.drawn is None else self.drawn
 
     def error(self, seen: RayColors) -> Tensor:
         """[F, P, 3] composited colour minus target, times the root of the weight."""
@@ -285,6 +292,7 @@ class RayScene(Scene):
             frames.to(to), pixels.to(to), rays.to(to),
             (colors.float() / 255).to(to), behind.to(to),
             head_and_neck(labels).float().to(to), labels.to(to), identity=self.identity, grid=grid,
+            drawn=(frames, pixels),
         )  # fmt: skip
 
     def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:

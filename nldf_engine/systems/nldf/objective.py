@@ -97,8 +97,8 @@ class LightFieldLoss(nn.Module):
         No frame shows at that moment what is there, and what has no target grows at random: a head that is
         turned farther than it ever was would uncover it.
         """
-        scene, frames = self.scene, batch.frames.cpu()
-        plate, dense = scene.plate(frames, batch.pixels.cpu())
+        scene = self.scene
+        plate, dense = scene.plate(*batch.on_host)
         plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
         residual = (color - plate).square().sum(-1) + (alpha - dense).square()
         return (residual * (batch.labels == LABELS["head"])).mean()
@@ -111,8 +111,8 @@ class LightFieldLoss(nn.Module):
 
     def _torso(self, batch: Batch, torso: TorsoLayer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The torso's colours, times their opacity, and the opacity."""
-        scene, frames = self.scene, batch.frames.cpu()
-        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        scene, (frames, pixels) = self.scene, batch.on_host
+        points = scene.points(pixels).to(scene.device) / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         return torso.premultiplied(points, motions, poses, generator if torso.training else None)
 
@@ -162,10 +162,9 @@ class LightFieldObjective(Objective):
                 share = self.recipe.pool.batch / self.recipe.sampling.rays
                 total = total + share * hard
                 logged["pool"] = hard.detach()
-            frames = batch.frames[:, None].expand_as(batch.pixels)
-            self.pool.offer(
-                frames.reshape(-1).cpu(), batch.pixels.reshape(-1).cpu(), error.detach().reshape(-1).cpu()
-            )
+            frames, pixels = batch.on_host
+            frames = frames[:, None].expand_as(pixels)
+            self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.detach().reshape(-1).cpu())
         return StepLoss(total, logged)
 
     def _color_loss(self, error: Tensor) -> Tensor:
@@ -178,18 +177,18 @@ class LightFieldObjective(Objective):
     def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
         """Eq. (6) over the rays that the teacher has rendered, and the same for the opacity."""
         losses, count = seen.segments.new_zeros(()), 0
-        for row, frame in enumerate(batch.frames.tolist()):
+        frames, pixels = batch.on_host
+        for row, frame in enumerate(frames.tolist()):
             if frame not in targets:
                 continue
-            segments, opacity, known = (
-                part.to(seen.segments.device) for part in targets.look_up(frame, batch.pixels[row].cpu())
-            )
+            segments, opacity, known = targets.look_up(frame, pixels[row])
+            count += int(known.sum())
+            segments, opacity, known = (part.to(seen.segments.device) for part in (segments, opacity, known))
             # A student of fewer segments learns the sums of as many of the teacher's.
             own = seen.segments.shape[2]
             segments = segments.unflatten(1, (own, -1)).sum(2)
             per_ray = squared(seen.segments[row] - segments).sum(-1) + (seen.opacity[row] - opacity).square()
             losses = losses + (per_ray * known).sum()
-            count += int(known.sum())
         return losses / max(1, count)
 
     def _pool_loss(self, pool: ActivePool, generator: torch.Generator) -> Tensor | None:
