@@ -140,9 +140,7 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
         return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]) > 0
 
-    def _masked(
-        self, unit: Tensor, inside: Tensor, frames: int, inputs: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _masked(self, unit: Tensor, inside: Tensor, frames: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As `sample`, of all points [F * N, 2], empty where not `inside`: waits for no device."""
         out = self.layers_of(unit.view(frames, -1, 2), None, inputs)
         color = torch.where(inside[:, None], out[:, :3] + 0.5, 0.0)

@@ -89,7 +89,7 @@ class LightFieldLoss(nn.Module):
         return seen, seen.over(behind) - batch.target, opacity
 
     def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
-        return weigh_opacity(error, mask, batch, self.scene, self.recipe.opacity)
+        return weigh_opacity(error, mask, batch, self.recipe.opacity)
 
     def _hidden(self, batch: Batch, color: Tensor, alpha: Tensor) -> Tensor:
         """Mean squared difference of the torso to the plate's guess, where the head hides it.
