@@ -57,9 +57,9 @@ def peak_memory(size: int, device: torch.device, frames: int, out: Path) -> tupl
 @pytest.mark.parametrize(
     "size", [pytest.param(128, marks=pytest.mark.thorough), 256, pytest.param(512, marks=pytest.mark.full)]
 )
-def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size):
+def test_frames(benchmark, record, ceilings, pace, device, tmp_path, size, precision):
     frames, sound = FRAMES[pace.mode], speech(FRAMES[pace.mode] + WARM_UP)
-    engine = Engine.load(bundled_avatar(), device.type)
+    engine = Engine.load(bundled_avatar(), device.type, precision=precision)
     field = engine.renderer.portrait.head.field
     ceilings.look(device)
     clip = engine.render((sound, RATE), size=size)

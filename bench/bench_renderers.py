@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.timing import Row, count_row, kernel_of
+from bench.timing import Row, count_row, kernel_of, use_precision
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.nn.pose import pose_dim
 from nldf_engine.rendering.fields import Bounds, RayColors, RayField, Rays
@@ -145,8 +145,8 @@ def scene(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return pose, pixels, code.to(device), shade.expand(-1, -1, 3).contiguous().to(device)
 
 
-def fields_on(device: torch.device) -> dict[str, RayField]:
-    """Every system's field, checked against its PyTorch reference on a few rays."""
+def fields_on(device: torch.device, precision: str) -> dict[str, RayField]:
+    """Every system's field in a precision, checked against its PyTorch reference on a few rays."""
     torch.manual_seed(0)
     fields = {name: system.build() for name, system in SYSTEMS.items()}
     assert fields["nldf-88"].network.head.in_features == 112
@@ -154,11 +154,12 @@ def fields_on(device: torch.device) -> dict[str, RayField]:
     few = scene(pixels_of(64, device))
     for field in fields.values():
         field.to(device).eval()
+        allowed = use_precision(field, precision)
         got = render(field, *few)
         field.backend = "reference"
         want = render(field, *few, backend="reference")
         field.backend = "native"
-        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(got, want, rtol=allowed, atol=allowed)
         assert 0 < float(got.std()) < 10, "the rendered pixels don't vary: nothing is being computed"
     return fields
 
@@ -172,10 +173,10 @@ def counted(fields: dict[str, RayField], case: str, unit: str, rays: int) -> lis
     ]
 
 
-def test_pipelines(race, device):
+def test_pipelines(race, device, precision):
     rays = {name: getattr(system, device.type) for name, system in SYSTEMS.items()}
     with torch.inference_mode():
-        fields = fields_on(device)
+        fields = fields_on(device, precision)
         scenes = {name: scene(pixels_of(rays[name], device)) for name in fields}
         race(
             {name: lambda name=name: render(fields[name], *scenes[name]) for name in fields},
@@ -186,11 +187,11 @@ def test_pipelines(race, device):
         )  # fmt: skip
 
 
-def test_frames(race, device, pace):
+def test_frames(race, device, precision, pace):
     side = SIDE[device.type][pace.mode]
     camera, rays = CAMERA.scaled(side), side * side
     with torch.inference_mode():
-        fields = fields_on(device)
+        fields = fields_on(device, precision)
         pose, pixels, code, background = scene(camera.pixels()[None].to(device))
 
         def frame(name: str) -> torch.Tensor:

@@ -29,6 +29,7 @@ from bench.timing import (
     absent_row,
     calls_a_turn,
     compare,
+    device_seconds,
     environment,
     load,
     row_of,
@@ -125,6 +126,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
         if not ops.backends()["cuda"]:
             pytest.skip("nldf_engine._C was built without CUDA")
     return torch.device(request.param)
+
+
+@pytest.fixture(params=["fp32", "fp16"])
+def precision(request: pytest.FixtureRequest, device: torch.device) -> str:
+    """Every precision that the device's fused networks have."""
+    if request.param == "fp16" and device.type != "cuda":
+        pytest.skip("fp16 is a precision of CUDA devices")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -234,6 +243,8 @@ def race(
             for name in contestants
         ]
         compare(rows, times)
+        if device.type == "cuda":
+            rows = [row | device_seconds(contestants[row["name"]]) for row in rows]
         rows += [absent_row(where, name, device, why) for name, why in (absent or {}).items()]
         record(rows + (more or []))
 

@@ -77,6 +77,40 @@ def seconds_of(call: Callable[[], Any], device: torch.device, calls: int = 1) ->
     return (time.perf_counter() - start) / calls
 
 
+def device_seconds(call: Callable[[], Any], rounds: int = 20) -> dict[str, float | None]:
+    """What a call takes on the GPU alone, in seconds, the median of `rounds`: Python and launches left out.
+
+    Returns:
+        event_s: between two events about the call. The host may fall behind within it, so that small
+            operations
+            still show what it costs to launch them.
+        graph_s: of a replay of the call as a CUDA graph, where nothing is launched from Python; None for
+            calls that
+            can't be captured, such as those that wait for the device.
+    """
+    for _ in range(3):
+        call()
+    found: dict[str, float | None] = {"event_s": _between_events(call, rounds), "graph_s": None}
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
+        found["graph_s"] = _between_events(graph.replay, rounds)
+    except RuntimeError:
+        torch.cuda.synchronize()
+    return found
+
+
+def _between_events(call: Callable[[], Any], rounds: int) -> float:
+    pairs = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(rounds)]
+    for begin, end in pairs:
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in pairs) / 1e3
+
+
 def calls_a_turn(fastest: float, all_of_them: float = 0.0, seconds: float = math.inf) -> int:
     """How many calls a turn is.
 
@@ -216,6 +250,14 @@ def kernel_of(field: torch.nn.Module, device: torch.device) -> str | None:
     """What computes the fused networks of a field without gradients, None where it has none."""
     found = {part.kernel(device) for part in field.modules() if isinstance(part, ResMLP | PlanesModule)}
     return ", ".join(sorted(found)) or None
+
+
+def use_precision(field: torch.nn.Module, precision: str) -> float:
+    """Lets the fused networks of a field compute in a precision; the error that is allowed beside float32."""
+    for part in field.modules():
+        if isinstance(part, ResMLP | PlanesModule):
+            part.precision = precision
+    return 1e-3 if precision == "fp32" else 2e-2
 
 
 def absent_row(case: str, name: str, device: torch.device, why: str) -> Row:

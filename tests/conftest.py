@@ -24,8 +24,8 @@ SEED = 20240229
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Marks the cases of the `device` fixture that run on a CUDA device, as tests mark themselves that run nowhere
-    else."""
+    """Marks the cases of the `device` fixture that run on a CUDA device, as tests mark themselves that run
+    nowhere else."""
     case = getattr(item, "callspec", None)
     if case is not None and case.params.get("device") == "cuda":
         item.add_marker(pytest.mark.device)

@@ -69,19 +69,23 @@ LIMITS: tuple[tuple[str, str, Limit], ...] = (
     ("planes_cuda.cu", "", Limit(255, {arch: {"HMMA": 16} for arch in ARCHITECTURES})),
     # Weights in shared memory (Lb1) are read there alone, by LDS, and never by loads of any kind of memory.
     (
-        "portrait_cuda.cu", "Lb1",
-        Limit(168, {a: {"HMMA": 32, "LDS": 64} for a in ARCHITECTURES}, {a: {"LD": 0} for a in ARCHITECTURES}),
+        "portrait_cuda.cu",
+        "Lb1",
+        Limit(
+            168, {a: {"HMMA": 32, "LDS": 64} for a in ARCHITECTURES}, {a: {"LD": 0} for a in ARCHITECTURES}
+        ),
     ),
     ("portrait_cuda.cu", "", Limit(168, {arch: {"HMMA": 32} for arch in ARCHITECTURES})),
     # Two products of 16 x 8 each in the head, in a layer of the body and in the tail.
     ("resmlp_mma_cuda.cu", "Li16E", Limit(255, {arch: {"HMMA": 6, "LDSM": 2} for arch in ARCHITECTURES})),
     ("resmlp_mma_cuda.cu", "", Limit(255, {arch: {"HMMA": 8, "LDSM": 2} for arch in ARCHITECTURES})),
     # It starts with 168 (65536 over 384 threads); setmaxnreg then moves registers from the loading to the
-    # computing warpgroups. 36 products of 64x256x16 (32 a block, 4 in the head) and 16 in the tail. CCTL empties
-    # the L1 cache: the cluster's own barriers do, a wait for a stage must not. Static shared memory would lie below
-    # the dynamic one, whose swizzled tiles begin at multiples of 1024 bytes.
+    # computing warpgroups. 36 products of 64x256x16 (32 a block, 4 in the head) and 16 in the tail. CCTL
+    # empties the L1 cache: the cluster's own barriers do, a wait for a stage must not. Static shared memory
+    # would lie below the dynamic one, whose swizzled tiles begin at multiples of 1024 bytes.
     (
-        "resmlp_wgmma_cuda.cu", "",
+        "resmlp_wgmma_cuda.cu",
+        "",
         Limit(168, {"90a": {"HGMMA": 52, "UBLKCP": 1}}, {"90a": {"CCTL": 4}}, shared=0),
     ),
 )
@@ -119,7 +123,9 @@ class Usage:
         if self.registers > self.limit.registers:
             found.append(f"{name} uses {self.registers} registers, more than {self.limit.registers}")
         if self.limit.shared is not None and self.shared > self.limit.shared:
-            found.append(f"{name} has {self.shared} bytes of static shared memory, more than {self.limit.shared}")
+            found.append(
+                f"{name} has {self.shared} bytes of static shared memory, more than {self.limit.shared}"
+            )
         seen = dict(self.sass)
         for op, fewest in self.limit.sass.get(self.arch, {}).items():
             if seen and seen.get(op, 0) < fewest:

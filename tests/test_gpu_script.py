@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from bench.gpu import steps
+from bench import timing
+from bench.gpu import frames, ladder, rows, steps
+from nldf_engine.ops.resmlp_chain import sum_segments
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,7 +84,7 @@ def test_no_step_begins_behind_the_limit(run, tmp_path):
 
 
 def test_report_keeps_what_was_measured(tmp_path):
-    """Half a state makes a whole report: steps, benches, and no figure where a file was cut short."""
+    """Half a state makes a whole report: steps, rows, and no figure where a file was cut short."""
     steps = [
         {"step": "build", "outcome": "passed", "seconds": 3, "detail": ""},
         {"step": "ncu", "outcome": "not run", "seconds": 0, "detail": "no ncu"},
@@ -88,19 +93,170 @@ def test_report_keeps_what_was_measured(tmp_path):
     (tmp_path / "matmul_before.json").write_text('{"float16_tflops": 700.0}')
     (tmp_path / "matmul_after.json").write_text('{"float16_tf')
     row = {"suite": "beams", "case": "forward", "name": "peer", "kind": "absent", "note": "not installed"}
-    info = {"threads": 2, "rows": [row]}
-    bench = {"benchmarks": [{"name": "test_forward[cuda-64]", "params": {}, "extra_info": info}]}
-    (tmp_path / "bench_bench_beams.json").write_text(json.dumps(bench))
+    rows.add(tmp_path / "rows.jsonl", {"event": "rows", "rows": [row]})
+    rows.add(tmp_path / "rows.jsonl", {"part": "ladder", "kernel": "mma", "problem": ""})
+    with open(tmp_path / "rows.jsonl", "a") as file:
+        file.write('{"part": "frames", "frames_per_sec')  # stopped while it wrote
     done = gpu("merge", tmp_path, tmp_path / "results.json")
     assert done.returncode == 0 and "not run: 1 of 2" in done.stdout and "no ncu" in done.stdout
     report = json.loads((tmp_path / "results.json").read_text())
     assert report["steps"] == steps and report["environment"] is None
     assert report["matmul"] == {"before": {"float16_tflops": 700.0}, "after": None}
-    assert report["suites"]["beams"] == [{"name": "test_forward[cuda-64]", "params": {}, **info}]
+    assert report["suites"]["beams"] == [row]
+    assert report["parts"] == [{"part": "ladder", "kernel": "mma", "problem": ""}]
     assert "not run: not installed" in (tmp_path / "bench.html").read_text()
 
 
 def test_small_calls_run():
-    """What the sanitiser watches runs, here on the CPU, and names the operations it leaves out."""
+    """What the sanitiser watches runs, here on the CPU, a portrait included, and names what it leaves out."""
     done = gpu("small", "9", "cpu")
     assert done.returncode == 0 and "not called:" in done.stdout, done.stderr
+
+
+def test_the_plan_fits(tmp_path, capsys):
+    """All steps together are expected to end in time, and what is worth most comes first."""
+    plan = steps.plan(tmp_path)
+    assert sum(step.expected for step in plan) <= steps.SECONDS
+    assert all(step.expected <= step.most for step in plan)
+    names = [step.name for step in plan]
+    assert len(set(names)) == len(names) and {name for step in plan for name in step.needs} <= set(names)
+    order = [
+        "build",
+        "ladder",
+        "checks",
+        "frames nldf-fast",
+        "frames nldf-88",
+        "train nldf-fast",
+        "sanitizer memcheck",
+    ]
+    assert sorted(order, key=names.index) == order and names.index(order[-1]) < names.index(
+        "ncu portrait_kernel"
+    )
+    steps.show_plan(plan)
+    assert f"{sum(step.expected for step in plan)} s  the end" in capsys.readouterr().out
+
+
+def test_what_a_red_ladder_checked_is_not_timed(run, monkeypatch):
+    """Where a step failed, those that need it are left out with the reason; others run."""
+    monkeypatch.setattr(steps, "missing", lambda run: "")
+    plan = [
+        steps.Step("ladder", 1, 5, steps.commands("false")),
+        steps.Step("bench resmlp_cuda", 1, 5, steps.commands("true"), needs=("ladder",)),
+        steps.Step("bench planes", 1, 5, steps.commands("true")),
+    ]
+    for step in plan:
+        steps.take(run, step, dry=False)
+    assert run.outcomes == {"ladder": "failed", "bench resmlp_cuda": "not run", "bench planes": "passed"}
+    assert recorded(steps.STATE)[1]["detail"] == "ladder failed"
+
+
+def test_device_steps_wait_for_the_build(run):
+    """Without a device, or without kernels, steps that need them are left out and are no failures."""
+    step = steps.Step("ladder", 1, 5, steps.commands("false"))
+    steps.take(run, step, dry=False)
+    (steps.STATE / "environment.json").write_text('{"device": {"name": "a GPU"}}')
+    steps.take(run, step, dry=False)
+    assert [entry["detail"] for entry in recorded(steps.STATE)] == [
+        steps.DEVICE,
+        steps.KERNELS,
+    ] and not run.failed
+
+
+def test_what_travels_is_measured(tmp_path):
+    """The sizes of checkout, wheels and dataset are added up, and a sum over the limit names the largest
+    files."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "small.txt").write_text("x")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "small.txt"], check=True)
+    wheel = tmp_path / "bench" / "wheels" / "av.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(bytes(33 << 20))
+    done = gpu("fits", tmp_path)
+    assert done.returncode == 0 and "in all: 33.0 of 64 MiB" in done.stdout
+    (tmp_path / "large.bin").write_bytes(bytes(40 << 20))
+    subprocess.run(["git", "-C", str(tmp_path), "add", "large.bin"], check=True)
+    done = gpu("fits", tmp_path)
+    assert done.returncode == 1 and "73.0 MiB are over 64; leave out large.bin" in done.stderr
+
+
+def test_frames_are_measured(tmp_path):
+    """End-to-end frames of both systems give a row a precision, here on the CPU, beside a matrix product's
+    rate."""
+    (tmp_path / "matmul.json").write_text('{"float16_tflops": 1.0}')
+    for name, one_pass in (("nldf-fast", True), ("nldf-88", False)):
+        frames.frames(str(tmp_path / "rows.jsonl"), str(tmp_path / "matmul.json"), name, "cpu", "0.01", "32")
+        found = [row for row in rows.read(tmp_path / "rows.jsonl") if row["avatar"] == name]
+        assert [row["asked"] for row in found] == ["fp32", "auto"]
+        for row in found:
+            assert (
+                row["frames_per_second"] > 0 and row["in_one_pass"] is one_pass and row["precision"] == "fp32"
+            )
+            assert row["share_of_matmul"] == pytest.approx(row["head_tflops"])
+        assert found[1]["psnr_to_fp32"] == float("inf")
+
+
+def test_a_call_is_timed_on_the_device(monkeypatch):
+    """Events stand about each call, and about replays of a graph; a call that can't be captured has no
+    graph's time."""
+    clock, ran = iter(range(1000)), []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = next(clock)
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000.0 * (end.at - self.at)
+
+    class Graph:
+        def replay(self) -> None:
+            ran.append("replay")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    assert timing.device_seconds(lambda: ran.append("call"), 5) == {"event_s": 1.0, "graph_s": 1.0}
+    assert ran == ["call"] * 9 + ["replay"] * 5
+
+    def refuse(graph: Graph) -> None:
+        raise RuntimeError("not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    assert timing.device_seconds(lambda: None, 5) == {"event_s": 1.0, "graph_s": None}
+
+
+def emulated(kernel: str, net: Any, dump: int) -> ladder.Result:
+    """What a kernel that rounds as the emulation does gives."""
+    out, layers = net.emulate()
+    return ladder.Result(out, sum_segments(out), layers[dump].half() if dump >= 0 else None)
+
+
+def test_the_ladder_names_the_layer():
+    """A launch that is right from one ray to a second tile is green; one that goes wrong names layer and
+    rays."""
+    wanted = list(ladder.rungs(132))
+    assert len(wanted) == 3 * 4 * 8 and max(rung.rays for rung in wanted) == 132 * 256 + 1
+    rung = ladder.Rung("turns", 4, 129)
+    assert ladder.climb(emulated, rung)["problem"] == ""
+
+    def wrong(kernel: str, net: Any, dump: int) -> ladder.Result:
+        got = emulated(kernel, net, dump)
+        got.out[128] += 1
+        if dump >= 3:
+            got.dump[128, 7] += 1
+        return got
+
+    problem = ladder.climb(wrong, rung)["problem"]
+    assert "first wrong layer 3" in problem and "rays [128]" in problem
+    assert ladder.repeat(emulated, "mma", 5, 2)["problem"] == ""
+    times = iter(range(100))
+
+    def drifting(kernel: str, net: Any, dump: int) -> ladder.Result:
+        got = emulated(kernel, net, dump)
+        got.out[0, 0] += next(times) // 15
+        return got
+
+    assert ladder.repeat(drifting, "mma", 5, 2)["problem"] == "5 of 19 repeats differ from the first"

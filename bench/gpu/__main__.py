@@ -7,12 +7,38 @@ from collections.abc import Callable
 
 from bench.gpu import parts, report, steps
 
+
+def ladder(file: str) -> None:
+    """See `bench.gpu.ladder`."""
+    from bench.gpu.ladder import main
+
+    main(file)
+
+
+def frames(file: str, matmul: str, *rest: str) -> None:
+    """See `bench.gpu.frames`."""
+    from bench.gpu.frames import frames
+
+    frames(file, matmul, *rest)
+
+
+def train(file: str, dataset: str, folder: str, preset: str, *budget: str) -> None:
+    """See `bench.gpu.frames.training`."""
+    from bench.gpu.frames import training
+
+    training(file, dataset, folder, preset, **dict(item.split("=") for item in budget))
+
+
 PARTS: dict[str, Callable[..., object]] = {
     "environment": parts.environment,
     "check-import": parts.check_import,
     "pytest-must-run": parts.pytest_must_run,
     "matmul": parts.matmul,
     "small": parts.small,
+    "fits": parts.fits,
+    "ladder": ladder,
+    "frames": frames,
+    "train": train,
     "merge": report.merge,
 }
 

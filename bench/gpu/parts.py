@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SIDE = 8192
+MOST_MIB = 64
 
 
 def output_of(*command: str) -> str:
@@ -35,7 +37,7 @@ def environment(file: str) -> None:
         "torch_cuda": torch.version.cuda,
         "nvcc": release[2] if release else None,
         "cmake": output_of("cmake", "--version").splitlines()[:1],
-        "commit": output_of("git", "rev-parse", "HEAD") or None,
+        "commit": output_of("git", "rev-parse", "HEAD") or os.environ.get("GPU_COMMIT") or None,
         "changed": output_of("git", "status", "--short").splitlines()[:50],
         "smi": output_of(
             "nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw", "--format=csv"
@@ -52,6 +54,31 @@ def environment(file: str) -> None:
         }
     Path(file).write_text(json.dumps(found))
     print(json.dumps(found, indent=1))
+
+
+def fits(root: str) -> None:
+    """Fails where what travels to a machine without a network is over `MOST_MIB`: the tracked files that are
+    here, and of those that git ignores the wheels and the dataset of the benches."""
+    listed = output_of("git", "-C", root, "ls-files").splitlines()
+    tracked = [Path(root) / name for name in listed]
+    carried = [Path(root) / "bench" / name for name in ("wheels", "dataset")]
+    sizes = {"tracked files": tracked} | {
+        f"bench/{folder.name}": [path for path in folder.rglob("*") if path.is_file()] for folder in carried
+    }
+    total = 0.0
+    for name, files in sizes.items():
+        size = sum(path.stat().st_size for path in files if path.is_file()) / 2**20
+        total += size
+        print(f"{name}: {size:.1f} MiB")
+    print(f"in all: {total:.1f} of {MOST_MIB} MiB")
+    if total > MOST_MIB:
+        largest = sorted((path for path in tracked if path.is_file()), key=lambda path: -path.stat().st_size)[
+            :3
+        ]
+        names = ", ".join(str(path.relative_to(root)) for path in largest)
+        raise SystemExit(
+            f"{total:.1f} MiB are over {MOST_MIB}; leave out {names} by git sparse-checkout, see gpu.sh"
+        )
 
 
 def check_import(root: str) -> None:
@@ -176,9 +203,31 @@ def small(count: str, device: str = "cuda") -> None:
                     origins.detach(), directions.detach(), BeamEncoding(0.4, 1.2), net.frame_bias(None)[None],
                     net.weights(),
                 )  # fmt: skip
+    small_portrait(device)
     ops.step_adam(*(rand(rays, 4) for _ in range(4)), steps=1, rate=0.01)
     called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam", "landmarks", "references"}
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def small_portrait(device: str) -> None:
+    """Two frames in one launch, which is no registered operation."""
+    import torch
+
+    from bench.bench_portrait import portrait
+    from nldf_engine.rendering.layer import Views
+
+    part = portrait().to(device)
+    part.head.field.precision = part.torso.precision = "fp16" if device == "cuda" else "fp32"
+    poses = torch.eye(4, device=device).repeat(2, 1, 1)
+    poses[:, 2, 3] = -0.8
+    intrinsics = torch.tensor([[76.0, 76.0, 20.0, 20.0]], device=device).repeat(2, 1)
+    motions = torch.eye(3, device=device)[:2].repeat(2, 1, 1)
+    codes = torch.rand(2, part.head.field.config.conditions.code_dim, device=device)
+    with torch.no_grad():
+        frames = part.frames(Views(intrinsics, poses, motions), codes, torch.rand(40, 40, 3, device=device))
+        if frames is None:
+            raise SystemExit("portrait: the fused kernel was not taken")
+        frames.pictures()

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.gpu import rows
+
 
 def merge(state: str, file: str) -> None:
     """Writes everything that was measured into one file, and says which steps failed or weren't run."""
@@ -19,17 +21,16 @@ def merge(state: str, file: str) -> None:
             return None
 
     steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
-    suites = {}
-    for path in sorted(folder.glob("bench_*.json")):
-        suite = read(path.name) or {}
-        suites[path.stem.removeprefix("bench_bench_")] = [
-            {"name": bench["name"], "params": bench.get("params"), **bench.get("extra_info", {})}
-            for bench in suite.get("benchmarks", [])
-        ]
+    events = rows.read(Path(file).with_name("rows.jsonl"))
+    suites: dict[str, list[Any]] = {}
+    for event in events:
+        for row in event.get("rows", []):
+            suites.setdefault(row["suite"], []).append(row)
     report = {
         "environment": read("environment.json"),
         "steps": steps,
         "matmul": {"before": read("matmul_before.json"), "after": read("matmul_after.json")},
+        "parts": [event for event in events if "part" in event],
         "suites": suites,
     }
     part = Path(f"{file}.part")
@@ -51,11 +52,10 @@ def page(report: dict[str, Any], folder: Path) -> None:
         print(f"no bench.html: {error}")
         return
     suites: dict[str, Any] = {}
-    for name, benches in report["suites"].items():
-        rows = [row for bench in benches for row in bench.get("rows", [])]
+    for name, measured in report["suites"].items():
         failed = [step for step in report["steps"] if step["step"] == f"bench {name}"]
         problems = [{"case": "", "detail": step["detail"]} for step in failed if step["outcome"] == "failed"]
-        suites[name] = {"rows": rows, "problems": problems, "skipped": []}
+        suites[name] = {"rows": measured, "problems": problems, "skipped": []}
     seconds = sum(step["seconds"] for step in report["steps"])
     figures = {
         "environment": report["environment"] or {}, "pace": "normal", "seconds": seconds, "suites": suites

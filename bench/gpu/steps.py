@@ -1,26 +1,30 @@
-"""The steps of bench/gpu.sh, in order, each under a time limit of its own and of the whole run.
+"""The steps of bench/gpu.sh, ordered by what they are worth, each under a time limit of its own and of the
+whole run.
 
 Writes OUT/results.json (every step with its outcome and seconds, the environment, the 8192^3 matrix product
-and every bench), OUT/bench.html (the benches as a page), OUT/log.txt (what the steps said),
+and every row), OUT/rows.jsonl (the rows alone, each written as soon as it was measured, so that a run that is
+stopped keeps what it has), OUT/bench.html (the benches as a page), OUT/log.txt (what the steps said),
 OUT/golden.tar.gz and ncu's tables.
 
-A step that fails or hangs doesn't keep the later ones from running. Steps that need what isn't here (a
-device, compute-sanitizer, ncu) are recorded as "not run" with the reason, and are no failures; on a machine
-with a device a test that was skipped there is one.
+A step that fails or hangs doesn't keep the later ones from running, but for those that need what it checked:
+a kernel whose ladder was red is not timed. Steps that need what isn't here (a device, compute-sanitizer, ncu,
+a dataset) are recorded as "not run" with the reason, and are no failures; on a machine with a device a test
+that was skipped there is one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gpu.report import merge
@@ -28,14 +32,13 @@ from bench.gpu.report import merge
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "gpu"
 STATE = WORK / "state"
-# "cuda" is the parameter of tests on the device; the module test_resmlp_cuda.py holds others besides.
+SECONDS = 400
 PYTEST = (
     sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib",
     "-rs",
 )  # fmt: skip
-ON_THE_DEVICE = ("-k", "cuda and not without_the_kernel")
-NCU = "segments:segments_kernel resmlp_cuda:resmlp planes:planes_kernel portrait:portrait_kernel"
-FIRST = ("resmlp_cuda", "portrait", "planes")  # the benches that matter most, should the time run out
+NCU = "resmlp_cuda:resmlp portrait:portrait_kernel"
+DEVICE, KERNELS = "no CUDA device on this machine", "the kernels weren't built"
 
 
 def part(name: str, *arguments: str | Path) -> list[str]:
@@ -60,6 +63,8 @@ class Run:
         self.out, self.limit = out, limit
         self.began = time.monotonic()
         self.failed = False
+        self.outcomes: dict[str, str] = {}
+        self.rows = out / "rows.jsonl"
         self.output = ""  # of the last step
 
     def spent(self) -> int:
@@ -68,6 +73,7 @@ class Run:
 
     def record(self, name: str, outcome: str, seconds: int, detail: str) -> None:
         """Notes a step's outcome at once, so that a run that is stopped keeps what it knows."""
+        self.outcomes[name] = outcome
         entry = {"step": name, "outcome": outcome, "seconds": seconds, "detail": detail}
         with open(STATE / "steps.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
@@ -128,166 +134,266 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def run_all(dry: bool) -> int:
-    """Every step; the exit code: 0 if none failed, 1 otherwise.
+@dataclass(frozen=True)
+class Step:
+    """A step of the plan.
 
     Args:
-        dry: leave out what launches a kernel, whether there is a device or not.
+        name: of the step.
+        expected: seconds that it is thought to take on a machine with an H200 and 16 cores; not measured
+            there yet.
+        most: seconds after which it is stopped.
+        run: what it does: given the run and the step, it records the outcome.
+        device: it needs a CUDA device and the kernels.
+        needs: steps that must not have failed.
     """
-    out = Path(os.environ.get("OUT") or WORK / "out").resolve()
-    shutil.rmtree(STATE, ignore_errors=True)
-    for folder in (STATE, WORK / "site", out):
-        folder.mkdir(parents=True, exist_ok=True)
-    for old in [
-        *(out / n for n in ("results.json", "bench.html", "golden.tar.gz", "log.txt")),
-        *out.glob("ncu_*.txt"),
-    ]:
-        old.unlink(missing_ok=True)
-    (STATE / "steps.jsonl").touch()
-    run = Run(out, int(os.environ.get("GPU_SECONDS") or 400))
+
+    name: str
+    expected: int
+    most: int
+    run: Callable[[Run, Step], None]
+    device: bool = True
+    needs: tuple[str, ...] = ()
+
+
+def commands(*command: str) -> Callable[[Run, Step], None]:
+    """A step that is one command."""
+    return lambda run, step: run.step(step.name, step.most, command) and None
+
+
+def wheels(run: Run, step: Step) -> None:
+    """Installs the wheels that were brought."""
+    found = sorted(map(str, (ROOT / "bench" / "wheels").glob("*.whl")))
+    if not found:
+        return run.skip(step.name, "bench/wheels holds none")
+    install = (sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--upgrade")
+    run.step(step.name, step.most, [*install, "--target", str(WORK / "site"), *found])
+    return None
+
+
+def configure(run: Run, step: Step) -> None:
+    """Configures a build whose barriers stop a kernel that hangs."""
     nvcc = find("nvcc")
-    absent = look_around(run, dry)
-    built = build(run, nvcc, wanted=not absent)
-    if not built and not absent:
-        absent = "the kernels weren't built"
-    check(run, built, absent)
-    write_golden(run, nvcc, absent)
-    measure(run, absent)
-    sanitize(run, absent)
-    profile(run, absent)
-    merge(str(STATE), str(out / "results.json"))
-    print(f"{out / 'results.json'}: {run.spent()} s in all")
-    return 1 if run.failed else 0
-
-
-def look_around(run: Run, dry: bool) -> str:
-    """Installs the wheels that were brought and notes the environment; why there is no device, or ""."""
-    wheels = sorted(map(str, (ROOT / "bench" / "wheels").glob("*.whl")))
-    if wheels:
-        install = (sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--upgrade")
-        run.step("install bench/wheels", 60, [*install, "--target", str(WORK / "site"), *wheels])
-    found = STATE / "environment.json"
-    known = run.step("environment", 120, part("environment", found))
-    if dry:
-        return "dry run"
-    return "" if known and json.loads(found.read_text())["device"] else "no CUDA device on this machine"
-
-
-def build(run: Run, nvcc: str | None, wanted: bool) -> bool:
-    """Builds the module and puts it into nldf_engine/; whether this checkout's is the one that is imported.
-
-    Args:
-        run: the run.
-        nvcc: the compiler, where there is one.
-        wanted: its absence is a failure.
-    """
     if nvcc is None:
-        run.skip("build", "no nvcc on PATH nor in /usr/local/cuda/bin")
-        run.failed |= wanted
-        return False
-    folder = WORK / "cmake"
-    configure = [
-        "cmake", "-S", ".", "-B", str(folder), "-G", "Ninja", "-DNLDF_CUDA=ON", "-DNLDF_PTXAS_REPORT=ON",
-        f"-DCMAKE_CUDA_COMPILER={nvcc}",
+        return run.skip(step.name, "no nvcc on PATH nor in /usr/local/cuda/bin")
+    run.step(step.name, step.most, [
+        "cmake", "-S", ".", "-B", str(WORK / "cmake"), "-G", "Ninja", "-DNLDF_CUDA=ON",
+        "-DNLDF_PTXAS_REPORT=ON",
+        "-DNLDF_TRAP_ON_HANG=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}",
         f"-DCMAKE_CUDA_ARCHITECTURES={os.environ.get('GPU_ARCH') or '90a'}-real",
         f"-DPython_EXECUTABLE={sys.executable}",
-    ]  # fmt: skip
-    if not run.step("configure", 60, configure) or not run.step(
-        "build", 300, ["cmake", "--build", str(folder)]
-    ):
-        return False
+    ])  # fmt: skip
+    return None
+
+
+def build(run: Run, step: Step) -> None:
+    """Builds the module, and the program of the golden outputs beside it, and puts the module into
+    nldf_engine/."""
+    folder = WORK / "cmake"
+    if not (folder / "build.ninja").exists():
+        return run.skip(step.name, "it wasn't configured")
+    # The golden program is one process; the module leaves it a core.
+    golden = golden_command()
+    beside = None
+    if golden:
+        with open(STATE / "golden.log", "w") as log:
+            beside = subprocess.Popen(
+                golden, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    try:
+        if not run.step(step.name, step.most, ["cmake", "--build", str(folder)]):
+            return None
+        if beside is not None and beside.wait(max(1, min(60, run.limit - run.spent()))):
+            run.log((STATE / "golden.log").read_text())
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if beside is not None and beside.poll() is None:
+            stop(beside)
     for module in folder.glob("_C*.so"):
         target = ROOT / "nldf_engine" / module.name
         target.unlink(missing_ok=True)  # a process that has the old one open keeps it
         shutil.copy2(module, target)
-    return run.step("import", 60, part("check-import", ROOT))
+    run.step("import", 60, part("check-import", ROOT))
+    return None
 
 
-def check(run: Run, built: bool, absent: str) -> None:
-    """The tests that run on the device: a process a file, because a fault ends the process it happens in."""
-    if built and absent:
-        command = [*PYTEST, "--collect-only", *ON_THE_DEVICE, "tests/ops"]
-        run.step("checks can be collected", 120, command)
-    for file in [
-        *sorted((ROOT / "tests/ops").glob("test_*.py")),
-        ROOT / "tests/rendering/test_portrait_pass.py",
-    ]:
-        if not re.search("device|cuda", file.read_text()):
-            continue
-        name = f"check {file.stem.removeprefix('test_')}"
-        if absent:
-            run.skip(name, absent)
-        else:
-            run.step(name, 90, part("pytest-must-run", *PYTEST, "--timeout", "60", *ON_THE_DEVICE, file))
-
-
-def write_golden(run: Run, nvcc: str | None, absent: str) -> None:
-    """Outputs of the instruction wrappers, against which the emulator is checked."""
+def golden_command() -> list[str] | None:
+    """What compiles the instruction wrappers' program; None without a compiler."""
+    nvcc = find("nvcc")
     if nvcc is None:
-        return run.skip("golden outputs", "no nvcc")
-    program, folder = STATE / "golden.bin", STATE / "golden"
-    folder.mkdir()
-    sources = ["tests/simt/golden.cu", "tests/simt/micro.cu"]
-    compile_it = [nvcc, "-std=c++17", "-arch=sm_90a", "-Icsrc", "-Itests/simt", *sources, "-o", str(program)]
-    if not run.step("golden outputs: build", 90, compile_it):
         return None
-    if absent:
-        return run.skip("golden outputs", absent)
-    if run.step("golden outputs", 30, [str(program), str(folder)]):
+    sources = ["tests/simt/golden.cu", "tests/simt/micro.cu"]
+    target = ["-gencode=arch=compute_90a,code=sm_90a", "-Icsrc", "-Itests/simt"]
+    return [nvcc, "-std=c++17", *target, *sources, "-o", str(STATE / "golden.bin")]
+
+
+def golden(run: Run, step: Step) -> None:
+    """Outputs of the instruction wrappers, against which the emulator is checked."""
+    program, folder = STATE / "golden.bin", STATE / "golden"
+    if not program.exists():
+        return run.skip(step.name, "its program wasn't built; see log.txt")
+    folder.mkdir(exist_ok=True)
+    if run.step(step.name, step.most, [str(program), str(folder)]):
         with tarfile.open(run.out / "golden.tar.gz", "w:gz") as archive:
             archive.add(folder, "golden")
     return None
 
 
-def measure(run: Run, absent: str) -> None:
-    """Speed: the matrix product first, beside the suites, and again after them."""
-    suites = {path.stem.removeprefix("bench_"): path for path in sorted((ROOT / "bench").glob("bench_*.py"))}
-    ordered = sorted(suites, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    if absent:
-        run.skip("matmul", absent)
-    else:
-        run.step("matmul", 60, part("matmul", STATE / "matmul_before.json"))
-    for name in ordered:
-        if not re.search(r"def test_.*device|cuda", suites[name].read_text()):
-            run.skip(f"bench {name}", "it has no device to choose")
-        elif absent:
-            run.skip(f"bench {name}", absent)
-        else:
-            options = ["--benchmark-only", "--benchmark-disable-gc"]
-            options += ["--benchmark-json", str(STATE / f"bench_{suites[name].stem}.json")]
-            command = [*PYTEST, "--timeout", "50", "-k", "cuda", str(suites[name]), *options]
-            run.step(f"bench {name}", 60, command)
-    if absent:
-        run.skip("matmul again", absent)
-    else:
-        run.step("matmul again", 60, part("matmul", STATE / "matmul_after.json"))
+def checks(run: Run, step: Step) -> None:
+    """The tests that are marked for a device, in one run; where a fault ended that, once more file by file.
+    """
+    parallel = ["-n", "4"] if importlib.util.find_spec("xdist") else []
+    marked = [*PYTEST, "--timeout", "60", "-m", "device"]
+    folders = [str(ROOT / "tests/ops"), str(ROOT / "tests/rendering")]
+    if run.step(step.name, step.most, part("pytest-must-run", *marked, *parallel, *folders)):
+        return
+    if not any(
+        word in run.output for word in ("crashed", "CUDA error", "Segmentation fault", "INTERNALERROR")
+    ):
+        return
+    for file in sorted((ROOT / "tests/ops").glob("test_*.py")):
+        if "device" in file.read_text():
+            name = f"check {file.stem.removeprefix('test_')}"
+            run.step(name, 40, part("pytest-must-run", *marked, file))
 
 
-def sanitize(run: Run, absent: str) -> None:
+def bench(suite: str) -> Callable[[Run, Step], None]:
+    """A suite of the benches on the device; every row goes to rows.jsonl as soon as it is known."""
+    command = [
+        *PYTEST, "--timeout", "50", "-k", "cuda", str(ROOT / "bench" / f"bench_{suite}.py"),
+        "--benchmark-only",
+        "--benchmark-disable-gc", "--pace", "quick",
+    ]  # fmt: skip
+    return commands(*command)
+
+
+def train(run: Run, step: Step) -> None:
+    """Trains nldf-fast on the dataset that GPU_DATASET names."""
+    dataset = os.environ.get("GPU_DATASET") or str(ROOT / "bench" / "dataset")
+    if not (Path(dataset) / "dataset.json").is_file():
+        return run.skip(step.name, f"no prepared dataset at {dataset}; GPU_DATASET names one")
+    preset, budget = ("nldf-88", "steps=100") if "88" in step.name else ("nldf-fast", "minutes=1")
+    run.step(step.name, step.most, part("train", run.rows, dataset, STATE / "avatars", preset, budget))
+    return None
+
+
+def sanitize(tool: str) -> Callable[[Run, Step], None]:
     """The operations under compute-sanitizer."""
-    sanitizer = find("compute-sanitizer")
-    for tool in ("memcheck", "racecheck"):
-        if absent or sanitizer is None:
-            run.skip(f"sanitizer {tool}", absent or "compute-sanitizer is not on this machine")
-            continue
+
+    def check(run: Run, step: Step) -> None:
+        sanitizer = find("compute-sanitizer")
+        if sanitizer is None:
+            return run.skip(step.name, "compute-sanitizer is not on this machine")
         options = ["--tool", tool, "--error-exitcode", "9", "--kernel-regex", "kns=nldf"]
-        run.step(f"sanitizer {tool}", 100, [sanitizer, *options, *part("small", "65")])
+        run.step(step.name, step.most, [sanitizer, *options, *part("small", "300")])
+        return None
+
+    return check
 
 
-def profile(run: Run, absent: str) -> None:
-    """ncu's tables of the kernels that GPU_NCU names."""
-    ncu = find("ncu")
-    for pair in (os.environ.get("GPU_NCU") or NCU).split():
-        suite, _, kernel = pair.partition(":")
-        file = ROOT / "bench" / f"bench_{suite}.py"
-        if not file.is_file():
-            run.skip(f"ncu {kernel}", f"bench/{file.name} is not in this checkout")
-        elif absent or ncu is None:
-            run.skip(f"ncu {kernel}", absent or "ncu is not on this machine")
-        else:
-            options = ["--clock-control", "none", "-k", f"regex:{kernel}", "-c", "1"]
-            for section in ("SpeedOfLight", "Occupancy", "MemoryWorkloadAnalysis"):
-                options += ["--section", section]
-            command = [ncu, *options, *PYTEST, "--benchmark-disable", "-k", "cuda", str(file)]
-            if run.step(f"ncu {kernel}", 80, command):
-                (run.out / f"ncu_{kernel}.txt").write_text(run.output)
+def profile(suite: str, kernel: str) -> Callable[[Run, Step], None]:
+    """ncu's tables of a kernel, and the bench that launches it."""
+
+    def look(run: Run, step: Step) -> None:
+        ncu, file = find("ncu"), ROOT / "bench" / f"bench_{suite}.py"
+        if ncu is None or not file.is_file():
+            return run.skip(step.name, "ncu is not on this machine" if ncu is None else f"no {file.name}")
+        options = ["--clock-control", "none", "-k", f"regex:{kernel}", "-c", "1"]
+        for section in ("SpeedOfLight", "Occupancy", "MemoryWorkloadAnalysis"):
+            options += ["--section", section]
+        command = [ncu, *options, *PYTEST, "--benchmark-disable", "-k", "cuda", str(file)]
+        if run.step(step.name, step.most, command):
+            (run.out / f"ncu_{kernel}.txt").write_text(run.output)
+        return None
+
+    return look
+
+
+def plan(out: Path) -> list[Step]:
+    """All steps, in the order of what they are worth."""
+    rows, before = out / "rows.jsonl", STATE / "matmul_before.json"
+    profiled = [pair.partition(":")[::2] for pair in (os.environ.get("GPU_NCU") or NCU).split()]
+    return [
+        Step("size of what travels", 1, 30, commands(*part("fits", ROOT)), device=False),
+        Step("install bench/wheels", 6, 60, wheels, device=False),
+        Step("environment", 8, 120, commands(*part("environment", STATE / "environment.json")), device=False),
+        Step("configure", 8, 60, configure, device=False),
+        Step("build", 45, 300, build, device=False),
+        Step("golden outputs", 3, 30, golden),
+        Step("ladder", 30, 60, commands(*part("ladder", rows))),
+        Step("checks", 45, 120, checks),
+        Step("matmul", 8, 40, commands(*part("matmul", before))),
+        Step("frames nldf-fast", 20, 60, commands(*part("frames", rows, before, "nldf-fast"))),
+        Step("frames nldf-88", 22, 60, commands(*part("frames", rows, before, "nldf-88")), needs=("ladder",)),
+        Step("bench resmlp_cuda", 35, 60, bench("resmlp_cuda"), needs=("ladder",)),
+        Step("bench portrait", 10, 40, bench("portrait")),
+        Step("bench planes", 10, 40, bench("planes")),
+        Step("train nldf-fast", 80, 110, train),
+        Step("matmul again", 8, 30, commands(*part("matmul", STATE / "matmul_after.json"))),
+        Step("train nldf-88, 100 steps", 18, 40, train, needs=("ladder",)),
+        Step("sanitizer memcheck", 20, 60, sanitize("memcheck"), needs=("ladder",)),
+        *(Step(f"ncu {kernel}", 10, 40, profile(suite, kernel)) for suite, kernel in profiled),
+        Step("sanitizer racecheck", 0, 60, sanitize("racecheck"), needs=("ladder",)),  # where time is left
+    ]  # fmt: skip
+
+
+def show_plan(steps: Sequence[Step]) -> None:
+    """Prints when each step is expected to begin."""
+    begins = 0
+    print("expected on an H200 with 16 cores; not measured there yet:")
+    for step in steps:
+        print(f"  {begins:>4} s  {step.name:<28} {step.expected:>3} s, stopped after {step.most} s")
+        begins += step.expected
+    print(f"  {begins:>4} s  the end; nothing begins after {SECONDS} s")
+
+
+def run_all(dry: bool) -> int:
+    """Every step; the exit code: 0 if none failed, 1 otherwise.
+
+    Args:
+        dry: leave out what launches a kernel, whether there is a device or not, and print the plan.
+    """
+    out = Path(os.environ.get("OUT") or WORK / "out").resolve()
+    shutil.rmtree(STATE, ignore_errors=True)
+    for folder in (STATE, WORK / "site", out):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = ("results.json", "rows.jsonl", "bench.html", "golden.tar.gz", "log.txt")
+    for old in [*(out / name for name in names), *out.glob("ncu_*.txt")]:
+        old.unlink(missing_ok=True)
+    (STATE / "steps.jsonl").touch()
+    run = Run(out, int(os.environ.get("GPU_SECONDS") or SECONDS))
+    os.environ["NLDF_BENCH_EVENTS"] = str(run.rows)
+    steps = plan(out)
+    if dry:
+        show_plan(steps)
+    try:
+        for step in steps:
+            take(run, step, dry)
+    finally:  # also where the whole run is interrupted
+        merge(str(STATE), str(out / "results.json"))
+    print(f"{out / 'results.json'}: {run.spent()} s in all")
+    return 1 if run.failed else 0
+
+
+def take(run: Run, step: Step, dry: bool) -> None:
+    """One step, unless what it needs is not there."""
+    red = [name for name in step.needs if run.outcomes.get(name) == "failed"]
+    absent = "dry run" if dry else missing(run)
+    if step.device and absent:
+        run.skip(step.name, absent)
+    elif red:
+        run.skip(step.name, f"{', '.join(red)} failed")
+    else:
+        step.run(run, step)
+    if step.name == "build" and absent and run.outcomes.get("import") == "passed":
+        collect = [*PYTEST, "--collect-only", "-m", "device", str(ROOT / "tests/ops")]
+        run.step("checks can be collected", 240, collect)
+
+
+def missing(run: Run) -> str:
+    """What steps on the device lack, or ""."""
+    found = STATE / "environment.json"
+    if not found.exists() or not json.loads(found.read_text())["device"]:
+        return DEVICE
+    return "" if run.outcomes.get("import") == "passed" else KERNELS

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from nldf_engine.ops import PortraitFrames
 
-# Frames that are prepared at once: enough that a frame's share is nothing, and few enough that an hour's biases
-# do not lie in memory.
+# Frames that are prepared at once: enough that a frame's share is nothing, and few enough that an hour's
+# biases do not lie in memory.
 STRETCH = 512
 
 

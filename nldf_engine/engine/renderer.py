@@ -116,7 +116,9 @@ class Scene:
     def _stretch(self, first: int, last: int) -> ops.PortraitFrames:
         frames = self._prepared(first, last)
         if frames is None:
-            raise RuntimeError("scene: its networks have changed so that they need another kernel; make it anew")
+            raise RuntimeError(
+                "scene: its networks have changed so that they need another kernel; make it anew"
+            )
         return frames
 
 
@@ -421,7 +423,9 @@ class Renderer:
         if out is None:
             out = np.empty(shape, np.uint8)
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-            raise ValueError(f"out: expected contiguous uint8 {list(shape)}, got {out.dtype} {list(out.shape)}")
+            raise ValueError(
+                f"out: expected contiguous uint8 {list(shape)}, got {out.dtype} {list(out.shape)}"
+            )
         with stage("network"):
             if frames.device_type == "cpu":
                 frames.draw(number, 1, out.ctypes.data)

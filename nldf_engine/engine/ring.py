@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Frames of a launch: a launch and a copy cost the host the same for one as for eight, and a viewer of a picture of
-# 512 x 512 waits a millisecond more.
+# Frames of a launch: a launch and a copy cost the host the same for one as for eight, and a viewer of a
+# picture of 512 x 512 waits a millisecond more.
 LAUNCHED = 8
 
 
@@ -27,8 +27,8 @@ class _Slot:
 class Ring:
     """Slots that are drawn, copied and read in turn: while the host reads one, the next is under way.
 
-    Everything is allocated here. A launch then costs an event, a launch and a copy, and the host waits only for
-    frames that it is about to read.
+    Everything is allocated here. A launch then costs an event, a launch and a copy, and the host waits only
+    for frames that it is about to read.
 
     Args:
         shape: (H, W, 3) of a frame.

@@ -91,9 +91,7 @@ class FrameLinear(nn.Module):
         if fill:
             weight, bias = F.pad(weight, (0, 0, 0, fill)), F.pad(bias, (0, fill))
         frames = len(code)
-        made = torch.baddbmm(
-            bias.expand(frames, 1, -1), code[:, None], weight.t().expand(frames, -1, -1)
-        )
+        made = torch.baddbmm(bias.expand(frames, 1, -1), code[:, None], weight.t().expand(frames, -1, -1))
         return made[:, 0, :outputs].contiguous()
 
     def forward(self, points: Tensor, code: Tensor, hidden: Tensor | None = None) -> Tensor:

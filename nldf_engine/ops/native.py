@@ -136,7 +136,8 @@ class Launch:
                     sizes[key] = 0
                     continue
                 dtype = dtypes.get(key, usual) if dtypes else usual
-                # Devices are compared where there are several of a kind: making one to compare costs most here.
+                # Devices are compared where there are several of a kind: making one to compare costs most
+                # here.
                 if value.dtype is not dtype or not (value.is_cpu if on_cpu else value.device == device):
                     raise TypeError(
                         f"{name}: {key} must be {dtype} on {device}, got {value.dtype} on {value.device}"
@@ -151,7 +152,8 @@ class Launch:
                     raise TypeError(f"{name}: {key} must have memory of its own, got a tensor without any")
 
     def __call__(self, changed: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Runs it, with some arguments in place of those that it was made with: nothing of them is checked."""
+        """Runs it, with some arguments in place of those that it was made with: nothing of them is checked.
+        """
         index, stream = 0, 0
         if self._device is not None:
             index, stream = self._device.index, torch.cuda.current_stream(self._device).cuda_stream

@@ -72,10 +72,13 @@ class _Part:
         self._biases = [widen(bias, packed.width).contiguous() for bias in (part.warp_bias, part.bias)]
         if self._biases[0].shape[1] != packed.width:
             raise ValueError(
-                f"portrait: {name} biases must be [{frames}, {packed.width}], got {list(self._biases[0].shape)}"
+                f"portrait: {name} biases must be [{frames}, {packed.width}], "
+                f"got {list(self._biases[0].shape)}"
             )
         if any(t.device != device for t in (cells, packed.box, *self._biases)):
-            raise ValueError(f"portrait: {name} must be on {device} as background is, got {packed.box.device}")
+            raise ValueError(
+                f"portrait: {name} must be on {device} as background is, got {packed.box.device}"
+            )
         if device.type == "cuda" and packed.width not in PORTRAIT_WIDTHS:
             raise ValueError(f"portrait: {name} must be at most 64 wide on CUDA, got {packed.width}")
         self._cells, self._host = cells.contiguous(), HostNetwork(packed)
@@ -95,7 +98,8 @@ class PortraitFrames:
     """F frames that are ready to be drawn on the CPU or, with fp16 networks (see `ops.planes`), on CUDA.
 
     All that frames need is computed, checked and looked up here: `draw` is arithmetic on addresses and one
-    launch, whatever the number of frames. It calls no operation of torch, allocates nothing and waits for no device.
+    launch, whatever the number of frames. It calls no operation of torch, allocates nothing and waits for no
+    device.
 
     picture = head + (1 - alpha_head) torso + (1 - alpha) background, rounded as `torch.round` does. The head
     is evaluated where its map is marked, the torso where its own is and the head leaves something to see.
@@ -126,9 +130,7 @@ class PortraitFrames:
         height, width, _ = background.shape
         self.shape, self.device = (len(view.pose), height, width, 3), background.device
         parts = {"head": head, "torso": torso or head}
-        self._parts = {
-            name: _Part(name, part, self.shape[0], self.device) for name, part in parts.items()
-        }
+        self._parts = {name: _Part(name, part, self.shape[0], self.device) for name, part in parts.items()}
         given = {"pose": view.pose, "intrinsics": view.intrinsics, "motion": view.motion}
         self._addresses = {name: (t.data_ptr(), 4 * t[:1].numel()) for name, t in given.items()}
         self._launch = native.Launch(

@@ -1,8 +1,9 @@
 """The residual MLP of NLDF (section 3.1) on CUDA, without gradient: several ways to the same numbers.
 
-- "turns": one kernel for compute capability 9.0, width 256 (csrc/ops/resmlp_wgmma_cuda.cu), whose two computing
-  warpgroups take turns at the tensor cores: one multiplies while the other adds biases and rounds. "wgmma" is the
-  same one without turns, for measurements.
+- "turns": one kernel for compute capability 9.0, width 256 (csrc/ops/resmlp_wgmma_cuda.cu), whose two
+computing
+  warpgroups take turns at the tensor cores: one multiplies while the other adds biases and rounds. "wgmma" is
+      the same one without turns, for measurements.
 - "mma": one kernel for 8.0 and newer, widths 16, 32, 64, 128 and 256 (csrc/ops/resmlp_mma_cuda.cu).
 - "chain": `resmlp_chain.ResmlpChain`, a matrix product a layer through torch: what the kernels are checked
   and timed against, and the way for all other sizes.
@@ -58,7 +59,9 @@ def resmlp_kernel(device: torch.device | str, width: int = 256, out_dim: int = 1
     capability = torch.cuda.get_device_capability(device)
     archs = native.backends()["cuda_archs"]
     hopper = capability == (9, 0) and any(arch.startswith("90a") for arch in archs)
-    if wanted and not hopper:  # elsewhere the kernel stops, and with it all that the process has on the device
+    if (
+        wanted and not hopper
+    ):  # elsewhere the kernel stops, and with it all that the process has on the device
         raise ValueError(
             f"resmlp_kernel: NLDF_RESMLP={wanted} needs compute capability 9.0 and a build for 90a, "
             f"got {'.'.join(map(str, capability))} and {', '.join(archs) or 'no CUDA build'}"
@@ -211,7 +214,7 @@ def _launch(
 ) -> None:  # fmt: skip
     frames, rays = out.shape[:2]
     width, layers = frame_bias.shape[1], parameters["body_bias"].shape[0]
-    rows, blocks = _grid(out.device, kernel, width, frames * rays)
+    rows, blocks = launch_grid(out.device, kernel, width, frames * rays)
     scratch = parameters["weights"].new_empty(blocks * rows * width)
     native.launch(
         f"resmlp_{_layout(kernel)}",
@@ -224,7 +227,7 @@ def _launch(
     )  # fmt: skip
 
 
-def _grid(device: torch.device, kernel: str, width: int, rays: int) -> tuple[int, int]:
+def launch_grid(device: torch.device, kernel: str, width: int, rays: int) -> tuple[int, int]:
     """Rays of a thread block, and thread blocks: about as many as run at once, each walks its tiles."""
     count = torch.cuda.get_device_properties(device).multi_processor_count
     if _layout(kernel) == "wgmma":

@@ -233,8 +233,10 @@ class RayField(nn.Module, ABC):
         config: a frozen dataclass with at least `bounds` and `conditions`.
         encoder: makes the per-frame codes; a head's is a `Driver`.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
+        cheap: a ray costs so little that a GPU had better evaluate all of them than wait for their number.
     """
 
+    cheap: ClassVar[bool] = False
     system: str
     own_settings: ClassVar[tuple[str, ...]] = ("bounds",)
     config: Any

@@ -16,7 +16,7 @@ from nldf_engine.nn.noise import normal_like
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.training import distributed
 from nldf_engine.training.recipe import OpacityLoss, Recipe
-from nldf_engine.training.scene import Batch, RayScene
+from nldf_engine.training.scene import Batch
 from nldf_engine.training.targets import TrainTarget
 
 
@@ -64,13 +64,13 @@ def squared(error: Tensor) -> Tensor:
     return error.square().sum(-1)
 
 
-def weigh_opacity(error: Tensor, mask: Tensor, batch: Batch, scene: RayScene, loss: OpacityLoss) -> Tensor:
+def weigh_opacity(error: Tensor, mask: Tensor, batch: Batch, loss: OpacityLoss) -> Tensor:
     """The mean of an opacity's squared error [F, P], weighted by where its mask [F, P] is empty and full."""
     outside, inside = loss.outside_weight, loss.inside_weight
     if outside != 1:
         error = error * (outside + (1 - outside) * mask)
     if inside != 1:
-        error = error * (1 + (inside - 1) * mask * scene.interior_mask(batch.frames, batch.pixels))
+        error = error * (1 + (inside - 1) * mask * batch.interior)
     return error.mean()
 
 

@@ -79,9 +79,9 @@ class PixelSampler:
             everywhere = count - mouth - eyes - face - person
         region = count - mouth - eyes - face - person - everywhere
         parts = [
-            self._in_boxes(self.mouths[frames], mouth, generator),
-            self._in_boxes(self.eyes[0][frames], eyes // 2, generator),
-            self._in_boxes(self.eyes[1][frames], eyes - eyes // 2, generator),
+            self._in_boxes(
+                (self.mouths, *self.eyes), frames, (mouth, eyes // 2, eyes - eyes // 2), generator
+            ),
             self._on_speaker(frames, person, generator),
             torch.randint(self.height * self.width, (len(frames), everywhere), generator=generator),
         ]
@@ -89,11 +89,15 @@ class PixelSampler:
             parts.append(torch.stack([self._on_own(int(f), face, region, generator) for f in frames]))
         return torch.cat(parts, 1)
 
-    def _in_boxes(self, boxes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[F, count] pixels drawn evenly from boxes [F, 4]."""
-        size = boxes[:, 2:] - boxes[:, :2] + 1
-        place = torch.rand(len(boxes), count, 2, generator=generator)
-        spot = boxes[:, None, :2] + (place * size[:, None]).long()
+    def _in_boxes(
+        self, boxes: Sequence[Tensor], frames: Tensor, counts: Sequence[int], generator: torch.Generator
+    ) -> Tensor:
+        """[F, sum of counts] pixels of frames [F], so many drawn evenly from each of the boxes [T, 4]."""
+        drawn = [torch.rand(len(frames), count, 2, generator=generator) for count in counts]
+        own = torch.stack([box[frames] for box in boxes], 1)
+        box = own.repeat_interleave(torch.tensor(counts), 1)
+        size = box[..., 2:] - box[..., :2] + 1
+        spot = box[..., :2] + (torch.cat(drawn, 1) * size).long()
         return spot[..., 1] * self.width + spot[..., 0]
 
     def _on_speaker(self, frames: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ class Batch:
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
         identity: number of the speaker who is shown, in a run over several datasets: the scene's.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
+        drawn: frames and pixels as they were drawn, on the CPU: to look them up there waits for no device.
+        scene: that it was drawn from.
     """
 
     frames: Tensor
@@ -75,6 +78,19 @@ class Batch:
     weight: Tensor | None = None
     identity: int = 0
     grid: tuple[int, int] | None = None
+    drawn: tuple[Tensor, Tensor] | None = None
+    scene: Scene | None = None
+
+    @cached_property
+    def interior(self) -> Tensor:
+        """[F, P] float: 1 in the speaker's interior, else 0; see `Scene.interior_mask`."""
+        assert self.scene is not None
+        return self.scene.interior_mask(*self.on_host)
+
+    @property
+    def on_host(self) -> tuple[Tensor, Tensor]:
+        """Frames [F] and pixels [F, P] on the CPU; `drawn` where it is known."""
+        return (self.frames.cpu(), self.pixels.cpu()) if self.drawn is None else self.drawn
 
     def error(self, seen: RayColors) -> Tensor:
         """[F, P, 3] composited colour minus target, times the root of the weight."""
@@ -170,13 +186,12 @@ class Scene:
     def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:
         """[F, P] float: 1 in the speaker's interior, `RIM` or more from the background, else 0."""
         height, width = self.camera.height, self.camera.width
-        flat, reach = self.labels.view(-1), max(1, round(RIM * width))
-        first, own = frames.cpu()[:, None] * (height * width), pixels.cpu()
-        x, y = own % width, own // width
-        inside = torch.ones(own.shape, dtype=torch.bool)
-        for dx, dy in ((-reach, 0), (reach, 0), (0, -reach), (0, reach)):
-            beside = first + (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-            inside &= flat.take(beside) != LABELS["background"]
+        reach = max(1, round(RIM * width))
+        beside = torch.tensor([[-reach, 0], [reach, 0], [0, -reach], [0, reach]])[:, :, None, None]
+        x = (pixels.cpu() % width + beside[:, 0]).clamp_(0, width - 1)
+        y = (pixels.cpu() // width + beside[:, 1]).clamp_(0, height - 1)
+        where = y.mul_(width).add_(x).add_(frames.cpu()[:, None] * (height * width))
+        inside = (self.labels.view(-1).take(where) != LABELS["background"]).all(0)
         return inside.float().to(self.device)
 
     def blinks(self) -> Tensor:
@@ -285,6 +300,7 @@ class RayScene(Scene):
             frames.to(to), pixels.to(to), rays.to(to),
             (colors.float() / 255).to(to), behind.to(to),
             head_and_neck(labels).float().to(to), labels.to(to), identity=self.identity, grid=grid,
+            drawn=(frames, pixels), scene=self,
         )  # fmt: skip
 
     def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,5 @@
-"""What a frame costs the host: operations, allocations and calls are counted, pictures stay the same to the bit."""
+"""What a frame costs the host: operations, allocations and calls are counted, pictures stay the same to the
+bit."""
 
 from __future__ import annotations
 
@@ -201,9 +202,7 @@ class Log:
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: drawing)
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
         monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **k: real(*a, **k))
-        monkeypatch.setattr(
-            torch.Tensor, "copy_", self.copier(torch.Tensor.copy_)
-        )
+        monkeypatch.setattr(torch.Tensor, "copy_", self.copier(torch.Tensor.copy_))
 
     def copier(self, real: Any) -> Any:
         def copy(to: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
@@ -217,8 +216,8 @@ class Log:
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (8, 3), (9, 5), (37, 5), (64, 20)])
 def test_a_ring_hands_out_every_frame(monkeypatch, count, kept):
-    """Every frame comes once, in order, and the last `kept` ones stay whole; the next launch is under way while one
-    is read, and the host waits once a launch."""
+    """Every frame comes once, in order, and the last `kept` ones stay whole; the next launch is under way
+    while one is read, and the host waits once a launch."""
     log = Log()
     log.install(monkeypatch)
     made = ring.Ring((4, 6, 3), torch.device("cpu"), kept)
@@ -237,7 +236,9 @@ def test_a_ring_hands_out_every_frame(monkeypatch, count, kept):
         for age, old in enumerate(reversed(held)):
             assert (old == number - age).all()
     assert number == count - 1
-    assert launches == [(first, min(ring.LAUNCHED, count - first)) for first in range(0, count, ring.LAUNCHED)]
+    assert launches == [
+        (first, min(ring.LAUNCHED, count - first)) for first in range(0, count, ring.LAUNCHED)
+    ]
     turns = len(launches)
     assert log.said.count("wait") == turns
     # Before the host waits for one launch it has begun the next.
@@ -247,7 +248,8 @@ def test_a_ring_hands_out_every_frame(monkeypatch, count, kept):
 
 
 def test_a_gpu_draws_by_the_ring(engine, frames, monkeypatch):
-    """Where the fused kernel draws on a GPU a clip's frames come through the ring; here the CPU stands in for it."""
+    """Where the fused kernel draws on a GPU a clip's frames come through the ring; here the CPU stands in for
+    it."""
     Log().install(monkeypatch)
     monkeypatch.setattr(onepass.OnePass, "device_type", "cuda")
     want = [frames.scene.portrait.picture(

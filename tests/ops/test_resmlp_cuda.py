@@ -203,13 +203,13 @@ def test_grid(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     where = torch.device("cuda")
     device(9, 0)
-    assert resmlp_cuda._grid(where, "wgmma", 256, 10) == (128, 100)
-    assert resmlp_cuda._grid(where, "mma", 256, 1 << 18) == (128, 100)
-    assert resmlp_cuda._grid(where, "mma", 256, 64 * 100) == (64, 100)
+    assert resmlp_cuda.launch_grid(where, "wgmma", 256, 10) == (128, 100)
+    assert resmlp_cuda.launch_grid(where, "mma", 256, 1 << 18) == (128, 100)
+    assert resmlp_cuda.launch_grid(where, "mma", 256, 64 * 100) == (64, 100)
     for small in ((8, 6), (8, 9), (12, 0)):
         device(*small)
-        assert resmlp_cuda._grid(where, "mma", 256, 1 << 18) == (64, 100)
-        assert resmlp_cuda._grid(where, "mma", 64, 1 << 18) == (128, 200)
+        assert resmlp_cuda.launch_grid(where, "mma", 256, 1 << 18) == (64, 100)
+        assert resmlp_cuda.launch_grid(where, "mma", 64, 1 << 18) == (128, 200)
 
 
 def test_bad_input_is_named():

@@ -92,7 +92,9 @@ def run(library: Library, case: str, width: int, height: int, seed: int) -> Tens
             f"{name}.bias": widen(part.bias, packed.width).numpy(), f"{name}.map.cells": part.cells.numpy(),
         }  # fmt: skip
         numbers |= sizes | {f"{name}.map.resolution": len(part.cells)}
-    got = library.run("portrait", arrays, {"out": (FRAMES, height, width, 3)}, seed=seed, dtype=np.uint8, **numbers)
+    got = library.run(
+        "portrait", arrays, {"out": (FRAMES, height, width, 3)}, seed=seed, dtype=np.uint8, **numbers
+    )
     return torch.from_numpy(got["out"])
 
 
@@ -102,7 +104,9 @@ def assert_agrees(got: Tensor, case: str, width: int, height: int) -> None:
     chosen = [part for _, part in parts(case)]
     want = ops.render_portrait(view, chosen[0], chosen[1] if len(chosen) > 1 else None, background)
     changed = (want.float() / 255 - background).abs().amax(-1) > 0.01
-    assert all(0.1 < share < 0.95 for share in changed.float().mean((1, 2))), "the frame shows too little, or nothing of the background"
+    assert all(0.1 < share < 0.95 for share in changed.float().mean((1, 2))), (
+        "the frame shows too little, or nothing of the background"
+    )
     difference = (got.int() - want.int()).abs()
     assert difference.max() <= 2, f"{difference.max()} at {(difference.amax(-1) > 2).nonzero()[:4].tolist()}"
     assert 10 * math.log10(255**2 / max(difference.float().square().mean().item(), 1e-9)) > 50
@@ -129,7 +133,9 @@ def test_has_no_race(libraries, case):
 # What is replaced in csrc/ops/portrait_cuda.cu, and by what; the last: found by the checker alone.
 FAULTS = {
     "no barrier behind the lines": ("      __syncwarp();\n      run", "      run", True),
-    "no barrier behind the network": ("frame, place);\n      __syncwarp();\n      if", "frame, place);\n      if", True),
+    "no barrier behind the network": (
+        "frame, place);\n      __syncwarp();\n      if", "frame, place);\n      if", True,
+    ),
     "pixels beyond the last": ("y < args.height;", "true;", False),
     "rows beyond the last": ("row >= kPieceHeight || y + row >= args.height", "row >= kPieceHeight", False),
     "the torso over the head": (
@@ -140,7 +146,8 @@ FAULTS = {
     "the first frame's biases": ("part.bias + frame * part.net.width", "part.bias", False),
     "the first frame's pixels": ("args.out + before", "args.out", False),
     "the head's weights alone": (
-        "planes_load(args.part[i].net, args.part[i].at", "planes_load(args.part[0].net, args.part[0].at", False,
+        "planes_load(args.part[i].net, args.part[i].at", "planes_load(args.part[0].net, args.part[0].at",
+        False,
     ),
 }  # fmt: skip
 ALWAYS = {"the torso over the head", "no barrier behind the network"}

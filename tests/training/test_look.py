@@ -55,9 +55,9 @@ def test_opacity_weighs_more_well_inside_and_outside(scene: RayScene) -> None:
     weight = torch.where(batch.mask > 0, 1.0, 3.0) + 6.0 * deep
     assert weight.unique().tolist() == [1.0, 3.0, 7.0]
     error = torch.rand(2, 200)
-    got = weigh_opacity(error, batch.mask, batch, scene, OpacityLoss(1.0, 3.0, 7.0))
+    got = weigh_opacity(error, batch.mask, batch, OpacityLoss(1.0, 3.0, 7.0))
     torch.testing.assert_close(got, (weight * error).mean())
-    plain = weigh_opacity(error, batch.mask, batch, scene, OpacityLoss(1.0, 1.0, 1.0))
+    plain = weigh_opacity(error, batch.mask, batch, OpacityLoss(1.0, 1.0, 1.0))
     assert float(plain) == pytest.approx(float(error.mean()))
 
 

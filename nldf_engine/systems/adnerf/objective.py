@@ -37,7 +37,7 @@ class RadianceObjective(Objective):
         fine, coarse, more = self.look(batch, code, generator)
         pixel, rough = (squared(batch.error(seen)).mean() for seen in (fine, coarse))
         errors = batch.mask_error(fine.opacity) + batch.mask_error(coarse.opacity)
-        mask = weigh_opacity(errors, batch.mask, batch, self._batches.scene, self.recipe.opacity)
+        mask = weigh_opacity(errors, batch.mask, batch, self.recipe.opacity)
         total = pixel + rough + self.recipe.opacity.weight * mask
         logged = {"pixel": pixel.detach(), "coarse": rough.detach(), "opacity": mask.detach()}
         for name, (weight, loss) in more.items():

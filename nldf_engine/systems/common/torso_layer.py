@@ -16,6 +16,7 @@ from torch import Tensor
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import PortraitPart
 from nldf_engine.rendering.layer import Views
+from nldf_engine.rendering.query import masks
 from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
 from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork, PlaneShape
 from nldf_engine.systems.common.torso import TorsoPlate
@@ -133,11 +134,18 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         return self.one_pass_part(self._inputs(views.motions, views.poses), self.occupancy)
 
     def _occupied(self, points: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """[F * N, 2] unit coordinates of points [F, N, 2], and the numbers of those in occupied cells."""
+        """[F * N, 2] unit coordinates of points [F, N, 2], and [F * N] bool of those in occupied cells."""
         size = self.box[2:] - self.box[:2]
         unit = ((self.on_plate(points, motion) - self.box[:2]) / size).flatten(0, 1)
         cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
-        return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]).nonzero()[:, 0]
+        return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]) > 0
+
+    def _masked(self, unit: Tensor, inside: Tensor, frames: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sample`, of all points [F * N, 2], empty where not `inside`: waits for no device."""
+        out = self.layers_of(unit.view(frames, -1, 2), None, inputs)
+        color = torch.where(inside[:, None], out[:, :3] + 0.5, 0.0)
+        alpha = torch.where(inside, torch.sigmoid(OPACITY_SLOPE * out[:, 3]), 0.0)
+        return color.view(frames, -1, 3), alpha.view(frames, -1)
 
     def premultiplied(
         self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
@@ -149,8 +157,12 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
             noise: draws the noise on the frame inputs that training adds; None for no noise.
         """
         frames, count, _ = points.shape
-        unit, chosen = self._occupied(points, motion)
-        if not self.on_cpu(points, motion, poses) or not self.enough(chosen, frames):
+        if masks(points.device) or not self.on_cpu(points, motion, poses):
+            color, alpha = self.sample(points, motion, poses, noise)
+            return color * alpha[..., None], alpha
+        unit, inside = self._occupied(points, motion)
+        chosen = inside.nonzero()[:, 0]
+        if not self.enough(chosen, frames):
             color, alpha = self.sample(points, motion, poses, noise)
             return color * alpha[..., None], alpha
         inputs = self._inputs(motion, poses, noise)
@@ -165,8 +177,11 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
     ) -> tuple[Tensor, Tensor]:
         """See `SampledTorso` and `premultiplied`. Gradients flow to the parameters."""
         frames, count, _ = points.shape
-        unit, chosen = self._occupied(points, motion)
+        unit, inside = self._occupied(points, motion)
         inputs = self._inputs(motion, poses, noise)
+        if frames > 1 and masks(points.device):
+            return self._masked(unit, inside, frames, inputs)
+        chosen = inside.nonzero()[:, 0]
         if frames == 1:  # in pieces that stay in the cache
             pieces = unit[chosen].split(PIECE.get(points.device.type, PIECE["cpu"]))
             out = torch.cat([self.layers_of(piece[None], None, inputs) for piece in pieces])

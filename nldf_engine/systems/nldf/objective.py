@@ -90,7 +90,7 @@ class LightFieldLoss(nn.Module):
         return seen, seen.over(behind) - batch.target, opacity
 
     def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
-        return weigh_opacity(error, mask, batch, self.scene, self.recipe.opacity)
+        return weigh_opacity(error, mask, batch, self.recipe.opacity)
 
     def _hidden(self, batch: Batch, color: Tensor, alpha: Tensor) -> Tensor:
         """Mean squared difference of the torso to the plate's guess, where the head hides it.
@@ -98,8 +98,8 @@ class LightFieldLoss(nn.Module):
         No frame shows at that moment what is there, and what has no target grows at random: a head that is
         turned farther than it ever was would uncover it.
         """
-        scene, frames = self.scene, batch.frames.cpu()
-        plate, dense = scene.plate(frames, batch.pixels.cpu())
+        scene = self.scene
+        plate, dense = scene.plate(*batch.on_host)
         plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
         residual = (color - plate).square().sum(-1) + (alpha - dense).square()
         return (residual * (batch.labels == LABELS["head"])).mean()
@@ -112,8 +112,8 @@ class LightFieldLoss(nn.Module):
 
     def _torso(self, batch: Batch, torso: TorsoLayer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The torso's colours, times their opacity, and the opacity."""
-        scene, frames = self.scene, batch.frames.cpu()
-        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        scene, (frames, pixels) = self.scene, batch.on_host
+        points = scene.points(pixels).to(scene.device) / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         return torso.premultiplied(points, motions, poses, generator if torso.training else None)
 
@@ -164,8 +164,11 @@ class LightFieldObjective(Objective):
                 total = total + share * hard
                 logged["pool"] = hard.detach()
             # One pool for all processes: each keeps the same, of the rays of all.
-            pixels, error = (distributed.whole(part, 1).cpu() for part in (batch.pixels, error.detach()))
-            frames = batch.frames[:, None].cpu().expand_as(pixels)
+            frames, pixels = batch.on_host
+            if distributed.world() > 1:
+                pixels = distributed.whole(batch.pixels, 1).cpu()
+            error = distributed.whole(error.detach(), 1).cpu()
+            frames = frames[:, None].expand_as(pixels)
             self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.reshape(-1))
         return StepLoss(total, logged)
 
@@ -179,18 +182,18 @@ class LightFieldObjective(Objective):
     def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
         """Eq. (6) over the rays that the teacher has rendered, and the same for the opacity."""
         losses, count = seen.segments.new_zeros(()), 0
-        for row, frame in enumerate(batch.frames.tolist()):
+        frames, pixels = batch.on_host
+        for row, frame in enumerate(frames.tolist()):
             if frame not in targets:
                 continue
-            segments, opacity, known = (
-                part.to(seen.segments.device) for part in targets.look_up(frame, batch.pixels[row].cpu())
-            )
+            segments, opacity, known = targets.look_up(frame, pixels[row])
+            count += int(known.sum())
+            segments, opacity, known = (part.to(seen.segments.device) for part in (segments, opacity, known))
             # A student of fewer segments learns the sums of as many of the teacher's.
             own = seen.segments.shape[2]
             segments = segments.unflatten(1, (own, -1)).sum(2)
             per_ray = squared(seen.segments[row] - segments).sum(-1) + (seen.opacity[row] - opacity).square()
             losses = losses + (per_ray * known).sum()
-            count += int(known.sum())
         known_rays = distributed.mean(torch.tensor(float(count), device=seen.segments.device))
         return losses / known_rays.clamp_min(1)
 

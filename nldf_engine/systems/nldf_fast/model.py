@@ -67,7 +67,7 @@ class GridLightField(PlaneNetwork, RayField):
     `box` is in metres of head space.
     """
 
-    system = "nldf-fast"
+    system, cheap = "nldf-fast", True
 
     def __init__(self, config: GridLightFieldConfig) -> None:
         super().__init__()

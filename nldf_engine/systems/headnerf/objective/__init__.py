@@ -176,8 +176,8 @@ class HeadNeRFObjective(Objective):
         included, but for frames in another's shape, whose torso is nobody's."""
         if self.torso is None:
             return batch.behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
-        scene, frames = self.scene, batch.frames.cpu()
-        points = scene.points(batch.pixels.cpu()).to(scene.device) / scene.camera.width
+        scene, (frames, pixels) = self.scene, batch.on_host
+        points = scene.points(pixels).to(scene.device) / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
         color, own = self.torso.premultiplied(points, motions, poses, generator)
         if batch.identity != scene.identity:
@@ -188,13 +188,13 @@ class HeadNeRFObjective(Objective):
         head = batch.labels == LABELS["head"]
         apart = head | (batch.labels == LABELS["torso"])
         parts = self._weigh((alpha - batch.mask).square() * apart, batch.mask, batch)
-        plate, dense = (part.to(scene.device) for part in scene.plate(frames, batch.pixels.cpu()))
+        plate, dense = (part.to(scene.device) for part in scene.plate(frames, pixels))
         guess = (color - plate * dense[..., None]).square().sum(-1) + (own - dense).square()
         opacity = self._weigh((both - speaker).square(), speaker, batch) + PARTS_WEIGHT * parts
         return color + (1 - own)[..., None] * batch.behind, opacity + HIDDEN_WEIGHT * (guess * head).mean()
 
     def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
-        return weigh_opacity(error, mask, batch, self.scene, self.recipe.opacity)
+        return weigh_opacity(error, mask, batch, self.recipe.opacity)
 
     def _picture_losses(self, pixel: Tensor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. (4), (5) and (7) of pictures [F, P, 3]."""
