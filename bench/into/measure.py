@@ -142,7 +142,7 @@ def measure(
             row["psnr outside"] = kept(clip, Path(folder) / f"{preset}.mp4")
             found["together"][preset] = row
             say(
-                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of all cores,"
+                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of cores,"
                 f" {row['kB/s']:.0f} kB/s, {row['psnr outside']:.1f} dB outside"
             )
     found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
