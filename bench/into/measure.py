@@ -54,10 +54,12 @@ def stages(clip: Clip, presets: list[str]) -> dict[str, Row]:
         shown = list(islice(play(footage.path, loop.first, loop.second, loop.share, FPS), count))
     with _timed(rows, "head", count):
         pictures = [picture.copy() for picture in islice(frames.pictures.reused(1), count)]
-    paste = Paste(footage.place, REGIONS[frames.region])
+    paste = Paste(REGIONS[frames.region], shown[0].colours)
     with _timed(rows, "paste", count):
-        for frame, picture, outline in zip(shown, pictures, frames.outlines, strict=False):
-            paste(frame, picture, outline)
+        for frame, picture, place, outline in zip(
+            shown, pictures, frames.staging.places, frames.outlines, strict=False
+        ):
+            paste(frame.turned(footage.turns), picture, place, outline)
     for preset in presets:
         with tempfile.TemporaryDirectory() as folder, _timed(rows, f"encode {preset}", count):
             path = Path(folder) / "out.mp4"
