@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     made = argparse.ArgumentParser(
         "python -m bench.into", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
-        description="Measures nldf render --into: each stage alone, all together, memory, and the picture's rest.",
+        description="Measures nldf render --into: by stage, all together, memory, the picture beside it.",
     )  # fmt: skip
     made.add_argument("avatar", metavar="AVATAR", type=Path, help="folder written by nldf train")
     made.add_argument("dataset", metavar="DATASET", type=Path, help="that it was trained on")

@@ -54,10 +54,12 @@ def stages(clip: Clip, presets: list[str]) -> dict[str, Row]:
         shown = list(islice(play(footage.path, loop.first, loop.second, loop.share, FPS), count))
     with _timed(rows, "head", count):
         pictures = [picture.copy() for picture in islice(frames.pictures.reused(1), count)]
-    paste = Paste(footage.place, REGIONS[frames.region])
+    paste = Paste(REGIONS[frames.region], shown[0].colours)
     with _timed(rows, "paste", count):
-        for frame, picture, outline in zip(shown, pictures, frames.outlines, strict=False):
-            paste(frame, picture, outline)
+        for frame, picture, place, outline in zip(
+            shown, pictures, frames.staging.places, frames.outlines, strict=False
+        ):
+            paste(frame.turned(footage.turns), picture, place, outline)
     for preset in presets:
         with tempfile.TemporaryDirectory() as folder, _timed(rows, f"encode {preset}", count):
             path = Path(folder) / "out.mp4"
@@ -142,7 +144,7 @@ def measure(
             row["psnr outside"] = kept(clip, Path(folder) / f"{preset}.mp4")
             found["together"][preset] = row
             say(
-                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of all cores,"
+                f"  into it, {preset:<12}{row['frames/s']:6.1f} frames/s, {row['cpu ms']:.1f} ms of cores,"
                 f" {row['kB/s']:.0f} kB/s, {row['psnr outside']:.1f} dB outside"
             )
     found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

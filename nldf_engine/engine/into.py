@@ -44,7 +44,7 @@ class Staging:
     Attributes:
         loop: which of the footage's frames are shown.
         poses: float32 [T, 4, 4]; eyes: float32 [T]; torso: float32 [T, 2, 3]; landmarks: float32
-            [T, 478, 2] pixels of the footage's camera.
+            [T, 478, 2] pixels of the footage's camera; places: float64 [T, 2, 3], as the footage has them.
 
     Raises:
         ValueError: the footage was seen by another camera than the avatar, or is too short to loop.
@@ -64,6 +64,7 @@ class Staging:
         self.eyes = self.loop.blended(footage.eyes).astype(np.float32)
         self.torso = self.loop.blended(footage.torso).astype(np.float32)
         self.landmarks = self.loop.blended(footage.landmarks).astype(np.float32)
+        self.places = self.loop.blended(footage.places)
 
 
 def _check_camera(source: Camera, own: Camera) -> None:
@@ -104,7 +105,7 @@ class PastedFrames(Frames):
 
     Attributes:
         pictures: the avatar's alone.
-        outlines: float32 [T, 478, 2] pixels of the source, the face's landmarks as they are pasted by.
+        outlines: float32 [T, 478, 2], the face's landmarks as they are pasted by, in units of the square.
 
     Raises:
         FileProblem: the source can't be read.
@@ -116,7 +117,7 @@ class PastedFrames(Frames):
         info = probe(staging.footage.path)
         self.shape = (len(scene), info.height, info.width, 3)
         even = smooth_motion(torch.from_numpy(staging.landmarks), STEADY).numpy()
-        self.outlines = staging.footage.outlines(even)
+        self.outlines = even / staging.footage.camera.width
 
     def numbered(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Frames`: in rising order."""
@@ -140,11 +141,13 @@ class PastedFrames(Frames):
 
     def film(self, buffers: int) -> Iterator[Planes]:
         """The frames in turn, each of its own memory: the decoder's."""
-        loop, footage = self.staging.loop, self.staging.footage
-        paste = Paste(footage.place, REGIONS[self.region])
+        loop, footage, places = self.staging.loop, self.staging.footage, self.staging.places
+        paste: Paste | None = None
         played = play(footage.path, loop.first, loop.second, loop.share, FPS)
         with closing(make_ahead(played, DECODED_AHEAD)) as source:
-            for picture, frame, outline in zip(self.pictures.reused(1), source, self.outlines, strict=True):
+            pictures = self.pictures.reused(1)
+            for picture, frame, place, outline in zip(pictures, source, places, self.outlines, strict=True):
+                paste = paste or Paste(REGIONS[self.region], frame.colours)
                 with stage("paste"):
-                    paste(frame, picture, outline)
+                    paste(frame.turned(footage.turns), picture, place, outline)
                 yield frame

@@ -1,9 +1,9 @@
 """Playing filmed footage for any length without a visible jump: where to jump back, and how long to blend.
 
 The footage runs forward. Where the sound is longer, it either jumps back from a frame to an earlier one in
-which the head stands, moves and looks nearly alike, and the two are blended for a third of a second; or it turns
-at two frames in which the head stands still, and runs backward between them, which needs no blending. Whatever
-shows less is done.
+which the head stands, moves and looks nearly alike, and the two are blended for a third of a second; or it
+turns at two frames in which the head stands still, and runs backward between them, which needs no blending.
+Whatever shows less is done.
 """
 
 from __future__ import annotations

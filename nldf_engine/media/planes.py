@@ -97,6 +97,10 @@ class Planes:
         """(H, W)."""
         return self.frame.height, self.frame.width
 
+    def turned(self, turns: int) -> tuple[np.ndarray, ...]:
+        """`parts` after so many quarter turns counter-clockwise: views of the same memory."""
+        return tuple(np.rot90(part, turns) for part in self.parts)
+
     @classmethod
     def empty(cls, height: int, width: int, colours: Colours = BT709) -> Planes:
         """Planes of any content."""

@@ -2,8 +2,8 @@
 
 Between jump cuts the same person sits before the same backdrop, and the picture is enlarged, moved and
 graded anew. What keeps still within a shot (backdrop, shoulders) is compared with what keeps still in the
-longest one: a similarity and a gain and offset a colour channel bring a shot into its framing. A shot that shows
-something else is left out.
+longest one: a similarity and a gain and offset a colour channel bring a shot into its framing. A shot that
+shows something else is left out.
 """
 
 from __future__ import annotations
@@ -313,9 +313,10 @@ class _Still:
         start = self._motion(begin, aligner.middle)
         found = aligner.align(other.gray, start, [Prior.of(start, SPREAD)], counts)
         # Shoulders may have moved between the shots: what the backdrop can say alone, it says.
-        beside = Aligner(self.gray, self.backdrop, aligner.middle) if self.backdrop.any() else aligner
-        if beside.certainty([Prior.of(np.zeros(4), SPREAD)]).min() > CERTAIN:
-            aligner, counts = beside, other.backdrop.astype(np.float32)
+        if min(self.backdrop.mean(), other.backdrop.mean()) > LEAST_STILL:
+            beside = Aligner(self.gray, self.backdrop, aligner.middle)
+            if beside.certainty([Prior.of(np.zeros(4), SPREAD)]).min() > CERTAIN:
+                aligner, counts = beside, other.backdrop.astype(np.float32)
         for _ in range(REFINED):
             found = aligner.align(other.gray, found.motion, [Prior.of(found.motion, SPREAD)], counts)
         x, y, scale, turn = found.motion

@@ -18,7 +18,8 @@ class Footage:
 
     Args:
         path: the video.
-        place: (x, y, side) pixels of the square of its frames that was tracked.
+        places: float32 [N, 2, 3], (x, y, 1) of the square that was tracked, in units of its side, to pixels
+            of each frame as it is looked at; see `square_places`.
         camera: of that square, at the size that was tracked at.
         poses: float32 [N, 4, 4] camera to head.
         landmarks: float32 [N, 478, 2] pixels of `camera`.
@@ -26,13 +27,14 @@ class Footage:
         torso: float32 [N, 2, 3] motion of the torso, in units of the square's width.
         usable: bool [N], frames that may be shown: the head was found there.
         shots: frames that begin a shot; the video is never looped across one.
+        turns: quarter turns counter-clockwise by which the frames are looked at.
 
     Raises:
         ValueError: the tracks are of different lengths, or the square has no size.
     """
 
     path: Path
-    place: tuple[int, int, int]
+    places: np.ndarray
     camera: Camera
     poses: np.ndarray
     landmarks: np.ndarray
@@ -40,20 +42,24 @@ class Footage:
     torso: np.ndarray
     usable: np.ndarray
     shots: tuple[int, ...] = ()
+    turns: int = 0
 
     def __post_init__(self) -> None:
-        counts = {name: len(getattr(self, name)) for name in ("landmarks", "eyes", "torso", "usable")}
+        counts = {
+            name: len(getattr(self, name)) for name in ("places", "landmarks", "eyes", "torso", "usable")
+        }
         if set(counts.values()) != {len(self.poses)}:
             raise ValueError(
                 f"Footage: expected tracks of {len(self.poses)} frames as the poses, got {counts}"
             )
-        if not self.place[2] > 0:
-            raise ValueError(f"Footage: place is (x, y, side) with a side above 0, got {self.place}")
+        sides = np.linalg.det(self.places[:, :, :2])
+        if not (sides > 0).all():
+            raise ValueError("Footage: places are squares with a side above 0, as seen from the front")
 
     def __len__(self) -> int:
         return len(self.poses)
 
-    def outlines(self, landmarks: np.ndarray) -> np.ndarray:
-        """Landmarks [..., 2] of the square's camera as pixels of the whole frame."""
-        x, y, side = self.place
-        return np.asarray(landmarks * (side / self.camera.width) + (x, y), np.float32)
+
+def square_places(x: float, y: float, side: float, frames: int) -> np.ndarray:
+    """float32 [frames, 2, 3]: places of a square that is the same in every frame, with its corner at x, y."""
+    return np.tile(np.array([[side, 0, x], [0, side, y]], np.float32), (frames, 1, 1))

@@ -7,18 +7,20 @@ added to the rendered picture, which then meets the frame in colour and light.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, OVAL, RIGHT_EYE_OUTER
-from nldf_engine.media.planes import Planes
+from nldf_engine.media.planes import Colours
 
 # The mask and the difference are computed on a square of so many pixels, whatever the size of the region.
 GRID = 96
 # Spread of the filling, in pixels of the grid, and the share of a new frame's difference in the evened one.
 SPREAD, FRESH = 14.0, 0.15
 SMALLEST = 1e-4
+THIN = 1.5  # pixels of the picture to one of the grid, from which on it is averaged
 MARGIN = 3  # pixels of the picture beyond those that are seen: what interpolation looks at
 NOSE_BASE = 2
 
@@ -76,33 +78,38 @@ class Paste:
     """Pastes the frames of a clip, one after the other.
 
     Args:
-        place: (x, y, side) pixels of the square of the frames that the pictures show; nothing beyond
-            it changes.
         region: which part is pasted.
+        colours: of the frames.
     """
 
-    def __init__(self, place: tuple[int, int, int], region: Region) -> None:
-        self.place, self.region = place, region
+    def __init__(self, region: Region, colours: Colours) -> None:
+        self.region, self.colours = region, colours
         self._seam: np.ndarray | None = None
 
-    def __call__(self, frame: Planes, picture: np.ndarray, landmarks: np.ndarray) -> None:
+    def __call__(
+        self, planes: Sequence[np.ndarray], picture: np.ndarray, place: np.ndarray, landmarks: np.ndarray
+    ) -> None:
         """Pastes a picture into a frame, which it changes.
 
         Args:
-            frame: of [H, W] pixels.
-            picture: uint8 [S, S, 3] of the square.
-            landmarks: [478, 2] pixels of the frame.
+            planes: of the frame (see `media.planes.Planes`), [H, W] and twice [ceil(H / 2), ceil(W / 2)].
+            picture: uint8 [S, S, 3] of a square.
+            place: [2, 3], (x, y, 1) of the square, in units of its side, to pixels of the frame; beyond the
+                square nothing changes.
+            landmarks: [478, 2] of the square, in units of its side.
         """
         import cv2
 
-        polygon, height = outline(landmarks, self.region)
-        if len(picture) > self.place[2]:
-            picture = cv2.resize(picture, (self.place[2],) * 2, interpolation=cv2.INTER_AREA)
-        part = _part(frame, self.place, polygon, 3 * self.region.rim * height, len(picture))
+        side = float(np.sqrt(np.linalg.det(place[:, :2])))
+        if len(picture) > side:
+            size = (max(1, round(side)),) * 2
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        polygon, height = outline(landmarks @ place[:, :2].T + place[:, 2], self.region)
+        part = _part(planes, place, polygon, 3 * self.region.rim * height, len(picture))
         if part is None:
             return
         mask = self._mask(polygon - part.low, height, part.size)
-        drawn = cv2.transform(part.cut(picture), frame.colours.from_rgb(frame.shape[0]))
+        drawn = cv2.transform(part.cut(picture), self.colours.from_rgb(planes[0].shape[0]))
         lit = cv2.add(drawn, self._light(part, drawn, mask), dtype=cv2.CV_8U)
         weight = cv2.resize(mask, part.size, interpolation=cv2.INTER_LINEAR)
         _mix(part.planes[0], part.bright(lit[..., 0]), weight)
@@ -143,29 +150,35 @@ class Paste:
 
 
 def _part(
-    frame: Planes, place: tuple[int, int, int], polygon: np.ndarray, reach: float, own: int
+    planes: Sequence[np.ndarray], place: np.ndarray, polygon: np.ndarray, reach: float, own: int
 ) -> _Part | None:
     """What of a frame a polygon and its rim cover; None where they are beyond the square.
 
     Args:
-        place: as for `Paste`; polygon: [K, 2] pixels; reach: of the rim.
+        planes: of the frame; place: as for `Paste`.
+        polygon: [K, 2] pixels; reach: of the rim.
         own: side of the picture, pixels.
     """
-    corner, side = np.array(place[:2]), place[2]
-    low = np.maximum(np.floor(polygon.min(0) - reach).astype(int), corner.clip(0))
-    high = np.minimum(np.ceil(polygon.max(0) + reach).astype(int), corner + side)
-    high = np.minimum(high, frame.shape[::-1])
+    corners = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1.0]])
+    square = np.round(place @ corners, 3)
+    size = np.array(planes[0].shape[::-1])
+    low = np.maximum(np.floor(polygon.min(0) - reach), np.ceil(square.min(1))).astype(int).clip(0)
+    high = np.minimum(np.ceil(polygon.max(0) + reach), np.floor(square.max(1))).astype(int)
+    high = np.minimum(high, size)
     low = low + low % 2  # where a pixel of the colour planes begins
-    high = np.where(high < frame.shape[::-1], high - high % 2, high)
+    high = np.where(high < size, high - high % 2, high)
     if (high - low).min() < 4:
         return None
-    planes = [
+    cut = [
         plane[low[1] // step : -(-high[1] // step), low[0] // step : -(-high[0] // step)]
-        for plane, step in zip(frame.parts, (1, 2, 2), strict=True)
+        for plane, step in zip(planes, (1, 2, 2), strict=True)
     ]
-    begin = np.floor((low - corner) * own / side).astype(int) - MARGIN
-    end = np.ceil((high - corner) * own / side).astype(int) + MARGIN
-    return _Part(low, high, planes, corner, side, own, begin.clip(0), end.clip(0, own))
+    linear = np.linalg.inv(place[:, :2].astype(np.float64)) * own
+    to_picture = np.column_stack([linear, -linear @ place[:, 2]])
+    seen = to_picture @ np.array([[low[0], high[0]] * 2, [low[1], low[1], high[1], high[1]], [1] * 4])
+    begin = np.floor(seen.min(1)).astype(int) - MARGIN
+    end = np.ceil(seen.max(1)).astype(int) + MARGIN
+    return _Part(low, high, cut, to_picture, own, begin.clip(0, own - 1), end.clip(1, own))
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ class _Part:
     Args:
         low, high: [2] its corners (x, y) in pixels of the frame.
         planes: views of the frame's planes there.
-        corner: (x, y) and side: of the square that the picture shows.
+        to_picture: [2, 3], pixels of the frame to those of the picture, edges at whole numbers.
         own: side of the picture, pixels.
         begin, end: [2] corners (x, y) of what of the picture is in the rectangle, and MARGIN beyond.
     """
@@ -183,8 +196,7 @@ class _Part:
     low: np.ndarray
     high: np.ndarray
     planes: list[np.ndarray]
-    corner: np.ndarray
-    side: int
+    to_picture: np.ndarray
     own: int
     begin: np.ndarray
     end: np.ndarray
@@ -203,11 +215,11 @@ class _Part:
 
         Centres are at whole numbers, as `cv2.warpAffine` has them.
         """
-        to_picture = self.own / self.side
-        to_cutting = np.array(cutting) / (self.end - self.begin)
-        scale = (self.high - self.low) / np.array(size) * to_picture * to_cutting
-        move = ((self.low - self.corner) * to_picture - self.begin) * to_cutting + 0.5 * scale - 0.5
-        return np.column_stack([np.diag(scale), move])
+        to_cutting = (np.array(cutting) / (self.end - self.begin))[:, None]
+        linear = self.to_picture[:, :2] * to_cutting
+        scaled = linear * ((self.high - self.low) / np.array(size))
+        move = linear @ self.low + (self.to_picture[:, 2] - self.begin) * to_cutting[:, 0]
+        return np.column_stack([scaled, move + scaled @ [0.5, 0.5] - 0.5])
 
     def drawn(self, cutting: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A cutting [h, w, C] as it lies in the rectangle, scaled to `size`."""
@@ -217,22 +229,28 @@ class _Part:
         """A cutting [h, w, C], smaller where the grid would pass over some of its pixels."""
         import cv2
 
-        width, height = (
-            round(float(n))
-            for n in (self.end - self.begin) / (self.high - self.low) * GRID * self.side / self.own
-        )
-        if min(cutting.shape[1] / width, cutting.shape[0] / height) < 1.5:
+        shrink = float(np.sqrt(np.linalg.det(self.to_picture[:, :2]))) * max(self.size) / GRID
+        if shrink < THIN:
             return cutting
+        width, height = (max(1, round(n / shrink)) for n in cutting.shape[1::-1])
         return np.asarray(cv2.resize(cutting, (width, height), interpolation=cv2.INTER_AREA))
 
     def bright(self, cutting: np.ndarray) -> np.ndarray:
         """The brightness [h, w] of a cutting as it lies in the rectangle."""
         import cv2
 
+        linear = np.linalg.inv(self.to_picture[:, :2])
+        move = -linear @ self.to_picture[:, 2]
+        side = round(float(linear[0, 0]) * self.own)
+        upright = np.allclose(linear, np.eye(2) * side / self.own) and np.allclose(move, np.round(move))
+        if not upright:
+            placed = self.map(self.size, cutting.shape[1::-1])
+            return _warped(cutting, placed, self.size, cv2.INTER_CUBIC)
+        # The same, and several times as fast.
         picture = np.zeros((self.own, self.own), np.uint8)
         picture[self.begin[1] : self.end[1], self.begin[0] : self.end[0]] = cutting
-        first, last = self.low - self.corner, self.high - self.corner
-        whole = cv2.resize(picture, (self.side, self.side), interpolation=cv2.INTER_CUBIC)
+        first, last = self.low - np.round(move).astype(int), self.high - np.round(move).astype(int)
+        whole = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
         return np.asarray(whole[first[1] : last[1], first[0] : last[0]])
 
     def coarse(self) -> np.ndarray:
@@ -248,11 +266,13 @@ class _Part:
         return made
 
 
-def _warped(picture: np.ndarray, placed: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture [h, w, C] of which pixel p of the outcome shows the pixel `placed` p."""
+def _warped(
+    picture: np.ndarray, placed: np.ndarray, size: tuple[int, int], how: int | None = None
+) -> np.ndarray:
+    """A picture [h, w, C] of which pixel p of the outcome shows the pixel `placed` p; bilinear by default."""
     import cv2
 
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags = (cv2.INTER_LINEAR if how is None else how) | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(picture, placed, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 

@@ -14,7 +14,7 @@ from bench.into.measure import measure
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.media.video import VideoWriter
-from nldf_engine.rendering.footage import Footage
+from nldf_engine.rendering.footage import Footage, square_places
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def footage(synthetic_dataset: Dataset, tmp_path: Path) -> Footage:
             writer.write(wide)
     own, data = tiny_avatar().camera, synthetic_dataset
     return Footage(
-        path, (30, 10, 64), own.scaled(64), data.poses, data.landmarks, data.eye_openness,
-        data.torso_motion(), np.ones(len(data), bool),
+        path, square_places(30, 10, 64, len(data)), own.scaled(64), data.poses, data.landmarks,
+        data.eye_openness, data.torso_motion(), np.ones(len(data), bool),
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def test_only_the_datasets_own_video_is_taken(dataset: Dataset, film: Path, tmp_
         footage_of(with_source(crop=[60, 10, 64]), film)
     with pytest.raises(FileProblem, match="where in its video"):
         footage_of(with_source(kind="synthetic"), film)
-    with pytest.raises(FileProblem, match="where in its video"):
+    with pytest.raises(FileProblem, match="frame 0 of it"):
         footage_of(with_source(crop=list(CUT), turned=90), film)
     with pytest.raises(FileProblem):
         footage_of(dataset, tmp_path / "none.mp4")

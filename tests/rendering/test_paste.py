@@ -1,5 +1,7 @@
 """Pasting: nothing changes outside of the region, and at its rim both pictures meet."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from nldf_engine.geometry.face_mesh import OVAL
 from nldf_engine.geometry.face_template import rest_landmarks
 from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import make_converter, rgb_of, video_frame
+from nldf_engine.rendering.footage import square_places
 from nldf_engine.rendering.paste import REGIONS, Paste, Region, outline
 
 OUT = make_converter()
@@ -39,8 +42,20 @@ def pasted(
 ) -> np.ndarray:  # fmt: skip
     """The frame [H, W, 3] with the picture pasted into it."""
     stored = planes(frame)
-    Paste(place, region)(stored, picture, landmarks)
+    pasting(region, place)(stored, picture, landmarks)
     return rgb_of(stored, OUT)
+
+
+def pasting(
+    region: Region, place: tuple[int, int, int] = (40, 0, 240), colours: Colours = BT709
+) -> Callable[[Planes, np.ndarray, np.ndarray], None]:
+    """Pastes at one place, by landmarks in pixels of the frame."""
+    paste, placed = Paste(region, colours), square_places(*place, 1)[0]
+
+    def call(frame: Planes, picture: np.ndarray, landmarks: np.ndarray) -> None:
+        paste(frame.parts, picture, placed, (landmarks - placed[:, 2]) / place[2])
+
+    return call
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.4])
@@ -67,7 +82,7 @@ def test_outside_of_the_region_nothing_changes(name: str, place: tuple[int, int,
     picture = cv2.resize(fine, (240, 240), interpolation=cv2.INTER_CUBIC)
     frame, landmarks = planes(cv2.resize(noise((60, 80, 3)), (320, 240))), face()
     before = [plane.copy() for plane in frame.parts]
-    Paste(place, REGIONS[name])(frame, picture, landmarks)
+    pasting(REGIONS[name], place)(frame, picture, landmarks)
     polygon, height = outline(landmarks, REGIONS[name])
     hull = cv2.convexHull(polygon.astype(np.float32))
     signed = np.array(
@@ -104,9 +119,30 @@ def test_a_picture_lies_where_it_should(colours: Colours) -> None:
     frame, smaller = planes(wanted, colours), cv2.resize(wanted, (120, 120), interpolation=cv2.INTER_AREA)
     for plane, step in zip(frame.parts, (1, 2, 2), strict=True):
         plane[100 // step : 140 // step, 100 // step : 140 // step] = 128
-    Paste((0, 0, 240), REGIONS["face"])(frame, smaller, face((120, 120), 160))
+    pasting(REGIONS["face"], (0, 0, 240), colours)(frame, smaller, face((120, 120), 160))
     apart = np.abs(rgb_of(frame, OUT).astype(int) - wanted)[100:140, 100:140]
     assert np.median(apart) <= 3 and apart.max() <= 12
+
+
+@pytest.mark.parametrize("angle", [0.0, 12.0, 90.0])
+def test_a_square_may_lie_anywhere(angle: float) -> None:
+    """Turned and moved by parts of a pixel, a picture comes out where a warp of its own has it."""
+    import cv2
+
+    wanted = cv2.resize(noise((8, 8, 3), 3), (160, 160), interpolation=cv2.INTER_CUBIC)
+    cosine, sine = 130.5 * np.cos(np.radians(angle)), 130.5 * np.sin(np.radians(angle))
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    place = np.column_stack([linear, np.array([150.25, 120.5]) - linear @ [0.5, 0.5]])
+    placed = place / np.array([160, 160, 1])
+    placed[:, 2] += placed[:, :2] @ [0.5, 0.5] - 0.5
+    frame = planes(cv2.warpAffine(wanted, placed, (320, 240), borderMode=cv2.BORDER_REPLICATE))
+    before = rgb_of(frame, OUT).astype(int)
+    for plane, step in zip(frame.parts, (1, 2, 2), strict=True):
+        plane[110 // step : 130 // step, 140 // step : 160 // step] = 128
+    Paste(REGIONS["face"], BT709)(frame.parts, wanted, place, face((0.5, 0.5), 0.7))
+    apart = np.abs(rgb_of(frame, OUT).astype(int) - before)
+    assert np.median(apart[112:128, 142:158]) <= 3 and apart[112:128, 142:158].max() <= 14
+    assert np.percentile(apart, 99) <= 10
 
 
 def test_colour_and_light_meet_at_the_seam() -> None:
@@ -128,7 +164,7 @@ def test_details_of_the_picture_stay() -> None:
 
 def test_the_seam_is_evened_over_time() -> None:
     """A frame whose light flickers moves the middle by a share of it."""
-    paste, landmarks = Paste((40, 0, 240), REGIONS["face"]), face()
+    paste, landmarks = pasting(REGIONS["face"]), face()
     picture = np.full((240, 240, 3), 100, np.uint8)
     middles = []
     for light in [140, 140, 160, 160]:
