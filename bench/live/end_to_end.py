@@ -168,6 +168,9 @@ def row(found: dict[str, Any], voice: Spoken) -> dict[str, Any]:
         "from microphone to picture, beyond the look-ahead (ms)": spread(beyond),
         "look-ahead (ms)": 1000 * ahead, "errors in the page": len(found["logged"]),
     }  # fmt: skip
+    if said.get("ahead"):  # a tap of WebRTC's sound has buffers that the browser's own player has not
+        own = -np.array(said["ahead"]) / 1000
+        made["lips after their sound, by the browser's own account (ms)"] = spread(own)
     if said["counted"] is not None:
         made["came too late"] = said["counted"]["late"]
     return made
