@@ -12,7 +12,7 @@ from bench.command import chosen, parser_of
 from bench.live.attack import attack
 from bench.live.concurrency import concurrency
 from bench.live.drift import drift
-from bench.live.end_to_end import browser_table
+from bench.live.end_to_end import BROWSERS, browser_table
 from bench.live.faces import faces
 from bench.live.interruptions import interruptions
 from bench.live.latency import latency
@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
         value = getattr(usual, name)
         made.add_argument(f"--{name}", type=kind, default=value, metavar="N", help=f"{text} ({value:g})")
     made.add_argument("--picture", type=Path, metavar="F.png", help="write the browser's screenshot there")
+    made.add_argument(
+        "--browser", choices=[*BROWSERS], help="the only one that is measured (all that are there)"
+    )
     made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
     return made
 
@@ -81,7 +84,7 @@ def run(given: argparse.Namespace) -> int:
     names = chosen(given.table, TABLES, everything=True)
     options = Options(
         given.avatars or [bundled_avatar()], given.seconds, given.interruptions, given.most, given.workers,
-        given.minutes, given.size, given.picture,
+        given.minutes, given.size, given.picture, given.browser,
     )  # fmt: skip
     tables = {}
     for name in names:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -307,27 +308,33 @@ class Good:
         self.ticks = self.gaps = self.refused = self.ended = 0
 
     async def run(self, until: float) -> None:
-        sentence = speech(8.0)
+        """Talks, a minute at a time."""
         while time.monotonic() < until:
             try:
-                async with client(self.url) as made:
-                    last = time.perf_counter()
-                    while time.monotonic() < until and not made.socket.closed:
-                        if len(made.ticks) % 200 == 0:
-                            await made.push(sentence)
-                        seen = len(made.ticks)
-                        await asyncio.sleep(0.02)
-                        now = time.perf_counter()
-                        if len(made.ticks) > seen:
-                            self.ticks += len(made.ticks) - seen
-                            last = now
-                        elif now - last > GAP:
-                            self.gaps += 1
-                            last = now
-                    self.ended += made.socket.close_code == 4500
+                await asyncio.wait_for(self._talk(until), 60)
+            except asyncio.TimeoutError:  # it comes again, as people do
+                continue
             except (aiohttp.ClientError, ConnectionError, OSError):
                 self.refused += 1
                 await asyncio.sleep(0.1)
+
+    async def _talk(self, until: float) -> None:
+        sentence = speech(8.0)
+        async with client(self.url) as made:
+            last = time.perf_counter()
+            while time.monotonic() < until and not made.socket.closed:
+                if len(made.ticks) % 200 == 0:
+                    await made.push(sentence)
+                seen = len(made.ticks)
+                await asyncio.sleep(0.02)
+                now = time.perf_counter()
+                if len(made.ticks) > seen:
+                    self.ticks += len(made.ticks) - seen
+                    last = now
+                elif now - last > GAP:
+                    self.gaps += 1
+                    last = now
+            self.ended += made.socket.close_code == 4500
 
 
 async def measure(server: Server, minutes: float) -> dict[str, Any]:
@@ -386,6 +393,9 @@ def attack(options: Options) -> dict[str, Any]:
         log = Path(folder) / "log"
         with serving(options.avatars, 2, "--sessions", "12", log=log) as server:
             found = asyncio.run(measure(server, options.minutes))
+            print(found, file=sys.stderr, flush=True)
+            ended = time.monotonic()
+        found["it ended after SIGTERM within (s)"] = time.monotonic() - ended
         lines = log.read_text(errors="replace").splitlines()
     raised = [line for line in lines if line.startswith("Traceback")]
     return {**found, "tracebacks in the log": len(raised), "last of the log": lines[-12:] if raised else []}

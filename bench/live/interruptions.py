@@ -36,7 +36,7 @@ def interruptions(options: Options) -> dict[str, Any]:
     """Interrupts at random moments, and notes the last tick of the old sentence and the first one at rest."""
     with serving(options.avatars, 1) as server:
         found = asyncio.run(measure(server.url, options.interruptions))
-    stale, fresh = zip(*found, strict=True)
+    stale, fresh = ([pair[side] for pair in found] for side in (0, 1))
     return {
         "interruptions": len(found),
         "with a stale tick after 40 ms": sum(late > GATE for late in stale),

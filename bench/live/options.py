@@ -19,6 +19,7 @@ class Options:
         minutes: of simulated time.
         size: of the pictures there, pixels.
         picture: where a browser's screenshot goes, or None.
+        browser: the only one that is measured; None for all that are there.
     """
 
     avatars: list[Path]
@@ -29,3 +30,4 @@ class Options:
     minutes: float = 30.0
     size: int = 16
     picture: Path | None = None
+    browser: str | None = None

@@ -29,7 +29,7 @@ def microphone(pcm: np.ndarray, said: list[tuple[np.ndarray, float]]) -> Any:
     import aiortc
     import av
 
-    class Microphone(aiortc.MediaStreamTrack):  # type: ignore[name-defined]
+    class Microphone(aiortc.MediaStreamTrack):
         kind = "audio"
 
         def __init__(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 120.0
+START_SECONDS, END_SECONDS = 120.0, 90.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def serving(avatars: list[Path], workers: int, *flags: str, log: Path | None = N
         yield Server(url, process.pid)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(END_SECONDS)
         if out is not None:
             out.close()
 

@@ -44,6 +44,18 @@ async (told) => {
     return { now, clock, late: context.outputLatency || 0, out: [out.contextTime, out.performanceTime], grey };
   };
 
+  // By the browser's own account of what it plays: milliseconds by which pictures are ahead of the sound.
+  const account = async (connection, on, ahead) => {
+    while (on()) {
+      const playing = {};
+      (await connection.getStats()).forEach((item) => {
+        if (item.type === "inbound-rtp") playing[item.kind] = item.estimatedPlayoutTimestamp;
+      });
+      if (playing.video && playing.audio) ahead.push(playing.video - playing.audio);
+      await new Promise((done) => setTimeout(done, 200));
+    }
+  };
+
   // What is shown and played while `told.seconds` pass; with a microphone, what that says as well.
   const other = new AudioContext({ sampleRate: 48000 });
   const watch = async () => {
@@ -61,6 +73,7 @@ async (told) => {
     };
     if (microphone) tap("mic", context.createMediaStreamSource(microphone));
     const pictures = [];
+    const ahead = [];
     let on = true;
     if (rtc) {
       const { video } = rtc;
@@ -72,6 +85,7 @@ async (told) => {
         video.requestVideoFrameCallback(each);
       };
       video.requestVideoFrameCallback(each);
+      account(rtc.connection, () => on, ahead);
     } else {
       tap("ears", player.gain);
       player.onpicture = () => pictures.push(note(context, player.canvas));
@@ -92,7 +106,7 @@ async (told) => {
     return {
       rate: context.sampleRate, mic: sound(pieces.mic), ears: sound(pieces.ears),
       pictures: pictures.map((item) => ({ ...item, grey: packed(item.grey) })),
-      counted: player ? { ...player.statistics } : null,
+      ahead, counted: player ? { ...player.statistics } : null,
     };
   };
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ import pytest
 if importlib.util.find_spec("aiohttp") is None:
     pytest.skip("aiohttp is not installed: pip install '.[serve]'", allow_module_level=True)
 
-from bench.live.client import Client, Tick, spread
+from bench.live.client import RATE, Client, Tick, spread
 from bench.live.concurrency import late
-from bench.live.end_to_end import lag_of
+from bench.live.end_to_end import answered, row
 from bench.live.latency import beyond
+from bench.live.lips import STEP, Spoken, offset_at
 from bench.live.server import memory, own_memory
 
 
@@ -41,17 +44,88 @@ def test_late_ticks_are_counted_against_the_clock() -> None:
     assert sorted(lateness)[-2:] == pytest.approx([0, 0.09], abs=1e-6)
 
 
-@pytest.mark.parametrize("shift", [-0.12, 0.0, 0.08])
-def test_lips_that_come_late_are_found(shift: float) -> None:
-    """A mouth that follows the level of the sound with a known delay."""
-    times = np.arange(0, 20, 0.04)
+def known(seconds: float = 8.0) -> Spoken:
+    """A speech of noise, and a mouth that moves along with no repetition."""
+    random = np.random.default_rng(2)
+    times = np.arange(-1, seconds + 1, STEP)
+    opening = np.convolve(random.normal(size=len(times)), np.hanning(12), "same")
+    width = np.convolve(random.normal(size=len(times)), np.hanning(12), "same")
+    shapes = random.normal(size=(2, 8, 6))
+    mouths = 120 + 14 * (opening[:, None, None] * shapes[0] + width[:, None, None] * shapes[1])
+    speech = (0.1 * random.normal(size=round(seconds * RATE))).astype(np.float32)
+    return Spoken(speech, times, mouths.clip(0, 255), (0, 0, 6, 8))
 
-    def level(at: np.ndarray) -> np.ndarray:
-        return np.clip(np.sin(1.9 * at) * np.sin(5.3 * at + 1), 0, None)
 
-    mouths = 100 * level(times - shift)[:, None] * np.array([[1.0, 0.0, 0.5]])
-    lag, correlation = lag_of(np.stack([times, level(times)], 1), times, mouths)
-    assert lag == pytest.approx(shift, abs=0.03) and correlation > 0.6
+def shown(voice: Spoken, at: np.ndarray) -> np.ndarray:
+    """Pictures of the moments `at`, in another codec's greys and with its noise."""
+    nearest = np.abs(voice.times[None] - at[:, None]).argmin(1)
+    noise = np.random.default_rng(5).normal(0, 3, (len(at), *voice.mouths.shape[1:]))
+    return (16 + 0.86 * voice.mouths[nearest] + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("late", [-0.12, 0.0, 0.02, 0.08])
+def test_lips_that_come_late_are_found(late: float) -> None:
+    """Pictures of moments a known time before those that are heard."""
+    voice, heard = known(), np.arange(1.0, 7.0, 0.04)
+    found = voice.lags(shown(voice, heard - late), heard)
+    assert np.isfinite(found).mean() > 0.8
+    assert np.nanpercentile(np.abs(found - late), 95) <= 0.012
+
+
+def test_a_face_that_does_not_move_has_no_lag() -> None:
+    """Neither where nothing was heard."""
+    voice, heard = known(), np.arange(1.0, 7.0, 0.04)
+    assert np.isnan(voice.lags(shown(voice, np.full(len(heard), 3.0)), heard)).mean() > 0.9
+    assert np.isnan(voice.lags(shown(voice, heard), np.full(len(heard), np.nan))).all()
+
+
+def test_a_sound_is_looked_up_in_the_speech() -> None:
+    """At another rate, quieter, noisy and 0.35 s late; other sounds are nowhere in it."""
+    import soxr
+
+    voice, random = known(), np.random.default_rng(4)
+    heard = np.concatenate([np.zeros(round(0.35 * 48_000)), 0.3 * soxr.resample(voice.speech, RATE, 48_000)])
+    middles, offsets = voice.places(heard + random.normal(0, 0.002, len(heard)), 48_000)
+    assert len(middles) > 60 and np.abs(offsets - 0.35).max() < 0.001
+    assert offset_at(np.array([3.0, 99.0]), middles, offsets)[0] == pytest.approx(0.35, abs=0.001)
+    assert np.isnan(offset_at(np.array([99.0]), middles, offsets)[0])
+    assert not len(voice.places(0.1 * random.normal(size=5 * RATE).astype(np.float32), RATE)[0])
+
+
+def noted(voice: Spoken, late: float, answered_after: float) -> dict[str, Any]:
+    """What a page notes of which the microphone begins at 2 s of the audio clock, and is heard later."""
+
+    def tapped(begun: float) -> dict[str, Any]:
+        pcm = (voice.speech * 32_767).astype("<i2")
+        ends = begun + (np.arange(len(pcm) // 320) + 1) * 0.02
+        return {"samples": base64.b64encode(pcm.tobytes()).decode(), "times": ends.tolist()}
+
+    at = np.arange(3.0, 9.0, 0.04) + 50  # of the page's clock, which is 50 s ahead
+    heard = at - 50 - 2 - answered_after
+    pictures = [
+        {
+            "now": 1000 * now,
+            "clock": now - 50,
+            "late": 0.0,
+            "out": [0, 0],
+            "grey": base64.b64encode(grey).decode(),
+        }
+        for now, grey in zip(at, map(np.ndarray.tobytes, shown(voice, heard - late)), strict=True)
+    ]
+    return {"rate": RATE, "mic": tapped(2.0), "ears": tapped(2.0 + answered_after), "pictures": pictures,
+            "counted": None}  # fmt: skip
+
+
+def test_a_row_says_how_late_lips_and_answers_are() -> None:
+    """Lips 60 ms behind their sound, which is heard 0.4 s after it was spoken, at 0.25 s of look-ahead."""
+    voice = known()
+    page = noted(voice, 0.06, 0.4)
+    assert np.nanmedian(answered(page, voice)) == pytest.approx(0.4, abs=0.002)
+    made = row({"said": page, "spoken": page, "session": {"latency": 0.25}, "logged": []}, voice)
+    assert made["lips after their sound (ms)"]["p50"] == pytest.approx(60, abs=6)
+    assert made["beyond 40 ms (%)"] > 90
+    beyond = made["from microphone to picture, beyond the look-ahead (ms)"]["p50"]
+    assert beyond == pytest.approx(400 - 250 - 40 + 60, abs=8)
 
 
 def test_memory_is_read() -> None:

@@ -31,6 +31,7 @@ from nldf_engine.apps.server.encoders import ENCODERS, SOUNDS, Encoder, Opus, Pc
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
 
 REPORT = 1.0  # seconds between two reports of a session's counters
+BEHIND = 0.04  # seconds from which on a late session is as urgent as one that is later still
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Running:
         received: microseconds of sound that came so far.
         reported: when its counters were reported.
         drawing: whether a hand draws its next frame.
+        began: when that began, or its clock was let run.
     """
 
     live: LiveSession
@@ -54,6 +56,13 @@ class Running:
     received: int = 0
     reported: float = 0.0
     drawing: bool = False
+    began: float = 0.0
+
+    def urgency(self, now: float) -> tuple[float, float]:
+        """The session with the smallest is drawn first: the one whose frame is due first; but where several
+        are behind, they take turns, so that none waits for ever."""
+        due = self.live.due if self.live.number >= 0 else self.began
+        return max(due, now - BEHIND), self.began
 
 
 class Worker:
@@ -141,11 +150,12 @@ class Worker:
                 if not free:
                     self._changed.wait()
                     continue
-                number, running = min(free, key=lambda pair: pair[1].live.due)
+                now = time.monotonic()
+                number, running = min(free, key=lambda pair: pair[1].urgency(now))
                 if wait := running.live.wait:
                     self._changed.wait(wait)
                     continue
-                running.drawing = True
+                running.drawing, running.began = True, now
                 return number, running, max(1, self._cores // min(len(on), self._hands))
         return None
 
@@ -198,6 +208,7 @@ class Worker:
         if message.session in self._sessions:
             with self._changed:
                 self._sessions[message.session].on = message.on
+                self._sessions[message.session].began = time.monotonic()
                 self._changed.notify_all()
 
     def sound(self, message: m.Sound) -> None:

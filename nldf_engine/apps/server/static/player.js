@@ -5,6 +5,8 @@ class Player {
   static HEADER = 32;
   static DELAY = 0.1; // seconds between a tick's arrival and its sound, so that a late one leaves no gap
   static FPS = 25;
+  static LOOKED_BACK = 50; // ticks by whose least margin the player sees that it plays later than it must
+  static QUIET = 300; // the loudest sample of a tick that may be played over the end of the one before
 
   constructor(context, canvas, rate) {
     this.context = context;
@@ -13,6 +15,7 @@ class Player {
     this.rate = rate;
     this.base = null; // time of the audio clock at which tick 0 is, or would be, played
     this.epoch = 0;
+    this.margins = [];
     this.waiting = []; // pictures: {time, epoch, image}
     this.playing = new Set();
     this.decoded = Promise.resolve();
@@ -33,8 +36,10 @@ class Player {
     const picture = view.getUint32(24, true);
     const sound = view.getUint32(28, true);
     if (tick.epoch !== this.epoch) this.drop(tick.epoch);
+    const samples = new Int16Array(message.slice(Player.HEADER + picture, Player.HEADER + picture + sound));
+    if (samples.every((value) => Math.abs(value) < Player.QUIET)) this.catchUp();
     const moment = this.place(tick.number);
-    this.play(new Int16Array(message.slice(Player.HEADER + picture, Player.HEADER + picture + sound)), moment, tick);
+    this.play(samples, moment);
     if (picture) this.decode(message.slice(Player.HEADER, Player.HEADER + picture), moment, tick.epoch);
     const known = this.statistics;
     known.ticks += 1;
@@ -44,12 +49,22 @@ class Player {
     return tick;
   }
 
+  // Behind a hiccup of the network all times have moved on; in a pause they move back, a tick's time at once.
+  catchUp() {
+    const spare = Math.min(...this.margins) - Player.DELAY;
+    if (this.margins.length < Player.LOOKED_BACK || spare < 1 / Player.FPS) return;
+    this.base -= 1 / Player.FPS;
+    this.margins = this.margins.map((margin) => margin - 1 / Player.FPS);
+  }
+
   // The audio clock's time of a tick; where it comes too late, all times move on.
   place(number) {
     const now = this.context.currentTime;
     if (this.base === null) this.base = now + Player.DELAY - number / Player.FPS;
     let moment = this.base + number / Player.FPS;
     this.statistics.margin = moment - now;
+    this.margins.push(moment - now);
+    if (this.margins.length > Player.LOOKED_BACK) this.margins.shift();
     if (moment < now + 0.005) {
       this.statistics.late += 1;
       this.base += now + Player.DELAY - moment;
@@ -61,7 +76,7 @@ class Player {
     return moment;
   }
 
-  play(samples, moment, tick) {
+  play(samples, moment) {
     if (!samples.length) return;
     const buffer = this.context.createBuffer(1, samples.length, this.rate);
     const channel = buffer.getChannelData(0);

@@ -12,7 +12,6 @@ class Rtc {
     this.session = await this.api("POST", "/sessions", { ...wish, video: "raw", rate: 48000, microphone: Boolean(microphone) });
     const stream = new MediaStream();
     this.connection.ontrack = (event) => {
-      if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0; // as little as possible
       stream.addTrack(event.track);
       this.video.srcObject = stream;
     };
