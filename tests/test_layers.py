@@ -275,15 +275,13 @@ def test_kernels_know_nothing_of_torch_or_python() -> None:
 
 @pytest.mark.parametrize("statement", ["import nldf_engine", "from nldf_engine import Engine"])
 def test_the_package_imports_light(statement: str) -> None:
-    """Importing the package and its Engine takes no heavy library, and under 2 s after torch's own import."""
+    """Importing the package and its Engine takes no heavy library; `test_start.py` counts what it takes."""
     script = (
-        "import json, sys, time, numpy, torch\n"
-        "start, before = time.perf_counter(), set(sys.modules)\n"
+        "import json, sys, numpy, torch\n"
+        "before = set(sys.modules)\n"
         f"{statement}\n"
-        "spent = time.perf_counter() - start\n"
-        "print(json.dumps([spent, sorted({name.split('.')[0] for name in set(sys.modules) - before})]))\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    spent, modules = json.loads(done.stdout)
+    modules = json.loads(done.stdout)
     assert not HEAVY & set(modules), f"{statement} imports {sorted(HEAVY & set(modules))}"
-    assert spent < 2, f"{statement} takes {spent:.1f} s"
