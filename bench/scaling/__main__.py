@@ -19,7 +19,8 @@ from nldf_engine.apps.cli.main import guarded
 from nldf_engine.base.files import write_json
 
 TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
-    "processes": processes, "workers": workers, "stretches": stretches, "node-lost": node_lost, "stopped": stopped, "costs": costs,
+    "processes": processes, "workers": workers, "stretches": stretches, "costs": costs,
+    "node-lost": node_lost, "stopped": stopped,
 }  # fmt: skip
 EXAMPLES = """examples:
     python -m bench.scaling processes -o runs/scaling --picture curves.png

@@ -130,6 +130,8 @@ def stopped(options: Options) -> dict[str, Any]:
     """a batch on a Ray cluster that is stopped by Ctrl-C half-way, and started again."""
     path = write_jobs(options.folder / "cluster", options, options.jobs, options.seconds)
     clean(path)
+    # A shell that runs this in the background has Ctrl-C ignored, and what is started would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with cluster() as (address, _):
         batch = start_batch(path, "--ray", address)
         wait_for(lambda: done(path) >= options.jobs // 2 or batch.poll() is not None, "half of the batch")
