@@ -1,4 +1,4 @@
 """Several processes and machines, measured.
 
-python -m bench.scaling processes|workers|costs|node-lost|stopped -o DIR
+python -m bench.scaling processes|workers|stretches|costs|node-lost|stopped -o DIR
 """

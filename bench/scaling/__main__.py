@@ -13,17 +13,19 @@ from bench.scaling.cluster import node_lost, stopped
 from bench.scaling.costs import costs
 from bench.scaling.options import Options
 from bench.scaling.processes import processes
-from bench.scaling.renders import workers
+from bench.scaling.renders import stretches, workers
 from bench.timing import environment
 from nldf_engine.apps.cli.main import guarded
 from nldf_engine.base.files import write_json
 
 TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
-    "processes": processes, "workers": workers, "node-lost": node_lost, "stopped": stopped, "costs": costs,
+    "processes": processes, "workers": workers, "stretches": stretches, "costs": costs,
+    "node-lost": node_lost, "stopped": stopped,
 }  # fmt: skip
 EXAMPLES = """examples:
     python -m bench.scaling processes -o runs/scaling --picture curves.png
     python -m bench.scaling workers -o runs/scaling --jobs 6 --seconds 6
+    python -m bench.scaling stretches -o runs/scaling
     python -m bench.scaling costs -o runs/scaling
     python -m bench.scaling node-lost -o runs/scaling --jobs 20      needs Ray (extra ray)
     python -m bench.scaling stopped -o runs/scaling --jobs 20

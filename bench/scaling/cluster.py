@@ -18,6 +18,8 @@ from bench.scaling.renders import clean, serial, start_batch, write_jobs
 from nldf_engine.base.files import read_json, sha256
 
 START_SECONDS = 600.0
+# After which a node that could not be set up has ended.
+SETTLED_SECONDS = 5.0
 # Memory of a node for objects, bytes: tasks hand over a few hundred.
 OBJECTS = 100_000_000
 
@@ -55,6 +57,11 @@ class Node:
             env={**os.environ, "RAY_worker_niceness": "0"},
         )  # fmt: skip
 
+    def check(self) -> None:
+        """Raises RuntimeError where it has ended by itself: on a busy machine Ray gives up after a minute."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"a node of the cluster has ended with exit code {self._process.returncode}")
+
     def kill(self) -> int:
         """Ends it at once, with everything that it runs; returns how many processes that were."""
         doomed = [self._process.pid, *descendants(self._process.pid)]
@@ -74,8 +81,10 @@ def cluster() -> Iterator[tuple[str, Node]]:
     head = Node(port, head=True)
     other: Node | None = None
     try:
-        wait_for(lambda: answers(port), "the head of the cluster")
+        wait_for(lambda: head.check() or answers(port), "the head of the cluster")
         other = Node(port, head=False)
+        time.sleep(SETTLED_SECONDS)
+        head.check()
         yield f"127.0.0.1:{port}", other
     finally:
         if other is not None:
@@ -130,6 +139,8 @@ def stopped(options: Options) -> dict[str, Any]:
     """a batch on a Ray cluster that is stopped by Ctrl-C half-way, and started again."""
     path = write_jobs(options.folder / "cluster", options, options.jobs, options.seconds)
     clean(path)
+    # A shell that runs this in the background has Ctrl-C ignored, and what is started would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with cluster() as (address, _):
         batch = start_batch(path, "--ray", address)
         wait_for(lambda: done(path) >= options.jobs // 2 or batch.poll() is not None, "half of the batch")

@@ -95,26 +95,35 @@ def write_deep_avatar(folder: Path) -> None:
 
 
 def workers(options: Options) -> dict[str, Any]:
-    """renders by one and by two processes of one thread: many short ones, and a long one in stretches."""
-    found: dict[str, Any] = {}
-    many = write_jobs(options.folder / "many", options, options.jobs, options.seconds)
-    deep = options.folder / "long" / "avatar"
-    if not deep.is_dir():
-        write_deep_avatar(make_folder(deep.parent) / deep.name)
-    long = write_jobs(options.folder / "long", replace(options, size=DEEP_SIZE), 1, DEEP_SECONDS)
-    for name, path, count in (("many", many, 1), ("many", many, 2), ("long", long, 1), ("long", long, 2)):
-        clean(path)
-        stretch = str(DEEP_SECONDS / 4) if name == "long" and count > 1 else "0"
-        code = start_batch(path, "--workers", str(count), "--stretch", stretch).wait()
-        report = read_json(path.with_suffix(".batch") / "report.json")
-        tasks = [*report["jobs"].values(), *report["stretches"].values()]
-        frames = sum(one["results"]["frames"] for one in report["jobs"].values())
-        found[f"{name}, {count} at a time"] = {
-            "exit": code,
-            "seconds": report["seconds"],
-            "frames_per_second": frames / report["seconds"],
-            "tasks": len(tasks),
-            "seconds_a_task": sum(one["seconds"] for one in tasks) / len(tasks),
-            "sha256": sha256(path.parent / "out" / "00.mp4")[:12],
-        }
-    return found
+    """many renders by one and by two processes of one thread."""
+    path = write_jobs(options.folder / "many", options, options.jobs, options.seconds)
+    return {f"{count} at a time": measured(path, count, 0.0) for count in (1, 2)}
+
+
+def stretches(options: Options) -> dict[str, Any]:
+    """a render of 88 layers by one process, and in four stretches by two, of one thread each."""
+    folder = make_folder(options.folder / "long")
+    if not (folder / "avatar").is_dir():
+        write_deep_avatar(folder / "avatar")
+    path = write_jobs(folder, replace(options, size=DEEP_SIZE), 1, DEEP_SECONDS)
+    return {
+        f"{count} at a time": measured(path, count, DEEP_SECONDS / 4 if count > 1 else 0.0)
+        for count in (1, 2)
+    }
+
+
+def measured(path: Path, count: int, stretch: float) -> dict[str, Any]:
+    """Runs a batch anew, so many jobs at a time; its figures."""
+    clean(path)
+    code = start_batch(path, "--workers", str(count), "--stretch", str(stretch)).wait()
+    report = read_json(path.with_suffix(".batch") / "report.json")
+    tasks = [*report["jobs"].values(), *report["stretches"].values()]
+    frames = sum(one["results"]["frames"] for one in report["jobs"].values())
+    return {
+        "exit": code,
+        "seconds": report["seconds"],
+        "frames_per_second": frames / report["seconds"],
+        "tasks": len(tasks),
+        "seconds_a_task": sum(one["seconds"] for one in tasks) / len(tasks),
+        "sha256": sha256(path.parent / "out" / "00.mp4")[:12],
+    }

@@ -44,6 +44,7 @@ def small_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("others")
 
 
+@pytest.mark.timeout(900)
 def test_cells_side_by_side_are_those_of_one_process(
     synthetic_dataset: Dataset, finished: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.lock import owned
 
 
+@pytest.mark.timeout(900)  # five processes in turn, each of which imports the package
 def test_a_batch_makes_what_one_process_makes(
     folder: Path, job_file: Callable[..., Path], render: Callable[..., dict[str, Any]],
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
@@ -21,25 +22,24 @@ def test_a_batch_makes_what_one_process_makes(
     flags = {"no-provenance": True}
     # A dataset that is none is noticed by the job alone: what it holds is checked when it is read.
     bad = {"name": "bad", "evaluate": {"paths": ["avatar", "avatar"], "output": "report"}}
-    path = job_file([bad, render("out/long.mp4", **flags), render("short.mp4", audio="b.wav", **flags)])
+    path = job_file([bad, render("out/long.mp4", **flags)])
     report = folder / "report.json"
     command = ["batch", str(path), "--workers", "1", "--threads", "1", "--json", str(report)]
-    assert cli.main([*command, "--stretch", "0.35"]) == 1
+    assert cli.main([*command, "--stretch", "0.4"]) == 1
     said = capsys.readouterr()
-    assert "3 jobs: 2 done, 0 done before, 1 failed, 0 left out" in said.out
+    assert "2 jobs: 1 done, 0 done before, 1 failed, 0 left out" in said.out
     assert said.err.splitlines()[-1].startswith(
-        "nldf batch: 1 of 3 jobs are not done, bad the first of them."
+        "nldf batch: 1 of 2 jobs are not done, bad the first of them."
     )
     found = json.loads(report.read_text(encoding="utf-8"))
-    assert found["jobs"]["out-long.mp4"]["results"]["frames"] == 20 and len(found["stretches"]) == 4
+    assert found["jobs"]["out-long.mp4"]["results"]["frames"] == 20 and len(found["stretches"]) == 2
     assert "avatar" in found["jobs"]["bad"]["message"]
     monkeypatch.chdir(folder)
-    for sound, made in (("a.wav", "out/long.mp4"), ("b.wav", "short.mp4")):
-        alone = ["render", "avatar", sound, "-o", "alone.mp4", "--size", "24", "--no-provenance"]
-        assert cli.main(alone) == 0
-        assert (folder / "alone.mp4").read_bytes() == (folder / made).read_bytes()
-    assert cli.main([*command, "--stretch", "0.35"]) == 1
-    assert "3 jobs: 0 done, 2 done before, 1 failed" in capsys.readouterr().out
+    alone = ["render", "avatar", "a.wav", "-o", "alone.mp4", "--size", "24", "--no-provenance"]
+    assert cli.main(alone) == 0
+    assert (folder / "alone.mp4").read_bytes() == (folder / "out" / "long.mp4").read_bytes()
+    assert cli.main([*command, "--stretch", "0.4"]) == 1
+    assert "2 jobs: 0 done, 1 done before, 1 failed" in capsys.readouterr().out
     assert not list(folder.glob(".*")) and not list((folder / "jobs.batch" / "stretches").iterdir())
 
 

@@ -12,6 +12,7 @@ from nldf_engine.apps.cli import main as cli
 from nldf_engine.base.errors import MissingBackend
 
 
+@pytest.mark.timeout(1800)
 def test_a_lost_node_loses_no_job(tmp_path: Path) -> None:
     """Its jobs run on the other one; every video is that of one process, and a stopped batch goes on."""
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
