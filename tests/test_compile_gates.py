@@ -81,6 +81,18 @@ def test_missing_matrix_instructions_are_a_fault(monkeypatch):
     assert not Usage("x.cu", "k", "80", 10, 0, 0, 0, (("HMMA", 3),)).faults()
 
 
+def test_instructions_and_memory_too_many_are_a_fault(monkeypatch):
+    """An instruction that occurs too often, and static shared memory where there may be none, are faults."""
+    monkeypatch.setattr(Usage, "limit", Limit(most={"90a": {"CCTL": 4, "LD": 0}}, shared=0))
+    assert not Usage("x.cu", "k", "90a", 10, 0, 0, 0, (("CCTL", 4),)).faults()
+    assert not Usage("x.cu", "k", "80", 10, 0, 0, 0, (("CCTL", 9),)).faults()
+    faults = Usage("x.cu", "k", "90a", 10, 16, 0, 0, (("CCTL", 23), ("LD", 64))).faults()
+    assert [fault.partition("has ")[2] for fault in faults] == [
+        "16 bytes of static shared memory, more than 0", "23 CCTL instructions, more than 4",
+        "64 LD instructions, more than 0",
+    ]  # fmt: skip
+
+
 def test_complaints_are_found():
     """Warnings and the serialisation notes of ptxas count, other lines don't."""
     notes = "ptxas info : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized"

@@ -1,5 +1,4 @@
-"""What was measured, a row a line, written as soon as it is known: a run that is stopped keeps what it has.
-"""
+"""What was measured, a row a line, written as soon as it is known: a stopped run keeps what it has."""
 
 from __future__ import annotations
 

@@ -241,8 +241,7 @@ def golden(run: Run, step: Step) -> None:
 
 
 def checks(run: Run, step: Step) -> None:
-    """The tests that are marked for a device, in one run; where a fault ended that, once more file by file.
-    """
+    """The tests that are marked for a device, in one run; file by file once more where a fault ended that."""
     parallel = ["-n", "4"] if importlib.util.find_spec("xdist") else []
     marked = [*PYTEST, "--timeout", "60", "-m", "device"]
     folders = [str(ROOT / "tests/ops"), str(ROOT / "tests/rendering")]

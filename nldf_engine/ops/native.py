@@ -152,8 +152,7 @@ class Launch:
                     raise TypeError(f"{name}: {key} must have memory of its own, got a tensor without any")
 
     def __call__(self, changed: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Runs it, with some arguments in place of those that it was made with: nothing of them is checked.
-        """
+        """Runs it, with some arguments in place of those that it was made with: none of them is checked."""
         index, stream = 0, 0
         if self._device is not None:
             index, stream = self._device.index, torch.cuda.current_stream(self._device).cuda_stream

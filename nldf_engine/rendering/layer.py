@@ -73,8 +73,7 @@ class Views:
         return cls(intrinsics_of(view.camera, view.pose.device)[None], view.pose[None], view.motion[None])
 
     def torso_motions(self) -> Tensor:
-        """[F, 6] from a frame's points p to the plate's, inverse @ (p - shift): the inverse, then the shift.
-        """
+        """[F, 6]: a frame's points p are the plate's inverse @ (p - shift); the inverse, then the shift."""
         # inv_ex does not check the result, which would synchronise with the device.
         inverse = torch.linalg.inv_ex(self.motions[:, :, :2]).inverse
         return torch.cat([inverse.flatten(1), self.motions[:, :, 2]], 1)

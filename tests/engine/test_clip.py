@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.profiler import ProfilerActivity
 
 from avatars import tiny_avatar
-from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Engine
 from nldf_engine.engine.clip import Clip
@@ -101,20 +99,3 @@ def test_a_picture_is_its_layers_over_the_background() -> None:
                 portrait.head.region.clear()
             want = to_uint8(portrait.layer(*drawn).over(scene.background)).int()
             assert int((portrait.picture(*drawn, scene.background).int() - want).abs().max()) <= 1
-
-
-def test_frame_after_frame_no_memory_of_a_pictures_size_is_asked_for() -> None:
-    """Behind the first frames the loop of a loaded engine asks torch for a few hundred bytes at a time."""
-    engine = Engine.load(bundled_avatar(), "cpu")
-    noise = np.random.default_rng(0).standard_normal(2 * 16000).astype(np.float32)
-    frames = engine.render((0.1 * noise, 16000)).frames
-    one_frame = int(np.prod(frames.shape[1:]))
-    loop = frames.reused(2)
-    for _ in range(10):
-        next(loop)
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
-        for _ in range(5):
-            next(loop)
-    asked = [event.cpu_memory_usage for event in profile.events() if event.cpu_memory_usage > 0]
-    assert asked, "the profiler saw no memory at all"
-    assert max(asked) <= 4096 < one_frame, max(asked)

@@ -128,7 +128,8 @@ __global__ void bulk(MicroArgs args) {
     }
     mbarrier_wait(barrier, phase & 1);
     for (int i = threadIdx.x; i < 512; i += blockDim.x) args.out[512 * phase + i] = words[128 + i];
-    __syncthreads();  // before the next phase writes
+    fence_proxy_async();  // what was read here is overwritten by a bulk copy
+    __syncthreads();      // before the next phase writes
   }
 #endif
 }

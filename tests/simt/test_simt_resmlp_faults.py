@@ -68,7 +68,7 @@ MUTATIONS = {
         "  ptx::mbarrier_wait(me.shared + kBarriersAt + 8 * turn.stage, turn.parity);\n",
         "",
     ),
-    "biases read without a proxy fence": Mutation("wgmma", "{ ptx::fence_proxy_async(); }", "{}", race=True),
+    "biases read without a proxy fence": Mutation("wgmma", "  ptx::fence_proxy_async();\n", "", race=True),
     "more registers than the block has": Mutation("wgmma", "registers_lower<24>", "registers_lower<32>"),
     "the peer not signalled": Mutation("wgmma", "rank < Cluster; ++rank", "rank < 1; ++rank"),
     "half of the bytes announced": Mutation(

@@ -170,8 +170,7 @@ def test_the_shadow_sees_what_waits(scene, monkeypatch):
 
 
 def test_masks_give_the_choice_s_loss(scene, on_gpu):
-    """Evaluating every ray and masking gives the loss and the gradients of evaluating those that were chosen.
-    """
+    """Evaluating every ray and masking gives loss and gradients of evaluating those that were chosen."""
     losses, gradients = [], []
     for mask in (True, False):
         with pytest.MonkeyPatch.context() as patch:
