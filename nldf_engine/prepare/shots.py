@@ -224,6 +224,9 @@ def _following(filling: np.ndarray, frame: np.ndarray, inside: np.ndarray) -> np
     matrix = np.array([[1, 0, x], [0, 1, y]])
     moved = cv2.warpAffine(filling, matrix, (width, height), flags=cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    apart = [float(cv2.absdiff(picture[band], frame[band]).mean()) for picture in (moved, filling)]
+    if apart[0] >= apart[1]:  # something else moves there
+        return filling
     # From the band on downwards; above it the backdrop keeps still.
     weight = np.clip((np.arange(height) - (rows[-1] - BAND * height)) / (0.25 * BAND * height), 0, 1)
     blended = filling + weight[:, None, None] * (moved.astype(np.float32) - filling)
