@@ -112,7 +112,8 @@ class Planes:
     def of(cls, parts: Iterable[np.ndarray], colours: Colours) -> Planes:
         """A copy of three planes, as `parts` has them."""
         arrays = list(parts)
-        made = cls.empty(*arrays[0].shape, colours)
+        height, width = arrays[0].shape
+        made = cls.empty(height, width, colours)
         for own, part in zip(made.parts, arrays, strict=True):
             own[:] = part
         return made

@@ -103,7 +103,8 @@ def play(
                 yield backward.at(one)
                 continue
             if reader is None or reader.next != one:
-                reader = _replaced(reader, _Reader(path, fps, one))
+                _replaced(reader, None)
+                reader = _Reader(path, fps, one)
             frame = reader.at(one)
             if part != 0.0:
                 later = later or _Reader(path, fps, other)

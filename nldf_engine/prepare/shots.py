@@ -36,6 +36,9 @@ CERTAIN = 0.9  # how far the backdrop must decide each motion to be all that cou
 REFINED = 3
 ALIKE = 0.8  # correlation of what is still, below which a shot shows something else
 SAME_FRAMING, SAME_LIGHT = 0.004, 0.02  # shares of the side, of the levels: less is left as it is
+# The lowest part of a frame, a share of its height, by which shoulders are followed; how certain their motion
+# must be, and how far it may go.
+BAND, LEAST_CERTAIN, FARTHEST = 0.2, 0.1, 0.08
 UNCHANGED = np.tile([1.0, 0.0], (3, 1))  # gain and offset of each channel
 CUT_LEVELS = 14.0  # gray levels between two frames
 CUT_TIMES = 8.0  # times the usual change
@@ -140,7 +143,7 @@ class Shots:
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             )
             filling = cv2.resize(self.filling, size, interpolation=cv2.INTER_CUBIC)
-            return np.asarray(np.where((inside > 254)[..., None], moved, filling))
+            return np.asarray(np.where((inside > 254)[..., None], moved, _following(filling, moved, inside)))
         return _lit(frame, light)
 
     def frames_on(self, times: np.ndarray, clock: np.ndarray | None, fps: float) -> np.ndarray:
@@ -198,6 +201,36 @@ def problems_of(rows: Sequence[dict[str, Any]]) -> list[Problem]:
         what = f"{what}; left out"
         found.append(Problem("cuts", what, "cut them out", "severe" if share > 0.5 else "warning"))
     return found
+
+
+def _following(filling: np.ndarray, frame: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The filling [H, W, 3] with its lower part, the shoulders, moved to where the frame has them.
+
+    Args:
+        frame: uint8 [H, W, 3]; inside: uint8 [H, W], 255 where it shows something.
+    """
+    import cv2
+
+    rows, columns = (np.flatnonzero((inside > 254).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return filling
+    height, width = inside.shape
+    band = np.s_[int(rows[-1] - BAND * height) : rows[-1], columns[0] : columns[-1]]
+    pair = [cv2.cvtColor(p[band], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (filling, frame)]
+    window = cv2.createHanningWindow(pair[0].shape[::-1], cv2.CV_32F)
+    (x, y), certain = cv2.phaseCorrelate(pair[0], pair[1], window)
+    if certain < LEAST_CERTAIN or max(abs(x), abs(y)) > FARTHEST * height:
+        return filling
+    matrix = np.array([[1, 0, x], [0, 1, y]])
+    moved = cv2.warpAffine(filling, matrix, (width, height), flags=cv2.INTER_LINEAR,
+                           borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    apart = [float(cv2.absdiff(picture[band], frame[band]).mean()) for picture in (moved, filling)]
+    if apart[0] >= apart[1]:  # something else moves there
+        return filling
+    # From the band on downwards; above it the backdrop keeps still.
+    weight = np.clip((np.arange(height) - (rows[-1] - BAND * height)) / (0.25 * BAND * height), 0, 1)
+    blended = filling + weight[:, None, None] * (moved.astype(np.float32) - filling)
+    return np.rint(blended).astype(np.uint8)
 
 
 def _lit(frame: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ class Paste:
         lit = cv2.add(drawn, self._light(part, drawn, mask), dtype=cv2.CV_8U)
         weight = cv2.resize(mask, part.size, interpolation=cv2.INTER_LINEAR)
         _mix(part.planes[0], part.bright(lit[..., 0]), weight)
-        half = part.planes[1].shape[::-1]
+        half = _size(part.planes[1])
         weight = cv2.resize(mask, half, interpolation=cv2.INTER_LINEAR)
         tinted = part.drawn(lit[..., 1:], half)
         for index in (0, 1):
@@ -144,7 +144,7 @@ class Paste:
         known = cv2.GaussianBlur(ring, (0, 0), SPREAD)
         seam = spread / np.maximum(known, SMALLEST)[..., None]
         self._seam = seam if self._seam is None else self._seam + FRESH * (seam - self._seam)
-        size = drawn.shape[1::-1]
+        size = _size(drawn)
         back = cv2.invertAffineTransform(part.map((GRID, GRID), size))
         return _warped(np.rint(self._seam).astype(np.int16), back, size)
 
@@ -223,7 +223,7 @@ class _Part:
 
     def drawn(self, cutting: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A cutting [h, w, C] as it lies in the rectangle, scaled to `size`."""
-        return _warped(cutting, self.map(size, cutting.shape[1::-1]), size)
+        return _warped(cutting, self.map(size, _size(cutting)), size)
 
     def thinned(self, cutting: np.ndarray) -> np.ndarray:
         """A cutting [h, w, C], smaller where the grid would pass over some of its pixels."""
@@ -232,7 +232,7 @@ class _Part:
         shrink = float(np.sqrt(np.linalg.det(self.to_picture[:, :2]))) * max(self.size) / GRID
         if shrink < THIN:
             return cutting
-        width, height = (max(1, round(n / shrink)) for n in cutting.shape[1::-1])
+        width, height = (max(1, round(n / shrink)) for n in _size(cutting))
         return np.asarray(cv2.resize(cutting, (width, height), interpolation=cv2.INTER_AREA))
 
     def bright(self, cutting: np.ndarray) -> np.ndarray:
@@ -244,7 +244,7 @@ class _Part:
         side = round(float(linear[0, 0]) * self.own)
         upright = np.allclose(linear, np.eye(2) * side / self.own) and np.allclose(move, np.round(move))
         if not upright:
-            placed = self.map(self.size, cutting.shape[1::-1])
+            placed = self.map(self.size, _size(cutting))
             return _warped(cutting, placed, self.size, cv2.INTER_CUBIC)
         # The same, and several times as fast.
         picture = np.zeros((self.own, self.own), np.uint8)
@@ -264,6 +264,11 @@ class _Part:
             some = plane[step // 2 :: step, step // 2 :: step]
             made[..., index] = cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA)
         return made
+
+
+def _size(picture: np.ndarray) -> tuple[int, int]:
+    """(width, height) of a picture [h, w, ...]."""
+    return int(picture.shape[1]), int(picture.shape[0])
 
 
 def _warped(
