@@ -453,7 +453,7 @@ def test_requests_that_are_none_leave_nothing_in_the_log(
             writer.close()
         return said
 
-    assert server.talk(work) == [b"HTTP/1.1 400"] * 3
+    assert [head[-3:] for head in server.talk(work)] == [b"400"] * 3
     assert "Traceback" not in caplog.text
 
 
