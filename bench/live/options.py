@@ -26,7 +26,7 @@ class Options:
     seconds: float = 20.0
     interruptions: int = 100
     most: int = 6
-    workers: int = 1
+    workers: int = 2
     minutes: float = 30.0
     size: int = 16
     picture: Path | None = None

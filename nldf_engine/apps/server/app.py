@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nldf_engine.apps.server import control, page, socket, webrtc
 from nldf_engine.apps.server.access import guard, problem
@@ -23,6 +24,13 @@ from nldf_engine.base.signals import HANG_UP, leave_terminal
 LOG = logging.getLogger("nldf.serve")
 SHUTDOWN_SECONDS = 2.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def worth_logging(record: logging.LogRecord) -> bool:
+    """Whether a record of aiohttp's is about us: requests that are none are answered by 400, and their
+    tracebacks would let anybody fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 @web.middleware
@@ -49,6 +57,7 @@ def make_app(settings: Settings) -> web.Application:
         ValueError: the settings do not go together.
     """
     settings.check()
+    logging.getLogger("aiohttp.server").addFilter(worth_logging)
     app = web.Application(middlewares=[as_json, guard(settings)], client_max_size=BODY)
     app[control.SESSIONS] = Sessions(settings)
     app[webrtc.PEERS] = {}

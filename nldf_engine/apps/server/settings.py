@@ -148,5 +148,5 @@ def cores() -> int:
 
 
 def usual_workers() -> int:
-    """A process for two cores, but at most eight: a process' threads share its interpreter."""
-    return max(1, min(8, (cores() + 1) // 2))
+    """One process a core, but at most four: with more cores, each has several threads that draw."""
+    return max(1, min(4, cores()))

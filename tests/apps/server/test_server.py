@@ -439,6 +439,24 @@ def test_origins_and_names_from_elsewhere_are_refused(server: Any) -> None:
     assert server.talk(work) == [403, 403, 403, 200, 101]
 
 
+def test_requests_that_are_none_leave_nothing_in_the_log(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400, and no traceback: else anybody could fill the log."""
+
+    async def work(_: aiohttp.ClientSession) -> list[bytes]:
+        said = []
+        for line in (b"GET * HTTP/1.1", b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"\x16\x03\x01"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(line + b"\r\nHost: 127.0.0.1\r\n\r\n")
+            said.append(await asyncio.wait_for(reader.read(12), 10))
+            writer.close()
+        return said
+
+    assert [head[-3:] for head in server.talk(work)] == [b"400"] * 3
+    assert "Traceback" not in caplog.text
+
+
 def test_its_own_description_is_openapi(server: Any) -> None:
     """Every route of the control part is in it, with a schema where it takes a body."""
     made = json.loads(server.talk(lambda http: _text(http, "/openapi.json")))

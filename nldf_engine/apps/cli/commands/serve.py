@@ -60,7 +60,7 @@ class Serve(Command):
     tls_key: Annotated[Path | None, optional("FILE.pem")] = None
     """its private key"""
     workers: Annotated[int | None, optional("N")] = None
-    """processes that render; by default one for two cores, at most eight"""
+    """processes that render; by default one a core, at most four"""
     sessions: Annotated[int, value("N")] = 8
     """sessions at the same time"""
     queue: Annotated[float, value("S")] = 120.0
