@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -352,7 +352,7 @@ class Shot:
         return small.to_ndarray()
 
 
-def decode(path: str | Path, after: float = 0.0) -> Iterator[Shot]:
+def decode(path: str | Path, after: float = 0.0) -> Generator[Shot, None, None]:
     """Yields every decodable frame of a video in rising order of time.
 
     Args:
