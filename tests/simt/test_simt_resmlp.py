@@ -168,7 +168,7 @@ def test_shared_memory_has_no_bank_conflicts(libraries):
 
 @pytest.mark.parametrize("kernel", ["mma", "wgmma", "turns"])
 def test_the_ladder_of_a_gpu_is_climbed(libraries, kernel):
-    """The ladder of bench/gpu.sh, on the kernels' own sources: up to a second tile a block, no rung is red."""
+    """The ladder of bench/gpu.sh, on the kernels' own sources: up to a second tile a block, none is red."""
 
     def launch(name: str, net: Network, dump: int) -> Result:
         return run(libraries[name, False], name, net, rows=128, blocks=2, dump=dump)
