@@ -3,8 +3,8 @@ block.
 
 Each rung is one launch against an emulation of its rounding. Where a rung fails, what every layer left behind
 is compared in turn, and the first layer that differs is named. At the end each kernel runs twenty times, and
-all results have to be the same to the bit. tests/test_gpu_script.py climbs the same ladder on the runner that
-executes the .cu sources on a CPU.
+all results have to be the same to the bit. tests/simt/test_simt_resmlp.py climbs the same ladder on the
+runner that executes the .cu sources on a CPU.
 """
 
 from __future__ import annotations

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simt.resmlp_problem import assert_agrees, beams, network, only, plain, run, source, text_of
+from bench.gpu import ladder
+from simt.resmlp_problem import (
+    Network,
+    Result,
+    assert_agrees,
+    beams,
+    network,
+    only,
+    plain,
+    run,
+    source,
+    text_of,
+)
 from simt.runner import Builder, Library
 
 SIZES = (1, 64, 127, 128, 129, 255)
@@ -152,3 +164,14 @@ def test_shared_memory_has_no_bank_conflicts(libraries):
     run(libraries["mma", False], "mma", network(64, 48, 256, 2))
     assert libraries["mma", False].stats["ldmatrix"] > 0
     assert libraries["mma", False].stats["bank_conflicts"] == 0
+
+
+@pytest.mark.parametrize("kernel", ["mma", "wgmma", "turns"])
+def test_the_ladder_of_a_gpu_is_climbed(libraries, kernel):
+    """The ladder of bench/gpu.sh, on the kernels' own sources: up to a second tile a block, none is red."""
+
+    def launch(name: str, net: Network, dump: int) -> Result:
+        return run(libraries[name, False], name, net, rows=128, blocks=2, dump=dump)
+
+    for rays in ladder.counts(2):
+        assert ladder.climb(launch, ladder.Rung(kernel, 2, rays))["problem"] == ""
