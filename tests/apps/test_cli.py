@@ -39,12 +39,15 @@ FLAGS = {
         *("--mouth", "--sliders", "--gate"),
         *("--edges", "--expression", "--identity", "--albedo", "--light", "--landmarks", "--landmark-limit"),
         *("--lids", "--mouth-gain", "--jaw", "--lip-corners", "--mouth-width", "--brow-height"),
-        *("--into", "--region", "--precision"),
+        *("--into", "--region", "--precision", "--preset"),
     },
     "serve": {
         *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),
         *("--sessions", "--queue", "--idle", "--silent", "--rate", "--largest", "--udp-ports", "--ice"),
-        *("--turn-user", "--device", "--precision", "--json"),
+        *("--turn-user", "--relay", "--device", "--precision", "--json"),
+    },
+    "batch": {
+        *("--workers", "--threads", "--retries", "--stretch", "--ray", "--root", "--check", "--json"),
     },
     "landmarks": {"--output", "--device", "--json"},
     "view": {"--data", "--host", "--port", "--device"},

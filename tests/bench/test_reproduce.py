@@ -109,7 +109,7 @@ def test_a_scale_says_in_what_it_differs() -> None:
     said = {what: (paper, ours) for what, paper, ours in differences(CPU, ["table1"])}
     assert not any("DFRF" in what for what in said), "it says nothing of tables that are not made"
     more = {what: (paper, ours) for what, paper, ours in differences(CPU, TABLES)}
-    assert more["DFRF: fusion.width"] == ("128", "16") and more["DFRF: steps"] == ("40000", "300")
+    assert more["DFRF: fusion.width"] == ("128", "16") and more["DFRF: steps"] == ("40000", "600")
     assert more["HeadNeRF: steps"] == ("800000", "800")
     assert more["Gaussian landmarks: stage 2: steps"] == ("100000", "250")
     assert said["student: width"] == ("256", "48") and said["student: steps"] == ("600000", "2000")

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from nldf_engine.apps.batch.tasks import Task
 from nldf_engine.base.files import make_folder
+from nldf_engine.base.signals import HANG_UP
 
 # How long a process that is asked to end may take: a training writes its checkpoint.
 LEAVING_SECONDS = 60.0
@@ -96,7 +97,7 @@ def attempt(task: Task, environment: Mapping[str, str], stop: threading.Event | 
     state, message = "done", ""
     if code < 0:
         state, message = "crashed", f"its process was ended by {signal.Signals(-code).name}"
-    elif code in (128 + signal.SIGTERM, 128 + signal.SIGHUP, 128 + signal.SIGINT):
+    elif code in {128 + each for each in (signal.SIGTERM, HANG_UP, signal.SIGINT) if each is not None}:
         state, message = "crashed", "its process was asked to end"
     elif code:
         state, message = "failed", text or f"exit code {code}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch(Command):
-    """Render, evaluate or train many at once: by processes here, or on a Ray cluster.
+    """Render, evaluate or train many, on this machine or on a Ray cluster.
 
     JOBS lists commands with their flags by name, as YAML, JSON or CSV; paths are relative to its folder. All
     jobs are checked before any starts. A job that fails does not stop the others; one whose process or
