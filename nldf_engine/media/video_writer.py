@@ -59,6 +59,8 @@ _CODECS = {
 SOUND_RATE = 48_000
 # Pixels of a picture from which on encoding takes longer than all else.
 LARGE = 1_000_000
+# An encoder's own choice follows from the cores that it may use, and the file from how many threads it takes.
+THREADS = 4
 BLOCK = 8192  # samples that are encoded at a time
 _KEPT_RATES = {"aac": (32_000, 44_100, 48_000, 64_000, 88_200, 96_000)}
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -173,6 +175,7 @@ class VideoWriter:
             video.width, video.height = -(-self.width // even) * even, -(-self.height // even) * even
             video.pix_fmt = self._spec.pixels
             video.codec_context.time_base = 1 / self.fps
+            video.codec_context.thread_count = THREADS
             if "yuv" in self._spec.pixels:
                 self._colours.tag(video.codec_context)
             self._video, self._audio = video, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -317,3 +318,20 @@ def test_decode_is_lazy(tmp_path: Path) -> None:
     shots = list(decode(path))
     assert [round(s.time * 25) for s in shots] == list(range(10))
     assert shots[3].gray(16).shape == (16, 16)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can't be chosen on this system")
+def test_a_file_does_not_depend_on_the_cores(tmp_path: Path) -> None:
+    """Written by a process that may use one core, and by one that may use all: the same bytes."""
+    frames = np.random.default_rng(0).integers(0, 255, (30, 256, 256, 3), dtype=np.uint8)
+    cores, made = os.sched_getaffinity(0), []
+    try:
+        for name, chosen in (("one", {min(cores)}), ("all", cores)):
+            os.sched_setaffinity(0, chosen)
+            with VideoWriter(tmp_path / f"{name}.mp4", 256, 256) as writer:
+                for frame in frames:
+                    writer.write(frame)
+            made.append((tmp_path / f"{name}.mp4").read_bytes())
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert made[0] == made[1]
