@@ -57,7 +57,7 @@ def printed(table: str, found: dict[str, Any]) -> str:
         return markdown(found)
     if isinstance(reason := found.get("reason"), str):
         return reason
-    if table == "views":
+    if table in ("views", "exact-views"):
         return "\n\n".join(f"{name}\n\n{markdown(rows)}" for name, rows in found.items())
     factors = ", ".join(
         f"{code} ({CODES[code]}) {'-' if value is None else f'{value:.1f}'}"

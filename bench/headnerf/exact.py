@@ -51,12 +51,20 @@ class ExactSubject:
         shape = own if identity is None else self.configs[identity]
         colours = own if albedo is None else self.configs[albedo]
         speaker = Speaker(own.size, colours.palette, shape.proportions)
+        return self._drawn(speaker, self.motion.poses[self.frames], np.roll(self.frames, -shift))
+
+    def turned(self, poses: np.ndarray) -> Seen:
+        """The measures of the clip under other poses [T, 4, 4], camera to head."""
+        own = self.configs[self.number]
+        return self._drawn(Speaker(own.size, own.palette, own.proportions), poses, self.frames)
+
+    def _drawn(self, speaker: Speaker, poses: np.ndarray, faces: np.ndarray) -> Seen:
+        """The measures of a speaker under poses [T, 4, 4], with the expressions of the frames `faces` [T]."""
         drawn = [
             speaker.render(
-                controls_at(self.visemes, self.motion, int(face)),
-                self.motion.poses[place], self.motion.torso[place],
+                controls_at(self.visemes, self.motion, int(face)), pose, self.motion.torso[place]
             )
-            for place, face in zip(self.frames, np.roll(self.frames, -shift), strict=True)
+            for pose, place, face in zip(poses, self.frames, faces, strict=True)
         ]  # fmt: skip
         places = np.stack([picture.landmarks for picture in drawn])
         return measure(np.stack([picture.image for picture in drawn]), places, self.detector)

@@ -24,6 +24,7 @@ from nldf_engine.nn.sync import cosine, cut, lip_movement, sync_judge
 
 CODES = {"identity": "shape", "expression": "expression", "albedo": "colour", "illumination": "shading"}
 """Each code, and the measure that is its own."""
+NOT_EXACT = "exact pictures are known of synthetic speakers alone, and swaps of two or more"
 SLOPE = 0.4
 TURN = 10.0
 APART_AT_LEAST, APART_GOAL = 3.0, 5.0
@@ -150,13 +151,11 @@ def exact(subjects: Sequence[Subject]) -> dict[str, Any]:
 
     Their renderer has no light to change, so that row is missing.
     """
-    configs = [recorded(subject.data) for subject in subjects]
-    known = [config for config in configs if config is not None]
-    if len(known) < len(configs) or len(known) < 2:
-        return {"reason": "exact swaps are known of two or more synthetic speakers alone"}
+    speakers = exact_subjects(subjects)
+    if len(speakers) < 2:
+        return {"reason": NOT_EXACT}
     matrices = []
-    for number, subject in enumerate(subjects):
-        one = ExactSubject(known, number, subject.numbers, subject.options.detector)
+    for one in speakers:
         plain = one.seen()
         matrices.append(
             {
@@ -165,6 +164,18 @@ def exact(subjects: Sequence[Subject]) -> dict[str, Any]:
             }
         )
     return {"measures": MEASURES} | _summed(matrices)
+
+
+def exact_subjects(subjects: Sequence[Subject]) -> list[ExactSubject]:
+    """The procedural speakers of subjects; none where one is real."""
+    configs = [recorded(subject.data) for subject in subjects]
+    known = [config for config in configs if config is not None]
+    if len(known) < len(configs):
+        return []
+    return [
+        ExactSubject(known, number, subject.numbers, subject.options.detector)
+        for number, subject in enumerate(subjects)
+    ]
 
 
 def _summed(matrices: Sequence[dict[str, dict[str, float | None]]]) -> dict[str, Any]:
@@ -246,16 +257,34 @@ def views(subjects: Sequence[Subject]) -> dict[str, Any]:
     Its landmarks are compared with what each speaker's tracked head would show under those poses. A view
     keeps the identity where its own speaker's is the nearest of all.
     """
+    return _turned(subjects, lambda number, edit, _: subjects[number].seen(Edit(edit)))
+
+
+def exact_views(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Exact views: the same of the procedural speakers themselves, drawn under those poses.
+
+    Where another's shape is the nearest even here, it is the landmark detector that tells turned faces so.
+    """
+    speakers = exact_subjects(subjects)
+    if not speakers:
+        return {"reason": NOT_EXACT}
+    return _turned(subjects, lambda number, _, poses: speakers[number].turned(poses))
+
+
+def _turned(
+    subjects: Sequence[Subject], seen_under: Callable[[int, HeadEdit, np.ndarray], Seen]
+) -> dict[str, Any]:
+    """Rows of `views`: of each subject, what `seen_under` measures of its number, a turn and the poses."""
     heads = {subject.name: head_shape(subject) for subject in subjects}
     found: dict[str, Any] = {}
-    for subject in subjects:
+    for number, subject in enumerate(subjects):
         rows = {}
         for yaw in (-TURN, 0.0, TURN):
             edit = HeadEdit(yaw=yaw, limit="off")
             numbers = head_numbers(torch.from_numpy(subject.data.poses[subject.numbers]))
             poses = poses_of(numbers + edit.offsets(torch.arange(len(numbers)))).numpy()
             try:
-                seen = mean_shape(subject.seen(Edit(edit)).landmarks)
+                seen = mean_shape(seen_under(number, edit, poses).landmarks)
             except ValueError as error:
                 rows[f"{yaw:+g}"] = {"reason": str(error)}
                 continue
@@ -340,5 +369,6 @@ TABLES: dict[str, Callable[[Sequence[Subject]], dict[str, Any]]] = {
     "swaps": swaps,
     "exact": exact,
     "views": views,
+    "exact-views": exact_views,
     "lips": lips,
 }

@@ -133,6 +133,9 @@ def test_exact_swaps_move_their_own(monkeypatch: pytest.MonkeyPatch, synthetic_d
     subject = ExactSubject([own, other], 0, np.arange(20, 28))
     plain = subject.seen()
     found = {code: moved(plain, subject.seen(**made[0])) for code, made in subject.changes().items()}
+    poses = subject.motion.poses[20:28]
+    assert np.array_equal(subject.turned(poses).landmarks, plain.landmarks)
+    assert not np.array_equal(subject.turned(poses[::-1]).landmarks, plain.landmarks)
     assert found["albedo"]["shape"] == pytest.approx(0, abs=1e-9)
     assert found["expression"]["shape"] < 0.05 * found["identity"]["shape"]
     assert found["expression"]["expression"] > 4 * found["identity"]["expression"]
@@ -184,11 +187,12 @@ def test_all_tables(
     assert main(["all", *pairs, "--frames", "24", "--json", str(numbers)]) == 0
     out, found = capsys.readouterr().out, read_json(numbers)["tables"]
     assert "## swaps" in out and "| illumination |" in out and "own over the largest other" in out
-    assert set(found) == {"swaps", "exact", "views", "lips"}
+    assert set(found) == {"swaps", "exact", "views", "exact-views", "lips"}
     assert set(found["exact"]["margins"]) == {"identity", "expression", "albedo"}
     mean = found["swaps"]["mean"]
     assert mean["albedo"]["colour"] > 0 and mean["identity"]["shape"] == pytest.approx(0, abs=1e-6)
     assert found["views"][first.name]["+10"]["kept"] in (True, False)
+    assert set(found["exact-views"]) == {first.name, second.name}
     assert set(found["lips"]) == {first.name, second.name}
     assert all(0 <= row["own_module"] <= 1 for row in found["lips"].values() if row["own_module"] is not None)
 
