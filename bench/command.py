@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nldf_engine.apps.cli.command import UsageError
+from nldf_engine.base.files import check_writable
 
 Tables = Mapping[str, Callable[..., Any]]
 """What makes each table, whose docstring begins with a line that says what it shows."""
@@ -22,6 +24,60 @@ def parser_of(program: str, about: str, examples: str, tables: Tables) -> argpar
         program, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=examples,
         description=f"{about}\n\n{listed}",
     )  # fmt: skip
+
+
+def pairs_parser(
+    program: str, about: str, examples: str, tables: Tables, frames: int, picture: str,
+    everything: bool = False,
+) -> argparse.ArgumentParser:  # fmt: skip
+    """A parser of a table of avatars, each followed by its speaker's dataset.
+
+    Args:
+        program, about, examples, tables: see `parser_of`.
+        frames: of each video, at most, where none are said.
+        picture: what --picture shows.
+        everything: whether "all" is a table, see `chosen`.
+    """
+    made = parser_of(program, about, examples, tables)
+    names = f"{'all, or ' if everything else ''}one of {', '.join(tables)}"
+    made.add_argument("table", metavar="TABLE", help=names)
+    made.add_argument("pairs", metavar="AVATAR DATASET", type=Path, nargs="+", help="one pair or more")
+    made.add_argument("--frames", type=int, default=frames, metavar="N", help=f"of each, at most ({frames})")
+    made.add_argument("--split", default="heldout", help="of the datasets (heldout)")
+    made.add_argument("--device", default="auto", help="where it renders (auto)")
+    made.add_argument("--picture", type=Path, metavar="F", help=f"write {picture} there as a PNG")
+    made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
+    return made
+
+
+def pairs_of(given: argparse.Namespace, least: int = 1, frames: int = 1) -> list[tuple[Path, Path]]:
+    """The avatars and datasets that a `pairs_parser` was given; its outputs are checked too.
+
+    Args:
+        given: the arguments.
+        least: pairs that are needed.
+        frames: that are needed.
+
+    Raises:
+        UsageError: too few pairs or frames, an avatar without its dataset, avatars of one name, or a picture
+            that is no PNG.
+        FileProblem: an output can't be written.
+    """
+    if len(given.pairs) % 2:
+        raise UsageError("each AVATAR is followed by the DATASET of its speaker; the last one has none")
+    if len(given.pairs) < 2 * least:
+        raise UsageError(f"give {least} AVATARs or more, each followed by the DATASET of its speaker")
+    if given.frames < frames:
+        raise UsageError(f"--frames must be at least {frames}; it is {given.frames}")
+    names = [path.resolve().name for path in given.pairs[::2]]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"avatars must have different names, which rows are called by; two are {twice[0]!r}")
+    if given.picture is not None and given.picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture is a PNG, as rows.png; it is {str(given.picture)!r}")
+    for output in (given.picture, given.json):
+        if output is not None:
+            check_writable(output)
+    return list(zip(given.pairs[::2], given.pairs[1::2], strict=True))
 
 
 def chosen(given: str, tables: Tables, everything: bool = False) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from bench.command import chosen, markdown, parser_of
+from bench.command import chosen, markdown, pairs_of, pairs_parser
 from bench.headnerf.tables import (
     APART_AT_LEAST,
     APART_GOAL,
@@ -20,9 +19,8 @@ from bench.headnerf.tables import (
     swap_picture,
 )
 from bench.timing import environment
-from nldf_engine.apps.cli.command import UsageError
 from nldf_engine.apps.cli.main import guarded
-from nldf_engine.base.files import check_writable, write_json
+from nldf_engine.base.files import write_json
 from nldf_engine.media.pictures import write_picture
 
 EXAMPLES = """examples:
@@ -38,17 +36,10 @@ own measure at least 3 times, and at best 5 times, as far as any other code does
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = parser_of(
-        "python -m bench.headnerf", "Measures what the codes of HeadNeRF avatars do.", EXAMPLES, TABLES
+    about = "Measures what the codes of HeadNeRF avatars do."
+    return pairs_parser(
+        "python -m bench.headnerf", about, EXAMPLES, TABLES, 150, "the swaps", everything=True
     )
-    made.add_argument("table", metavar="TABLE", help=f"all, or one of {', '.join(TABLES)}")
-    made.add_argument("pairs", metavar="AVATAR DATASET", type=Path, nargs="+", help="of one run")
-    made.add_argument("--frames", type=int, default=150, metavar="N", help="held-out frames, at most (150)")
-    made.add_argument("--split", default="heldout", help="of the datasets (heldout)")
-    made.add_argument("--device", default="auto", help="where it renders (auto)")
-    made.add_argument("--picture", type=Path, metavar="F", help="write the swaps there as a PNG")
-    made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
-    return made
 
 
 def printed(table: str, found: dict[str, Any]) -> str:
@@ -76,20 +67,9 @@ def run(given: argparse.Namespace) -> int:
         FileProblem: a folder can't be used, or an output can't be written.
     """
     names = chosen(given.table, TABLES, everything=True)
-    if len(given.pairs) % 2:
-        raise UsageError("each AVATAR is followed by the DATASET of its speaker; the last one has none")
-    if given.frames < 2:
-        raise UsageError(f"--frames must be at least 2; it is {given.frames}")
-    avatars = [path.resolve().name for path in given.pairs[::2]]
-    if twice := [name for name in avatars if avatars.count(name) > 1]:
-        raise UsageError(f"avatars must have different names, which rows are called by; two are {twice[0]!r}")
-    if given.picture is not None and given.picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture is a PNG, as swaps.png; it is {str(given.picture)!r}")
-    for output in (given.picture, given.json):
-        if output is not None:
-            check_writable(output)
+    pairs = pairs_of(given, frames=2)
     options = Options(given.frames, given.split, device=given.device)
-    subjects = [Subject(*pair, options) for pair in zip(given.pairs[::2], given.pairs[1::2], strict=True)]
+    subjects = [Subject(*pair, options) for pair in pairs]
     if given.picture is not None:
         check_picture(subjects)
     tables = {}

@@ -61,7 +61,8 @@ class Batch:
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
         front: layer in front of the trained field; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
-        identity: number of the speaker who is shown, in a run over several datasets: the scene's.
+        identity: number of the speaker whose shape is shown, in a run over several datasets: the scene's, but
+            where a loss has changed it.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
         drawn: frames and pixels as they were drawn, on the CPU: to look them up there waits for no device.
         scene: that it was drawn from.

@@ -59,7 +59,7 @@ def test_wrong_usage_and_other_systems_are_refused(
 ) -> None:
     for given, said in (
         (["swaps", *pairs], "there is no table 'swaps'; there are references"),
-        (["references", *pairs[:2]], "give two AVATARs or more"),
+        (["references", *pairs[:2]], "give 2 AVATARs or more"),
         (["references", *pairs[:2], *pairs[:2]], "avatars must have different names"),
         (["references", *pairs, "--frames", "0"], "--frames must be at least 1"),
     ):

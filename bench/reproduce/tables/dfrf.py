@@ -131,23 +131,30 @@ def from_scratch(scale: Scale) -> Cell:
     return replace(new_speaker(scale, from_base=False), seconds=None)
 
 
-def others(scale: Scale, steps: int) -> dict[str, Cell]:
-    """Other systems on the new speaker's video, lips driven alike and pictures as large: AD-NeRF with as many
-    steps, a light field without a teacher and `nldf-fast` with as many multiply-adds at most."""
-    sizes = SIZES[scale.name]
-    alike = {"driving": sizes.recipe.driving, "size": sizes.recipe.size}
-    teacher = replace(scale.teach(), recipe=replace(scale.teacher, steps=steps, **alike), shared=False)
-    student = scale.learn(taught=False)
-    preset, given = sizes.fast
-    found = {
-        "AD-NeRF": teacher,
-        "NLDF": as_much(replace(student, recipe=replace(student.recipe, **alike)), new_speaker(scale, steps)),
-        "nldf-fast": as_much(
-            Cell("nldf-fast", replace(recipe_of(preset, **given), **alike), network_of(preset)),
-            new_speaker(scale, steps),
+def alike(scale: Scale) -> dict[str, Any]:
+    """Settings that make another system's run comparable: lips driven in the same way, pictures as large."""
+    recipe = SIZES[scale.name].recipe
+    return {"driving": recipe.driving, "size": recipe.size}
+
+
+def adnerf(scale: Scale, steps: int) -> Cell:
+    """AD-NeRF on the new speaker's video."""
+    recipe = replace(scale.teacher, steps=steps, **alike(scale))
+    return replace(scale.teach(), recipe=recipe, seconds=SIZES[scale.name].seconds, shared=False)
+
+
+def light_fields(scale: Scale, steps: int) -> dict[str, Cell]:
+    """A light field without a teacher and `nldf-fast` on that video, each with at most the multiply-adds of
+    so many steps of DFRF's."""
+    sizes, like = SIZES[scale.name], new_speaker(scale, steps)
+    student, (preset, given) = scale.learn(taught=False), sizes.fast
+    cells = {
+        "NLDF": replace(student, recipe=replace(student.recipe, **alike(scale))),
+        "nldf-fast": Cell(
+            "nldf-fast", replace(recipe_of(preset, **given), **alike(scale)), network_of(preset)
         ),
     }  # fmt: skip
-    return {name: replace(cell, seconds=sizes.seconds) for name, cell in found.items()}
+    return {name: replace(as_much(cell, like), seconds=sizes.seconds) for name, cell in cells.items()}
 
 
 def as_much(cell: Cell, like: Cell) -> Cell:
@@ -207,21 +214,19 @@ def warp(scale: Scale) -> Table:
 
 def few_shot(scale: Scale) -> Table:
     """Table 4 of dfrf: a new speaker from a base, from nothing, and by other systems, at three budgets."""
-    adnerf = ((27.38, 0.901, 0.084), (29.14, 0.931, 0.057), (29.45, 0.936, 0.039))
-    dfrf = ((28.96, 0.933, 0.040), (29.33, 0.935, 0.043), (29.48, 0.937, 0.037))
+    theirs_adnerf = ((27.38, 0.901, 0.084), (29.14, 0.931, 0.057), (29.45, 0.936, 0.039))
+    theirs_dfrf = ((28.96, 0.933, 0.040), (29.33, 0.935, 0.043), (29.48, 0.937, 0.037))
     sizes, rows = SIZES[scale.name], []
 
     def label(name: str, steps: int, theirs: int) -> str:
         return f"{name}, {steps} steps{paper_size(steps, theirs, 'steps')}"
 
-    budgets = list(zip(sizes.budgets, SIZES["paper"].budgets, adnerf, dfrf, strict=True))
-    for name, cell in others(scale, sizes.budgets[-1]).items():
-        if name != "AD-NeRF":
-            what = f"{name}, {cell.recipe.steps} steps, as much as {sizes.budgets[-1]} of DFRF's at most"
-            rows.append(Row(what, cell))
+    budgets = list(zip(sizes.budgets, SIZES["paper"].budgets, theirs_adnerf, theirs_dfrf, strict=True))
+    for name, cell in light_fields(scale, sizes.budgets[-1]).items():
+        what = f"{name}, {cell.recipe.steps} steps, as much as {sizes.budgets[-1]} of DFRF's at most"
+        rows.append(Row(what, cell))
     for steps, theirs, numbers, _ in budgets:
-        cell = others(scale, steps)["AD-NeRF"]
-        rows.append(Row(label("AD-NeRF", steps, theirs), cell, paper=quality(*numbers)))
+        rows.append(Row(label("AD-NeRF", steps, theirs), adnerf(scale, steps), paper=quality(*numbers)))
     for steps, theirs, _, _ in budgets:
         cell = new_speaker(scale, steps, from_base=False)
         rows.append(Row(label("DFRF from nothing", steps, theirs), cell))
