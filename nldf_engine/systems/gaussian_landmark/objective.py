@@ -63,7 +63,8 @@ class PatchLoss(Objective):
         """See `Objective`: a patch of each frame."""
         frames = distributed.share(self._batches.frames(generator), what="sampling.frames")
         patches = self.recipe.patches
-        places = self._boxes.places(frames, self._heads, patches.mouth_share, patches.eyes_share, generator)
+        shares = patches.mouth_share, patches.eyes_share
+        places = self.scene.patch_places(frames, self._heads, *shares, generator)
         pixels, (side, _) = self._patches.draw(frames, generator, places)
         code = self.codes(frames, generator)
         batch = self.target.batch(frames, pixels, code)

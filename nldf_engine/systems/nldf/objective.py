@@ -9,16 +9,15 @@ from torch import Tensor, nn
 
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.nn.noise import normal_like
-from nldf_engine.nn.perceptual import LpipsLoss
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
 from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf.patches import PatchTerm
 from nldf_engine.training import distributed
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared, weigh_opacity
 from nldf_engine.training.pool import ActivePool
-from nldf_engine.training.samplers import PatchSampler, label_boxes
 from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import RayPart
 from nldf_engine.training.targets import TrainTarget
@@ -120,46 +119,6 @@ class LightFieldLoss(nn.Module):
         return torso.premultiplied(points, motions, poses, generator if torso.training else None)
 
 
-class PatchTerm(nn.Module):
-    """Square patches at the pixels' own scale, and how much they look like the video's (`Sharpening`).
-
-    Args:
-        target: the light field and what it sees.
-        recipe: a `LightFieldRecipe`.
-        loss: how its batches are seen.
-        batches: draws frames and codes.
-    """
-
-    def __init__(self, target: TrainTarget, recipe: Any, loss: LightFieldLoss, batches: RayBatches) -> None:
-        super().__init__()
-        scene, sharpening = target.scene, recipe.sharpening
-        self.target, self.sharpening, self.batches = target, sharpening, batches
-        self.loss = loss
-        height, width = scene.camera.height, scene.camera.width
-        side = min(sharpening.side, height, width)
-        self._patches = PatchSampler(height, width, side)
-        self._boxes = scene.sampler(lambda frame, pixels: torch.ones_like(pixels, dtype=torch.bool))
-        self._speaker = label_boxes(scene.labels, [name for name in LABELS if name != "background"])
-        self.distance = LpipsLoss().to(scene.device)
-        self.rays_share = sharpening.patches * side**2 / recipe.sampling.rays
-
-    def forward(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The errors [F, P, 3] of the patches' pixels, and their mean perceptual distance to the video."""
-        sharpening, scene = self.sharpening, self.target.scene
-        pool = scene.frame_pool
-        count = distributed.rounded(sharpening.patches)
-        frames = distributed.share(pool[torch.randint(len(pool), (count,), generator=generator)])
-        shares = sharpening.mouth_share, sharpening.eyes_share
-        places = self._boxes.places(frames, self._speaker, *shares, generator)
-        pixels, (side, _) = self._patches.draw(frames, generator, places)
-        code = self.batches.codes(frames, generator)
-        batch = self.target.batch(frames, pixels, code)
-        _, error, _ = self.loss(batch, code, generator)
-        real = batch.target.view(-1, side, side, 3).permute(0, 3, 1, 2)
-        made = (batch.target + error).view(-1, side, side, 3).permute(0, 3, 1, 2)
-        return error, self.distance(made, real)
-
-
 class LightFieldObjective(Objective):
     """Eq. (9), loss_r + lambda loss_rs, on drawn rays and on the active pool's.
 
@@ -182,9 +141,7 @@ class LightFieldObjective(Objective):
         self.loss = LightFieldLoss(target, recipe, torso)
         self._batches = RayBatches(target, recipe)
         self.pool = ActivePool(recipe.pool.capacity, recipe.pool.share) if recipe.pool.on else None
-        self.patches = (
-            PatchTerm(target, recipe, self.loss, self._batches) if recipe.sharpening.weight else None
-        )
+        self.patches = PatchTerm(self.loss, self._batches) if recipe.sharpening.weight else None
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
@@ -199,7 +156,7 @@ class LightFieldObjective(Objective):
             logged["correction"] = size.detach()
         if self.patches is not None and self.share >= self.recipe.sharpening.begin:
             pixels, distance = self.patches(generator)
-            total = total + self.patches.rays_share * self._color_loss(pixels)
+            total = total + self.patches.share * self._color_loss(pixels)
             total = total + self.recipe.sharpening.weight * distance
             logged["perceptual"] = distance.detach()
         if self.targets is not None:
