@@ -388,8 +388,11 @@ def _base_path(preset: Preset, config: TrainConfig) -> Path | None:
 
 
 def _sized(preset: Preset, config: TrainConfig, data: Sequence[Dataset]) -> Preset:
-    """The preset at the size that the videos can fill, which standard error names, unless a size is set."""
-    if not preset.sizes or config.size is not None or "size" in config.overrides:
+    """The preset at the size that the videos can fill, which standard error names.
+
+    Its own where a size is set, or by a base, whose grids are of the preset's size.
+    """
+    if not preset.sizes or config.size is not None or config.base is not None or "size" in config.overrides:
         return preset
     filmed = min(one.filmed_width for one in data)
     chosen = preset.at_size_of(filmed)
