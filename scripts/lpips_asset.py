@@ -3,7 +3,7 @@
     python scripts/lpips_asset.py FOLDER
 
 FOLDER holds `alexnet-owt-7be5be79.pth` (torchvision's; the convolutions are taken) and `lpips_alex.pth` (the
-heads). It prints the SHA-256 that `ALEX_ASSET` in nldf_engine/evaluation/metrics/optional/lpips.py states.
+heads). It prints the SHA-256 that `ALEX_ASSET` in nldf_engine/nn/lpips.py states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from nldf_engine.base.files import atomic_path, sha256
-from nldf_engine.evaluation.metrics.optional.lpips import ALEX_ASSET
+from nldf_engine.nn.lpips import ALEX_ASSET
 from nldf_engine.nn.weights import ALEXNET, LPIPS_HEADS, load
 
 

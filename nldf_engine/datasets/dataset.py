@@ -192,6 +192,16 @@ class Dataset:
 
     # What every layout has.
 
+    @property
+    def filmed_width(self) -> float:
+        """How many pixels of the camera the frames' width spans; their own width where nothing says so.
+
+        Frames that were enlarged from fewer show no more than those did.
+        """
+        crop = self.info.source.get("crop")
+        filmed = float(crop[2]) if isinstance(crop, list) and len(crop) == 3 else float("inf")
+        return min(filmed, self.info.size[0])
+
     def scaled_size(self, width: int | None) -> tuple[int, int]:
         """(width, height) of the frames scaled down to a width; their own size where it is None.
 

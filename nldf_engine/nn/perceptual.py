@@ -1,7 +1,7 @@
-"""How alike two pictures look, as a loss: features of VGG16 (Johnson et al. 2016), or where its weights are
-not at hand a stated substitute, structural similarity and gradients.
+"""How alike two pictures look, as a loss: LPIPS (Zhang et al. 2018); features of VGG16 (Johnson et al. 2016),
+or where its weights are not at hand a stated substitute, structural similarity and gradients.
 
-The weights are torchvision's, a public file that the package neither brings nor downloads (`nn.weights`).
+VGG16's weights are torchvision's, a public file that the package neither brings nor downloads (`nn.weights`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nldf_engine.base.errors import MissingBackend
 from nldf_engine.nn.backbones import tapped, vgg16
+from nldf_engine.nn.lpips import LpipsNetwork
 from nldf_engine.nn.weights import VGG16, fill, find, load
 
 MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -78,6 +79,24 @@ class VggLoss(PictureLoss):
             for a, b in zip(self.features(rendered), wanted, strict=True)
         ]
         return torch.stack(errors).mean()
+
+
+class LpipsLoss(PictureLoss):
+    """LPIPS over AlexNet, whose weights come with the package: the mean over pictures of at least 32 x 32.
+
+    Raises:
+        FileProblem: the package's weights are damaged.
+    """
+
+    name = "LPIPS (AlexNet)"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = LpipsNetwork("alex")
+
+    def forward(self, rendered: Tensor, real: Tensor) -> Tensor:
+        """See `PictureLoss`."""
+        return self.network(2 * rendered - 1, 2 * real - 1).mean()
 
 
 class StructureLoss(PictureLoss):

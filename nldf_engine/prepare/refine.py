@@ -69,6 +69,7 @@ class _Refinement:
                 regularisation={"correction": 0.0, "ray_jitter": RAY_JITTER},
                 driving={"motion_noise": MOTION_NOISE},
                 opacity={"inside_weight": 1.0},
+                sharpening={"weight": 0.0},
             ),
             grid_learning_rate=GRID_RATE,
         )

@@ -15,6 +15,9 @@ from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.registry import System, find_system, systems
 from nldf_engine.training.recipe import Recipe, changed
 
+# A width is filled by this share of as many pixels of the camera: enlarging by less is not seen.
+LEAST_FILMED = 0.85
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -26,12 +29,25 @@ class Preset:
         config: makes the configuration of its network; a torso's field is of the same kind, for conditions
             with the head's pose.
         name: in progress bars and provenance; `find_preset` sets it. The system's where empty.
+        sizes: widths among which a run whose size nobody sets chooses by what the videos show; empty for the
+            recipe's own in any case.
     """
 
     system: str
     recipe: Recipe
     config: Callable[[Bounds, ConditionConfig], Any]
     name: str = ""
+    sizes: tuple[int, ...] = ()
+
+    def at_size_of(self, filmed: float) -> Preset:
+        """The preset at the largest of its `sizes` that a video can fill.
+
+        Args:
+            filmed: pixels of the camera that the frames' width spans (`Dataset.filmed_width`).
+        """
+        fits = [size for size in self.sizes if size * LEAST_FILMED <= filmed]
+        size = max(fits, default=min(self.sizes, default=self.recipe.size))
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, size=size))
 
     @property
     def label(self) -> str:

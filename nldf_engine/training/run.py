@@ -200,6 +200,7 @@ class _Training:
         self.stretches = [] if config.seconds is None else _choose(self.data, config.seconds)
         if self.stretches:
             self.data = [limited(*pair) for pair in zip(self.data, self.stretches, strict=True)]
+        self.preset = preset = _sized(preset, config, self.data)
         self.run_ = self._open(device, None if base is None else read_base(base))
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]
@@ -384,6 +385,23 @@ def _base_path(preset: Preset, config: TrainConfig) -> Path | None:
         raise ValueError(f"base: none comes with the package for {preset.label}; give a file, or none")
     read_asset(bundled.path, bundled.sha256)
     return bundled.path
+
+
+def _sized(preset: Preset, config: TrainConfig, data: Sequence[Dataset]) -> Preset:
+    """The preset at the size that the videos can fill, which standard error names.
+
+    Its own where a size is set, or by a base, whose grids are of the preset's size.
+    """
+    if not preset.sizes or config.size is not None or config.base is not None or "size" in config.overrides:
+        return preset
+    filmed = min(one.filmed_width for one in data)
+    chosen = preset.at_size_of(filmed)
+    size = chosen.recipe.size
+    sys.stderr.write(
+        f"trained at {size} x {size}: what the frames show was filmed with {filmed:.0f} pixels; --size sets "
+        "another size\n"
+    )
+    return chosen
 
 
 def _choose(data: Sequence[Dataset], seconds: float) -> list[Stretch]:

@@ -68,6 +68,26 @@ class PixelSampler:
         limit = torch.tensor([self.width, self.height] * 2) - 1
         return torch.minimum(boxes.clamp_min(0), limit).long()
 
+    def places(
+        self, frames: Tensor, whole: Tensor, mouth: float, eyes: float, generator: torch.Generator
+    ) -> Tensor:
+        """[F, 4] boxes about which the patches of frames [F] lie (`PatchSampler.draw`).
+
+        Args:
+            frames: [F], on the CPU.
+            whole: [T, 4] int64 boxes of what is trained, in every frame.
+            mouth, eyes: shares of the patches that lie about lips and about one of the eyes instead.
+            generator: draws them, on the CPU.
+        """
+        boxes = whole[frames].clone()
+        coin = torch.rand(len(frames), generator=generator)
+        side = torch.randint(2, (len(frames),), generator=generator)
+        own_eyes = torch.stack(self.eyes)[side, frames]
+        on_mouth = coin < mouth
+        on_eye = ~on_mouth & (coin < mouth + eyes)
+        boxes[on_mouth], boxes[on_eye] = self.mouths[frames][on_mouth], own_eyes[on_eye]
+        return boxes
+
     def draw(self, frames: Tensor, count: int, shares: Sampling, generator: torch.Generator) -> Tensor:
         """[F, count] pixel numbers of frames [F], drawn by `generator` (on the CPU)."""
         mouth, eyes = int(count * shares.mouth_share), int(count * shares.eyes_share)
@@ -195,6 +215,22 @@ class PatchSampler:
         rows = (corner[:, :1] + steps).round().long().clamp_(max=self.height - 1)
         columns = (corner[:, 1:] + steps).round().long().clamp_(max=self.width - 1)
         return (rows[:, :, None] * self.width + columns[:, None]).flatten(1), (self.side, self.side)
+
+
+def label_boxes(labels: Tensor, own: Sequence[str]) -> Tensor:
+    """[T, 4] int64 x0, y0, x1, y1 about the named labels in every frame [T, H, W]; the whole frame without
+    one."""
+    height, width = labels.shape[1:]
+    names = [LABELS[name] for name in own]
+    found = torch.tensor([0, 0, width - 1, height - 1]).repeat(len(labels), 1)
+    for box, frame in zip(found, labels, strict=True):
+        inside = torch.zeros(height, width, dtype=torch.bool)
+        for name in names:
+            inside |= frame == name
+        rows, columns = inside.any(1).nonzero()[:, 0], inside.any(0).nonzero()[:, 0]
+        if len(rows):
+            box.copy_(torch.stack([columns[0], rows[0], columns[-1], rows[-1]]))
+    return found
 
 
 def whole_frames(frames: Tensor, height: int, width: int) -> tuple[Tensor, tuple[int, int]]:

@@ -308,6 +308,12 @@ class RayScene(Scene):
         """[F, rays] pixel numbers of the frames [F], sampled with the shares of `Sampling`."""
         return self._sampler.draw(frames, rays, shares, generator)
 
+    def patch_places(
+        self, frames: Tensor, whole: Tensor, mouth: float, eyes: float, generator: torch.Generator
+    ) -> Tensor:
+        """[F, 4] boxes about which patches of frames [F] lie; see `PixelSampler.places`."""
+        return self._sampler.places(frames, whole, mouth, eyes, generator)
+
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])
         return self.region.select(rays.origins[0], rays.directions[0])

@@ -24,8 +24,9 @@ from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.torsos import Torso
 from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.common.torso_field import TorsoField, TorsoFieldConfig
-from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.common.torso_layer import TorsoLayer, TorsoLayerConfig
 from nldf_engine.systems.registry import find_system
 from nldf_engine.training.bases import Base
 from nldf_engine.training.config import TrainConfig
@@ -352,7 +353,10 @@ def plate_or_layer(scene: RayScene) -> Torso:
     """The scene's plate, or a layer to be learned that moves as the plate does."""
     if not scene.learned_torso:
         return copy.deepcopy(scene.torso)
-    layer = TorsoLayer()
+    config = TorsoLayerConfig()
+    layer = TorsoLayer(
+        dataclasses.replace(config, resolutions=refined(config.resolutions, scene.camera.width))
+    )
     layer.calibrate(scene.torso, scene.poses[scene.fit], scene.motions[scene.fit])
     return layer
 

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from nldf_engine.base.errors import FileProblem, MissingBackend
-from nldf_engine.evaluation.metrics.optional.lpips import BACKBONES, MEAN, SCALE, Lpips, load_lpips
+from nldf_engine.evaluation.metrics.optional.lpips import Lpips, load_lpips
+from nldf_engine.nn.lpips import BACKBONES, MEAN, SCALE
 from tests.evaluation.weight_files import save_lpips
 
 RNG = np.random.default_rng(0)

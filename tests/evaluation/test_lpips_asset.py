@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from nldf_engine.base.assets import ASSETS, read_asset
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.evaluation.metrics.optional import lpips
-from nldf_engine.evaluation.metrics.optional.lpips import ALEX_ASSET, BACKBONES, Lpips, load_lpips
+from nldf_engine.evaluation.metrics.optional.lpips import Lpips, load_lpips
+from nldf_engine.nn import lpips
+from nldf_engine.nn.lpips import ALEX_ASSET, BACKBONES
 from nldf_engine.nn.weights import WeightAsset
 from scripts.lpips_asset import half_weights
 from tests.evaluation.weight_files import save_lpips

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nldf_engine.evaluation.metrics.optional.lpips import BACKBONES
+from nldf_engine.nn.lpips import BACKBONES
 from nldf_engine.nn.weights import LPIPS_HEADS
 
 

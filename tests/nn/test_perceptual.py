@@ -10,6 +10,7 @@ import torch
 
 from nldf_engine.base.errors import FileProblem, MissingBackend
 from nldf_engine.nn.perceptual import (
+    LpipsLoss,
     PictureLoss,
     StructureLoss,
     VggLoss,
@@ -103,3 +104,31 @@ def test_structural_similarity_is_that_of_the_library() -> None:
     assert ours == pytest.approx(float(theirs), abs=1e-4)
     with pytest.raises(ValueError, match="at least 7"):
         structural_similarity(real[..., :5], real[..., :5])
+
+
+def test_lpips_as_a_loss_is_the_metric_and_pulls_towards_the_real_picture() -> None:
+    """The mean of what reports call LPIPS; steps against its gradient bring a blurred picture back."""
+    from nldf_engine.evaluation.metrics.optional.lpips import Lpips
+
+    real, blurred = (picture.mul(255).round() for picture in pictures())
+    loss, metric = LpipsLoss(), Lpips()
+    frames = [[picture.permute(1, 2, 0).byte().numpy() for picture in batch] for batch in (blurred, real)]
+    expected = sum(metric(a, b) for a, b in zip(*frames, strict=True)) / 2
+    assert float(loss(blurred / 255, real / 255)) == pytest.approx(expected, rel=1e-4)
+    assert float(loss(real / 255, real / 255)) == 0
+    made = (blurred / 255).requires_grad_()
+    optimizer = torch.optim.Adam([made], 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss(made, real / 255).backward()
+        assert made.grad is not None and bool(made.grad.isfinite().all())
+        optimizer.step()
+    assert float(loss(made.detach(), real / 255)) < 0.5 * expected
+
+
+def test_the_gradient_of_lpips_is_finite_where_features_are_none() -> None:
+    """Flat pictures have positions without any feature: their length is nought, its gradient none."""
+    loss = LpipsLoss()
+    made = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    loss(made, torch.ones(1, 3, 32, 32)).backward()
+    assert made.grad is not None and bool(made.grad.isfinite().all())

@@ -1,5 +1,6 @@
 """The grid-encoded light field: a field like the others, sane beyond its training video, simple to pack."""
 
+import itertools
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from nldf_engine.base.json import encode
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.nldf_fast.model import FRAME_LIMIT, GridLightField, GridLightFieldConfig
 from nldf_engine.systems.registry import build_field
 
@@ -166,3 +168,11 @@ def test_its_cost_is_counted_without_what_a_frame_pays_once() -> None:
     """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + 2 x 64 x 64 + 64 x 7 for the colours."""
     model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0)))
     assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + 2 * 64 * 64 + 64 * 7
+
+
+@pytest.mark.parametrize(("width", "finest"), [(128, 256), (256, 256), (500, 256), (512, 512), (1100, 1024)])
+def test_grids_are_as_fine_as_the_pictures(width: int, finest: int) -> None:
+    """Levels are doubled on until the next would be finer than a pixel of the width; none is taken away."""
+    levels = refined((16, 32, 64, 128, 256), width)
+    assert levels[:5] == (16, 32, 64, 128, 256) and levels[-1] == finest
+    assert all(b == 2 * a for a, b in itertools.pairwise(levels))

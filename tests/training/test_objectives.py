@@ -5,13 +5,14 @@ import torch
 
 from fields import head_target, seeded
 from nldf_engine.audio import FrontendConfig
-from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.systems.adnerf.objective import RadianceObjective
 from nldf_engine.systems.nldf.objective import LightFieldObjective
 from nldf_engine.training import find_preset
 from nldf_engine.training.distill import SegmentTargets
 from nldf_engine.training.objective import RayBatches, squared
 from nldf_engine.training.recipe import Driving, Recipe, Sampling
+from nldf_engine.training.samplers import label_boxes
 from nldf_engine.training.scene import Batch, RayScene, head_and_neck
 from nldf_engine.training.targets import HeadTarget, region_pixels
 
@@ -145,3 +146,63 @@ def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: RayScene) -> N
     silent[heard] = False
     assert (moved[silent] == 0).all() and (moved[heard] != 0).any((1, 2)).all()
     assert float(moved[heard].std()) == pytest.approx(0.5, rel=0.1)
+
+
+SHARP = {"sharpening.weight": "0.05", "sharpening.side": "32", "sharpening.patches": "2"}
+
+
+def test_patches_count_from_their_share_of_the_budget_on(scene: RayScene) -> None:
+    """Before it the loss is what it is without; from it on a perceptual distance is logged and trained."""
+    plain, sharp = light_field(scene), light_field(scene, **SHARP, **{"sharpening.begin": "0.5"})
+    assert plain.patches is None and sharp.patches is not None
+    sharp.share = 0.49
+    before = sharp(seeded())
+    assert "perceptual" not in before.logged and torch.equal(before.total, plain(seeded()).total)
+    sharp.share = 0.5
+    after = sharp(seeded())
+    assert after.logged["perceptual"] > 0 and after.total > before.total
+    after.total.backward()
+    assert all(p.grad is None for p in sharp.patches.distance.parameters())
+    grads = [p.grad for p in sharp.loss.model.parameters() if p.grad is not None]
+    assert grads and all(bool(g.isfinite().all()) for g in grads)
+
+
+def test_patches_bring_a_field_closer_as_people_see_it(scene: RayScene) -> None:
+    """Steps on the patches' distance alone make it smaller, in patches that were not trained on."""
+    objective = light_field(scene, **SHARP)
+    patches = objective.patches
+    assert patches is not None
+
+    def distance() -> float:
+        with torch.no_grad():
+            return sum(float(patches(seeded(100 + n))[1]) for n in range(4)) / 4
+
+    first = distance()
+    optimizer = torch.optim.Adam(objective.loss.model.parameters(), 3e-3)
+    for n in range(25):
+        optimizer.zero_grad()
+        patches(seeded(n))[1].backward()
+        optimizer.step()
+    assert distance() < 0.9 * first
+
+
+def test_patches_lie_about_speaker_lips_and_eyes(scene: RayScene) -> None:
+    """Boxes of the speaker, of lips and of eyes by their shares."""
+    sampler = scene.sampler(lambda frame, pixels: torch.ones_like(pixels, dtype=torch.bool))
+    whole = label_boxes(scene.labels, ("head", "neck", "torso"))
+    frames = scene.fit[:1].repeat(400)
+    drawn = sampler.places(frames, whole, 0.3, 0.2, seeded())
+    first = int(frames[0])
+    lips = (drawn == sampler.mouths[first]).all(1)
+    eyes = (drawn == sampler.eyes[0][first]).all(1) | (drawn == sampler.eyes[1][first]).all(1)
+    assert abs(float(lips.float().mean()) - 0.3) < 0.07 and abs(float(eyes.float().mean()) - 0.2) < 0.06
+    assert bool((drawn[~(lips | eyes)] == whole[first]).all())
+
+
+def test_boxes_are_about_their_labels(scene: RayScene) -> None:
+    """The first and last rows and columns with a label; all of a frame that has none."""
+    labels = torch.zeros(2, 9, 12, dtype=torch.uint8)
+    labels[0, 2:5, 3:9] = LABELS["head"]
+    labels[0, 6, 10] = LABELS["torso"]
+    assert label_boxes(labels, ("head",)).tolist() == [[3, 2, 8, 4], [0, 0, 11, 8]]
+    assert label_boxes(labels, ("head", "torso")).tolist()[0] == [3, 2, 10, 6]

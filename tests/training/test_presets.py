@@ -1,5 +1,6 @@
 """Presets and how a recipe is changed from the command line."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
 from nldf_engine.systems.registry import build_head, systems
 from nldf_engine.training import Preset, TrainConfig, check_settings, find_preset, presets, train
 from nldf_engine.training.recipe import changed
+from nldf_engine.training.run import _sized
 
 
 @pytest.mark.parametrize("name", list(presets()))
@@ -123,3 +125,30 @@ def test_a_preset_made_in_python_is_checked_like_a_registered_one() -> None:
         check_settings(_own_preset(), TrainConfig(size=8))
     with pytest.raises(ValueError, match=r"preset: expected one of .*nldf-tiny"):
         check_settings("mine", TrainConfig())
+
+
+@pytest.mark.parametrize(("filmed", "size"), [(900, 512), (512, 512), (440, 512), (430, 256), (100, 256)])
+def test_a_preset_takes_the_largest_size_that_a_video_fills(filmed: float, size: int) -> None:
+    """Enlarging by less than a sixth is not seen; a preset without sizes keeps its own."""
+    choosing = dataclasses.replace(find_preset("nldf-fast"), sizes=(256, 512))
+    assert choosing.at_size_of(filmed).recipe.size == size
+    assert dataclasses.replace(choosing, sizes=()).at_size_of(filmed) == dataclasses.replace(
+        choosing, sizes=()
+    )
+
+
+def test_a_run_chooses_its_size_by_the_video_unless_told(
+    synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A square that was cut out of few pixels is trained small; standard error says why; a set size wins."""
+    preset = dataclasses.replace(find_preset("nldf-fast-tiny"), sizes=(24, 64))
+    small, whole = (copy.copy(synthetic_dataset) for _ in range(2))
+    small.info = dataclasses.replace(small.info, source={**small.info.source, "crop": [5, 5, 30]})
+    assert (small.filmed_width, whole.filmed_width) == (30, 64)
+    assert _sized(preset, TrainConfig(), [whole]).recipe.size == 64
+    assert _sized(preset, TrainConfig(), [whole, small]).recipe.size == 24
+    assert "24 x 24" in (said := capsys.readouterr().err) and "30 pixels" in said
+    for set_size in (TrainConfig(size=48), TrainConfig(overrides={"size": "48"})):
+        assert _sized(preset, set_size, [small]) is preset and capsys.readouterr().err == ""
+    result = train(preset, synthetic_dataset.path, tmp_path / "a", TrainConfig(steps=2))
+    assert Avatar.load(result.avatar).camera.width == 64

@@ -18,7 +18,8 @@ from nldf_engine.training.recipe import changed
 SIZES: dict[str, dict[str, Any]] = {
     "paper": {"preset": "nldf-fast", "recipe": {}, "start": 8000, "seconds": (10.0, 20.0, 40.0)},
     "cpu": {"preset": "nldf-fast", "start": 800, "seconds": (10.0, 20.0, 40.0),
-            "recipe": {"size": 128, "steps": 800, "rays": 4096, "sound_copies": 0}},
+            "recipe": {"size": 128, "steps": 800, "rays": 4096, "sound_copies": 0,
+                       "sharpening.weight": 0.0}},
     "tiny": {"preset": "nldf-fast-tiny", "start": 8, "seconds": (1.0, 2.0),
              "recipe": {"steps": 8, "spread": False}},
 }  # fmt: skip

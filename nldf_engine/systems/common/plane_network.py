@@ -54,6 +54,18 @@ class PlaneShape:
     frame_limit: float
 
 
+def refined(resolutions: tuple[int, ...], width: int) -> tuple[int, ...]:
+    """The levels of a grid, doubled on until another one would be finer than pictures of that width.
+
+    Example:
+        >>> refined((64, 128), 600)
+        (64, 128, 256, 512)
+    """
+    while 2 * resolutions[-1] <= width:
+        resolutions = (*resolutions, 2 * resolutions[-1])
+    return resolutions
+
+
 class PlaneNetwork(PlanesModule):
     """The network; subclasses define its per-frame inputs and its unit coordinates.
 

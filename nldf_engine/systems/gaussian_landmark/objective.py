@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.nn.perceptual import PictureLoss
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.systems.gaussian_landmark.model import GaussianField
 from nldf_engine.training import distributed
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
-from nldf_engine.training.samplers import PatchSampler, in_boxes
-from nldf_engine.training.scene import Batch, RayScene
+from nldf_engine.training.samplers import PatchSampler, in_boxes, label_boxes
+from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import Subject
 from nldf_engine.training.targets import HeadTarget
 
@@ -56,14 +55,17 @@ class PatchLoss(Objective):
         camera, patches = self.scene.camera, recipe.patches
         self._patches = PatchSampler(camera.height, camera.width, patches.side, (1.0, patches.largest_scale))
         self._boxes = self.scene.sampler(lambda frame, pixels: torch.ones_like(pixels, dtype=torch.bool))
-        self._heads = head_boxes(self.scene)
+        self._heads = label_boxes(self.scene.labels, ("head",))
         eyes = self.scene.conditions.eyes
         self._usual = float(eyes[self.scene.fit.to(eyes.device)].median().clamp_min(1e-3))
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`: a patch of each frame."""
         frames = distributed.share(self._batches.frames(generator), what="sampling.frames")
-        pixels, (side, _) = self._patches.draw(frames, generator, self._places(frames, generator))
+        patches = self.recipe.patches
+        shares = patches.mouth_share, patches.eyes_share
+        places = self.scene.patch_places(frames, self._heads, *shares, generator)
+        pixels, (side, _) = self._patches.draw(frames, generator, places)
         code = self.codes(frames, generator)
         batch = self.target.batch(frames, pixels, code)
         seen = self.colors(batch, code, self.released(), generator)
@@ -79,17 +81,6 @@ class PatchLoss(Objective):
         total = torch.stack(list(losses.values())).sum()
         logged = {name: value.detach() for name, value in losses.items()}
         return StepLoss(total, {"pixel": squared(pixel - batch.target).mean().detach(), **logged})
-
-    def _places(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """[F, 4] boxes about which patches lie: the head's, or in a share of them lips or an eye."""
-        patches, boxes = self.recipe.patches, self._heads[frames].clone()
-        coin = torch.rand(len(frames), generator=generator)
-        side = torch.randint(2, (len(frames),), generator=generator)
-        eyes = torch.stack(self._boxes.eyes)[side, frames]
-        mouth = coin < patches.mouth_share
-        eye = ~mouth & (coin < patches.mouth_share + patches.eyes_share)
-        boxes[mouth], boxes[eye] = self._boxes.mouths[frames][mouth], eyes[eye]
-        return boxes
 
     def codes(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """[F, 204] codes of frames [F]: landmarks, with noise by each one's spread."""
@@ -129,14 +120,3 @@ class PatchLoss(Objective):
         mean = (error * inside).sum(1) / inside.sum(1).clamp_min(1)
         openness = (self.scene.conditions.eyes[batch.frames] / self._usual).clamp(0, WIDEST)
         return (torch.exp(1 - openness) * mean).mean()
-
-
-def head_boxes(scene: RayScene) -> Tensor:
-    """[T, 4] int64 x0, y0, x1, y1 about the head's label in every frame; the whole frame without one."""
-    whole = torch.tensor([0, 0, scene.camera.width - 1, scene.camera.height - 1])
-    found = []
-    for labels in scene.labels:
-        rows, columns = (labels == LABELS["head"]).nonzero(as_tuple=True)
-        box = [columns.min(), rows.min(), columns.max(), rows.max()] if len(rows) else list(whole)
-        found.append(torch.stack(box))
-    return torch.stack(found)

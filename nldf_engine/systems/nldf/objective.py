@@ -12,6 +12,7 @@ from nldf_engine.nn.noise import normal_like
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
 from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.nldf.patches import PatchTerm
 from nldf_engine.training import distributed
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.distill import SegmentTargets, segment_targets
@@ -140,6 +141,7 @@ class LightFieldObjective(Objective):
         self.loss = LightFieldLoss(target, recipe, torso)
         self._batches = RayBatches(target, recipe)
         self.pool = ActivePool(recipe.pool.capacity, recipe.pool.share) if recipe.pool.on else None
+        self.patches = PatchTerm(self.loss, self._batches) if recipe.sharpening.weight else None
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
@@ -152,6 +154,11 @@ class LightFieldObjective(Objective):
             size = self.loss.corrections.size(batch.frames)
             total = total + self.recipe.regularisation.correction * size
             logged["correction"] = size.detach()
+        if self.patches is not None and self.share >= self.recipe.sharpening.begin:
+            pixels, distance = self.patches(generator)
+            total = total + self.patches.share * self._color_loss(pixels)
+            total = total + self.recipe.sharpening.weight * distance
+            logged["perceptual"] = distance.detach()
         if self.targets is not None:
             segments = self._segment_loss(batch, seen, self.targets)
             total = total + self.recipe.distillation.segment_weight * segments

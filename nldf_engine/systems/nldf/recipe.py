@@ -85,8 +85,40 @@ class RayRegularisation:
 
 
 @dataclass(frozen=True)
+class Sharpening:
+    """Patches that are compared as people see them, by LPIPS over AlexNet, beside single rays.
+
+    Squared errors of single rays are least where every uncertain edge is blurred; a distance of patches says
+    that texture is missing.
+
+    Args:
+        weight: of the distance in the loss; 0 for none.
+        begin: the share of the budget from which on.
+        patches: a step, each of another frame; their rays count as the drawn ones do.
+        side: of a patch, rays; neighbouring rays are neighbouring pixels.
+        mouth_share, eyes_share: shares of the patches about lips and about an eye; the others lie about any
+            place of the speaker.
+    """
+
+    weight: float = 0.0
+    begin: float = 0.5
+    patches: int = 1
+    side: int = 64
+    mouth_share: float = 0.2
+    eyes_share: float = 0.15
+
+    def __post_init__(self) -> None:
+        check_weights(**{"sharpening.weight": self.weight})
+        check_range("sharpening.begin", self.begin, 0, 1)
+        check_range("sharpening.patches", self.patches, 1, 1024)
+        check_range("sharpening.side", self.side, 32, 1024)
+        check_range("sharpening.mouth_share", self.mouth_share, 0, 1)
+        check_range("sharpening.eyes_share", self.eyes_share, 0, 1 - self.mouth_share)
+
+
+@dataclass(frozen=True)
 class LightFieldRecipe(Recipe):
-    """See `Recipe`, `Distillation`, `Pool` and `RayRegularisation`."""
+    """See `Recipe`, `Distillation`, `Pool`, `RayRegularisation` and `Sharpening`."""
 
     torsos: ClassVar[tuple[str, ...]] = ("plate", "layer", "field", "distilled")
     short_names: ClassVar[dict[str, str]] = Recipe.short_names | {
@@ -98,11 +130,12 @@ class LightFieldRecipe(Recipe):
     distillation: Distillation = field(default_factory=Distillation)
     pool: Pool = field(default_factory=Pool)
     regularisation: RayRegularisation = field(default_factory=RayRegularisation)
+    sharpening: Sharpening = field(default_factory=Sharpening)
 
     def for_torso(self) -> LightFieldRecipe:
         """See `Recipe`; what holds for the head's poses alone is off."""
         own = dataclasses.replace(self.regularisation, correction=0.0, ray_jitter=0.0)
-        return dataclasses.replace(super().for_torso(), regularisation=own)
+        return dataclasses.replace(super().for_torso(), regularisation=own, sharpening=Sharpening())
 
 
 def stages(run: Run) -> list[Stage]:

@@ -7,12 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.nldf.objective import light_field_objective
-from nldf_engine.systems.nldf.recipe import Distillation, LightFieldRecipe, Pool, RayRegularisation
+from nldf_engine.systems.nldf.recipe import (
+    Distillation,
+    LightFieldRecipe,
+    Pool,
+    RayRegularisation,
+    Sharpening,
+)
 from nldf_engine.systems.nldf_fast.model import GridLightFieldConfig
 from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRecipe, Validation
 from nldf_engine.training.stages import Run, Stage, ray_stages
+
+NetworkConfig = Callable[[Bounds, ConditionConfig], GridLightFieldConfig]
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,19 @@ class FastRecipe(LightFieldRecipe):
 
 
 def stages(run: Run) -> list[Stage]:
-    """Speech, then head and torso layer together."""
+    """Speech, then head and torso layer together, on grids as fine as the pictures."""
+    run.preset = dataclasses.replace(run.preset, config=_refined(run.preset.config, run.recipe.size))
     return ray_stages(run, light_field_objective)
+
+
+def _refined(config: NetworkConfig, width: int) -> NetworkConfig:
+    """Configurations with further levels where pictures of that width show more than a preset's grids."""
+
+    def make(bounds: Bounds, conditions: ConditionConfig) -> GridLightFieldConfig:
+        own = config(bounds, conditions)
+        return dataclasses.replace(own, resolutions=refined(own.resolutions, width))
+
+    return make
 
 
 def fast_recipe() -> FastRecipe:
@@ -62,6 +84,7 @@ def fast_recipe() -> FastRecipe:
             torso=TorsoRecipe("layer"),
             pool=Pool(on=False),
             regularisation=RayRegularisation(charbonnier=0.03, correction=3e-5, ray_jitter=5e-4),
+            sharpening=Sharpening(0.05),
     )  # fmt: skip
 
 
@@ -81,7 +104,7 @@ def nldf_fast_tiny() -> Preset:
             driving=dataclasses.replace(
                 recipe.driving, motion_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1
             ),
-            validation=Validation(5, 3), distillation=Distillation(frames=8),
+            validation=Validation(5, 3), distillation=Distillation(frames=8), sharpening=Sharpening(),
         ),
         lambda bounds, conditions: GridLightFieldConfig(
             bounds, conditions, resolutions=(8, 16, 32), warp_resolutions=(8, 16), ambient=2, width=32

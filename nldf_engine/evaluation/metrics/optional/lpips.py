@@ -1,120 +1,44 @@
-"""LPIPS 0.1 (Zhang et al. 2018): over AlexNet out of the box, over VGG16 where its weights are at hand.
+"""LPIPS of frames, over AlexNet out of the box, over VGG16 where its weights are at hand (`nn.lpips`).
 
-Nothing is downloaded, and no other distance replaces it: `lpips` in a report is LPIPS or null. The
-backbones are those of torchvision up to their last used layer; the linear heads are the lpips package's.
-AlexNet's come with the package in half precision; the arithmetic is single precision in any case.
-
-Own code, because the lpips package imports torchvision, which has no build that goes with the CPU build of
-torch used here. A test compares it with the paper's formula, layer by layer in float64.
+No other distance replaces it: `lpips` in a report is LPIPS or null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import MissingBackend
-from nldf_engine.nn.backbones import alexnet, tapped, vgg16
-from nldf_engine.nn.weights import (
-    LPIPS_HEADS,
-    WeightAsset,
-    WeightFile,
-    fill,
-    find,
-    load,
-)
+from nldf_engine.nn.lpips import LpipsNetwork
 
-ALEX_ASSET = WeightAsset(
-    ASSETS / "lpips" / "alex.safetensors", "7539c9e2d012ec62a041c8510ae086ce908f652bbf3232e8822cc2fa8831c3f3"
-)
-"""AlexNet's convolutions and LPIPS's heads for it, made by `scripts/lpips_asset.py`."""
 SMALLEST_SIDE = 32
-MEAN, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""ImageNet's colours, for pictures in [-1, 1]."""
-
-
-BACKBONES = {"alex": alexnet, "vgg": vgg16}
-
-
-def lpips_distance(first: Sequence[Tensor], second: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
-    """Equation 1 of Zhang et al.: sum over layers of the mean over pixels of |w (x/|x| - y/|y|)|^2.
-
-    Args:
-        first: features of each layer, [N, C, H, W].
-        second: likewise.
-        heads: weight of each channel, [C], already squared as the lpips package stores them.
-
-    Returns:
-        [N].
-    """
-    total = torch.zeros(len(first[0]), dtype=first[0].dtype)
-    for a, b, head in zip(first, second, heads, strict=True):
-        a, b = (x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
-        total = total + ((a - b).pow(2) * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
-    return total
 
 
 class Lpips:
-    """LPIPS 0.1 on the CPU.
+    """LPIPS 0.1 of frames, on the CPU.
 
     Args:
-        net: "alex" or "vgg".
-        weights: folder with the public weight files. AlexNet's come with the package where none of its two
-            files is in there; for VGG16's torch's cache and the lpips package are looked into as well.
+        net, weights: as for `LpipsNetwork`.
 
     Attributes:
         files: the files of weights in use.
 
     Raises:
-        MissingBackend: a file of weights is nowhere.
-        FileProblem: one is damaged or something else.
-        ValueError: an unknown net.
+        As `LpipsNetwork`.
     """
 
     def __init__(self, net: str = "alex", weights: Path | None = None) -> None:
-        if net not in BACKBONES:
-            raise ValueError(f"net: expected one of {', '.join(BACKBONES)}, got {net!r}")
-        backbone = BACKBONES[net]()
-        heads_file = LPIPS_HEADS[net]
-        if net == "alex" and not _holds_any(weights, backbone.weights, heads_file):
-            path = heads_path = ALEX_ASSET.path
-            state = head_state = ALEX_ASSET.load()
-            self.files: tuple[Path, ...] = (path,)
-        else:
-            path, heads_path = self.files = find(backbone.weights, weights), find(heads_file, weights)
-            state, head_state = load(backbone.weights, path), load(heads_file, heads_path)
-        self._features, self._taps = backbone.network(), backbone.taps
-        inner = {name.removeprefix("features."): value for name, value in state.items()}
-        fill(self._features, inner, backbone.weights, path)
-        heads = nn.ModuleDict(
-            {f"lin{k}": nn.ModuleDict({"model": nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})})
-             for k, width in enumerate(backbone.widths)}
-        )  # fmt: skip
-        fill(heads, head_state, heads_file, heads_path)
-        self._heads = [parameter.flatten() for parameter in heads.parameters()]
+        self._network = LpipsNetwork(net, weights)
+        self.files = self._network.files
 
-    def _features_of(self, pictures: Tensor) -> list[Tensor]:
-        x = (pictures - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
-        return tapped(self._features, self._taps, x)
-
+    @torch.no_grad()
     def __call__(self, rendered: np.ndarray, real: np.ndarray) -> float:
         """LPIPS of two uint8 [H, W, 3] frames of at least 32x32; smaller is more alike."""
         pair = np.stack([rendered, real]).astype(np.float32) / 127.5 - 1.0
-        with torch.no_grad():
-            taps = self._features_of(torch.from_numpy(pair).permute(0, 3, 1, 2).contiguous())
-            return float(lpips_distance([x[:1] for x in taps], [x[1:] for x in taps], self._heads))
-
-
-def _holds_any(folder: Path | None, *files: WeightFile) -> bool:
-    """Whether a given folder has one of the files, or is no folder: `find` then says what is wrong."""
-    if folder is None:
-        return False
-    return not folder.is_dir() or any((folder / file.name).is_file() for file in files)
+        pictures = torch.from_numpy(pair).permute(0, 3, 1, 2).contiguous()
+        return float(self._network(pictures[:1], pictures[1:]))
 
 
 def load_lpips(weights: Path | None, width: int, height: int, net: str = "alex") -> tuple[Lpips | None, str]:

@@ -1,0 +1,56 @@
+"""Patches of a light field beside single rays, compared as people see them (`Sharpening`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from nldf_engine.datasets.dataset import LABELS
+from nldf_engine.nn.perceptual import LpipsLoss
+from nldf_engine.training import distributed
+from nldf_engine.training.objective import RayBatches
+from nldf_engine.training.samplers import PatchSampler, label_boxes
+
+if TYPE_CHECKING:
+    from nldf_engine.systems.nldf.objective import LightFieldLoss
+
+
+class PatchTerm(nn.Module):
+    """Squares of neighbouring pixels, each of another frame, and their LPIPS to the video.
+
+    Args:
+        loss: how a batch is seen, of what, and by which recipe.
+        batches: draws codes.
+
+    Attributes:
+        share: how many rays the patches of a step have, over those that it draws singly.
+    """
+
+    def __init__(self, loss: LightFieldLoss, batches: RayBatches) -> None:
+        super().__init__()
+        self.loss, self.batches = loss, batches
+        scene, self.sharpening = loss.scene, loss.recipe.sharpening
+        height, width = scene.camera.height, scene.camera.width
+        self._patches = PatchSampler(height, width, min(self.sharpening.side, height, width))
+        self._speaker = label_boxes(scene.labels, [name for name in LABELS if name != "background"])
+        self.distance = LpipsLoss().requires_grad_(False).to(scene.device)
+        self.share = self.sharpening.patches * self._patches.side**2 / loss.recipe.sampling.rays
+
+    def forward(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The errors [F, P, 3] of the patches' pixels, and their mean perceptual distance to the video."""
+        sharpening, scene = self.sharpening, self.loss.scene
+        count = distributed.rounded(sharpening.patches)
+        drawn = torch.randint(len(scene.frame_pool), (count,), generator=generator)
+        frames = distributed.share(scene.frame_pool[drawn])
+        shares = sharpening.mouth_share, sharpening.eyes_share
+        places = scene.patch_places(frames, self._speaker, *shares, generator)
+        pixels, grid = self._patches.draw(frames, generator, places)
+        code = self.batches.codes(frames, generator)
+        batch = self.loss.target.batch(frames, pixels, code)
+        _, error, _ = self.loss(batch, code, generator)
+        made, real = (
+            colors.unflatten(1, grid).permute(0, 3, 1, 2) for colors in (batch.target + error, batch.target)
+        )
+        return error, self.distance(made, real)
