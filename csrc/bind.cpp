@@ -32,6 +32,7 @@
 #include "ops/resmlp_pack.h"
 #include "ops/samples.h"
 #include "ops/segments.h"
+#include "ops/slots.h"
 
 namespace py = pybind11;
 
@@ -166,6 +167,7 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LinearArgs>(m, "linear_cpu_float32", nldf::linear_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
   bind<nldf::ConvnetArgs>(m, "convnet_cpu_float32", nldf::convnet_cpu);
+  bind<nldf::SlotsArgs>(m, "slots_cpu_float32", nldf::slots_cpu);
 
 #ifdef NLDF_WITH_CUDA
   m.attr("cuda_archs") = NLDF_CUDA_ARCHS;

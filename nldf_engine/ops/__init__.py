@@ -25,7 +25,8 @@ from nldf_engine.ops.references import gather_references
 from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
-from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
+from nldf_engine.ops.slots import PackedSlots, attend_slots, pack_slots
+from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights, SlotsWeights
 
 __all__ = [
     "GridSpec",
@@ -33,11 +34,14 @@ __all__ = [
     "PackedLinear",
     "PackedPlanes",
     "PackedResmlp",
+    "PackedSlots",
     "PlanesNetwork",
     "PortraitFrames",
     "PortraitPart",
     "PortraitView",
     "ResmlpWeights",
+    "SlotsWeights",
+    "attend_slots",
     "backends",
     "compact_rays",
     "composite_rays",
@@ -53,6 +57,7 @@ __all__ = [
     "pack_linear",
     "pack_planes",
     "pack_resmlp",
+    "pack_slots",
     "planes",
     "reference",
     "render_portrait",

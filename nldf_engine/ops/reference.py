@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork
+from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork, SlotsWeights
 
 _GRID_PRIMES = (1, 2654435761, 805459861)
 _LEAST_DEPTH = 1e-6
@@ -302,3 +302,24 @@ def linear_reference(
     made = ((x / size).round().double() @ weight.t().double()).to(x.dtype) * size * scale + bias
     made = F.gelu(made) if gelu else made
     return made if residual is None else made + residual
+
+
+def slots_reference(shares: Tensor, places: Tensor, encoded: Tensor, weights: SlotsWeights) -> Tensor:
+    """Reference of `ops.attend_slots`: [P, K W + E] of [P, R, h + W], [P, R, 2] and [P, E]."""
+    hidden, wide = shares.split([len(weights.near[1]), weights.start.shape[1]], -1)
+    near = torch.cat([places, F.relu(hidden + F.linear(places, *weights.near))], -1)
+    mixed = wide + F.linear(encoded, *weights.point)[:, None] + F.linear(near, weights.mix)
+    inputs = F.layer_norm(F.leaky_relu(mixed), mixed.shape[-1:])
+    slots = weights.start.expand(len(shares), -1, -1)
+    for _ in range(weights.rounds):
+        normed = F.layer_norm(slots, slots.shape[-1:])
+        likeness = F.linear(normed, *weights.query) @ inputs.mT + F.linear(normed, *weights.score)
+        shared = likeness.softmax(1) + 1e-8
+        found = (shared / shared.sum(2, keepdim=True)) @ inputs
+        reset, keep, new = F.linear(found, *weights.gates).chunk(3, -1)
+        own_reset, own_keep, own_new = F.linear(slots, *weights.own).chunk(3, -1)
+        new = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+        slots = new + torch.sigmoid(keep + own_keep) * (slots - new)
+        behind = F.linear(F.layer_norm(slots, slots.shape[-1:]), *weights.first)
+        slots = slots + F.linear(F.relu(behind), *weights.second)
+    return torch.cat([slots.flatten(1), encoded], 1)

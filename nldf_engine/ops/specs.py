@@ -12,6 +12,9 @@ from torch import Tensor
 
 from nldf_engine.ops.check import Checker
 
+# x, y of a place in a reference; the most slots that a point may have.
+PLACE, MOST_SLOTS = 2, 64
+
 _MOST_LEVELS = 32
 _MOST_FEATURES = 8
 _FINEST = 1 << 16
@@ -342,3 +345,55 @@ class ResmlpWeights:
     body_bias: tuple[Tensor, ...]
     tail: Tensor
     tail_bias: Tensor
+
+
+@dataclass(frozen=True)
+class SlotsWeights:
+    """The layers of slot attention as `attend_slots` applies them: W wide, h numbers of a reference before
+    the point comes in, E of an encoded point, K slots.
+
+    Layers are pairs of a weight [outputs, inputs] and a bias [outputs].
+
+    Attributes:
+        near: [h, 2], of a place in a reference.
+        point: [W, E], of the encoded point.
+        mix: [W, 2 + h], of the place and of what comes of `near`; its bias is the point's.
+        query: [W, W], from a slot to what references' inputs are multiplied by.
+        score: [1, W], from a slot to what is added to these products.
+        gates, own: [3 W, W], the gated unit's reset, keep and new, from what a slot found and from itself.
+        first, second: [W, W], of the network behind the gated unit.
+        start: [K, W], the slots at first.
+        rounds: of attention.
+
+    Raises:
+        TypeError, ValueError: sizes that don't fit each other, or other kinds of numbers.
+    """
+
+    near: tuple[Tensor, Tensor]
+    point: tuple[Tensor, Tensor]
+    mix: Tensor
+    query: tuple[Tensor, Tensor]
+    score: tuple[Tensor, Tensor]
+    gates: tuple[Tensor, Tensor]
+    own: tuple[Tensor, Tensor]
+    first: tuple[Tensor, Tensor]
+    second: tuple[Tensor, Tensor]
+    start: Tensor
+    rounds: int
+
+    def __post_init__(self) -> None:
+        check = Checker("SlotsWeights")
+        check.tensor("start", self.start, ("K", "W"))
+        slots, width = self.start.shape
+        hidden, points = len(self.near[1]), self.point[0].shape[-1]
+        check.integer("K", slots, 1, MOST_SLOTS)
+        check.integer("rounds", self.rounds, 1)
+        check.tensor("mix", self.mix, (width, PLACE + hidden))
+        for name, outputs, inputs in (
+            ("near", hidden, PLACE), ("point", width, points), ("query", width, width), ("score", 1, width),
+            ("gates", 3 * width, width), ("own", 3 * width, width), ("first", width, width),
+            ("second", width, width),
+        ):  # fmt: skip
+            weight, bias = getattr(self, name)
+            check.tensor(f"{name}[0]", weight, (outputs, inputs))
+            check.tensor(f"{name}[1]", bias, (outputs,))

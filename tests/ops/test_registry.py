@@ -49,8 +49,9 @@ CALLS["references"] = lambda **kw: ops.gather_references(
 CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )
-# `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers.
-WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear"}
+# `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers. `slots`
+# renders alone; DFRF trains by torch's layers.
+WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
@@ -66,9 +67,18 @@ CALLS["lines"] = lambda **kw: ops.shade_lines(
 )
 LINEAR = ops.pack_linear(torch.ones(32, 64, dtype=torch.int8), torch.rand(32))
 CALLS["linear"] = lambda **kw: ops.linear(torch.rand(2, 64), LINEAR, **kw)
-# Operations without a CUDA kernel: `lines` trains on the CPU; on CUDA torch's layers do. `linear` is of the
-# audio front-end, which runs on the CPU.
-CPU_ONLY = {"lines", "linear"}
+SLOTS = ops.pack_slots(
+    ops.SlotsWeights(
+        *((torch.rand(n, k), torch.rand(n)) for n, k in ((3, 2), (4, 5))), torch.rand(4, 5),
+        *((torch.rand(n, 4), torch.rand(n)) for n in (4, 1, 12, 12, 4, 4)), torch.rand(2, 4), 2,
+    )
+)  # fmt: skip
+CALLS["slots"] = lambda **kw: ops.attend_slots(
+    torch.rand(3, 2, 7), torch.rand(3, 2, 2), torch.rand(3, 5), SLOTS, **kw
+)
+# Operations without a CUDA kernel: `lines` trains on the CPU, and `slots` renders there; on CUDA torch's
+# layers do. `linear` is of the audio front-end, which runs on the CPU.
+CPU_ONLY = {"lines", "linear", "slots"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 

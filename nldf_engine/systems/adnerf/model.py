@@ -171,6 +171,28 @@ class RadianceMLP(nn.Module):
         return rgb.view(frames, rays, samples, 3), density.view(frames, rays, samples)
 
 
+@dataclass(frozen=True)
+class KnownSamples:
+    """What the coarse pass has found out about samples of the fine one, which takes its places as well.
+
+    Args:
+        features: [n, E + D] of coarse samples, as `RadianceMLP` takes them.
+        places: [N S] int64 of the fine pass's samples in them, -1 where they are new.
+    """
+
+    features: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, distances: Tensor, rows: Tensor, merged: Tensor) -> KnownSamples:
+        """From the coarse features [R S, E + D], distances [r, S] of the rays `rows` [r] and the merged ones
+        [r, S + N]."""
+        samples = distances.shape[1]
+        numbers = rows[:, None] * samples + torch.arange(samples, device=rows.device)
+        places = torch.full_like(merged, -1, dtype=torch.int64)
+        return cls(features, places.scatter_(1, torch.searchsorted(merged, distances), numbers).view(-1))
+
+
 class RadianceField(RayField):
     """Audio net, coarse and fine networks, and the two-pass rendering of AD-NeRF (section 3.3).
 
@@ -204,27 +226,32 @@ class RadianceField(RayField):
 
     def evaluate(
         self, network: RadianceMLP, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None,
-        context: Any,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Colour and density of samples in a pass, as `RadianceMLP`; `context` is of `context()`."""
-        colors: tuple[Tensor, Tensor] = network(points, views, code, chosen)
-        return colors
+        context: Any, known: KnownSamples | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """Colour and density of samples in a pass, as `RadianceMLP`; `context` is of `context()`.
+
+        Last come the features of one frame's samples, [N S, E + D] or of the chosen ones, where the fine pass
+        need not make those of the coarse samples again (`known`); None else.
+        """
+        rgb, density = network(points, views, code, chosen)
+        return rgb, density, None
 
     def _pass(
         self, network: RadianceMLP, rays: Rays, code: Tensor, distances: Tensor, end: Tensor,
-        segments: int, context: Any, chosen: Tensor | None = None,
-    ) -> tuple[RayColors, Tensor]:  # fmt: skip
+        segments: int, context: Any, chosen: Tensor | None = None, known: KnownSamples | None = None,
+    ) -> tuple[RayColors, Tensor, Tensor | None]:  # fmt: skip
         frames, count, _ = rays.origins.shape
         t = distances.view(frames, count, -1, 1)
         points = (rays.origins[:, :, None] + t * rays.directions[:, :, None]) / self.config.bounds.radius
-        rgb, sigma = self.evaluate(network, points, rays.directions, code, chosen, context)
+        rgb, sigma, found = self.evaluate(network, points, rays.directions, code, chosen, context, known)
         samples = distances.shape[1]
         colors, opacity, weights = ops.composite_segments(
             sigma.reshape(-1, samples), rgb.reshape(-1, samples, 3),
             sample_lengths(distances, end).contiguous(),
             segments=segments, return_weights=True, backend=self.backend,
         )  # fmt: skip
-        return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count)), weights
+        shape = frames, count
+        return RayColors(colors.view(*shape, segments, 3), opacity.view(shape)), weights, found
 
     def passes(
         self, rays: Rays, code: Tensor, noise: torch.Generator | None = None, context: Any = None
@@ -237,10 +264,14 @@ class RadianceField(RayField):
         context = self.context() if context is None else context
         config = self.config
         distances, end = self.sampling.places(rays, noise)
-        coarse, weights = self._pass(self.coarse, rays, code, distances, end, 1, context)
+        coarse, weights, found = self._pass(self.coarse, rays, code, distances, end, 1, context)
         jitter = self.sampling.quantiles(distances, config.fine, noise)
         merged = ops.resample(distances, weights, config.fine, jitter, backend=self.backend)
-        fine, _ = self._pass(self.fine, rays, code, merged, end, config.segments, context)
+        known = None
+        if found is not None:
+            rows = torch.arange(len(distances), device=distances.device)
+            known = KnownSamples.of(found, distances, rows, merged)
+        fine, *_ = self._pass(self.fine, rays, code, merged, end, config.segments, context, known=known)
         return fine, coarse
 
     def forward(self, rays: Rays, code: Tensor) -> RayColors:
@@ -253,7 +284,7 @@ class RadianceField(RayField):
         """The fine pass of one frame's rays, of those samples alone that may be seen."""
         config, count, context = self.config, rays.origins.shape[1], self.context()
         distances, end = self.sampling.places(rays)
-        coarse, weights = self._pass(self.coarse, rays, code, distances, end, 1, context)
+        coarse, weights, found = self._pass(self.coarse, rays, code, distances, end, 1, context)
         colors = coarse.segments.new_zeros(count, config.segments, 3)
         opacity = coarse.opacity.new_zeros(count)
         hit = self._chosen(coarse.opacity[0] > UNSEEN_RAY)
@@ -266,7 +297,8 @@ class RadianceField(RayField):
             near = F.max_pool1d(weights[None], 3, 1, 1)[0]
             seen = near.gather(1, self.sampling.nearest(kept, merged)) > UNSEEN_SAMPLE
             marked = self._chosen(seen.view(-1))
-            fine, _ = self._pass(self.fine, kept, code, merged, end, config.segments, context, marked)
+            known = None if found is None else KnownSamples.of(found, distances, hit, merged)
+            fine, *_ = self._pass(self.fine, kept, code, merged, end, config.segments, context, marked, known)
             colors.index_copy_(0, hit, fine.segments[0])
             opacity.index_copy_(0, hit, fine.opacity[0])
         return RayColors(colors[None], opacity[None])

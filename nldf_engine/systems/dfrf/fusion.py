@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine import ops
+from nldf_engine.nn.fused import PackedWeights
 from nldf_engine.nn.linear import keep_spread, linear_at
 
 # Keeps the mean over references defined where a slot attends to none.
@@ -78,6 +80,13 @@ class SlotFusion(nn.Module):
         nn.init.normal_(self.gru.weight_ih, std=width**-0.5)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.norm_input, self.norm_slots, self.norm_pre_ff = (nn.LayerNorm(width) for _ in range(3))
+        self._packed: PackedWeights[ops.PackedSlots] = PackedWeights()
+
+    def train(self, mode: bool = True) -> SlotFusion:
+        """As `nn.Module.train`; weights are packed again."""
+        self._packed.forget()
+        super().train(mode)
+        return self
 
     def shares(self, features: Tensor) -> Tensor:
         """[..., hidden + W], what both layers make of features [..., D], without biases."""
@@ -93,6 +102,54 @@ class SlotFusion(nn.Module):
         mixed = F.linear(torch.cat([places, self.fc6(small)], -1), torch.cat([of_place, of_hidden], 1))
         mixed = wide + mixed + F.linear(encoded, of_point, last.bias)[:, None]
         return self.attend(F.leaky_relu(mixed, inplace=True)).flatten(1)
+
+    def describe(self, shares: Tensor, places: Tensor, encoded: Tensor, backend: str = "native") -> Tensor:
+        """[P, K W + points], the slots of `forward` and behind them the encoded points; without gradients on
+        the CPU by one operation."""
+        if torch.is_grad_enabled() or not shares.is_cpu or shares.dtype != torch.float32:
+            return torch.cat([self(shares, places, encoded), encoded], 1)
+        packed = self._packed.get(list(self.parameters()), lambda: ops.pack_slots(self.folded()))
+        return ops.attend_slots(shares, places.contiguous(), encoded, packed, backend=backend)
+
+    @torch.no_grad()
+    def folded(self) -> ops.SlotsWeights:
+        """The layers with all that no activation lies between multiplied, in float64 and then as they are."""
+
+        def own(layer: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
+            return layer.weight.double(), layer.bias.double()
+
+        def behind(weight: Tensor, bias: Tensor, first: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            """A layer behind another one, or behind what a norm scales by and adds."""
+            scale, added = first
+            return weight @ scale if scale.ndim > 1 else weight * scale, weight @ added + bias
+
+        gru, last = self.gru, linear_at(self.fc7, 0)
+        near, point = own(linear_at(self.fc1, 0)), own(last)
+        _, of_place, of_point, of_hidden = point[0].split(self._inputs, 1)
+        of_hidden, bias = behind(of_hidden, point[1], own(self.fc6))
+        given = own(self.norm_input)
+        key, key_bias = behind(*own(self.to_k), given)
+        query = [x * self.sizes.width**-0.5 for x in behind(*own(self.to_q), own(self.norm_slots))]
+        gates = behind(gru.weight_ih.double(), gru.bias_ih.double(), behind(*own(self.to_v), given))
+        layers = {
+            "near": (near[0][:, self.features :], near[1]),
+            "point": (of_point, bias),
+            "query": (key.t() @ query[0], key.t() @ query[1]),
+            "score": ((key_bias @ query[0])[None], (key_bias @ query[1])[None]),
+            "gates": gates,
+            "own": (gru.weight_hh, gru.bias_hh),
+            "first": behind(*own(linear_at(self.mlp, 0)), own(self.norm_pre_ff)),
+            "second": own(linear_at(self.mlp, 2)),
+        }
+
+        def kept(x: Tensor) -> Tensor:
+            return x.to(self.slots_mu).contiguous()
+
+        return ops.SlotsWeights(
+            **{name: (kept(weight), kept(bias)) for name, (weight, bias) in layers.items()},
+            mix=kept(torch.cat([of_place, of_hidden], 1)), start=kept(self.slots_mu),
+            rounds=self.sizes.iterations,
+        )  # fmt: skip
 
     def attend(self, inputs: Tensor) -> Tensor:
         """[P, K, W]: slots that compete for the inputs [P, R, W] of each point.

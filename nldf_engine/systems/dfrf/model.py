@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nldf_engine import ops
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.fused import PackedWeights
-from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig, RadianceMLP
+from nldf_engine.systems.adnerf.model import KnownSamples, RadianceField, RadianceFieldConfig, RadianceMLP
 from nldf_engine.systems.dfrf.fusion import FusionSizes, SlotFusion
 from nldf_engine.systems.dfrf.references import Extractor, ExtractorSizes, ReferencePictures, References
 from nldf_engine.systems.dfrf.warp import WarpField, WarpSizes
@@ -155,17 +155,25 @@ class ReferenceField(RadianceField):
 
     def evaluate(
         self, network: RadianceMLP, points: Tensor, views: Tensor, code: Tensor, chosen: Tensor | None,
-        context: Any,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """See `RadianceField`."""
+        context: Any, known: KnownSamples | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """See `RadianceField`; features are used again where nothing is to be learnt from them."""
         flat = points.reshape(len(points), -1, 3)
         if chosen is not None:
             flat = flat[:, chosen]
-        features, offsets = self.look_up(flat, code, context)
+        if known is not None:
+            places = known.places if chosen is None else known.places[chosen]
+            new = (places < 0).nonzero()[:, 0]
+            found, offsets = self.look_up(flat[:, new], code, context)
+            order = places.index_copy(0, new, len(known.features) + torch.arange(len(new), device=new.device))
+            features = torch.cat([known.features, found[0]]).index_select(0, order)[None]
+        else:
+            features, offsets = self.look_up(flat, code, context)
         rgb, density = network(points, views, code, chosen, features)
         if context.bends is not None and offsets is not None:
             context.bends.append((offsets, density.detach().reshape(-1)))
-        return rgb, density
+        again = len(points) == 1 and context.bends is None and not torch.is_grad_enabled()
+        return rgb, density, features[0] if again else None
 
     def look_up(self, points: Tensor, code: Tensor, maps: FeatureMaps) -> tuple[Tensor, Tensor | None]:
         """The fused features of points, dfrf eq. (1), (3) and (4).
@@ -196,8 +204,8 @@ class ReferenceField(RadianceField):
             backend=self.backend,
         )  # fmt: skip
         places = places if told is None else told
-        fused = self.fusion(shares, places / width, encoded.view(len(metres), -1))
-        return torch.cat([fused.view(*points.shape[:2], -1), encoded], -1), offsets
+        made = self.fusion.describe(shares, places / width, encoded.view(len(metres), -1), self.backend)
+        return made.view(*points.shape[:2], -1), offsets
 
     @property
     def macs_per_sample(self) -> int:

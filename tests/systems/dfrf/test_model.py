@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nldf_engine import ops
 from nldf_engine.base.json import encode
 from nldf_engine.nn.frequency import encode_frequencies
+from nldf_engine.ops.reference import slots_reference
 from nldf_engine.rendering.fields import Rays
 from nldf_engine.systems.dfrf.fusion import EPSILON, FusionSizes, SlotFusion
 from nldf_engine.systems.dfrf.model import ReferenceField, ReferenceFieldConfig
@@ -153,6 +155,40 @@ def test_references_of_another_person_change_the_picture() -> None:
         field.keep_references(some_references(2, 30, 16))
         assert field(rays, code(1)).color.shape == before.shape
     assert (field.config.references, field.config.picture) == (2, (30, 16))
+
+
+def test_pictures_by_one_operation_are_those_of_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn without gradients, by `ops.attend_slots`, is what is trained, within 1e-5; and it follows
+    a weight that is changed in place."""
+    field, rays = small_field(), some_rays(1, 60)
+    calls = []
+    attend = ops.attend_slots
+    monkeypatch.setattr(ops, "attend_slots", lambda *a, **k: calls.append(len(a[0])) or attend(*a, **k))
+    for _ in range(2):
+        trained = field(rays, code(1))
+        assert trained.color.requires_grad and not calls
+        with torch.no_grad():
+            drawn = field(rays, code(1))
+        assert calls == [60 * 8, 60 * 8]  # the fine pass looks its own samples up, not the coarse ones again
+        torch.testing.assert_close(drawn.segments, trained.segments, rtol=0, atol=1e-5)
+        torch.testing.assert_close(drawn.opacity, trained.opacity, rtol=0, atol=1e-5)
+        calls.clear()
+        with torch.no_grad():
+            field.fusion.to_v.weight.mul_(1.5)
+
+
+def test_layers_are_folded_exactly() -> None:
+    """What has no activation between may be multiplied: in float64 the folded layers give the same."""
+    torch.manual_seed(0)
+    fusion = SlotFusion(6, 5, FusionSizes(3, 8, 3, 4)).double()
+    with torch.no_grad():
+        for parameter in fusion.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    shares, places, encoded = (torch.randn(7, 2, n, dtype=torch.double) for n in (12, 2, 6))
+    given = shares, places, encoded[:, 0].contiguous()
+    with torch.no_grad():
+        want = torch.cat([fusion(*given), given[2]], 1)
+        torch.testing.assert_close(slots_reference(*given, fusion.folded()), want, rtol=1e-6, atol=1e-7)
 
 
 def test_maps_follow_the_weights() -> None:

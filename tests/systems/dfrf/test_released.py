@@ -210,7 +210,7 @@ def test_the_field_computes_what_theirs_does(places: str, tmp_path: Path) -> Non
     assert outside == 0 if places == "exact" else 0.05 < outside < 0.9
     for part, name in PARTS.items():
         with torch.no_grad():
-            rgb, density = field.evaluate(
+            rgb, density, _ = field.evaluate(
                 getattr(field, part), to(points * FLIP)[None, :, None], to(views * FLIP)[None],
                 to(code)[None], None, field.context(),
             )  # fmt: skip
