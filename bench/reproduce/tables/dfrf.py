@@ -81,7 +81,7 @@ SIZES = {
     "cpu": Sizes(
         **_small(128, 1500, 160, 200), network=_network(48, 4, 16, (24, 12), 12, 5),
         budgets=(30, 150, 600), base_steps=1500, speakers=5, speaker_seconds=16.0, speaker_size=128,
-        fast=("nldf-fast", {"size": 128, "rays": 4096}),
+        fast=("nldf-fast", {"size": 128, "rays": 4096, "sharpening.weight": 0.0}),
     ),
     "tiny": Sizes(
         **_small(32, 20, 64, 5, spread=False), network=_network(16, 3, 8, (8, 4), 8, 4),
