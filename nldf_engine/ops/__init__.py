@@ -26,6 +26,7 @@ from nldf_engine.ops.resmlp import PackedResmlp, pack_resmlp, resmlp
 from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
 from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights
+from nldf_engine.ops.threads import one_thread
 
 __all__ = [
     "GridSpec",
@@ -49,6 +50,7 @@ __all__ = [
     "gather_references",
     "generate_rays",
     "linear",
+    "one_thread",
     "pack_convnet",
     "pack_linear",
     "pack_planes",
