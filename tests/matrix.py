@@ -35,7 +35,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # as pyproject.toml's requir
 NUMPYS = ("numpy<2", "numpy>=2")
 FIRST_WITHOUT_NUMPY_1 = (3, 13)
 TOOLS = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "opencv-python>=4.8", "scipy>=1.10")
-WITHOUT_TORCH = ("safetensors", "av<19", "tyro", "soxr", "msgspec", "cryptography")
+WITHOUT_TORCH = ("safetensors", "av", "tyro", "soxr", "msgspec", "cryptography")
 # Quick ones of every floor: kernels against float64, files, the engine, training's losses, the start.
 TESTS = (
     "tests/base", "tests/media", "tests/ops/test_segments.py", "tests/ops/test_beams.py",
@@ -125,15 +125,13 @@ def try_cell(asked: str, wheel: Path | None, tests: list[str], minutes: float) -
             run([interpreter, "-m", "venv", *["--system-site-packages"] * system, "venv"], folder, 5)
             if requirements:  # torch comes first, so that no other package chooses its version
                 run([*pip, *requirements], folder, minutes)
-            pinned = [item for item in requirements if "==" in item]
-            if not torch:
-                run(
-                    [*pip, *WITHOUT_TORCH, *extras, *pinned, *([] if requirements else ["numpy"])],
-                    folder,
-                    minutes,
-                )
-            run([*pip, *["--no-deps"] * (not torch), *source, *pinned * torch], folder, minutes)
-            run([*pip, *extras, *pinned], folder, minutes)
+            # What was asked for is said each time: nothing that comes later may replace it.
+            if torch:
+                run([*pip, *source, *requirements], folder, minutes)
+            else:
+                run([*pip, *WITHOUT_TORCH, *(requirements or ["numpy"])], folder, minutes)
+                run([*pip, "--no-deps", *source], folder, minutes)
+            run([*pip, *extras, *requirements], folder, minutes)
             return "ok"
 
         def probe() -> str:
@@ -173,7 +171,8 @@ def cells_here() -> list[str]:
     found = []
     torch = os.environ.get("TORCH", "torch")
     for version in PYTHONS:
-        if path := shutil.which(f"python{version}"):
+        path = shutil.which(f"python{version}")  # a shim of pyenv is there for versions that are switched off
+        if path and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
             old = tuple(map(int, version.split("."))) < FIRST_WITHOUT_NUMPY_1
             found += [f"{path} {torch} {numpy}" for numpy in NUMPYS[0 if old else 1 :]]
     return found

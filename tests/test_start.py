@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nldf_engine.base.assets import ASSETS
+
 ROOT = Path(__file__).resolve().parents[1]
-AVATAR = ROOT / "nldf_engine" / "assets" / "avatar"
+AVATAR = ASSETS / "avatar"
 # What rendering does without, so that it needn't be installed.
 LEFT_OUT = {
     *("cv2", "scipy", "librosa", "matplotlib", "jinja2", "skimage", "transformers", "tensorboard", "PIL"),

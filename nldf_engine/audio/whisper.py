@@ -118,9 +118,14 @@ class Weights:
         """[CHUNK, dim - 1] float32 of the stem rows of a piece: PAST, CHUNK, and those ahead."""
         import torch
 
+        from nldf_engine.ops import one_thread
+
         with torch.inference_mode():
             states = self._states(piece) - self._silent_states(len(piece))
-            made: np.ndarray = (states if self.projection is None else states @ self.projection.t()).numpy()
+            if self.projection is not None:
+                with one_thread():
+                    states = states @ self.projection.t()
+            made: np.ndarray = states.numpy()
         return made
 
     def _states(self, piece: Tensor) -> Tensor:
@@ -203,7 +208,9 @@ def stem_rows(encoder: WhisperEncoder, powers: Tensor) -> Tensor:
     """[n, D] rows of log powers [80, 2 n + 3], less the level."""
     import torch
 
-    with torch.inference_mode():
+    from nldf_engine.ops import one_thread
+
+    with torch.inference_mode(), one_thread():
         return encoder.stem((powers + 4) / 4)
 
 

@@ -111,7 +111,8 @@ class Scene:
         else:
             intrinsics = (self.camera.width * self.views[first:last]).to(device)
         views = Views(intrinsics, self.poses[first:last], self.motions[first:last])
-        return self.portrait.frames(views, self.codes[first:last], self.background)
+        with ops.one_thread():
+            return self.portrait.frames(views, self.codes[first:last], self.background)
 
     def _stretch(self, first: int, last: int) -> ops.PortraitFrames:
         frames = self._prepared(first, last)
@@ -255,7 +256,8 @@ class Renderer:
     @torch.no_grad()
     def codes(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` [N] of a clip (all where None), on the renderer's device."""
-        return self.portrait.head.encode_frames(conditions, index)
+        with ops.one_thread():
+            return self.portrait.head.encode_frames(conditions, index)
 
     @torch.no_grad()
     def speech_codes(self, conditions: Conditions) -> Tensor:
@@ -267,7 +269,8 @@ class Renderer:
         part = self.portrait.head.driver.part("motion")
         if part is None:
             raise ValueError(NO_MOTION)
-        codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
+        with ops.one_thread():
+            codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
         return codes
 
     @property
@@ -285,7 +288,8 @@ class Renderer:
         part = self.landmark_part
         if part is None:
             raise ValueError(NO_LANDMARKS)
-        made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
+        with ops.one_thread():
+            made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
         return made
 
     def check_windows(self, windows: np.ndarray | Tensor) -> None:
@@ -307,7 +311,8 @@ class Renderer:
     @torch.no_grad()
     def predict_motion(self, poses: Tensor, smooth: float = 0.0) -> Tensor:
         """[T, 2, 3] on the CPU: torso motion predicted from poses [T, 4, 4]; `smooth` as in `open_track`."""
-        return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
+        with ops.one_thread():
+            return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
 
     def open_track(
         self, poses: Poses, smooth: float = 0.0, centred: bool = False

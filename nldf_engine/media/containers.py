@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nldf_engine.base.errors import FileProblem
 
@@ -41,6 +41,30 @@ def location(path: str | Path) -> str:
     return f"file:{os.fspath(path)}"
 
 
+def reading(file: str | IO[bytes]) -> Any:
+    """An av container for reading, whatever the bytes of its tags: see `tags_of`.
+
+    Args:
+        file: a `location`, or an open file.
+
+    Raises:
+        av.error.FFmpegError: FFmpeg can't read it.
+    """
+    import av
+
+    # From PyAV 19 on a container takes such tags by itself, and no longer asks.
+    asked = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
+    return av.open(file, "r", **asked)
+
+
+def tags_of(container: Any) -> dict[str, str]:
+    """The tags of an av container by their names in small letters; what is no UTF-8 as U+FFFD."""
+    return {
+        key.lower(): value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        for key, value in container.metadata.items()
+    }
+
+
 @contextlib.contextmanager
 def opened(path: str | Path, remedy: str = RECORD_AGAIN) -> Iterator[Any]:
     """An av container for reading; FFmpeg's errors, also those inside the block, become FileProblem."""
@@ -48,7 +72,7 @@ def opened(path: str | Path, remedy: str = RECORD_AGAIN) -> Iterator[Any]:
 
     path = check_file(path, remedy)
     try:
-        with av.open(location(path), metadata_errors="replace") as container:
+        with reading(location(path)) as container:
             yield container
     except av.error.FFmpegError as error:
         raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", remedy) from error

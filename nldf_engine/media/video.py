@@ -114,13 +114,12 @@ def _video_stream(container: Any, path: Path) -> Any:
 
 def _orientation(frame: Any) -> tuple[int, int, int, int]:
     """The 2x2 part (signs only) of the display matrix: upright = M applied to picture coordinates."""
-    for data in frame.side_data or ():
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            matrix = np.frombuffer(bytes(data), dtype="<i4")
-            if matrix.size >= 5:
-                a, b, c, d = (int(v) for v in np.round(matrix[[0, 1, 3, 4]] / 65536.0))
-                if abs(a * d - b * c) == 1:
-                    return a, b, c, d
+    data = frame.side_data.get("DISPLAYMATRIX")
+    matrix = np.frombuffer(b"" if data is None else bytes(data), dtype="<i4")
+    if matrix.size >= 5:
+        a, b, c, d = (int(v) for v in np.round(matrix[[0, 1, 3, 4]] / 65536.0))
+        if abs(a * d - b * c) == 1:
+            return a, b, c, d
     return 1, 0, 0, 1
 
 

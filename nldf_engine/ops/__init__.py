@@ -27,6 +27,7 @@ from nldf_engine.ops.samples import resample
 from nldf_engine.ops.segments import composite_segments
 from nldf_engine.ops.slots import PackedSlots, attend_slots, pack_slots
 from nldf_engine.ops.specs import GridSpec, PlanesNetwork, ResmlpWeights, SlotsWeights
+from nldf_engine.ops.threads import one_thread
 
 __all__ = [
     "GridSpec",
@@ -53,6 +54,7 @@ __all__ = [
     "gather_references",
     "generate_rays",
     "linear",
+    "one_thread",
     "pack_convnet",
     "pack_linear",
     "pack_planes",

@@ -103,6 +103,15 @@ def test_the_bundled_weights_stream_as_well(bundled, speech):
     random = np.random.default_rng(0)
     made = in_pieces(bundled, sound, iter(lambda: int(random.integers(1, 4000)), 0))
     np.testing.assert_array_equal(made, wanted)
+    threads, begun = torch.get_num_threads(), sound[:8000]
+    try:
+        torch.set_num_threads(1)
+        alone = features(begun, bundled)
+        for count in (2, 3):  # a product of five rows would be added up in another order on two
+            torch.set_num_threads(count)
+            np.testing.assert_array_equal(features(begun, bundled), alone)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("ahead", AHEADS)

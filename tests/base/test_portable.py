@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2] / "nldf_engine"
+import nldf_engine
+
+ROOT = Path(nldf_engine.__file__).resolve().parent
 # Modules that Windows does not have, and where one is asked for, with another way beside it.
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog"}
 GUARDED = {"base/lock.py": {"fcntl"}, "base/memory.py": {"resource"}}

@@ -19,6 +19,7 @@ from nldf_engine.apps.server.openapi import described, document
 from nldf_engine.apps.server.sessions import ServerSession, Sessions, Trouble, Wish
 from nldf_engine.apps.server.settings import BODY, TEXT
 from nldf_engine.base.json import decode
+from nldf_engine.media.containers import reading
 
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
 ROUTES = web.RouteTableDef()
@@ -196,7 +197,7 @@ def read_file(content: bytes, most: float) -> tuple[bytes, int]:
 
     parts, rate, count = [], 0, 0
     try:
-        with av.open(io.BytesIO(content), "r", metadata_errors="ignore") as container:
+        with reading(io.BytesIO(content)) as container:
             if not container.streams.audio:
                 raise Trouble(422, "the body holds no sound")
             resampler: Any = None

@@ -13,7 +13,7 @@ from nldf_engine.avatar.provenance.credentials import check_anchors, local_autho
 from nldf_engine.avatar.provenance.origin import ASSERTION, GENERATOR, SOURCE_TYPE, Origin
 from nldf_engine.avatar.provenance.sealing import SETTINGS
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.media.containers import check_file, opened
+from nldf_engine.media.containers import check_file, opened, tags_of
 
 # How the box that holds manifests in mp4 and mov is named (ISO 16684, UUID).
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
@@ -147,7 +147,7 @@ def _tags(path: Path, damaged: bool = False) -> dict[str, str]:
     known = Origin("", "", "").tags()
     try:
         with opened(path) as container:
-            tags = {key.lower(): value for key, value in container.metadata.items()}
+            tags = tags_of(container)
     except FileProblem:
         if damaged:
             return {}

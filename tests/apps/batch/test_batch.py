@@ -18,13 +18,14 @@ def test_a_batch_makes_what_one_process_makes(
     folder: Path, job_file: Callable[..., Path], render: Callable[..., dict[str, Any]],
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """In stretches, to the byte; a job that can't be done does not stop them; again, it alone is tried."""
+    """In stretches, on another number of threads, to the byte; a job that can't be done does not stop them;
+    again, it alone is tried."""
     flags = {"no-provenance": True}
     # A dataset that is none is noticed by the job alone: what it holds is checked when it is read.
     bad = {"name": "bad", "evaluate": {"paths": ["avatar", "avatar"], "output": "report"}}
     path = job_file([bad, render("out/long.mp4", **flags)])
     report = folder / "report.json"
-    command = ["batch", str(path), "--workers", "1", "--threads", "1", "--json", str(report)]
+    command = ["batch", str(path), "--workers", "1", "--threads", "2", "--json", str(report)]
     assert cli.main([*command, "--stretch", "0.4"]) == 1
     said = capsys.readouterr()
     assert "2 jobs: 1 done, 0 done before, 1 failed, 0 left out" in said.out
