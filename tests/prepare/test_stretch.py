@@ -25,11 +25,11 @@ BEGIN, END, ALL = 3.2, 6.2, 8.0  # seconds in which the speaker moves, and of th
 
 @pytest.fixture
 def long(film, speaker) -> Path:
-    """A film whose speaker moves a little all the time, and much from BEGIN to END."""
+    """A film whose speaker trembles all the time, and crosses the picture from BEGIN to END."""
 
     def picture(time: float) -> np.ndarray:
-        swing = 1.0 if BEGIN <= time < END else 0.15
-        return speaker.frame(4.2 * time, shift=(18 * swing * np.sin(5 * time), 0))
+        crossed = np.clip((time - BEGIN) / (END - BEGIN), 0, 1)
+        return speaker.frame(0.3 + 0.05 * np.sin(5 * time), shift=(40 * (crossed - 0.5), 0))
 
     return film(picture, seconds=ALL)
 
