@@ -18,7 +18,6 @@ from nldf_engine.engine import Engine
 from nldf_engine.engine.clip import Clip
 from nldf_engine.engine.into import PastedFrames
 from nldf_engine.media.planes import Planes
-from nldf_engine.media.playback import play
 from nldf_engine.media.video import shots_at
 from nldf_engine.media.video_writer import PRESETS, VideoWriter
 from nldf_engine.rendering.footage import Footage
@@ -46,12 +45,11 @@ def stages(clip: Clip, presets: list[str]) -> dict[str, Row]:
         presets: of the encoder.
     """
     frames: PastedFrames = clip.frames  # type: ignore[assignment]
-    loop, footage = frames.staging.loop, frames.staging.footage
     height, width = frames.shape[1:3]
     count = max(4, min(len(clip), KEPT_BYTES // (2 * height * width)))
     rows: dict[str, Row] = {}
     with _timed(rows, "decode", count):
-        shown = list(islice(play(footage.path, loop.first, loop.second, loop.share, FPS), count))
+        shown = list(islice(frames.staging.played(), count))
     with _timed(rows, "head", count):
         pictures = [picture.copy() for picture in islice(frames.pictures.reused(1), count)]
     paste = Paste(REGIONS[frames.region], shown[0].colours)
@@ -59,7 +57,7 @@ def stages(clip: Clip, presets: list[str]) -> dict[str, Row]:
         for frame, picture, place, outline in zip(
             shown, pictures, frames.staging.places, frames.outlines, strict=False
         ):
-            paste(frame.turned(footage.turns), picture, place, outline)
+            paste(frame.turned(frames.staging.footage.turns), picture, place, outline)
     for preset in presets:
         with tempfile.TemporaryDirectory() as folder, _timed(rows, f"encode {preset}", count):
             path = Path(folder) / "out.mp4"
@@ -95,8 +93,7 @@ def kept(clip: Clip, made: Path) -> float:
         clip: pasted; made: the file that it was saved to.
     """
     frames: PastedFrames = clip.frames  # type: ignore[assignment]
-    loop = frames.staging.loop
-    source = play(frames.staging.footage.path, loop.first, loop.second, loop.share, FPS)
+    source = frames.staging.played()
     errors = []
     for number, (own, pasted, shot) in enumerate(zip(source, frames.film(1), shots_at(made), strict=False)):
         if number % LOOKED_AT == 0:

@@ -39,6 +39,17 @@ def windows(rows: np.ndarray, frames: int) -> np.ndarray:
     Raises:
         ValueError: a wrong shape or number.
     """
+    padded = padded_rows(rows, frames)
+    row, number = padded.strides
+    shape = (int(frames), WINDOW, rows.shape[1])
+    found: np.ndarray = np.ndarray(shape, np.float32, padded, 0, (STRIDE * row, row, number))
+    found.flags.writeable = False
+    return found
+
+
+def padded_rows(rows: np.ndarray, frames: int) -> np.ndarray:
+    """What `windows` is a view of: float32 [STRIDE * (frames - 1) + WINDOW, D], of which window t is rows
+    [STRIDE * t, STRIDE * t + WINDOW). For arguments and errors see there."""
     if rows.ndim != 2:
         raise ValueError(f"rows: expected [R, D], got shape {list(rows.shape)}")
     if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 1:
@@ -47,8 +58,4 @@ def windows(rows: np.ndarray, frames: int) -> np.ndarray:
     padded = np.zeros((needed, rows.shape[1]), np.float32)
     kept = rows[: needed - BEFORE]
     padded[BEFORE : BEFORE + len(kept)] = kept
-    row, number = padded.strides
-    shape = (int(frames), WINDOW, rows.shape[1])
-    found: np.ndarray = np.ndarray(shape, np.float32, padded, 0, (STRIDE * row, row, number))
-    found.flags.writeable = False
-    return found
+    return padded

@@ -29,6 +29,7 @@ from nldf_engine.audio import FrontendConfig, features, load_audio
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import as_file_problem, atomic_folder, inside, write_json
+from nldf_engine.base.roomy import roomy_bytes
 from nldf_engine.datasets.features import keep_features, kept_features
 from nldf_engine.datasets.format import (
     CHANGED,
@@ -338,8 +339,8 @@ class Dataset:
             raise FileProblem(self.path / name, counts, PREPARE_AGAIN)
 
     def _stacked(self, items: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """T items as uint8 [T, *shape], filled one by one so that memory holds the frames once."""
-        whole = np.empty((len(self), *shape), np.uint8)
+        """T items as uint8 [T, *shape], filled one by one; see `roomy_bytes`."""
+        whole = roomy_bytes((len(self), *shape))
         for k, item in enumerate(items):
             whole[k] = item
         return whole

@@ -44,12 +44,12 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
     if (wanted := source.get("sha256")) is not None and wanted != sha256(video):
         raise FileProblem(video, f"it is not the video of {dataset.path}", TAKE_IT)
     shots, places = _places(dataset, *map(float, crop))
-    turns = int(source.get("turned", 0)) // 90
-    _compare(dataset, video, places, turns)
+    turns, first = int(source.get("turned", 0)) // 90, int(source.get("first_frame", 0))
+    _compare(dataset, video, places, turns, first)
     return Footage(
         video, places, dataset.camera, dataset.poses.astype(np.float32),
         dataset.landmarks.astype(np.float32), dataset.eye_openness.astype(np.float32),
-        torso, np.asarray(dataset.valid, bool), shots, turns,
+        torso, np.asarray(dataset.valid, bool), shots, turns, first,
     )  # fmt: skip
 
 
@@ -76,12 +76,12 @@ def _whole(places: np.ndarray) -> np.ndarray:
     return np.concatenate([places.astype(np.float64), last], 1)
 
 
-def _compare(dataset: Dataset, video: Path, places: np.ndarray, turns: int) -> None:
+def _compare(dataset: Dataset, video: Path, places: np.ndarray, turns: int, first: int) -> None:
     """Checks that some frames of the video, cut out, are those of the dataset."""
     import cv2
 
     last = max(number for number in COMPARED if number < len(dataset))
-    pairs = zip(frames_at(video, FPS), dataset.pictures(), strict=False)
+    pairs = zip(frames_at(video, FPS, first=first), dataset.pictures(), strict=False)
     for number, (whole, own) in enumerate(islice(pairs, last + 1)):
         if number not in COMPARED:
             continue
@@ -93,7 +93,7 @@ def _compare(dataset: Dataset, video: Path, places: np.ndarray, turns: int) -> N
         seen = cv2.warpAffine(frame, placed, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         apart = _alike(seen, own)
         if apart < ALIKE:
-            what = f"frame {number} of it, cut out, is not that of {dataset.path}"
+            what = f"frame {first + number} of it, cut out, is not that of {dataset.path}"
             raise FileProblem(
                 video, f"{what} (correlation {apart:.2f})",
                 "videos whose frames repeat can't be pasted into",

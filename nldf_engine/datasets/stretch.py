@@ -1,13 +1,15 @@
 """The most informative stretch of a video: which few seconds to train on, where that is all there is to be.
 
-A stretch is better the nearer each frame of the training part has a frame in it that looks alike, in the
-mouth's shape and in the head's pose. Nothing is read of held-out frames.
+A stretch is better the nearer each frame of the video has a frame in it that looks alike, in the mouth's
+shape and in the head's pose. Training chooses among the frames of its own part, and reads nothing of held-out
+ones; preparing chooses among those of a whole file.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import CHIN, LIPS
 from nldf_engine.geometry.landmark_tracks import on_planes
 from nldf_engine.geometry.rotations import head_numbers
@@ -37,7 +40,7 @@ class Stretch:
 
     Args:
         first, last: frame numbers, [first, last).
-        mouth: share of the training part's frames to whose mouth one in the stretch is alike.
+        mouth: share of the frames that it is chosen from to whose mouth one in the stretch is alike.
         pose: the same of the head's pose.
     """
 
@@ -51,6 +54,54 @@ class Stretch:
             f"{self.first / FPS:.1f} s to {self.last / FPS:.1f} s, alike to {self.mouth:.0%} of the training "
             f"part in the mouth and to {self.pose:.0%} in the pose"
         )
+
+
+class Coverage:
+    """How well stretches cover the frames that they are chosen from.
+
+    Args:
+        features: [N, D] of mouth and [N, D] of pose, see `looks`, for N frames.
+        known: int64 [N], rising: the numbers of those frames.
+        clean: bool [N], which of them can be learned from to the full; all where None.
+
+    Raises:
+        ValueError: fewer than two frames.
+    """
+
+    def __init__(self, features: Sequence[Tensor], known: Tensor, clean: Tensor | None = None) -> None:
+        if len(known) < 2:
+            raise ValueError(f"known: expected two frames or more to choose from, got {len(known)}")
+        thin = slice(None, None, -(-len(known) // MOST_OTHERS))
+        some = slice(None, None, -(-len(known) // MOST_FRAMES))
+        self._others = known[thin]
+        self._apart = [torch.cdist(kind[some], kind[thin]) for kind in features]
+        self._clean = known if clean is None else known[clean]
+        # From one known frame to the next; more where only every n-th was looked at.
+        self._step = int((known[1:] - known[:-1]).median())
+
+    def stretches(self, first: int, last: int, length: int) -> tuple[list[Stretch], list[float]]:
+        """All stretches of `length` frames, 1 or more, in [first, last), `EVERY` so many seconds; all of it
+        where it is no longer. And the cost of each: infinite where it shows no known frame.
+
+        A frame that can't be learned from costs as much as one that is as far from all in the stretch, in
+        mouth or pose, as the usual frame is from the mean.
+        """
+        length = min(length, last - first)
+        step = max(1, round(EVERY * FPS))
+        found, costs = [], []
+        for start in sorted({*range(first, last - length + 1, step), last - length}):
+            inside = (self._others >= start) & (self._others < start + length)
+            if not bool(inside.any()):
+                found.append(Stretch(start, start + length, 0.0, 0.0))
+                costs.append(float("inf"))
+                continue
+            near = [each[:, inside].amin(1) for each in self._apart]
+            mouth, pose = (float((each < ALIKE).float().mean()) for each in near)
+            clean = int(((self._clean >= start) & (self._clean < start + length)).sum())
+            lost = max(0.0, 1 - clean * self._step / length)
+            found.append(Stretch(start, start + length, mouth, pose))
+            costs.append(sum(float(each.mean()) for each in near) + lost)
+        return found, costs
 
 
 def best_stretch(dataset: Dataset, seconds: float) -> Stretch:
@@ -73,25 +124,10 @@ def best_stretch(dataset: Dataset, seconds: float) -> Stretch:
             Path(dataset.path), f"its training part shows a face in {len(known)} frames, too few to train on",
             "prepare a longer video in which the face is seen",
         )  # fmt: skip
-    length = min(max(1, round(seconds * FPS)), end - begin)
-    starts = sorted({*range(begin, end - length + 1, max(1, round(EVERY * FPS))), end - length})
-    some = known[:: -(-len(known) // MOST_FRAMES)]
-    others = known[:: -(-len(known) // MOST_OTHERS)]
-    features = _features(dataset, known)
-    place = torch.full((end,), -1, dtype=torch.long)
-    place[known] = torch.arange(len(known))
-    apart = [torch.cdist(kind[place[some]], kind[place[others]]) for kind in features]
-    best, chosen = float("inf"), starts[0]
-    for start in starts:
-        inside = (others >= start) & (others < start + length)
-        if not bool(inside.any()):
-            continue
-        cost = sum(float(each[:, inside].amin(1).mean()) for each in apart)
-        if cost < best:
-            best, chosen = cost, start
-    inside = (others >= chosen) & (others < chosen + length)
-    mouth, pose = (float((each[:, inside].amin(1) < ALIKE).float().mean()) for each in apart)
-    return Stretch(chosen, chosen + length, mouth, pose)
+    landmarks, poses = (torch.from_numpy(x)[known] for x in (dataset.landmarks, dataset.poses))
+    features = looks(landmarks, poses, dataset.camera)
+    found, costs = Coverage(features, known).stretches(begin, end, max(1, round(seconds * FPS)))
+    return found[costs.index(min(costs))]
 
 
 def limited(dataset: Dataset, stretch: Stretch) -> Dataset:
@@ -102,12 +138,15 @@ def limited(dataset: Dataset, stretch: Stretch) -> Dataset:
     return made
 
 
-def _features(dataset: Dataset, known: Tensor) -> list[Tensor]:
-    """[N, D] each, of mouth and pose in the frames `known` [N]; a distance of 1 is the usual one from the
-    mean."""
-    poses = torch.from_numpy(dataset.poses).float()[known]
-    points = torch.from_numpy(dataset.landmarks).float()[known][:, list(LIPS + CHIN)]
-    placed = on_planes(points, poses, dataset.camera, torch.full((points.shape[1],), LIP_DEPTH))
+def looks(landmarks: Tensor, poses: Tensor, camera: Camera) -> list[Tensor]:
+    """[N, D] each, of mouth and pose; a distance of 1 is the usual one from the mean.
+
+    Args:
+        landmarks: [N, 478, 2+] pixels of `camera`; poses: [N, 4, 4] camera to head.
+    """
+    poses = poses.float()
+    points = landmarks.float()[:, list(LIPS + CHIN), :2]
+    placed = on_planes(points, poses, camera, torch.full((points.shape[1],), LIP_DEPTH))
     # A mouth that moves with the head's place is what tracking left: its shape is what counts.
     mouth = (placed - placed.mean(1, keepdim=True)).flatten(1).double().nan_to_num(0)
     pose = head_numbers(poses).double()

@@ -66,6 +66,11 @@ class Staging:
         self.landmarks = self.loop.blended(footage.landmarks).astype(np.float32)
         self.places = self.loop.blended(footage.places)
 
+    def played(self) -> Iterator[Planes]:
+        """The footage's frames in the loop's order, each of its own memory."""
+        loop, begin = self.loop, self.footage.first
+        return play(self.footage.path, begin + loop.first, begin + loop.second, loop.share, FPS)
+
 
 def _check_camera(source: Camera, own: Camera) -> None:
     def shares(camera: Camera) -> np.ndarray:
@@ -141,10 +146,9 @@ class PastedFrames(Frames):
 
     def film(self, buffers: int) -> Iterator[Planes]:
         """The frames in turn, each of its own memory: the decoder's."""
-        loop, footage, places = self.staging.loop, self.staging.footage, self.staging.places
+        footage, places = self.staging.footage, self.staging.places
         paste: Paste | None = None
-        played = play(footage.path, loop.first, loop.second, loop.share, FPS)
-        with closing(make_ahead(played, DECODED_AHEAD)) as source:
+        with closing(make_ahead(self.staging.played(), DECODED_AHEAD)) as source:
             pictures = self.pictures.reused(1)
             for picture, frame, place, outline in zip(pictures, source, places, self.outlines, strict=True):
                 paste = paste or Paste(REGIONS[self.region], frame.colours)

@@ -12,6 +12,7 @@ from nldf_engine.base.seeds import check_seed
 
 SMALLEST, LARGEST = 64, 2048
 LONGEST_SHIFT = 5000  # ms
+SHORTEST_MINUTES = 0.05
 
 
 def _is_shift(text: str) -> bool:
@@ -65,6 +66,8 @@ class PrepareConfig:
         crf: quality of the stored video, lower is better and larger.
         sync: by how many ms the sound is moved later before it is learned from (negative: earlier), as text;
             "auto" moves it by as much as the lips are found to come after it, "off" never.
+        minutes: of a longer video the most informative stretch of this length is prepared, see
+            `prepare.stretch`.
         refine: whether the tracked poses are refined by the pictures at the end.
         refinement: how.
 
@@ -79,6 +82,7 @@ class PrepareConfig:
     smoothing: float = 0.2
     crf: int = 14
     sync: str = "auto"
+    minutes: float = 3.0
     refine: bool = True
     refinement: RefineConfig = field(default_factory=RefineConfig)
 
@@ -101,6 +105,10 @@ class PrepareConfig:
             raise ValueError(
                 f"PrepareConfig: sync must be auto, off, or ms in -{LONGEST_SHIFT}..{LONGEST_SHIFT}, "
                 f"got {self.sync!r}"
+            )
+        if not SHORTEST_MINUTES <= self.minutes < float("inf"):
+            raise ValueError(
+                f"PrepareConfig: minutes must be {SHORTEST_MINUTES:g} or more, got {self.minutes}"
             )
         if not 0 <= self.smoothing <= 100 or not 0 <= self.crf <= 40:
             raise ValueError("PrepareConfig: smoothing must be in 0..100 and crf in 0..40")

@@ -227,28 +227,28 @@ def _cadence(repeated: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def main_faces(boxes: np.ndarray) -> tuple[np.ndarray, float]:
+def main_faces(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Separates the speaker from others.
 
     Returns:
         speaker: [F', 6], one box a sample: the one nearest to the usual place of the largest face.
-        others: share of the samples with another face of a comparable size.
+        others: bool [F'], whether they show another face of a comparable size.
     """
     if not len(boxes):
-        return boxes, 0.0
+        return boxes, np.zeros(0, bool)
     samples = np.unique(boxes[:, 0])
     largest = np.stack([max((b for b in boxes if b[0] == s), key=lambda b: b[4] * b[5]) for s in samples])
     centre = np.median(largest[:, 1:3] + largest[:, 3:5] / 2, axis=0)
     height = float(np.median(largest[:, 4]))
-    speaker, crowded = [], 0
+    speaker, crowded = [], []
     for s in samples:
         here = boxes[boxes[:, 0] == s]
         far = np.linalg.norm(here[:, 1:3] + here[:, 3:5] / 2 - centre, axis=1) / height
         one = here[np.argmin(far - here[:, 4] / height)]
         speaker.append(one)
         others = (here[:, 4] > SECOND_FACE * one[4]) & (here[:, 5] > CERTAIN)
-        crowded += int(others.sum() > 1)
-    return np.stack(speaker), crowded / len(samples)
+        crowded.append(bool(others.sum() > 1))
+    return np.stack(speaker), np.array(crowded)
 
 
 def choose_crop(speaker: np.ndarray, info: VideoInfo, margin: float) -> Crop:

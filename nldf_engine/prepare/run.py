@@ -24,6 +24,7 @@ from nldf_engine.base.progress import track as track_bar
 from nldf_engine.datasets.dataset import DatasetInfo, write_dataset
 from nldf_engine.datasets.format import check_target, near_far, training_frames
 from nldf_engine.datasets.problems import Problem
+from nldf_engine.datasets.stretch import Stretch
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.rotations import head_numbers
 from nldf_engine.media.sound import speech_of
@@ -52,6 +53,7 @@ from nldf_engine.prepare.source import Source
 from nldf_engine.prepare.spoilt import find_spoilt
 from nldf_engine.prepare.stabilise import hold_steady
 from nldf_engine.prepare.steps import Result, Steps
+from nldf_engine.prepare.stretch import Choice, choose_stretch, even_frames
 from nldf_engine.prepare.sync import Sync, chosen_shift, measure_sync, shifted, sync_problems
 from nldf_engine.prepare.torso import choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
@@ -164,6 +166,20 @@ class _Found:
         return np.pad(self.samples[:length], (0, max(0, length - len(self.samples))))
 
 
+def _cut(
+    samples: np.ndarray | None, original: tuple[np.ndarray, int] | None, source: Source, fps: float
+) -> tuple[np.ndarray | None, tuple[np.ndarray, int] | None]:
+    """The sound of what is prepared, in memory of its own."""
+    if samples is None or original is None or source.last is None:
+        return samples, original
+
+    def part(values: np.ndarray, rate: int) -> np.ndarray:
+        assert source.last is not None
+        return values[round(source.first / fps * rate) : round(source.last / fps * rate)].copy()
+
+    return part(samples, SAMPLE_RATE), (part(*original), original[1])
+
+
 class _Preparation:
     """The steps of `run`; each is cached."""
 
@@ -176,8 +192,9 @@ class _Preparation:
     def run(self) -> dict[str, Any]:
         """Runs what is not finished; returns the arguments of `write_dataset`."""
         size, fps, steps, metrics = self.config.size, self.config.fps, self.steps, self.report.metrics
-        source = self._find()
         samples, original = self._sound()
+        source = self._find(samples)
+        samples, original = _cut(samples, original, source, fps)
         tracked, _ = steps.run(
             "track",
             lambda: (track(source, self.config, steps.folder), {}),
@@ -296,7 +313,9 @@ class _Preparation:
         with_sound(frames, path, original)
         return path
 
-    def _find(self) -> Source:
+    def _survey(self) -> tuple[Survey, bool]:
+        """A first look at the whole video, and whether it is an inset."""
+
         def look() -> Result:
             seen = survey(self.path, self.info)
             arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
@@ -305,18 +324,42 @@ class _Preparation:
         found, metrics = self.steps.run("find", look)
         view = decode(View, metrics["view"], "find.json")
         first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"], view)
-        shots = self._shots(first)
-        at = first.boxes[:, 0] / SAMPLES_PER_SECOND
-        speaker, others = main_faces(shots.boxes(first.boxes, at))
+        return first, metrics["inset"]
+
+    def _find(self, samples: np.ndarray | None) -> Source:
+        """What is prepared of the video; of a long one, the best stretch.
+
+        Args:
+            samples: [N] of the sound, 16 kHz mono; None where there is none.
+        """
+        first, inset = self._survey()
+        view, shots = first.view, self._shots(first)
+        boxes = shots.boxes(first.boxes, first.boxes[:, 0] / SAMPLES_PER_SECOND)
+        speaker, others = main_faces(boxes)
         if not len(speaker):
             raise FileProblem(self.path, "no face was found in it", PROFILE)
         info = view.seen(self.info)
         crop = choose_crop(speaker, info, self.config.margin)
         clock, repeats = even_clock(first.times, first.changes, self.config.fps)
-        face = float(np.median(speaker[:, 4])) * MESH_TO_BOX
-        self.report.problems += checks.face_problems(self.info, others, face)
-        self.report.problems += view.problems(metrics["inset"])
-        self.begins = shots.frames_on(first.times, clock, self.config.fps)
+        begins = shots.frames_on(first.times, clock, self.config.fps)
+        source = Source(self.path, info, crop, clock, view, shots)
+        length, count = round(60 * self.config.minutes * self.config.fps), first.samples
+        seconds = even_frames(first, clock)
+        if len(seconds) > length:
+            part = self._choose(source, first, speaker[others, 0].astype(int), samples, length)
+            low = int(np.searchsorted(begins, part.first, side="right")) - 1
+            high = int(np.searchsorted(begins, part.last))
+            begins = (begins[low:high] - part.first).clip(0)
+            begin, end = seconds[[part.first, part.last - 1]] * SAMPLES_PER_SECOND
+            inside = (boxes[:, 0] >= begin) & (boxes[:, 0] <= end)
+            speaker, others = main_faces(boxes[inside] if inside.any() else boxes)
+            crop, count = choose_crop(speaker, info, self.config.margin), round(end - begin)
+            info = replace(info, seconds=length / self.config.fps)
+            source = Source(self.path, info, crop, clock, view, shots.part(low, high), part.first, part.last)
+        self.begins = begins
+        crowd, face = float(others.mean()), float(np.median(speaker[:, 4])) * MESH_TO_BOX
+        self.report.problems += checks.face_problems(self.info, crowd, face)
+        self.report.problems += view.problems(inset)
         self.report.metrics.update(
             source={
                 "name": printable(self.path.name),
@@ -330,13 +373,28 @@ class _Preparation:
                 "interlaced": self.info.interlaced,
                 "turned": 90 * view.turns,
                 "crop": [crop.x + view.x, crop.y + view.y, crop.side],
+                **({"first_frame": source.first} if source.last else {}),
             },
             face_pixels=round(face, 1),
             repeated_frames_dropped=round(repeats, 4),
-            second_face=round(others, 4),
-            samples_with_face=round(len(speaker) / max(1, first.samples), 4),
+            second_face=round(crowd, 4),
+            samples_with_face=round(len(speaker) / max(1, count, len(speaker)), 4),
         )
-        return Source(self.path, info, crop, clock, view, shots)
+        return source
+
+    def _choose(
+        self, source: Source, first: Survey, crowded: np.ndarray, samples: np.ndarray | None, length: int
+    ) -> Stretch:
+        """The frames of the whole video that are prepared; reports why."""
+
+        def look() -> Result:
+            return {}, encode(choose_stretch(source, first, crowded, samples, length))
+
+        _, found = self.steps.run("stretch", look)
+        choice = decode(Choice, found, "stretch.json")
+        self.report.metrics["stretch"] = choice.metrics()
+        self.report.problems.append(choice.problem())
+        return choice.chosen
 
     def _shots(self, first: Survey) -> Shots:
         """The shots of the video, and how they lie in one framing."""
@@ -410,9 +468,7 @@ class _Preparation:
         return heard
 
     def _poses(self, seen: np.ndarray, source: Source) -> Result:
-        crop, info = source.crop, source.info
-        scale = self.config.size / crop.side
-        centre = ((info.width / 2 - crop.x) * scale, (info.height / 2 - crop.y) * scale)
+        centre = source.principal_point(self.config.size)
         if self.steady.stabiliser is not None:
             centre = self.steady.stabiliser.principal_point(centre, self.config.size)
         up = self.config.size / LOOK

@@ -8,8 +8,9 @@ shows something else is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Shots:
         place: float64 [N, 2, 3], (x, y, 1) of the common framing to a shot's own, in pixels of the view.
         light: float64 [N, 3, 2], gain and offset (levels) a channel that bring a shot to the common light.
         match: float64 [N], correlation with the shot whose framing is the common one.
-        reference: number of that shot.
+        reference: number of that shot; of no shot here where it is none of a `part`.
         filling: uint8 [H, W, 3], what the common framing usually shows, for what a shot does not; of one
             pixel where there is one shot.
     """
@@ -122,6 +123,14 @@ class Shots:
         made[:, 3:5] = boxes[:, 3:5] * scale
         made[:, 1:3] = np.einsum("fij,fj->fi", inverse, middle) - made[:, 3:5] / 2
         return made[self.usable[shots]]
+
+    def part(self, first: int, last: int) -> Shots:
+        """Shots number `first` up to `last`, not included."""
+        keep = slice(first, last)
+        return replace(
+            self, begins=self.begins[keep], place=self.place[keep], light=self.light[keep],
+            match=self.match[keep], reference=self.reference - first,
+        )  # fmt: skip
 
     def frame(self, frame: np.ndarray, time: float) -> np.ndarray:
         """A frame of the view uint8 [H, W, 3] at a time in seconds, in the common framing and light."""
@@ -253,47 +262,44 @@ def find_shots(path: Path, view: View, times: np.ndarray, changes: np.ndarray) -
     if len(begins) < 2:
         return Shots.single()
     lengths = np.diff([*begins, len(times)])
-    pictures, width = _pictures(path, view, [(a, a + n) for a, n in zip(begins, lengths, strict=True)])
     reference = int(lengths.argmax())
-    person = PersonMask()
-    common = _Still.of(pictures[reference], person)
-    found = []
-    for number, shown in enumerate(pictures):
-        if number == reference:
-            found.append(_Alignment(np.eye(2, 3), UNCHANGED, 1.0))
-        elif lengths[number] < SHORTEST:
-            found.append(_Alignment(np.eye(2, 3), UNCHANGED, 0.0))
-        else:
-            found.append(common.align(_Still.of(shown, person)))
+    person, width = PersonMask(), 0
+    still: list[_Still | None] = []
+    filling = np.zeros((1, 1, 3), np.uint8)
+    for shown, wide in _pictures(path, view, [(a, a + n) for a, n in zip(begins, lengths, strict=True)]):
+        width = wide
+        if len(still) == reference:
+            filling = np.median(shown, axis=0).astype(np.uint8)
+        long = len(still) == reference or lengths[len(still)] >= SHORTEST
+        still.append(_Still.of(shown, person) if long else None)
+    common = still[reference]
+    assert common is not None
+    found = [_Alignment(np.eye(2, 3), UNCHANGED, 0.0) if one is None else common.align(one) for one in still]
+    found[reference] = _Alignment(np.eye(2, 3), UNCHANGED, 1.0)
     place = np.stack([one.place for one in found])
     place[:, :, 2] *= width / common.gray.shape[1]  # from pixels of WORK to those of the view
     return Shots(
         np.array([times[begin] for begin in begins]), place,
-        np.stack([one.light for one in found]), np.array([one.match for one in found]), reference,
-        np.median(pictures[reference], axis=0).astype(np.uint8),
+        np.stack([one.light for one in found]), np.array([one.match for one in found]), reference, filling,
     )  # fmt: skip
 
 
-def _pictures(path: Path, view: View, shots: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], int]:
+def _pictures(path: Path, view: View, shots: Sequence[tuple[int, int]]) -> Iterator[tuple[np.ndarray, int]]:
     """Some pictures of each shot, uint8 [P, h, w, 3], of LOOK_AT pixels at most; and the view's width."""
     import cv2
 
-    wanted: dict[int, int] = {}
-    for number, (begin, end) in enumerate(shots):
+    frames = enumerate(decode(path))
+    for begin, end in shots:
         edge = min(2, (end - begin - 1) // 2)  # the codec mixes the first and last pictures of a shot
-        inner = np.linspace(begin + edge, end - 1 - edge, PICTURES).round().astype(int)
-        wanted.update(dict.fromkeys(inner.tolist(), number))
-    width = 0
-    kept: list[list[np.ndarray]] = [[] for _ in shots]
-    for index, shot in enumerate(decode(path)):
-        if index not in wanted:
-            continue
-        frame = np.ascontiguousarray(view.of(shot.picture()))
-        scale, width = min(1.0, LOOK_AT / max(frame.shape[:2])), frame.shape[1]
-        if scale < 1:
-            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        kept[wanted[index]].append(frame)
-    return [np.stack(shown) for shown in kept], width
+        wanted = set(np.linspace(begin + edge, end - 1 - edge, PICTURES).round().astype(int).tolist())
+        kept, width = [], 0
+        for _, shot in ((n, shot) for n, shot in islice(frames, end - begin) if n in wanted):
+            frame = np.ascontiguousarray(view.of(shot.picture()))
+            scale, width = min(1.0, LOOK_AT / max(frame.shape[:2])), frame.shape[1]
+            if scale < 1:
+                frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            kept.append(frame)
+        yield np.stack(kept), width
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from nldf_engine.media.video import VideoInfo, pictures_at
+from nldf_engine.media.video import VideoInfo, shots_at
 from nldf_engine.prepare.faces import Crop
 from nldf_engine.prepare.shots import Shots
 from nldf_engine.prepare.view import View
@@ -25,6 +26,8 @@ class Source:
         clock: another clock for the decoded frames, see `frames_at`.
         view: what of each frame is the film.
         shots: how it is brought into one framing.
+        first, last: frames on the even clock that are prepared, [first, last); all to the end where `last` is
+            None.
     """
 
     path: Path
@@ -33,8 +36,25 @@ class Source:
     clock: np.ndarray | None = None
     view: View = field(default_factory=View)
     shots: Shots = field(default_factory=Shots.single)
+    first: int = 0
+    last: int | None = None
 
-    def frames(self, fps: float) -> Iterator[np.ndarray]:
-        """Yields the frames uint8 [H, W, 3] of the view at so many a second, all in one framing."""
-        for shot, frame in pictures_at(self.path, fps, times=self.clock):
-            yield self.shots.frame(self.view.of(frame), shot.time)
+    def principal_point(self, size: float) -> tuple[float, float]:
+        """The middle of the view in the crop, in pixels of one of this size."""
+        scale = size / self.crop.side
+        x, y = self.info.width / 2 - self.crop.x, self.info.height / 2 - self.crop.y
+        return x * scale, y * scale
+
+    def frames(self, fps: float, every: int = 1) -> Iterator[np.ndarray]:
+        """Yields the frames uint8 [H, W, 3] of the view at so many a second, all in one framing.
+
+        Args:
+            fps: frames a second.
+            every: only every so many of them; the others are decoded and not converted.
+        """
+        count = None if self.last is None else self.last - self.first
+        last = None
+        for shot in islice(shots_at(self.path, fps, self.clock, self.first), 0, count, every):
+            if shot is not last:
+                frame, last = self.shots.frame(self.view.of(shot.picture()), shot.time), shot
+            yield frame

@@ -102,7 +102,7 @@ def find_spoilt(tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> S
     if samples is None:
         still[:] = False  # without sound nothing wrong is taught
     else:
-        loud = _loud(samples, len(valid))
+        loud = speech_heard(samples, len(valid))
         for begin, end in runs(still):
             still[begin:end] &= bool(loud[begin:end].mean() > 0.2)
     return Spoilt(_faint(tracked["thumbs"], valid), still, _covered(tracked, valid))
@@ -130,7 +130,7 @@ def _held(changes: np.ndarray) -> np.ndarray:
     return held
 
 
-def _loud(samples: np.ndarray, total: int) -> np.ndarray:
+def speech_heard(samples: np.ndarray, total: int) -> np.ndarray:
     """[T] whether each frame's sound is about as loud as speech."""
     step = round(SAMPLE_RATE / FPS)
     padded = np.pad(samples[: total * step], (0, max(0, total * step - len(samples))))

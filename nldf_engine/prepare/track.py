@@ -24,7 +24,7 @@ THUMB = 48  # pixels: the thumbnails that cuts and exposure are measured on
 AHEAD = 6  # frames in flight between the decoder and the networks
 
 
-class _FaceLook:
+class FaceLook:
     """Landmarks of a face, and what may cover it; called for one frame after the other."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
     """
     import cv2
 
-    look_for_face, person = _FaceLook(), PersonMask()
+    look_for_face, person = FaceLook(), PersonMask()
 
     def look_for_person(frame: np.ndarray) -> np.ndarray:
         soft = person(frame)
@@ -104,7 +104,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         while waiting:
             collect()
     return {
-        **_stacked([points for points, _, _ in looks]),
+        **stacked([points for points, _, _ in looks]),
         "thumbs": np.stack(thumbs),
         "changes": np.array(changes, np.float32),
         "chin": np.stack([colour for _, colour, _ in looks]),
@@ -112,7 +112,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
     }
 
 
-def _stacked(landmarks: list[np.ndarray | None]) -> dict[str, np.ndarray]:
+def stacked(landmarks: list[np.ndarray | None]) -> dict[str, np.ndarray]:
     """Landmarks [T, 478, 3], zeros where there is no face, and "valid" [T]."""
     zeros = np.zeros((LANDMARKS, 3), np.float32)
     return {

@@ -28,6 +28,7 @@ class Footage:
         usable: bool [N], frames that may be shown: the head was found there.
         shots: frames that begin a shot; the video is never looped across one.
         turns: quarter turns counter-clockwise by which the frames are looked at.
+        first: frame of the video that the first of the N is.
 
     Raises:
         ValueError: the tracks are of different lengths, or the square has no size.
@@ -43,6 +44,7 @@ class Footage:
     usable: np.ndarray
     shots: tuple[int, ...] = ()
     turns: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
         counts = {

@@ -63,6 +63,16 @@ class SpeechData:
     bands: bool = False
     copies: Tensor | None = None
 
+    def windows(self, which: Tensor, frames: Tensor) -> Tensor:
+        """[N, L, W, D] windows of the frames [N, L], of the sounds [N, 1]: 0 the original, then its copies;
+        zeros beyond the ends."""
+        at = frames.clamp(0, len(self.features) - 1)
+        found = self.features[at]
+        if self.copies is not None:
+            copied = self.copies[(which - 1).clamp_min(0), at]
+            found = torch.where((which > 0)[..., None, None], copied, found)
+        return found * (at == frames)[..., None, None]
+
     def starts(self, length: int) -> Tensor:
         """First frames of the stretches in which nine tenths of the frames are usable."""
         total = F.pad(self.usable.float().cumsum(0), (1, 0))
@@ -209,20 +219,20 @@ class Stretches:
         self._spread = data.features.std().clamp_min(1e-6) if spread is None else spread
         self._length = min(length, len(data.features))
         self._starts = data.starts(self._length)
-        self._sounds = _padded(data)
-        self._near = torch.arange(self._length + 2 * REACH, device=self._starts.device)
+        self._sounds = 1 if data.copies is None else 1 + len(data.copies)
+        self._near = torch.arange(-REACH, self._length + REACH, device=self._starts.device)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Frames [N, L] and their windows with neighbours [N, L + 2 REACH, W, D]."""
         starts, count = self._starts, self._count
         first = starts[torch.randint(len(starts), (count,)).to(starts.device)][:, None]
-        which = _choose(len(self._sounds), count, self._copied).to(starts.device)
-        windows = self._sounds[which, first + self._near]
+        which = _choose(self._sounds, count, self._copied).to(starts.device)
+        windows = self._data.windows(which, first + self._near)
         heard = (windows != 0).any(-1, keepdim=True).any(-2, keepdim=True)
         windows = augment_voices(windows) if self._data.bands else windows
         bands = torch.randn(count, 1, 1, windows.shape[-1], device=windows.device)
         noise = BAND_NOISE * bands + ENTRY_NOISE * torch.randn_like(windows)
-        return first + self._near[: self._length], (windows + self._spread * noise) * heard
+        return first + self._near[REACH:-REACH], (windows + self._spread * noise) * heard
 
 
 def rate_at(step: int, steps: int, rate: float) -> float:
@@ -250,13 +260,6 @@ def train_speech(encoder: MotionEncoder, data: SpeechData, tuning: SpeechTuning)
             optimizer.step()
             bar.step(note=f"error {float(loss.detach()):.2f}")
     net.eval().requires_grad_(False)
-
-
-def _padded(data: SpeechData) -> Tensor:
-    """[1 + C, T + 2 REACH, W, D]: the sound and its copies, with silence about them."""
-    every = data.features[None]
-    every = every if data.copies is None else torch.cat([every, data.copies])
-    return F.pad(every, (0, 0, 0, 0, REACH, REACH))
 
 
 def _choose(sounds: int, count: int, copied: float) -> Tensor:

@@ -23,7 +23,7 @@ from nldf_engine.base.errors import FileProblem, MissingBackend
 # The flags are a promise to scripts: a change here is a change for everybody who wrote one.
 SIGNING = {"--no-provenance", "--sign-cert", "--sign-key"}
 FLAGS = {
-    "prepare": {"--output", "--size", "--audio-frontend", "--sync", "--no-refine", "--json"},
+    "prepare": {"--output", "--size", "--audio-frontend", "--sync", "--minutes", "--no-refine", "--json"},
     "refine": {"--size", "--rounds", "--steps", "--seed", "--json"},
     "synthetic": {"--output", "--seconds", "--size", "--seed", "--proportions", "--json"},
     "validate": {"--json"},

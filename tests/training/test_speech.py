@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nldf_engine.geometry.face_mesh import LOWER_INNER
 from nldf_engine.systems.common.motion import MOUTH, MotionEncoder
@@ -48,6 +50,36 @@ def test_copies_of_the_sound_are_learned_from():
     assert follows > 0.8
     turned = model.speech.encode_clip(known.features)[:, 0]
     assert torch.corrcoef(torch.stack([turned, known.codes[:, 0]]))[0, 1] < 0
+
+
+def test_windows_of_sounds_are_those_of_all_of_them_padded():
+    """Frames before the first and behind the last are silence, in the original and in every copy."""
+    known = data(30, copies=torch.randn(3, 30, 4, 6))
+    every = F.pad(torch.cat([known.features[None], known.copies]), (0, 0, 0, 0, 5, 5))
+    which = torch.tensor([[0], [2], [3], [1]])
+    frames = torch.arange(12) + torch.tensor([[-5], [-2], [23], [9]])
+    assert torch.equal(known.windows(which, frames), every[which, frames + 5])
+    assert torch.equal(
+        data(30).windows(0 * which, frames), F.pad(data(30).features, (0, 0, 0, 0, 5, 5))[frames + 5]
+    )
+
+
+def test_copies_of_a_scene_share_the_memory_of_their_rows(synthetic_dataset):
+    """They are the windows of `audio.windows`, each a view of rows that it shares with its neighbours."""
+    from nldf_engine.audio import FrontendConfig
+    from nldf_engine.audio.windows import windows
+    from nldf_engine.training.scene import Scene
+    from nldf_engine.training.sounds import copied_rows
+
+    frontend = FrontendConfig("mel")
+    scene = Scene(synthetic_dataset, 32, frontend, torch.device("cpu"))
+    copies = scene.sound_copies(2)
+    rows = copied_rows(
+        synthetic_dataset.audio(), 2, np.random.default_rng(0), lambda x: frontend.kind.rows(x, frontend)
+    )
+    for copy, made in zip(copies, rows, strict=True):
+        assert np.array_equal(copy.numpy(), windows(made, len(synthetic_dataset)))
+    assert copies.untyped_storage().nbytes() < 0.2 * copies.numel() * copies.element_size()
 
 
 def test_a_fold_is_predicted_by_a_network_that_did_not_see_it(monkeypatch):
