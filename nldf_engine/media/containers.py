@@ -53,7 +53,9 @@ def reading(file: str | IO[bytes]) -> Any:
     import av
 
     # From PyAV 19 on a container takes such tags by itself, and no longer asks.
-    asked = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
+    asked: dict[str, Any] = (
+        {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
+    )
     return av.open(file, "r", **asked)
 
 
