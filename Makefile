@@ -47,9 +47,10 @@ install: $(INSTALLED)
 	$(PIP) -c $(VENV)/constraints.txt 'nldf_engine[all]'
 	@echo "source $(BIN)/activate    # then: nldf doctor"
 
-# Whole files side by side, each with one thread: fixtures of a file are made once.
+# Whole files side by side, each with one thread: fixtures of a file are made once. The order is that of
+# tests/conftest.py, long files first; xdist's own has those of few tests last, and trainings are among these.
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Strict: a broken link or a page that stands nowhere is an error.
 docs: $(STAMPS)/develop

@@ -21,6 +21,9 @@ from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 
 SEED = 20240229
+TESTS = Path(__file__).parent
+# What compiles or trains.
+LONG_FIRST = ("simt", "training", "systems", "bench", "prepare", "test_gpu_script.py")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -29,6 +32,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     case = getattr(item, "callspec", None)
     if case is not None and case.params.get("device") == "cuda":
         item.add_marker(pytest.mark.device)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders whose files take a minute come first: at the end of a run no process waits for one of these."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
