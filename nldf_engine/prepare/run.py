@@ -400,7 +400,8 @@ class _Preparation:
         """The shots of the video, and how they lie in one framing."""
 
         def look() -> Result:
-            found = find_shots(self.path, first.view, first.times, first.changes)
+            faces = np.unique(first.boxes[:, 0]) / SAMPLES_PER_SECOND
+            found = find_shots(self.path, first.view, first.times, first.changes, faces)
             return found.tensors(), {"reference": found.reference}
 
         arrays, metrics = self.steps.run("shots", look)

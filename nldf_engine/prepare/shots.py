@@ -1,9 +1,9 @@
 """Shots of an edited video, brought into the framing and the light of one of them.
 
 Between jump cuts the same person sits before the same backdrop, and the picture is enlarged, moved and
-graded anew. What keeps still within a shot (backdrop, shoulders) is compared with what keeps still in the
-longest one: a similarity and a gain and offset a colour channel bring a shot into its framing. A shot that
-shows something else is left out.
+graded anew. What keeps still within a shot (backdrop, shoulders) is compared with what keeps still in the one
+that shows a face longest: a similarity and a gain and offset a colour channel bring a shot into its framing.
+A shot that shows something else is left out.
 """
 
 from __future__ import annotations
@@ -251,18 +251,23 @@ def _lit(frame: np.ndarray, light: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.LUT(frame, np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None]))
 
 
-def find_shots(path: Path, view: View, times: np.ndarray, changes: np.ndarray) -> Shots:
-    """Finds the shots of a video and how they lie in the framing of the longest one.
+def find_shots(
+    path: Path, view: View, times: np.ndarray, changes: np.ndarray, faces: np.ndarray | None = None
+) -> Shots:
+    """Finds the shots of a video and how they lie in the framing of that which shows a face longest.
 
     Args:
         path: the video; view: what of its frames is looked at.
         times: [F] seconds of its decoded frames; changes: [F], how much each differs from the one before.
+        faces: [N] seconds of evenly spread frames that show a face; all do where None.
     """
     begins = [0, *cuts_of(changes)]
     if len(begins) < 2:
         return Shots.single()
     lengths = np.diff([*begins, len(times)])
-    reference = int(lengths.argmax())
+    shown_in = np.searchsorted(times[begins], times if faces is None else faces, side="right") - 1
+    shown_for = np.bincount(shown_in.clip(0), minlength=len(begins))
+    reference = int(np.lexsort((lengths, shown_for))[-1])
     person, width = PersonMask(), 0
     still: list[_Still | None] = []
     filling = np.zeros((1, 1, 3), np.uint8)

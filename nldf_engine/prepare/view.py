@@ -27,6 +27,7 @@ SMALLER = 0.9  # of the film's area, that an inset takes at most
 CANDIDATES = 8  # lines to each side of a face that are tried as sides of an inset
 TRIM = 2  # pixels beside the border that the codec has mixed
 FEWEST = 3  # samples below which nothing is said
+CLEAR = 0.8  # certainty below which a face counts only where no way up shows a clearer one
 TURNED = 1.1  # by how much more certain faces must be in a turned video
 TILTED = 40.0  # degrees beyond which a head is not taken for upright, also after turning
 
@@ -209,7 +210,8 @@ def better_turn(frames: Sequence[np.ndarray], look: Callable[[np.ndarray], tuple
         look: certainty (0 where there is none) and roll in degrees of the face in a frame.
     """
     found = np.array([[look(np.ascontiguousarray(np.rot90(f, k))) for f in frames] for k in range(4)])
-    certainty = found[..., 0].sum(1)
+    clear = np.where(found[..., 0] >= CLEAR, found[..., 0], 0.0)
+    certainty = (clear if clear.any() else found[..., 0]).sum(1)
     best = int(certainty.argmax())
     known = found[best, found[best, :, 0] > 0, 1]
     if best == 0 or not len(known) or abs(float(np.median(known))) > TILTED:

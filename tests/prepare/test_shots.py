@@ -56,9 +56,8 @@ def person(frame: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(frame.astype(int)[..., 0] - frame[..., 2]) > 50, np.float32)
 
 
-@pytest.fixture(scope="module")
-def found(film: Path) -> Shots:
-    """The shots of the film."""
+def look(film: Path, faces: np.ndarray | None = None) -> Shots:
+    """The shots of the film, whose faces are seen at so many seconds."""
     times, grays = [], []
     for shot in decode(film):
         times.append(shot.time)
@@ -66,7 +65,21 @@ def found(film: Path) -> Shots:
     changes = np.abs(np.diff(np.stack(grays), axis=0)).mean((1, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shots, "PersonMask", lambda: person)
-        return find_shots(film, View(), np.array(times), np.concatenate([[255.0], changes]))
+        return find_shots(film, View(), np.array(times), np.concatenate([[255.0], changes]), faces)
+
+
+@pytest.fixture(scope="module")
+def found(film: Path) -> Shots:
+    """The shots of the film."""
+    return look(film)
+
+
+def test_the_shot_with_the_face_is_the_common_one(film: Path) -> None:
+    """A shorter shot, where the longer ones show no face; the longest, where none does."""
+    faces = look(film, np.array([3.9, 4.4, 4.9, 5.2]))
+    assert faces.reference == 3 and faces.usable.tolist() == [False, False, False, True, False]
+    np.testing.assert_array_equal(faces.place[3], np.eye(2, 3))
+    assert look(film, np.zeros(0)).reference == 0
 
 
 def test_they_are_found_and_placed(found: Shots) -> None:

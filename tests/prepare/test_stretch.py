@@ -41,7 +41,8 @@ def test_what_shows_most_is_prepared(long: Path, tmp_path: Path) -> None:
     dataset = Dataset.open(tmp_path / "out")
     stretch = report.metrics["stretch"]
     assert len(dataset) == 75 and stretch["end"] - stretch["begin"] == pytest.approx(3)
-    assert stretch["begin"] == pytest.approx(BEGIN, abs=0.8) and stretch["of"] == pytest.approx(ALL)
+    moving = min(stretch["end"], END) - max(stretch["begin"], BEGIN)
+    assert moving >= (END - BEGIN) / 2 and stretch["of"] == pytest.approx(ALL)
     assert stretch["covers"]["pose"] > max(stretch["first_covers"]["pose"], stretch["usual_covers"]["pose"])
     assert f"{stretch['begin']:.1f} to {stretch['end']:.1f} s are prepared" in report.text()
     first = dataset.info.source["first_frame"]

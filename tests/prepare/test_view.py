@@ -99,6 +99,11 @@ def test_a_turn_is_taken_where_it_is_clear() -> None:
     assert better_turn(frames, lambda frame: next(answers)) == 1
     close = iter([(0.9, 5.0)] * 3 + [(0.92, 3.0)] * 9)
     assert better_turn(frames, lambda frame: next(close)) == 0
+    # What is hardly a face, in more of the frames, weighs nothing against a clear one.
+    drawn = iter([(0.0, 0.0), (0.0, 0.0), (0.95, 1.0)] + [(0.75, 2.0)] * 9)
+    assert better_turn(frames, lambda frame: next(drawn)) == 0
+    faint = iter([(0.2, 3.0)] * 3 + [(0.75, 2.0)] * 3 + [(0.1, 1.0)] * 6)
+    assert better_turn(frames, lambda frame: next(faint)) == 1
     tilted = iter([(0.5, 90.0)] * 3 + [(0.9, 80.0)] * 9)
     assert better_turn(frames, lambda frame: next(tilted)) == 0
 
