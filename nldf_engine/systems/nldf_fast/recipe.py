@@ -90,7 +90,7 @@ def fast_recipe() -> FastRecipe:
 
 def nldf_fast() -> Preset:
     """The grid-encoded light field with a learned torso: minutes on a CPU."""
-    return Preset("nldf-fast", fast_recipe(), GridLightFieldConfig)
+    return Preset("nldf-fast", fast_recipe(), GridLightFieldConfig, sizes=(256, 512))
 
 
 def nldf_fast_tiny() -> Preset:

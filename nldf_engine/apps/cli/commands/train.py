@@ -84,7 +84,7 @@ class Train(Command):
     """train on S seconds of the video alone, those that show most of its mouth shapes and poses; by default
     on all of it"""
     size: Annotated[int | None, optional("N")] = None
-    """width to train at, in pixels; by default the preset's"""
+    """width to train at, in pixels; by default the preset's, or what it chooses for the video"""
     steps: Annotated[int | None, optional("N")] = None
     """stop after N steps; by default the preset's own number. A torso's field has its own:
     --set torso_steps=N"""
