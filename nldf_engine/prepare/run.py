@@ -57,7 +57,7 @@ from nldf_engine.prepare.stretch import Choice, choose_stretch, even_frames
 from nldf_engine.prepare.sync import Sync, chosen_shift, measure_sync, shifted, sync_problems
 from nldf_engine.prepare.torso import choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
-from nldf_engine.prepare.view import View
+from nldf_engine.prepare.view import CLEAR, View
 from nldf_engine.rendering.torsos import pose_features
 
 VERSION = 4  # of the preparation: raised when a step's results change, which makes old caches invalid
@@ -400,7 +400,8 @@ class _Preparation:
         """The shots of the video, and how they lie in one framing."""
 
         def look() -> Result:
-            faces = np.unique(first.boxes[:, 0]) / SAMPLES_PER_SECOND
+            clear = first.boxes[first.boxes[:, 5] >= CLEAR]
+            faces = np.unique((clear if len(clear) else first.boxes)[:, 0]) / SAMPLES_PER_SECOND
             found = find_shots(self.path, first.view, first.times, first.changes, faces)
             return found.tensors(), {"reference": found.reference}
 

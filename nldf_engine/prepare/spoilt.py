@@ -109,7 +109,7 @@ def find_spoilt(tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> S
 
 
 def _faint(thumbs: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    contrast = thumbs.astype(np.float32).mean(-1).reshape(len(thumbs), -1).std(1)
+    contrast = thumbs.mean(-1, dtype=np.float32).reshape(len(thumbs), -1).std(1)
     usual = float(np.median(contrast[valid])) if valid.any() else float(np.median(contrast))
     made = np.zeros(len(contrast), bool)
     for begin, end in runs(contrast < WHOLE * usual):
