@@ -8,7 +8,7 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.systems.common.torso_layer import TorsoLayer
-from nldf_engine.systems.nldf.objective import HIDDEN_WEIGHT, LightFieldLoss
+from nldf_engine.systems.nldf.objective.rays import HIDDEN_WEIGHT, LightFieldLoss
 from nldf_engine.systems.nldf_fast.recipe import FastRecipe
 from nldf_engine.training import find_preset
 from nldf_engine.training.objective import RayBatches, squared, weigh_opacity

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.nn.perceptual import LpipsLoss
+from nldf_engine.systems.nldf.objective.rays import LightFieldLoss
 from nldf_engine.training import distributed
 from nldf_engine.training.objective import RayBatches
 from nldf_engine.training.samplers import PatchSampler, label_boxes
-
-if TYPE_CHECKING:
-    from nldf_engine.systems.nldf.objective import LightFieldLoss
 
 
 class PatchTerm(nn.Module):
