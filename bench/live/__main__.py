@@ -14,6 +14,7 @@ from bench.live.concurrency import concurrency
 from bench.live.drift import drift
 from bench.live.end_to_end import BROWSERS, browser_table
 from bench.live.faces import faces
+from bench.live.faults import faults
 from bench.live.interruptions import interruptions
 from bench.live.latency import latency
 from bench.live.options import Options
@@ -26,6 +27,7 @@ from nldf_engine.base.files import write_json
 TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
     "latency": latency, "interruptions": interruptions, "concurrency": concurrency, "faces": faces,
     "browser": browser_table, "webrtc": webrtc, "drift": drift, "attack": attack,
+    "faults": faults,
 }  # fmt: skip
 EXAMPLES = """examples:
     python -m bench.live latency

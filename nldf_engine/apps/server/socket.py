@@ -100,6 +100,7 @@ class Connection:
                 await self._binary(message.data)
             elif message.type == WSMsgType.TEXT:
                 await self._text(message.data)
+            await asyncio.sleep(0)  # of messages that came at once, others have their turn between any two
 
     async def _binary(self, data: bytes) -> None:
         try:
