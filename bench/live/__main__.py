@@ -34,6 +34,7 @@ EXAMPLES = """examples:
     python -m bench.live concurrency --most 5 --workers 2 --seconds 20 --json live.json
     python -m bench.live faces avatars/me avatars/you
     python -m bench.live browser --picture page.png
+    python -m bench.live faults tiny --json faults.json
 
 Each starts a server of its own on loopback. Without an AVATAR it is the bundled one.
 """

@@ -34,6 +34,7 @@ STRETCH = 2.5  # seconds before the fault, and of it; one that takes longer is w
 LONGEST = 15.0
 GAP = 0.2  # seconds between two ticks that a good client would notice; so far ahead it sends its sound
 MORE_LATE = 1.0  # percentage points of late ticks
+BUSY = 20.0  # percent of late ticks before the fault
 ROOM = 4  # sessions that are left for others
 IDLE = 2.0  # seconds after which what an attacker leaves behind ends
 REST = 30.0  # seconds that the server has to be as before
@@ -262,12 +263,16 @@ def worst(stretches: list[Stretch]) -> Stretch:
     )  # fmt: skip
 
 
-def undisturbed(before: Stretch, under: Stretch) -> bool:
+def undisturbed(before: Stretch, under: Stretch) -> bool | None:
     """Whether nobody would notice: no longer gaps, no more late ticks, no more silence than before.
+
+    None where it can't be told, as other programs left no time for the good clients before already.
 
     Gaps up to GAP and MORE_LATE percent of late ticks, or one tick, do not count; where other programs make
     larger gaps, those of before are what is compared.
     """
+    if before.late > BUSY:
+        return None
     allowed = max(MORE_LATE, 101 / max(1, under.ticks))
     return (
         under.gap <= max(GAP, before.gap)
@@ -357,7 +362,7 @@ class Table:
             "longest gap (s)": under.gap,
             "silence (s)": under.silence,
             "wrong pictures": pictures,
-            "undisturbed": undisturbed(before, under) and not pictures and not failures,
+            "undisturbed": undisturbed(before, under) if not (pictures or failures) else False,
             **({"failures": failures[:3]} if failures else {}),
         }
 

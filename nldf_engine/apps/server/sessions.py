@@ -118,8 +118,8 @@ class ServerSession:
     def push(self, samples: bytes, rate: int, channels: int) -> float:
         """Hands sound (16-bit PCM, whole frames) over; returns the seconds that did not fit.
 
-        What comes within TOGETHER of the last goes with what follows: thousands of tiny pieces take a worker's
-        other sessions no time.
+        What comes within TOGETHER of the last goes with what follows: thousands of tiny pieces take the
+        other sessions of its worker no time.
         """
         self.touched = time.monotonic()
         width = 2 * channels
