@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import multiprocessing
@@ -281,11 +282,16 @@ def undisturbed(before: Stretch, under: Stretch) -> bool | None:
     )
 
 
+@functools.cache
+def _spoken() -> np.ndarray:
+    return speech(SETTLE + STRETCH + LONGEST + 5)
+
+
 @contextlib.asynccontextmanager
 async def good(url: str) -> AsyncIterator[Client]:
     """A client that speaks all the time, its sound GAP seconds ahead."""
     async with client(url, keep=True, video="raw") as made:
-        sound, ahead = speech(SETTLE + STRETCH + LONGEST + 5), round(GAP * RATE)
+        sound, ahead = _spoken(), round(GAP * RATE)
 
         async def speak() -> None:
             with contextlib.suppress(ConnectionError, aiohttp.ClientError):
@@ -341,11 +347,13 @@ class Table:
                 self._pool, strike, server.url, server.pid, name, self._seconds
             )
             ended = time.perf_counter()
+        killed = [made for made in clients if made.socket.close_code == DIED]
+        if len(killed) != (FAULTS[name] is worker_killed):
+            failures.append(f"the workers of {len(killed)} good clients died")
+            killed = []
         # What came before stands on another clock where the first picture took a second (`LiveSession.take`).
         lived = [
-            [tick for tick in made.ticks if tick.came >= begun]
-            for made in clients
-            if made.socket.close_code != DIED
+            [tick for tick in made.ticks if tick.came >= begun] for made in clients if made not in killed
         ]
         before, under = (
             worst([seen(ticks, *times) for ticks in lived]) for times in ((begun, at), (at, ended))
@@ -392,6 +400,7 @@ def measure(
         ProcessPoolExecutor(1, spawn, os.nice, (NICE,)) as pool,
     ):
         pool.submit(os.getpid).result()  # it has started
+        _spoken()
         table = Table(server, options.workers, pool, engine, seconds)
         for name in names:
             for tried in range(tries):

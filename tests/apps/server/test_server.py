@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket as sockets
+import struct
 import threading
 import time
 from pathlib import Path
@@ -248,6 +249,14 @@ def test_bad_requests_get_a_clear_answer(
     assert server.talk(work)
 
 
+def floats(value: float) -> bytes:
+    """A WAV file of 50 ms whose samples are 32-bit floats of this value."""
+    samples = np.full(800, value, "<f4").tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVE", b"fmt ", 16, 3, 1, 16_000,
+                       64_000, 4, 32, b"data", len(samples))  # fmt: skip
+    return head + samples
+
+
 def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None:
     """Each is refused with the reason, by HTTP and by websocket; then a good one is taken."""
 
@@ -266,6 +275,7 @@ def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None
         for content, status in (
             (b"", 422), (b"RIFF0000WAVE", 422), (os.urandom(5000), 422), (wav(11.0), 413),
             (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", 422), (wav(0.5)[:500], 202),
+            (floats(np.nan), 422), (floats(-np.inf), 422), (floats(0.5), 202),
         ):  # fmt: skip
             async with http.post(f"{path}/say", data=content) as answer:
                 assert answer.status == status, (content[:20], await answer.text())
