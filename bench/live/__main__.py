@@ -14,6 +14,7 @@ from bench.live.concurrency import concurrency
 from bench.live.drift import drift
 from bench.live.end_to_end import BROWSERS, browser_table
 from bench.live.faces import faces
+from bench.live.faults import faults
 from bench.live.interruptions import interruptions
 from bench.live.latency import latency
 from bench.live.options import Options
@@ -26,12 +27,14 @@ from nldf_engine.base.files import write_json
 TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
     "latency": latency, "interruptions": interruptions, "concurrency": concurrency, "faces": faces,
     "browser": browser_table, "webrtc": webrtc, "drift": drift, "attack": attack,
+    "faults": faults,
 }  # fmt: skip
 EXAMPLES = """examples:
     python -m bench.live latency
     python -m bench.live concurrency --most 5 --workers 2 --seconds 20 --json live.json
     python -m bench.live faces avatars/me avatars/you
     python -m bench.live browser --picture page.png
+    python -m bench.live faults tiny --json faults.json
 
 Each starts a server of its own on loopback. Without an AVATAR it is the bundled one.
 """

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import json
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -27,7 +28,44 @@ HANDS = 6  # attacks at the same time
 KILLED_EVERY = 75.0  # seconds between two kills of a worker
 GAP = 1.0  # seconds without a tick that the good client would notice
 ASKED_EVERY = 0.5  # seconds between two looks at /health
+LISTENS = 0.3  # seconds for which an attacker hears what the server says before it leaves
+LONGEST = 30.0  # seconds that one attack may take
+NEVER = 11.5  # seconds without reading: more than the server waits for
 Random = np.random.Generator
+
+
+class Heard(aiohttp.ClientWebSocketResponse):
+    """A websocket of which is counted what the server says.
+
+    Args:
+        said: where texts count by their types, and closings by their codes.
+        values, more: as aiohttp has them.
+    """
+
+    def __init__(self, said: collections.Counter[str], *values: Any, **more: Any) -> None:
+        super().__init__(*values, **more)
+        self._said: collections.Counter[str] | None = said
+
+    async def hear(self, seconds: float) -> None:
+        """Reads what comes, until the server has closed, or for so many seconds and then no more."""
+        try:
+            await asyncio.wait_for(self._hear(), seconds)
+        except (asyncio.TimeoutError, ConnectionError):
+            self._said = None  # whatever code aiohttp now notes, the server did not say it
+
+    async def _hear(self) -> None:
+        async for message in self:
+            if message.type == aiohttp.WSMsgType.TEXT and self._said is not None:
+                self._said[json.loads(message.data)["type"]] += 1
+
+    async def close(self, **given: Any) -> bool:
+        """As of any websocket, but hears first what is on its way."""
+        if self._said is not None and self.close_code is None:
+            await self.hear(LISTENS)
+        said, self._said = self._said, None  # aiohttp closes once more where the server has
+        if said is not None and self.close_code not in (None, aiohttp.WSCloseCode.OK):
+            said[str(self.close_code)] += 1
+        return await super().close(**given)
 
 
 class Attacker:
@@ -36,32 +74,54 @@ class Attacker:
     Args:
         url: of the server.
         random: what chooses.
+        pid: of the server, for who kills its workers.
 
     Attributes:
-        counts: how often each attack was made; statuses: of HTTP, how often each came.
+        counts: how often each attack was made.
+        said: statuses of HTTP, codes that closed websockets and types of texts, how often each came.
+        failures: answers that no request should get.
     """
 
-    def __init__(self, url: str, random: Random) -> None:
-        self.url, self.random = url, random
+    def __init__(self, url: str, random: Random, pid: int = 0) -> None:
+        self.url, self.random, self.pid = url, random, pid
         self.counts: collections.Counter[str] = collections.Counter()
-        self.statuses: collections.Counter[int] = collections.Counter()
+        self.said: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client of which every answer is counted."""
+
+        async def answered(_: Any, __: Any, request: aiohttp.TraceRequestEndParams) -> None:
+            self.said[str(request.response.status)] += 1
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(answered)
+        async with aiohttp.ClientSession(
+            self.url, timeout=aiohttp.ClientTimeout(20), trace_configs=[trace],
+            connector=aiohttp.TCPConnector(limit=0),
+            ws_response_class=functools.partial(Heard, self.said),  # type: ignore[arg-type]
+        ) as http:  # fmt: skip
+            yield http
 
     async def run(self, until: float) -> None:
         """One attack after the other."""
         names = list(ATTACKS)
-        async with aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(20)) as http:
+        async with self.connected() as http:
             while time.monotonic() < until:
                 name = names[int(self.random.integers(len(names)))]
                 self.counts[name] += 1
-                # That the server hangs up on such clients is what is wanted.
-                with contextlib.suppress(aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, OSError):
-                    await asyncio.wait_for(ATTACKS[name](self, http), 30)
+                await self.attempt(ATTACKS[name], http)
+
+    async def attempt(self, work: Attack, http: aiohttp.ClientSession, seconds: float = LONGEST) -> None:
+        """One attack, which may take so long."""
+        # That the server hangs up on such clients is what is wanted.
+        with contextlib.suppress(aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, OSError):
+            await asyncio.wait_for(work(self, http), seconds)
 
     async def request(self, http: aiohttp.ClientSession, method: str, path: str, **more: Any) -> Any:
-        """Sends, and counts the status; the JSON that came, if any."""
+        """Sends; the JSON that came, if any."""
         async with http.request(method, path, **more) as answer:
-            self.statuses[answer.status] += 1
             body = await answer.read()
             if answer.status >= 500 and answer.status != 503:
                 self.failures.append(f"{method} {path}: {answer.status} {body[:100]!r}")
@@ -82,6 +142,9 @@ class Attacker:
         for _ in range(min(bits, 8 * len(made))):
             made[int(self.random.integers(len(made)))] ^= 1 << int(self.random.integers(8))
         return bytes(made)
+
+
+Attack: TypeAlias = Callable[[Attacker, aiohttp.ClientSession], Awaitable[None]]
 
 
 async def garbage_by_websocket(a: Attacker, http: aiohttp.ClientSession) -> None:
@@ -143,12 +206,47 @@ async def _upgraded(a: Attacker, query: str = "") -> tuple[asyncio.StreamReader,
     return reader, writer
 
 
+def close_code(content: bytes) -> int | None:
+    """The code that closes a websocket, in what came of it with its handshake; None for none."""
+    at = content.find(b"\r\n\r\n") + 4
+    while at + 4 <= len(content):
+        kind, length = content[at], content[at + 1]
+        head = {126: 4, 127: 10}.get(length, 2)
+        if kind == 0x88:
+            return int.from_bytes(content[at + 2 : at + 4], "big")
+        at += head + (length if head == 2 else int.from_bytes(content[at + 2 : at + head], "big"))
+    return None
+
+
+async def _hear_out(
+    a: Attacker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
+) -> None:
+    """Counts the status of a bare connection's answer, and the code that closes it as a websocket."""
+    content = bytearray()
+
+    async def read() -> None:
+        while piece := await reader.read(1 << 16):
+            content.extend(piece)
+
+    with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+        await asyncio.wait_for(read(), seconds)
+    writer.close()
+    said = bytes(content)
+    if said.startswith(b"HTTP/1.1 "):
+        a.said[said[9:12].decode("ascii", "replace")] += 1
+    if (code := close_code(said)) is not None:
+        a.said[str(code)] += 1
+    if said.startswith(b"HTTP/1.1 5") and not said.startswith(b"HTTP/1.1 503"):
+        a.failures.append(repr(said[:60]))
+
+
 async def never_read(a: Attacker, http: aiohttp.ClientSession) -> None:
-    """A client that reads nothing for longer than it may."""
-    reader, writer = await _upgraded(a, "video=raw&size=512")
+    """A client that reads nothing for longer than it may; then it looks what came."""
+    reader, writer = await _upgraded(a, "video=raw&rate=48000")
     reader._transport.pause_reading()  # type: ignore[attr-defined]
-    await asyncio.sleep(14)
-    writer.transport.abort()
+    await asyncio.sleep(NEVER)
+    reader._transport.resume_reading()  # type: ignore[attr-defined]
+    await _hear_out(a, reader, writer, 1.0)
 
 
 async def raw_requests(a: Attacker, http: aiohttp.ClientSession) -> None:
@@ -170,11 +268,7 @@ async def raw_requests(a: Attacker, http: aiohttp.ClientSession) -> None:
     for content in requests:
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(content)
-        with contextlib.suppress(asyncio.TimeoutError):
-            said = await asyncio.wait_for(reader.read(400), 0.3)
-            if said.startswith(b"HTTP/1.1 5") and not said.startswith(b"HTTP/1.1 503"):
-                a.failures.append(f"{content[:60]!r}: {said[:60]!r}")
-        writer.close()
+        await _hear_out(a, reader, writer, LISTENS)
 
 
 FRAMES = (
@@ -189,9 +283,7 @@ async def frames_that_are_none(a: Attacker, http: aiohttp.ClientSession) -> None
         reader, writer = await _upgraded(a)
         await asyncio.sleep(0.1)
         writer.write(frame)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(reader.read(100_000), 0.3)
-        writer.close()
+        await _hear_out(a, reader, writer, LISTENS)
 
 
 def _evil_files(a: Attacker) -> list[bytes]:
@@ -279,15 +371,16 @@ async def crowd(a: Attacker, http: aiohttp.ClientSession) -> None:
     """More sessions than there is room for, and two connections for one session."""
     paths = [await a.session(http, size=16) for _ in range(20)]
     for path in paths:
-        async with (
-            http.ws_connect(f"/ws?session={path.rpartition('/')[2]}"),
-            http.ws_connect(f"/ws?session={path.rpartition('/')[2]}"),
-        ):
-            pass
+        with contextlib.suppress(aiohttp.WSServerHandshakeError):
+            async with (
+                http.ws_connect(f"/ws?session={path.rpartition('/')[2]}"),
+                http.ws_connect(f"/ws?session={path.rpartition('/')[2]}"),
+            ):
+                pass
         await a.request(http, "DELETE", path)
 
 
-ATTACKS: dict[str, Callable[[Attacker, aiohttp.ClientSession], Awaitable[None]]] = {
+ATTACKS: dict[str, Attack] = {
     work.__name__: work for work in (
         garbage_by_websocket, garbage_as_opus, too_large, vanish, never_read, raw_requests,
         frames_that_are_none, evil_files, edits, offers, floods, crowd,
@@ -364,14 +457,14 @@ async def measure(server: Server, minutes: float) -> dict[str, Any]:
     failures = [text for attacker in attackers for text in attacker.failures]
     failures += [f"{type(item).__name__}: {item}" for item in done if isinstance(item, Exception)]
     counts: collections.Counter[str] = sum((a.counts for a in attackers), collections.Counter())
-    statuses: collections.Counter[int] = sum((a.statuses for a in attackers), collections.Counter())
+    said: collections.Counter[str] = sum((a.said for a in attackers), collections.Counter())
     await asyncio.sleep(35)  # sessions that nobody is connected to end
     async with aiohttp.ClientSession(server.url) as http, http.get("/health") as answer:
         health = await answer.json()
     return {
         "minutes": minutes,
         "attacks": dict(counts),
-        "answers": {str(k): v for k, v in sorted(statuses.items())},
+        "answers": dict(sorted(said.items())),
         "failures": len(failures),
         "first failures": failures[:5],
         "workers killed": killed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,21 +34,20 @@ async def measure(url: str, avatars: list[str]) -> list[list[Tick]]:
     return list(await asyncio.gather(*(one(number) for number in range(EACH * len(avatars)))))
 
 
-def compare(ticks: list[Tick], folder: Path) -> list[int]:
-    """The largest difference, grey levels, of each picture from that of `Engine.render`."""
+def compare(ticks: list[Tick], engine: Engine, size: int | None = SIZE) -> list[int]:
+    """Each picture's largest difference, grey levels, from that of `Engine.render`; 255 for another size."""
     if [tick.number for tick in ticks] != list(range(len(ticks))):
         raise RuntimeError("ticks were lost on the way: the client was too slow")
     heard = np.concatenate([np.frombuffer(tick.sound, "<i2") for tick in ticks]).astype(np.float32) / 32_768
-    engine = Engine.load(folder)
     gated = engine.motion_codes and engine.avatar.frontend.kind.levels is not None
     edit = Edit(mouth=MouthEdit(gate=Gate())) if gated else None
-    want = engine.render((heard, RATE), size=SIZE, edit=edit).frames
+    want = engine.render((heard, RATE), size=size, edit=edit).frames
     known = len(ticks) - 12  # the last ones look ahead of what was given out
     found = []
     for number, tick in enumerate(ticks[:known]):
         if tick.picture:
-            apart = np.abs(Raw.decode(tick.picture).astype(int) - want[number])
-            found.append(int(apart.max()))
+            seen = Raw.decode(tick.picture).astype(int)
+            found.append(int(np.abs(seen - want[number]).max()) if seen.shape == want[number].shape else 255)
     return found
 
 
@@ -60,7 +58,7 @@ def faces(options: Options) -> dict[str, Any]:
         names = [folder.resolve().name for folder in options.avatars]
         every = asyncio.run(measure(server.url, names))
     for number, ticks in enumerate(every):
-        found = compare(ticks, options.avatars[number % len(names)])
+        found = compare(ticks, Engine.load(options.avatars[number % len(names)]))
         table[f"session {number + 1}, {names[number % len(names)]}"] = {
             "pictures": len(found), "equal to 2 grey levels (%)": 100 * float(np.mean(np.array(found) <= 2)),
             "largest difference": max(found),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ import pytest
 if importlib.util.find_spec("aiohttp") is None:
     pytest.skip("aiohttp is not installed: pip install '.[serve]'", allow_module_level=True)
 
+from avatars import tiny_avatar
+from bench.live import server as serving
+from bench.live.attack import close_code
 from bench.live.client import RATE, Client, Tick, spread
 from bench.live.concurrency import late
 from bench.live.end_to_end import answered, row
+from bench.live.faults import FAULTS, Stretch, measure, seen, undisturbed
 from bench.live.latency import beyond
 from bench.live.lips import STEP, Spoken, offset_at
+from bench.live.options import Options
 from bench.live.server import memory, own_memory
 
 
@@ -133,3 +139,54 @@ def test_memory_is_read() -> None:
     found = memory(os.getpid())
     assert 0 < found["own"] <= found["resident"] and 0 < found["share"] <= found["resident"]
     assert own_memory() > 10
+
+
+def test_a_stretch_is_what_a_good_client_saw() -> None:
+    """One tick comes 0.3 s late and holds the next ones up, and 80 ms of sound are missing."""
+    ticks = [tick(k, 5 + k / 25, (k + 1) / 25) for k in range(200)]
+    calm = seen(ticks, 5 + 0.99, 5 + 3.99)
+    assert (calm.ticks, calm.late) == (75, pytest.approx(0)) and calm.gap == pytest.approx(0.04, abs=1e-6)
+    assert calm.silence == pytest.approx(0, abs=1e-6)
+    ticks = [
+        tick(k, max(5 + k / 25, 5 + 5.29) if 125 <= k < 150 else 5 + k / 25, (k + 1 - 2 * (k >= 130)) / 25)
+        for k in range(200)
+    ]
+    held = seen(ticks, 5 + 3.99, 5 + 7.99)
+    assert held.ticks == 100 and held.gap == pytest.approx(0.33, abs=1e-6)
+    assert held.late == pytest.approx(5) and held.silence == pytest.approx(0.08, abs=1e-6)
+    assert seen(ticks, 100, 101) == Stretch(0, 100.0, 1, 1)
+
+
+def test_others_are_undisturbed_or_not() -> None:
+    """A gap of 0.2 s or as before may be, and one more late tick; on a busy machine nothing is known."""
+    calm = Stretch(60, 2.0, 0.08, 0.0)
+    assert undisturbed(calm, Stretch(60, 3.6, 0.2, 0.04))
+    assert not undisturbed(calm, Stretch(60, 3.8, 0.1, 0.0))
+    assert not undisturbed(calm, Stretch(60, 2.0, 0.21, 0.0))
+    assert not undisturbed(calm, Stretch(60, 2.0, 0.1, 0.2))
+    assert undisturbed(Stretch(60, 2.0, 0.3, 0.0), Stretch(60, 2.0, 0.29, 0.0))
+    assert undisturbed(Stretch(60, 50.0, 0.1, 0.0), calm) is None
+
+
+def test_the_code_of_a_closed_websocket_is_read() -> None:
+    """Behind short, long and very long messages; none in what was cut off."""
+    head = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    messages = [
+        b"\x81\x02{}",
+        b"\x82\x7e\x01\x00" + bytes(256),
+        b"\x82\x7f" + (70_000).to_bytes(8, "big") + bytes(70_000),
+    ]
+    whole = head + b"".join(messages) + b"\x88\x05\x11\x38off"
+    assert close_code(whole) == 4408 and close_code(whole[:-7]) is None and close_code(b"") is None
+
+
+def test_faults_say_what_came_and_who_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two faults against a server of two workers, one of which is killed: what it says is counted."""
+    monkeypatch.setattr(serving, "START_SECONDS", 600.0)
+    tiny_avatar(size=16).save(tmp_path / "tiny")
+    rows = measure(Options([tmp_path / "tiny"]), ["wrong_rates", "worker_killed"], seconds=1.0, tries=1)
+    assert list(rows) == ["wrong_rates", "worker_killed"] and set(rows) < set(FAULTS)
+    assert "422" in rows["wrong_rates"]["the server said"]
+    assert "4500 (1)" in rows["worker_killed"]["the server said"]
+    for found in rows.values():
+        assert found["wrong pictures"] == 0 and "failures" not in found

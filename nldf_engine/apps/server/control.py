@@ -23,6 +23,8 @@ from nldf_engine.media.containers import reading
 
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions", Sessions)
 ROUTES = web.RouteTableDef()
+FLOATS = ("flt", "fltp", "dbl", "dblp")
+"""Formats of FFmpeg whose samples may be no numbers."""
 T = TypeVar("T")
 
 
@@ -202,6 +204,8 @@ def read_file(content: bytes, most: float) -> tuple[bytes, int]:
                 raise Trouble(422, "the body holds no sound")
             resampler: Any = None
             for frame in container.decode(container.streams.audio[0]):
+                if frame.format.name in FLOATS and not np.isfinite(frame.to_ndarray()).all():
+                    raise Trouble(422, "the sound has samples that are no finite numbers")
                 if resampler is None:
                     rate = min(max(frame.sample_rate, 8000), 48_000)
                     resampler = av.AudioResampler("s16", "mono", rate)

@@ -29,6 +29,7 @@ CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
 # than BACKLOG in the last ticks, all but KEPT: it came in a burst, and would be late for ever.
 MICROPHONE_SECONDS, BACKLOG, KEPT = 0.5, 0.1, 0.04
 LOOKED_BACK = 25
+TOGETHER = 0.005  # seconds: sound that comes within them goes to the worker as one message
 
 
 class Trouble(Exception):
@@ -99,6 +100,9 @@ class ServerSession:
         self.dropped_ticks = 0
         self._interruptions = 0
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
+        self._gathered, self._kind = bytearray(), (LOWEST_RATE, 1)  # sound to be handed over; rate, channels
+        self._handed = 0.0  # when some was
+        self._later: asyncio.TimerHandle | None = None
         self._ticks: asyncio.Queue[m.Tick | None] | None = None
         self._waited: deque[float] = deque(maxlen=LOOKED_BACK)
 
@@ -107,26 +111,52 @@ class ServerSession:
     @property
     def room(self) -> float:
         """Seconds of sound that it takes now, sound on its way to the worker counted."""
-        return self._most - self.queued - (self._sent - self._received) / 1e6
+        rate, channels = self._kind
+        gathered = len(self._gathered) / (2 * channels * rate)
+        return self._most - self.queued - (self._sent - self._received) / 1e6 - gathered
 
     def push(self, samples: bytes, rate: int, channels: int) -> float:
-        """Hands sound (16-bit PCM, whole frames) over; returns the seconds that did not fit."""
+        """Hands sound (16-bit PCM, whole frames) over; returns the seconds that did not fit.
+
+        What comes within TOGETHER of the last goes with what follows: thousands of tiny pieces take the
+        other sessions of its worker no time.
+        """
         self.touched = time.monotonic()
         width = 2 * channels
         fits = max(0, int(self.room * rate)) * width
-        for first in range(0, min(fits, len(samples)), CHUNK // width * width):
-            piece = samples[first : min(fits, first + CHUNK // width * width)]
+        if self._kind != (rate, channels):
+            self._hand_over()
+            self._kind = rate, channels
+        self._gathered += samples[:fits]
+        wait = self._handed + TOGETHER - self.touched
+        if wait <= 0 or len(self._gathered) >= CHUNK:
+            self._hand_over()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(wait, self._hand_over)
+        return max(0, len(samples) - fits) / width / rate
+
+    def _hand_over(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        sound, self._gathered, (rate, channels) = bytes(self._gathered), bytearray(), self._kind
+        width = 2 * channels
+        step = CHUNK // width * width
+        for first in range(0, len(sound), step):
+            piece = sound[first : first + step]
             self._sent += round(1e6 * len(piece) / width / rate)
             self.worker.post(m.Sound(self.number, rate, channels, piece))
-        return max(0, len(samples) - fits) / width / rate
+            self._handed = time.monotonic()
 
     def finish(self) -> None:
         """Ends the utterance."""
         self.touched = time.monotonic()
+        self._hand_over()
         self.worker.post(m.Finish(self.number))
 
     def trim(self, seconds: float) -> None:
         """Drops what has waited for too long."""
+        self._hand_over()
         self.worker.post(m.Trim(self.number, seconds))
 
     def keep_up(self) -> None:
@@ -141,6 +171,7 @@ class ServerSession:
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
         self.touched = time.monotonic()
+        self._hand_over()
         self._interruptions += 1  # from now on, also before the worker knows of it, older ticks are stale
         if self._ticks is not None:
             while not self._ticks.empty():
@@ -210,6 +241,7 @@ class ServerSession:
     def end(self, why: str) -> None:
         """Marks it as ended, and wakes up who waits for it."""
         if not self.ended:
+            self._hand_over()  # the worker does not know it any more
             self.ended = why
             self.over.set()
             if self._ticks is not None:

@@ -100,6 +100,7 @@ class Connection:
                 await self._binary(message.data)
             elif message.type == WSMsgType.TEXT:
                 await self._text(message.data)
+            await asyncio.sleep(0)  # of messages that came at once, others have their turn between any two
 
     async def _binary(self, data: bytes) -> None:
         try:
@@ -195,13 +196,13 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if session.attached:
         raise Trouble(409, "another connection takes this session's frames")
     try:
-        await socket.prepare(request)
-        wire = None if request.transport is None else request.transport.get_extra_info("socket")
-        if wire is not None:
-            wire.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SENDING)
-        connection = Connection(socket, session, rate, channels, opus, sessions.settings.limits.stall)
-        with contextlib.suppress(ConnectionError):
-            await connection.run()
+        with contextlib.suppress(ConnectionError):  # it may have gone while its session was begun
+            await socket.prepare(request)
+            wire = None if request.transport is None else request.transport.get_extra_info("socket")
+            if wire is not None:
+                wire.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SENDING)
+            stall = sessions.settings.limits.stall
+            await Connection(socket, session, rate, channels, opus, stall).run()
     finally:
         if own:
             sessions.end(session, "its connection has gone")

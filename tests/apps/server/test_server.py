@@ -7,6 +7,9 @@ import contextlib
 import json
 import os
 import signal
+import socket as sockets
+import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ import pytest
 
 from nldf_engine.apps.origins import is_local
 from nldf_engine.apps.server.access import Rate, needs_token
-from nldf_engine.apps.server.messages import ENDED, HEADER, SPEAKING
+from nldf_engine.apps.server.messages import ENDED, HEADER, SPEAKING, Sound
+from nldf_engine.apps.server.sessions import ServerSession, Sessions
 from nldf_engine.apps.server.settings import Ice, Limits, Settings, name_avatars
+from nldf_engine.apps.server.workers import WorkerProcess
 from players import RATE, tone, wav
 
 
@@ -244,6 +249,14 @@ def test_bad_requests_get_a_clear_answer(
     assert server.talk(work)
 
 
+def floats(value: float) -> bytes:
+    """A WAV file of 50 ms whose samples are 32-bit floats of this value."""
+    samples = np.full(800, value, "<f4").tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVE", b"fmt ", 16, 3, 1, 16_000,
+                       64_000, 4, 32, b"data", len(samples))  # fmt: skip
+    return head + samples
+
+
 def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None:
     """Each is refused with the reason, by HTTP and by websocket; then a good one is taken."""
 
@@ -262,6 +275,7 @@ def test_bad_changes_and_sounds_leave_the_session_as_it_was(server: Any) -> None
         for content, status in (
             (b"", 422), (b"RIFF0000WAVE", 422), (os.urandom(5000), 422), (wav(11.0), 413),
             (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", 422), (wav(0.5)[:500], 202),
+            (floats(np.nan), 422), (floats(-np.inf), 422), (floats(0.5), 202),
         ):  # fmt: skip
             async with http.post(f"{path}/say", data=content) as answer:
                 assert answer.status == status, (content[:20], await answer.text())
@@ -324,6 +338,69 @@ def test_too_much_sound_is_refused_and_said(server: Any) -> None:
 
     server.talk(work)
     wait_for_sessions(server, 0)
+
+
+def test_a_flood_of_tiny_pieces_leaves_others_their_turn(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two of them the server turns to others, and its worker gets few messages of them."""
+    turns, over, pushed, handed = [0], threading.Event(), [], []
+
+    def turn() -> None:
+        turns[0] += 1
+        if not over.is_set():
+            asyncio.get_running_loop().call_soon(turn)
+
+    push, post = ServerSession.push, WorkerProcess.post
+
+    def noted_push(self: Any, *values: Any) -> float:
+        pushed.append(turns[0])
+        return push(self, *values)
+
+    def noted_post(self: Any, message: Any) -> None:
+        handed.extend([message] if isinstance(message, Sound) else [])
+        post(self, message)
+
+    monkeypatch.setattr(ServerSession, "push", noted_push)
+    monkeypatch.setattr(WorkerProcess, "post", noted_post)
+
+    async def work(http: aiohttp.ClientSession) -> None:
+        async with http.ws_connect("/ws?rate=16000&avatar=ada") as socket:
+            await asyncio.gather(*(socket.send_bytes(b"\x10\0") for _ in range(3000)))
+            await socket.send_str('{"type": "finish"}')
+            assert (await until(socket, "ended"))[0]["position"] == pytest.approx(3000 / 16_000)
+
+    server.call(turn)
+    try:
+        server.talk(work)
+    finally:
+        over.set()
+    assert len(pushed) == 3000 and len(set(pushed)) == 3000
+    assert sum(len(message.samples) for message in handed) == 6000 and len(handed) < 1500
+
+
+def test_a_client_that_goes_while_its_session_begins_is_no_error(
+    server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is logged, and no session stays."""
+    begin, begun = Sessions.open, threading.Event()
+
+    async def slow(self: Any, wish: Any) -> Any:
+        session = await begin(self, wish)
+        await asyncio.sleep(0.3)
+        begun.set()
+        return session
+
+    monkeypatch.setattr(Sessions, "open", slow)
+    with sockets.create_connection(("127.0.0.1", server.port)) as wire:
+        wire.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+    assert begun.wait(30)
+    wait_for_sessions(server, 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_client_that_reads_nothing_is_cut_off(server: Any) -> None:
