@@ -62,3 +62,15 @@ def test_headers_hold_by_themselves(tmp_path):
     source = ROOT / "tests" / "cpp" / "test_headers.cpp"
     run(CXX, *STRICT, "-O1", "-fopenmp", *sanitize, source, "-o", binary)
     run(binary)
+
+
+@needs_cxx
+@pytest.mark.parametrize("without", [(), ("-U__SSE__", "-U__SSE2__")], ids=["own", "without SSE"])
+def test_portable_kernels_hold_without_python(tmp_path, without):
+    """Integer layers agree with plain loops, also by the code that processors without SSE run (aarch64)."""
+    binary = tmp_path / "test_portable"
+    names = ("core/isa", "ops/linear_cpu", "ops/linear_portable", "ops/resmlp_cpu", "ops/resmlp_portable")
+    sources = [CSRC / f"{name}.cpp" for name in names]
+    test = ROOT / "tests" / "cpp" / "test_portable.cpp"
+    run(CXX, *STRICT, "-O1", "-fopenmp", *without, *sources, test, "-o", binary)
+    run(binary)
