@@ -347,7 +347,7 @@ async def _offer() -> str:
 
 async def offers(a: Attacker, http: aiohttp.ClientSession) -> None:
     """Real offers, and ones with flipped bits, a thousand candidates, odd addresses; nobody comes then."""
-    sdp = await _offer()
+    sdp, name = await _offer(), next(iter(await a.request(http, "GET", "/avatars")))
     many = "".join(
         f"a=candidate:{k} 1 udp 2130706431 10.{k % 256}.0.1 {k + 1} typ host\r\n" for k in range(1000)
     )
@@ -358,7 +358,7 @@ async def offers(a: Attacker, http: aiohttp.ClientSession) -> None:
     headers = {"Content-Type": "application/sdp"}
     for text in (sdp.encode(), a.flipped(sdp.encode()), a.flipped(sdp.encode(), 60), (sdp + many).encode(),
                  (sdp + strange).encode(), sdp.encode() * 5, sdp[: len(sdp) // 2].encode()):  # fmt: skip
-        await a.request(http, "POST", "/whep/avatar", data=text, headers=headers)
+        await a.request(http, "POST", f"/whep/{name}", data=text, headers=headers)
 
 
 async def floods(a: Attacker, http: aiohttp.ClientSession) -> None:
