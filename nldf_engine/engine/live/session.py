@@ -38,6 +38,8 @@ PATIENCE = 2 * TICK
 SKIPPED = 5
 # Nobody has fetched frames for so long that catching up makes no sense: the clock goes on from now.
 STALL = 1.0
+# A frame that interruptions overtake so often is left for the next call: meanwhile other sessions are drawn.
+ATTEMPTS = 2
 # Sound that arrives at the pace at which it is spoken waits so long, so that a chunk that comes a little late
 # is no gap; after a gap, as much longer as it lasted.
 LEAD, LARGEST_LEAD = 0.012, 0.3
@@ -274,7 +276,7 @@ class LiveSession:
         return max(0.0, self.due - self._clock())
 
     def take(self) -> LiveFrame | None:
-        """The next frame, rendered now; None where it is not due yet."""
+        """The next frame, rendered now; None where it is not due yet, or interruptions keep overtaking it."""
         with self._taking:
             begun = self._clock()
             if self._start is None:
@@ -286,11 +288,13 @@ class LiveSession:
                 self._start += behind
                 self.counters.add(stalls=1)
                 behind = 0.0
-            while True:
+            for _ in range(ATTEMPTS):
                 epoch = self._epoch
                 frame, arrived = self._make(epoch, draw=behind < PATIENCE or self._skipped >= SKIPPED)
                 if epoch == self._epoch:  # else an interruption came meanwhile: what was made is stale
                     break
+            else:
+                return None
             self._skipped = self._skipped + 1 if frame.picture is None else 0
             self._count(frame, arrived, begun, behind)
             self._number += 1

@@ -195,6 +195,28 @@ def test_a_frame_in_the_making_is_not_given_out_after_an_interruption(tiny: Engi
     assert taken[0] is not None and taken[0].epoch == 1 and not taken[0].sound.any()
 
 
+def test_interruptions_without_end_do_not_keep_the_caller(
+    tiny: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they overtake twice is given up until the next call, so that who draws others can turn to them."""
+    live = tiny.live(rate=RATE, clock=clock)
+    number = run(live, clock, 0.2)[-1].number
+    clock.now += TICK
+    draw, drawn = tiny.renderer.frame, []
+
+    def overtaken(*arguments: object) -> np.ndarray:
+        drawn.append(arguments)
+        if len(drawn) <= 5:
+            live.interrupt()
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tiny.renderer, "frame", overtaken)
+    assert live.take() is None and len(drawn) == 2
+    assert live.take() is None and len(drawn) == 4
+    frame = live.take()
+    assert frame is not None and (frame.epoch, frame.number, len(drawn)) == (5, number + 1, 6)
+
+
 def test_sound_at_the_pace_of_speech_waits_for_the_reserve_alone(tiny: Engine, clock: Clock) -> None:
     """Chunks of 20 ms come out whole, with under 40 ms between a sound's arrival and its frame."""
     for phase in (0.0, 0.011, 0.027):
