@@ -10,6 +10,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from nldf_engine.nn.weights import WeightAsset
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.registry import System, find_system, systems
@@ -31,6 +32,7 @@ class Preset:
         name: in progress bars and provenance; `find_preset` sets it. The system's where empty.
         sizes: widths among which a run whose size nobody sets chooses by what the videos show; empty for the
             recipe's own in any case.
+        bundled_base: a base that comes with the package, or None.
     """
 
     system: str
@@ -38,6 +40,7 @@ class Preset:
     config: Callable[[Bounds, ConditionConfig], Any]
     name: str = ""
     sizes: tuple[int, ...] = ()
+    bundled_base: WeightAsset | None = None
 
     def at_size_of(self, filmed: float) -> Preset:
         """The preset at the largest of its `sizes` that a video can fill.

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeVar
 
 from nldf_engine.base.json import decode, encode, field_types, nested
 from nldf_engine.nn.speech import SPEECH_NETS
-from nldf_engine.nn.weights import WeightAsset
 
 # Far above what helps: a number beyond is a slip of the hand, which would end in an exhausted memory.
 LARGEST_SIZE = 2048
@@ -227,14 +226,13 @@ class Recipe:
 
     Class attributes: `torsos`, kinds of torso that the system has; `uses_weights`, whether its losses look
     for public weights of other networks (`TrainConfig.weights`); `uses_base`, whether a run may begin from a
-    base (`TrainConfig.base`), and one over several datasets makes one; `bundled_base`, the one that comes
-    with the package; `short_names` of settings.
+    base (`TrainConfig.base`), and one over several datasets makes one; `short_names`
+    of settings.
     """
 
     torsos: ClassVar[tuple[str, ...]] = ("plate",)
     uses_weights: ClassVar[bool] = False
     uses_base: ClassVar[bool] = False
-    bundled_base: ClassVar[WeightAsset | None] = None
     short_names: ClassVar[dict[str, str]] = {
         "closing_share": "final_share", "frames": "sampling.frames", "opacity_weight": "opacity.weight",
         "torso": "torso.kind", "torso_steps": "torso.steps", "torso_in_front": "torso.in_front",

@@ -380,7 +380,7 @@ def _base_path(preset: Preset, config: TrainConfig) -> Path | None:
         return None
     if str(config.base) != BUNDLED:
         return find_base(config.base)
-    bundled = preset.recipe.bundled_base
+    bundled = preset.bundled_base
     if bundled is None:
         raise ValueError(f"base: none comes with the package for {preset.label}; give a file, or none")
     read_asset(bundled.path, bundled.sha256)

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from nldf_engine.base.assets import ASSETS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.geometry.face_mesh import LOWER_INNER, UPPER_INNER
+from nldf_engine.nn.weights import WeightAsset
 from nldf_engine.rendering.fields import Bounds, RayField
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.dfrf.choice import choose_frames
@@ -24,6 +26,11 @@ from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Driving, Recipe, Sampling, Validation, check_range, check_weights
 from nldf_engine.training.scene import RayScene
 from nldf_engine.training.stages import Run, Stage, ray_stages
+
+BASE = WeightAsset(
+    ASSETS / "dfrf" / "base.safetensors", "ef32065a40ada680d676cbb78e5f929a2c32dbf55fd6c9fb714b38daeec13c03"
+)
+"""A base of `dfrf-small` that comes with the package, of procedural speakers (assets/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def dfrf_small() -> Preset:
         references=ReferenceSettings(3, own_share=0.5, cut=True, warp_from=0.5, bend_weight=1e-3),
         validation=Validation(times=6, frames=2),
     )  # fmt: skip
-    return Preset("dfrf", recipe, _sizes(96, 6, 32, 24, (48, 16), (24, 24), 6))
+    return Preset("dfrf", recipe, _sizes(96, 6, 32, 24, (48, 16), (24, 24), 6), bundled_base=BASE)
 
 
 def dfrf_tiny() -> Preset:

@@ -16,6 +16,8 @@ from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.stretch import Stretch, limited
 from nldf_engine.engine import Engine
 from nldf_engine.evaluation import EvaluateConfig, evaluate
+from nldf_engine.rendering.fields import Bounds
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.dfrf.model import ReferenceField
 from nldf_engine.systems.dfrf.objective import ReferenceObjective, bend_loss, references_of
 from nldf_engine.systems.dfrf.recipe import stages
@@ -24,7 +26,7 @@ from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.bases import read_base
 from nldf_engine.training.presets import find_preset
 from nldf_engine.training.scene import RayScene, Scenes
-from nldf_engine.training.stages import Run
+from nldf_engine.training.stages import Run, own_modules
 from tests.systems.dfrf.conftest import QUICK
 
 
@@ -293,3 +295,20 @@ def test_what_can_not_be_trained_is_refused(
     with pytest.raises((ValueError, FileProblem), match=message):
         train(preset, synthetic_dataset.path, tmp_path / "me", config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bundled_base_is_one_of_dfrf_small(synthetic_dataset: Dataset) -> None:
+    """It is small, of synthetic speakers alone, and all of it is found in the network that begins from it."""
+    preset = find_preset("dfrf-small")
+    assert preset.bundled_base is not None and preset.bundled_base.path.stat().st_size < 3_000_000
+    assert preset.bundled_base.load()
+    base = read_base(preset.bundled_base.path)
+    assert {speaker["kind"] for speaker in base.info["provenance"]["trained_on"]} == {"synthetic"}
+    bounds, conditions = Bounds(0.5, 1.0), ConditionConfig(motion=preset.recipe.driving.motion_codes)
+    network = ReferenceField(preset.config(bounds, conditions))
+    own = own_modules(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    base.fill(network, own, FrontendConfig("mel").resolve())
+    state = network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in base.tensors.items() if name in state)
+    assert sum(not torch.equal(state[name], before[name]) for name in before) > 30
