@@ -4,6 +4,7 @@ settings.py   what may be set, and its limits
 app.py        the web application: its parts, start and end
 access.py     who may come in: token, origin, host, rate
 control.py    HTTP: sessions, say, interrupt, edit
+pace.py       how often something may happen
 socket.py     the websocket: PCM in, pictures and PCM out
 webrtc.py     offers and WHEP; ports.py: within a range of UDP ports
 sessions.py   the sessions of this server, each in a worker

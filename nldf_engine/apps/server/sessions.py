@@ -14,6 +14,7 @@ from typing import Any
 
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.encoders import ENCODERS, OPUS_RATES, SOUNDS
+from nldf_engine.apps.server.pace import Pace
 from nldf_engine.apps.server.settings import Settings
 from nldf_engine.apps.server.workers import Died, Refused, WorkerPool, WorkerProcess
 from nldf_engine.base.clock import FPS
@@ -98,7 +99,7 @@ class ServerSession:
         self.queued = 0.0
         self.epoch = 0
         self.dropped_ticks = 0
-        self._interruptions = 0
+        self._interruptions, self._pace = 0, Pace(FPS)
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._gathered, self._kind = bytearray(), (LOWEST_RATE, 1)  # sound to be handed over; rate, channels
         self._handed = 0.0  # when some was
@@ -169,7 +170,11 @@ class ServerSession:
             self.trim(MICROPHONE_SECONDS / 4)
 
     async def interrupt(self) -> dict[str, Any]:
-        """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped."""
+        """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped.
+
+        Each makes the worker draw a frame at rest, so that there is one a tick at most: further ones wait.
+        """
+        await self._pace.turn()
         self.touched = time.monotonic()
         self._hand_over()
         self._interruptions += 1  # from now on, also before the worker knows of it, older ticks are stale

@@ -17,6 +17,7 @@ from nldf_engine.apps.server.control import SESSIONS, wish_of
 from nldf_engine.apps.server.edits import CHANGES
 from nldf_engine.apps.server.opus import RATE as OPUS_RATE
 from nldf_engine.apps.server.opus import OpusIn
+from nldf_engine.apps.server.pace import Pace
 from nldf_engine.apps.server.sessions import ServerSession, Trouble
 from nldf_engine.apps.server.settings import MESSAGE
 
@@ -28,6 +29,8 @@ SENDING = 1 << 17
 """Bytes that the system may hold back for a client: what is in there can't be interrupted any more."""
 PIECE_SECONDS = 0.1
 """A microphone sends pieces of at most so much; more at once is a file."""
+MESSAGES, MESSAGES_AT_ONCE = 2000.0, 200
+"""A client's messages a second, and at once; what comes faster waits in its connection."""
 BEAT = 15.0
 GOODBYE = 1.0
 """Seconds that a client has to answer a close."""
@@ -52,6 +55,7 @@ class Connection:
         self._socket, self._session, self._stall = socket, session, stall
         self._rate, self._channels, self._opus = rate, channels, opus
         self._odd = b""
+        self._pace = Pace(MESSAGES, MESSAGES_AT_ONCE)
 
     async def run(self) -> None:
         """Sends and receives until one side has ended."""
@@ -100,7 +104,7 @@ class Connection:
                 await self._binary(message.data)
             elif message.type == WSMsgType.TEXT:
                 await self._text(message.data)
-            await asyncio.sleep(0)  # of messages that came at once, others have their turn between any two
+            await self._pace.turn()  # between any two messages others have their turn
 
     async def _binary(self, data: bytes) -> None:
         try:
