@@ -1,7 +1,7 @@
 # The package in a container, for machines that it can't be installed on: docker build -t nldf .
 #
-#     docker run --rm -v .:/work nldf nldf demo -o /work/demo.mp4
-#     docker run --rm -v .:/work nldf nldf prepare /work/speaker.mp4 -o /work/data/speaker
+#     docker run --rm -v .:/data nldf nldf demo -o /data/demo.mp4
+#     docker run --rm -v .:/data nldf nldf prepare /data/speaker.mp4 -o /data/speaker
 #
 # torch is the smaller one without CUDA; --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 takes another.
 ARG PYTHON=3.13
@@ -30,6 +30,6 @@ RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" --extra-index-url http
 ENV HOME=/home/nldf
 RUN mkdir -m 1777 /home/nldf
 USER nobody
-WORKDIR /work
+WORKDIR /data
 EXPOSE 8765 40000-40100/udp
 CMD ["nldf", "doctor"]

@@ -102,6 +102,7 @@ class Scene:
         first = self._prepared(0, min(STRETCH, len(self)))
         return None if first is None else OnePass(self._stretch, first, len(self))
 
+    @ops.one_thread()
     def _prepared(self, first: int, last: int) -> ops.PortraitFrames | None:
         """The frames first ... last - 1 as the fused kernel draws them, None where it can't."""
         assert self.background is not None
@@ -111,8 +112,7 @@ class Scene:
         else:
             intrinsics = (self.camera.width * self.views[first:last]).to(device)
         views = Views(intrinsics, self.poses[first:last], self.motions[first:last])
-        with ops.one_thread():
-            return self.portrait.frames(views, self.codes[first:last], self.background)
+        return self.portrait.frames(views, self.codes[first:last], self.background)
 
     def _stretch(self, first: int, last: int) -> ops.PortraitFrames:
         frames = self._prepared(first, last)
@@ -254,12 +254,13 @@ class Renderer:
         return look_ahead_seconds(self.avatar.frontend) + self.reach[1] / FPS
 
     @torch.no_grad()
+    @ops.one_thread()
     def codes(self, conditions: Conditions, index: Tensor | None = None) -> Tensor:
         """[N, C] codes of the frames `index` [N] of a clip (all where None), on the renderer's device."""
-        with ops.one_thread():
-            return self.portrait.head.encode_frames(conditions, index)
+        return self.portrait.head.encode_frames(conditions, index)
 
     @torch.no_grad()
+    @ops.one_thread()
     def speech_codes(self, conditions: Conditions) -> Tensor:
         """[T, K] motion codes of the mouth: the conditions' own, or those predicted from their audio.
 
@@ -269,8 +270,7 @@ class Renderer:
         part = self.portrait.head.driver.part("motion")
         if part is None:
             raise ValueError(NO_MOTION)
-        with ops.one_thread():
-            codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
+        codes: Tensor = part(conditions, torch.arange(len(conditions), device=self.device))
         return codes
 
     @property
@@ -279,6 +279,7 @@ class Renderer:
         return self.portrait.head.driver.part("landmarks")
 
     @torch.no_grad()
+    @ops.one_thread()
     def landmarks(self, conditions: Conditions) -> Tensor:
         """[T, 68, 3] metres in head space: the conditions' own, or those made of their audio and eyes.
 
@@ -288,8 +289,7 @@ class Renderer:
         part = self.landmark_part
         if part is None:
             raise ValueError(NO_LANDMARKS)
-        with ops.one_thread():
-            made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
+        made: Tensor = part.landmarks(conditions, torch.arange(len(conditions), device=self.device))
         return made
 
     def check_windows(self, windows: np.ndarray | Tensor) -> None:
@@ -309,10 +309,10 @@ class Renderer:
     # How head and torso move.
 
     @torch.no_grad()
+    @ops.one_thread()
     def predict_motion(self, poses: Tensor, smooth: float = 0.0) -> Tensor:
         """[T, 2, 3] on the CPU: torso motion predicted from poses [T, 4, 4]; `smooth` as in `open_track`."""
-        with ops.one_thread():
-            return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
+        return smooth_motion(self.portrait.torso.predict_motion(poses.to(self.device)), smooth).cpu()
 
     def open_track(
         self, poses: Poses, smooth: float = 0.0, centred: bool = False

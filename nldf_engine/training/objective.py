@@ -35,9 +35,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         share: of the budget of steps or minutes that is used, 0 to 1; the trainer sets it before each step.
+        settled: the share from which on the loss is the one that the run is for. Weights of before are not
+            kept as the best, however good their validation.
     """
 
     share: float = 0.0
+    settled: float = 0.0
 
     @abstractmethod
     def forward(self, generator: torch.Generator) -> StepLoss:

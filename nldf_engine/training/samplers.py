@@ -69,17 +69,17 @@ class PixelSampler:
         return torch.minimum(boxes.clamp_min(0), limit).long()
 
     def places(
-        self, frames: Tensor, whole: Tensor, mouth: float, eyes: float, generator: torch.Generator
+        self, frames: Tensor, own: Sequence[str], mouth: float, eyes: float, generator: torch.Generator
     ) -> Tensor:
         """[F, 4] boxes about which the patches of frames [F] lie (`PatchSampler.draw`).
 
         Args:
             frames: [F], on the CPU.
-            whole: [T, 4] int64 boxes of what is trained, in every frame.
+            own: labels of what is trained, about which the other patches lie.
             mouth, eyes: shares of the patches that lie about lips and about one of the eyes instead.
             generator: draws them, on the CPU.
         """
-        boxes = whole[frames].clone()
+        boxes = label_boxes(self.labels[frames], own)
         coin = torch.rand(len(frames), generator=generator)
         side = torch.randint(2, (len(frames),), generator=generator)
         own_eyes = torch.stack(self.eyes)[side, frames]
@@ -218,8 +218,8 @@ class PatchSampler:
 
 
 def label_boxes(labels: Tensor, own: Sequence[str]) -> Tensor:
-    """[T, 4] int64 x0, y0, x1, y1 about the named labels in every frame [T, H, W]; the whole frame without
-    one."""
+    """[F, 4] int64 x0, y0, x1, y1 about the named labels in each of the frames [F, H, W]; the whole frame
+    without one."""
     height, width = labels.shape[1:]
     names = [LABELS[name] for name in own]
     found = torch.tensor([0, 0, width - 1, height - 1]).repeat(len(labels), 1)

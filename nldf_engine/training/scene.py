@@ -311,10 +311,10 @@ class RayScene(Scene):
         return self._sampler.draw(frames, rays, shares, generator)
 
     def patch_places(
-        self, frames: Tensor, whole: Tensor, mouth: float, eyes: float, generator: torch.Generator
+        self, frames: Tensor, own: Sequence[str], mouth: float, eyes: float, generator: torch.Generator
     ) -> Tensor:
         """[F, 4] boxes about which patches of frames [F] lie; see `PixelSampler.places`."""
-        return self._sampler.places(frames, whole, mouth, eyes, generator)
+        return self._sampler.places(frames, own, mouth, eyes, generator)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])

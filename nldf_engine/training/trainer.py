@@ -66,6 +66,8 @@ class Trainer:
         folder: the run's folder: checkpoints with the best weights, events, curves.
         seed: of the sampling.
 
+    Once the losses have settled (`Objective.settled`), the best weights are chosen anew.
+
     In the final phase of the budget (`Recipe.final_share`; `closing` in the state) the validation split is
     trained on as well, and validation stops.
 
@@ -310,6 +312,7 @@ class Trainer:
     def _loop(self, bar: Bar, monitor: Monitor, signals: _StopSignals) -> None:
         times = self.recipe.validation.times
         done, note = int(self.budget.share(self.state) * times), ""
+        settled = max(objective.settled for objective in self._parts())
         saved = time.monotonic()
         error: Tensor | None = None
         while (share := self.budget.share(self.state)) < 1 and not self._stops(signals):
@@ -324,7 +327,9 @@ class Trainer:
             if self.state.step % NOTED_STEPS == 1:
                 note = self._note(float(error))
             bar.step(note=note, fraction=share if self.budget.minutes else None)
-            share = self.budget.share(self.state)
+            before, share = share, self.budget.share(self.state)
+            if before < settled <= share:
+                self.state.best_psnr = None
             if int(share * times) > done or share >= 1:
                 done = int(share * times)
                 if self.state.closing:

@@ -1,25 +1,17 @@
 // Host test of csrc's headers: they compile without torch and Python, and their parts hold by themselves.
 // Prints one line a check that failed; exits with their number.
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <vector>
 
 #include "core/hd.h"
 #include "core/maths.h"
+#include "expect.h"
 #include "ops/beams.h"
 #include "ops/rays.h"
 #include "ops/segments.h"
 
 namespace {
-
-int failures = 0;
-
-void expect(bool holds, const char* claim, double value = 0) {
-  if (holds) return;
-  std::printf("FAILED: %s (%.9g)\n", claim, value);
-  ++failures;
-}
 
 void test_parallel_for() {
   for (int threads : {1, 3}) {

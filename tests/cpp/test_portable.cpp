@@ -2,22 +2,14 @@
 // loops. It needs no Python, so it also runs where only an emulator does. Prints one line a check that
 // failed; exits with their number.
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
+#include "expect.h"
 #include "ops/landmarks_lanes.h"
 #include "ops/linear.h"
 #include "ops/resmlp.h"
 
 namespace {
-
-int failures = 0;
-
-void expect(bool holds, const char* claim, double value = 0) {
-  if (holds) return;
-  std::printf("FAILED: %s (%.9g)\n", claim, value);
-  ++failures;
-}
 
 constexpr nldf::Exec kExec{1, 0, nullptr};
 

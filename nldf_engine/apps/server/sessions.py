@@ -246,7 +246,8 @@ class ServerSession:
     def end(self, why: str) -> None:
         """Marks it as ended, and wakes up who waits for it."""
         if not self.ended:
-            self._hand_over()  # the worker does not know it any more
+            if self._later is not None:
+                self._later.cancel()
             self.ended = why
             self.over.set()
             if self._ticks is not None:

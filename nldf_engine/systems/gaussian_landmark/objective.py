@@ -17,7 +17,7 @@ from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.systems.gaussian_landmark.model import GaussianField
 from nldf_engine.training import distributed
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
-from nldf_engine.training.samplers import PatchSampler, in_boxes, label_boxes
+from nldf_engine.training.samplers import PatchSampler, in_boxes
 from nldf_engine.training.scene import Batch
 from nldf_engine.training.stages import Subject
 from nldf_engine.training.targets import HeadTarget
@@ -55,7 +55,6 @@ class PatchLoss(Objective):
         camera, patches = self.scene.camera, recipe.patches
         self._patches = PatchSampler(camera.height, camera.width, patches.side, (1.0, patches.largest_scale))
         self._boxes = self.scene.sampler(lambda frame, pixels: torch.ones_like(pixels, dtype=torch.bool))
-        self._heads = label_boxes(self.scene.labels, ("head",))
         eyes = self.scene.conditions.eyes
         self._usual = float(eyes[self.scene.fit.to(eyes.device)].median().clamp_min(1e-3))
 
@@ -64,7 +63,7 @@ class PatchLoss(Objective):
         frames = distributed.share(self._batches.frames(generator), what="sampling.frames")
         patches = self.recipe.patches
         shares = patches.mouth_share, patches.eyes_share
-        places = self.scene.patch_places(frames, self._heads, *shares, generator)
+        places = self.scene.patch_places(frames, ("head",), *shares, generator)
         pixels, (side, _) = self._patches.draw(frames, generator, places)
         code = self.codes(frames, generator)
         batch = self.target.batch(frames, pixels, code)

@@ -43,6 +43,7 @@ class LightFieldObjective(Objective):
         self._batches = RayBatches(target, recipe)
         self.pool = ActivePool(recipe.pool.capacity, recipe.pool.share) if recipe.pool.on else None
         self.patches = PatchTerm(self.loss, self._batches) if recipe.sharpening.weight else None
+        self.settled = recipe.sharpening.begin if self.patches is not None else 0.0
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
@@ -55,7 +56,7 @@ class LightFieldObjective(Objective):
             size = self.loss.corrections.size(batch.frames)
             total = total + self.recipe.regularisation.correction * size
             logged["correction"] = size.detach()
-        if self.patches is not None and self.share >= self.recipe.sharpening.begin:
+        if self.patches is not None and self.share >= self.settled:
             pixels, distance = self.patches(generator)
             total = total + self.patches.share * self._color_loss(pixels)
             total = total + self.recipe.sharpening.weight * distance

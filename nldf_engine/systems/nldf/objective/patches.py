@@ -10,7 +10,9 @@ from nldf_engine.nn.perceptual import LpipsLoss
 from nldf_engine.systems.nldf.objective.rays import LightFieldLoss
 from nldf_engine.training import distributed
 from nldf_engine.training.objective import RayBatches
-from nldf_engine.training.samplers import PatchSampler, label_boxes
+from nldf_engine.training.samplers import PatchSampler
+
+SPEAKER = tuple(name for name in LABELS if name != "background")
 
 
 class PatchTerm(nn.Module):
@@ -30,8 +32,7 @@ class PatchTerm(nn.Module):
         scene, self.sharpening = loss.scene, loss.recipe.sharpening
         height, width = scene.camera.height, scene.camera.width
         self._patches = PatchSampler(height, width, min(self.sharpening.side, height, width))
-        self._speaker = label_boxes(scene.labels, [name for name in LABELS if name != "background"])
-        self.distance = LpipsLoss().requires_grad_(False).to(scene.device)
+        self.distance = LpipsLoss().to(scene.device)
         self.share = self.sharpening.patches * self._patches.side**2 / loss.recipe.sampling.rays
 
     def forward(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -41,7 +42,7 @@ class PatchTerm(nn.Module):
         drawn = torch.randint(len(scene.frame_pool), (count,), generator=generator)
         frames = distributed.share(scene.frame_pool[drawn])
         shares = sharpening.mouth_share, sharpening.eyes_share
-        places = scene.patch_places(frames, self._speaker, *shares, generator)
+        places = scene.patch_places(frames, SPEAKER, *shares, generator)
         pixels, grid = self._patches.draw(frames, generator, places)
         code = self.batches.codes(frames, generator)
         batch = self.loss.target.batch(frames, pixels, code)
