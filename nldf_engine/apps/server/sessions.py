@@ -30,6 +30,7 @@ CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
 # than BACKLOG in the last ticks, all but KEPT: it came in a burst, and would be late for ever.
 MICROPHONE_SECONDS, BACKLOG, KEPT = 0.5, 0.1, 0.04
 LOOKED_BACK = 25
+CHANGES = 4 * FPS  # edits, backgrounds and poses a second; a frame shows the last of those before it
 TOGETHER = 0.005  # seconds: sound that comes within them goes to the worker as one message
 
 
@@ -99,7 +100,8 @@ class ServerSession:
         self.queued = 0.0
         self.epoch = 0
         self.dropped_ticks = 0
-        self._interruptions, self._pace = 0, Pace(FPS)
+        self._interruptions, self._interrupting = 0, Pace(FPS)
+        self._changing = Pace(CHANGES, FPS)
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._gathered, self._kind = bytearray(), (LOWEST_RATE, 1)  # sound to be handed over; rate, channels
         self._handed = 0.0  # when some was
@@ -174,7 +176,7 @@ class ServerSession:
 
         Each makes the worker draw a frame at rest, so that there is one a tick at most: further ones wait.
         """
-        await self._pace.turn()
+        await self._interrupting.turn()
         self.touched = time.monotonic()
         self._hand_over()
         self._interruptions += 1  # from now on, also before the worker knows of it, older ticks are stale
@@ -186,11 +188,12 @@ class ServerSession:
         return value
 
     async def change(self, what: str, value: Any) -> None:
-        """Replaces edit, background or poses.
+        """Replaces edit, background or poses; CHANGES a second at most, further ones wait.
 
         Raises:
             Trouble: it can't be used.
         """
+        await self._changing.turn()
         self.touched = time.monotonic()
         await self._call(m.Change, what, value)
 

@@ -26,9 +26,11 @@ REMEDY = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """Columns of numbers over time, joined by straight lines and held beyond their ends.
+
+    Two are equal only where they are the same object.
 
     Args:
         frames: [N] when, in frames of 25 a second, rising.

@@ -88,8 +88,8 @@ class Editor:
         edit: what is changed; None for nothing.
         poses: known beforehand (see `Renderer.open_track`), or arriving one by one (see `edits.live`).
         mouth: gain of the mouth, in the place of `edit.mouth`.
-        before: the editor of the same poses that this one replaces: live poses continue from
-            where it is.
+        before: the editor that this one replaces. What both have alike is taken from it, and live poses
+            continue from where it is.
 
     Attributes:
         edit, poses, mouth: as given.
@@ -113,7 +113,9 @@ class Editor:
         look = self.edit.look
         self._look = None if look is None or look.idle else Look(look, renderer.portrait.head.driver)
         self._landmarks = self._open_landmarks()
-        self._eyes = Eyes(self.edit.eyes or EyesEdit(), renderer.avatar.eye_openness.cpu())
+        blinks = self.edit.eyes or EyesEdit()
+        alike = before is not None and before._eyes.edit == blinks
+        self._eyes = before._eyes if before and alike else Eyes(blinks, renderer.avatar.eye_openness.cpu())
         self.live: LiveTrack | None = None
         head = self.edit.head
         items = poses if is_live(poses) else None
@@ -125,11 +127,17 @@ class Editor:
                 )
             head = head or HeadEdit()
         smooth, centred = (head.smooth, head.centred) if head else (0.0, False)
-        self._base = renderer.open_track(whole, smooth, centred)
+        continued = before if before is not None and before.poses is poses else None
+        self._said = continued is not None and continued._said
+        self._opened = smooth, centred
+        if continued is not None and continued._opened == self._opened:
+            self._base = continued._base
+        else:
+            self._base = renderer.open_track(whole, smooth, centred)
         self._moved = None if head is None else self._moved_head(head, whole)
         self.portrait = renderer.portrait if head is None else renderer.edited_portrait
         if items is not None and self._moved is not None:
-            known = before.live if before is not None and before.poses is poses else None
+            known = None if continued is None else continued.live
             self.live = LiveTrack(items, self._moved) if known is None else known.under(self._moved)
 
     def _open_mouth(self) -> None:
@@ -187,9 +195,10 @@ class Editor:
         return codes if self._upper is None or codes is None else self._upper(index, codes)
 
     def warn(self, frames: int = LOOKED_AT) -> None:
-        """Says once where the first frames' heads lead beyond the training video; live poses say it later."""
-        if self._moved is not None and self.live is None:
-            self._moved.warn(torch.arange(frames))
+        """Says where the first frames' heads lead beyond the training video, once for the same poses under
+        however many edits; live poses say it later."""
+        if self._moved is not None and self.live is None and not self._said:
+            self._said = self._moved.warn(torch.arange(frames))
 
     def restart_gate(self) -> None:
         """The mouth's gate begins again, in silence."""

@@ -139,10 +139,13 @@ class Eyes:
     Args:
         edit: how they blink.
         own: [T] the avatar's own track.
+
+    Attributes:
+        edit: as given.
     """
 
     def __init__(self, edit: EyesEdit, own: Tensor) -> None:
-        self._edit = edit
+        self.edit = edit
         self._usual, self._closed = lids(own)
         blink = edit.blink
         if blink == "auto":
@@ -158,7 +161,7 @@ class Eyes:
 
     def __call__(self, index: Tensor, tracked: Tensor) -> Tensor:
         """[N] float32 openness of the frames `index` [N], whose track has `tracked` [N]."""
-        scale, whole = self._edit.scale, self._usual - self._closed
+        scale, whole = self.edit.scale, self._usual - self._closed
         if self._share is None:
             return tracked if scale == 1 else self._closed + scale * (tracked - self._closed)
         share = self._share(index).clamp(0, WIDEST)

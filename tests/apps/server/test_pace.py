@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import time
+
+import pytest
 
 from nldf_engine.apps.server.pace import Pace
 
 
-def _seconds(pace: Pace, turns: int) -> float:
-    async def take() -> float:
-        began = time.monotonic()
-        for _ in range(turns):
-            await pace.turn()
-        return time.monotonic() - began
+class Clock:
+    """A clock that only waiting moves on, so that a busy machine changes nothing."""
 
-    return asyncio.run(take())
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_turns_beyond_the_burst_come_by_the_rate() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(asyncio, "sleep", made.sleep)
+    return made
+
+
+async def _taken(pace: Pace, clock: Clock, turns: int) -> float:
+    asyncio.get_running_loop().time = lambda: clock.now  # type: ignore[method-assign]
+    began = clock.now
+    for _ in range(turns):
+        await pace.turn()
+    return clock.now - began
+
+
+def test_turns_beyond_the_burst_come_by_the_rate(clock: Clock) -> None:
     """Ten at once are free; thirty more at a hundred a second take .3 s."""
-    assert _seconds(Pace(1000.0, 500), 500) < 0.4
-    assert 0.29 < _seconds(Pace(100.0, 10), 40) < 1.0
+    assert asyncio.run(_taken(Pace(1000.0, 500), clock, 500)) == pytest.approx(0, abs=1e-9)
+    assert asyncio.run(_taken(Pace(100.0, 10), clock, 40)) == pytest.approx(0.3)
 
 
-def test_what_was_not_used_is_saved_up_to_the_burst() -> None:
+def test_what_was_not_used_is_saved_up_to_the_burst(clock: Clock) -> None:
     """After a pause a burst is free again, and no more than that."""
     pace = Pace(50.0, 5)
 
     async def take() -> tuple[float, float]:
-        for _ in range(5):
-            await pace.turn()
-        await asyncio.sleep(0.3)  # fifteen turns' time
-        began = time.monotonic()
-        for _ in range(5):
-            await pace.turn()
-        free = time.monotonic() - began
-        await pace.turn()
-        return free, time.monotonic() - began
+        await _taken(pace, clock, 5)
+        clock.now += 0.3  # fifteen turns' time
+        return await _taken(pace, clock, 5), await _taken(pace, clock, 1)
 
-    free, with_one_more = asyncio.run(take())
-    assert free < 0.015 <= with_one_more
+    assert asyncio.run(take()) == pytest.approx((0, 0.02))
 
 
 def test_others_run_between_any_two_turns() -> None:

@@ -129,6 +129,22 @@ def test_a_burst_of_a_microphone_is_not_late_for_ever(server: Any) -> None:
     assert server.talk(work) < 0.2
 
 
+def test_edits_have_a_rate(server: Any) -> None:
+    """Of eighty edits in one go, a frame's worth are free, and four a frame's time follow."""
+
+    async def work(http: aiohttp.ClientSession) -> float:
+        async with http.ws_connect("/ws") as socket:
+            await until(socket, "ready")
+            began = time.monotonic()
+            for yaw in range(80):
+                await socket.send_json({"type": "edit", "value": {"head": {"yaw": yaw / 10}}})
+            await socket.send_str('{"type": "ping"}')
+            await until(socket, "pong")
+            return time.monotonic() - began
+
+    assert server.talk(work) > 0.5
+
+
 def test_http_controls_a_session(server: Any) -> None:
     """A session made by HTTP is attached to, says a file, is changed, interrupted and ended."""
 

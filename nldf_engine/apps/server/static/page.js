@@ -195,9 +195,10 @@ function edit() {
   return made;
 }
 
+// While a slider moves, what it says is sent at most once a frame.
 function change() {
-  clearTimeout(app.later);
-  app.later = setTimeout(() => {
+  app.later = app.later || setTimeout(() => {
+    app.later = null;
     for (const [what, value] of [
       ["edit", edit()], ["background", find("background").value || null], ["poses", find("poses").value],
     ]) {
