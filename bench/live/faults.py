@@ -30,6 +30,7 @@ from bench.live.faces import compare
 from bench.live.options import Options
 from bench.live.server import Server, serving
 from nldf_engine.apps.server.socket import DIED
+from nldf_engine.base.memory import keep_loaded
 from nldf_engine.engine import Engine
 
 STRETCH = 2.5  # seconds before the fault, and of it; one that takes longer is waited for
@@ -402,6 +403,7 @@ def measure(
     ):
         pool.submit(importlib.import_module, "aiortc").exception()  # it has started, and need not later
         _spoken()
+        keep_loaded()
         table = Table(server, options.workers, pool, engine, seconds)
         for name in names:
             for tried in range(tries):

@@ -19,6 +19,7 @@ from nldf_engine.apps.server.ports import PortRangeLoop
 from nldf_engine.apps.server.sessions import Sessions, Trouble
 from nldf_engine.apps.server.settings import BODY, Settings
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.memory import keep_loaded
 from nldf_engine.base.signals import HANG_UP, leave_terminal
 
 LOG = logging.getLogger("nldf.serve")
@@ -69,6 +70,8 @@ def make_app(settings: Settings) -> web.Application:
 
     async def living(app: web.Application) -> AsyncIterator[None]:
         await app[control.SESSIONS].start()
+        webrtc.load()
+        keep_loaded()
         yield
         await webrtc.close_all(app)
         await app[control.SESSIONS].stop()

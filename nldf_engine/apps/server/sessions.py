@@ -31,7 +31,9 @@ CHUNK = 1 << 16  # bytes of sound that are handed to a worker at once
 MICROPHONE_SECONDS, BACKLOG, KEPT = 0.5, 0.1, 0.04
 LOOKED_BACK = 25
 CHANGES = 4 * FPS  # edits, backgrounds and poses a second; a frame shows the last of those before it
-TOGETHER = 0.005  # seconds: sound that comes within them goes to the worker as one message
+# Sound that comes within TOGETHER seconds goes to the worker as one message, and less than so much of it
+# waits for more, for PATIENCE seconds at most.
+TOGETHER, PATIENCE = 0.005, 0.02
 
 
 class Trouble(Exception):
@@ -121,8 +123,8 @@ class ServerSession:
     def push(self, samples: bytes, rate: int, channels: int) -> float:
         """Hands sound (16-bit PCM, whole frames) over; returns the seconds that did not fit.
 
-        What comes within TOGETHER of the last goes with what follows: thousands of tiny pieces take the
-        other sessions of its worker no time.
+        What comes soon after the last, or is next to nothing, goes with what follows: thousands of tiny
+        pieces take the other sessions of its worker no time.
         """
         self.touched = time.monotonic()
         width = 2 * channels
@@ -131,10 +133,14 @@ class ServerSession:
             self._hand_over()
             self._kind = rate, channels
         self._gathered += samples[:fits]
-        wait = self._handed + TOGETHER - self.touched
+        little = len(self._gathered) < TOGETHER * rate * width
+        wait = self._handed + (PATIENCE if little else TOGETHER) - self.touched
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if wait <= 0 or len(self._gathered) >= CHUNK:
             self._hand_over()
-        elif self._later is None:
+        else:
             self._later = asyncio.get_running_loop().call_later(wait, self._hand_over)
         return max(0, len(samples) - fits) / width / rate
 

@@ -29,7 +29,7 @@ SENDING = 1 << 17
 """Bytes that the system may hold back for a client: what is in there can't be interrupted any more."""
 PIECE_SECONDS = 0.1
 """A microphone sends pieces of at most so much; more at once is a file."""
-MESSAGES, MESSAGES_AT_ONCE = 2000.0, 200
+MESSAGES, MESSAGES_AT_ONCE = 1000.0, 100
 """A client's messages a second, and at once; what comes faster waits in its connection."""
 BEAT = 15.0
 GOODBYE = 1.0

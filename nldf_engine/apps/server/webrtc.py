@@ -48,6 +48,12 @@ def require_aiortc() -> Any:
     return aiortc
 
 
+def load() -> None:
+    """Imports aiortc where it is installed: else the first offer would, and everyone would wait for it."""
+    with contextlib.suppress(MissingBackend):
+        require_aiortc()
+
+
 class Peer:
     """One connection by WebRTC: takes a session's ticks, and pushes what its microphone says.
 

@@ -28,6 +28,7 @@ import numpy as np
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.edits import CHANGES
 from nldf_engine.apps.server.encoders import ENCODERS, SOUNDS, Encoder, Opus, Pcm
+from nldf_engine.base.memory import keep_loaded
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
 
 REPORT = 1.0  # seconds between two reports of a session's counters
@@ -295,6 +296,7 @@ def main(arguments: list[str]) -> int:
     cores = torch.get_num_threads()
     # A GPU draws one frame after the other: hands would only wait for each other.
     hands = cores if all(engine.renderer.device.type == "cpu" for engine in engines.values()) else 1
+    keep_loaded()
     try:
         Worker(engines, out, hands, cores).run(sys.stdin.buffer)
     except BrokenPipeError:  # the server has gone

@@ -18,6 +18,7 @@ from nldf_engine.apps.viewer.server import (
     limit_uploads,
     open_server,
 )
+from nldf_engine.base.memory import keep_loaded
 
 if TYPE_CHECKING:
     import viser
@@ -94,6 +95,7 @@ def serve(
     """
     # Browsers go while something is on its way to them.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
+    keep_loaded()
     connect(server, make_page)
     address = f"http://{server.get_host()}:{server.get_port()}"
     print(f"{address} shows {exposed}; Ctrl-C ends it", flush=True)
