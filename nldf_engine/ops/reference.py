@@ -122,6 +122,11 @@ def references_reference(
     return upper * (1 - low) + lower * low, places
 
 
+def _held(x: Tensor, low: float, high: float) -> Tensor:
+    """`x.clamp(low, high)` whose derivative at the ends is 1, which torch's is not in every version."""
+    return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))
+
+
 def _pixel(place: Tensor, size: int) -> Tensor:
     """The pixel, int64, that a place [P, R] along an axis of `size` pixels lies in; NaN in the first."""
     return place.detach().nan_to_num(0).floor().clamp(0, size - 1).long()
@@ -129,7 +134,7 @@ def _pixel(place: Tensor, size: int) -> Tensor:
 
 def _between(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Two neighbouring pixels [P, R], int64, and how far [P, R, 1] a place lies from the first's centre."""
-    position = (place - 0.5).nan_to_num(0).clamp(0, size - 1)
+    position = _held((place - 0.5).nan_to_num(0), 0, size - 1)
     cell = position.detach().floor().clamp(0, max(size - 2, 0))
     pixel = cell.long()
     return pixel, (pixel + 1).clamp(max=size - 1), (position - cell)[..., None]
@@ -189,7 +194,7 @@ def compact_over_reference(
 def grid_reference(x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
     """Reference of `ops.encode_grid`: x [N, D] and table [entries, features] to [N, levels * features]."""
     corners = [[corner >> d & 1 for d in range(spec.dims)] for corner in range(1 << spec.dims)]
-    wraps, clamped = spec.border == "wrap", x.clamp(0, 1)
+    wraps, clamped = spec.border == "wrap", _held(x, 0, 1)
     levels = []
     for i, resolution in enumerate(spec.resolutions):
         scale = resolution - 1 if spec.scales is None else spec.scales[i]
