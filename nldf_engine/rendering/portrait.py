@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nldf_engine import ops
 from nldf_engine.base.timing import stage
+from nldf_engine.nn.hooks import on_load, on_save
 from nldf_engine.rendering.heads import Head
 from nldf_engine.rendering.layer import Layer, View, Views, to_uint8
 from nldf_engine.rendering.torsos import Torso
@@ -30,8 +31,8 @@ class Portrait(nn.Module):
     def __init__(self, head: Head, torso: Torso) -> None:
         super().__init__()
         self.head, self.torso = head, torso
-        self.register_state_dict_post_hook(_without_head)
-        self.register_load_state_dict_pre_hook(_with_head)
+        on_save(self, _without_head)
+        on_load(self, _with_head)
 
     def use_backend(self, backend: str) -> None:
         """Chooses compiled kernels ("native") or plain PyTorch ("reference") for all parts."""

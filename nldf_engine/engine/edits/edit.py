@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -115,7 +116,9 @@ class Editor:
         self._landmarks = self._open_landmarks()
         blinks = self.edit.eyes or EyesEdit()
         alike = before is not None and before._eyes.edit == blinks
-        self._eyes = before._eyes if before and alike else Eyes(blinks, renderer.avatar.eye_openness.cpu())
+        self._eyes: Eyes = (
+            before._eyes if before and alike else Eyes(blinks, renderer.avatar.eye_openness.cpu())
+        )
         self.live: LiveTrack | None = None
         head = self.edit.head
         items = poses if is_live(poses) else None
@@ -128,10 +131,10 @@ class Editor:
             head = head or HeadEdit()
         smooth, centred = (head.smooth, head.centred) if head else (0.0, False)
         continued = before if before is not None and before.poses is poses else None
-        self._said = continued is not None and continued._said
+        self._said: bool = continued is not None and continued._said
         self._opened = smooth, centred
         if continued is not None and continued._opened == self._opened:
-            self._base = continued._base
+            self._base: Callable[[Tensor], Track] = continued._base
         else:
             self._base = renderer.open_track(whole, smooth, centred)
         self._moved = None if head is None else self._moved_head(head, whole)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.nn.audio import AudioEncoder
+from nldf_engine.nn.hooks import on_load
 from nldf_engine.rendering.fields import Conditions, Driver
 
 # Open eyes have a lid gap of about a quarter of their width; the code holds it on a scale near one.
@@ -76,7 +77,7 @@ class IdentityDriver(Driver):
         self.dim, self.track = code, track
         self.table = nn.Parameter(0.1 * torch.randn(speakers, code))
         self.register_buffer("own", torch.zeros((), dtype=torch.int64))
-        self.register_load_state_dict_pre_hook(_check_own)
+        on_load(self, _check_own)
 
     def forward(self, conditions: Conditions, index: Tensor) -> Tensor:
         """See `Driver`."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.nn.grid import GridEncoding
+from nldf_engine.nn.hooks import on_load, on_save
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
 from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
@@ -116,9 +117,9 @@ class PlaneNetwork(PlanesModule):
         self.body = nn.ModuleList(nn.Linear(width, width) for _ in range(shape.hidden))
         self.tail = nn.Linear(width, 3 * planes + 1)
         if names:
-            self.register_state_dict_post_hook(lambda _, state, prefix, __: rename(state, prefix, names))
+            on_save(self, lambda _, state, prefix, __: rename(state, prefix, names))
             back = {new: old for old, new in names.items()}
-            self.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: rename(state, prefix, back))
+            on_load(self, lambda _, state, prefix, *__: rename(state, prefix, back))
 
     def scale_inputs(self, inputs: Tensor) -> Tensor:
         """[F, C] normalised and clamped frame inputs."""
