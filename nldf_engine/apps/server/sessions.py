@@ -103,7 +103,7 @@ class ServerSession:
         self.epoch = 0
         self.dropped_ticks = 0
         self._interruptions, self._interrupting = 0, Pace(FPS)
-        self._changing = Pace(CHANGES, FPS)
+        self._changing = Pace(CHANGES, round(FPS))
         self._sent = self._received = 0  # microseconds of sound: handed over, and known to have arrived
         self._gathered, self._kind = bytearray(), (LOWEST_RATE, 1)  # sound to be handed over; rate, channels
         self._handed = 0.0  # when some was
