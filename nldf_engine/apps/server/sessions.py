@@ -215,8 +215,11 @@ class ServerSession:
 
     # Frames out.
 
-    def attach(self) -> asyncio.Queue[m.Tick | None]:
+    def attach(self, run: bool = True) -> asyncio.Queue[m.Tick | None]:
         """The queue of the ticks that come from now on; None in it is the session's end.
+
+        Args:
+            run: let the clock run at once; else `run` does.
 
         Raises:
             Trouble: another connection has it, or it has ended.
@@ -226,8 +229,13 @@ class ServerSession:
         if self._ticks is not None:
             raise Trouble(409, "another connection takes this session's frames")
         self._ticks = asyncio.Queue()
-        self.worker.post(m.Run(self.number, True))
+        if run:
+            self.run()
         return self._ticks
+
+    def run(self) -> None:
+        """Lets the clock run."""
+        self.worker.post(m.Run(self.number, True))
 
     def detach(self) -> None:
         """The connection has gone: the clock stops until another one comes."""

@@ -96,6 +96,8 @@ class Peer:
         async def on_state() -> None:
             if connection.connectionState in GONE:
                 self.over.set()
+            elif connection.connectionState == "connected" and self.session.attached:
+                self.session.run()  # before, nobody would see its frames
 
         try:
             await connection.setRemoteDescription(aiortc.RTCSessionDescription(sdp, "offer"))
@@ -111,7 +113,7 @@ class Peer:
             raise Trouble(
                 400, f"the offer can't be used ({type(error).__name__}: {str(error)[:200]})"
             ) from error
-        self._tasks.append(asyncio.create_task(self._feed(self.session.attach())))
+        self._tasks.append(asyncio.create_task(self._feed(self.session.attach(run=False))))
         return str(connection.localDescription.sdp)
 
     async def _feed(self, ticks: asyncio.Queue[m.Tick | None]) -> None:

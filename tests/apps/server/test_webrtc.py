@@ -101,6 +101,10 @@ def test_a_microphone_is_said(server: Any) -> None:
         offer = {"type": "offer", "sdp": connection.localDescription.sdp}
         async with http.post(f"{path}/offer", json=offer) as answer:
             made = await answer.json()
+        await asyncio.sleep(0.3)
+        async with http.get(path) as answer:
+            state = await answer.json()
+        assert state["connected"] and state["counters"] == {}  # nothing is drawn for who isn't there yet
         await connection.setRemoteDescription(aiortc.RTCSessionDescription(**made))
         pictures, sounds = await receive(connection)
         assert pictures and np.abs(sounds[-1].to_ndarray()).max() >= 3000
