@@ -35,13 +35,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders whose files take a minute come first: at the end of a run no process waits for one of these."""
+    """Folders whose files take a minute come first: at the end of a run no process waits for one of these.
+
+    What torch.compile makes of the operations is tested from torch 2.5 on.
+    """
 
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
 
     items.sort(key=place)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
+        for item in items:
+            if item.name.startswith("test_compiles_as_one_graph"):
+                item.add_marker(pytest.mark.skip("torch.compile of torch 2.4 can't trace checks that raise"))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import wave
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def test_a_cold_start_imports_little(what: str, speech: Path, tmp_path: Path) ->
         ),
     }[what]
     ours, others, loaded = modules(what, code, *arguments)
+    if version("torch").startswith("2.4"):  # it needs these itself
+        others = {name for name in others if name.split(".")[0] not in ("sympy", "mpmath")}
     tops = {name.split(".")[0] for name in others}
     assert not LEFT_OUT & tops, f"{what} imports {sorted(LEFT_OUT & tops)}"
     most_ours, most_others = MOST[what]

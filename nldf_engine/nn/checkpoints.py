@@ -6,10 +6,11 @@ before anything is built of it.
 
 from __future__ import annotations
 
+import codecs
 import pickle
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import sha256
 
 # Single numbers that numpy made, as metrics in a log: data, but by names of their own.
-_NUMBERS = [
+_NUMBERS: list[Any] = [
     np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(name)) for name in ("f8", "f4", "i8"))
 ]  # fmt: skip
 
@@ -55,10 +56,21 @@ def read_checkpoint_file(path: str | Path, remedy: str) -> dict[Any, Any]:
     return value
 
 
-def _numbers_allowed() -> AbstractContextManager[Any]:
-    """Lets numpy's numbers be read, where torch is new enough to allow that for a while."""
-    allow = getattr(torch.serialization, "safe_globals", None)
-    return nullcontext() if allow is None else allow(_NUMBERS)
+@contextmanager
+def _numbers_allowed() -> Iterator[None]:
+    """Lets numpy's numbers be read for a while."""
+    known = torch.serialization
+    if hasattr(known, "safe_globals"):
+        with known.safe_globals(_NUMBERS):
+            yield
+        return
+    before = known.get_safe_globals()  # torch 2.4 can only add to what holds everywhere, and knows no bytes
+    known.add_safe_globals([*_NUMBERS, codecs.encode])
+    try:
+        yield
+    finally:
+        known.clear_safe_globals()
+        known.add_safe_globals(before)
 
 
 def take_network(path: Path, value: Mapping[Any, Any], name: str, remedy: str) -> dict[str, Tensor]:
