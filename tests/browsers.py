@@ -65,7 +65,7 @@ class Browser:
             cut = data[part * step : (part + 1) * step]
             self.send("FileTransferPart", **about, part_index=part, content=cut)
 
-    def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 15.0) -> dict[str, Any]:
+    def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 60.0) -> dict[str, Any]:
         """The next message that is wanted; what comes before it is kept."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -85,7 +85,7 @@ class Browser:
             self._pending.clear()
         return found
 
-    def picture(self, seconds: float = 15.0) -> bytes:
+    def picture(self, seconds: float = 60.0) -> bytes:
         """The next picture behind the page."""
         return self.until(lambda m: m["type"] == "BackgroundImageMessage" and m["rgb_data"], seconds)[
             "rgb_data"

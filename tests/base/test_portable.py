@@ -136,11 +136,11 @@ def test_locks_by_the_other_way(tmp_path: Path) -> None:
     """A second process is refused and told who writes; afterwards the output is free, and no file is left."""
     first = on_windows(OWNER, str(tmp_path / "out.mp4"))
     assert first.stdout is not None and first.stdout.readline() == "in\n"
-    second, _ = on_windows(OWNER, str(tmp_path / "out.mp4")).communicate(timeout=60)
+    second, _ = on_windows(OWNER, str(tmp_path / "out.mp4")).communicate(timeout=240)
     assert f"process {first.pid} (-c" in second and "writes there" in second
-    first.communicate(timeout=60)
+    first.communicate(timeout=240)
     assert list(tmp_path.iterdir()) == []
-    third, _ = on_windows(OWNER, str(tmp_path / "out.mp4")).communicate("", timeout=60)
+    third, _ = on_windows(OWNER, str(tmp_path / "out.mp4")).communicate("", timeout=240)
     assert third == "in\n"
 
 
@@ -159,7 +159,7 @@ def test_every_module_of_the_core_imports_and_renders(tmp_path: Path) -> None:
 def test_memory_where_nothing_says_it() -> None:
     """The peak is a number of MiB, or None where the system has none."""
     script = "from nldf_engine.base.memory import peak_memory_mb\nprint(peak_memory_mb())"
-    assert on_windows(script).communicate(timeout=60)[0] == "None\n"
+    assert on_windows(script).communicate(timeout=240)[0] == "None\n"
     from nldf_engine.base.memory import peak_memory_mb
 
     assert 1 < (peak_memory_mb() or 0) < 1 << 20

@@ -40,7 +40,7 @@ def serving(avatar: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], 
     try:
         assert process.stdout is not None
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
             assert json.load(answer)["ready"]
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         yield process, [int(pid) for pid in children.read_text().split()]
@@ -65,9 +65,9 @@ def test_it_leaves_no_worker_behind(avatars: dict[str, Path], number: signal.Sig
     with serving(avatars["ada"]) as (process, workers):
         assert alive(workers)
         process.send_signal(number)
-        said = process.communicate(timeout=30)[1]
+        said = process.communicate(timeout=120)[1]
         assert process.returncode == (-9 if number == signal.SIGKILL else 0), said
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while alive(workers):
             assert time.monotonic() < deadline
             time.sleep(0.05)

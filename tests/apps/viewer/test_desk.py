@@ -277,7 +277,7 @@ def test_small_while_it_moves_and_full_when_it_is_still(tiny: Engine, silence: T
     try:
         for turn in range(20):
             desk.set("yaw", float(turn) / 10)
-        assert wall.full.wait(20)
+        assert wall.full.wait(60)
     finally:
         desk.close()
     assert not wall.problems
@@ -304,10 +304,10 @@ def test_a_state_that_cannot_be_drawn_is_reported_and_the_next_is_drawn() -> Non
     )
     artist.start()
     artist.change(-1)
-    assert done.wait(10) and problems[0] == "negative"
+    assert done.wait(60) and problems[0] == "negative"
     done.clear()
     artist.change(7)
-    assert done.wait(10)
+    assert done.wait(60)
     artist.stop()
     assert shown[0] == 7
 
