@@ -126,7 +126,7 @@ class Session:
     @poses.setter
     def poses(self, poses: Poses | LivePoses) -> None:
         old = self._setting.editor
-        self._replace_editor(Editor(self._renderer, old.edit, poses, old.mouth, old))
+        self._replace_editor(Editor(self._renderer, old.edit, poses, old.mouth))
 
     def _replace_editor(self, editor: Editor) -> None:
         editor.warn()

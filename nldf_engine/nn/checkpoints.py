@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import pickle
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from nldf_engine.base.files import sha256
 _NUMBERS: list[Any] = [
     np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(name)) for name in ("f8", "f4", "i8"))
 ]  # fmt: skip
+_ADDING = threading.Lock()
 
 
 def read_checkpoint_file(path: str | Path, remedy: str) -> dict[Any, Any]:
@@ -64,13 +66,14 @@ def _numbers_allowed() -> Iterator[None]:
         with known.safe_globals(_NUMBERS):
             yield
         return
-    before = known.get_safe_globals()  # torch 2.4 can only add to what holds everywhere, and knows no bytes
-    known.add_safe_globals([*_NUMBERS, codecs.encode])
-    try:
-        yield
-    finally:
-        known.clear_safe_globals()
-        known.add_safe_globals(before)
+    with _ADDING:
+        before = known.get_safe_globals()  # torch 2.4 adds to what holds everywhere, and knows no bytes
+        known.add_safe_globals([*_NUMBERS, codecs.encode])
+        try:
+            yield
+        finally:
+            known.clear_safe_globals()
+            known.add_safe_globals(before)
 
 
 def take_network(path: Path, value: Mapping[Any, Any], name: str, remedy: str) -> dict[str, Tensor]:

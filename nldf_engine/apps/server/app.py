@@ -71,7 +71,6 @@ def make_app(settings: Settings) -> web.Application:
     async def living(app: web.Application) -> AsyncIterator[None]:
         await app[control.SESSIONS].start()
         webrtc.load()
-        keep_loaded()
         yield
         await webrtc.close_all(app)
         await app[control.SESSIONS].stop()
@@ -131,6 +130,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> dict[str, Any]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
     def say(*_: Any) -> None:
+        keep_loaded()
         ready(f"{scheme}://{host}:{settings.port}")
 
     web.run_app(

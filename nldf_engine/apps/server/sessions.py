@@ -172,10 +172,14 @@ class ServerSession:
         """Drops what of a microphone's sound waits in vain; for every piece of it that came."""
         least = min(self._waited) if len(self._waited) == LOOKED_BACK else 0.0
         if least > BACKLOG:
-            self.trim(max(KEPT, self.queued - least + KEPT))
+            self._trim_to(max(KEPT, self.queued - least + KEPT))
             self._waited.clear()
         elif self.queued > MICROPHONE_SECONDS:
-            self.trim(MICROPHONE_SECONDS / 4)
+            self._trim_to(MICROPHONE_SECONDS / 4)
+
+    def _trim_to(self, seconds: float) -> None:
+        self.trim(seconds)
+        self.queued = seconds  # so that it is done once; the next tick says what it really is
 
     async def interrupt(self) -> dict[str, Any]:
         """Drops all sound and all frames that were not sent; returns epoch, position and seconds dropped.

@@ -50,8 +50,12 @@ def require_aiortc() -> Any:
 
 def load() -> None:
     """Imports aiortc where it is installed: else the first offer would, and everyone would wait for it."""
-    with contextlib.suppress(MissingBackend):
+    try:
         require_aiortc()
+    except MissingBackend:
+        pass
+    except Exception as error:  # an installation that is broken: others than WebRTC can do without it
+        LOG.warning("aiortc, which speaks WebRTC, can't be loaded: %r", error)
 
 
 class Peer:
@@ -76,6 +80,7 @@ class Peer:
         self.over = asyncio.Event()
         self._pictures, self._sounds = _track("video"), _track("audio")
         self._tasks: list[asyncio.Task[None]] = []
+        self._ticks: asyncio.Queue[m.Tick | None] | None = None  # while it takes the session's frames
         self.watching: asyncio.Task[None] | None = None  # lets go of everything when it is over
 
     async def answer(self, sdp: str) -> str:
@@ -96,8 +101,8 @@ class Peer:
         async def on_state() -> None:
             if connection.connectionState in GONE:
                 self.over.set()
-            elif connection.connectionState == "connected" and self.session.attached:
-                self.session.run()  # before, nobody would see its frames
+            else:
+                self._run()
 
         try:
             await connection.setRemoteDescription(aiortc.RTCSessionDescription(sdp, "offer"))
@@ -113,8 +118,15 @@ class Peer:
             raise Trouble(
                 400, f"the offer can't be used ({type(error).__name__}: {str(error)[:200]})"
             ) from error
-        self._tasks.append(asyncio.create_task(self._feed(self.session.attach(run=False))))
+        self._ticks = self.session.attach(run=False)
+        self._tasks.append(asyncio.create_task(self._feed(self._ticks)))
+        self._run()
         return str(connection.localDescription.sdp)
+
+    def _run(self) -> None:
+        """Lets the session's clock run once there is a connection: before, nobody would see its frames."""
+        if self._ticks is not None and self.connection.connectionState == "connected":
+            self.session.run()
 
     async def _feed(self, ticks: asyncio.Queue[m.Tick | None]) -> None:
         try:
@@ -147,7 +159,8 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.session.attached:
+        if self._ticks is not None:
+            self._ticks = None
             self.session.detach()
         await self.connection.close()
 

@@ -198,8 +198,10 @@ class Editor:
         return codes if self._upper is None or codes is None else self._upper(index, codes)
 
     def warn(self, frames: int = LOOKED_AT) -> None:
-        """Says where the first frames' heads lead beyond the training video, once for the same poses under
-        however many edits; live poses say it later."""
+        """Says where the first frames' heads lead beyond the training video; live poses say it later.
+
+        Once for the same poses under however many edits, also where a later one leads beyond elsewhere.
+        """
         if self._moved is not None and self.live is None and not self._said:
             self._said = self._moved.warn(torch.arange(frames))
 

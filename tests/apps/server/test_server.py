@@ -130,7 +130,7 @@ def test_a_burst_of_a_microphone_is_not_late_for_ever(server: Any) -> None:
 
 
 def test_edits_have_a_rate(server: Any) -> None:
-    """Of eighty edits in one go, a frame's worth are free, and four a frame's time follow."""
+    """Of eighty edits in one go 25 are free, and the others follow at four a frame's time."""
 
     async def work(http: aiohttp.ClientSession) -> float:
         async with http.ws_connect("/ws") as socket:

@@ -195,6 +195,17 @@ function edit() {
   return made;
 }
 
+// Requests overtake each other: each waits for the one before it, and of those that wait the last one counts.
+function put(what, value) {
+  app.waiting = { ...app.waiting, [what]: value };
+  app.puts = (app.puts || Promise.resolve()).then(() => {
+    if (!app.rtc || !(what in app.waiting)) return null;
+    const { [what]: last, ...others } = app.waiting;
+    app.waiting = others;
+    return api("PUT", `/sessions/${app.rtc.session.id}/${what}`, last);
+  }).catch(complain);
+}
+
 // While a slider moves, what it says is sent at most once a frame.
 function change() {
   app.later = app.later || setTimeout(() => {
@@ -205,7 +216,7 @@ function change() {
       const text = JSON.stringify(value);
       if (app.state !== "on" || (app.last && app.last[what] === text && app.sent)) continue;
       app.last = { ...app.last, [what]: text };
-      if (app.rtc) api("PUT", `/sessions/${app.rtc.session.id}/${what}`, value).catch(complain);
+      if (app.rtc) put(what, value);
       else send({ type: what, value });
     }
     app.sent = "once";
