@@ -219,11 +219,8 @@ class ServerSession:
 
     # Frames out.
 
-    def attach(self, run: bool = True) -> asyncio.Queue[m.Tick | None]:
-        """The queue of the ticks that come from now on; None in it is the session's end.
-
-        Args:
-            run: let the clock run at once; else `run` does.
+    def attach(self) -> asyncio.Queue[m.Tick | None]:
+        """The queue of the ticks that come once the clock runs (`run`); None in it is the session's end.
 
         Raises:
             Trouble: another connection has it, or it has ended.
@@ -233,12 +230,10 @@ class ServerSession:
         if self._ticks is not None:
             raise Trouble(409, "another connection takes this session's frames")
         self._ticks = asyncio.Queue()
-        if run:
-            self.run()
         return self._ticks
 
     def run(self) -> None:
-        """Lets the clock run."""
+        """Lets the clock run, until the connection has gone."""
         self.worker.post(m.Run(self.number, True))
 
     def detach(self) -> None:

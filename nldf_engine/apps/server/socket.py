@@ -61,6 +61,7 @@ class Connection:
         """Sends and receives until one side has ended."""
         ticks = self._session.attach()
         try:
+            self._session.run()
             await self.say("ready", session=self._session.to_json())
             tasks = [asyncio.create_task(self._send(ticks)), asyncio.create_task(self._receive())]
             try:

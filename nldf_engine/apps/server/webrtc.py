@@ -53,7 +53,7 @@ def load() -> None:
     try:
         require_aiortc()
     except MissingBackend:
-        pass
+        pass  # an offer is answered with what is missing
     except Exception as error:  # an installation that is broken: others than WebRTC can do without it
         LOG.warning("aiortc, which speaks WebRTC, can't be loaded: %r", error)
 
@@ -118,7 +118,7 @@ class Peer:
             raise Trouble(
                 400, f"the offer can't be used ({type(error).__name__}: {str(error)[:200]})"
             ) from error
-        self._ticks = self.session.attach(run=False)
+        self._ticks = self.session.attach()
         self._tasks.append(asyncio.create_task(self._feed(self._ticks)))
         self._run()
         return str(connection.localDescription.sdp)
