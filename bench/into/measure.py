@@ -52,12 +52,10 @@ def stages(clip: Clip, presets: list[str]) -> dict[str, Row]:
         shown = list(islice(frames.staging.played(), count))
     with _timed(rows, "head", count):
         pictures = [picture.copy() for picture in islice(frames.pictures.reused(1), count)]
-    paste = Paste(REGIONS[frames.region], shown[0].colours)
+    paste = Paste(REGIONS[frames.staging.region], shown[0].colours)
     with _timed(rows, "paste", count):
-        for frame, picture, place, outline in zip(
-            shown, pictures, frames.staging.places, frames.outlines, strict=False
-        ):
-            paste(frame.turned(frames.staging.footage.turns), picture, place, outline)
+        for number, (frame, picture) in enumerate(zip(shown, pictures, strict=True)):
+            paste(frame.turned(frames.staging.footage.turns), picture, *frames.staging.spot(number))
     for preset in presets:
         with tempfile.TemporaryDirectory() as folder, _timed(rows, f"encode {preset}", count):
             path = Path(folder) / "out.mp4"

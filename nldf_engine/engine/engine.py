@@ -272,6 +272,10 @@ class Engine:
             edges: with a background that is not the avatar's own, "clean" removes the colour that the own
                 one left on hair and outline (`rendering.matte`); "fast" keeps it, and takes a third of the
                 time.
+            into: the video that the avatar was filmed in (`datasets.footage_of`): heads are pasted into its
+                frames, which keep their size, and are looped where the sound is longer. It has poses, eyes,
+                torso and background; `edit` may not move the head.
+            region: how much of the picture is the avatar's then: "head", "face" or "mouth".
 
         Returns:
             Clip of round(seconds * 25) frames.
@@ -298,19 +302,20 @@ class Engine:
             check_into(region, poses, background, edit)
         features, sound = self.features(audio)
         frames = len(features)
-        staging = None if into is None else Staging(into, frames, renderer.avatar.camera)
+        staging = None if into is None else self._staged(into, region, frames)
         if staging is not None:
-            editor = Editor(renderer, edit, staging.poses, mouth)
-            eyes = staging.eyes if eyes is None else eyes
-            torso = staging.torso if torso is None else torso
-            if upper is None and self.upper_codes:
-                upper = self.upper(staging.landmarks, staging.poses, staging.eyes, staging.footage.camera)
+            editor = Editor(renderer, edit, staging.track, mouth)
         editor.warn(frames)
         given = self._given(frames, sound, eyes, torso, upper, motion, landmarks)
         scene = scene_of(renderer, features, Setting(camera, editor, behind, plate), given)
         if staging is None:
             return Clip(Frames(renderer, scene), sound)
-        return Clip(PastedFrames(renderer, scene, staging, region), sound)
+        return Clip(PastedFrames(renderer, scene, staging), sound)
+
+    def _staged(self, into: Footage, region: str, frames: int | None = None) -> Staging:
+        """How footage drives a clip of so many frames, or a session."""
+        upper = self.upper if self.upper_codes else None
+        return Staging(into, frames, self.renderer.avatar.camera, region, upper)
 
     def _given(
         self, frames: int, sound: tuple[np.ndarray, int] | None, eyes: ArrayLike | Tensor | None,
@@ -365,13 +370,14 @@ class Engine:
 
     def session(
         self, poses: Poses | LivePoses = None, *, background: Background = None, size: int | None = None,
-        mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
+        mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean", into: Footage | None = None,
+        region: str = "face",
     ) -> Session:  # fmt: skip
         """A session: sound is pushed in as it arrives, and frames come out; see `Session`.
 
         Args:
-            poses, background, size, mouth, edit, edges: as in `stream`; poses, background and edit may be
-                replaced while it runs.
+            poses, background, size, mouth, edit, edges, into, region: as in `stream`; poses, background and
+                edit may be replaced while it runs.
 
         Raises:
             FileProblem: a file that can't be used.
@@ -384,14 +390,18 @@ class Engine:
             >>> session.background = "navy"                             # doctest: +SKIP
         """
         return Session(
-            self.renderer, poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges
-        )
+            self.renderer, poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges,
+            staging=None if into is None else self._staged(into, region),
+        )  # fmt: skip
 
-    def live(self, poses: Poses | LivePoses = None, **settings: Any) -> LiveSession:
+    def live(
+        self, poses: Poses | LivePoses = None, *, into: Footage | None = None, region: str = "face",
+        **settings: Any,
+    ) -> LiveSession:  # fmt: skip
         """A live conversation: sound is pushed in at any pace, frames with their sound come out on a clock.
 
         Args:
-            poses: as in `stream`.
+            poses, into, region: as in `stream`.
             settings: see `LiveSession`.
 
         Raises:
@@ -405,12 +415,13 @@ class Engine:
             >>> frame = live.take()                                     # doctest: +SKIP
             >>> live.interrupt()                                        # doctest: +SKIP
         """
-        return LiveSession(self.renderer, poses, **settings)
+        staging = None if into is None else self._staged(into, region)
+        return LiveSession(self.renderer, poses, staging=staging, **settings)
 
     def stream(
         self, chunks: Iterable[Sound], poses: Poses | LivePoses = None, *, background: Background = None,
         size: int | None = None, mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
-        ahead: int = 0,
+        ahead: int = 0, into: Footage | None = None, region: str = "face",
     ) -> FrameStream:  # fmt: skip
         """Frames of a sound that is still arriving, each as early as possible (see `latency`).
 
@@ -425,6 +436,8 @@ class Engine:
                 frame's pose [4, 4], or a `HeadEdit` to add to the avatar's own track, when the frame is
                 drawn (`engine.edits.live`).
             ahead: how many frames a second thread renders in advance; 0 for no thread.
+            into, region: as in `render`; since nobody knows for how long, the video is looped as soon as it
+                can be done well, also where it would have lasted.
 
         Returns:
             FrameStream, an iterator of uint8 [H, W, 3] (4 when transparent).
@@ -439,7 +452,8 @@ class Engine:
             ...         show(frame, at=frames.time)
         """
         session = self.session(
-            poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges
+            poses, background=background, size=size, mouth=mouth, edit=edit, edges=edges, into=into,
+            region=region,
         )  # fmt: skip
         return FrameStream(session, chunks, ahead)
 

@@ -33,9 +33,9 @@ from nldf_engine.rendering.matte import clean_layer
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.motion import MotionBasis, UpperBasis
 
-Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | None
-"""Head poses that are known beforehand: None or "track", "still", a path (pose file or dataset), or
-[T, 4, 4] camera to head."""
+Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | Callable[[Tensor], Track] | None
+"""Head poses that are known beforehand: None or "track", "still", a path (pose file or dataset), [T, 4, 4]
+camera to head, or a function of frame numbers [N] int64, from 0 to any one, that gives the whole motion."""
 
 LARGEST_SIDE = 4096
 # Strength of the smoothing of predicted torso motion, in frames: shoulders have more inertia than the head.

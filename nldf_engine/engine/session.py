@@ -24,6 +24,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
 from nldf_engine.engine.edits.edit import Edit, Editor
 from nldf_engine.engine.edits.live import LivePoses
+from nldf_engine.engine.into import Pasting, Staging, check_into
 from nldf_engine.engine.renderer import Poses, Renderer, Scene
 from nldf_engine.engine.scenes import RETURNING, SceneMaker, Setting
 from nldf_engine.geometry.tracks import Track
@@ -67,6 +68,7 @@ class Session:
     Args:
         renderer: what renders.
         poses, background, size, mouth, edit, edges: as for `Engine.stream`.
+        staging: how footage is shown that the pictures are pasted into, at its own size; None for none.
 
     Raises:
         FileProblem: a file that can't be used.
@@ -76,8 +78,13 @@ class Session:
     def __init__(
         self, renderer: Renderer, poses: Poses | LivePoses = None, *, background: Background = None,
         size: int | None = None, mouth: float = 1.0, edit: Edit | None = None, edges: str = "clean",
+        staging: Staging | None = None,
     ) -> None:  # fmt: skip
         self._renderer, self._edges, self._background = renderer, edges, background
+        self._pasting: Pasting | None = None
+        if staging is not None:
+            check_into(staging.region, poses, background, edit)
+            self._pasting, poses = Pasting(staging, live=True), staging.track
         camera = renderer.camera(size)
         behind, plate = renderer.backdrop(background, edges, camera)
         editor = Editor(renderer, edit, poses, mouth)
@@ -89,6 +96,12 @@ class Session:
         self._scenes = SceneMaker(renderer)
         self._drawn_from: Scene | None = None
         self.latency = renderer.latency
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures."""
+        camera = self._setting.camera
+        return (camera.width, camera.height) if self._pasting is None else self._pasting.size
 
     @property
     def number(self) -> int:
@@ -111,6 +124,7 @@ class Session:
 
     @edit.setter
     def edit(self, edit: Edit | None) -> None:
+        self._check_into(edit=edit)
         old = self._setting.editor
         self._replace_editor(Editor(self._renderer, edit, old.poses, old.mouth, old))
 
@@ -125,8 +139,14 @@ class Session:
 
     @poses.setter
     def poses(self, poses: Poses | LivePoses) -> None:
+        self._check_into(poses=poses)
         old = self._setting.editor
         self._replace_editor(Editor(self._renderer, old.edit, poses, old.mouth))
+
+    def _check_into(self, poses: object = None, background: object = None, edit: Edit | None = None) -> None:
+        """Raises ValueError where footage leaves no room for what is to be set."""
+        if self._pasting is not None:
+            check_into(self._pasting.staging.region, poses, background, edit)
 
     def _replace_editor(self, editor: Editor) -> None:
         editor.warn()
@@ -143,6 +163,7 @@ class Session:
 
     @background.setter
     def background(self, background: Background) -> None:
+        self._check_into(background=background)
         behind, plate = self._renderer.backdrop(background, self._edges, self._setting.camera)
         self._background = background
         self._setting = replace(self._setting, background=behind, plate=plate)
@@ -208,6 +229,11 @@ class Session:
         self._scenes.drawn(scene.codes[0])
         return True
 
+    def close(self) -> None:
+        """Lets go of the footage that it pastes into, where there is any; no frame can be taken then."""
+        if self._pasting is not None:
+            self._pasting.close()
+
     def _draw(self) -> Iterator[Frame]:
         while True:
             while (made := self._next_scene()) is not None:
@@ -242,6 +268,8 @@ class Session:
             else:  # live poses are read as late as possible, for the lowest input latency
                 picture = self._renderer.frame(_moved(scene, number, live(done)), 0, None, canvas)
             self._scenes.drawn(scene.codes[number])
+            if self._pasting is not None:
+                picture = self._pasting.shown(done, picture)
             yield Frame(picture, done)
             if self._drawn_from is not scene or self._setting is not setting:
                 return
@@ -295,6 +323,7 @@ class FrameStream(Iterator[np.ndarray]):
         close = getattr(self._frames, "close", None)
         if close is not None:
             close()
+        self.session.close()
 
     def __enter__(self) -> FrameStream:
         return self

@@ -8,8 +8,9 @@ Whatever shows less is done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -39,14 +40,30 @@ class Loop:
         first: int64 [T] the frame that is shown.
         second: int64 [T] the frame that it is blended with; the same where it is not.
         share: float32 [T] of the second frame, in [0, 1].
+        cycle: so many of its last steps are repeated ever after; 0 where it ends.
     """
 
     first: np.ndarray
     second: np.ndarray
     share: np.ndarray
+    cycle: int = 0
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of its T steps comes as number [N], from 0; to any number where it is repeated."""
+        if not self.cycle:
+            return numbers
+        before = len(self) - self.cycle
+        return np.where(numbers < before, numbers, before + (numbers - before) % self.cycle)
+
+    def steps(self) -> Iterator[tuple[int, int, float]]:
+        """(first, second, share) of one step after the other; without end where it is repeated."""
+        every = list(zip(self.first.tolist(), self.second.tolist(), self.share.tolist(), strict=True))
+        if not self.cycle:
+            return iter(every)
+        return chain(every, chain.from_iterable(repeat(every[-self.cycle :])))
 
     def blended(self, values: np.ndarray) -> np.ndarray:
         """[T, ...]: values [N, ...] of the footage's frames along the loop, blended as the frames are."""
@@ -162,41 +179,39 @@ def returning(poses: np.ndarray, eyes: np.ndarray) -> Return:
 
 
 def plan_loop(
-    poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int, shots: Sequence[int] = ()
+    poses: np.ndarray, eyes: np.ndarray, usable: np.ndarray, frames: int | None, shots: Sequence[int] = ()
 ) -> Loop:
-    """The frames of the footage for a clip of so many frames.
+    """The frames of the footage for a clip of so many frames, or for one without end.
 
     Args:
         poses: [N, 4, 4] camera to head; eyes: [N] eye openness.
         usable: [N] bool, frames that may be shown; the longest run of them is.
-        frames: T, of the clip.
+        frames: T, of the clip; None where it is not known.
         shots: frames that begin a shot; what is shown stays within one.
 
     Raises:
         ValueError: no frame is usable, or the longest run is too short to loop.
     """
     begin, end = usable_stretch(usable, shots)
-    if frames <= end - begin:
+    if frames is not None and frames <= end - begin:
         run = np.arange(begin, begin + frames)
         return Loop(run, run, np.zeros(frames, np.float32))
-    found = returning(poses[begin:end], eyes[begin:end])
+    endless = _endless(begin, returning(poses[begin:end], eyes[begin:end]))
+    if frames is None:
+        return endless
+    place = endless.places(np.arange(frames))
+    return Loop(endless.first[place], endless.second[place], endless.share[place])
+
+
+def _endless(begin: int, found: Return) -> Loop:
+    """Forward from `begin` to where it returns, and from then on round and round."""
     last, back = found.end + begin, found.begin + begin
     if found.turns:
-        return _turning(begin, last, back, frames)
-    first, second, share = [np.arange(begin, last)], [np.arange(begin, last)], [np.zeros(last - begin)]
-    blend = (np.arange(BLENDED) + 0.5) / BLENDED
+        there_and_back = np.concatenate([np.arange(last, back, -1), np.arange(back, last)])
+        run = np.concatenate([np.arange(begin, last), there_and_back])
+        return Loop(run, run, np.zeros(len(run), np.float32), len(there_and_back))
     rest = np.arange(back + BLENDED, last)
-    while sum(map(len, first)) < frames:
-        first += [np.arange(last, last + BLENDED), rest]
-        second += [np.arange(back, back + BLENDED), rest]
-        share += [blend, np.zeros(len(rest))]
-    made = [np.concatenate(parts)[:frames] for parts in (first, second, share)]
-    return Loop(made[0], made[1], made[2].astype(np.float32))
-
-
-def _turning(begin: int, last: int, back: int, frames: int) -> Loop:
-    """Forward from `begin` to `last`, then to and fro between it and `back`."""
-    there_and_back = np.concatenate([np.arange(last, back, -1), np.arange(back, last)])
-    rounds = -(-(frames - (last - begin)) // len(there_and_back))
-    run = np.concatenate([np.arange(begin, last), np.tile(there_and_back, rounds)])[:frames]
-    return Loop(run, run, np.zeros(frames, np.float32))
+    blend = np.pad((np.arange(BLENDED) + 0.5) / BLENDED, (last - begin, len(rest)))
+    first = np.concatenate([np.arange(begin, last), np.arange(last, last + BLENDED), rest])
+    second = np.concatenate([np.arange(begin, last), np.arange(back, back + BLENDED), rest])
+    return Loop(first, second, blend.astype(np.float32), BLENDED + len(rest))

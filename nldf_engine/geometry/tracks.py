@@ -215,7 +215,7 @@ def recentred(poses: Tensor, onto: Tensor) -> Tensor:
 
 
 def open_track(
-    spec: str | Path | Tensor | np.ndarray | Sequence[object] | None,
+    spec: str | Path | Tensor | np.ndarray | Sequence[object] | Callable[[Tensor], Track] | None,
     own: Track,
     predict: Callable[[Tensor], Tensor],
     smooth: float = 0.0,
@@ -226,7 +226,7 @@ def open_track(
     Args:
         spec: None or "track" (the avatar's own), "still" (its most central pose; eyes and brows continue as
             in the track), the path of a pose file or dataset, or [T, 4, 4]. What is shorter than the clip is
-            looped.
+            looped. Or a function that gives it all, as this one does: it is taken as it is.
             A torso's motion counts from a frame of its own dataset, so another speaker's means nothing here:
             a dataset's is taken where its poses begin with the avatar's own.
         own: the avatar's own.
@@ -236,8 +236,12 @@ def open_track(
 
     Raises:
         FileProblem: the file can't be used.
-        ValueError: given poses are no rigid motions.
+        ValueError: given poses are no rigid motions, or a function is to be smoothed or centred.
     """
+    if callable(spec):
+        if smooth or centred:
+            raise ValueError("poses: a function of frame numbers can't be smoothed or centred; let it be so")
+        return spec
     calm = replace(own, poses=smooth_poses(own.poses, smooth), torso=smooth_motion(own.torso, smooth))
     looped = LoopedTrack.of(calm)
     torso: Tensor | None = None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import RECORD_AGAIN
@@ -72,17 +70,18 @@ class _Backward:
 
 
 def play(
-    path: str | Path, first: np.ndarray, second: np.ndarray, share: np.ndarray, fps: float
+    path: str | Path, steps: Iterable[tuple[int, int, float]], fps: float, begin: int = 0
 ) -> Iterator[Planes]:
-    """Yields T frames, each of its own memory: frame `first[t]`, blended with `second[t]`.
+    """Yields a frame a step, each of its own memory: the first one, blended with the second one.
 
     Two readers are open while two runs are blended, one otherwise.
 
     Args:
         path: the video.
-        first, second: int64 [T] frames on the clock of `fps`; rising or falling by one but where a run ends.
-        share: [T] of the second frame; 0 while a run falls.
+        steps: (first, second, share): two frames on the clock of `fps`, which rise or fall by one but where a
+            run ends, and the second one's share; 0 while a run falls.
         fps: frames a second.
+        begin: the video's frame that is number 0 there.
 
     Raises:
         FileProblem: the video can't be read, or is shorter than the plan.
@@ -91,11 +90,11 @@ def play(
     reader: _Reader | None = None
     later: _Reader | None = None
     backward = _Backward(path, fps)
-    falls = np.diff(first, prepend=first[:1]) == -1
+    before: int | None = None
     try:
-        for one, other, part, down in zip(
-            first.tolist(), second.tolist(), share.tolist(), falls.tolist(), strict=True
-        ):
+        for first, second, part in steps:
+            one, other = begin + first, begin + second
+            down, before = before is not None and one == before - 1, one
             if part == 0.0 and later is not None:
                 reader, later = _replaced(reader, later), None
             if down:

@@ -44,7 +44,7 @@ FLAGS = {
     "serve": {
         *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),
         *("--sessions", "--queue", "--idle", "--silent", "--rate", "--largest", "--udp-ports", "--ice"),
-        *("--turn-user", "--relay", "--device", "--precision", "--json"),
+        *("--turn-user", "--relay", "--device", "--precision", "--json", "--into", "--poses", "--region"),
     },
     "batch": {
         *("--workers", "--threads", "--retries", "--stretch", "--ray", "--root", "--check", "--json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,14 @@ import pytest
 import torch
 
 from avatars import tiny_avatar
+from films import CUT, film_of, seen_by
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.datasets.footage import footage_of
 from nldf_engine.engine import Engine
 from nldf_engine.engine.edits import Edit, HeadEdit
-from nldf_engine.media.video import VideoWriter, probe, read_frames
+from nldf_engine.media.video import probe, read_frames
 from nldf_engine.rendering.footage import Footage
-
-CUT = (30, 10, 64)
 
 
 @pytest.fixture(scope="module")
@@ -27,39 +27,27 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="module")
-def film(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filmed(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """See `film_of`."""
+    return film_of(synthetic_dataset, tmp_path_factory.mktemp("film"))
+
+
+@pytest.fixture(scope="module")
+def film(filmed: tuple[Path, Path]) -> Path:
     """The dataset's frames within larger ones."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    x, y, side = CUT
-    wide = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
-    with VideoWriter(path, 160, 90, crf=6) as writer:
-        for frame in synthetic_dataset.frames(64):
-            wide[y : y + side, x : x + side] = frame
-            writer.write(wide)
-    return path
+    return filmed[0]
 
 
 @pytest.fixture(scope="module")
-def dataset(synthetic_dataset: Dataset, film: Path) -> Dataset:
+def dataset(filmed: tuple[Path, Path]) -> Dataset:
     """The dataset as if it had been cut out of that film."""
-    info = dataclasses.replace(synthetic_dataset.info, source={"crop": list(CUT)})
-    return Dataset(
-        synthetic_dataset.path, info,
-        {
-            "poses": synthetic_dataset.poses, "landmarks": synthetic_dataset.landmarks,
-            "eye_openness": synthetic_dataset.eye_openness, "valid": synthetic_dataset.valid,
-            **synthetic_dataset.extra,
-        },
-    )  # fmt: skip
+    return Dataset.open(filmed[1])
 
 
 @pytest.fixture(scope="module")
-def footage(dataset: Dataset, film: Path, engine: Engine) -> Footage:
+def footage(filmed: tuple[Path, Path], engine: Engine) -> Footage:
     """What the film shows, seen by the avatar's camera."""
-    made = footage_of(dataset, film)
-    own = engine.avatar.camera
-    assert own.width < 64
-    return dataclasses.replace(made, camera=own.scaled(64))
+    return seen_by(engine.avatar.camera, *filmed)
 
 
 def features(frames: int) -> np.ndarray:
@@ -124,3 +112,59 @@ def test_only_the_datasets_own_video_is_taken(dataset: Dataset, film: Path, tmp_
         footage_of(with_source(crop=list(CUT), turned=90), film)
     with pytest.raises(FileProblem):
         footage_of(dataset, tmp_path / "none.mp4")
+
+
+def samples(seconds: float) -> np.ndarray:
+    return np.random.default_rng(2).normal(0, 0.1, round(16000 * seconds)).astype(np.float32)
+
+
+def test_a_session_pastes_as_a_clip_does(engine: Engine, footage: Footage) -> None:
+    """Frame by frame, also where frames are left out, and over the end of the film."""
+    sound = samples(6.4)
+    session = engine.session(into=footage, region="head")
+    frames = [frame.picture for frame in (*session.push(sound), *session.finish())]
+    assert len(frames) == 160 > len(footage) and {frame.shape for frame in frames} == {(90, 160, 3)}
+    whole = engine.render((sound, 16000), into=footage, region="head").frames[:]
+    np.testing.assert_array_equal(np.stack(frames)[:-5], whole[:-5])  # a clip's end is evened as an end
+    left_out = engine.session(into=footage, region="head")
+    left_out.frames(sound)
+    for _ in range(30):
+        assert left_out.skip()
+    after = next(left_out.frames(np.zeros(0, np.float32))).picture
+    source = engine.session(into=footage).frames(sound)
+    for _ in range(30):
+        next(source)
+    np.testing.assert_array_equal(after[:, 130:], next(source).picture[:, 130:])
+    session.close()
+
+
+def test_a_live_session_pastes(engine: Engine, footage: Footage) -> None:
+    """On its clock, through an interruption; what the film decides can't be set."""
+    now = [0.0]
+    live = engine.live(into=footage, region="mouth", clock=lambda: now[0])
+    live.push((samples(1.0), 16000))
+    shown = []
+    for number in range(130):
+        now[0] = number / 25
+        if number == 60:
+            live.interrupt()
+        frame = live.take()
+        assert frame is not None and frame.picture is not None
+        shown.append(frame.picture)
+    assert len(shown) > len(footage) and {picture.shape for picture in shown} == {(90, 160, 3)}
+    for name, value in {"poses": "still", "background": "navy", "edit": Edit(HeadEdit(yaw=3))}.items():
+        with pytest.raises(ValueError, match="with `into`"):
+            setattr(live, name, value)
+    live.edit = Edit()
+    live.close()
+    with pytest.raises(ValueError, match="region: expected one of"):
+        engine.live(into=footage, region="nose")
+
+
+def test_a_stream_lets_go_of_the_film(engine: Engine, footage: Footage) -> None:
+    """Its thread that reads in advance ends with it."""
+    before = {thread.ident for thread in threading.enumerate()}
+    with engine.stream([samples(1.0)], into=footage) as frames:
+        assert next(frames).shape == (90, 160, 3)
+        assert {thread.ident for thread in threading.enumerate()} - before
+    assert not {thread.ident for thread in threading.enumerate()} - before

@@ -1,5 +1,7 @@
 """Footage without end: what is shown once is shown in order, and a jump is one that hardly shows."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from torch import from_numpy
@@ -107,3 +109,16 @@ def test_what_cant_loop_is_refused() -> None:
         plan_loop(poses, eyes, np.zeros(60, bool), 10)
     with pytest.raises(ValueError, match="stretch of at least"):
         plan_loop(poses, eyes, np.ones(60, bool), 61)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.3])
+def test_a_plan_without_end_goes_as_a_long_one(drift: float) -> None:
+    """By jumps as by turns; its steps are those of its places."""
+    poses, eyes = swaying(200, drift)
+    usable = np.ones(200, bool)
+    endless, long = plan_loop(poses, eyes, usable, None), plan_loop(poses, eyes, usable, 1000)
+    place = endless.places(np.arange(1000))
+    for name in ("first", "second", "share"):
+        np.testing.assert_array_equal(getattr(endless, name)[place], getattr(long, name))
+    steps = list(islice(endless.steps(), 1000))
+    assert steps == list(long.steps()) and 0 < endless.cycle < len(endless) < 500

@@ -62,6 +62,25 @@ class Ice:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A video that the avatar's head is pasted into (`Engine.live(into=...)`).
+
+    Args:
+        video: that the avatar was filmed in.
+        dataset: that was prepared from it.
+        region: how much of the picture is the avatar's: "head", "face" or "mouth".
+    """
+
+    video: Path
+    dataset: Path
+    region: str = "face"
+
+    def to_json(self) -> dict[str, str]:
+        """As a worker is told."""
+        return {"video": str(self.video), "dataset": str(self.dataset), "region": self.region}
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that `nldf serve` may be told.
 
@@ -75,6 +94,7 @@ class Settings:
         device, precision: as for `Engine.load`.
         limits, ice: see there.
         tls: files of certificate and key, or None.
+        film: what the one avatar's head is pasted into; None for its own pictures.
     """
 
     avatars: Mapping[str, Path]
@@ -89,6 +109,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     ice: Ice = field(default_factory=Ice)
     tls: tuple[Path, Path] | None = None
+    film: Film | None = None
 
     @property
     def local(self) -> bool:
@@ -103,6 +124,8 @@ class Settings:
         """
         if not self.avatars:
             raise ValueError("AVATAR: give at least one avatar's folder, or --demo")
+        if self.film is not None and len(self.avatars) > 1:
+            raise ValueError("--into: one avatar was filmed in it, and several are served")
         if not self.local and not self.token:
             raise ValueError(
                 f"--host {self.host} can be reached from other machines: give --token-file, or set NLDF_TOKEN"

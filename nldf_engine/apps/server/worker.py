@@ -10,6 +10,7 @@ session is its own.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -18,7 +19,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.edits import CHANGES
 from nldf_engine.apps.server.encoders import ENCODERS, SOUNDS, Encoder, Opus, Pcm
 from nldf_engine.base.memory import keep_loaded
+from nldf_engine.datasets import Dataset, footage_of
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
 
 REPORT = 1.0  # seconds between two reports of a session's counters
@@ -74,10 +76,15 @@ class Worker:
         out: where messages go.
         hands: threads that render.
         cores: threads that they compute with, all together.
+        shown: further arguments of `Engine.live` for every session.
     """
 
-    def __init__(self, engines: dict[str, Engine], out: BinaryIO, hands: int = 1, cores: int = 1) -> None:
+    def __init__(
+        self, engines: dict[str, Engine], out: BinaryIO, hands: int = 1, cores: int = 1,
+        shown: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._engines, self._out, self._hands, self._cores = engines, out, hands, cores
+        self._shown = shown or {}
         self._sessions: dict[int, Running] = {}
         self._inbox: queue.SimpleQueue[m.ToWorker | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -191,13 +198,12 @@ class Worker:
         """Begins a session; returns what it is like."""
         engine = self._engines[message.avatar]
         live = engine.live(
-            rate=message.rate, size=message.size, most=message.queue, room=message.room
+            rate=message.rate, size=message.size, most=message.queue, room=message.room, **self._shown
         )  # fmt: skip
         running = Running(live, ENCODERS[message.video](message.quality), SOUNDS[message.sound](message.rate))
         with self._changed:
             self._sessions[message.session] = running
-        camera = engine.renderer.camera(message.size)
-        return {"latency": live.latency, "size": [camera.width, camera.height]}
+        return {"latency": live.latency, "size": list(live.size)}
 
     def close(self, message: m.Close) -> None:
         """Ends a session."""
@@ -275,18 +281,18 @@ def about(engine: Engine) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """The process: NAME=FOLDER for each avatar behind device and precision."""
+    """The process: NAME=FOLDER for each avatar, behind device, precision and a film as JSON, or null."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server, which ends us
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not come between messages
     warnings.simplefilter("ignore")
-    device, precision, *pairs = arguments
+    device, precision, film, *pairs = arguments
     try:
-        engines = {}
+        engines, shown = {}, _shown(json.loads(film))
         for pair in pairs:
             name, _, folder = pair.partition("=")
             engines[name] = Engine.load(Path(folder), device, precision)
-            _warm(engines[name])
+            _warm(engines[name], shown)
     except Exception as error:
         out.write(m.packed(m.Failed(str(error))))
         out.flush()
@@ -298,19 +304,28 @@ def main(arguments: list[str]) -> int:
     hands = cores if all(engine.renderer.device.type == "cpu" for engine in engines.values()) else 1
     keep_loaded()
     try:
-        Worker(engines, out, hands, cores).run(sys.stdin.buffer)
+        Worker(engines, out, hands, cores, shown).run(sys.stdin.buffer)
     except BrokenPipeError:  # the server has gone
         return 0
     return 0
 
 
-def _warm(engine: Engine) -> None:
+def _shown(film: dict[str, str] | None) -> dict[str, Any]:
+    """What `Engine.live` takes of a film (`settings.Film`, as JSON)."""
+    if film is None:
+        return {}
+    footage = footage_of(Dataset.open(film["dataset"]), film["video"])
+    return {"into": footage, "region": film["region"]}
+
+
+def _warm(engine: Engine, shown: Mapping[str, Any]) -> None:
     """What the first frames would wait for: kernels, tables, the portrait of an edited head."""
     now = 0.0
-    live = engine.live(rate=16_000, clock=lambda: now)
+    live = engine.live(rate=16_000, clock=lambda: now, **shown)
     for _ in range(12):
         live.take()
         now += 0.04
+    live.close()
 
 
 if __name__ == "__main__":

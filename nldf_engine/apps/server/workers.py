@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import os
 import sys
@@ -76,6 +77,7 @@ class WorkerProcess:
             "nldf_engine.apps.server.worker",
             settings.device,
             settings.precision,
+            json.dumps(None if settings.film is None else settings.film.to_json()),
         ]
         self._process = await asyncio.create_subprocess_exec(
             *command, *pairs, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=BUFFER,

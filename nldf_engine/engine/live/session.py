@@ -23,6 +23,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.engine.edits.edit import Edit
 from nldf_engine.engine.edits.live import LivePoses
 from nldf_engine.engine.edits.mouth import Gate, MouthEdit
+from nldf_engine.engine.into import Staging
 from nldf_engine.engine.live.counters import Counters
 from nldf_engine.engine.live.queue import SoundQueue
 from nldf_engine.engine.live.resampling import Resampler, held_seconds
@@ -112,6 +113,7 @@ class LiveSession:
         returning: frames in which the face goes over to rest behind an interruption; 0 rests at once.
         clock: what gives the time in seconds; another one than the system's runs in simulated time.
         poses, background, size, edit, edges: as for `Engine.stream`.
+        staging: see `engine.session.Session`.
 
     Attributes:
         rate: as given.
@@ -128,15 +130,16 @@ class LiveSession:
         self, renderer: Renderer, poses: Poses | LivePoses = None, *, rate: int = 48_000, most: float = 60.0,
         lead: float = LEAD, gate: Gate | None = CLOSING, room: bool = False, returning: int = 0,
         background: Background = None, size: int | None = None, edit: Edit | None = None,
-        edges: str = "clean", clock: Callable[[], float] = time.monotonic,
+        edges: str = "clean", staging: Staging | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         _check_settings(rate, most, lead, returning)
         able = renderer.motion_codes > 0 and renderer.avatar.frontend.kind.levels is not None
         self._gate = gate if able else None
         self._edit = edit
         self._session = Session(
-            renderer, poses, background=background, size=size, edit=self._gated(edit), edges=edges
-        )
+            renderer, poses, background=background, size=size, edit=self._gated(edit), edges=edges,
+            staging=staging,
+        )  # fmt: skip
         self.rate, self.counters = rate, Counters()
         self._step, self._clock, self._returning = round(rate * TICK), clock, returning
         self._room = VoiceGate(rate) if room else None
@@ -394,6 +397,11 @@ class LiveSession:
     # What is shown.
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures."""
+        return self._session.size
+
+    @property
     def edit(self) -> Edit | None:
         """Edit of head, eyes, brows, mouth and look, from the next frame on; None for none.
 
@@ -434,6 +442,10 @@ class LiveSession:
     @background.setter
     def background(self, background: Background) -> None:
         self._session.background = background
+
+    def close(self) -> None:
+        """Lets go of footage that it pastes into; no frame can be taken then."""
+        self._session.close()
 
     def statistics(self) -> dict[str, Any]:
         """The counters, the queue and the clock as numbers for JSON; times in seconds."""

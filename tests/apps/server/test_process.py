@@ -77,12 +77,16 @@ def test_wrong_flags_and_avatars_are_said_before_anything_is_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Usage errors end with 2, an avatar that is none with 1, each with one line."""
+    film = tmp_path / "film.mp4"
+    film.touch()
     for flags, words in (
         ([], "AVATAR"),
         ([str(tmp_path), "--host", "0.0.0.0"], "--token-file"),
         ([str(tmp_path), "--udp-ports", "many"], "--udp-ports"),
         ([str(tmp_path), "--tls-cert", "c.pem"], "--tls-key"),
         ([str(tmp_path), "--sessions", "0"], "--sessions"),
+        ([str(tmp_path), "--into", "film.mp4"], "--poses"),
+        ([str(tmp_path), str(tmp_path), "--into", str(film), "--poses", str(tmp_path)], "--into"),
     ):
         os.environ.pop("NLDF_TOKEN", None)
         assert cli.main(["serve", *flags]) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import json
 import os
 import threading
 import time
@@ -12,9 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from films import HEIGHT, WIDTH, film_of, seen_by
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.encoders import Pcm, Raw
-from nldf_engine.apps.server.worker import BEHIND, Running, Worker
+from nldf_engine.apps.server.settings import Film
+from nldf_engine.apps.server.worker import BEHIND, Running, Worker, _shown
+from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 
 RATE, SIZE, TICKS = 16_000, 32, 24
@@ -91,3 +96,26 @@ def test_late_sessions_take_turns() -> None:
     assert order(a=(Late(100.02), 1.0), b=(Late(100.01), 2.0)) == ["b", "a"]
     late = 100 - BEHIND
     assert order(a=(Late(late - 9), 3.0), b=(Late(late - 1), 2.0), c=(Late(0, -1), 1.0)) == ["c", "b", "a"]
+
+
+def test_its_sessions_are_pasted_into_a_film(
+    avatars: dict[str, Path], synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    """At the film's size, whatever width a client asked for; its reading in advance ends with it."""
+    film, dataset = film_of(synthetic_dataset, tmp_path)
+    told = json.loads(json.dumps(Film(film, dataset, "head").to_json()))
+    assert _shown(None) == {} and _shown(told)["region"] == "head"
+    engine = Engine.load(avatars["ada"], device="cpu")
+    shown = {**_shown(told), "into": seen_by(engine.avatar.camera, film, dataset)}
+    worker = Worker({"ada": engine}, Out(), shown=shown)  # type: ignore[arg-type]
+    said = worker.open(m.Open(0, 0, "ada", RATE, SIZE, "raw", 85, "pcm", False, 60.0))
+    assert said["size"] == [WIDTH, HEIGHT]
+    frame = worker._sessions[0].live.take()
+    assert frame is not None and frame.picture is not None and frame.picture.shape == (HEIGHT, WIDTH, 3)
+    ahead = [thread for thread in threading.enumerate() if thread.name == "nldf-ahead"]
+    assert ahead
+    worker.close(m.Close(0))
+    gc.collect()
+    for thread in ahead:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in ahead)

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -36,15 +36,22 @@ class Serve(Command):
         "nldf serve --demo",
         "nldf serve avatars/me",
         "nldf serve avatars/me avatars/you --workers 4 --sessions 12",
+        "nldf serve avatars/me --into speaker.mp4 --poses data/speaker",
         "nldf serve avatars/me --host 0.0.0.0 --token-file token --tls-cert c.pem --tls-key k.pem",
         "nldf serve avatars/me --udp-ports 40000-40100 --ice stun:stun.example.org:3478",
     )
 
     when_stopped: ClassVar[str] = "the server has ended, and its sessions with it"
-    reads: ClassVar[tuple[str, ...]] = ("avatars", "token_file", "tls_cert", "tls_key")
+    reads: ClassVar[tuple[str, ...]] = ("avatars", "into", "poses", "token_file", "tls_cert", "tls_key")
 
     avatars: Annotated[tuple[Path, ...], Positional, value("AVATAR")] = ()
     """folders written by nldf train; clients name them by the folders' names"""
+    into: Annotated[Path | None, optional("VIDEO")] = None
+    """paste the head into the frames of the video that the avatar was filmed in, at their own size"""
+    poses: Annotated[Path | None, optional("DATASET")] = None
+    """with --into: the dataset that was prepared from the video"""
+    region: Literal["head", "face", "mouth"] = "face"
+    """with --into: how much of the picture is the avatar's"""
     demo: bool = False
     """also serve a page to try it with, at /, and the bundled avatar where no other is given"""
     host: Annotated[str, value("HOST")] = "127.0.0.1"
@@ -97,6 +104,8 @@ class Serve(Command):
         check_device(self.device)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("--tls-cert and --tls-key go together")
+        if (self.into is None) != (self.poses is None):
+            raise UsageError("--into VIDEO and --poses DATASET, which was prepared from it, go together")
         from nldf_engine.apps.cli.bundled import bundled_avatar
         from nldf_engine.base.errors import MissingBackend
 
@@ -107,7 +116,7 @@ class Serve(Command):
                 "aiohttp, which serves, is not installed", "pip install 'nldf_engine[serve]'"
             ) from error
         from nldf_engine.apps.server.app import serve
-        from nldf_engine.apps.server.settings import Ice, Limits, Settings, name_avatars, usual_workers
+        from nldf_engine.apps.server.settings import Film, Ice, Limits, Settings, name_avatars, usual_workers
 
         folders = self.avatars or ((bundled_avatar(),) if self.demo else ())
         tls = None if self.tls_cert is None or self.tls_key is None else (self.tls_cert, self.tls_key)
@@ -124,6 +133,7 @@ class Serve(Command):
                     self.relay,
                 ),
                 tls,
+                None if self.into is None or self.poses is None else Film(self.into, self.poses, self.region),
             ).check()  # fmt: skip
 
         def ready(url: str) -> None:
