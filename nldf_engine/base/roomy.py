@@ -13,7 +13,7 @@ LARGE = 1 << 30  # bytes, from which an array is kept in a file
 
 
 def roomy_bytes(shape: Sequence[int], large: int = LARGE) -> np.ndarray:
-    """An array uint8 of any content, for bytes that are written once and read here and there.
+    """An array uint8 of zeros, for bytes that are written once, or never, and read here and there.
 
     From `large` bytes on it is a map of a file without a name, in the system's folder of temporary files
     (`TMPDIR`): under pressure the system drops pages of it from memory, and reads them again. Where there is
@@ -27,4 +27,4 @@ def roomy_bytes(shape: Sequence[int], large: int = LARGE) -> np.ndarray:
                 return np.memmap(file, np.uint8, "r+", shape=tuple(shape))
         except OSError:
             pass
-    return np.empty(shape, np.uint8)
+    return np.zeros(shape, np.uint8)

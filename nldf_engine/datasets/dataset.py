@@ -216,8 +216,10 @@ class Dataset:
             raise ValueError(f"size: expected 1 to {size[0]}, the width of {self.path}, got {width}")
         return width, max(1, round(size[1] * width / size[0]))
 
-    def frames(self, size: int | None = None) -> np.ndarray:
+    def frames(self, size: int | None = None, chosen: np.ndarray | None = None) -> np.ndarray:
         """The video, uint8 [T, h, w, 3] RGB; `size` is the width, scaled down by area.
+
+        With `chosen`, numbers of frames [N], the others are black, and take no memory.
 
         Raises:
             ValueError: the width is not in 1..the dataset's own.
@@ -226,9 +228,12 @@ class Dataset:
         scaled = self.scaled_size(size)
 
         def load() -> np.ndarray:
-            return self._stacked((self._shrunk(p, scaled) for p in self.pictures()), (*scaled[::-1], 3))
+            shape = (*scaled[::-1], 3)
+            return self._stacked(
+                self.pictures(), shape, lambda picture: self._shrunk(picture, scaled), chosen
+            )
 
-        return self._cached(("frames", scaled), load)
+        return self._cached(("frames", scaled, _key(chosen)), load)
 
     def read_frames(self, start: int, stop: int, size: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop) of `frames(size)`, decoded one by one and not kept."""
@@ -236,8 +241,10 @@ class Dataset:
         for picture in self.pictures(start, stop):
             yield self._shrunk(picture, scaled)
 
-    def labels(self, size: int | None = None) -> np.ndarray:
+    def labels(self, size: int | None = None, chosen: np.ndarray | None = None) -> np.ndarray:
         """The label maps, uint8 [T, h, w], values of `LABELS`; scaled by nearest neighbour.
+
+        With `chosen`, numbers of frames [N], the others are background, and take no memory.
 
         Raises:
             ValueError: the width is not in 1..the dataset's own.
@@ -253,9 +260,9 @@ class Dataset:
             return np.asarray(cv2.resize(label, scaled, interpolation=cv2.INTER_NEAREST_EXACT))
 
         def load() -> np.ndarray:
-            return self._stacked(map(one, self.label_maps()), scaled[::-1])
+            return self._stacked(self.label_maps(), scaled[::-1], one, chosen)
 
-        return self._cached(("labels", scaled), load)
+        return self._cached(("labels", scaled, _key(chosen)), load)
 
     def background(self, size: int | None = None) -> np.ndarray:
         """The scene without the person, uint8 [h, w, 3] RGB; `size` as in `frames`."""
@@ -338,11 +345,17 @@ class Dataset:
             counts = f"it has {count} frames, and dataset.json says {len(self)}"
             raise FileProblem(self.path / name, counts, PREPARE_AGAIN)
 
-    def _stacked(self, items: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """T items as uint8 [T, *shape], filled one by one; see `roomy_bytes`."""
+    def _stacked(
+        self, items: Iterable[np.ndarray], shape: tuple[int, ...], made: Callable[[np.ndarray], np.ndarray],
+        chosen: np.ndarray | None,
+    ) -> np.ndarray:  # fmt: skip
+        """T items as uint8 [T, *shape], those chosen `made` into that, others zero; see `roomy_bytes`."""
+        wanted = np.full(len(self), chosen is None)
+        wanted[() if chosen is None else chosen] = True
         whole = roomy_bytes((len(self), *shape))
-        for k, item in enumerate(items):
-            whole[k] = item
+        for k, item in enumerate(items):  # all are read: a damaged file is told
+            if wanted[k]:
+                whole[k] = made(item)
         return whole
 
     def _shrunk(self, picture: np.ndarray, scaled: tuple[int, int]) -> np.ndarray:
@@ -453,3 +466,7 @@ def _encode(
             labels_out.write(label)
         if frames_out.frames != info.frames:
             raise ValueError(f"write_dataset: info says {info.frames} frames, got {frames_out.frames}")
+
+
+def _key(chosen: np.ndarray | None) -> bytes | None:
+    return None if chosen is None else np.asarray(chosen).tobytes()

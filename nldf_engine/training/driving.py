@@ -56,12 +56,12 @@ def learn_motion(
             _learn_mouth(motion, scene, recipe, codes)
         scene.set_track("motion", codes)
     if upper is not None:
-        scene.set_track("upper", fit_upper(upper.cpu(), scene.dataset, scene.fit))
+        scene.set_track("upper", fit_upper(upper.cpu(), scene.dataset, scene.heard))
         upper.to(scene.device)
     teachers = None if teacher is None else teacher.portrait.head.driver.part("upper")
     if teachers is not None and teachers.dim > (0 if upper is None else upper.dim):
         # The components of one video are the same however many are fitted: the student's come first.
-        scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.fit))
+        scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.heard))
     if teacher is not None and teacher.portrait.head.driver.part("landmarks") is not None:
         scene.set_track("landmarks", tracked_landmarks(scene))
 
@@ -74,7 +74,7 @@ def _mouth_codes(basis: MotionBasis, scene: Scene, recipe: Recipe, teacher: Avat
         basis.load_state_dict(known.basis.state_dict())
         return encode_mouth(basis, scene.dataset)
     shared = lip_prior().components if recipe.driving.shared_basis else None
-    return fit_basis(basis, scene.dataset, scene.fit, shared)
+    return fit_basis(basis, scene.dataset, scene.heard, shared)
 
 
 def tracked_landmarks(scene: Scene) -> Tensor:
@@ -99,7 +99,7 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     motion, codes = driver.part("motion"), scene.conditions.motion
     if motion is None or codes is None or _shares_net(motion, teacher):
         return
-    frames = torch.cat([scene.fit, scene.validation])
+    frames = torch.cat([scene.heard, scene.validation])
     data, learn = speech_data(scene, recipe, motion.basis, codes, frames), learner(scene, recipe, codes)
     if not recipe.driving.spread:
         learn(motion, data)
@@ -110,7 +110,7 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
 
 
 def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Tensor) -> None:
-    data = speech_data(scene, recipe, encoder.basis, codes, scene.fit)
+    data = speech_data(scene, recipe, encoder.basis, codes, scene.heard)
     learn = learner(scene, recipe, codes)
     learn(encoder, data)
     follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))

@@ -38,7 +38,7 @@ from nldf_engine.training.outcome import consent_for, make_avatar, spent, tell_r
 from nldf_engine.training.presets import Preset, find_preset, recipe_module, with_overrides
 from nldf_engine.training.recipe import LARGEST_SIZE
 from nldf_engine.training.resume import find_run, open_run, targets_key
-from nldf_engine.training.scene import RayScene, Scenes
+from nldf_engine.training.scene import MOST_BYTES, RayScene, Scenes
 from nldf_engine.training.stages import Run, Stage, own_modules
 from nldf_engine.training.targets import ray_head
 from nldf_engine.training.trainer import Budget, Trainer
@@ -223,7 +223,15 @@ class _Training:
         frontend = _frontend(self.data, config, reach) if source is None else source.frontend
         torch.manual_seed(config.seed)
         layer = recipe.torso.kind == "layer"
-        scenes = Scenes([RayScene(data, recipe.size, frontend, device, layer) for data in self.data])
+        most = MOST_BYTES // len(self.data)
+        made = (RayScene(data, recipe.size, frontend, device, layer, most=most) for data in self.data)
+        scenes = Scenes(list(made))
+        for scene in scenes:
+            if scene.every > 1:
+                sys.stderr.write(
+                    f"{scene.dataset.path}: of {len(scene.heard)} frames one in {scene.every} is looked at, "
+                    "and all are listened to: their pictures would take more than 2 GB of memory\n"
+                )
         return Run(self.preset, config, scenes, frontend, device, teacher, given, base)
 
     def _settings(self) -> dict[str, Any]:

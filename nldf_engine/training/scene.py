@@ -30,6 +30,9 @@ from nldf_engine.training.samplers import PixelSampler
 from nldf_engine.training.sounds import copied_rows
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
+# Bytes a pixel that are kept of each frame, its colours and label, and of all frames together, beyond which
+# some are left out.
+KEPT_BYTES, MOST_BYTES = 4, 1_900_000_000
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4
@@ -114,8 +117,12 @@ class Scene:
         frontend: how audio becomes features.
         device: where batches are made.
         fit: the split whose frames are trained on.
+        most: bytes that their pictures may take.
 
     Attributes:
+        heard: [N] numbers of the frames that are trained on.
+        fit: every `every`-th of them, whose pictures are: neighbours are alike, and the pictures of minutes
+            at 512 pixels would take gigabytes.
         frame_pool: [N] numbers of the frames that steps draw from.
         identity: number of the scene in a run over several datasets.
 
@@ -124,8 +131,9 @@ class Scene:
     """
 
     def __init__(
-        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device, fit: str = "fit"
-    ) -> None:
+        self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device, fit: str = "fit",
+        most: int = MOST_BYTES,
+    ) -> None:  # fmt: skip
         if dataset.info.fps != FPS:
             raise FileProblem(
                 Path(dataset.path), f"it has {dataset.info.fps:g} frames a second; training takes {FPS:g}",
@@ -133,7 +141,9 @@ class Scene:
             )  # fmt: skip
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
-        self.fit = torch.from_numpy(dataset.indices(fit))
+        self.heard = torch.from_numpy(dataset.indices(fit))
+        self.every = -(-len(self.heard) * KEPT_BYTES * self.camera.width * self.camera.height // most)
+        self.fit = self.heard[:: self.every]
         self.validation = torch.from_numpy(dataset.indices("validation"))
         if len(self.fit) < 2 or not len(self.validation):
             raise FileProblem(
@@ -141,8 +151,9 @@ class Scene:
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
         self.identity, self.frame_pool = 0, self.fit
-        self.frames = torch.from_numpy(dataset.frames(size))
-        self.labels = torch.from_numpy(dataset.labels(size))
+        kept = torch.cat([self.fit, self.validation]).unique().numpy()  # held-out ones are never looked at
+        self.frames = torch.from_numpy(dataset.frames(size, kept))
+        self.labels = torch.from_numpy(dataset.labels(size, kept))
         self.poses = torch.from_numpy(dataset.poses).float()
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))
@@ -230,7 +241,7 @@ class RayScene(Scene):
     """A scene set up for ray fields: the torso plate, the head's occupancy map, a sampler of its pixels.
 
     Args:
-        dataset, size, frontend, device, fit: as for `Scene`.
+        dataset, size, frontend, device, fit, most: as for `Scene`.
         learned_torso: a learned torso replaces the torso plate, so batches leave the plate out.
 
     Raises:
@@ -239,9 +250,9 @@ class RayScene(Scene):
 
     def __init__(
         self, dataset: Dataset, size: int, frontend: FrontendConfig, device: torch.device,
-        learned_torso: bool = False, fit: str = "fit",
+        learned_torso: bool = False, fit: str = "fit", most: int = MOST_BYTES,
     ) -> None:  # fmt: skip
-        super().__init__(dataset, size, frontend, device, fit)
+        super().__init__(dataset, size, frontend, device, fit, most)
         self.learned_torso = learned_torso
         self.torso: TorsoPlate = fit_torso(self.frames, self.labels, self.poses, self.motions, self.fit)
         self.region = HeadRegion(REGION_HALF_SIZE)

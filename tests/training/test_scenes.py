@@ -112,3 +112,20 @@ def test_what_is_one_speakers_is_refused_for_several(synthetic_dataset: Dataset,
         with pytest.raises(ValueError, match=f"{name}: .* 2 speakers"):
             check_settings("nldf-fast-tiny", config, 2)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_a_long_video_some_pictures_are_looked_at(synthetic_dataset: Dataset) -> None:
+    """As many as fit; the others are not kept, and are heard all the same."""
+    whole = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"))
+    assert whole.every == 1 and torch.equal(whole.fit, whole.heard)
+    held_out = synthetic_dataset.indices("heldout")
+    assert whole.frames[whole.fit].any() and not whole.frames[held_out].any()
+    most = 4 * 32 * 32 * (len(whole.fit) // 2 - 1)
+    half = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), most=most)
+    assert half.every == 3 and torch.equal(half.heard, whole.fit) and torch.equal(half.fit, whole.fit[::3])
+    left_out = sorted({*half.heard.tolist()} - {*half.fit.tolist()})
+    assert not half.frames[left_out].any() and not half.labels[left_out].any()
+    kept = torch.cat([half.fit, half.validation])
+    assert torch.equal(half.frames[kept], whole.frames[kept])
+    half.final_phase()
+    assert {*half.frame_pool.tolist()} == {*kept.tolist()}

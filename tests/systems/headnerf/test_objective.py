@@ -226,7 +226,7 @@ def test_lips_and_sound_of_one_moment_meet(scenes: Scenes, capsys: pytest.Captur
 def test_a_video_too_short_for_negatives_is_refused(scenes: Scenes) -> None:
     """With the number of stretches, and the remedy."""
     _, run = training(scenes)
-    scenes[0].fit = scenes[0].fit[:20]
+    scenes[0].heard = scenes[0].fit[:20]
     driver = run.subjects[0].portrait.head.driver.lip
     with pytest.raises(ValueError, match=r"sync_weight: .* has 13 stretches; .*--set sync_weight=0"):
         LipWindows(scenes[0], driver)
@@ -236,7 +236,7 @@ def test_videos_without_what_a_loss_compares_are_refused_before_training(scenes:
     """The second video alone is at fault: it is named, whichever loss misses its frames."""
     _, run = training(scenes)
     check_frames(run, lips=True)
-    scenes[1].fit = scenes[1].fit[:20]
+    scenes[1].heard = scenes[1].fit[:20]
     with pytest.raises(ValueError, match=rf"sync_weight: .* {scenes[1].dataset.path} has"):
         check_frames(run, lips=True)
     check_frames(run, lips=False)

@@ -36,7 +36,7 @@ def lip_windows(scene: Scene, frames: int) -> tuple[Tensor, Tensor]:
     """
     movement = lip_movement(torch.from_numpy(scene.dataset.landmarks).double()).float()
     usable = torch.zeros(len(movement), dtype=torch.bool)
-    usable[scene.fit] = True
+    usable[scene.heard] = True
     usable &= movement.flatten(1).isfinite().all(1)
     starts = cut(usable, frames).all(1).nonzero()[:, 0]
     if not len(starts) or int(starts[-1] - starts[0]) < 2 * APART:
