@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ TABLES: dict[str, Callable[[Options], dict[str, Any]]] = {
 EXAMPLES = """examples:
     python -m bench.live latency
     python -m bench.live concurrency --most 5 --workers 2 --seconds 20 --json live.json
+    python -m bench.live latency avatars/me --serve "--into speaker.mp4 --poses data/speaker"
     python -m bench.live faces avatars/me avatars/you
     python -m bench.live browser --picture page.png
     python -m bench.live faults tiny --json faults.json
@@ -57,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--picture", type=Path, metavar="F.png", help="write the browser's screenshot there")
     made.add_argument(
         "--browser", choices=[*BROWSERS], help="the only one that is measured (all that are there)"
+    )
+    made.add_argument(
+        "--serve",
+        metavar="FLAGS",
+        default="",
+        help="more flags of nldf serve, for latency and concurrency",
     )
     made.add_argument("--json", type=Path, metavar="F", help="write the numbers there as well")
     return made
@@ -87,7 +95,7 @@ def run(given: argparse.Namespace) -> int:
     names = chosen(given.table, TABLES, everything=True)
     options = Options(
         given.avatars or [bundled_avatar()], given.seconds, given.interruptions, given.most, given.workers,
-        given.minutes, given.size, given.picture, given.browser,
+        given.minutes, given.size, given.picture, given.browser, tuple(shlex.split(given.serve)),
     )  # fmt: skip
     tables = {}
     for name in names:

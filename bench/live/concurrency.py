@@ -71,7 +71,7 @@ def row(server: Server, sessions: int, seconds: float, idle: list[float]) -> dic
 
 def concurrency(options: Options) -> dict[str, Any]:
     """More and more sessions that all speak at the pace of speech, each measured for some seconds."""
-    with serving(options.avatars, options.workers) as server:
+    with serving(options.avatars, options.workers, *options.flags) as server:
         idle = [memory(pid) for pid in server.workers]
         table = {
             f"{sessions} sessions": row(server, sessions, options.seconds, [item["own"] for item in idle])

@@ -40,7 +40,7 @@ async def measure(url: str, seconds: float) -> tuple[list[float], float, list[fl
 
 def latency(options: Options) -> dict[str, Any]:
     """Pushes speech at its own pace, 20 ms a message, and notes when the pictures come."""
-    with serving(options.avatars, 1) as server:
+    with serving(options.avatars, 1, *options.flags) as server:
         found, ahead, works, counters = asyncio.run(measure(server.url, options.seconds))
     return {
         "beyond the look-ahead (ms)": spread(found), "look-ahead (ms)": 1000 * ahead, "pictures": len(found),

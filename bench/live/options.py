@@ -20,6 +20,7 @@ class Options:
         size: of the pictures there, pixels.
         picture: where a browser's screenshot goes, or None.
         browser: the only one that is measured; None for all that are there.
+        flags: further ones of `nldf serve`, where one avatar's latency or several sessions are measured.
     """
 
     avatars: list[Path]
@@ -31,3 +32,4 @@ class Options:
     size: int = 16
     picture: Path | None = None
     browser: str | None = None
+    flags: tuple[str, ...] = ()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import RECORD_AGAIN
 from nldf_engine.media.planes import Planes
-from nldf_engine.media.video import shots_at
+from nldf_engine.media.video import Shot, shots_at
 
 # Of frames that are decoded at once where the plan runs backward.
 BACKWARD_BYTES = 256 << 20
+SOON = 50  # steps
 FEWEST_BACKWARD, MOST_BACKWARD = 8, 250
 
 
@@ -22,15 +25,22 @@ class _Reader:
         path: the video.
         fps: the clock's frames a second.
         first: the frame to begin with.
+        ahead: that one is looked for at once, in a thread of its own.
     """
 
-    def __init__(self, path: Path, fps: float, first: int) -> None:
+    def __init__(self, path: Path, fps: float, first: int, ahead: bool = False) -> None:
         self.path, self.next = path, first
         self._shots = shots_at(path, fps, first=first)
+        self._begun: Future[Shot | None] | None = None
+        if ahead:
+            worker = ThreadPoolExecutor(1, "nldf-seek")
+            self._begun = worker.submit(next, self._shots, None)
+            worker.shutdown(wait=False)
 
     def at(self, number: int) -> Planes:
         """Frame `number`, which is the next one, in memory of its own."""
-        shot = next(self._shots, None)
+        shot = next(self._shots, None) if self._begun is None else self._begun.result()
+        self._begun = None
         if shot is None:
             what = f"it has {self.next} frames, and frame {number} is wanted"
             raise FileProblem(self.path, what, RECORD_AGAIN)
@@ -38,7 +48,9 @@ class _Reader:
         return shot.planes()
 
     def close(self) -> None:
-        self._shots.close()  # type: ignore[attr-defined]
+        if self._begun is not None:
+            self._begun.exception()  # waits for it: it uses what is closed
+        self._shots.close()
 
 
 class _Backward:
@@ -74,7 +86,9 @@ def play(
 ) -> Iterator[Planes]:
     """Yields a frame a step, each of its own memory: the first one, blended with the second one.
 
-    Two readers are open while two runs are blended, one otherwise.
+    Two readers are open while two runs are blended, one otherwise. The second one is opened SOON steps before
+    it is needed, in a thread of its own: to begin in the middle of a video, all from the last key frame on is
+    decoded first.
 
     Args:
         path: the video.
@@ -89,12 +103,15 @@ def play(
     path = Path(path)
     reader: _Reader | None = None
     later: _Reader | None = None
+    soon: _Reader | None = None
     backward = _Backward(path, fps)
     before: int | None = None
     try:
-        for first, second, part in steps:
+        for (first, second, part), blended in _foreseen(steps, SOON):
             one, other = begin + first, begin + second
             down, before = before is not None and one == before - 1, one
+            if blended is not None and soon is None:
+                soon = _Reader(path, fps, begin + blended, ahead=True)
             if part == 0.0 and later is not None:
                 reader, later = _replaced(reader, later), None
             if down:
@@ -106,11 +123,27 @@ def play(
                 reader = _Reader(path, fps, one)
             frame = reader.at(one)
             if part != 0.0:
-                later = later or _Reader(path, fps, other)
+                if later is None:
+                    later, soon = soon or _Reader(path, fps, other), None
                 frame.blend(later.at(other), part)
             yield frame
     finally:
-        _replaced(_replaced(reader, later), None)
+        _replaced(soon, _replaced(reader, _replaced(later, None)))
+
+
+def _foreseen(
+    steps: Iterable[tuple[int, int, float]], count: int
+) -> Iterator[tuple[tuple[int, int, float], int | None]]:
+    """The steps, each with the second frame of the blend that begins `count` steps later, or None."""
+    window: deque[tuple[int, int, float]] = deque()
+    blends = False
+    for step in steps:
+        begins, blends = step[2] != 0.0 and not blends, step[2] != 0.0
+        window.append(step)
+        if len(window) > count:
+            yield window.popleft(), step[1] if begins else None
+    while window:
+        yield window.popleft(), None
 
 
 def _replaced(reader: _Reader | None, by: _Reader | None) -> _Reader | None:

@@ -404,7 +404,7 @@ def _from_keyframe(path: Path, timeline: Timeline, after: float) -> Iterator[Sho
 
 def shots_at(
     path: str | Path, fps: float = FPS, times: np.ndarray | None = None, first: int = 0
-) -> Iterator[Shot]:
+) -> Generator[Shot, None, None]:
     """Yields for every tick of an even clock the frame that is on screen then; see `frames_at`.
 
     A frame that stays on screen is yielded again, the same object.

@@ -1,6 +1,8 @@
 """Playback: the frames of a plan, blended where it says so, from a file that is read forward."""
 
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,11 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stored(path: Path) -> list[Planes]:
     """Every frame of a video on the clock of 25 a second."""
     return [shot.planes() for shot in shots_at(path, 25.0)]
+
+
+def straight(run: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """The steps of a run that is not blended."""
+    return ((int(number), int(number), 0.0) for number in run)
 
 
 def same(one: Planes, other: Planes) -> bool:
@@ -56,7 +63,8 @@ def test_a_plan_is_followed(film: Path) -> None:
     second = np.array([*range(5, 20), 7, 8, *range(9, 15)])
     share = np.array([0.0] * 15 + [0.25, 0.75] + [0.0] * 6)
     every = stored(film)
-    made = list(play(film, first, second, share, 25.0))
+    steps = list(zip(first.tolist(), second.tolist(), share.tolist(), strict=True))
+    made = list(play(film, steps, 25.0))
     for frame, one, other, part in zip(made, first, second, share, strict=True):
         wanted = Planes.of(every[one].parts, every[one].colours)
         wanted.blend(every[other], part)
@@ -70,7 +78,7 @@ def test_it_runs_backward(film: Path, monkeypatch: pytest.MonkeyPatch, held: int
     monkeypatch.setattr(playback, "BACKWARD_BYTES", held)
     run = np.array([*range(5, 35), *range(35, 9, -1), *range(9, 14)])
     every = stored(film)
-    made = list(play(film, run, run, np.zeros(len(run)), 25.0))
+    made = list(play(film, straight(run), 25.0))
     assert all(same(frame, every[number]) for frame, number in zip(made, run, strict=True))
     assert len({frame.parts[0].ctypes.data for frame in made}) == len(made)
 
@@ -107,7 +115,7 @@ def test_a_film_that_is_too_short_says_so(film: Path) -> None:
     """The frame that is missing is named."""
     run = np.arange(35, 45)
     with pytest.raises(FileProblem, match="has 40 frames, and frame 40 is wanted"):
-        list(play(film, run, run, np.zeros(10), 25.0))
+        list(play(film, straight(run), 25.0))
 
 
 def test_a_picture_that_stands_for_several_frames_is_copied(tmp_path: Path) -> None:
@@ -117,7 +125,39 @@ def test_a_picture_that_stands_for_several_frames_is_copied(tmp_path: Path) -> N
             writer.write(np.full((24, 32, 3), 40 * number, np.uint8))
     run = np.arange(12)
     every = stored(tmp_path / "slow.mp4")
-    made = play(tmp_path / "slow.mp4", run, run, np.zeros(12), 25.0)
+    made = play(tmp_path / "slow.mp4", straight(run), 25.0)
     for frame, want in zip(made, every, strict=False):
         assert same(frame, want)
         frame.parts[0][:] = 255
+
+
+@pytest.mark.parametrize("soon", [0, 3, 100])
+def test_where_it_jumps_to_is_looked_for_before(
+    film: Path, monkeypatch: pytest.MonkeyPatch, soon: int
+) -> None:
+    """Once for each jump, also for one that comes at once; the frames are the same, and no thread stays."""
+    round_ = [(n, n, 0.0) for n in range(10, 20)] + [(20, 8, 0.3), (21, 9, 0.8)]
+    steps = [(n, n, 0.0) for n in range(10)] + 3 * round_
+    wanted = [[part.copy() for part in frame.parts] for frame in play(film, steps, 25.0)]
+    monkeypatch.setattr(playback, "SOON", soon)
+    opened = []
+    reader = playback._Reader
+
+    class Seen(reader):
+        def __init__(self, path: Path, fps: float, first: int, ahead: bool = False) -> None:
+            opened.append((first, ahead))
+            super().__init__(path, fps, first, ahead)
+
+    monkeypatch.setattr(playback, "_Reader", Seen)
+    made = list(play(film, steps, 25.0))
+    for frame, parts in zip(made, wanted, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(frame.parts, parts, strict=True))
+    assert opened == [(0, False), *[(8, soon < 100)] * 3]
+    left = play(film, steps, 25.0)
+    for _ in range(18):
+        next(left)
+    left.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("nldf-seek"):
+            thread.join(20)
+            assert not thread.is_alive()
