@@ -55,7 +55,7 @@ def test_a_dataset_reads_the_same(synthetic_dataset: Dataset, monkeypatch: pytes
 @posix
 @pytest.mark.parametrize("full_at", [0, 1, 2])
 def test_what_grows_is_held_in_memory_or_in_a_file(monkeypatch: pytest.MonkeyPatch, full_at: int) -> None:
-    """Rows come back as they were added, before and behind the step to a file, and where the disk fills up."""
+    """Rows come back as they were added, also behind the step to a file, and where the disk fills up."""
     reserve, calls = os.posix_fallocate, iter(range(1, 100))
 
     def room(*given: int) -> None:

@@ -276,7 +276,7 @@ def test_silence_is_known_and_one_syllable_ends_it():
 
 @pytest.mark.parametrize("way", ["speech", "written"])
 def test_a_long_sound_is_not_held_at_its_own_rate(tmp_path, way):
-    """Five minutes of 48 kHz stereo are read as speech, and written to a video, in less memory than they take."""
+    """Five minutes of 48 kHz stereo are read as speech, or written to a video, in less than they take."""
     code = """
 import resource, sys
 import av, soxr  # what reads, before it is measured
