@@ -59,6 +59,18 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
     return path
 
 
+def check_name(path: str | Path) -> Path:
+    """The path of a folder with tensors, which are kept in files whose names are UTF-8.
+
+    Raises:
+        FileProblem: it is not.
+    """
+    path = Path(path)
+    if printable(str(path)) != str(path):
+        raise FileProblem(printable(str(path)), "its name is no UTF-8 text", "choose or give it another name")
+    return path
+
+
 def overlap(a: str | Path, b: str | Path) -> bool:
     """Whether two paths name the same file or folder, or one is inside the other.
 
