@@ -95,6 +95,10 @@ class Soundtrack:
                         for block in place.fit(np.nan_to_num(piece.to_ndarray(), copy=False), stamp):
                             yield block, frame.sample_rate
                         stamp = None
+            if not place.any and not bad:
+                raise FileProblem(
+                    self.path, f"its sound can't be read: no sample in {packets} packets", SOUND_AGAIN
+                )
             if not place.any or bad > max(2, LARGEST_LOSS * packets):
                 raise FileProblem(
                     self.path, f"{bad} of the {packets} packets of its sound are damaged", SOUND_AGAIN

@@ -315,3 +315,14 @@ print(len(use(sys.argv[2])), peak() - before)
     assert int(count) == 300 * SAMPLE_RATE
     # Itself as float32: 115 MB; as speech: 19 MB, and half as much again while the array grows.
     assert float(megabytes) < 60, megabytes
+
+
+def test_a_header_of_zeros_says_that_there_is_no_sound(tmp_path):
+    """RF64 that was written to a pipe promises nothing, and FFmpeg reads nothing: no packet is damaged."""
+    import struct
+
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    head = b"RF64" + b"\xff" * 4 + b"WAVE" + b"ds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0)
+    (tmp_path / "a.wav").write_bytes(head + form + b"data" + b"\xff" * 4 + bytes(32000))
+    with pytest.raises(FileProblem, match="no sample in 1 packets"):
+        load_audio(tmp_path / "a.wav")
