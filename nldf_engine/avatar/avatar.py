@@ -25,7 +25,15 @@ from torch.overrides import TorchFunctionMode
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar.provenance import Consent, Origin
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, check_writable, inside, read_json, sha256, write_json
+from nldf_engine.base.files import (
+    atomic_folder,
+    check_name,
+    check_writable,
+    inside,
+    read_json,
+    sha256,
+    write_json,
+)
 from nldf_engine.base.json import encode
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.poses import check_poses
@@ -141,7 +149,7 @@ class Avatar:
         Raises:
             FileProblem: anything in it is missing, damaged, of a newer schema or not what it says.
         """
-        path = Path(path)
+        path = check_name(path)
         if not path.is_dir():
             raise FileProblem(
                 path, "there is no such folder", "give an avatar folder, as `nldf train` writes it"
@@ -221,7 +229,7 @@ def check_target(path: str | Path) -> Path:
         raise FileProblem(
             path, "it exists and is no avatar, so it is not replaced", "choose another output path"
         )
-    return check_writable(path, folder=True)
+    return check_writable(check_name(path), folder=True)
 
 
 def _check_header(path: Path, info: Any) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,10 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
             made there.
     """
     path = Path(path)
+    if not folder and is_device(path):
+        if not os.access(path, os.W_OK):
+            raise FileProblem(path, "it can't be written (no permission)", ELSEWHERE)
+        return path
     if not folder and path.is_dir():
         raise FileProblem(path, "it is a folder, and a file is to be written", "name a file in it")
     if folder and path.exists() and not path.is_dir():
@@ -59,6 +64,27 @@ def check_writable(path: str | Path, folder: bool = False) -> Path:
     return path
 
 
+def check_name(path: str | Path) -> Path:
+    """The path of a folder with tensors, which are kept in files whose names are UTF-8.
+
+    Raises:
+        FileProblem: it is not.
+    """
+    path = Path(path)
+    if printable(str(path)) != str(path):
+        raise FileProblem(printable(str(path)), "its name is no UTF-8 text", "choose or give it another name")
+    return path
+
+
+def is_device(path: str | Path) -> bool:
+    """Whether something is there that is written into and never replaced: a device, a pipe, a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 def overlap(a: str | Path, b: str | Path) -> bool:
     """Whether two paths name the same file or folder, or one is inside the other.
 
@@ -66,7 +92,7 @@ def overlap(a: str | Path, b: str | Path) -> bool:
         >>> overlap("data/speaker", "data/speaker/video.mp4"), overlap("data/a", "data/b")
         (True, False)
     """
-    one, other = Path(a).resolve(), Path(b).resolve()
+    one, other = Path(os.path.realpath(a)), Path(os.path.realpath(b))
     return one == other or one in other.parents or other in one.parents
 
 
@@ -144,11 +170,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the ending, since encoders choose their container by it. Whatever goes
     wrong inside (an exception, Ctrl-C, a full disk), the temporary file is removed and an older
-    `path` stays as it was.
+    `path` stays as it was. A device or pipe (/dev/stdout, /dev/null) stays one, and gets the content in the
+    end.
 
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
+    if is_device(path):
+        with tempfile.TemporaryDirectory(prefix="nldf-") as folder:
+            temporary = Path(folder) / Path(path).name
+            yield temporary
+            with _writing(Path(path), temporary), open(temporary, "rb") as made, open(path, "wb") as out:
+                shutil.copyfileobj(made, out)
+        return
     path = _behind_links(path)
     with _beside(path, folder=False) as temporary:
         yield temporary

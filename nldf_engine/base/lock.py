@@ -137,7 +137,9 @@ def _is_there(lock: Path, handle: int) -> bool:
 
 def _sign(handle: int) -> None:
     """Writes who holds the lock; on a full disk it is held without a name."""
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    command = " ".join([name, *sys.argv[1:2]])
     text = f"process {os.getpid()} ({command}, since {time.strftime('%H:%M:%S')})"
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)

@@ -28,7 +28,7 @@ import numpy as np
 from nldf_engine.audio import FrontendConfig, features, load_audio
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import as_file_problem, atomic_folder, inside, write_json
+from nldf_engine.base.files import as_file_problem, atomic_folder, check_name, inside, write_json
 from nldf_engine.base.roomy import roomy_bytes
 from nldf_engine.datasets.features import keep_features, kept_features
 from nldf_engine.datasets.format import (
@@ -103,7 +103,7 @@ class Dataset:
         Raises:
             FileProblem: something is missing, damaged, of the wrong shape, newer, or outside the folder.
         """
-        path = Path(path)
+        path = check_name(path)
         if not path.is_dir():
             what = "it is a file, and a dataset is a folder" if path.exists() else "there is no such folder"
             raise FileProblem(path, what, "make one with: nldf prepare VIDEO -o FOLDER")

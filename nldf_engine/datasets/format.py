@@ -12,7 +12,7 @@ import numpy as np
 
 from nldf_engine.base.clock import FPS, SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_path, check_writable, inside, read_json, sha256
+from nldf_engine.base.files import atomic_path, check_name, check_writable, inside, read_json, sha256
 from nldf_engine.base.json import decode, encode
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_mesh import LANDMARKS
@@ -45,7 +45,7 @@ def check_target(path: Path) -> Path:
         raise FileProblem(
             path, "it exists and is no dataset, so it is not replaced", "choose another output path"
         )
-    return check_writable(path, folder=True)
+    return check_writable(check_name(path), folder=True)
 
 
 def training_frames(frames: int) -> int:

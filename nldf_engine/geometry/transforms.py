@@ -267,7 +267,9 @@ def file_poses(path: str | Path, value: Mapping[str, Any]) -> np.ndarray:
         FileProblem: it holds no poses, or some that are no rigid motions.
     """
     try:
-        poses = np.array([frame["transform_matrix"] for frame in value["frames"]], np.float64)
+        if not isinstance(frames := value.get("frames"), list):
+            raise ValueError("an object with a list 'frames' was expected, or a plain list of matrices")
+        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64)
         if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses):
             raise ValueError(f"transform_matrix must be 4 x 4, got {poses.shape}")
         bad = np.flatnonzero(~np.isfinite(poses).all((1, 2)))
@@ -282,6 +284,7 @@ def file_poses(path: str | Path, value: Mapping[str, Any]) -> np.ndarray:
                 "Negate the second and third column of each (to OpenGL's axes)"
             )
     except (KeyError, TypeError, ValueError) as error:
-        what = f"it holds no usable poses ({type(error).__name__}: {error})"
+        missing = f"a frame of its list has no {error}" if isinstance(error, KeyError) else error
+        what = f"it holds no usable poses ({missing})"
         raise FileProblem(path, what, "give a transforms file of AD-NeRF, or [T, 4, 4] matrices") from error
     return rigid(turn(poses)).astype(np.float32)

@@ -11,11 +11,12 @@ import numpy as np
 
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.roomy import Growing, let_go
 from nldf_engine.media.containers import SOUND_AGAIN, check_file, opened
 from nldf_engine.media.headers import mp3_counts_frames, wav_bytes
-from nldf_engine.media.soundtrack import Samples, Soundtrack, find_soundtrack
+from nldf_engine.media.soundtrack import Soundtrack, find_soundtrack, joined
 
-LONGEST_SECONDS = 3600  # an hour of 48 kHz stereo is 1.4 GB as it is, and 230 MB as speech
+LONGEST_SECONDS = 3600  # an hour of 48 kHz stereo is 1.4 GB as it is (`Growing`), and 230 MB as speech
 BLOCK = 1 << 18  # samples that are mixed and resampled at a time
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second; beyond, a header is taken for a damaged one
 MOST_CHANNELS = 64
@@ -116,14 +117,6 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     track.warn()
 
 
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    held, rate = Samples(), SAMPLE_RATE
-    for block, every in _blocks(path):
-        held.add(block)
-        rate = every
-    return np.ascontiguousarray(held.take()), rate
-
-
 def _from_array(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
     """(samples, rate) checked: float32 [N, channels], integers scaled to full scale 1."""
     if (
@@ -204,7 +197,7 @@ def _speech(blocks: Callable[[], Iterable[tuple[np.ndarray, int]]]) -> np.ndarra
     """
 
     def pass_over(channel: int | None, powers: _Powers | None) -> np.ndarray:
-        held, resampler, count, rate = Samples(), None, 0, SAMPLE_RATE
+        held, resampler, count, rate = Growing(), None, 0, SAMPLE_RATE
         for block, rate in blocks():
             mono = block.mean(0, dtype=np.float32) if channel is None else block[channel]
             mono = block[0] if len(block) == 1 else mono
@@ -215,9 +208,9 @@ def _speech(blocks: Callable[[], Iterable[tuple[np.ndarray, int]]]) -> np.ndarra
                 resampler = resampler or _resampler(rate)
                 mono = resampler(mono, False)
             if len(mono):
-                held.add(np.ascontiguousarray(mono)[None])
+                held.add(mono[:, None])
         if resampler is not None:
-            held.add(resampler(np.zeros(0, np.float32), True)[None])
+            held.add(resampler(np.zeros(0, np.float32), True)[:, None])
         made, wanted = held.take()[:, 0], max(1, round(count * SAMPLE_RATE / rate))
         if len(made) == wanted:
             return made
@@ -246,7 +239,7 @@ def _resampler(rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:
 def read_sound(audio: str | Path | tuple[Any, int]) -> tuple[np.ndarray, int]:
     """A sound as it is: (float32 [N, channels] in about [-1, 1], samples a second), checked."""
     if isinstance(audio, str | Path):
-        return _read(Path(audio))
+        return joined(_blocks(Path(audio)))
     if not isinstance(audio, tuple | list) or len(audio) != 2:
         raise TypeError(f"audio: expected a path or (samples, rate), got {type(audio).__name__}")
     samples, rate = _from_array(*audio)
@@ -262,6 +255,7 @@ def speech_of(samples: np.ndarray, rate: int) -> np.ndarray:
     def blocks() -> Iterator[tuple[np.ndarray, int]]:
         for begin in range(0, len(samples), BLOCK):
             yield samples[begin : begin + BLOCK].T, rate
+            let_go(samples)
 
     return np.ascontiguousarray(_speech(blocks))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.base.roomy import Growing
 from nldf_engine.media.containers import LARGEST_LOSS, SOUND_AGAIN, opened, ordinal, sounds_of
 from nldf_engine.media.level import SILENT_DB
 from nldf_engine.media.timeline import Timeline, first_picture, timeline_of
 
-GROWTH = 1 << 20  # samples by which a sound that is being read grows at least
+SILENCE = 1 << 20  # samples of it at a time
 # Seconds that a block's stamp may be off the end of the block before it, or as many as the block lasts:
 # stamps are rounded, and jitter.
 OFF_STAMP, LONGEST_BLOCK = 0.04, 0.1
@@ -94,6 +95,10 @@ class Soundtrack:
                         for block in place.fit(np.nan_to_num(piece.to_ndarray(), copy=False), stamp):
                             yield block, frame.sample_rate
                         stamp = None
+            if not place.any and not bad:
+                raise FileProblem(
+                    self.path, f"its sound can't be read: no sample in {packets} packets", SOUND_AGAIN
+                )
             if not place.any or bad > max(2, LARGEST_LOSS * packets):
                 raise FileProblem(
                     self.path, f"{bad} of the {packets} packets of its sound are damaged", SOUND_AGAIN
@@ -105,11 +110,7 @@ class Soundtrack:
         Raises:
             FileProblem: as `blocks`.
         """
-        held, rate = Samples(), 0
-        for block, every in self.blocks():
-            held.add(block)
-            rate = every
-        return np.ascontiguousarray(held.take()), rate
+        return joined(self.blocks())
 
     def all_notes(self) -> list[str]:
         """What a person should know of the track, once it has been read: which one it is, and its gaps."""
@@ -168,6 +169,15 @@ def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
+def joined(blocks: Iterable[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
+    """(samples float32 [N, channels], samples a second) of blocks ([channels, n], rate); see `Growing`."""
+    held, rate = Growing(), 0
+    for block, every in blocks:
+        held.add(block.T)
+        rate = every
+    return held.take(), rate
+
+
 class _Place:
     """Puts blocks where their stamps say, with silence between them or cut where they overlap.
 
@@ -223,36 +233,7 @@ class _Place:
         if self._begun and late > 0:
             self._gaps.silences.append((self._done / self._rate, late / self._rate))
         while late > 0:
-            count = min(late, GROWTH)
+            count = min(late, SILENCE)
             self._done += count
             yield np.zeros((self._channels, count), np.float32)
             late -= count
-
-
-class Samples:
-    """Samples of a sound that is being decoded, in one array that grows: an hour is held once, not twice.
-
-    Attributes:
-        count: samples so far.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._held = np.empty((0, 0), np.float32)
-
-    def add(self, piece: np.ndarray) -> None:
-        """Appends a piece [channels, n]."""
-        channels, more = piece.shape
-        if not self.count:
-            self._held = np.empty((max(GROWTH, more), channels), np.float32)
-        end = self.count + more
-        if end > len(self._held):
-            # Moves pages instead of copying them, where the array is large.
-            self._held.resize((end + max(GROWTH, end // 8), channels), refcheck=False)
-        self._held[self.count : end] = piece.T
-        self.count = end
-
-    def take(self) -> np.ndarray:
-        """[N, channels] float32 of all pieces."""
-        self._held.resize((self.count, self._held.shape[1]), refcheck=False)
-        return self._held

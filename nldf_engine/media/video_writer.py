@@ -17,6 +17,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import FULL_DISK, atomic_path
 from nldf_engine.media.containers import location, opened
 from nldf_engine.media.planes import BT709, Colours, Planes
+from nldf_engine.media.sound_feed import BLOCK, SoundFeed
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,10 @@ _CODECS = {
         (".webm",),
     ),
 }
-# What a sound is brought to where the codec does not take its own rate. Every player takes it, and below
-# 32 kHz a block of AAC is longer than a frame: sound and picture would not end together.
-SOUND_RATE = 48_000
 # Pixels of a picture from which on encoding takes longer than all else.
 LARGE = 1_000_000
 # An encoder's own choice follows from the cores that it may use, and the file from how many threads it takes.
 THREADS = 4
-BLOCK = 8192  # samples that are encoded at a time
-_KEPT_RATES = {"aac": (32_000, 44_100, 48_000, 64_000, 88_200, 96_000)}
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 # Of x264, from the one that takes longest. At 1920 x 1080 the last three take about 40, 28 and 15 ms of one
@@ -140,11 +135,7 @@ class VideoWriter:
         self._crf, self._metadata, self.frames = crf, metadata or {}, 0
         self._finish, self._temporary = finish, self.path
         self._preset, self._colours = preset, colours
-        self._sound: np.ndarray | None = None
-        self._rate = SOUND_RATE
-        if audio is not None:
-            self._sound, self._rate = _sound(*audio, self._spec.audio)
-        self._sent = 0
+        self._sound = None if audio is None else SoundFeed(*audio, self._spec.audio)
         self._stack = contextlib.ExitStack()
         self._container: Any = None
         self._converter: Any = None
@@ -180,8 +171,7 @@ class VideoWriter:
                 self._colours.tag(video.codec_context)
             self._video, self._audio = video, None
             if self._sound is not None:
-                layout = _LAYOUTS[self._sound.shape[0]]
-                self._audio = self._container.add_stream(self._spec.audio, rate=self._rate, layout=layout)
+                self._audio = self._sound.stream(self._container)
         except BaseException as error:
             self._abandon(error)
             raise self._problem(error) from error
@@ -244,10 +234,10 @@ class VideoWriter:
         """Encodes the sound up to the picture written so far, so that the file interleaves."""
         if self._audio is None or self._sound is None:
             return
-        until = round(self.frames / self.fps * self._rate)
-        if last or until - self._sent >= BLOCK:
-            until = until if last else self._sent + (until - self._sent) // BLOCK * BLOCK
-            self._sent = _send(self._container, self._audio, self._sound, self._sent, until)
+        until = round(self.frames / self.fps * self._sound.rate)
+        if not last:
+            until -= (until - self._sound.sent) % BLOCK
+        self._sound.send(self._container, self._audio, until)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -306,76 +296,28 @@ def with_sound(video: str | Path, path: str | Path, audio: tuple[np.ndarray, int
     Raises:
         FileProblem: `video` can't be read, or `path` can't be written; nothing is left of it then.
     """
-    planes, rate = _sound(*audio, "aac")
+    sound = SoundFeed(*audio, "aac")
     with opened(video) as source, atomic_path(path) as temporary:
         try:
-            _copied(source, temporary, planes, rate)
+            _copied(source, temporary, sound)
         except BaseException as error:
             raise _unwritten(Path(path), error) from error
 
 
-def _copied(source: Any, temporary: Path, planes: np.ndarray, rate: int) -> None:
-    """The pictures of an open container, and samples [channels, N], into a file."""
+def _copied(source: Any, temporary: Path, sound: SoundFeed) -> None:
+    """The pictures of an open container, and a sound, into a file."""
     import av
 
     pictures = source.streams.video[0]
     options = {"movflags": "+faststart"} if temporary.suffix != ".mkv" else {"fflags": "+bitexact"}
     with av.open(location(temporary), "w", options=options) as out:
         video_out = out.add_stream_from_template(pictures)
-        audio_out: Any = out.add_stream("aac", rate=rate, layout=_LAYOUTS[len(planes)])
-        sent = 0
+        audio_out = sound.stream(out)
         for packet in source.demux(pictures):
             if packet.dts is None:
                 continue
-            end = round(float((packet.pts + packet.duration) * packet.time_base) * rate)
+            end = round(float((packet.pts + packet.duration) * packet.time_base) * sound.rate)
             packet.stream = video_out
             out.mux(packet)
-            sent = _send(out, audio_out, planes, sent, end)
+            sound.send(out, audio_out, end)
         out.mux(audio_out.encode(None))
-
-
-def _send(out: Any, stream: Any, planes: np.ndarray, sent: int, until: int) -> int:
-    """Encodes samples [channels, N], silence beyond them, from `sent` to `until`; returns how far it came."""
-    import av
-
-    while sent < until:
-        count = min(BLOCK, until - sent)
-        piece = np.zeros((len(planes), count), np.float32)
-        known = planes[:, sent : sent + count]
-        piece[:, : known.shape[1]] = known
-        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=stream.layout.name)
-        frame.sample_rate, frame.pts, frame.time_base = stream.rate, sent, Fraction(1, stream.rate)
-        out.mux(stream.encode(frame))
-        sent += count
-    return sent
-
-
-def _sound(samples: np.ndarray, rate: int, codec: str) -> tuple[np.ndarray, int]:
-    """Samples as float32 [channels, N] of a known layout, and their rate: their own, or SOUND_RATE."""
-    import av
-
-    samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or rate <= 0:
-        raise ValueError(
-            f"VideoWriter: audio must be [N] or [N, channels] at a positive rate, got {samples.shape}"
-        )
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"VideoWriter: audio samples must be float in [-1, 1], got {samples.dtype}")
-    planes = samples[None] if samples.ndim == 1 else samples.T
-    planes = planes if planes.shape[0] in _LAYOUTS else planes.mean(0, keepdims=True)
-    planes = np.ascontiguousarray(np.clip(np.nan_to_num(planes), -1, 1), dtype=np.float32)
-    if rate in _KEPT_RATES.get(codec, (SOUND_RATE,)):
-        return planes, int(rate)
-    if planes.shape[1] == 0:
-        return planes, SOUND_RATE
-    layout = _LAYOUTS[planes.shape[0]]
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE)
-    pieces = []
-    for start in range(0, planes.shape[1], 1 << 16):
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(planes[:, start : start + (1 << 16)]), format="fltp", layout=layout
-        )
-        frame.sample_rate, frame.pts, frame.time_base = int(rate), start, Fraction(1, int(rate))
-        pieces += resampler.resample(frame)
-    pieces += resampler.resample(None)
-    return np.concatenate([piece.to_ndarray() for piece in pieces], axis=1), SOUND_RATE

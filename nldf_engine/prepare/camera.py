@@ -161,6 +161,7 @@ def track_camera(
         track = _Follower(small, clear, plate, area, valid, np.array(track.aligner.middle))
         motion, match, information = track.again(motion, bar)
     whole = np.diag(1 / WHOLE_SPREAD**2)
+    motion = _held(motion, valid)
     motion = smooth(motion, information + whole, np.diag(1 / SECOND_SPREAD**2))
     motion = _held(motion, valid)
     motion = motion - np.median(motion, axis=0)
@@ -181,11 +182,12 @@ def track_camera(
 
 
 def _held(track: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """A smoothed track [T, ...] that stays where it is before its first valid frame and behind its last."""
-    if not valid.any():
+    """A track [T, ...] that goes evenly from each valid frame to the next, and stays in place at the ends."""
+    if valid.all() or not valid.any():
         return track
-    known = np.flatnonzero(valid)
-    return track[np.clip(np.arange(len(track)), known[0], known[-1])]
+    known, rows = np.flatnonzero(valid), track.reshape(len(track), -1)
+    held = [np.interp(np.arange(len(track)), known, row[known]) for row in rows.T]
+    return np.stack(held, 1).reshape(track.shape)
 
 
 def _gather(

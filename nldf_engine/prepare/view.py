@@ -24,6 +24,7 @@ SMALLEST_FILM = 0.15  # of the frame, that bars and slides leave
 EDGE = 8  # gray levels across a side of an inset, in every sample
 COVERED = 0.75  # share of a side of an inset that is such an edge
 SMALLER = 0.9  # of the film's area, that an inset takes at most
+BEYOND = 12  # pixels behind a corner, along which a side does not go on
 CANDIDATES = 8  # lines to each side of a face that are tried as sides of an inset
 TRIM = 2  # pixels beside the border that the codec has mixed
 FEWEST = 3  # samples below which nothing is said
@@ -144,7 +145,7 @@ class Borders:
         return int(np.argmax(busy)), int(len(busy) - np.argmax(busy[::-1]))
 
     def inset(self, face: Sequence[float], film: Box) -> Box | None:
-        """The smallest rectangle about a face (x, y, width, height) whose sides never move; None for none.
+        """A small rectangle about a face (x, y, width, height) whose sides never move; None for none.
 
         Args:
             film: where to look, (left, top, right, bottom); its border needs no edge.
@@ -173,9 +174,27 @@ class Borders:
             # A line across the whole picture is no inset: that has a corner at least.
             return bool(beside and along) and min(side.mean() for side in beside + along) >= COVERED
 
+        def goes_on(box: tuple[int, ...]) -> int:
+            """How many sides go on behind a corner, as those of a larger rectangle about this one do."""
+            a, b, c, d = box
+            lines = [
+                *((across[:, at], b, d, top, bottom) for at in (a - 1, c - 1) if left <= at < right - 1),
+                *((down[at], a, c, left, right) for at in (b - 1, d - 1) if top <= at < bottom - 1),
+            ]
+            ends = [
+                part
+                for edge, begin, end, first, last in lines
+                for part in (
+                    edge[max(first, begin - BEYOND) : max(first, begin - TRIM)],
+                    edge[min(last, end + TRIM) : min(last, end + BEYOND)],
+                )
+            ]
+            return sum(bool(len(part) > TRIM and part.mean() >= COVERED) for part in ends)
+
         found = [box for box in itertools.product(*sides) if framed(box)]
         found = [box for box in found if _area(box) < SMALLER * _area(film)]
-        return min(found, key=_area) if found else None
+        # Lines of the slides make larger ones, and lines of the room smaller ones with sides that go on.
+        return min(found, key=lambda box: (1 + goes_on(box)) * _area(box)) if found else None
 
 
 def _area(box: Sequence[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,22 @@ def test_names_of_any_length_and_bytes(folder: Path, tmp_path: Path) -> None:
         arguments = ["render", str(folder / "avatar"), str(folder / "speech.wav"), "-o", str(out)]
         assert cli.main(arguments) == 0
         assert probe(out).frames == 10
+
+
+def test_folders_with_names_of_other_bytes_are_refused_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Avatars and datasets hold tensors, which are in files with names of UTF-8 alone: that is the reason."""
+    avatar = tmp_path / "av\udce9"
+    shutil.copytree(folder / "avatar", avatar)
+    speech, out = str(folder / "speech.wav"), str(tmp_path / "d\udce9")
+    for arguments in (
+        ["render", str(avatar), speech, "-o", str(tmp_path / "o.mp4")],
+        ["prepare", speech, "-o", out],
+    ):
+        assert cli.main(arguments) == 1
+        assert "its name is no UTF-8 text" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["av\udce9"]
 
 
 def test_a_file_that_is_owned_twice_by_one_process(tmp_path: Path) -> None:

@@ -1,11 +1,23 @@
 """Files are written whole or not at all, and nothing is read from outside of its folder."""
 
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.base.files import atomic_folder, atomic_path, inside, read_json, sha256, write_json
+from nldf_engine.base.files import (
+    atomic_folder,
+    atomic_path,
+    check_writable,
+    inside,
+    overlap,
+    read_json,
+    sha256,
+    write_json,
+)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -43,6 +55,37 @@ def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match=r"a\.txt.*space"), atomic_path(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_pipe_or_device_is_written_into(tmp_path: Path) -> None:
+    """It gets the content and stays what it is; one that is full is told as a full disk is."""
+    pipe = tmp_path / "out.json"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_json(check_writable(pipe), {"a": 1})
+        assert json.loads(read.result(60)) == {"a": 1}
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    link = tmp_path / "nothing.json"
+    link.symlink_to("/dev/null")
+    write_json(check_writable(link), {"a": 1})
+    assert link.is_symlink() and link.is_char_device() and link.read_bytes() == b""
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")
+    if full.is_char_device():
+        with pytest.raises(FileProblem, match=r"full\.json: the disk is full"):
+            write_json(full, {"a": 1})
+        assert full.is_char_device()
+
+
+def test_links_that_lead_nowhere_overlap_with_nothing(tmp_path: Path) -> None:
+    """A link to itself is no crash, and an output in its place is written."""
+    link = tmp_path / "a"
+    link.symlink_to("a")
+    assert not overlap(link, tmp_path / "b")
+    write_json(link, {})
+    assert read_json(link) == {}
 
 
 def test_an_impossible_place_is_a_clear_error(tmp_path: Path) -> None:

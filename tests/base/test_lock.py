@@ -41,6 +41,13 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path) -> None:
         pass
 
 
+def test_a_package_that_runs_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m nldf_engine train` is no `__main__.py`."""
+    monkeypatch.setattr(sys, "argv", ["/lib/nldf_engine/__main__.py", "train", "x"])
+    with owned(tmp_path / "out"):
+        assert f"process {os.getpid()} (nldf_engine train, since" in (tmp_path / ".out.lock").read_text()
+
+
 def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     """What kill -9 leaves behind is taken over, and removed in the end."""
     process = holder(tmp_path / "out")

@@ -50,3 +50,31 @@ def test_a_dataset_reads_the_same(synthetic_dataset: Dataset, monkeypatch: pytes
     assert isinstance(frames, np.memmap) and isinstance(labels, np.memmap)
     assert np.array_equal(frames, synthetic_dataset.frames(32))
     assert np.array_equal(labels, synthetic_dataset.labels(32))
+
+
+@posix
+@pytest.mark.parametrize("full_at", [0, 1, 2])
+def test_what_grows_is_held_in_memory_or_in_a_file(monkeypatch: pytest.MonkeyPatch, full_at: int) -> None:
+    """Rows come back as they were added, also behind the step to a file, and where the disk fills up."""
+    reserve, calls = os.posix_fallocate, iter(range(1, 100))
+
+    def room(*given: int) -> None:
+        if next(calls) == full_at:
+            raise OSError(28, "No space left on device")
+        reserve(*given)
+
+    monkeypatch.setattr(roomy.os, "posix_fallocate", room)
+    monkeypatch.setattr(roomy, "_RESERVED", 100)
+    rows = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    held = roomy.Growing(large=800)
+    for begin in range(0, 500, 7):
+        held.add(rows[begin : begin + 7])
+    made = held.take()
+    assert held.count == 500 and np.array_equal(made, rows)
+    assert isinstance(made, np.memmap) == (full_at == 0)
+    roomy.let_go(made)
+    assert np.array_equal(made, rows)
+    small = roomy.Growing()
+    small.add(rows)
+    assert type(small.take()) is np.ndarray and np.array_equal(small.take(), rows)
+    assert roomy.Growing().take().shape == (0, 0)

@@ -274,16 +274,31 @@ def test_silence_is_known_and_one_syllable_ends_it():
         is_silent(np.zeros((2, 5)))
 
 
-def test_a_long_sound_is_not_held_at_its_own_rate(tmp_path):
-    """Five minutes of 48 kHz stereo are read as speech in less memory than they themselves take."""
+@pytest.mark.parametrize("way", ["speech", "written"])
+def test_a_long_sound_is_not_held_at_its_own_rate(tmp_path, way):
+    """Five minutes of 48 kHz stereo are read as speech, or written to a video, in less than they take."""
     code = """
 import resource, sys
 import av, soxr  # what reads, before it is measured
-from nldf_engine.media.sound import load_audio
+from nldf_engine.base import roomy
+from nldf_engine.media.sound import load_audio, read_sound, speech_of
+from nldf_engine.media.sound_feed import SoundFeed
+class Encoder:
+    rate, count, encode = 48000, 0, lambda self, frame: frame.samples
+    class layout: name = "stereo"
+    def mux(self, samples): self.count += samples
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-load_audio(sys.argv[1])
+def written(path):
+    sound, encoder = read_sound(path), Encoder()
+    speech = speech_of(*sound)
+    SoundFeed(*sound, "aac").send(encoder, encoder, len(sound[0]))
+    assert encoder.count == len(sound[0])
+    return speech
+roomy.LARGE_GROWN = 1 << 24
+use = dict(speech=load_audio, written=written)[sys.argv[3]]
+use(sys.argv[1])
 before = peak()
-print(len(load_audio(sys.argv[2])), peak() - before)
+print(len(use(sys.argv[2])), peak() - before)
 """
     import wave
 
@@ -294,9 +309,20 @@ print(len(load_audio(sys.argv[2])), peak() - before)
             out.setframerate(48000)
             for _ in range(seconds):
                 out.writeframes(np.random.default_rng(0).integers(-9000, 9000, 96000, np.int16).tobytes())
-    command = [sys.executable, "-c", code, str(tmp_path / "short.wav"), str(tmp_path / "long.wav")]
+    command = [sys.executable, "-c", code, str(tmp_path / "short.wav"), str(tmp_path / "long.wav"), way]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, megabytes = done.stdout.split()
     assert int(count) == 300 * SAMPLE_RATE
     # Itself as float32: 115 MB; as speech: 19 MB, and half as much again while the array grows.
     assert float(megabytes) < 60, megabytes
+
+
+def test_a_header_of_zeros_says_that_there_is_no_sound(tmp_path):
+    """RF64 that was written to a pipe promises nothing, and FFmpeg reads nothing: no packet is damaged."""
+    import struct
+
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    head = b"RF64" + b"\xff" * 4 + b"WAVE" + b"ds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0)
+    (tmp_path / "a.wav").write_bytes(head + form + b"data" + b"\xff" * 4 + bytes(32000))
+    with pytest.raises(FileProblem, match="no sample in 1 packets"):
+        load_audio(tmp_path / "a.wav")

@@ -127,6 +127,19 @@ def test_frames_that_show_nothing_decide_nothing() -> None:
     assert blind.drifts or blind.moves, "the fades are too gentle to prove anything"
 
 
+def test_a_stretch_that_is_left_out_moves_nothing() -> None:
+    """What frames seem to do that are left out, as in a dip to white, moves neither them nor others."""
+    frames, masks, faces, _, _ = clip("still")
+    valid = np.ones(FRAMES, bool)
+    valid[15:45] = False
+    for k in range(15, 45):
+        turned = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 4.0 - abs(k - 29.5) / 5, 1.05)
+        frames[k] = cv2.warpAffine(frames[k], turned, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+    found = track_camera(frames, masks, faces, round(0.8 * FRAMES), valid)
+    assert found.certain and not (found.moves or found.drifts or found.backdrop_moves)
+    assert np.abs(found.motion - found.motion[5]).max() < 0.002
+
+
 def test_no_correction_cuts_the_head() -> None:
     """A window that brings the hair to the picture's border is known as one, the crop as filmed is not."""
     points = np.zeros((4, 3, 2))

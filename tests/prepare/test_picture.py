@@ -211,6 +211,9 @@ def test_crop() -> None:
     assert crop.x < 290 and crop.x + crop.side > 370
     whole = choose_crop(boxes((0, 130, 140, 240, 240, 0.9)), info(512, 512), 2.2)
     assert (whole.x, whole.y, whole.side) == (0, 0, 512)
+    # A narrow picture has no room for a whole head shot, and the hair goes before the chest.
+    narrow = choose_crop(boxes((0, 90, 170, 220, 230, 0.9)), info(394, 506), 2.2)
+    assert (narrow.x, narrow.side) == (0, 394) and 10 <= narrow.y <= 170 - 0.6 * 240
     edge = choose_crop(boxes((0, 0, 0, 50, 50, 0.9)), info(), 2.2)
     assert (edge.x, edge.y) == (0, 0)
 

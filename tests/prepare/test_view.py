@@ -54,14 +54,22 @@ def test_a_plain_backdrop_is_no_bar() -> None:
     assert left == 0
 
 
-@pytest.mark.parametrize("corner", [(380, 100), (0, 0), (400, 120)])
-def test_an_inset_over_slides_is_found(corner: tuple[int, int]) -> None:
-    """A picture over changing slides: its rectangle, wherever it lies, and also in a corner of the frame."""
+@pytest.mark.parametrize(
+    ("corner", "post"),
+    [((380, 100), False), ((0, 0), False), ((400, 120), False), ((380, 100), True), ((0, 0), True)],
+)
+def test_an_inset_over_slides_is_found(corner: tuple[int, int], post: bool) -> None:
+    """A picture over changing slides: its rectangle, wherever it lies, and also in a corner of the frame.
+
+    A post in it from top to bottom, beside the speaker, is no side of it.
+    """
     x, y = corner
     borders = Borders()
     for k in range(8):
         frame = slide(k)
         frame[y : y + 240, x : x + 240] = sample(k)
+        if post:
+            frame[y : y + 240, x + 40 : x + 44] = 255
         borders.add(frame)
     face = (x + 80, y + 70, 80, 90)
     found = borders.inset(face, borders.bars())

@@ -19,7 +19,7 @@ from nldf_engine.engine.edits.head import EditedTrack, HeadEdit, Trained
 from nldf_engine.engine.edits.landmarks import LandmarkEdit, Landmarks
 from nldf_engine.engine.edits.live import LivePoses, LiveTrack, is_live
 from nldf_engine.engine.edits.look import Look, LookEdit
-from nldf_engine.engine.edits.mouth import GateState, Mouth, MouthEdit, MouthShape
+from nldf_engine.engine.edits.mouth import SLIDERS, GateState, Mouth, MouthEdit, MouthShape, is_slider
 from nldf_engine.engine.edits.upper import Upper, UpperEdit
 from nldf_engine.engine.renderer import NO_LANDMARKS, NO_MOTION, NO_UPPER, Poses, Renderer
 from nldf_engine.geometry.rotations import HEAD_NUMBERS
@@ -69,6 +69,9 @@ class Edit:
         eyes = [name for name in curve.columns if name == "eyes"]
         upper = [name for name in curve.columns if name == "brows"]
         mouth = [name for name in curve.columns if name not in (*HEAD_NUMBERS, "eyes", "brows")]
+        if unknown := sorted(name for name in mouth if name != "mouth" and not is_slider(name)):
+            known = ", ".join((*HEAD_NUMBERS, "eyes", "brows", "mouth", *SLIDERS))
+            raise ValueError(f"curve: no column is named {unknown[0]!r}; expected {known} or code0, ...")
         made = self
         for name, kind, columns in (
             ("head", HeadEdit, head), ("eyes", EyesEdit, eyes), ("mouth", MouthEdit, mouth),

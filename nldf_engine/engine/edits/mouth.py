@@ -28,6 +28,11 @@ _CORNERS = MOUTH.index(61), MOUTH.index(291)
 _UPPER, _LOWER = MOUTH.index(13), MOUTH.index(14)
 
 
+def is_slider(name: str) -> bool:
+    """Whether a slider, or a column of a curve, has that name."""
+    return name in SLIDERS or (name.startswith("code") and name[4:].isdigit())
+
+
 @dataclass(frozen=True)
 class Gate:
     """When lips close: the sound's level is below a threshold for a while.
@@ -83,7 +88,7 @@ class MouthEdit:
             raise ValueError(f"mouth: expected a number from 0 to {WIDEST:g}, got {self.gain!r}")
         names = set(self.sliders) | (set() if self.curve is None else set(self.curve.columns) - {"mouth"})
         for name in sorted(names):
-            if name not in SLIDERS and not (name.startswith("code") and name[4:].isdigit()):
+            if not is_slider(name):
                 known = ", ".join(SLIDERS)
                 raise ValueError(f"mouth: there is no slider {name!r}; expected {known} or code0, code1, ...")
         for name, value in self.sliders.items():

@@ -71,7 +71,7 @@ def test_curves_reach_the_parts_they_name() -> None:
     assert edit.head.yaw == 3 and edit.head.curve is not None and set(edit.head.curve.columns) == {"pitch"}
     assert edit.eyes.curve is not None and set(edit.eyes.curve.columns) == {"eyes"}
     assert edit.mouth.curve is not None and set(edit.mouth.curve.columns) == {"jaw"}
-    with pytest.raises(ValueError, match="no slider 'brow'"):
+    with pytest.raises(ValueError, match=r"named 'brow'; expected .*eyes, brows, mouth, jaw"):
         Edit().with_curve(curve_of({"brow": [1.0]}))
 
 
