@@ -191,6 +191,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
   bind<nldf::PlanesArgs<float, nldf::Half>>(m, "planes_cuda_float32", nldf::planes_cuda);
+  bind<nldf::LinesArgs<float>>(m, "lines_cuda_float32", nldf::lines_cuda);
+  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cuda_float32", nldf::lines_backward_cuda);
   bind<nldf::PortraitHalfArgs>(m, "portrait_cuda_float32", nldf::portrait_cuda);
   bind<nldf::ResmlpCudaArgs>(m, "resmlp_mma_cuda_float32", nldf::resmlp_mma_cuda);
   bind<nldf::ResmlpCudaArgs>(m, "resmlp_wgmma_cuda_float32", nldf::resmlp_wgmma_cuda);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -259,28 +260,45 @@ def planes_reference(
     slope = directions[..., :2] / directions[..., 2:]
     start = (origins[..., :2] - origins[..., 2:] * slope - low) / size
     lines = torch.cat([start, slope / size], -1).reshape(-1, 4)
-    starts = [count * frame for frame in range(frames + 1)]
-    segments, opacity = lines_reference(lines, starts, warp_bias, bias, network)
+    biases = (b[:, None].expand(-1, count, -1).flatten(0, 1) for b in (warp_bias, bias))
+    segments, opacity = _planes_layers(lines, *biases, network)
     return segments.view(frames, count, len(network.depths), 3), opacity.view(frames, count)
 
 
 def lines_reference(
-    lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+    lines: Tensor, inside: Tensor | None, inputs: Tensor, network: PlanesNetwork
 ) -> tuple[Tensor, Tensor]:
-    """Reference of `ops.shade_lines`: lines [N, 4] to segments [N, M, 3] and opacity [N]."""
+    """Reference of `ops.shade_lines`: lines [F, P, 4] to segments [F, P, M, 3] and opacity [F, P]."""
+    frames, count, _ = lines.shape
+    chosen = lines.new_ones(frames, count, dtype=torch.bool) if inside is None else inside
+    frame = chosen.nonzero()[:, 0]
+    parts, biases = [], []
+    for layers in (network.warp_layers, network.layers):
+        weight, bias = layers[0]
+        own, framed = weight.split([weight.shape[1] - network.frame, network.frame], 1)
+        biases.append(F.linear(inputs, framed, bias)[frame])
+        parts.append(((own, None), *layers[1:]))
+    plain = replace(network, warp_layers=parts[0], layers=parts[1])
+    seen, opaque = _planes_layers(lines[chosen], *biases, plain)
+    segments = lines.new_zeros(frames, count, len(network.depths), 3).index_put((chosen,), seen)
+    return segments, lines.new_zeros(frames, count).index_put((chosen,), opaque)
+
+
+def _planes_layers(
+    lines: Tensor, warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+) -> tuple[Tensor, Tensor]:
+    """Lines [N, 4] with biases [N, W] of their own to segments [N, M, 3] and opacity [N]."""
     depths, start, slope = network.depths, lines[:, :2], lines[:, 2:]
-    counts = torch.tensor(starts, device=lines.device).diff()
-    frame = torch.arange(len(bias), device=lines.device).repeat_interleave(counts)
     middle = start + sum(depths) / len(depths) * slope
     seen = torch.cat([grid_reference(middle, network.warp_table, network.warp_spec), 2 * middle - 1], 1)
-    warp = _layers_reference(seen, warp_bias[frame], network.warp_layers)
+    warp = _layers_reference(seen, warp_bias, network.warp_layers)
     parts = [
         grid_reference(
             start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec
         )
         for i, (z, table) in enumerate(zip(depths, network.tables, strict=True))
     ]
-    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias[frame], network.layers)
+    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias, network.layers)
     opacity = torch.sigmoid(network.opacity_slope * out[:, -1:])
     segments = (out[:, :-1] + 0.5 / len(depths)) * opacity
     return segments.view(len(lines), len(depths), 3), opacity[:, 0]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import PortraitPart
+from nldf_engine.rendering.fields import masks
 from nldf_engine.rendering.layer import Views
-from nldf_engine.rendering.query import masks
 from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
 from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork, PlaneShape
 from nldf_engine.systems.common.torso import TorsoPlate
@@ -150,27 +150,21 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
     def premultiplied(
         self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `sample`, but colours times opacity: on the CPU one operation with gradients.
+        """As `sample`, but colours times opacity: one operation with gradients, where it can be.
 
         Args:
             points, motion, poses: as in `sample`.
             noise: draws the noise on the frame inputs that training adds; None for no noise.
         """
         frames, count, _ = points.shape
-        if masks(points.device) or not self.on_cpu(points, motion, poses):
+        if not self.shades(count, points, motion, poses):
             color, alpha = self.sample(points, motion, poses, noise)
             return color * alpha[..., None], alpha
         unit, inside = self._occupied(points, motion)
-        chosen = inside.nonzero()[:, 0]
-        if not self.enough(chosen, frames):
-            color, alpha = self.sample(points, motion, poses, noise)
-            return color * alpha[..., None], alpha
+        lines = F.pad(unit, (0, 2)).view(frames, count, 4)  # a point is a line without slope
         inputs = self._inputs(motion, poses, noise)
-        lines = F.pad(unit.index_select(0, chosen), (0, 2))  # a point is a line without slope
-        segments, opacity = self.shade(lines, chosen, frames, count, inputs)
-        color = unit.new_zeros(frames * count, 3).index_copy(0, chosen, segments[:, 0])
-        alpha = unit.new_zeros(frames * count).index_copy(0, chosen, opacity)
-        return color.view(frames, count, 3), alpha.view(frames, count)
+        segments, opacity = self.shade(lines, inside.view(frames, count), inputs)
+        return segments[:, :, 0], opacity
 
     def sample(
         self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
