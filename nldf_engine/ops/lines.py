@@ -80,7 +80,7 @@ class _Host:
         self.sizes = made = _Sizes(*sizes[: len(_Sizes._fields)])
         addresses = [t.data_ptr() for t in self._parameters]
         tables, layers = made.planes + 1, made.warp_hidden + made.hidden + 2
-        self._held = {
+        self._held: dict[str, array[Any]] = {
             "tables": array("q", addresses[:tables]), "depths": array("d", scales[:-2]),
             "weights": array("q", addresses[tables : tables + layers]),
             "biases": array("q", addresses[tables + layers :]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -291,6 +291,25 @@ class PlanesNetwork:
     def frame(self) -> int:
         """C, columns of the frame's numbers in the first layers."""
         return self.warp_layers[0][0].shape[1] - self.warp_spec.out_features - 2
+
+
+class MatteWeights(NamedTuple):
+    """How `compare_matte` weighs its parts.
+
+    Attributes:
+        outside, inside: of the opacity's errors off the speaker, and in the interior.
+        parts: of the head's own opacity, beside the whole speaker's.
+        hidden: of the torso behind the head.
+        sharp: of the edges' error, over the squared one.
+        weight: of the opacity's error.
+    """
+
+    outside: float
+    inside: float
+    parts: float
+    hidden: float
+    sharp: float
+    weight: float
 
 
 def check_network(check: Checker, network: PlanesNetwork, frame: str = "") -> None:

@@ -51,8 +51,8 @@ CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )
 # `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers. `slots`
-# renders alone; DFRF trains by torch's layers.
-WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots"}
+# renders alone; DFRF trains by torch's layers. `pixels` looks things up.
+WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots", "pixels"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
@@ -70,6 +70,20 @@ FRAMED = replace(
     },
 )  # fmt: skip
 CALLS["lines"] = lambda **kw: ops.shade_lines(torch.rand(2, 3, 4), None, torch.rand(2, 3), FRAMED, **kw)
+CALLS["aim"] = lambda **kw: ops.aim_rays(
+    torch.rand(2, 3, 3), torch.ones(2, 3, 3), torch.rand(2, 3), torch.rand(2, 6),
+    torch.ones(4, 4, dtype=torch.uint8), torch.tensor(0.4), -0.04, **kw,
+)  # fmt: skip
+CALLS["matte"] = lambda **kw: ops.compare_matte(
+    (torch.rand(2, 3, 1, 3), torch.rand(2, 3)), (torch.rand(2, 3, 3), torch.rand(2, 3)), torch.rand(2, 3, 3),
+    torch.rand(2, 3, 3), torch.ones(2, 3), torch.ones(2, 3), (torch.rand(2, 3, 3), torch.rand(2, 3)),
+    torch.ones(2, 3, dtype=torch.uint8), (0, 1, 2), ops.MatteWeights(1, 1, 1, 1, 1, 1), **kw,
+)  # fmt: skip
+CALLS["pixels"] = lambda **kw: ops.draw_pixels(
+    torch.rand(1, 6, 2), torch.tensor([0]), torch.ones(1, 2, 2, dtype=torch.uint8),
+    *[torch.tensor([[2, 4]], dtype=torch.int32)] * 2, torch.zeros(3, 1, 4, dtype=torch.long), (1,) * 6, 0,
+    (1,), **kw,
+)  # fmt: skip
 LINEAR = ops.pack_linear(torch.ones(32, 64, dtype=torch.int8), torch.rand(32))
 CALLS["linear"] = lambda **kw: ops.linear(torch.rand(2, 64), LINEAR, **kw)
 SLOTS = ops.pack_slots(
@@ -82,8 +96,8 @@ CALLS["slots"] = lambda **kw: ops.attend_slots(
     torch.rand(3, 2, 7), torch.rand(3, 2, 2), torch.rand(3, 5), SLOTS, **kw
 )
 # Operations without a CUDA kernel: `slots` renders on the CPU; on CUDA torch's layers do. `linear` is of the
-# audio front-end, which runs on the CPU.
-CPU_ONLY = {"linear", "slots"}
+# audio front-end, which runs on the CPU, and `pixels` of training videos, which are there.
+CPU_ONLY = {"linear", "slots", "pixels"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 
