@@ -16,6 +16,7 @@
 
 #include "core/isa.h"
 #include "ops/adam.h"
+#include "ops/aim.h"
 #include "ops/beams.h"
 #include "ops/compact.h"
 #include "ops/convnet.h"
@@ -23,6 +24,8 @@
 #include "ops/landmarks.h"
 #include "ops/linear.h"
 #include "ops/lines.h"
+#include "ops/matte.h"
+#include "ops/pixels.h"
 #include "ops/planes.h"
 #include "ops/portrait.h"
 #include "ops/rays.h"
@@ -164,6 +167,20 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::LinesArgs<double>>(m, "lines_cpu_float64", nldf::lines_cpu);
   bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cpu_float32", nldf::lines_backward_cpu);
   bind<nldf::LinesBackwardArgs<double>>(m, "lines_backward_cpu_float64", nldf::lines_backward_cpu);
+  bind<nldf::MatteArgs<float>>(m, "matte_cpu_float32", nldf::matte_cpu);
+  bind<nldf::MatteArgs<double>>(m, "matte_cpu_float64", nldf::matte_cpu);
+  bind<nldf::MatteArgs<float>>(m, "matte_backward_cpu_float32", nldf::matte_backward_cpu);
+  bind<nldf::MatteArgs<double>>(m, "matte_backward_cpu_float64", nldf::matte_backward_cpu);
+  bind<nldf::PixelsArgs>(m, "pixels_cpu_float32", nldf::pixels_cpu);
+  bind<nldf::PixelsLookArgs>(m, "pixels_look_cpu_float32", nldf::pixels_look_cpu);
+  bind<nldf::AimArgs<float>>(m, "aim_cpu_float32", nldf::aim_cpu);
+  bind<nldf::AimArgs<double>>(m, "aim_cpu_float64", nldf::aim_cpu);
+  bind<nldf::AimArgs<float>>(m, "aim_backward_cpu_float32", nldf::aim_backward_cpu);
+  bind<nldf::AimArgs<double>>(m, "aim_backward_cpu_float64", nldf::aim_backward_cpu);
+  bind<nldf::AimLinesArgs<float>>(m, "aim_lines_cpu_float32", nldf::aim_lines_cpu);
+  bind<nldf::AimLinesArgs<double>>(m, "aim_lines_cpu_float64", nldf::aim_lines_cpu);
+  bind<nldf::AimLinesArgs<float>>(m, "aim_lines_backward_cpu_float32", nldf::aim_lines_backward_cpu);
+  bind<nldf::AimLinesArgs<double>>(m, "aim_lines_backward_cpu_float64", nldf::aim_lines_backward_cpu);
   bind<nldf::LinearArgs>(m, "linear_cpu_float32", nldf::linear_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
   bind<nldf::ConvnetArgs>(m, "convnet_cpu_float32", nldf::convnet_cpu);
@@ -191,6 +208,14 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::CompactArgs>(m, "compact_cuda_uint8", nldf::compact_cuda);
   bind<nldf::CompactOverArgs<float>>(m, "compact_over_cuda_float32", nldf::compact_over_cuda);
   bind<nldf::PlanesArgs<float, nldf::Half>>(m, "planes_cuda_float32", nldf::planes_cuda);
+  bind<nldf::LinesArgs<float>>(m, "lines_cuda_float32", nldf::lines_cuda);
+  bind<nldf::LinesBackwardArgs<float>>(m, "lines_backward_cuda_float32", nldf::lines_backward_cuda);
+  bind<nldf::MatteArgs<float>>(m, "matte_cuda_float32", nldf::matte_cuda);
+  bind<nldf::MatteArgs<float>>(m, "matte_backward_cuda_float32", nldf::matte_backward_cuda);
+  bind<nldf::AimArgs<float>>(m, "aim_cuda_float32", nldf::aim_cuda);
+  bind<nldf::AimArgs<float>>(m, "aim_backward_cuda_float32", nldf::aim_backward_cuda);
+  bind<nldf::AimLinesArgs<float>>(m, "aim_lines_cuda_float32", nldf::aim_lines_cuda);
+  bind<nldf::AimLinesArgs<float>>(m, "aim_lines_backward_cuda_float32", nldf::aim_lines_backward_cuda);
   bind<nldf::PortraitHalfArgs>(m, "portrait_cuda_float32", nldf::portrait_cuda);
   bind<nldf::ResmlpCudaArgs>(m, "resmlp_mma_cuda_float32", nldf::resmlp_mma_cuda);
   bind<nldf::ResmlpCudaArgs>(m, "resmlp_wgmma_cuda_float32", nldf::resmlp_wgmma_cuda);

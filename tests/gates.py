@@ -67,6 +67,9 @@ LIMITS: tuple[tuple[str, str, Limit], ...] = (
     ("landmarks_cuda.cu", "landmarks_backward_kernel", Limit(96)),
     # Sums of 32 rays by 64 columns, and as many lookups under way as there are registers for.
     ("planes_cuda.cu", "", Limit(255, {arch: {"HMMA": 16} for arch in ARCHITECTURES})),
+    # Sixteen sums and both operands of a stage that is on its way; 128 leave four blocks of 128 threads.
+    ("lines_cuda.cu", "lines_kernel", Limit(128)),
+    ("lines_cuda.cu", "lines_backward_kernel", Limit(128)),
     # Weights in shared memory (Lb1) are read there alone, by LDS, and never by loads of any kind of memory.
     (
         "portrait_cuda.cu",

@@ -203,9 +203,27 @@ def small(count: str, device: str = "cuda") -> None:
                     origins.detach(), directions.detach(), BeamEncoding(0.4, 1.2), net.frame_bias(None)[None],
                     net.weights(),
                 )  # fmt: skip
+    seen = ops.shade_lines(
+        rand(2, rays, 4, gradient=True), rand(2, rays) > 0.3, rand(2, field.lines_network().frame),
+        field.lines_network(),
+    )  # fmt: skip
+    sum(out.sum() for out in seen).backward()
+    aimed = ops.aim_rays(
+        origins.detach(), directions.detach(), 0.01 * rand(1, 3), rand(1, 6, gradient=True),
+        torch.ones(8, 8, dtype=torch.uint8, device=device), rand(), -0.04,
+    )  # fmt: skip
+    ops.rays_to_lines(*aimed[:2], field.box).sum().backward()
+    ops.compare_matte(
+        (rand(1, rays, 2, 3, gradient=True), rand(1, rays)), (rand(1, rays, 3), rand(1, rays)),
+        rand(1, rays, 3), rand(1, rays, 3), rand(1, rays), rand(1, rays), (rand(1, rays, 3), rand(1, rays)),
+        torch.ones(1, rays, dtype=torch.uint8, device=device), (0, 1, 2), ops.MatteWeights(1, 1, 1, 1, 1, 1),
+    ).total.backward()  # fmt: skip
     small_portrait(device)
     ops.step_adam(*(rand(rays, 4) for _ in range(4)), steps=1, rate=0.01)
-    called = {"rays", "beams", "segments", "samples", "compact", "planes", "adam", "landmarks", "references"}
+    called = {
+        "rays", "beams", "segments", "samples", "compact", "planes", "lines", "adam", "landmarks",
+        "references", "aim", "matte",
+    }  # fmt: skip
     others = sorted({name.split("_")[0] for name in ops.native.REGISTERED} - called)
     print("not called:", ", ".join(others) or "none")
     if device == "cuda":

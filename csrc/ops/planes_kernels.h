@@ -29,7 +29,9 @@ struct PlanesRays {
   int rows;
 };
 
-// Where the gradients of a group of rays go; for the layouts see LinesBackwardArgs.
+// Where the gradients of a group of rays go; in the order of planes.h: those
+// of weights lie as rows of outputs, [outputs][inputs], both filled up to multiples of 16, one layer behind
+// the other.
 template <class T>
 struct PlanesGradients {
   // Of the rays' frame.
@@ -48,8 +50,8 @@ struct PlanesGradients {
   T* v_warp_features;
   T* places;
   T* v_features;
-  const T* transposed;
-  int64_t lines;  // N, rows from one plane's places and features to the next one's
+  const T* transposed;  // packed transposes of the weights, layer by layer in the same order
+  int64_t lines;        // rows from one plane's places and features to the next one's
 };
 
 template <class T>

@@ -19,6 +19,7 @@
 #include "core/launch.cuh"
 #include "core/shared.cuh"
 #include "ops/planes.h"
+#include "ops/planes_cell.cuh"
 
 namespace nldf {
 
@@ -26,12 +27,6 @@ constexpr int kPlanesWarps = 4;  // of a block
 constexpr int kPlanesThreads = 32 * kPlanesWarps;
 // Weights go to shared memory up to here: what is left of 99 KB holds the rest, also for 16 planes.
 constexpr size_t kPlanesSharedWeights = 64 << 10;
-
-// A two-dimensional level: entry (x + y * stride), or ((x ^ y * stride) & mask) where hashed.
-struct alignas(16) PlanesLevel {
-  uint32_t offset, stride, mask;  // mask: all ones where not hashed
-  int32_t resolution;
-};
 
 // A network as kernels take it, by value.
 struct PlanesDevice {
@@ -69,16 +64,8 @@ inline PlanesDevice planes_device(const PlanesNetwork<float, Half>& net) {
   made.depths = net.depths, made.warp_table = net.warp_table, made.weights = net.weights;
   made.biases = net.biases, made.box = net.box;
   for (int64_t p = 0; p < net.planes; ++p) made.tables[p] = reinterpret_cast<const Half*>(net.tables[p]);
-  const auto take = [&](const int64_t* resolutions, const int64_t* offsets, int64_t levels, int first) {
-    const GridLevels from = make_grid_levels(resolutions, offsets, levels, 2);
-    for (int64_t l = 0; l < levels; ++l) {
-      const GridLevel& level = from.level[l];
-      made.level[first + l] = {static_cast<uint32_t>(level.offset), level.stride[1],
-                               level.hashed ? level.mask : ~0u, level.resolution};
-    }
-  };
-  take(net.warp_resolutions, net.warp_offsets, net.warp_levels, 0);
-  take(net.resolutions, net.offsets, net.levels, static_cast<int>(net.warp_levels));
+  planes_levels(net.warp_resolutions, net.warp_offsets, net.warp_levels, made.level);
+  planes_levels(net.resolutions, net.offsets, net.levels, made.level + net.warp_levels);
   made.warp_levels = static_cast<int>(net.warp_levels), made.levels = static_cast<int>(net.levels);
   made.features = static_cast<int>(net.features), made.planes = static_cast<int>(net.planes);
   made.ambient = static_cast<int>(net.ambient), made.width = static_cast<int>(net.width);
@@ -154,32 +141,6 @@ __device__ __forceinline__ void planes_load(const PlanesDevice& net, const Plane
   PlanesLevel* const levels =
       shared_array<PlanesLevel>(shared, at.levels, net.warp_levels + net.levels, "levels");
   for (int i = threadIdx.x; i < net.warp_levels + net.levels; i += kPlanesThreads) levels[i] = net.level[i];
-}
-
-// The corners of a point's cell in a level's table, and how far the point is in it.
-struct PlanesCell {
-  uint32_t corner[4];
-  float x, y;
-};
-__device__ __forceinline__ PlanesCell planes_cell(const PlanesLevel& level, float x, float y) {
-  PlanesCell cell;
-  int32_t column, row;
-  grid_locate(x, level.resolution, column, cell.x);
-  grid_locate(y, level.resolution, row, cell.y);
-  const bool hashed = level.mask != ~0u;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t a = static_cast<uint32_t>(column) + i % 2;
-    const uint32_t b = (static_cast<uint32_t>(row) + i / 2) * level.stride;
-    cell.corner[i] = level.offset + (grid_join(a, b, hashed) & level.mask);
-  }
-  return cell;
-}
-__device__ __forceinline__ float planes_between(float low, float high, float where) {
-  return low + where * (high - low);
-}
-__device__ __forceinline__ float planes_mix(const PlanesCell& cell, float a, float b, float c, float d) {
-  return planes_between(planes_between(a, b, cell.x), planes_between(c, d, cell.x), cell.y);
 }
 
 // Four features of a point from `feature` on.

@@ -48,9 +48,12 @@ class PlanesModule(nn.Module, ABC):
             return False
         return self._all_on_cpu(tensors) or self._on_cuda(tensors, network)
 
-    def on_cpu(self, *inputs: Tensor) -> bool:
-        """Whether everything is where the fused operations run, and these are not switched off."""
-        return self._all_on_cpu((*inputs, *self.parameters()))
+    def trains_fused(self, *inputs: Tensor) -> bool:
+        """Whether everything is where the fused operation with gradients runs, and it is not switched off."""
+        tensors, device = (*inputs, *self.parameters()), inputs[0].device
+        fits = all(t.device == device and t.dtype is torch.float32 for t in tensors)
+        built = device.type == "cpu" or (device.type == "cuda" and native.backends()["cuda"])
+        return fits and built and native.use_native("planes", self.backend)
 
     def _all_on_cpu(self, tensors: tuple[Tensor, ...]) -> bool:
         fits = all(t.is_cpu and t.dtype is torch.float32 for t in tensors)

@@ -172,6 +172,13 @@ def launch(
     Launch(name, inputs, outputs, dtypes, **sizes)()
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; a GPU is not waited for, as it would be where memory may be swapped out."""
+    if device.type == "cuda" and values.is_cpu:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
     """Defines torch.ops.nldf.<name> with one implementation for CPU and CUDA and one for shapes alone.
 

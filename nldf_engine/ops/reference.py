@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork, SlotsWeights
+from nldf_engine.ops.specs import GridSpec, Linear, MatteWeights, PlanesNetwork, SlotsWeights
 
 _GRID_PRIMES = (1, 2654435761, 805459861)
 _LEAST_DEPTH = 1e-6
@@ -255,32 +256,46 @@ def planes_reference(
 ) -> tuple[Tensor, Tensor]:
     """Reference of `ops.planes`: origins, directions [F, P, 3] to segments [F, P, M, 3], opacity [F, P]."""
     frames, count, _ = origins.shape
-    low, size = network.box[:2], network.box[2:] - network.box[:2]
-    slope = directions[..., :2] / directions[..., 2:]
-    start = (origins[..., :2] - origins[..., 2:] * slope - low) / size
-    lines = torch.cat([start, slope / size], -1).reshape(-1, 4)
-    starts = [count * frame for frame in range(frames + 1)]
-    segments, opacity = lines_reference(lines, starts, warp_bias, bias, network)
+    lines = aim_lines_reference(origins, directions, network.box).reshape(-1, 4)
+    own, second = (b[:, None].expand(-1, count, -1).flatten(0, 1) for b in (warp_bias, bias))
+    segments, opacity = _planes_layers(lines, own, second, network)
     return segments.view(frames, count, len(network.depths), 3), opacity.view(frames, count)
 
 
 def lines_reference(
-    lines: Tensor, starts: Sequence[int], warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+    lines: Tensor, inside: Tensor | None, inputs: Tensor, network: PlanesNetwork
 ) -> tuple[Tensor, Tensor]:
-    """Reference of `ops.shade_lines`: lines [N, 4] to segments [N, M, 3] and opacity [N]."""
+    """Reference of `ops.shade_lines`: lines [F, P, 4] to segments [F, P, M, 3] and opacity [F, P]."""
+    frames, count, _ = lines.shape
+    chosen = lines.new_ones(frames, count, dtype=torch.bool) if inside is None else inside
+    frame = chosen.nonzero()[:, 0]
+    parts, biases = [], []
+    for layers in (network.warp_layers, network.layers):
+        weight, bias = layers[0]
+        own, framed = weight.split([weight.shape[1] - network.frame, network.frame], 1)
+        biases.append(F.linear(inputs, framed, bias)[frame])
+        parts.append(((own, None), *layers[1:]))
+    plain = replace(network, warp_layers=parts[0], layers=parts[1])
+    seen, opaque = _planes_layers(lines[chosen], biases[0], biases[1], plain)
+    segments = lines.new_zeros(frames, count, len(network.depths), 3).index_put((chosen,), seen)
+    return segments, lines.new_zeros(frames, count).index_put((chosen,), opaque)
+
+
+def _planes_layers(
+    lines: Tensor, warp_bias: Tensor, bias: Tensor, network: PlanesNetwork
+) -> tuple[Tensor, Tensor]:
+    """Lines [N, 4] with biases [N, W] of their own to segments [N, M, 3] and opacity [N]."""
     depths, start, slope = network.depths, lines[:, :2], lines[:, 2:]
-    counts = torch.tensor(starts, device=lines.device).diff()
-    frame = torch.arange(len(bias), device=lines.device).repeat_interleave(counts)
     middle = start + sum(depths) / len(depths) * slope
     seen = torch.cat([grid_reference(middle, network.warp_table, network.warp_spec), 2 * middle - 1], 1)
-    warp = _layers_reference(seen, warp_bias[frame], network.warp_layers)
+    warp = _layers_reference(seen, warp_bias, network.warp_layers)
     parts = [
         grid_reference(
             start + z * slope + network.warp_scale * warp[:, 2 * i : 2 * i + 2], table, network.spec
         )
         for i, (z, table) in enumerate(zip(depths, network.tables, strict=True))
     ]
-    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias[frame], network.layers)
+    out = _layers_reference(torch.cat([*parts, warp[:, 2 * len(depths) :]], 1), bias, network.layers)
     opacity = torch.sigmoid(network.opacity_slope * out[:, -1:])
     segments = (out[:, :-1] + 0.5 / len(depths)) * opacity
     return segments.view(len(lines), len(depths), 3), opacity[:, 0]
@@ -292,6 +307,107 @@ def _layers_reference(x: Tensor, first_bias: Tensor, layers: Sequence[Linear]) -
     for weight, bias in layers[1:-1]:
         hidden = F.relu(F.linear(hidden, weight, bias))
     return F.linear(hidden, *layers[-1])
+
+
+def aim_reference(
+    origins: Tensor, directions: Tensor, moves: Tensor, turns: Tensor, occupancy: Tensor, half_size: Tensor,
+    depth: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Reference of `ops.aim_rays`."""
+    moved = origins + moves[:, None]
+    towards = origins + (depth - origins[..., 2:]) / directions[..., 2:] * directions - moved
+    crossing = moved[..., :2] - moved[..., 2:] / towards[..., 2:] * towards[..., :2]
+    place = crossing + crossing @ turns[:, :4].view(-1, 2, 2) + turns[:, None, 4:]
+    turned = F.normalize(torch.cat([place, torch.zeros_like(place[..., :1])], -1) - moved, dim=-1)
+    unit = place.detach() / half_size * 0.5 + 0.5
+    inside = ((unit >= 0) & (unit < 1)).all(-1)
+    cells = (unit.nan_to_num(0, 0, 0).clamp(0, 1 - 1e-6) * len(occupancy)).long()
+    return moved, turned, inside & (occupancy[cells[..., 1], cells[..., 0]] > 0)
+
+
+def aim_lines_reference(origins: Tensor, directions: Tensor, box: Tensor) -> Tensor:
+    """Reference of `ops.rays_to_lines`: [..., 4] of rays [..., 3]."""
+    size = box[2:] - box[:2]
+    slope = directions[..., :2] / directions[..., 2:]
+    start = (origins[..., :2] - origins[..., 2:] * slope - box[:2]) / size
+    return torch.cat([start, slope / size], -1)
+
+
+def matte_reference(
+    segments: Tensor, opacity: Tensor, color: Tensor, alpha: Tensor, behind: Tensor, target: Tensor,
+    mask: Tensor, interior: Tensor, plate: Tensor, dense: Tensor, labels: Tensor, labels_of: Sequence[int],
+    weights: MatteWeights,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Reference of `ops.compare_matte`: error [F, P, 3], then total, squared and opacity's error."""
+    background, head, torso = labels_of
+
+    def mean(values: Tensor) -> Tensor:
+        return values.sum() / max(1, values.numel())
+
+    def weigh(error: Tensor, where: Tensor) -> Tensor:
+        outside, inside = weights.outside, weights.inside
+        return mean(error * (outside + (1 - outside) * where) * (1 + (inside - 1) * where * interior))
+
+    under = color + (1 - alpha)[..., None] * behind
+    error = segments.sum(-2) + (1 - opacity)[..., None] * under - target
+    speaker = (labels != background).to(opacity)
+    apart = (labels == head) | (labels == torso)
+    both = 1 - (1 - opacity) * (1 - alpha)
+    opaque = weigh((both - speaker).square(), speaker)
+    opaque = opaque + weights.parts * weigh((opacity - mask).square() * apart, mask)
+    hidden = (color - plate).square().sum(-1) + (alpha - dense).square()
+    opaque = opaque + weights.hidden * mean(hidden * (labels == head))
+    pixel = mean(error.square().sum(-1))
+    edges = mean((error.square() + 1e-6).sqrt())
+    total = pixel + 3 * weights.sharp * edges + weights.weight * opaque
+    return error, total, pixel.detach(), opaque.detach()
+
+
+def pixels_reference(
+    even: Tensor, frames: Tensor, labels: Tensor, speaker: Tensor, own: Tensor, boxes: Tensor,
+    parts: Sequence[int], background: int, of_own: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """Reference of `ops.draw_pixels`: [F, P] of `even` [F, P, 2]; the sums of rows don't matter."""
+    _, height, width = labels.shape
+    made = []
+    for numbers, frame in zip(even.double(), frames.tolist(), strict=True):
+        label = labels[frame].flatten().long()
+        every = torch.arange(height * width)
+        among = [every[label != background], every, every[torch.isin(label, torch.tensor(list(of_own)))]]
+        for part, drawn in enumerate(numbers.split(list(parts))):
+            if part < 3:
+                low, high = boxes[part, frame].view(2, 2)
+                x, y = (low + torch.minimum((drawn * (high - low + 1)).long(), high - low)).t()
+                made.append(y * width + x)
+                continue
+            found = among[part - 3] if len(among[part - 3]) else every
+            made.append(found[(drawn[:, 0] * len(found)).long().clamp_max(len(found) - 1)])
+    return torch.cat(made).view(even.shape[:2])
+
+
+def pixels_look_reference(
+    background: Tensor, frames: Tensor, pixels: Tensor, pictures: Tensor, labels: Tensor, plate: Tensor,
+    motions: Tensor, reach: int, empty: int, of_own: Sequence[int],
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Reference of `ops.look_at_pixels`, on the CPU."""
+    _, height, width = labels.shape
+    frame, x, y = frames[:, None], pixels % width, pixels // width
+    seen = labels[frame, y, x]
+    points = torch.stack([x, y], -1).float() + 0.5
+    beside = [
+        labels[frame, (y + dy * reach).clamp(0, height - 1), (x + dx * reach).clamp(0, width - 1)] != empty
+        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    ]
+    mask = torch.isin(seen.long(), torch.tensor(list(of_own))).float()
+    own = motions[frames]
+    where = (points / width - own[:, None, :, 2]) @ torch.linalg.inv(own[:, :, :2]).mT
+    where = where * where.new_tensor([2.0, 2.0 * width / height]) - 1
+    found = F.grid_sample(plate.permute(2, 0, 1)[None], where[None], "bilinear", "border", False)[0]
+    guess, dense = found[:3].permute(1, 2, 0) * found[3][..., None], found[3]
+    return (
+        pictures[frame, y, x] / 255, background[y, x], points, mask, torch.stack(beside).all(0).float(),
+        guess, dense, seen,
+    )  # fmt: skip
 
 
 def linear_reference(

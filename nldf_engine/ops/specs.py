@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -264,6 +264,8 @@ class PlanesNetwork:
         spec, tables: the grid of every plane; as many features a level as the warp's.
         warp_layers: (weight, bias) of the warp net: hidden layers, then a tail with 2 M outputs (x, y of
             every plane's warp) and A further ones. The first bias is None: it comes with the frame.
+            `shade_lines` makes that bias itself: for it both first layers have a bias, and the columns of the
+            frame's numbers behind the others.
         layers: the same of the second network, whose tail has 3 M + 1 outputs.
         warp_scale: what one unit of the warp net moves a point in unit coordinates.
         opacity_slope: of the sigmoid of the opacity.
@@ -285,9 +287,39 @@ class PlanesNetwork:
         """A, outputs of the warp net behind the warp."""
         return self.warp_layers[-1][0].shape[0] - 2 * len(self.depths)
 
+    @property
+    def frame(self) -> int:
+        """C, columns of the frame's numbers in the first layers."""
+        return self.warp_layers[0][0].shape[1] - self.warp_spec.out_features - 2
 
-def check_network(check: Checker, network: PlanesNetwork) -> None:
+
+class MatteWeights(NamedTuple):
+    """How `compare_matte` weighs its parts.
+
+    Attributes:
+        outside, inside: of the opacity's errors off the speaker, and in the interior.
+        parts: of the head's own opacity, beside the whole speaker's.
+        hidden: of the torso behind the head.
+        sharp: of the edges' error, over the squared one.
+        weight: of the opacity's error.
+    """
+
+    outside: float
+    inside: float
+    parts: float
+    hidden: float
+    sharp: float
+    weight: float
+
+
+def check_network(check: Checker, network: PlanesNetwork, frame: str = "") -> None:
     """Checks the parameters of a network against each other.
+
+    Args:
+        check: what tells of faults.
+        network: the parameters.
+        frame: the name by which the checker knows the size of the frame's numbers, where both first layers
+            have their columns and a bias; else they have neither.
 
     Raises:
         TypeError, ValueError: a parameter doesn't fit the others.
@@ -311,20 +343,22 @@ def check_network(check: Checker, network: PlanesNetwork) -> None:
         check.tensor(f"tables[{i}]", table, (network.spec.entries, features))
     check.integer("the warp net's further outputs", network.ambient, 0)
     warp_inputs = network.warp_spec.out_features + 2
-    _check_layers(check, "warp_layers", network.warp_layers, warp_inputs, None)
+    _check_layers(check, "warp_layers", network.warp_layers, warp_inputs, None, frame)
     inputs = planes * network.spec.out_features + network.ambient
-    _check_layers(check, "layers", network.layers, inputs, 3 * planes + 1)
+    _check_layers(check, "layers", network.layers, inputs, 3 * planes + 1, frame)
 
 
 def _check_layers(
-    check: Checker, name: str, layers: tuple[Linear, ...], inputs: int, outputs: int | None
+    check: Checker, name: str, layers: tuple[Linear, ...], inputs: int, outputs: int | None, frame: str
 ) -> None:
-    if len(layers) < 2 or layers[0][1] is not None:
-        raise ValueError(f"{check.op}: {name} must be a layer without bias, and at least one more")
+    if len(layers) < 2 or (layers[0][1] is None) != (not frame):
+        with_bias = "with" if frame else "without"
+        raise ValueError(f"{check.op}: {name} must be a layer {with_bias} bias, and at least one more")
     sizes: list[int | str] = [inputs] + ["W"] * (len(layers) - 1) + [outputs or f"{name}'s outputs"]
+    sizes[0] = inputs + (check.sizes[frame] if frame else 0)
     for i, (weight, bias) in enumerate(layers):
         check.tensor(f"{name}[{i}] weight", weight.contiguous(), (sizes[i + 1], sizes[i]))
-        if i:
+        if bias is not None:
             check.tensor(f"{name}[{i}] bias", bias, (sizes[i + 1],))
 
 

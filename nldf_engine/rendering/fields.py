@@ -222,6 +222,12 @@ class Driver(nn.Module, ABC):
         ...
 
 
+def masks(device: torch.device) -> bool:
+    """Whether cheap networks evaluate everything and mask, instead of what is chosen alone: on a GPU the host
+    would have to wait to learn how much that is, which takes longer."""
+    return device.type != "cpu"
+
+
 class RayField(nn.Module, ABC):
     """A network that answers rays: what ray heads, torsos, trainers and teachers need of it.
 
@@ -285,6 +291,27 @@ class RayField(nn.Module, ABC):
         )  # fmt: skip
         seen = self(kept, code[frame])
         return RayColors(seen.segments[:, 0], seen.opacity[:, 0])
+
+    def of_inside(self, rays: Rays, code: Tensor, inside: Tensor) -> RayColors:
+        """Colours of rays [F, P], with gradients, zeros for those that are not `inside`.
+
+        Args:
+            rays: of F frames.
+            code: [F, C] of the frames.
+            inside: [F, P] bool.
+        """
+        frames, count, _ = rays.origins.shape
+        if self.cheap and masks(rays.origins.device):
+            seen = self(rays, code)
+            segments = torch.where(inside[..., None, None], seen.segments, 0.0)
+            return RayColors(segments, torch.where(inside, seen.opacity, 0.0))
+        chosen = inside.view(-1).nonzero()[:, 0]
+        seen = self.of_chosen(rays, code, chosen)
+        segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[1:])
+        opacity = seen.opacity.new_zeros(frames * count)
+        segments = segments.index_copy(0, chosen, seen.segments)
+        opacity = opacity.index_copy(0, chosen, seen.opacity)
+        return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
 
     def frame_by_frame(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
         """As `of_chosen`, one frame after the other: for networks that work on many rays of one code."""

@@ -67,25 +67,8 @@ def query_frame(
         return RegionColors(order, color, torch.cat([part.opacity[0] for part in parts]))
 
 
-def masks(device: torch.device) -> bool:
-    """Whether cheap networks evaluate everything and mask, instead of what is chosen alone: on a GPU the host
-    would have to wait to learn how much that is, which takes longer."""
-    return device.type != "cpu"
-
-
 def query_region(field: RayField, region: HeadRegion, rays: Rays, code: Tensor) -> RayColors:
     """Colours of rays [F, P] under codes [F, C], zero outside of a region; with gradients."""
-    frames, count, _ = rays.origins.shape
     with torch.no_grad():
         inside = region.select(rays.origins, rays.directions)
-    if field.cheap and masks(rays.origins.device):
-        seen = field(rays, code)
-        segments = torch.where(inside[..., None, None], seen.segments, 0.0)
-        return RayColors(segments, torch.where(inside, seen.opacity, 0.0))
-    chosen = inside.view(-1).nonzero()[:, 0]
-    seen = field.of_chosen(rays, code, chosen)
-    segments = seen.segments.new_zeros(frames * count, *seen.segments.shape[1:])
-    opacity = seen.opacity.new_zeros(frames * count)
-    segments = segments.index_copy(0, chosen, seen.segments)
-    opacity = opacity.index_copy(0, chosen, seen.opacity)
-    return RayColors(segments.view(frames, count, -1, 3), opacity.view(frames, count))
+    return field.of_inside(rays, code, inside)

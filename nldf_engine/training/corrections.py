@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nldf_engine.rendering.fields import Rays
-from nldf_engine.rendering.region import plane_points
-
 STEP = 0.05
 
 
@@ -25,34 +22,39 @@ class FrameCorrections(nn.Module):
     """
 
     fit: Tensor
+    usual: Tensor
+    own: Tensor
+    scales: Tensor
 
     def __init__(self, frames: int, fit: Tensor, radius: float) -> None:
         super().__init__()
         self.radius = radius
         self.numbers = nn.Parameter(torch.zeros(frames, 6))
         self.register_buffer("fit", fit.clone())
+        # What takes the mean off, a row for all frames; and what a frame's own number counts.
+        usual = torch.zeros(1, frames).index_add(1, fit, torch.full((1, len(fit)), -1.0 / len(fit)))
+        self.register_buffer("usual", usual, persistent=False)
+        self.register_buffer("own", torch.ones(1, 1), persistent=False)
+        scales = torch.tensor([STEP] * 4 + [STEP * radius] * 2)
+        self.register_buffer("scales", scales, persistent=False)
 
     def of(self, frames: Tensor) -> Tensor:
         """[F, 6] corrections of frames [F]: a 2 x 2 matrix row by row, and a shift."""
-        return self.numbers[frames] - self.numbers[self.fit].mean(0)
+        # As one product, whose gradient is one too.
+        taken = self.usual.repeat(len(frames), 1)
+        taken.scatter_add_(1, frames[:, None], self.own.expand(len(frames), 1))
+        return taken @ self.numbers
 
     @torch.no_grad()
     def begin(self, frames: Tensor) -> None:
         """Frames [F] that are trained on from now on begin without a correction."""
         self.numbers[frames] = self.numbers[self.fit].mean(0)
 
-    def move(self, rays: Rays, frames: Tensor) -> Rays:
-        """The rays [F, P] of frames [F] through the places that the corrections move theirs to.
+    def turns(self, corrections: Tensor) -> Tensor:
+        """[F, 6] corrections as `ops.aim_rays` takes them, in metres."""
+        return corrections * self.scales
 
-        The camera stays where it is: a field may look different from every place, and the corrections are
-        not to reveal which frame this is.
-        """
-        numbers = STEP * self.of(frames)
-        points = plane_points(rays.origins, rays.directions)
-        moved = points + points @ numbers[:, :4].view(-1, 2, 2) + self.radius * numbers[:, None, 4:]
-        goal = torch.cat([moved, torch.zeros_like(moved[..., :1])], -1)
-        return Rays(rays.origins, torch.nn.functional.normalize(goal - rays.origins, dim=-1), rays.axes)
-
-    def size(self, frames: Tensor) -> Tensor:
-        """Mean squared size of the corrections of frames [F], to be kept small."""
-        return self.of(frames).square().sum(1).mean()
+    @staticmethod
+    def size(corrections: Tensor) -> Tensor:
+        """Mean squared size of corrections [F, 6], to be kept small."""
+        return corrections.square().sum(1).mean()

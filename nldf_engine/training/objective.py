@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nldf_engine.nn.audio import neighbour_index
 from nldf_engine.nn.noise import normal_like
+from nldf_engine.ops import native
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.training import distributed
 from nldf_engine.training.recipe import OpacityLoss, Recipe
@@ -122,7 +123,7 @@ class RayBatches:
     def codes(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """[F, C] codes of frames [F], with the recipe's noise."""
         conditions = self.conditions(frames, generator)
-        return self.target.codes(conditions, frames.to(self.scene.device), generator)
+        return self.target.codes(conditions, native.send(frames, self.scene.device), generator)
 
     def conditions(self, frames: Tensor, generator: torch.Generator) -> Conditions:
         """The clip's conditions, with the recipe's noise on what drives the mouth in `frames` [F]."""

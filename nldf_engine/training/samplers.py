@@ -12,14 +12,13 @@ from torch import Tensor
 
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.geometry.face_mesh import LEFT_EYE, OUTER_LIP, RIGHT_EYE
+from nldf_engine.ops import draw_pixels
 from nldf_engine.training.recipe import Sampling
 
 MOUTH_MARGIN = 0.03
 EYE_MARGIN = 0.02
 REJECTION_ROUNDS = 20
 CANDIDATES = 4
-# Pixel numbers that are kept of all frames together: 256 MB.
-MOST_KEPT = 1 << 26
 
 
 def in_boxes(boxes: Sequence[Tensor], frames: Tensor, pixels: Tensor, width: int) -> Tensor:
@@ -36,6 +35,14 @@ def in_boxes(boxes: Sequence[Tensor], frames: Tensor, pixels: Tensor, width: int
     for every in boxes:
         box = every[frames].to(pixels.device)[..., None]
         inside |= (x >= box[:, 0]) & (x <= box[:, 2]) & (y >= box[:, 1]) & (y <= box[:, 3])
+    return inside
+
+
+def in_labels(labels: Tensor, own: Sequence[int]) -> Tensor:
+    """Bool of the shape of `labels`: which are among `own`; several times as fast as torch.isin."""
+    inside = torch.zeros(labels.shape, dtype=torch.bool)
+    for label in own:
+        inside |= labels == label
     return inside
 
 
@@ -56,10 +63,18 @@ class PixelSampler:
         self.labels, self.in_region = labels, in_region
         self.own = [LABELS[name] for name in own]
         self.height, self.width = labels.shape[1:]
-        self._kept: dict[int, Tensor] = {}
-        self._room = MOST_KEPT
+        head = self._rows(lambda frame: in_labels(frame, self.own))
+        self._sums = self._rows(lambda frame: frame != LABELS["background"]), head
+        # Frames that show nothing of what is trained.
+        self._bare = set((head[:, -1] == 0).nonzero()[:, 0].tolist())
         self.mouths = self._boxes(landmarks[:, list(OUTER_LIP)], MOUTH_MARGIN)
         self.eyes = [self._boxes(landmarks[:, list(eye)], EYE_MARGIN) for eye in (RIGHT_EYE, LEFT_EYE)]
+        self._every_box = torch.stack([self.mouths, *self.eyes])
+
+    def _rows(self, where: Callable[[Tensor], Tensor]) -> Tensor:
+        """[T, H] int32: in how many pixels of a row and those above it `where` holds, frame by frame."""
+        every = [where(frame).sum(-1, dtype=torch.int32) for frame in self.labels]
+        return torch.stack(every).cumsum(1, dtype=torch.int32)
 
     def _boxes(self, points: Tensor, margin: float) -> Tensor:
         """[T, 4] x0, y0, x1, y1 about points [T, N, 2], pixels; the margin is a share of the width."""
@@ -98,61 +113,18 @@ class PixelSampler:
         ):  # rounding leaves none to the region
             everywhere = count - mouth - eyes - face - person
         region = count - mouth - eyes - face - person - everywhere
-        parts = [
-            self._in_boxes(
-                (self.mouths, *self.eyes), frames, (mouth, eyes // 2, eyes - eyes // 2), generator
-            ),
-            self._on_speaker(frames, person, generator),
-            torch.randint(self.height * self.width, (len(frames), everywhere), generator=generator),
-        ]
-        if face + region:
-            parts.append(torch.stack([self._on_own(int(f), face, region, generator) for f in frames]))
-        return torch.cat(parts, 1)
-
-    def _in_boxes(
-        self, boxes: Sequence[Tensor], frames: Tensor, counts: Sequence[int], generator: torch.Generator
-    ) -> Tensor:
-        """[F, sum of counts] pixels of frames [F], so many drawn evenly from each of the boxes [T, 4]."""
-        drawn = [torch.rand(len(frames), count, 2, generator=generator) for count in counts]
-        own = torch.stack([box[frames] for box in boxes], 1)
-        box = own.repeat_interleave(torch.tensor(counts), 1)
-        size = box[..., 2:] - box[..., :2] + 1
-        spot = box[..., :2] + (torch.cat(drawn, 1) * size).long()
-        return spot[..., 1] * self.width + spot[..., 0]
-
-    def _on_speaker(self, frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[F, count] pixels that are not background, by rejection; a small speaker's rows are filled up."""
-        if not count:
-            return torch.empty(len(frames), 0, dtype=torch.long)
-        shape = (len(frames), CANDIDATES * count)
-        spots = torch.randint(self.height * self.width, shape, generator=generator)
-        flat = frames[:, None] * (self.height * self.width) + spots
-        hit = self.labels.view(-1).take(flat) != LABELS["background"]
-        # The first hits of every row, and behind them, where there are too few, misses.
-        hits = hit.cumsum(1)
-        misses = torch.arange(1, CANDIDATES * count + 1) - hits + hits[:, -1:]
-        place = torch.where(hit, hits, misses) - 1
-        return torch.empty_like(spots).scatter_(1, place, spots)[:, :count]
-
-    def _on_own(self, frame: int, face: int, region: int, generator: torch.Generator) -> Tensor:
-        own = self._own(frame)
-        if not len(own):
-            return self._in_region(frame, face + region, generator)
-        inside = own[torch.randint(len(own), (face,), generator=generator)].long()
-        return torch.cat([inside, self._in_region(frame, region, generator)]) if region else inside
-
-    def _own(self, frame: int) -> Tensor:
-        """[N] int32 numbers of the pixels that are drawn from; kept, because a mask has far more of them."""
-        if frame in self._kept:
-            return self._kept[frame]
-        on = torch.zeros(self.height, self.width, dtype=torch.bool)
-        for label in self.own:  # several times as fast as torch.isin
-            on |= self.labels[frame] == label
-        found = on.reshape(-1).nonzero()[:, 0].int()
-        if self._room >= len(found):
-            self._room -= len(found)
-            self._kept[frame] = found
-        return found
+        even = torch.rand(len(frames), count - region, 2, generator=generator)
+        parts = mouth, eyes // 2, eyes - eyes // 2, person, everywhere, face
+        pixels = draw_pixels(
+            even, frames, self.labels, *self._sums, self._every_box, parts, LABELS["background"], self.own
+        )
+        numbers = frames.tolist()
+        for row, frame in enumerate(numbers):
+            if frame in self._bare:
+                pixels[row, count - region - face :] = self._in_region(frame, face, generator)
+        if not region:
+            return pixels
+        return torch.cat([pixels, torch.stack([self._in_region(f, region, generator) for f in numbers])], 1)
 
     def _in_region(self, frame: int, count: int, generator: torch.Generator) -> Tensor:
         """[count] pixels whose rays may meet the head, by rejection: rays of whole frames would cost more."""
@@ -224,9 +196,7 @@ def label_boxes(labels: Tensor, own: Sequence[str]) -> Tensor:
     names = [LABELS[name] for name in own]
     found = torch.tensor([0, 0, width - 1, height - 1]).repeat(len(labels), 1)
     for box, frame in zip(found, labels, strict=True):
-        inside = torch.zeros(height, width, dtype=torch.bool)
-        for name in names:
-            inside |= frame == name
+        inside = in_labels(frame, names)
         rows, columns = inside.any(1).nonzero()[:, 0], inside.any(0).nonzero()[:, 0]
         if len(rows):
             box.copy_(torch.stack([columns[0], rows[0], columns[-1], rows[-1]]))

@@ -20,13 +20,14 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.geometry.cameras import Camera
+from nldf_engine.ops import look_at_pixels, native
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.rendering.layer import frame_rays
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
 from nldf_engine.training.recipe import Sampling
-from nldf_engine.training.samplers import PixelSampler
+from nldf_engine.training.samplers import PixelSampler, in_labels
 from nldf_engine.training.sounds import copied_rows
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
@@ -43,9 +44,12 @@ RIM = 1 / 128
 LIDS_DOWN, SHUT = 1 / 3, 0.5
 
 
+HEAD_AND_NECK = LABELS["head"], LABELS["neck"]
+
+
 def head_and_neck(labels: Tensor) -> Tensor:
     """Pixels of the head's field: head and neck, in front of the torso plate."""
-    return (labels == LABELS["head"]) | (labels == LABELS["neck"])
+    return in_labels(labels, HEAD_AND_NECK)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,15 @@ class Batch:
         mask: [F, P] in [0, 1], target of the opacity: 1 on what the trained field shows (head or neck for the
             head's), else 0.
         labels: [F, P] uint8, `datasets.dataset.LABELS`.
+        points: [F, P, 2] the pixels' middles.
+        interior: [F, P] 1 in the speaker's interior, `RIM` or more from the background, else 0.
+        plate: the torso plate's colour [F, P, 3], times its opacity, and this [F, P].
         front: layer in front of the trained field; None for nothing.
         weight: [F, P], of the squared errors of colour and opacity; None for ones.
         identity: number of the speaker whose shape is shown, in a run over several datasets: the scene's, but
             where a loss has changed it.
         grid: (h, w) of the pixels, where P = h * w form a patch or a whole frame, row by row; else None.
         drawn: frames and pixels as they were drawn, on the CPU: to look them up there waits for no device.
-        scene: that it was drawn from.
     """
 
     frames: Tensor
@@ -78,18 +84,14 @@ class Batch:
     behind: Tensor
     mask: Tensor
     labels: Tensor
+    points: Tensor
+    interior: Tensor
+    plate: tuple[Tensor, Tensor]
     front: RayColors | None = None
     weight: Tensor | None = None
     identity: int = 0
     grid: tuple[int, int] | None = None
     drawn: tuple[Tensor, Tensor] | None = None
-    scene: Scene | None = None
-
-    @cached_property
-    def interior(self) -> Tensor:
-        """[F, P] float: 1 in the speaker's interior, else 0; see `Scene.interior_mask`."""
-        assert self.scene is not None
-        return self.scene.interior_mask(*self.on_host)
 
     @property
     def on_host(self) -> tuple[Tensor, Tensor]:
@@ -197,17 +199,6 @@ class Scene:
             self._copies = rows.unfold(1, WINDOW, STRIDE).transpose(2, 3)
         return self._copies
 
-    def interior_mask(self, frames: Tensor, pixels: Tensor) -> Tensor:
-        """[F, P] float: 1 in the speaker's interior, `RIM` or more from the background, else 0."""
-        height, width = self.camera.height, self.camera.width
-        reach = max(1, round(RIM * width))
-        beside = torch.tensor([[-reach, 0], [reach, 0], [0, -reach], [0, reach]])[:, :, None, None]
-        x = (pixels.cpu() % width + beside[:, 0]).clamp_(0, width - 1)
-        y = (pixels.cpu() // width + beside[:, 1]).clamp_(0, height - 1)
-        where = y.mul_(width).add_(x).add_(frames.cpu()[:, None] * (height * width))
-        inside = (self.labels.view(-1).take(where) != LABELS["background"]).all(0)
-        return inside.float().to(self.device)
-
     def blinks(self) -> Tensor:
         """[N] numbers of the frames of the pool in which lids are on their way down or up."""
         eyes = self.conditions.eyes[self.frame_pool.to(self.device)].cpu()
@@ -221,12 +212,6 @@ class Scene:
             return self.background
         every = torch.arange(len(self.pixels))[None]
         return self.moving.behind(torch.tensor([frame]), every).view_as(self.background)
-
-    def behind(self, frames: Tensor, pixels: Tensor) -> Tensor:
-        """[F, P, 3] background colours at pixel numbers [F, P] of frames [F], on the CPU."""
-        if self.moving is not None:
-            return self.moving.behind(frames, pixels)
-        return self.background.view(-1, 3).index_select(0, pixels.flatten()).view(*pixels.shape, 3)
 
     def rays(self, frames: Tensor, pixels: Tensor) -> Rays:
         """Rays through pixel numbers [F, P] of frames [F]."""
@@ -298,24 +283,28 @@ class RayScene(Scene):
             plate: composite the torso plate over the background; None: unless the torso is learned.
             grid: see `Batch`.
         """
-        plate = not self.learned_torso if plate is None else plate
-        height, width = self.camera.height, self.camera.width
-        # One flat index is several times as fast as three.
-        where = (frames[:, None] * (height * width) + pixels).flatten()
-        behind = self.behind(frames, pixels)
-        if self.torso.shows() and plate:
-            color, alpha = self.plate(frames, pixels)
-            behind = behind + alpha[..., None] * (color - behind)
-        rays = self.rays(frames, pixels)
-        to = self.device
-        labels = self.labels.view(-1).index_select(0, where).view(pixels.shape)
-        colors = self.frames.view(-1, 3).index_select(0, where).view(*pixels.shape, 3)
-        return Batch(
-            frames.to(to), pixels.to(to), rays.to(to),
-            (colors.float() / 255).to(to), behind.to(to),
-            head_and_neck(labels).float().to(to), labels.to(to), identity=self.identity, grid=grid,
-            drawn=(frames, pixels), scene=self,
+        looked = look_at_pixels(
+            self.background, frames, pixels, self.frames, self.labels, self._plate, self.motions,
+            max(1, round(RIM * self.camera.width)), LABELS["background"], HEAD_AND_NECK, self.device,
         )  # fmt: skip
+        behind = looked.behind
+        if self.moving is not None:
+            behind = self.moving.behind(frames, pixels).to(self.device)
+        if self.torso.shows() and (not self.learned_torso if plate is None else plate):
+            behind = looked.guess + (1 - looked.dense)[..., None] * behind
+        there, which, poses = (
+            native.send(values, self.device) for values in (frames, pixels, self.poses[frames])
+        )
+        return Batch(
+            there, which, frame_rays(self.camera, poses, looked.points),
+            looked.target, behind, looked.mask, looked.labels, looked.points, looked.interior,
+            (looked.guess, looked.dense), identity=self.identity, grid=grid, drawn=(frames, pixels),
+        )  # fmt: skip
+
+    @cached_property
+    def _plate(self) -> Tensor:
+        """[H, W, 4] colour and opacity of the torso plate."""
+        return torch.cat([self.torso.color, self.torso.alpha[..., None]], -1)
 
     def draw(self, frames: Tensor, rays: int, shares: Sampling, generator: torch.Generator) -> Tensor:
         """[F, rays] pixel numbers of the frames [F], sampled with the shares of `Sampling`."""

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,8 +51,8 @@ CALLS["adam"] = lambda **kw: ops.step_adam(
     torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), torch.rand(3, 2), 1, 0.1, **kw
 )
 # `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers. `slots`
-# renders alone; DFRF trains by torch's layers.
-WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots"}
+# renders alone; DFRF trains by torch's layers. `pixels` looks things up.
+WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots", "pixels"}
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
@@ -62,9 +63,27 @@ PLANES = ops.PlanesNetwork(
 CALLS["planes"] = lambda **kw: ops.planes(
     torch.rand(1, 3, 3), torch.ones(1, 3, 3), torch.rand(1, 8), torch.rand(1, 8), PLANES, **kw
 )
-CALLS["lines"] = lambda **kw: ops.shade_lines(
-    torch.rand(3, 4), (0, 1, 3), torch.rand(2, 8), torch.rand(2, 8), PLANES, **kw
-)
+FRAMED = replace(
+    PLANES, **{
+        name: ((torch.rand(8, inputs + 3), torch.rand(8)), *getattr(PLANES, name)[1:])
+        for name, inputs in (("warp_layers", 6), ("layers", 4))
+    },
+)  # fmt: skip
+CALLS["lines"] = lambda **kw: ops.shade_lines(torch.rand(2, 3, 4), None, torch.rand(2, 3), FRAMED, **kw)
+CALLS["aim"] = lambda **kw: ops.aim_rays(
+    torch.rand(2, 3, 3), torch.ones(2, 3, 3), torch.rand(2, 3), torch.rand(2, 6),
+    torch.ones(4, 4, dtype=torch.uint8), torch.tensor(0.4), -0.04, **kw,
+)  # fmt: skip
+CALLS["matte"] = lambda **kw: ops.compare_matte(
+    (torch.rand(2, 3, 1, 3), torch.rand(2, 3)), (torch.rand(2, 3, 3), torch.rand(2, 3)), torch.rand(2, 3, 3),
+    torch.rand(2, 3, 3), torch.ones(2, 3), torch.ones(2, 3), (torch.rand(2, 3, 3), torch.rand(2, 3)),
+    torch.ones(2, 3, dtype=torch.uint8), (0, 1, 2), ops.MatteWeights(1, 1, 1, 1, 1, 1), **kw,
+)  # fmt: skip
+CALLS["pixels"] = lambda **kw: ops.draw_pixels(
+    torch.rand(1, 6, 2), torch.tensor([0]), torch.ones(1, 2, 2, dtype=torch.uint8),
+    *[torch.tensor([[2, 4]], dtype=torch.int32)] * 2, torch.zeros(3, 1, 4, dtype=torch.long), (1,) * 6, 0,
+    (1,), **kw,
+)  # fmt: skip
 LINEAR = ops.pack_linear(torch.ones(32, 64, dtype=torch.int8), torch.rand(32))
 CALLS["linear"] = lambda **kw: ops.linear(torch.rand(2, 64), LINEAR, **kw)
 SLOTS = ops.pack_slots(
@@ -76,9 +95,9 @@ SLOTS = ops.pack_slots(
 CALLS["slots"] = lambda **kw: ops.attend_slots(
     torch.rand(3, 2, 7), torch.rand(3, 2, 2), torch.rand(3, 5), SLOTS, **kw
 )
-# Operations without a CUDA kernel: `lines` trains on the CPU, and `slots` renders there; on CUDA torch's
-# layers do. `linear` is of the audio front-end, which runs on the CPU.
-CPU_ONLY = {"lines", "linear", "slots"}
+# Operations without a CUDA kernel: `slots` renders on the CPU; on CUDA torch's layers do. `linear` is of the
+# audio front-end, which runs on the CPU, and `pixels` of training videos, which are there.
+CPU_ONLY = {"linear", "slots", "pixels"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simt.cases import ADAM, BEAMS, LANDMARKS, MMA_BLOCK, RAYS, REFERENCES, SEGMENTS, WGMMA_RING
+from simt.cases import ADAM, AIM, BEAMS, LANDMARKS, MATTE, MMA_BLOCK, RAYS, REFERENCES, SEGMENTS, WGMMA_RING
 from simt.problem import CASES, check
 from simt.runner import ROOT, Builder, Fault, Library, Source
 from simt.test_simt_ptx import MICRO, WANT, run_micro
@@ -56,6 +56,15 @@ _WAIT = "        wgmma_wait<0>();\n"
 _RELEASE = "        if (lane < kCluster) mbarrier_arrive_cluster(map_shared(empty + 8 * s, lane));\n"
 
 MUTATIONS = {
+    "matte: no barrier before the warps' sums are read": Mutation(
+        MATTE, "matte", f"  {SYNC}  // every warp's are there\n", "", RACE + "shared|nobody has written",
+    ),
+    "matte: no barrier behind the sums": Mutation(
+        MATTE, "matte", f"  {SYNC}  // and have been read\n", "", RACE + "shared",
+    ),
+    "aim: no barrier before the next frame": Mutation(
+        AIM, "aim_backward", f"    {SYNC}  // and have been read\n", "", RACE + "shared",
+    ),
     # barriers
     "rays: no barrier before the sums are read": Mutation(
         RAYS, "rays_backward", f"    {SYNC}\n    if (threadIdx.x < kRay", "    if (threadIdx.x < kRay",

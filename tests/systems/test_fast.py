@@ -60,7 +60,7 @@ def test_rays_of_mixed_frames_equal_those_of_whole_frames() -> None:
 
 def test_chosen_rays_in_one_operation_equal_the_layers() -> None:
     """Some rays of some frames, by the fused operation, have the layers' colours and gradients."""
-    model, rays, chosen = small(), some_rays(3, 60), torch.arange(0, 180, 2)
+    model, rays, inside = small(), some_rays(3, 60), torch.arange(180).view(3, 60) % 2 == 0
     with torch.no_grad():
         model.grids[0].table.normal_()
     code = torch.randn(3, 65)
@@ -68,7 +68,7 @@ def test_chosen_rays_in_one_operation_equal_the_layers() -> None:
     for backend in ("native", "reference"):
         model.backend = backend
         directions, leaf = rays.directions.clone().requires_grad_(), code.clone().requires_grad_()
-        seen = model.of_chosen(Rays(rays.origins, directions), leaf, chosen)
+        seen = model.of_inside(Rays(rays.origins, directions), leaf, inside)
         learned = [p for name, p in model.named_parameters() if not name.startswith("encoder")]
         loss = seen.segments.square().sum() + seen.opacity.sum()
         results.append(

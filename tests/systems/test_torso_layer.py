@@ -83,7 +83,7 @@ def test_premultiplied_colours_are_the_samples_times_their_opacity() -> None:
     want = torch.autograd.grad(wanted[0].square().sum() + alpha.sum(), learned, allow_unused=True)
     for backend in ("native", "reference"):
         layer.backend = backend
-        got = layer.premultiplied(*given)
+        got = layer.premultiplied(given[0], layer.frames_of(*given[1:]))
         loss = got[0].square().sum() + got[1].sum()
         gradients = torch.autograd.grad(loss, learned, allow_unused=True)
         for ours, expected in zip((*got, *gradients), (*wanted, *want), strict=True):

@@ -12,8 +12,8 @@ from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
-from nldf_engine.rendering.fields import Rays
-from nldf_engine.rendering.region import plane_points
+from nldf_engine.ops import aim_rays
+from nldf_engine.rendering.region import HeadRegion, plane_points
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.training import TrainConfig, find_preset, train
@@ -168,18 +168,24 @@ def test_corrections_move_the_plane_and_leave_the_camera() -> None:
     corrections = FrameCorrections(4, torch.tensor([0, 1, 2]), radius=0.2)
     origins = torch.tensor([0.0, 0, -0.8]).expand(2, 5, 3).contiguous()
     towards = torch.nn.functional.normalize(torch.tensor([0.0, 0, 1]) + 0.1 * torch.randn(2, 5, 3), dim=-1)
-    rays, frames = Rays(origins, towards), torch.tensor([0, 1])
+    frames, region = torch.tensor([0, 1]), HeadRegion()
+
+    def aimed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        turns = corrections.turns(corrections.of(frames))
+        still = torch.zeros(2, 3)
+        return aim_rays(origins, towards, still, turns, region.occupancy, region.half_size, -0.04)
+
     with torch.no_grad():
         corrections.numbers[:, 4] = 7.0
-    same = corrections.move(rays, frames)
-    torch.testing.assert_close(same.directions, rays.directions, atol=1e-6, rtol=0)
+    same = aimed()
+    torch.testing.assert_close(same[1], towards, atol=1e-6, rtol=0)
     with torch.no_grad():
         corrections.numbers[0, 4] += 3.0
-    moved = corrections.move(rays, frames)
-    before, after = (plane_points(r.origins, r.directions) for r in (rays, moved))
+    moved = aimed()
+    before, after = plane_points(origins, towards), plane_points(*moved[:2])
     torch.testing.assert_close(after[0, :, 0] - before[0, :, 0], torch.full((5,), 0.05 * 0.2 * 2.0))
-    assert torch.equal(moved.origins, rays.origins)
-    corrections.size(frames).backward()
+    assert torch.equal(moved[0], origins)
+    corrections.size(corrections.of(frames)).backward()
     assert float(corrections.numbers.grad.abs().sum()) > 0
 
 

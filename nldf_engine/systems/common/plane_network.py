@@ -18,6 +18,7 @@ from nldf_engine.nn.hooks import on_load, on_save
 from nldf_engine.nn.linear import FrameLinear
 from nldf_engine.nn.planes import FEWEST_RAYS, PlanesModule
 from nldf_engine.ops import GridSpec, PlanesNetwork, PortraitPart, shade_lines
+from nldf_engine.ops.specs import Linear
 
 # Displacement of a point, in units of the planes' box, for a warp output of 1.
 WARP_SCALE = 0.05
@@ -132,11 +133,15 @@ class PlaneNetwork(PlanesModule):
 
     def planes_network(self) -> PlanesNetwork:
         """The parameters in the form of `ops.planes`."""
-        warp = (
-            (self.warp_head.point_weight, None),
-            *map(weight_and_bias, (*self.warp_body, self.warp_tail)),
-        )
-        layers = ((self.head.point_weight, None), *map(weight_and_bias, (*self.body, self.tail)))
+        return self._network((self.warp_head.point_weight, None), (self.head.point_weight, None))
+
+    def lines_network(self) -> PlanesNetwork:
+        """The parameters in the form of `ops.shade_lines`."""
+        return self._network(*((head.weight, head.bias) for head in (self.warp_head, self.head)))
+
+    def _network(self, warp_first: Linear, first: Linear) -> PlanesNetwork:
+        warp = (warp_first, *map(weight_and_bias, (*self.warp_body, self.warp_tail)))
+        layers = (first, *map(weight_and_bias, (*self.body, self.tail)))
         grids = [grid for grid in self.grids if isinstance(grid, GridEncoding)]
         return PlanesNetwork(
             self.box, self.shape.planes, self.warp_grid.spec, self.warp_grid.table, grids[0].spec,
@@ -158,19 +163,15 @@ class PlaneNetwork(PlanesModule):
         biases = self.warp_head.lone_biases(inputs), self.head.lone_biases(inputs)
         return PortraitPart(self.packed(network), *biases, cells)
 
-    def shade(
-        self, lines: Tensor, chosen: Tensor, frames: int, count: int, inputs: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Segment colours [N, M, 3] and opacity [N] of chosen lines, by one operation with gradients.
+    def shade(self, lines: Tensor, inside: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Segment colours [F, P, M, 3] and opacity [F, P] of lines, by one operation with gradients.
 
         Args:
-            lines: [N, 4] start and slope of the chosen lines in unit coordinates.
-            chosen: [N] their indices among all `frames` * `count` lines, increasing.
-            frames, count: number of frames, and of lines a frame.
+            lines: [F, P, 4] start and slope in unit coordinates.
+            inside: [F, P] bool, the lines that are evaluated; the others' colours are zeros.
             inputs: [F, C] scaled frame inputs.
         """
-        starts = torch.searchsorted(chosen, count * torch.arange(frames + 1)).tolist()
-        return shade_lines(lines, starts, *self.frame_biases(inputs), self.planes_network())
+        return shade_lines(lines, inside, inputs, self.lines_network())
 
     def layers_of(self, start: Tensor, slope: Tensor | None, inputs: Tensor) -> Tensor:
         """The raw outputs [F * N, 3 M + 1], by torch's layers, with gradients.
@@ -202,9 +203,9 @@ class PlaneNetwork(PlanesModule):
         out = layer(seen.view(frames, count, layer.sizes[0]), inputs)
         return F.relu(out, inplace=True).flatten(0, 1)
 
-    def enough(self, chosen: Tensor, frames: int) -> bool:
-        """Whether there are enough chosen rays [N] a frame for the fused operations to pay."""
-        return len(chosen) >= FEWEST_RAYS * frames
+    def shades(self, rays: int, *inputs: Tensor) -> bool:
+        """Whether `shade` can be taken, and so many rays a frame are enough for it to pay."""
+        return rays >= FEWEST_RAYS and self.trains_fused(*inputs)
 
 
 def _through(layers: nn.ModuleList, hidden: Tensor) -> Tensor:

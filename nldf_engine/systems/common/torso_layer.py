@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import PortraitPart
+from nldf_engine.rendering.fields import masks
 from nldf_engine.rendering.layer import Views
-from nldf_engine.rendering.query import masks
 from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
 from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork, PlaneShape
 from nldf_engine.systems.common.torso import TorsoPlate
@@ -55,6 +55,23 @@ class TorsoLayerConfig:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(f"TorsoLayerConfig: expected a width of at least 1, got {self.width}")
+
+
+@dataclass(frozen=True)
+class TorsoFrames:
+    """What a torso layer makes of motions and poses: once for a video, of which a step takes its frames.
+
+    Args:
+        inputs: [F, C] scaled frame inputs, neither noisy nor limited yet.
+        to_lines: [F, 3, 4] from (x, y, 1), in units of the frame's width, to lines in unit coordinates.
+    """
+
+    inputs: Tensor
+    to_lines: Tensor
+
+    def at(self, frames: Tensor) -> TorsoFrames:
+        """Those of some frames [N]."""
+        return TorsoFrames(self.inputs[frames], self.to_lines[frames])
 
 
 class TorsoLayer(SampledTorso, PlaneNetwork):
@@ -121,13 +138,17 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
             cells = F.max_pool2d(cells, 3, 1, 1)
         self.occupancy.copy_(cells[0, 0].to(torch.uint8))
 
-    def _inputs(self, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
+    def _scaled(self, motion: Tensor, poses: Tensor) -> Tensor:
         inputs = torch.cat([pose_features(poses)[:, :-1], motion.flatten(1)], 1)
-        if noise is None:
-            return self.scale_inputs(inputs)
-        scaled = (inputs - self.frame_mean) / self.frame_scale
-        noisy = scaled + FRAME_NOISE * normal_like(scaled, noise)
-        return noisy.clamp(-FRAME_LIMIT, FRAME_LIMIT)
+        return (inputs - self.frame_mean) / self.frame_scale
+
+    def _limited(self, scaled: Tensor, noise: torch.Generator | None) -> Tensor:
+        if noise is not None:
+            scaled = torch.add(scaled, normal_like(scaled, noise), alpha=FRAME_NOISE)
+        return scaled.clamp(-FRAME_LIMIT, FRAME_LIMIT)
+
+    def _inputs(self, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self._limited(self._scaled(motion, poses), noise)
 
     def portrait_part(self, views: Views) -> PortraitPart | None:
         """See `Torso`."""
@@ -137,8 +158,7 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         """[F * N, 2] unit coordinates of points [F, N, 2], and [F * N] bool of those in occupied cells."""
         size = self.box[2:] - self.box[:2]
         unit = ((self.on_plate(points, motion) - self.box[:2]) / size).flatten(0, 1)
-        cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
-        return unit, self.occupancy.view(-1).take(cells[:, 1] * OCCUPANCY + cells[:, 0]) > 0
+        return unit, self.occupancy.view(-1).take(self._cells(unit)) > 0
 
     def _masked(self, unit: Tensor, inside: Tensor, frames: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As `sample`, of all points [F * N, 2], empty where not `inside`: waits for no device."""
@@ -147,43 +167,56 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         alpha = torch.where(inside, torch.sigmoid(OPACITY_SLOPE * out[:, 3]), 0.0)
         return color.view(frames, -1, 3), alpha.view(frames, -1)
 
+    def frames_of(self, motion: Tensor, poses: Tensor) -> TorsoFrames:
+        """Frames with motions [F, 2, 3] and poses [F, 4, 4], as `premultiplied` takes them."""
+        size = self.box[2:] - self.box[:2]
+        back = torch.linalg.inv(motion[:, :, :2]).transpose(1, 2) / size
+        shift = -(motion[:, None, :, 2] @ back) - self.box[:2] / size
+        return TorsoFrames(self._scaled(motion, poses), F.pad(torch.cat([back, shift], 1), (0, 2)))
+
     def premultiplied(
-        self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
+        self, points: Tensor, frames: TorsoFrames, noise: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `sample`, but colours times opacity: on the CPU one operation with gradients.
+        """As `sample`, but colours times opacity: one operation with gradients, where it can be.
 
         Args:
-            points, motion, poses: as in `sample`.
+            points: as in `sample`.
+            frames: made by `frames_of`.
             noise: draws the noise on the frame inputs that training adds; None for no noise.
         """
-        frames, count, _ = points.shape
-        if masks(points.device) or not self.on_cpu(points, motion, poses):
-            color, alpha = self.sample(points, motion, poses, noise)
-            return color * alpha[..., None], alpha
-        unit, inside = self._occupied(points, motion)
-        chosen = inside.nonzero()[:, 0]
-        if not self.enough(chosen, frames):
-            color, alpha = self.sample(points, motion, poses, noise)
-            return color * alpha[..., None], alpha
-        inputs = self._inputs(motion, poses, noise)
-        lines = F.pad(unit.index_select(0, chosen), (0, 2))  # a point is a line without slope
-        segments, opacity = self.shade(lines, chosen, frames, count, inputs)
-        color = unit.new_zeros(frames * count, 3).index_copy(0, chosen, segments[:, 0])
-        alpha = unit.new_zeros(frames * count).index_copy(0, chosen, opacity)
-        return color.view(frames, count, 3), alpha.view(frames, count)
+        count, cells = points.shape[1], self.occupancy.view(-1)
+        # A point is a line without slope.
+        lines = torch.baddbmm(frames.to_lines[:, 2:], points, frames.to_lines[:, :2])
+        inside = cells.take(self._cells(lines)) > 0
+        inputs = self._limited(frames.inputs, noise)
+        if self.shades(count, points, inputs):
+            segments, opacity = self.shade(lines, inside, inputs)
+            return segments[:, :, 0], opacity
+        unit = lines[..., :2].reshape(-1, 2).contiguous()
+        color, alpha = self._colored(unit, inside.flatten(), len(points), inputs)
+        return color * alpha[..., None], alpha
+
+    @staticmethod
+    def _cells(unit: Tensor) -> Tensor:
+        """[...] int64 cells of unit coordinates [..., 2 or more]."""
+        cells = (unit.clamp(0, 1 - 1e-6) * OCCUPANCY).long()
+        return torch.add(cells[..., 0], cells[..., 1], alpha=OCCUPANCY)
 
     def sample(
         self, points: Tensor, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `SampledTorso` and `premultiplied`. Gradients flow to the parameters."""
-        frames, count, _ = points.shape
         unit, inside = self._occupied(points, motion)
-        inputs = self._inputs(motion, poses, noise)
-        if frames > 1 and masks(points.device):
+        return self._colored(unit, inside, len(points), self._inputs(motion, poses, noise))
+
+    def _colored(self, unit: Tensor, inside: Tensor, frames: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sample`, of points [F * N, 2] in unit coordinates and whether they are in occupied cells."""
+        count = len(unit) // max(1, frames)
+        if frames > 1 and masks(unit.device):
             return self._masked(unit, inside, frames, inputs)
         chosen = inside.nonzero()[:, 0]
         if frames == 1:  # in pieces that stay in the cache
-            pieces = unit[chosen].split(PIECE.get(points.device.type, PIECE["cpu"]))
+            pieces = unit[chosen].split(PIECE.get(unit.device.type, PIECE["cpu"]))
             out = torch.cat([self.layers_of(piece[None], None, inputs) for piece in pieces])
         else:
             out = self.layers_of(unit[chosen][:, None], None, inputs[chosen // count])

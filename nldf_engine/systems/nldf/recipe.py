@@ -73,7 +73,7 @@ class RayRegularisation:
             move what a frame sees of the head's plane, for residual tracking errors); 0 trains none. They are
             no part of the avatar.
         ray_jitter: standard deviation, metres, by which the cameras are moved while training, so that the
-            field follows the speech and not the pose (`systems.nldf.objective.rays.jitter_rays`).
+            field follows the speech and not the pose (`systems.nldf.objective.rays.LightFieldLoss`).
     """
 
     charbonnier: float = 0.0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nldf_engine.nn.planes import FEWEST_RAYS
-from nldf_engine.ops import PortraitPart, planes
+from nldf_engine.ops import PortraitPart, planes, rays_to_lines
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, RayField, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig, FrameEncoder
 from nldf_engine.systems.common.drivers import scale_eyes
@@ -117,27 +117,25 @@ class GridLightField(PlaneNetwork, RayField):
             fused = planes(rays.origins, rays.directions, *biases, network, packed=self.packed(network))
             return RayColors(*fused)
         frames, count, _ = rays.origins.shape
-        start, slope = self._lines(rays.origins.flatten(0, 1), rays.directions.flatten(0, 1))
-        out = self.layers_of(start.view(frames, count, 2), slope.view(frames, count, 2), inputs)
+        start, slope = (part.contiguous() for part in self._lines(rays).split(2, -1))
+        out = self.layers_of(start, slope, inputs)
         opacity = torch.sigmoid(OPACITY_SLOPE * out[:, -1:])
         segments = len(self.config.planes)
         colors = (out[:, :-1] + 0.5 / segments) * opacity
         return RayColors(colors.view(frames, count, segments, 3), opacity.view(frames, count))
 
-    def of_chosen(self, rays: Rays, code: Tensor, chosen: Tensor) -> RayColors:
-        """See `RayField`; on the CPU one operation, `ops.shade_lines`, where frames have rays enough."""
-        frames, count, _ = rays.origins.shape
-        if not self.on_cpu(rays.origins, code) or not self.enough(chosen, frames):
-            return super().of_chosen(rays, code, chosen)
+    def of_inside(self, rays: Rays, code: Tensor, inside: Tensor) -> RayColors:
+        """See `RayField`; one operation, `ops.shade_lines`, where frames have rays enough."""
+        if not self.shades(rays.origins.shape[1], rays.origins, code):
+            return super().of_inside(rays, code, inside)
         inputs = self.frame_inputs(rays.origins[:, 0], code)
-        lines = torch.cat(self._lines(rays.origins.flatten(0, 1), rays.directions.flatten(0, 1)), 1)
-        return RayColors(*self.shade(lines.index_select(0, chosen), chosen, frames, count, inputs))
+        return RayColors(*self.shade(self._lines(rays), inside, inputs))
 
-    def _lines(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Rays [N, 3] as start and slope [N, 2]: unit coordinates of a plane z are start + z * slope."""
-        size = self.box[2:] - self.box[:2]
-        slope = directions[:, :2] / directions[:, 2:]
-        return (origins[:, :2] - origins[:, 2:] * slope - self.box[:2]) / size, slope / size
+    def _lines(self, rays: Rays) -> Tensor:
+        """[F, P, 4] start and slope of rays [F, P]: unit coordinates of a plane z are start + z * slope."""
+        return rays_to_lines(
+            rays.origins.contiguous(), rays.directions.contiguous(), self.box, backend=self.backend
+        )
 
     @property
     def macs(self) -> int:

@@ -176,10 +176,10 @@ class HeadNeRFObjective(Objective):
         included, but for frames in another's shape, whose torso is nobody's."""
         if self.torso is None:
             return batch.behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
-        scene, (frames, pixels) = self.scene, batch.on_host
-        points = scene.points(pixels).to(scene.device) / scene.camera.width
+        scene, (frames, _) = self.scene, batch.on_host
+        points = batch.points / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
-        color, own = self.torso.premultiplied(points, motions, poses, generator)
+        color, own = self.torso.premultiplied(points, self.torso.frames_of(motions, poses), generator)
         if batch.identity != scene.identity:
             behind = (color + (1 - own)[..., None] * batch.behind).detach()
             return behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)
@@ -188,8 +188,8 @@ class HeadNeRFObjective(Objective):
         head = batch.labels == LABELS["head"]
         apart = head | (batch.labels == LABELS["torso"])
         parts = self._weigh((alpha - batch.mask).square() * apart, batch.mask, batch)
-        plate, dense = (part.to(scene.device) for part in scene.plate(frames, pixels))
-        guess = (color - plate * dense[..., None]).square().sum(-1) + (own - dense).square()
+        plate, dense = batch.plate
+        guess = (color - plate).square().sum(-1) + (own - dense).square()
         opacity = self._weigh((both - speaker).square(), speaker, batch) + PARTS_WEIGHT * parts
         return color + (1 - own)[..., None] * batch.behind, opacity + HIDDEN_WEIGHT * (guess * head).mean()
 

@@ -12,6 +12,7 @@ from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf.objective.patches import PatchTerm
 from nldf_engine.systems.nldf.objective.rays import LightFieldLoss
 from nldf_engine.training import distributed
+from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
 from nldf_engine.training.pool import ActivePool
@@ -48,17 +49,15 @@ class LightFieldObjective(Objective):
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
         batch, code = self._batches.draw(generator, None if self.targets is None else self.targets.frames)
-        seen, error, mask = self.loss(batch, code, generator)
-        total = self._color_loss(error) + self.recipe.opacity.weight * mask
-        error = squared(error)
-        logged = {"pixel": error.detach().mean(), "opacity": mask.detach()}
-        if self.loss.corrections is not None:
-            size = self.loss.corrections.size(batch.frames)
-            total = total + self.recipe.regularisation.correction * size
+        seen, compared, corrections = self.loss(batch, code, generator, self.recipe.opacity.weight)
+        total, logged = compared.total, {"pixel": compared.pixel, "opacity": compared.opacity}
+        if corrections is not None:
+            size = FrameCorrections.size(corrections)
+            total = torch.add(total, size, alpha=self.recipe.regularisation.correction)
             logged["correction"] = size.detach()
         if self.patches is not None and self.share >= self.settled:
             pixels, distance = self.patches(generator)
-            total = total + self.patches.share * self._color_loss(pixels)
+            total = total + self.patches.share * pixels
             total = total + self.recipe.sharpening.weight * distance
             logged["perceptual"] = distance.detach()
         if self.targets is not None:
@@ -76,17 +75,10 @@ class LightFieldObjective(Objective):
             frames, pixels = batch.on_host
             if distributed.world() > 1:
                 pixels = distributed.whole(batch.pixels, 1).cpu()
-            error = distributed.whole(error.detach(), 1).cpu()
+            error = distributed.whole(squared(compared.error.detach()), 1).cpu()
             frames = frames[:, None].expand_as(pixels)
             self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.reshape(-1))
         return StepLoss(total, logged)
-
-    def _color_loss(self, error: Tensor) -> Tensor:
-        """Squared error a ray, and a share of the Charbonnier error, which keeps edges sharp."""
-        loss, charbonnier = squared(error).mean(), self.recipe.regularisation.charbonnier
-        if charbonnier:
-            loss = loss + 3 * charbonnier * (error.square() + 1e-6).sqrt().mean()
-        return loss
 
     def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
         """Eq. (6) over the rays that the teacher has rendered, and the same for the opacity."""
@@ -117,10 +109,10 @@ class LightFieldObjective(Objective):
         with torch.no_grad():
             codes = self._batches.codes(unique, generator)[row.to(self.scene.device)]
         batch = self.target.batch(frames, pixels[:, None], codes)
-        _, error, mask = self.loss(batch, codes, generator)
-        losses = squared(error.detach())[:, 0]
+        _, compared, _ = self.loss(batch, codes, generator, self.recipe.opacity.weight)
+        losses = squared(compared.error.detach())[:, 0]
         pool.renew(distributed.whole(slots.to(losses.device)).cpu(), distributed.whole(losses).cpu())
-        return self._color_loss(error) + self.recipe.opacity.weight * mask
+        return compared.total
 
     def added(self) -> list[nn.Parameter]:
         """See `Objective`: the frames' corrections."""

@@ -36,7 +36,7 @@ class PatchTerm(nn.Module):
         self.share = self.sharpening.patches * self._patches.side**2 / loss.recipe.sampling.rays
 
     def forward(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The errors [F, P, 3] of the patches' pixels, and their mean perceptual distance to the video."""
+        """The loss of the patches' colours, and their mean perceptual distance to the video."""
         sharpening, scene = self.sharpening, self.loss.scene
         count = distributed.rounded(sharpening.patches)
         drawn = torch.randint(len(scene.frame_pool), (count,), generator=generator)
@@ -46,8 +46,9 @@ class PatchTerm(nn.Module):
         pixels, grid = self._patches.draw(frames, generator, places)
         code = self.batches.codes(frames, generator)
         batch = self.loss.target.batch(frames, pixels, code)
-        _, error, _ = self.loss(batch, code, generator)
+        _, compared, _ = self.loss(batch, code, generator, 0.0)
         made, real = (
-            colors.unflatten(1, grid).permute(0, 3, 1, 2) for colors in (batch.target + error, batch.target)
+            colors.unflatten(1, grid).permute(0, 3, 1, 2)
+            for colors in (batch.target + compared.error, batch.target)
         )
-        return error, self.distance(made, real)
+        return compared.total, self.distance(made, real)

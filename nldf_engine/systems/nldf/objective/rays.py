@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.nn.noise import normal_like
+from nldf_engine.ops import Compared, MatteWeights, aim_rays, compare_matte
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
-from nldf_engine.systems.common.torso_layer import TorsoLayer
+from nldf_engine.systems.common.torso_layer import TorsoFrames, TorsoLayer
 from nldf_engine.training.corrections import FrameCorrections
-from nldf_engine.training.objective import weigh_opacity
+from nldf_engine.training.objective import squared, weigh_opacity
 from nldf_engine.training.scene import Batch
 from nldf_engine.training.targets import TrainTarget
 
@@ -22,27 +23,9 @@ from nldf_engine.training.targets import TrainTarget
 PARTS_WEIGHT = 0.3
 # How much the torso behind the head follows the plate's guess, beside the speaker's mask.
 HIDDEN_WEIGHT = 2.0
+MATTE_LABELS = LABELS["background"], LABELS["head"], LABELS["torso"]
 # Where faces are on the average, metres in head space (the face looks towards -z).
 FACE_DEPTH = -0.04
-
-
-def jitter_rays(rays: Rays, metres: float, generator: torch.Generator) -> Rays:
-    """The rays seen from a camera that is moved a little, through the same points of the face.
-
-    A frame's rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead
-    of by its speech. Moved by more than what is between neighbouring poses, they no longer do; colours
-    stay, since the face is close to the plane about which the rays turn.
-
-    Args:
-        rays: [F, P].
-        metres: standard deviation of the camera's move, one move a frame.
-        generator: draws it.
-    """
-    distance = (FACE_DEPTH - rays.origins[..., 2:]) / rays.directions[..., 2:]
-    points = rays.origins + distance * rays.directions
-    move = metres * normal_like(rays.origins.new_empty(len(rays.origins), 1, 3), generator)
-    origins = rays.origins + move
-    return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1), rays.axes)
 
 
 class LightFieldLoss(nn.Module):
@@ -58,57 +41,89 @@ class LightFieldLoss(nn.Module):
         super().__init__()
         self.target, self.scene, self.recipe = target, target.scene, recipe
         self.model, self.torso = target.field, torso
+        self._kept: tuple[tuple[tuple[Tensor, int], ...], TorsoFrames] | None = None
         self.corrections: FrameCorrections | None = None
         if recipe.regularisation.correction:
             scene, radius = target.scene, self.model.config.bounds.radius
             self.corrections = FrameCorrections(len(scene.poses), scene.fit, radius).to(scene.device)
 
     def forward(
-        self, batch: Batch, code: Tensor, generator: torch.Generator
-    ) -> tuple[RayColors, Tensor, Tensor]:
-        """The field's colours, the error [F, P, 3] of the pixel, and the opacity's mean weighted error."""
-        rays, jitter = batch.rays, self.recipe.regularisation.ray_jitter
-        if jitter:
-            rays = jitter_rays(rays, jitter, generator)
-        if self.corrections is not None:
-            rays = self.corrections.move(rays, batch.frames)
-        seen = self._culled(rays, code)
+        self, batch: Batch, code: Tensor, generator: torch.Generator, opacity: float
+    ) -> tuple[RayColors, Compared, Tensor | None]:
+        """The field's colours; what the batch says to them, with `opacity` the weight of its error; and the
+        frames' corrections [F, 6], where there are any."""
+        corrections = None if self.corrections is None else self.corrections.of(batch.frames)
+        seen = self._seen(batch, code, corrections, generator)
+        recipe = self.recipe
         if self.torso is None:
-            return seen, batch.error(seen), self._weigh(batch.mask_error(seen.opacity), batch.mask, batch)
-        color, alpha = self._torso(batch, self.torso, generator)
-        behind = color + (1 - alpha)[..., None] * batch.behind
-        both = 1 - (1 - seen.opacity) * (1 - alpha)
-        speaker = (batch.labels != LABELS["background"]).float()
-        apart = (batch.labels == LABELS["head"]) | (batch.labels == LABELS["torso"])
-        parts = self._weigh((seen.opacity - batch.mask).square() * apart, batch.mask, batch)
-        opacity = self._weigh((both - speaker).square(), speaker, batch) + PARTS_WEIGHT * parts
-        opacity = opacity + HIDDEN_WEIGHT * self._hidden(batch, color, alpha)
-        return seen, seen.over(behind) - batch.target, opacity
+            return seen, self._compared(batch, seen, opacity), corrections
+        # Where the head hides the torso no frame shows what is there, and what has no target grows at random:
+        # a head that is turned farther than it ever was would uncover it. The plate's guess is its target.
+        weights = MatteWeights(
+            recipe.opacity.outside_weight, recipe.opacity.inside_weight, PARTS_WEIGHT, HIDDEN_WEIGHT,
+            recipe.regularisation.charbonnier, opacity,
+        )  # fmt: skip
+        compared = compare_matte(
+            (seen.segments, seen.opacity), self._torso(batch, self.torso, generator), batch.behind,
+            batch.target, batch.mask, batch.interior, batch.plate, batch.labels, MATTE_LABELS, weights,
+            backend=self.model.backend,
+        )  # fmt: skip
+        return seen, compared, corrections
 
-    def _weigh(self, error: Tensor, mask: Tensor, batch: Batch) -> Tensor:
-        return weigh_opacity(error, mask, batch, self.recipe.opacity)
+    def _compared(self, batch: Batch, seen: RayColors, weight: float) -> Compared:
+        """The same of a field alone: squared error a ray, and a share of the Charbonnier error, which keeps
+        edges sharp; and the opacity's."""
+        error, charbonnier = batch.error(seen), self.recipe.regularisation.charbonnier
+        pixel = squared(error).mean()
+        opacity = weigh_opacity(batch.mask_error(seen.opacity), batch.mask, batch, self.recipe.opacity)
+        total = pixel + weight * opacity
+        if charbonnier:
+            total = total + 3 * charbonnier * (error.square() + 1e-6).sqrt().mean()
+        return Compared(error, total, pixel.detach(), opacity.detach())
 
-    def _hidden(self, batch: Batch, color: Tensor, alpha: Tensor) -> Tensor:
-        """Mean squared difference of the torso to the plate's guess, where the head hides it.
+    def _seen(
+        self, batch: Batch, code: Tensor, corrections: Tensor | None, generator: torch.Generator
+    ) -> RayColors:
+        """The field where rays may meet the head, zero elsewhere. Batches of head rays are taken whole.
 
-        No frame shows at that moment what is there, and what has no target grows at random: a head that is
-        turned farther than it ever was would uncover it.
+        The rays are seen from a camera that is moved a little, through the same points of the face. A frame's
+        rays tell its pose exactly, and a light field can learn a frame's mouth by its pose instead of by its
+        speech. Moved by more than what is between neighbouring poses, they no longer do; colours stay, since
+        the face is close to the plane about which the rays turn.
+
+        Then they turn to the places that the frames' corrections say. The camera stays where it is: a field
+        may look different from every place, and the corrections are not to reveal which frame this is.
         """
-        scene = self.scene
-        plate, dense = scene.plate(*batch.on_host)
-        plate, dense = (plate * dense[..., None]).to(scene.device), dense.to(scene.device)
-        residual = (color - plate).square().sum(-1) + (alpha - dense).square()
-        return (residual * (batch.labels == LABELS["head"])).mean()
-
-    def _culled(self, rays: Rays, code: Tensor) -> RayColors:
-        """The field where rays may meet the head, zero elsewhere. Batches of head rays are taken whole."""
-        if not self.recipe.sampling.whole_frame:
-            return self.model(rays, code)
-        return query_region(self.model, self.target.region, rays, code)
+        rays, jitter = batch.rays, self.recipe.regularisation.ray_jitter
+        whole, region = not self.recipe.sampling.whole_frame, self.target.region
+        if not jitter and corrections is None:
+            return self.model(rays, code) if whole else query_region(self.model, region, rays, code)
+        moves = rays.origins.new_zeros(len(rays.origins), 3)
+        if jitter:
+            moves = jitter * normal_like(moves, generator)
+        turns = moves.new_zeros(len(moves), 6)
+        if self.corrections is not None and corrections is not None:
+            turns = self.corrections.turns(corrections)
+        origins, directions, inside = aim_rays(
+            rays.origins.contiguous(), rays.directions, moves, turns, region.occupancy, region.half_size,
+            FACE_DEPTH, backend=self.model.backend,
+        )  # fmt: skip
+        aimed = Rays(origins, directions, rays.axes)
+        return self.model(aimed, code) if whole else self.model.of_inside(aimed, code, inside)
 
     def _torso(self, batch: Batch, torso: TorsoLayer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The torso's colours, times their opacity, and the opacity."""
-        scene, (frames, pixels) = self.scene, batch.on_host
-        points = scene.points(pixels).to(scene.device) / scene.camera.width
-        motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
-        return torso.premultiplied(points, motions, poses, generator if torso.training else None)
+        points, noise = batch.points / self.scene.camera.width, generator if torso.training else None
+        return torso.premultiplied(points, self._torso_frames(torso).at(batch.frames), noise)
+
+    def _torso_frames(self, torso: TorsoLayer) -> TorsoFrames:
+        """Of every frame of the video; what it is made of changes with a checkpoint alone."""
+        state = tuple(
+            (buffer, buffer._version) for buffer in (torso.box, torso.frame_mean, torso.frame_scale)
+        )
+        if self._kept is None or any(
+            a is not b or i != j for (a, i), (b, j) in zip(self._kept[0], state, strict=True)
+        ):
+            scene = self.scene
+            self._kept = state, torso.frames_of(scene.motions.to(scene.device), scene.poses.to(scene.device))
+        return self._kept[1]
