@@ -24,6 +24,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.json import encode
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
+from nldf_engine.geometry.cameras import Camera
 from nldf_engine.media.pictures import read_picture
 from nldf_engine.prepare.config import RefineConfig
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso
@@ -46,6 +47,7 @@ from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
+WELL_INSIDE, ABOUT = 1 / 256, 1.5 / 256  # of the frame's width, from a part's outline
 # What reveals a frame's camera, or where its lips were seen, reveals the error of its pose too, and a field
 # that knows it draws the frame where it was tracked. Here cameras are moved by more than poses are off, and
 # the mouth is known by its shape alone.
@@ -58,7 +60,12 @@ FEWEST_FRAMES = 50
 
 
 class _Refinement:
-    """A scene whose poses and motions are moved in place."""
+    """A scene whose poses and motions are moved in place.
+
+    Args:
+        dataset: with tracked poses.
+        config: how.
+    """
 
     def __init__(self, dataset: Dataset, config: RefineConfig) -> None:
         self.config, self.generator = config, torch.Generator()
@@ -85,8 +92,8 @@ class _Refinement:
         field = GridLightField(GridLightFieldConfig(self.scene.bounds, conditions))
         self.portrait = Portrait(RayHead(field, self.scene.region), plate_or_layer(self.scene))
         basis = field.encoder.part("motion").basis
-        fit_basis(basis, dataset, self.scene.fit)
-        self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.fit))
+        fit_basis(basis, dataset, self.scene.heard)
+        self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.heard))
         calibrate(self.portrait, [self.scene])
         target = HeadTarget(self.portrait, self.scene)
         subject = Subject(self.scene, self.portrait)
@@ -112,56 +119,89 @@ class _Refinement:
             bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
-    def align(self, bar: Bar) -> tuple[float, float]:
-        """Moves every frame; the mean PSNR before and after."""
-        scene = self.scene
+    def align(self, bar: Bar, width: int) -> tuple[float, float]:
+        """Moves every frame by pictures of that width; the mean PSNR before and after."""
+        scene, dataset = self.scene, self.scene.dataset
         self.portrait.eval()
         codes = self.portrait.head.encode_frames(scene.conditions)
-        poses, motions = scene.poses.clone(), scene.motions.clone()
+        camera = dataset.camera.scaled(width)
+        known = set(scene.heard.tolist())
         before, after = [], []
-        for number in scene.fit.tolist():
-            pose, motion = poses[number].clone(), motions[number].clone()
-            rendered = self._picture(number, codes[number], pose, motion)
-            real = scene.frames[number].float() / 255
+        # One by one from the disk: at this size, those of a few minutes would take gigabytes.
+        pictures = zip(dataset.read_frames(0, len(dataset), width), dataset.label_maps(), strict=True)
+        for number, (frame, labels) in enumerate(pictures):
+            if number not in known:
+                continue
+            real = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255
+            backdrop = self._backdrop(number, camera)
+            head, torso = self._pixels(number, _scaled_labels(labels, camera))
+
+            def picture(pose: Tensor, motion: Tensor, at: int = number, behind: Tensor = backdrop) -> Tensor:
+                view = View(camera, pose, motion)
+                return self.portrait.picture(view, codes[at], behind).float() / 255
+
+            pose, motion = scene.poses[number].clone(), scene.motions[number].clone()
+            rendered = picture(pose, motion)
             compared = Compared.of(rendered, real)
-            head, torso = self._pixels(number)
-            poses[number] = align_head(compared, head, pose, scene.camera, self.surface)
-            motions[number] = align_torso(compared, torso, motion, scene.camera)
-            # A step that does not bring the pictures together is taken back.
-            moved = self._picture(number, codes[number], poses[number], motions[number])
-            worse = [_error(moved, real, part) >= _error(rendered, real, part) for part in (head, torso)]
-            if worse[0]:
-                poses[number] = pose
-            if worse[1]:
-                motions[number] = motion
-            kept = rendered if all(worse) else moved
+            new_pose = align_head(compared, head, pose, camera, self.surface)
+            new_motion = align_torso(compared, torso, motion, camera)
+            # A step that does not bring the pictures together is not taken.
+            moved = picture(new_pose, new_motion)
+            better = [_error(moved, real, part) < _error(rendered, real, part) for part in (head, torso)]
+            if better[0]:
+                scene.poses[number] = new_pose
+            if better[1]:
+                scene.motions[number] = new_motion
             before.append(psnr_of(_error(rendered, real)))
-            after.append(psnr_of(_error(kept, real)))
+            after.append(psnr_of(_error(moved if any(better) else rendered, real)))
             bar.step()
-        scene.poses.copy_(poses)
-        scene.motions.copy_(motions)
         return float(np.mean(before)), float(np.mean(after))
 
-    def _picture(self, number: int, code: Tensor, pose: Tensor, motion: Tensor) -> Tensor:
+    def _backdrop(self, number: int, camera: Camera) -> Tensor:
+        """[H, W, 3] what is behind the speaker in a frame."""
         scene = self.scene
-        view = View(scene.camera, pose, motion)
-        return self.portrait.picture(view, code, scene.backdrop(number)).float() / 255
+        if scene.moving is None:
+            return torch.from_numpy(scene.dataset.background(camera.width)).float() / 255
+        coarse = scene.backdrop(number).permute(2, 0, 1)[None]
+        fine = F.interpolate(coarse, (camera.height, camera.width), mode="bilinear", align_corners=False)
+        return fine[0].permute(1, 2, 0).contiguous()
 
-    def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
-        """Numbers of the pixels well inside the head without the mouth, and well inside the torso."""
-        labels = self.scene.labels[number]
-        inside = []
-        for name in ("head", "torso"):
-            mask = (labels == LABELS[name]).float()
-            inside.append(1 - F.max_pool2d(1 - mask[None], 3, 1, 1)[0])
+    def _pixels(self, number: int, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Numbers of the pixels that show how a frame's head and its torso lie.
+
+        Of the head those well inside, without the mouth: hair at its outline turns out of sight. Of the torso
+        also those about its outline, where collar and shoulders tell most, but not where the head begins.
+
+        Args:
+            number: of the frame.
+            labels: [H, W].
+        """
         width = labels.shape[1]
-        low, high = np.split(self.lips[number], 2)
-        if np.isfinite(self.lips[number]).all():
-            x0, y0 = np.maximum(low - MOUTH_MARGIN * width, 0).astype(int)
-            x1, y1 = np.maximum(high + MOUTH_MARGIN * width, 0).astype(int)
-            inside[0][y0 : y1 + 1, x0 : x1 + 1] = 0
-        head, torso = (mask.flatten().nonzero()[:, 0] for mask in inside)
-        return head, torso
+        head, torso = (labels == LABELS[name] for name in ("head", "torso"))
+        inside = ~_grown(~head, WELL_INSIDE * width)
+        about = _grown(torso, ABOUT * width) & ~_grown(head, ABOUT * width)
+        box = self.lips[number] * (width / self.scene.camera.width)
+        if np.isfinite(box).all():
+            x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
+            x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
+            inside[y0 : y1 + 1, x0 : x1 + 1] = False
+        return torch.from_numpy(np.flatnonzero(inside)), torch.from_numpy(np.flatnonzero(about))
+
+
+def _grown(mask: np.ndarray, reach: float) -> np.ndarray:
+    """A mask bool [H, W] with all that is within `reach` pixels of it, in steps of a chess king."""
+    import cv2
+
+    side = 2 * max(1, round(reach)) + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8))).astype(bool)
+
+
+def _scaled_labels(labels: np.ndarray, camera: Camera) -> np.ndarray:
+    """A label map of any size at a camera's."""
+    import cv2
+
+    size = camera.width, camera.height
+    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _shape_codes(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
@@ -232,10 +272,12 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     began = time.monotonic()
     work = _Refinement(data, config)
     psnr = []
-    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.fit))) as bar:
-        for _ in range(config.rounds):
+    width = data.info.size[0]
+    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.heard))) as bar:
+        for round_number in range(1, config.rounds + 1):
             work.train(bar)
-            psnr.append(work.align(bar))
+            wanted = config.fine if round_number == config.rounds else config.size
+            psnr.append(work.align(bar, min(wanted, width)))
     track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
     if "torso" in data.extra:
         motion = work.scene.motions.numpy().copy()
@@ -251,7 +293,7 @@ def provenance(config: RefineConfig) -> dict[str, Any]:
 
 def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], seconds: float) -> Refined:
     """What the refinement measured."""
-    seen = work.scene.fit
+    seen = work.scene.heard
     old, new = torch.from_numpy(data.poses).double()[seen], work.scene.poses.double()[seen]
     turn = old[:, :3, :3].transpose(1, 2) @ new[:, :3, :3]
     angle = torch.arccos(((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
