@@ -210,7 +210,7 @@ def small(count: str, device: str = "cuda") -> None:
     sum(out.sum() for out in seen).backward()
     aimed = ops.aim_rays(
         origins.detach(), directions.detach(), 0.01 * rand(1, 3), rand(1, 6, gradient=True),
-        torch.ones(8, 8, dtype=torch.uint8, device=device), rand(), -0.04,
+        torch.ones(8, 8, dtype=torch.uint8, device=device), torch.tensor(0.4, device=device), -0.04,
     )  # fmt: skip
     ops.rays_to_lines(*aimed[:2], field.box).sum().backward()
     ops.compare_matte(

@@ -66,9 +66,11 @@ class TableAdam(torch.optim.Adam):
         # torch.optim.Adam.step asks this for a group's lists, and steps what it finds there.
         if not group.get("sparse"):
             return bool(super()._init_group(group, *lists))
-        for table in group["params"]:
-            if table.grad is not None:
-                self._step_table(table, table.grad, group)
+        met = [table for table in group["params"] if table.grad is not None]
+        for table in met:
+            self._step_table(table, table.grad, group)
+        if met:
+            torch._foreach_add_([self.state[table]["step"] for table in met], 1)
         return False
 
     def _step_table(self, table: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -76,8 +78,8 @@ class TableAdam(torch.optim.Adam):
         if not state:
             state["step"] = torch.zeros((), device="cpu")
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+        steps = int(state["step"].numpy()) + 1  # not by one of torch's operations, which cost more
         ops.step_adam(
-            table, gradient, state["exp_avg"], state["exp_avg_sq"], int(state["step"]) + 1, group["lr"],
+            table, gradient, state["exp_avg"], state["exp_avg_sq"], steps, group["lr"],
             betas=group["betas"], epsilon=group["eps"],
         )  # fmt: skip
-        state["step"] += 1

@@ -122,7 +122,9 @@ class Trainer:
         best = {name[5:]: value for name, value in extra.items() if name.startswith("best.")}
         self.best = best or self.best
         running = {name[8:]: value for name, value in extra.items() if name.startswith("running.")}
-        self._sums, self._counted = {k: v for k, v in running.items() if k != "count"}, 0
+        device = self.subjects[0].scene.device
+        self._sums = {name: value.to(device) for name, value in running.items() if name != "count"}
+        self._counted = 0
         if "count" in running:
             self._counted = int(running["count"])
         for prefix, objective in self._named_objectives():
@@ -190,8 +192,10 @@ class Trainer:
         total.backward()
         self.optimizer.step()
         # Sums stay on the device until they are logged: reading one here would synchronise every step.
-        for name, value in logged.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        known = [name for name in logged if name in self._sums]
+        if known:
+            torch._foreach_add_([self._sums[name] for name in known], [logged[name] for name in known])
+        self._sums |= {name: value.clone() for name, value in logged.items() if name not in self._sums}
         self._counted += 1
         self.state.step += 1
         return logged["pixel"]
@@ -320,7 +324,7 @@ class Trainer:
                 self._close(monitor)
             began = time.monotonic()
             pixel = self.step()
-            error = pixel if error is None else 0.98 * error + 0.02 * pixel
+            error = pixel if error is None else error.lerp(pixel, 0.02)
             self.state.seconds += time.monotonic() - began
             if self.budget.minutes is not None:  # processes must agree on when a time budget is used up
                 self.state.seconds = distributed.shared(self.state.seconds, pixel.device)
