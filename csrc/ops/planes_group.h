@@ -137,7 +137,7 @@ inline void read_grid(const T* x, const T* y, const GridLevels& levels, int64_t 
 
 // The inputs of the widest layer.
 template <class T>
-inline int64_t planes_widest(const PlanesNetwork<T>& net) {
+inline int64_t planes_most_inputs(const PlanesNetwork<T>& net) {
   const int64_t most = net.inputs() > net.warp_inputs() ? net.inputs() : net.warp_inputs();
   return most > net.width ? most : net.width;
 }
@@ -145,7 +145,7 @@ inline int64_t planes_widest(const PlanesNetwork<T>& net) {
 // The last of it holds pairs of integers, and behind them what an integer of each ray is worth.
 template <class L>
 inline int64_t planes_scratch(const PlanesNetwork<typename L::Scalar>& net) {
-  const int64_t most = planes_widest(net), outputs = panels(net.warp_outputs()) + panels(net.outputs());
+  const int64_t most = planes_most_inputs(net), outputs = panels(net.warp_outputs()) + panels(net.outputs());
   return L::group * (most + 2 * net.width + kPanel * outputs + int16_pairs(most) + 1);
 }
 
@@ -249,7 +249,7 @@ struct PlanesOp {
     if constexpr (sizeof(T) == sizeof(float)) {
       if (net.int16_weights) {
         T* const scales = scratch + planes_scratch<L>(net) - L::group;
-        T* const pairs = scales - L::group * int16_pairs(planes_widest(net));
+        T* const pairs = scales - L::group * int16_pairs(planes_most_inputs(net));
         return through<V>(PlanesInt16Layers<I, V>{reinterpret_cast<const int32_t*>(net.int16_weights),
                                                   net.int16_scales,
                                                   net.biases,
