@@ -1,7 +1,7 @@
 """Whole frames of the grid-encoded light field: in one pass, and by torch's layers on the same grids.
 
-On CUDA the pass computes in fp16. The networks have their usual sizes; the head covers about 45 % of the
-picture and the torso a third.
+On CUDA the pass computes in fp16, on a CPU in float32 and in int16. The networks have their usual sizes; the
+head covers about 45 % of the picture and the torso a third.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def portrait() -> Portrait:
 @torch.no_grad()
 @pytest.mark.parametrize("size", [256, 512])
 def test_frame(race, size, device, monkeypatch):
-    part = portrait().to(device)
+    part, integer = portrait().to(device), portrait().to(device)
     part.head.field.precision = part.torso.precision = "fp16" if device.type == "cuda" else "fp32"
+    integer.head.field.precision = integer.torso.precision = "int16"
     camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
     pose = torch.eye(4)
     pose[2, 3] = -0.8
@@ -51,11 +52,14 @@ def test_frame(race, size, device, monkeypatch):
             patch.setattr(GridLightField, "fusable", lambda *_: False)
             return to_uint8(part.layer(*drawn).over(background))
 
-    def one_pass() -> torch.Tensor:
+    def one_pass(part: Portrait = part) -> torch.Tensor:
         return part.picture(*drawn, background, out=out)
 
     most = 1 if device.type == "cpu" else 3
     assert (one_pass().int() - layers().int()).abs().max() <= most
     runs = {"one pass": one_pass, "layers": layers}
+    if device.type == "cpu":
+        assert (one_pass(integer).int() - layers().int()).abs().max() <= most
+        runs["one pass int16"] = lambda: one_pass(integer)
     pixels = dict.fromkeys(runs, size * size)
     race(runs, device=device, units=pixels, unit="pixels", rounds=9)

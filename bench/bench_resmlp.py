@@ -38,18 +38,20 @@ def signal_to_error(got: torch.Tensor, want: torch.Tensor) -> float:
     ],
 )
 def test_forward(race, pace, name, rays):
-    net, integer = network(name), network(name)
-    integer.precision = "int16"
+    net, integer, bytes_ = (network(name) for _ in range(3))
+    integer.precision, bytes_.precision = "int16", "int8"
     x = torch.randn(1, rays, net.head.in_features)
     absent = {"torch.compile": "not requested: it takes about a minute to compile, see --full"}
     with torch.no_grad():
         want = net(x, backend="reference")
         torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-4)
         assert signal_to_error(integer(x), want) > 65
+        assert signal_to_error(bytes_(x), want) > 35
         contestants = {
             "fused fp32": lambda: net(x),
             "torch eager": lambda: net(x, backend="reference"),
             "fused int16": lambda: integer(x),
+            "fused int8": lambda: bytes_(x),
         }
         if pace.mode == "full":
             compiled = torch.compile(lambda rays: net(rays, backend="reference"))

@@ -16,7 +16,7 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.avatar import Avatar
 from nldf_engine.engine import Engine
-from nldf_engine.engine.clip import Clip
+from nldf_engine.engine.clip import PRESET, Clip
 from nldf_engine.media.video import VideoWriter, read_frames
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.rendering.heads import RayHead
@@ -45,7 +45,7 @@ def features() -> np.ndarray:
 def one_after_the_other(clip: Clip, path: Path) -> None:
     """What `Clip.save` would be without its second thread, each frame in memory of its own."""
     _, height, width, _ = clip.frames.shape
-    with VideoWriter(path, width, height, fps=clip.fps, audio=clip.audio) as writer:
+    with VideoWriter(path, width, height, fps=clip.fps, audio=clip.audio, preset=PRESET) as writer:
         for frame in clip.frames:
             writer.write(frame)
 

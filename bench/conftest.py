@@ -38,6 +38,7 @@ from bench.timing import (
 )
 from nldf_engine import ops
 from nldf_engine.base.memory import keep_freed_memory
+from nldf_engine.engine.precision import WHERE
 
 Race = Callable[..., None]
 _TABLE: list[tuple[str, Row]] = []
@@ -128,11 +129,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-@pytest.fixture(params=["fp32", "fp16"])
+@pytest.fixture(params=["fp32", "int16", "int8", "fp16"])
 def precision(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every precision that the device's fused networks have."""
-    if request.param == "fp16" and device.type != "cuda":
-        pytest.skip("fp16 is a precision of CUDA devices")
+    if WHERE.get(request.param, device.type) != device.type:
+        pytest.skip(f"{request.param} is no precision of this device")
     return str(request.param)
 
 

@@ -252,12 +252,16 @@ def kernel_of(field: torch.nn.Module, device: torch.device) -> str | None:
     return ", ".join(sorted(found)) or None
 
 
+# By precision, beside float32.
+ALLOWED = {"fp32": 1e-3, "int16": 2e-3, "fp16": 2e-2, "int8": 5e-2}
+
+
 def use_precision(field: torch.nn.Module, precision: str) -> float:
     """Lets the fused networks of a field compute in a precision; the error that is allowed beside float32."""
     for part in field.modules():
         if isinstance(part, ResMLP | PlanesModule):
             part.precision = precision
-    return 1e-3 if precision == "fp32" else 2e-2
+    return ALLOWED[precision]
 
 
 def absent_row(case: str, name: str, device: torch.device, why: str) -> Row:

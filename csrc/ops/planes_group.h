@@ -5,6 +5,7 @@
 // all is in an unnamed namespace, or inlined.
 #pragma once
 
+#include "core/int16_layer.h"
 #include "core/maths.h"
 #include "ops/planes_kernels.h"
 #include "ops/resmlp_tile.h"
@@ -134,37 +135,87 @@ inline void read_grid(const T* x, const T* y, const GridLevels& levels, int64_t 
   }
 }
 
-template <class L>
-inline int64_t planes_scratch(const PlanesNetwork<typename L::Scalar>& net) {
+// The inputs of the widest layer.
+template <class T>
+inline int64_t planes_most_inputs(const PlanesNetwork<T>& net) {
   const int64_t most = net.inputs() > net.warp_inputs() ? net.inputs() : net.warp_inputs();
-  return L::group * (most + 2 * net.width + kPanel * (panels(net.warp_outputs()) + panels(net.outputs())));
+  return most > net.width ? most : net.width;
 }
 
-// Where the next layer's weights and bias lie.
-template <class T>
-struct PlanesCursor {
+// The last of it holds pairs of integers, and behind them what an integer of each ray is worth.
+template <class L>
+inline int64_t planes_scratch(const PlanesNetwork<typename L::Scalar>& net) {
+  const int64_t most = planes_most_inputs(net), outputs = panels(net.warp_outputs()) + panels(net.outputs());
+  return L::group * (most + 2 * net.width + kPanel * outputs + int16_pairs(most) + 1);
+}
+
+// The networks' layers in the order of use, of groups of V vectors.
+template <class L, int V>
+struct PlanesLayers {
+  using T = typename L::Scalar;
   const T* weights;
   const T* biases;
+
+  template <Store How, bool first = false>
+  void run(const T* x, int64_t inputs, const T* bias, T* y, int64_t outputs) {
+    planes_layer<L, V, How>(x, weights, inputs, bias, y, outputs);
+    weights += inputs * kPanel * panels(outputs);
+  }
+};
+
+// The same by their integers.
+template <class I, int V>
+struct PlanesInt16Layers {
+  using T = typename I::Scalar;
+  const int32_t* weights;
+  const T* weight_scales;
+  const T* biases;
+  T levels;
+  int32_t* integers;  // [int16_pairs(inputs)][rays]
+  T* scales;          // [rays]
+  typename I::Vector largest[V];  // of the last hidden layer's outputs
+
+  template <Store How, bool first = false>
+  void run(const T* x, int64_t inputs, const T* bias, T* y, int64_t outputs) {
+    using Narrow = Int16Lanes<Lanes<T, I::lanes * static_cast<int>(sizeof(T)), 4, I::vectors>>;
+    constexpr int stride = V * I::lanes;
+    const int64_t pairs = int16_pairs(inputs);
+    if (first) find_largest<I, V>(x, inputs, largest);
+    quantize<I, V>(x, inputs, largest, levels, integers, scales);
+    typename I::Vector made[V] = {};
+    typename I::Vector* const seen = How == Store::relu ? made : nullptr;
+    for (int64_t f = 0; f < outputs;) {
+      const int32_t* const from = weights + f / kPanel * kPanel * pairs + f % kPanel;
+      if (I::features > 4 && outputs - f <= 4) {
+        multiply_int16<Narrow, V, How>(integers, scales, from, pairs, weight_scales + f, bias + f,
+                                       y + f * stride, seen);
+        f += 4;
+      } else {
+        multiply_int16<I, V, How>(integers, scales, from, pairs, weight_scales + f, bias + f, y + f * stride,
+                                  seen);
+        f += I::features;
+      }
+    }
+    for (int v = 0; v < V; ++v) largest[v] = made[v];
+    weights += pairs * kPanel * panels(outputs);
+    weight_scales += kPanel * panels(outputs);
+  }
 };
 
 // Hidden layers, whose first one's bias is the frame's, and a tail, into `out`. a and b hold [width][rays].
-template <class L, int V>
-inline void run_network(const typename L::Scalar* x, int64_t inputs, const typename L::Scalar* frame_bias,
-                        int64_t width, int64_t hidden, int64_t outputs, PlanesCursor<typename L::Scalar>& at,
-                        typename L::Scalar* a, typename L::Scalar* b, typename L::Scalar* out) {
-  planes_layer<L, V, Store::relu>(x, at.weights, inputs, frame_bias, a, width);
-  at.weights += inputs * width;
+template <class Layers, class T>
+inline void run_network(const T* x, int64_t inputs, const T* frame_bias, int64_t width, int64_t hidden,
+                        int64_t outputs, Layers& layers, T* a, T* b, T* out) {
+  layers.template run<Store::relu, true>(x, inputs, frame_bias, a, width);
   for (int64_t l = 1; l < hidden; ++l) {
-    planes_layer<L, V, Store::relu>(a, at.weights, width, at.biases, b, width);
-    at.weights += width * width;
-    at.biases += width;
-    typename L::Scalar* const made = b;
+    layers.template run<Store::relu>(a, width, layers.biases, b, width);
+    layers.biases += width;
+    T* const made = b;
     b = a;
     a = made;
   }
-  planes_layer<L, V, Store::plain>(a, at.weights, width, at.biases, out, outputs);
-  at.weights += width * kPanel * panels(outputs);
-  at.biases += kPanel * panels(outputs);
+  layers.template run<Store::plain>(a, width, layers.biases, out, outputs);
+  layers.biases += kPanel * panels(outputs);
 }
 
 // Segments and opacity of n rays from the second network's outputs [3 M + 1][n], in rows of kPlanesGroup.
@@ -181,7 +232,8 @@ inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) 
   }
 }
 
-template <class L>
+// A group through it all, its integers in lanes I.
+template <class L, class I>
 struct PlanesOp {
   using T = typename L::Scalar;
   const PlanesModel<T>& model;
@@ -193,6 +245,25 @@ struct PlanesOp {
 
   template <int V>
   void run() const {
+    const PlanesNetwork<T>& net = model.network;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (net.int16_weights) {
+        T* const scales = scratch + planes_scratch<L>(net) - L::group;
+        T* const pairs = scales - L::group * int16_pairs(planes_most_inputs(net));
+        return through<V>(PlanesInt16Layers<I, V>{reinterpret_cast<const int32_t*>(net.int16_weights),
+                                                  net.int16_scales,
+                                                  net.biases,
+                                                  static_cast<T>(net.int16_levels),
+                                                  reinterpret_cast<int32_t*>(pairs),
+                                                  scales,
+                                                  {}});
+      }
+    }
+    through<V>(PlanesLayers<L, V>{net.weights, net.biases});
+  }
+
+  template <int V, class Layers>
+  void through(Layers layers) const {
     constexpr int n = V * L::lanes;
     const PlanesNetwork<T>& net = model.network;
     T* const a = scratch;
@@ -200,7 +271,6 @@ struct PlanesOp {
     T* const warp = b + net.width * n;
     T* const out = warp + kPanel * panels(net.warp_outputs()) * n;
     T* const x = out + kPanel * panels(net.outputs()) * n;
-    PlanesCursor<T> at{net.weights, net.biases};
     T u[2][n];
 
     const T middle = net.depths[net.planes];
@@ -213,8 +283,8 @@ struct PlanesOp {
       }
     }
     read_grid<T, n>(u[0], u[1], model.warp_levels, net.warp_levels, net.warp_table, net.features, x);
-    run_network<L, V>(x, net.warp_inputs(), warp_bias, net.width, net.warp_hidden, net.warp_outputs(), at, a,
-                      b, warp);
+    run_network(x, net.warp_inputs(), warp_bias, net.width, net.warp_hidden, net.warp_outputs(), layers, a, b,
+                warp);
 
     const int64_t each = net.levels * net.features * n;
     for (int64_t p = 0; p < net.planes; ++p) {
@@ -229,19 +299,19 @@ struct PlanesOp {
       read_grid<T, n>(u[0], u[1], model.levels, net.levels, table, net.features, x + p * each);
     }
     memcpy(x + net.planes * each, warp + 2 * net.planes * n, sizeof(T) * net.ambient * n);
-    run_network<L, V>(x, net.inputs(), bias, net.width, net.hidden, net.outputs(), at, a, b, out);
+    run_network(x, net.inputs(), bias, net.width, net.hidden, net.outputs(), layers, a, b, out);
 
     planes_colors<T, n>(net, out, result);
   }
 };
 
-template <class L>
+template <class L, class I>
 inline void planes_run(const PlanesModel<typename L::Scalar>& model,
                        const PlanesRays<typename L::Scalar>& rays, const typename L::Scalar* warp_bias,
                        const typename L::Scalar* bias, typename L::Scalar* out, typename L::Scalar* scratch) {
   static_assert(L::group <= kPlanesGroup && kPanel % L::features == 0, "a group must fit");
   with_vectors<L>((rays.rows + L::lanes - 1) / L::lanes,
-                  PlanesOp<L>{model, rays, warp_bias, bias, out, scratch});
+                  PlanesOp<L, I>{model, rays, warp_bias, bias, out, scratch});
 }
 
 }  // namespace

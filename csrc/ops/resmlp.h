@@ -20,7 +20,7 @@ struct ResmlpArgs {
       (const T*, x),           // [F, P, in]
       (const T*, frame_bias),  // [F, width]
       (const T*, head),        // packed [width / 16][in][16]
-      (const T*, body),        // packed [2 blocks][width / 16][width][16]; null where body_int16 is given
+      (const T*, body),        // packed [2 blocks][width / 16][width][16]; null where integers are given
       (const T*, body_bias),   // [2 blocks][width]
       (const T*, tail),        // packed [ceil(out / 16)][width][16]
       (const T*, tail_bias),   // [out]
@@ -33,7 +33,10 @@ struct ResmlpArgs {
       // The body in int16: a weight is body_int16 * body_scale of its output feature, an activation is an
       // integer of at most `levels` times its ray's scale. Sums are exact in int32 (who packs sees to that).
       (const int16_t*, body_int16),  // packed [2 blocks][width / 16][width / 2][16][2], or null
-      (const T*, body_scale),        // [2 blocks][width], or null
+      // In 8 bits likewise, but that activations have 255 steps of their ray's from its lowest one on.
+      (const int8_t*, body_int8),  // packed [2 blocks][width / 16][width / 4][16][4], or null
+      (const T*, body_scale),      // [2 blocks][width], or null
+      (const T*, body_sums),       // [2 blocks][width] of body_int8 * body_scale over the inputs, or null
       (int64_t, levels));
 };
 

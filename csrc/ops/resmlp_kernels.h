@@ -19,7 +19,8 @@ struct ResmlpKernels {
     void (*weights)(const ResmlpPanelGradient<T>& args);
   };
   Forward plain;
-  Forward int16;  // null for float64
+  Forward int16;  // null for float64, and so the next
+  Forward int8;
   Backward backward;
 };
 

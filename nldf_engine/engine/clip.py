@@ -25,10 +25,13 @@ from nldf_engine.engine.renderer import Renderer, Scene
 from nldf_engine.media.pictures import encode_png
 from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import VideoWriter
-from nldf_engine.media.video_writer import check_preset
+from nldf_engine.media.video_writer import LARGE, check_preset
 
 # Frames between the renderer and the encoder: enough to even out a slow frame on either side.
 WAITING = 3
+# Of x264, for clips of less than a megapixel: half the time of the writer's "fast", for files 6 to 12 %
+# smaller at the same crf and .3 to .7 dB farther from what was rendered.
+PRESET = "veryfast"
 # Pictures of a sequence: only a folder of these is ever replaced.
 PICTURE_NAME = re.compile(r"\d{5,}\.png")
 
@@ -149,8 +152,8 @@ class Clip:
             provenance: sign a manifest into .mp4 and .mov that says what made them, and write the same into
                 the tags of every file. Without it, only the comment that it is synthetic stays.
             credentials: what signs; those of `provenance.find_credentials` where None.
-            preset: of the H.264 encoder, from "medium" (the smallest file) to "ultrafast"; None chooses by
-                the size of the pictures. Quality is `crf`'s.
+            preset: of the H.264 encoder, from "medium" (the smallest file) to "ultrafast"; None is
+                "veryfast", and "superfast" from a megapixel on. Quality is `crf`'s.
 
         Returns:
             the path.
@@ -166,6 +169,8 @@ class Clip:
             return self._save_pictures(path, provenance)
         codec = "vp9a" if kind == ".webm" else "h264"
         _, height, width, _ = self.frames.shape
+        if preset is None and height * width < LARGE:
+            preset = PRESET
         origin = self.frames.origin
         tags = origin.tags() if provenance else {"comment": COMMENT}
         with VideoWriter(

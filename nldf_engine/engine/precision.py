@@ -1,8 +1,9 @@
 """Which precision an avatar's networks compute in, and whether it holds on this machine.
 
-"auto" takes the fastest that a device computes well: "fp16" on GPUs of compute capability 8.0 and newer, else
-"fp32". Before it is taken, some pictures of the very avatar are drawn in both. Where they differ by more than
-`LEAST_PSNR`, a kernel is wrong for that device, and "fp32" is used.
+"auto" takes the fastest that a device computes well: "fp16" on GPUs of compute capability 8.0 and newer,
+"int16" on CPUs with vectors of such products, else "fp32". Before it is taken, some pictures of the very
+avatar are drawn in both. Where they differ by more than `LEAST_PSNR`, a kernel is wrong for that device, and
+"fp32" is used.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ import torch
 from torch import Tensor
 
 from nldf_engine.geometry.cameras import Camera
+from nldf_engine.ops import native
 from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 
 ENVIRONMENT = "NLDF_PRECISION"
 """Environment variable that says what "auto" is."""
-PRECISIONS = ("auto", "fp32", "int16", "fp16")
-WHERE = {"int16": "cpu", "fp16": "cuda"}
+PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
+WHERE = {"int16": "cpu", "int8": "cpu", "fp16": "cuda"}
 """Device type that each precision other than fp32 needs."""
-AUTO = {"cuda": "fp16"}
+AUTO = {"cuda": "fp16", "cpu": "int16"}
 """What "auto" tries on a device type; "fp32" elsewhere."""
+FAST_INT16 = ("avx2", "avx512")
+"""The CPU's instruction sets in which products of int16 are faster than those of float32."""
 LEAST_CAPABILITY = (8, 0)
 LEAST_PSNR = 50.0
 CHECKED_CODES, CHECKED_SIDE, SEED = 3, 64, 0
@@ -52,6 +56,8 @@ def chosen(given: str, device: torch.device) -> tuple[str, bool]:
     if given != "auto":
         return given, False
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
+        return "fp32", False
+    if device.type == "cpu" and native.cpu_isa() not in FAST_INT16:
         return "fp32", False
     return AUTO.get(device.type, "fp32"), True
 

@@ -133,12 +133,12 @@ class Renderer:
         avatar: what to render.
         device: where it renders.
         backend: "native" (compiled kernels) or "reference" (plain PyTorch, slow).
-        precision: "auto", "fp32", "int16" or "fp16" (see `Engine.load`).
+        precision: "auto", "fp32", "int16", "int8" or "fp16" (see `Engine.load`).
         sparse: radiance fields skip rays and samples that are empty or occluded (see `Engine.load`).
 
     Attributes:
         avatar, device, backend: as given.
-        precision: the one in use: "fp32", "int16" or "fp16".
+        precision: the one in use: "fp32", "int16", "int8" or "fp16".
         portrait: the modules.
 
     Raises:
@@ -170,13 +170,13 @@ class Renderer:
         wanted = WHERE.get(self.precision, self.device.type)
         head = self.portrait.head
         own = [head] if self.precision in head.precisions else []
-        parts: list[Any] = [*networks, *(planes if self.precision == "fp16" else []), *own]
+        parts: list[Any] = [*networks, *planes, *own]
         fits = parts and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
         if self.precision != "fp32" and not fits:
             if not optional:
                 raise ValueError(
-                    f"precision: {self.precision!r} needs an avatar with a residual MLP (fp16: or grids, or "
-                    f"a 2-D renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} "
+                    f"precision: {self.precision!r} needs an avatar with a residual MLP or grids (fp16: or a "
+                    f"2-D renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} "
                     f"avatar, {self.device} and {self.backend!r}"
                 )
             self.precision = "fp32"

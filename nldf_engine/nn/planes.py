@@ -21,7 +21,9 @@ class PlanesModule(nn.Module, ABC):
 
     Attributes:
         backend: "native" or "reference".
-        precision: "fp32", or "fp16": on CUDA the fused operation, which rounds to fp16.
+        precision: "fp32"; "int16" (or "int8", which is the same here), on the CPU: the fused operation's
+            products in integers where there are no gradients; or "fp16": on CUDA the fused operation, which
+            rounds to fp16.
     """
 
     backend: str
@@ -90,9 +92,11 @@ class PlanesModule(nn.Module, ABC):
         network = network or self.planes_network()
         tensors = _tensors(network)
         recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        precision = self.precision
         return self._packed.get(
-            tensors, lambda: ops.pack_planes(network), keep=not (self.training or recording)
-        )
+            tensors, lambda: ops.pack_planes(network, precision), precision,
+            keep=not (self.training or recording),
+        )  # fmt: skip
 
     def train(self, mode: bool = True) -> PlanesModule:
         """As `nn.Module.train`; drops the packed network."""

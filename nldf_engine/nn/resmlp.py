@@ -60,7 +60,7 @@ class ResMLP(nn.Module):
         blocks = [ResidualBlock(width) for _ in range((depth - 2) // 2)]
         self.blocks = nn.ModuleList(blocks)
         self.tail = nn.Linear(width, out_dim)
-        # "fp32"; "int16", the body's products in integers, on the CPU; "fp16", the fused kernels, on CUDA.
+        # "fp32"; "int16" or "int8", the body's products in integers, on the CPU; "fp16", fused, on CUDA.
         self.precision = "fp32"
         # Gradients by the fused operation: it keeps no activations, and computes them a second time.
         self.recompute = False

@@ -1,4 +1,5 @@
-"""Networks over planes in the order in which the kernels read them: as they are on the CPU, in fp16 on CUDA.
+"""Networks over planes in the order in which the kernels read them: on the CPU as they are, with their layers
+in int16 beside that where it is wanted, and in fp16 on CUDA.
 
 Shared by `planes`, `shade_lines` and `render_portrait`. CUDA's order is that of planes_mma.cuh in csrc.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.packing import pack_panels, whole_panels
+from nldf_engine.ops.packing import int16_levels, pack_int16, pack_panels, whole_panels
 from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork, check_network
 
 WIDTHS = (32, 64, 128)
@@ -38,6 +39,7 @@ class PlanesNumbers(NamedTuple):
         ambient: A, outputs of the warp net behind the warp.
         width: of the hidden layers, as packed: a multiple of 16; on CUDA 32, 64 or 128.
         warp_hidden, hidden: hidden layers of the warp net and of the second network.
+        levels: the largest integer of an activation; 0 where the layers are not in int16.
         warp_scale: what one unit of the warp net moves a point in unit coordinates.
         opacity_slope: of the sigmoid of the opacity.
     """
@@ -46,6 +48,7 @@ class PlanesNumbers(NamedTuple):
     width: int
     warp_hidden: int
     hidden: int
+    levels: int
     warp_scale: float
     opacity_slope: float
 
@@ -66,6 +69,7 @@ class PackedPlanes:
         depths: [M + 1] z of the planes, then of the middle one.
         warp_table, tables: the warp's features and every plane's, [entries, features].
         weights, biases: of all layers in the order of use, flat.
+        integers, worth: of all layers in int16, see `pack_int16`, flat; empty where they are not.
         warp_levels, levels: of the warp's grid and of every plane's, see `GridSpec`.
         numbers: the fields without tensors.
     """
@@ -76,6 +80,8 @@ class PackedPlanes:
     tables: tuple[Tensor, ...]
     weights: Tensor
     biases: Tensor
+    integers: Tensor
+    worth: Tensor
     warp_levels: Levels
     levels: Levels
     numbers: PlanesNumbers
@@ -98,7 +104,8 @@ class PackedPlanes:
     @property
     def arguments(self) -> tuple[list[Tensor], list[int], list[float]]:
         """All of it as torch's schemas can say it, NETWORK_SCHEMA; `from_arguments` is the way back."""
-        tensors = [self.box, self.depths, self.weights, self.biases, self.warp_table, *self.tables]
+        tensors = [self.box, self.depths, self.weights, self.biases, self.integers, self.worth]
+        tensors += [self.warp_table, *self.tables]
         *counts, warp_scale, opacity_slope = self.numbers
         grids = (self.warp_levels, self.levels)
         levels = [len(grid.resolutions) for grid in grids]
@@ -110,15 +117,15 @@ class PackedPlanes:
         cls, tensors: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float]
     ) -> PackedPlanes:
         """The network of `arguments`."""
-        box, depths, weights, biases, warp_table, *tables = tensors
-        ambient, width, warp_hidden, hidden, warp_count, count = sizes[:6]
+        box, depths, weights, biases, integers, worth, warp_table, *tables = tensors
+        *numbers, warp_count, count = sizes[:7]
         # There is one offset more than resolutions.
-        first, second, third = 6 + warp_count, 7 + 2 * warp_count, 7 + 2 * warp_count + count
-        warp_levels = Levels(tuple(sizes[6:first]), tuple(sizes[first:second]))
+        first, second, third = 7 + warp_count, 8 + 2 * warp_count, 8 + 2 * warp_count + count
+        warp_levels = Levels(tuple(sizes[7:first]), tuple(sizes[first:second]))
         levels = Levels(tuple(sizes[second:third]), tuple(sizes[third:]))
         return cls(
-            box, depths, warp_table, tuple(tables), weights, biases, warp_levels, levels,
-            PlanesNumbers(ambient, width, warp_hidden, hidden, *scales),
+            box, depths, warp_table, tuple(tables), weights, biases, integers, worth, warp_levels, levels,
+            PlanesNumbers(*numbers, *scales),
         )  # fmt: skip
 
 
@@ -139,9 +146,10 @@ class HostNetwork:
         entries = levels.offsets[-1]
         if warp_table.shape[0] != warp_levels.offsets[-1] or any(t.shape[0] != entries for t in tables):
             raise ValueError("planes: a table has another number of rows than its offsets say")
+        numbers = network.numbers._asdict()
         tensors = {
             "box": box, "depths": network.depths, "warp_table": warp_table, "weights": network.weights,
-            "biases": network.biases,
+            "biases": network.biases, "int16_weights": network.integers, "int16_scales": network.worth,
         }  # fmt: skip
         arrays = {
             "tables": [table.data_ptr() for table in tables], "warp_resolutions": warp_levels.resolutions,
@@ -150,18 +158,25 @@ class HostNetwork:
         held = {name: array("q", values) for name, values in arrays.items()}
         self._held = network, held
         self.fields: dict[str, float] = {
-            **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+            **{name: tensor.data_ptr() for name, tensor in tensors.items()},  # of an empty one it is 0
             **{name: values.buffer_info()[0] for name, values in held.items()},
             "warp_levels": len(warp_levels.resolutions), "levels": len(levels.resolutions),
-            "features": network.features, "planes": network.planes, **network.numbers._asdict(),
+            "int16_levels": numbers.pop("levels"), "features": network.features, "planes": network.planes,
+            **numbers,
         }  # fmt: skip
 
 
 @torch.no_grad()
-def pack_planes(network: PlanesNetwork) -> PackedPlanes:
+def pack_planes(network: PlanesNetwork, precision: str = "fp32") -> PackedPlanes:
     """A network in the kernel's order: weights are copied, on the CPU tables are not. Do it once a change.
 
     On CUDA tables and weights are rounded to fp16 (see `pack_planes_half`).
+
+    Args:
+        network: float32 or float64 on one device.
+        precision: "int16", or "int8" as well, on the CPU: what has no gradients computes the layers' products
+            in integers of 12 to 16 bits, with a scale for each output feature and each ray. Any other: as the
+            network is.
 
     Raises:
         TypeError, ValueError: a parameter doesn't fit the others, or on CUDA the kernel.
@@ -171,17 +186,35 @@ def pack_planes(network: PlanesNetwork) -> PackedPlanes:
         return pack_planes_half(network)
     width = network.layers[0][0].shape[0]
     wide = whole_panels(width)
-    weights, biases = [], []
+    weights, biases, integers, worth = [], [], [], []
+    levels = 0
+    if precision in ("int16", "int8"):
+        if network.box.dtype != torch.float32:
+            raise TypeError(
+                f"pack_planes: {precision} must be made of torch.float32, got {network.box.dtype}"
+            )
+        inputs = [wide, *(layers[0][0].shape[1] for layers in (network.warp_layers, network.layers))]
+        levels = int16_levels(max(inputs) + 1)
     for layers in (network.warp_layers, network.layers):
         for i, (weight, bias) in enumerate(layers):
             # Hidden layers are filled up to whole panels, and what reads them with zeros.
             outputs = wide if i + 1 < len(layers) else weight.shape[0]
             weight = F.pad(weight, (0, 0, 0, outputs - weight.shape[0]))
             weights.append(pack_panels(weight, wide if i else None).flatten())
+            if levels:
+                made = pack_int16(F.pad(weight, (0, wide - width if i else 0)), levels)
+                integers.append(made[0].flatten())
+                worth.append(made[1].flatten())
             if bias is not None:
                 biases.append(F.pad(bias, (0, whole_panels(outputs) - len(bias))))
     tables = (network.warp_table.detach(), *(table.detach() for table in network.tables))
-    return _collect(network, wide, tables, torch.cat(weights), torch.cat(biases))
+    packed = _collect(network, wide, tables, torch.cat(weights), torch.cat(biases))
+    if not levels:
+        return packed
+    return replace(
+        packed, integers=torch.cat(integers), worth=torch.cat(worth),
+        numbers=packed.numbers._replace(levels=levels),
+    )  # fmt: skip
 
 
 def _collect(
@@ -196,10 +229,12 @@ def _collect(
         tables=tables[1:],
         weights=weights,
         biases=biases,
+        integers=weights.new_empty(0, dtype=torch.int16),
+        worth=weights.new_empty(0, dtype=biases.dtype),
         warp_levels=Levels(network.warp_spec.resolutions, network.warp_spec.offsets),
         levels=Levels(network.spec.resolutions, network.spec.offsets),
         numbers=PlanesNumbers(
-            network.ambient, width, len(network.warp_layers) - 1, len(network.layers) - 1,
+            network.ambient, width, len(network.warp_layers) - 1, len(network.layers) - 1, 0,
             network.warp_scale, network.opacity_slope,
         ),
     )  # fmt: skip

@@ -12,13 +12,15 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.packing import PANEL, pack_panels, whole_panels, widen
+from nldf_engine.ops.packing import int16_levels, pack_int8, pack_int16, pack_panels, whole_panels, widen
 from nldf_engine.ops.reference import resmlp_reference
 from nldf_engine.ops.specs import ResmlpWeights
 
 # Rays whose activations the backward pass holds at once: as many as fit this much memory, in these bounds.
 WORKSPACE_BYTES = 96 << 20
 LEAST_GROUP, MOST_GROUP = 192, 960
+INTEGERS = {"body_int16": torch.int16, "body_int8": torch.int8}
+PRECISIONS = ("fp32", "int16", "int8")
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,19 @@ class PackedResmlp:
 
     Args:
         head: [W'/16, in, 16].
-        body: [2B, W'/16, W', 16], or int16 [2B, W'/16, W'/2, 16, 2].
-        body_scale: [2B, W'] what an integer weight of each output feature is worth; empty unless int16.
+        body: [2B, W'/16, W', 16]; or int16 [2B, W'/16, W'/2, 16, 2], or int8 [2B, W'/16, W'/4, 16, 4].
+        body_scale: [2B, W'] what an integer weight of each output feature is worth; empty unless integers.
+        body_sums: [2B, W'] the sums of the weights over the inputs; empty unless int8.
         body_bias: [2B, W'].
         tail: [ceil(out / 16), W', 16].
         tail_bias: [out].
-        levels: the largest integer of an activation; 0 unless int16.
+        levels: the largest integer of an activation; 0 unless integers.
     """
 
     head: Tensor
     body: Tensor
     body_scale: Tensor
+    body_sums: Tensor
     body_bias: Tensor
     tail: Tensor
     tail_bias: Tensor
@@ -48,24 +52,27 @@ class PackedResmlp:
     @property
     def arguments(self) -> tuple[Tensor | int, ...]:
         """The packed tensors in the order of the operation's schema."""
-        return (self.head, self.body, self.body_scale, self.body_bias, self.tail, self.tail_bias, self.levels)
+        body = (self.body, self.body_scale, self.body_sums, self.body_bias)
+        return (self.head, *body, self.tail, self.tail_bias, self.levels)
 
 
 def _resmlp(
-    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_scale: Tensor, body_bias: Tensor,
-    tail: Tensor, tail_bias: Tensor, levels: int,
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_scale: Tensor, body_sums: Tensor,
+    body_bias: Tensor, tail: Tensor, tail_bias: Tensor, levels: int,
 ) -> Tensor:  # fmt: skip
-    out = _resmlp_fake(x, frame_bias, head, body, body_scale, body_bias, tail, tail_bias, levels)
+    out = _resmlp_fake(x, frame_bias, head, body, body_scale, body_sums, body_bias, tail, tail_bias, levels)
+    kind = body.dtype
     native.launch(
         "resmlp",
         {
             "x": x, "frame_bias": frame_bias, "head": head,
-            "body": None if levels else body, "body_int16": body if levels else None,
-            "body_scale": body_scale if levels else None, "body_bias": body_bias,
-            "tail": tail, "tail_bias": tail_bias,
+            "body": None if levels else body, "body_bias": body_bias,
+            **{name: body if kind is integers else None for name, integers in INTEGERS.items()},
+            "body_scale": body_scale if levels else None,
+            "body_sums": body_sums if kind is torch.int8 else None, "tail": tail, "tail_bias": tail_bias,
         },
         {"out": out},
-        {"body_int16": torch.int16},
+        INTEGERS,
         frames=x.shape[0], rays=x.shape[1], in_dim=x.shape[2], width=frame_bias.shape[1],
         blocks=body.shape[0] // 2, out_dim=out.shape[2], levels=levels,
     )  # fmt: skip
@@ -73,15 +80,15 @@ def _resmlp(
 
 
 def _resmlp_fake(
-    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_scale: Tensor, body_bias: Tensor,
-    tail: Tensor, tail_bias: Tensor, levels: int,
+    x: Tensor, frame_bias: Tensor, head: Tensor, body: Tensor, body_scale: Tensor, body_sums: Tensor,
+    body_bias: Tensor, tail: Tensor, tail_bias: Tensor, levels: int,
 ) -> Tensor:  # fmt: skip
     return x.new_empty(x.shape[0], x.shape[1], tail_bias.shape[0])
 
 
 _call_resmlp = native.register(
-    "resmlp(Tensor x, Tensor frame_bias, Tensor head, Tensor body, Tensor body_scale, Tensor body_bias,"
-    " Tensor tail, Tensor tail_bias, int levels) -> Tensor",
+    "resmlp(Tensor x, Tensor frame_bias, Tensor head, Tensor body, Tensor body_scale, Tensor body_sums,"
+    " Tensor body_bias, Tensor tail, Tensor tail_bias, int levels) -> Tensor",
     _resmlp,
     _resmlp_fake,
 )
@@ -189,33 +196,15 @@ def _stack(parts: tuple[Tensor, ...], like: Tensor, *shape: int) -> Tensor:
     return torch.stack(parts) if parts else like.new_empty(0, *shape)
 
 
-def _to_int16(body: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Packed integers, scales [2B, W] and levels of weights [2B, W, W] whose int32 sums can't overflow.
-
-    A row of weights w and activations of at most `levels` sum to at most levels * sum |w|. Half of the 31
-    bits would go to each; activations get 1.1 bits more, as their largest is farther above the rest.
-    """
-    width = body.shape[-1]
-    largest = 2**31 - 1
-    levels = min(32767, int(2.2 * (largest / width) ** 0.5))
-    size = body.abs()
-    tiny = torch.finfo(body.dtype).tiny
-    # A rounded weight is up to a half larger.
-    bound = (largest // levels - width) / size.sum(2).clamp_min(tiny)
-    scale = torch.minimum(bound, 32767 / size.amax(2).clamp_min(tiny)).clamp_max(1e30)
-    integers = (body * scale[..., None]).round().to(torch.int16)
-    pairs = integers.view(len(body), width // PANEL, PANEL, width // 2, 2).transpose(2, 3).contiguous()
-    return pairs, 1 / scale, levels
-
-
 @torch.no_grad()
 def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp:
     """Weights in the kernel's order. Costs about as much as copying them: do it once a change of weights.
 
     Args:
         weights: float32 or float64 on one device.
-        precision: "fp32" (the weights' own dtype), or "int16": the body's products in integers of 12 to 16
-            bits with a scale for each output feature and each ray; all else stays in float32.
+        precision: "fp32" (the weights' own dtype); "int16": the body's products in integers of 12 to 16 bits
+            with a scale for each output feature and each ray, or "int8": in such of 8 bits; all else stays in
+            float32.
 
     Returns:
         a copy, which later changes of the weights don't reach.
@@ -223,8 +212,8 @@ def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp
     Raises:
         TypeError, ValueError: a weight doesn't fit the others.
     """
-    if precision not in ("fp32", "int16"):
-        raise ValueError(f"pack_resmlp: precision must be 'fp32' or 'int16', got {precision!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"pack_resmlp: precision must be 'fp32', 'int16' or 'int8', got {precision!r}")
     check = Checker("pack_resmlp")
     check.tensor("head", weights.head.contiguous(), ("W", "in"))
     if len(weights.body) % 2 or len(weights.body_bias) != len(weights.body):
@@ -240,19 +229,26 @@ def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp
     width = weights.head.shape[0]
     wide = whole_panels(width)
     body = _stack(weights.body, weights.head, width, width)
-    body_scale, levels = weights.head.new_empty(0), 0
+    body_scale = body_sums = weights.head.new_empty(0)
+    levels = 0
     if precision == "fp32":
         body = pack_panels(body, wide)
     elif body.dtype != torch.float32 or body.device.type != "cpu":
         raise TypeError(
-            f"pack_resmlp: int16 must be made of torch.float32 on the CPU, got {body.dtype} on {body.device}"
+            f"pack_resmlp: {precision} must be made of torch.float32 on the CPU, "
+            f"got {body.dtype} on {body.device}"
         )
+    elif precision == "int16":
+        levels = int16_levels(wide)
+        body, body_scale = pack_int16(F.pad(body, (0, wide - width)), levels)
     else:
-        body, body_scale, levels = _to_int16(F.pad(body, (0, wide - width, 0, wide - width)))
+        levels = 255
+        body, body_scale, body_sums = pack_int8(F.pad(body, (0, wide - width, 0, wide - width)))
     return PackedResmlp(
         head=pack_panels(weights.head),
         body=body,
         body_scale=body_scale,
+        body_sums=body_sums,
         body_bias=F.pad(_stack(weights.body_bias, weights.head, width), (0, wide - width)),
         tail=pack_panels(weights.tail, wide),
         tail_bias=weights.tail_bias.clone(),
@@ -303,5 +299,5 @@ def resmlp(
     if not (torch.is_grad_enabled() and gradient):
         return _run(x, frame_bias, packed)
     if packed.levels:
-        raise ValueError("resmlp: packed holds int16 weights, which have no gradient; pack them as 'fp32'")
+        raise ValueError("resmlp: packed holds integer weights, which have no gradient; pack them as 'fp32'")
     return _Resmlp.apply(packed, x, frame_bias, *parameters)

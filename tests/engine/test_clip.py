@@ -10,7 +10,7 @@ import torch
 from avatars import tiny_avatar
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.engine import Engine
-from nldf_engine.engine.clip import Clip
+from nldf_engine.engine.clip import PRESET, Clip
 from nldf_engine.media.video import VideoWriter, read_frames
 from nldf_engine.rendering.layer import to_uint8
 
@@ -27,7 +27,7 @@ def clip(engine: Engine) -> Clip:
 
 def test_the_file_holds_the_frames_in_order(clip: Clip, tmp_path: Path) -> None:
     """The mp4 equals, frame by frame, one that is written without any second thread."""
-    with VideoWriter(tmp_path / "in_turn.mp4", 24, 24) as writer:
+    with VideoWriter(tmp_path / "in_turn.mp4", 24, 24, preset=PRESET) as writer:
         for frame in clip.frames:
             writer.write(frame)
     clip.save(tmp_path / "clip.mp4")

@@ -72,11 +72,13 @@ def test_it_says_which_kernel_computes() -> None:
     assert Engine.load(bundled_avatar(), "cpu").describe()["kernel"] == isa
 
 
-def test_int16_gives_the_same_picture_and_only_where_it_can(engine: Engine) -> None:
+def test_int16_gives_the_same_picture_and_only_where_it_can() -> None:
     """The integer body stays within a grey level, says so, and is refused where nothing computes it."""
-    integer = Engine(tiny_avatar(), torch.device("cpu"), precision="int16")
-    assert integer.describe()["precision"] == "int16" and engine.describe()["precision"] == "fp32"
-    got, want = (e.render((tone(0.2), RATE)).frames[:] for e in (integer, engine))
+    integer, single = (
+        Engine(tiny_avatar(), torch.device("cpu"), precision=precision) for precision in ("int16", "fp32")
+    )
+    assert integer.describe()["precision"] == "int16" and single.describe()["precision"] == "fp32"
+    got, want = (e.render((tone(0.2), RATE)).frames[:] for e in (integer, single))
     assert np.abs(got.astype(int) - want.astype(int)).max() <= 1
     with pytest.raises(ValueError, match="precision: 'int16' needs"):
         Engine(tiny_avatar("adnerf"), torch.device("cpu"), precision="int16")

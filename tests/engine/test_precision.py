@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from avatars import tiny_avatar
+from nldf_engine.apps.cli.bundled import bundled_avatar
+from nldf_engine.avatar import Avatar
 from nldf_engine.engine import Engine
 from nldf_engine.engine import precision as precision_module
 from nldf_engine.engine.precision import ENVIRONMENT, LEAST_PSNR, chosen, psnr_to_float32
 from nldf_engine.nn.resmlp import ResMLP
+from nldf_engine.ops import native
 
 CPU = torch.device("cpu")
 
@@ -31,9 +35,27 @@ def parts(made: Engine) -> list[ResMLP]:
     return [module for module in made.renderer.portrait.modules() if isinstance(module, ResMLP)]
 
 
-def test_on_a_cpu_it_is_float32() -> None:
-    """With and without a word."""
-    assert engine().describe()["precision"] == engine(precision="fp32").precision == "fp32"
+@pytest.mark.parametrize(("isa", "wanted"), [("portable", "fp32"), ("avx2", "int16"), ("avx512", "int16")])
+def test_on_a_cpu_it_is_tried_where_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch, isa: str, wanted: str
+) -> None:
+    """By the instruction set of the kernels."""
+    monkeypatch.setattr(native, "cpu_isa", lambda: isa)
+    assert chosen("auto", CPU)[0] == wanted
+    assert chosen("fp32", CPU) == ("fp32", False)
+
+
+@pytest.mark.parametrize("avatar", ["light field", "behind grids"])
+def test_int16_draws_the_picture_of_float32(avatar: str) -> None:
+    """No pixel is off by more than a grey level, and not all are the same."""
+    made = tiny_avatar() if avatar == "light field" else Avatar.load(bundled_avatar())
+    rows = np.random.default_rng(0).random((3, 16, made.frontend.dim)).astype(np.float32)
+    got, want = (
+        Engine(made, CPU, precision=precision).render(rows, size=128).frames[:].astype(int)
+        for precision in ("int16", "fp32")
+    )
+    difference = np.abs(got - want)
+    assert 0 < difference.mean() < 0.05 and difference.max() == 1 and want.std() > 5
 
 
 @pytest.mark.parametrize(("capability", "wanted"), [((7, 5), "fp32"), ((8, 0), "fp16"), ((9, 0), "fp16")])

@@ -40,7 +40,7 @@ def loud(system: str) -> Avatar:
 
 
 ENGINES: dict[str, list[dict[str, Any]]] = {
-    "nldf": [{"precision": "int16"}, {}, {"backend": "reference"}],
+    "nldf": [{"precision": "int16"}, {"precision": "fp32"}, {"backend": "reference"}],
     "adnerf": [{"sparse": True}, {}, {"backend": "reference"}, {"sparse": True, "backend": "reference"}],
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nldf_engine import ops
 from nldf_engine.ops import GridSpec, PackedPlanes, PlanesNetwork
+from nldf_engine.ops.packing import whole_panels
 from nldf_engine.ops.reference import planes_reference
 
 SHAPES = {  # depths, features, ambient, width, layers of the warp net and of the second network
@@ -159,16 +160,18 @@ def test_hashed_levels(compare):
     compare(ops.planes(*given, net), planes_reference(*given, net), exact)
 
 
-def test_threads_and_pieces_change_nothing():
+@pytest.mark.parametrize("precision", ["fp32", "int16"])
+def test_threads_and_pieces_change_nothing(precision):
     """A ray's colours don't depend on the number of threads, nor on the rays beside it."""
     net = network("usual")
-    given = rays(net, 1, 500)
-    whole = ops.planes(*given, net)
-    part = ops.planes(given[0][:, 100:333].contiguous(), given[1][:, 100:333].contiguous(), *given[2:], net)
+    given, packed = rays(net, 1, 500), ops.pack_planes(net, precision)
+    some = [t[:, 100:333].contiguous() for t in given[:2]]
+    whole = ops.planes(*given, net, packed=packed)
+    part = ops.planes(*some, *given[2:], net, packed=packed)
     former = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        threaded = ops.planes(*given, net)
+        threaded = ops.planes(*given, net, packed=packed)
     finally:
         torch.set_num_threads(former)
     for first, second, cut in zip(whole, threaded, part, strict=True):
@@ -193,6 +196,69 @@ for got, want in zip(ops.planes(*given, net), t.planes_reference(*given, net)):
     if "one that this processor has" in done.stderr:
         pytest.skip(f"this processor has no {isa}")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 17, 48, 200])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_int16_stays_close(isa, shape, count):
+    """With the layers' products in integers, colours stay 60 dB above the rounding, with no calibration."""
+    net = network(shape)
+    given = rays(net, 2, count)
+    want = planes_reference(*(t.double() for t in given), double(net))
+    packed = ops.pack_planes(net, "int16")
+    got = ops.planes(*given, net, packed=packed)
+    assert packed.numbers.levels >= 8000
+    for made, plain, exact in zip(got, ops.planes(*given, net), want, strict=True):
+        assert float(10 * torch.log10(exact.square().mean() / (made - exact).square().mean())) > 60
+        assert not torch.equal(made, plain), "nothing was rounded"
+
+
+def integers_of(packed: PackedPlanes, net: PlanesNetwork) -> list[tuple[Tensor, Tensor]]:
+    """Each layer's integers [out', in'] and what they are worth [out'], read back from the kernel's order."""
+    made, integers, worth = [], packed.integers, packed.worth
+    for layers in (net.warp_layers, net.layers):
+        for i, (weight, _) in enumerate(layers):
+            outputs = whole_panels(weight.shape[0])
+            inputs = packed.width if i else weight.shape[1] + weight.shape[1] % 2
+            panels, integers = integers[: outputs * inputs], integers[outputs * inputs :]
+            scale, worth = worth[:outputs], worth[outputs:]
+            made.append((panels.view(-1, inputs // 2, 16, 2).transpose(1, 2).reshape(outputs, inputs), scale))
+    assert not len(integers) and not len(worth)
+    return made
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_int16_weights_are_the_weights(shape):
+    """Integers times their worth are the weights to half a step, and no sum of theirs leaves int32."""
+    net = network(shape)
+    packed = ops.pack_planes(net, "int16")
+    weights = [weight for layers in (net.warp_layers, net.layers) for weight, _ in layers]
+    for (integers, worth), weight in zip(integers_of(packed, net), weights, strict=True):
+        outputs, inputs = weight.shape
+        wide = integers.double() * worth.double()[:, None]
+        assert (wide[:outputs, :inputs] - weight).abs().le(0.51 * worth[:outputs, None].double()).all()
+        assert not integers[outputs:].any() and not integers[:, inputs:].any()
+        assert integers.long().abs().sum(1).max() * packed.numbers.levels < 2**31
+
+
+def test_int16_agrees_across_instruction_sets(isa):
+    """Their integers are the same, and the rest differs by its order of rounding alone."""
+    net = network("usual")
+    packed, given = ops.pack_planes(net, "int16"), rays(net, 2, 200)
+    got = ops.planes(*given, net, packed=packed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLDF_CPU_ISA", "portable")
+        want = ops.planes(*given, net, packed=packed)
+    for a, b in zip(got, want, strict=True):
+        # A tie may be rounded to either side: an integer's step in one input, in few of the rays.
+        difference = (a - b).abs()
+        assert difference.max() < 2e-3 and difference.median() < 2e-6
+
+
+def test_int16_is_made_of_float32():
+    """Of nothing else."""
+    with pytest.raises(TypeError, match=r"int16 must be made of torch\.float32"):
+        ops.pack_planes(double(network("usual")), "int16")
 
 
 def test_opcheck():
@@ -243,9 +309,10 @@ def test_bad_networks_are_named(name):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_arguments_and_back(shape):
+@pytest.mark.parametrize("precision", ["fp32", "int16"])
+def test_arguments_and_back(shape, precision):
     """What a packed network is in an operation's schema gives the same network again."""
-    packed = ops.pack_planes(network(shape))
+    packed = ops.pack_planes(network(shape), precision)
     again = PackedPlanes.from_arguments(*packed.arguments)
     assert (again.warp_levels, again.levels, again.numbers) == (
         packed.warp_levels,
@@ -253,6 +320,6 @@ def test_arguments_and_back(shape):
         packed.numbers,
     )
     assert len(again.tables) == len(packed.tables) == again.planes
-    tensors = ("box", "depths", "warp_table", "weights", "biases")
+    tensors = ("box", "depths", "warp_table", "weights", "biases", "integers", "worth")
     assert all(getattr(again, name) is getattr(packed, name) for name in tensors)
     assert all(a is b for a, b in zip(again.tables, packed.tables, strict=True))

@@ -146,7 +146,7 @@ def test_gradients_are_derivatives():
     torch.autograd.gradcheck(op, (x, bias, *leaves))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int16"])
+@pytest.mark.parametrize("precision", ["fp32", "int16", "int8"])
 def test_results_do_not_depend_on_threads(isa, precision):
     """One, two and three threads give the same bits; gradients too."""
     w = make(64, 2)
@@ -176,6 +176,41 @@ def test_int16_is_65_db_close(isa, width, blocks):
     assert float(10 * torch.log10(want.square().mean() / (got - want).square().mean())) > 65
 
 
+@pytest.mark.parametrize(("width", "blocks"), [(16, 1), (64, 5), (20, 2), (256, 43)])
+def test_int8_is_35_db_close(isa, width, blocks):
+    """The body in 8 bits: as far above its rounding as a step in 255 of each ray's range is."""
+    w = make(width, blocks)
+    x, bias = inputs(2, 50, 7, width)
+    want = reference(x.double(), bias.double(), double(w))
+    got = ops.resmlp(x, bias, w, packed=ops.pack_resmlp(w, "int8"))
+    assert float(10 * torch.log10(want.square().mean() / (got - want).square().mean())) > 35
+
+
+def rounded(x: torch.Tensor, packed: ops.PackedResmlp, layer: int) -> torch.Tensor:
+    """W x of rays x [N, W] as the 8-bit kernel has it, in float64 by torch."""
+    low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    steps = ((x - low) * (255 / (high - low))).round().double()
+    width = x.shape[1]
+    integers = packed.body[layer].transpose(1, 2).reshape(width, width).double()
+    made = (steps @ integers.t()) * ((high - low) / 255) + low * integers.sum(1)
+    return made * packed.body_scale[layer]
+
+
+def test_int8_is_its_arithmetic(isa):
+    """Every instruction set has the sums of these very integers: what torch makes of the packed weights."""
+    w = make(64, 1)
+    x, bias = inputs(1, 50, 7, 64)
+    packed = ops.pack_resmlp(w, "int8")
+    assert packed.body.dtype == torch.int8 and packed.body.abs().max() <= 127
+    first = torch.relu(x[0] @ w.head.t() + bias)
+    hidden = torch.relu(rounded(first, packed, 0) + w.body_bias[0]).float()
+    want = (first + rounded(hidden, packed, 1) + w.body_bias[1] + first) @ w.tail.t().double() + w.tail_bias
+    got = ops.resmlp(x, bias, w, packed=packed)[0]
+    # An input on the border of two steps may fall to either side.
+    difference = (got - want).abs()
+    assert difference.median() < 1e-6 and difference.max() < 0.05 * float(want.abs().max())
+
+
 def test_int16_sums_cannot_overflow():
     """The bound holds for the worst case: equal weights and equal activations, of any size."""
     for gain in (1e-6, 1.0, 1e6):
@@ -201,7 +236,7 @@ def test_opcheck():
     """Schema, fake tensors and dispatch of both operations hold."""
     w = make(16, 1)
     x, bias = inputs(2, 5, 7, 16)
-    for precision in ("fp32", "int16"):
+    for precision in ("fp32", "int16", "int8"):
         torch.library.opcheck(
             torch.ops.nldf.resmlp.default, (x, bias, *ops.pack_resmlp(w, precision).arguments)
         )
@@ -244,10 +279,11 @@ def test_packing_refuses_what_does_not_fit():
         ops.pack_resmlp(ops.ResmlpWeights(w.head, w.body[:1], w.body_bias[:1], w.tail, w.tail_bias))
     with pytest.raises(ValueError, match=r"body\[0\] must have the shape"):
         ops.pack_resmlp(ops.ResmlpWeights(w.head, (w.tail, w.tail), w.body_bias, w.tail, w.tail_bias))
-    with pytest.raises(ValueError, match="precision must be 'fp32' or 'int16', got 'int4'"):
+    with pytest.raises(ValueError, match="precision must be 'fp32', 'int16' or 'int8', got 'int4'"):
         ops.pack_resmlp(w, "int4")
-    with pytest.raises(TypeError, match=r"int16 must be made of torch\.float32"):
-        ops.pack_resmlp(double(w), "int16")
+    for precision in ("int16", "int8"):
+        with pytest.raises(TypeError, match=precision + r" must be made of torch\.float32"):
+            ops.pack_resmlp(double(w), precision)
 
 
 def test_unknown_instruction_set_is_refused(monkeypatch):

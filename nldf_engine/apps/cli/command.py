@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Json = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
-Precision = Annotated[Literal["auto", "fp32", "int16", "fp16"], arg(metavar="auto|fp32|int16|fp16")]
+Precision = Annotated[
+    Literal["auto", "fp32", "int16", "int8", "fp16"], arg(metavar="auto|fp32|int16|int8|fp16")
+]
 
 SignFile = Annotated[Path | None, arg(metavar="FILE.pem", help_behavior_hint="")]
 

@@ -90,7 +90,7 @@ class Serve(Command):
     """WebRTC by TURN servers alone, never directly"""
     device: Device = "auto"
     """where to render"""
-    precision: Annotated[str, value("auto|fp32|int16|fp16")] = "auto"
+    precision: Annotated[str, value("auto|fp32|int16|int8|fp16")] = "auto"
     """how to compute; see Engine.load"""
     json: Json = None
     """also write there, at the end, how many sessions and frames there were"""
