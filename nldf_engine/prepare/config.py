@@ -27,8 +27,7 @@ class RefineConfig:
     """How a dataset's poses are refined by its pictures.
 
     Args:
-        size: width of the pictures that the tracker learns from, pixels; the dataset's where that is smaller.
-        fine: width of those that it moves frames by, in the last round; in the others it is `size`.
+        size: width of the pictures, pixels; the dataset's where that is smaller.
         rounds: how often every frame is moved.
         steps: optimiser steps before each round.
         rays: rays a step.
@@ -39,8 +38,7 @@ class RefineConfig:
     """
 
     size: int = 256
-    fine: int = 512
-    rounds: int = 2
+    rounds: int = 3
     steps: int = 800
     rays: int = 8192
     seed: int = 0
@@ -48,8 +46,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         for name, least, most in (
-            ("size", 32, 1024), ("fine", 32, 1024), ("rounds", 1, 20), ("steps", 1, 100_000),
-            ("rays", 64, 1 << 20),
+            ("size", 32, 1024), ("rounds", 1, 20), ("steps", 1, 100_000), ("rays", 64, 1 << 20),
         ):  # fmt: skip
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected {least} to {most}, got {getattr(self, name)}")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.audio import prepared_frontend
@@ -47,7 +46,7 @@ from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
 VERSION = 1
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
-WELL_INSIDE, ABOUT = 1 / 256, 1.5 / 256  # of the frame's width, from a part's outline
+ABOUT = 1.5 / 256  # of the frame's width, from a part's outline
 # What reveals a frame's camera, or where its lips were seen, reveals the error of its pose too, and a field
 # that knows it draws the frame where it was tracked. Here cameras are moved by more than poses are off, and
 # the mouth is known by its shape alone.
@@ -119,21 +118,22 @@ class _Refinement:
             bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
-    def align(self, bar: Bar, width: int) -> tuple[float, float]:
-        """Moves every frame by pictures of that width; the mean PSNR before and after."""
+    def align(self, bar: Bar) -> tuple[float, float]:
+        """Moves every frame; the mean PSNR before and after."""
         scene, dataset = self.scene, self.scene.dataset
         self.portrait.eval()
         codes = self.portrait.head.encode_frames(scene.conditions)
-        camera = dataset.camera.scaled(width)
+        camera = scene.camera
         known = set(scene.heard.tolist())
         before, after = [], []
-        # One by one from the disk: at this size, those of a few minutes would take gigabytes.
-        pictures = zip(dataset.read_frames(0, len(dataset), width), dataset.label_maps(), strict=True)
+        # One by one from the disk: of a long video the scene keeps some alone.
+        frames = dataset.read_frames(0, len(dataset), camera.width)
+        pictures = zip(frames, dataset.label_maps(), strict=True)
         for number, (frame, labels) in enumerate(pictures):
             if number not in known:
                 continue
             real = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255
-            backdrop = self._backdrop(number, camera)
+            backdrop = scene.backdrop(number)
             head, torso = self._pixels(number, _scaled_labels(labels, camera))
 
             def picture(pose: Tensor, motion: Tensor, at: int = number, behind: Tensor = backdrop) -> Tensor:
@@ -157,20 +157,9 @@ class _Refinement:
             bar.step()
         return float(np.mean(before)), float(np.mean(after))
 
-    def _backdrop(self, number: int, camera: Camera) -> Tensor:
-        """[H, W, 3] what is behind the speaker in a frame."""
-        scene = self.scene
-        if scene.moving is None:
-            return torch.from_numpy(scene.dataset.background(camera.width)).float() / 255
-        coarse = scene.backdrop(number).permute(2, 0, 1)[None]
-        fine = F.interpolate(coarse, (camera.height, camera.width), mode="bilinear", align_corners=False)
-        return fine[0].permute(1, 2, 0).contiguous()
-
     def _pixels(self, number: int, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Numbers of the pixels that show how a frame's head and its torso lie.
-
-        Of the head those well inside, without the mouth: hair at its outline turns out of sight. Of the torso
-        also those about its outline, where collar and shoulders tell most, but not where the head begins.
+        """Numbers of the pixels that show how a frame's head and its torso lie: without the mouth, and with
+        their outlines, where hair, collar and shoulders tell most, but not where the two meet.
 
         Args:
             number: of the frame.
@@ -178,14 +167,14 @@ class _Refinement:
         """
         width = labels.shape[1]
         head, torso = (labels == LABELS[name] for name in ("head", "torso"))
-        inside = ~_grown(~head, WELL_INSIDE * width)
-        about = _grown(torso, ABOUT * width) & ~_grown(head, ABOUT * width)
+        wide_head, wide_torso = (_grown(part, ABOUT * width) for part in (head, torso))
+        of_head, of_torso = wide_head & ~wide_torso, wide_torso & ~wide_head
         box = self.lips[number] * (width / self.scene.camera.width)
         if np.isfinite(box).all():
             x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
             x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
-            inside[y0 : y1 + 1, x0 : x1 + 1] = False
-        return torch.from_numpy(np.flatnonzero(inside)), torch.from_numpy(np.flatnonzero(about))
+            of_head[y0 : y1 + 1, x0 : x1 + 1] = False
+        return torch.from_numpy(np.flatnonzero(of_head)), torch.from_numpy(np.flatnonzero(of_torso))
 
 
 def _grown(mask: np.ndarray, reach: float) -> np.ndarray:
@@ -272,12 +261,10 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     began = time.monotonic()
     work = _Refinement(data, config)
     psnr = []
-    width = data.info.size[0]
     with Bar("refine poses", config.rounds * (config.steps + len(work.scene.heard))) as bar:
-        for round_number in range(1, config.rounds + 1):
+        for _ in range(config.rounds):
             work.train(bar)
-            wanted = config.fine if round_number == config.rounds else config.size
-            psnr.append(work.align(bar, min(wanted, width)))
+            psnr.append(work.align(bar))
     track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
     if "torso" in data.extra:
         motion = work.scene.motions.numpy().copy()

@@ -24,7 +24,7 @@ from nldf_engine.base.errors import FileProblem, MissingBackend
 SIGNING = {"--no-provenance", "--sign-cert", "--sign-key"}
 FLAGS = {
     "prepare": {"--output", "--size", "--audio-frontend", "--sync", "--minutes", "--no-refine", "--json"},
-    "refine": {"--size", "--fine", "--rounds", "--steps", "--seed", "--json"},
+    "refine": {"--size", "--rounds", "--steps", "--seed", "--json"},
     "synthetic": {"--output", "--seconds", "--size", "--seed", "--proportions", "--json"},
     "validate": {"--json"},
     "train": {

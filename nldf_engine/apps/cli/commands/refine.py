@@ -28,10 +28,8 @@ class Refine(Command):
     dataset: Annotated[Path, Positional, value("DATASET")]
     """the dataset; its tracked poses are kept beside the refined ones"""
     size: Annotated[int, value("N")] = 256
-    """width of the pictures that the tracker learns from, in pixels; at most the dataset's"""
-    fine: Annotated[int, value("N")] = 512
-    """width of those that frames are moved by in the last round; at most the dataset's"""
-    rounds: Annotated[int, value("N")] = 2
+    """width of the pictures that are compared, in pixels; at most the dataset's"""
+    rounds: Annotated[int, value("N")] = 3
     """how often every frame is moved"""
     steps: Annotated[int, value("N")] = 800
     """training steps before each round"""
@@ -42,12 +40,12 @@ class Refine(Command):
 
     def run(self) -> int:
         """Refines, and prints by how much the frames moved."""
-        positive(size=self.size, fine=self.fine, rounds=self.rounds, steps=self.steps)
+        positive(size=self.size, rounds=self.rounds, steps=self.steps)
         from nldf_engine.prepare import RefineConfig
         from nldf_engine.prepare.refine import refine
 
         with checking_flags():
-            config = RefineConfig(self.size, self.fine, self.rounds, self.steps, seed=self.seed)
+            config = RefineConfig(self.size, self.rounds, self.steps, seed=self.seed)
         refined = refine(self.dataset, config)
         print(refined.text())
         save_results(self.json, asdict(refined))
