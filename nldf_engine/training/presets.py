@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from nldf_engine.nn.weights import WeightAsset
 from nldf_engine.rendering.fields import Bounds
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.registry import System, find_system, systems
-from nldf_engine.training.recipe import Recipe, changed
+from nldf_engine.training.recipe import Recipe, changed, setting_path
 
 # A width is filled by this share of as many pixels of the camera: enlarging by less is not seen.
 LEAST_FILMED = 0.85
@@ -30,8 +30,9 @@ class Preset:
         config: makes the configuration of its network; a torso's field is of the same kind, for conditions
             with the head's pose.
         name: in progress bars and provenance; `find_preset` sets it. The system's where empty.
-        sizes: widths among which a run whose size nobody sets chooses by what the videos show; empty for the
-            recipe's own in any case.
+        sizes: widths among which a run whose size nobody sets chooses by what the videos show, each with the
+            settings, as text, that its pictures need beyond the recipe's; empty for the recipe's own width in
+            any case.
         bundled_base: a base that comes with the package, or None.
     """
 
@@ -39,7 +40,7 @@ class Preset:
     recipe: Recipe
     config: Callable[[Bounds, ConditionConfig], Any]
     name: str = ""
-    sizes: tuple[int, ...] = ()
+    sizes: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     bundled_base: WeightAsset | None = None
 
     def at_size_of(self, filmed: float) -> Preset:
@@ -51,6 +52,12 @@ class Preset:
         fits = [size for size in self.sizes if size * LEAST_FILMED <= filmed]
         size = max(fits, default=min(self.sizes, default=self.recipe.size))
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, size=size))
+
+    def fitted(self, overrides: Mapping[str, str]) -> Preset:
+        """The preset with what its width needs, but for the settings in `overrides`, which somebody made."""
+        needed = self.sizes.get(self.recipe.size, {})
+        made = {setting_path(type(self.recipe), name) for name in overrides}
+        return with_overrides(self, {name: text for name, text in needed.items() if name not in made})
 
     @property
     def label(self) -> str:

@@ -130,18 +130,29 @@ def test_a_preset_made_in_python_is_checked_like_a_registered_one() -> None:
 @pytest.mark.parametrize(("filmed", "size"), [(900, 512), (512, 512), (440, 512), (430, 256), (100, 256)])
 def test_a_preset_takes_the_largest_size_that_a_video_fills(filmed: float, size: int) -> None:
     """Enlarging by less than a sixth is not seen; a preset without sizes keeps its own."""
-    choosing = dataclasses.replace(find_preset("nldf-fast"), sizes=(256, 512))
+    choosing = dataclasses.replace(find_preset("nldf-fast"), sizes={256: {}, 512: {}})
     assert choosing.at_size_of(filmed).recipe.size == size
-    assert dataclasses.replace(choosing, sizes=()).at_size_of(filmed) == dataclasses.replace(
-        choosing, sizes=()
+    assert dataclasses.replace(choosing, sizes={}).at_size_of(filmed) == dataclasses.replace(
+        choosing, sizes={}
     )
+
+
+def test_a_size_brings_its_settings_unless_they_are_set() -> None:
+    """Whoever chose the size; named by any of its names, a setting that somebody made stays."""
+    usual = find_preset("nldf-fast")
+    large = dataclasses.replace(usual, recipe=dataclasses.replace(usual.recipe, size=512))
+    sharpening = large.fitted({}).recipe.sharpening  # type: ignore[attr-defined]
+    assert (sharpening.weight, sharpening.side) == (0.1, 96)
+    assert usual.fitted({}) == usual
+    kept = large.fitted({"side": "64", "rays": "4096"}).recipe.sharpening  # type: ignore[attr-defined]
+    assert (kept.weight, kept.side) == (0.1, 64)
 
 
 def test_a_run_chooses_its_size_by_the_video_unless_told(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A square that was cut out of few pixels is trained small; standard error says why; a set size wins."""
-    preset = dataclasses.replace(find_preset("nldf-fast-tiny"), sizes=(24, 64))
+    preset = dataclasses.replace(find_preset("nldf-fast-tiny"), sizes={24: {}, 64: {}})
     small, whole = (copy.copy(synthetic_dataset) for _ in range(2))
     small.info = dataclasses.replace(small.info, source={**small.info.source, "crop": [5, 5, 30]})
     assert (small.filmed_width, whole.filmed_width) == (30, 64)
