@@ -203,3 +203,21 @@ def test_a_step_s_operations_are_counted(scene, on_gpu):
     step(objective, optimizer, generator)
     seen = operations(scene, lambda: step(objective, optimizer, generator))
     assert sum(seen.values()) <= MOST_OPERATIONS, seen.most_common()
+
+
+@pytest.mark.parametrize("name", ["motions", "poses"])
+def test_a_track_that_is_moved_is_followed(synthetic_dataset: Dataset, name: str) -> None:
+    """What is worked out once for a video is worked out again where a refinement moves its frames."""
+    scene = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), learned_torso=True)
+    scene.set_track("motion", torch.zeros(len(scene.poses), MOTION))
+    scene.set_track("upper", torch.zeros(len(scene.poses), UPPER))
+    scene.poses = scene.poses.clone()
+    objective, _ = prepared(scene)
+    torso = objective.loss.torso
+    assert torso is not None
+    before = objective.loss._torso_frames(torso)
+    assert objective.loss._torso_frames(torso) is before
+    getattr(scene, name)[3, 0, -1] += 0.01
+    after, wanted = objective.loss._torso_frames(torso), torso.frames_of(scene.motions, scene.poses)
+    assert torch.equal(after.inputs, wanted.inputs) and torch.equal(after.to_lines, wanted.to_lines)
+    assert not torch.equal(after.inputs, before.inputs)

@@ -117,13 +117,12 @@ class LightFieldLoss(nn.Module):
         return torso.premultiplied(points, self._torso_frames(torso).at(batch.frames), noise)
 
     def _torso_frames(self, torso: TorsoLayer) -> TorsoFrames:
-        """Of every frame of the video; what it is made of changes with a checkpoint alone."""
-        state = tuple(
-            (buffer, buffer._version) for buffer in (torso.box, torso.frame_mean, torso.frame_scale)
-        )
+        """Of every frame of the video; made again where a checkpoint or a refinement changed it."""
+        scene = self.scene
+        made_of = (torso.box, torso.frame_mean, torso.frame_scale, scene.motions, scene.poses)
+        state = tuple((values, values._version) for values in made_of)
         if self._kept is None or any(
             a is not b or i != j for (a, i), (b, j) in zip(self._kept[0], state, strict=True)
         ):
-            scene = self.scene
             self._kept = state, torso.frames_of(scene.motions.to(scene.device), scene.poses.to(scene.device))
         return self._kept[1]
