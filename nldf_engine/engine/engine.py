@@ -428,7 +428,8 @@ class Engine:
     ) -> FrameStream:  # fmt: skip
         """Frames of a sound that is still arriving, each as early as possible (see `latency`).
 
-        They equal the frames that `render` gives for the whole sound. Frame k is at k / 25 s of the sound.
+        They equal the frames that `render` gives for the whole sound (in int16 but for one level of 255 in
+        few pixels). Frame k is at k / 25 s of the sound.
         When the chunks end, the last frames are rendered as if silence followed. It is lazy, like a
         generator: a chunk is taken when a frame needs it.
 

@@ -135,7 +135,8 @@ def test_frames_are_those_drawn_alone(engine, how, monkeypatch):
 
 
 def test_a_session_draws_the_same_frames(engine):
-    """A session's frames go the same way, prepared as they become ready, and are a clip's to the bit."""
+    """A session's frames go the same way, prepared as they become ready, and are a clip's; in int16, whose
+    rounding shows the last bit of a code, but for one level here and there."""
     sound = (0.05 * np.random.default_rng(1).standard_normal(16000)).astype(np.float32)
     session, made = engine.session(size=SIZE), []
     for first in range(0, len(sound), 1000):
@@ -143,7 +144,8 @@ def test_a_session_draws_the_same_frames(engine):
     made += [frame.picture for frame in session.finish()]
     clip = engine.render((sound, 16000), size=SIZE)
     assert len(made) == len(clip) and clip.frames.scene.one_pass is not None
-    assert all(np.array_equal(a, b) for a, b in zip(made, clip.frames, strict=True))
+    apart = np.stack([np.abs(a.astype(int) - b) for a, b in zip(made, clip.frames, strict=True)])
+    assert apart.max() <= (engine.precision == "int16") and (apart > 0).mean() < 1e-3
 
 
 def test_outputs_are_checked(frames):

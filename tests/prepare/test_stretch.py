@@ -72,7 +72,7 @@ def test_pasting_shows_the_prepared_frames(long: Path) -> None:
         np.ones(40, np.float32), np.tile(np.eye(2, 3, dtype=np.float32), (40, 1, 1)), np.ones(40, bool),
         first=90,
     )  # fmt: skip
-    staging = Staging(footage, 5, camera)
+    staging = Staging(footage, 5, camera, "face")
     shown = [rgb_of(frame, make_converter()) for frame in staging.played()]
     expected = list(frames_at(long))
     for number, frame in zip(staging.loop.first.tolist(), shown, strict=True):

@@ -110,7 +110,7 @@ def emulate(net: PlanesNetwork, given: dict[str, Tensor], dtype: torch.dtype) ->
 
 def fields(packed: PackedPlanes, prefix: str) -> tuple[dict[str, Any], dict[str, float]]:
     """A packed network as the runner's arrays and numbers, their names behind `prefix`."""
-    ambient, width, warp_hidden, hidden, warp_scale, opacity_slope = packed.numbers
+    of = packed.numbers
     arrays = {
         "box": packed.box.numpy(), "depths": packed.depths.numpy(), "warp_table": packed.warp_table.numpy(),
         "tables": [table.numpy() for table in packed.tables], "weights": packed.weights.numpy(),
@@ -120,9 +120,9 @@ def fields(packed: PackedPlanes, prefix: str) -> tuple[dict[str, Any], dict[str,
     }  # fmt: skip
     numbers = {
         "warp_levels": len(packed.warp_levels[0]), "levels": len(packed.levels[0]),
-        "features": packed.warp_table.shape[1], "planes": len(packed.tables), "ambient": ambient,
-        "width": width, "warp_hidden": warp_hidden, "hidden": hidden, "warp_scale": warp_scale,
-        "opacity_slope": opacity_slope,
+        "features": packed.warp_table.shape[1], "planes": len(packed.tables),
+        "ambient": of.ambient, "width": of.width, "warp_hidden": of.warp_hidden, "hidden": of.hidden,
+        "warp_scale": of.warp_scale, "opacity_slope": of.opacity_slope,
     }  # fmt: skip
     return {prefix + k: v for k, v in arrays.items()}, {prefix + k: v for k, v in numbers.items()}
 
