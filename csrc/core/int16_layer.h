@@ -101,8 +101,7 @@ inline void quantize(const float* z, int64_t features, const typename L::Vector*
     }
   }
   if (k < features)
-    for (int v = 0; v < V; ++v)
-      to[k / 2 * V + v] = (Integers)(from[k * V + v] * scale[v] + magic) & 0xffff;
+    for (int v = 0; v < V; ++v) to[k / 2 * V + v] = (Integers)(from[k * V + v] * scale[v] + magic) & 0xffff;
 }
 
 // Features f..f+N of V vectors of rays from `pairs` pairs of inputs, stored as `How` says. Where `largest`

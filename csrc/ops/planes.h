@@ -39,22 +39,21 @@ struct PlanesNetwork {
               (const T*, depths),  // [M + 1] z of every plane, then of the middle one
               (const Stored*, warp_table),  // [warp_offsets[warp_levels], features]
               (const int64_t*, tables),  // [M] addresses of tables [offsets[levels], features], on the host
-              (const int64_t*, warp_resolutions),         // [warp_levels], on the host
-              (const int64_t*, warp_offsets),             // [warp_levels + 1], on the host
-              (const int64_t*, resolutions),              // [levels], on the host
-              (const int64_t*, offsets),                  // [levels + 1], on the host
-              (const Stored*, weights),                   // packed as said above
-              (const T*, biases),                         // of the layers but the two first
-              (const int16_t*, int16_weights),  // packed [ceil(out / 16)][ceil(in / 2)][16][2], or null
-              (const T*, int16_scales),         // [up to whole panels of outputs] of every layer, or null
-              (int64_t, int16_levels),
-              (int64_t, warp_levels), (int64_t, levels),  // of the grids
-              (int64_t, features),                        // of an entry of a table
-              (int64_t, planes),                          // M, at most kPlanesMost
-              (int64_t, ambient),                         // A
-              (int64_t, width),                           // of hidden layers, a multiple of 16
-              (int64_t, warp_hidden),                     // hidden layers of the warp net, at least 1
-              (int64_t, hidden),                          // hidden layers of the second network, at least 1
+              (const int64_t*, warp_resolutions),  // [warp_levels], on the host
+              (const int64_t*, warp_offsets),      // [warp_levels + 1], on the host
+              (const int64_t*, resolutions),       // [levels], on the host
+              (const int64_t*, offsets),           // [levels + 1], on the host
+              (const Stored*, weights),            // packed as said above
+              (const T*, biases),                  // of the layers but the two first
+              (const int16_t*, int16_weights),     // packed [ceil(out / 16)][ceil(in / 2)][16][2], or null
+              (const T*, int16_scales),            // [up to whole panels of outputs] of every layer, or null
+              (int64_t, int16_levels), (int64_t, warp_levels), (int64_t, levels),  // of the grids
+              (int64_t, features),                                                 // of an entry of a table
+              (int64_t, planes),                                                   // M, at most kPlanesMost
+              (int64_t, ambient),                                                  // A
+              (int64_t, width),        // of hidden layers, a multiple of 16
+              (int64_t, warp_hidden),  // hidden layers of the warp net, at least 1
+              (int64_t, hidden),       // hidden layers of the second network, at least 1
               (T, warp_scale), (T, opacity_slope));
 
   NLDF_HD int64_t warp_inputs() const { return warp_levels * features + 2; }

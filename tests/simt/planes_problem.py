@@ -115,6 +115,7 @@ def fields(packed: PackedPlanes, prefix: str) -> tuple[dict[str, Any], dict[str,
         "box": packed.box.numpy(), "depths": packed.depths.numpy(), "warp_table": packed.warp_table.numpy(),
         "tables": [table.numpy() for table in packed.tables], "weights": packed.weights.numpy(),
         "biases": packed.biases.numpy(),
+        "int16_weights": packed.integers.numpy(), "int16_scales": packed.worth.numpy(),
         "warp_resolutions": np.array(packed.warp_levels[0]), "warp_offsets": np.array(packed.warp_levels[1]),
         "resolutions": np.array(packed.levels[0]), "offsets": np.array(packed.levels[1]),
     }  # fmt: skip
@@ -123,6 +124,7 @@ def fields(packed: PackedPlanes, prefix: str) -> tuple[dict[str, Any], dict[str,
         "features": packed.warp_table.shape[1], "planes": len(packed.tables),
         "ambient": of.ambient, "width": of.width, "warp_hidden": of.warp_hidden, "hidden": of.hidden,
         "warp_scale": of.warp_scale, "opacity_slope": of.opacity_slope,
+        "int16_levels": of.levels,
     }  # fmt: skip
     return {prefix + k: v for k, v in arrays.items()}, {prefix + k: v for k, v in numbers.items()}
 
