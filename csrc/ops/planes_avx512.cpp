@@ -10,12 +10,7 @@ using Integer = Int16Lanes<Single>;
 }  // namespace
 
 const PlanesKernels<float> kPlanesAvx512 = {
-    Single::group,
-    planes_scratch<Single>,
-    planes_run<Single, Integer>,
-    planes_forward_run<Single>,
-    Single::lanes,
-    planes_backward_scratch<Single>,
-    planes_backward_run<Single>};
+    Single::group, planes_scratch<Single>,          planes_run<Single, Integer>, planes_forward_run<Single>,
+    Single::lanes, planes_backward_scratch<Single>, planes_backward_run<Single>};
 
 }  // namespace nldf

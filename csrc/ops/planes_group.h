@@ -171,13 +171,13 @@ struct PlanesInt16Layers {
   const T* weight_scales;
   const T* biases;
   T levels;
-  int32_t* integers;  // [int16_pairs(inputs)][rays]
-  T* scales;          // [rays]
+  int32_t* integers;              // [int16_pairs(inputs)][rays]
+  T* scales;                      // [rays]
   typename I::Vector largest[V];  // of the last hidden layer's outputs
 
   template <Store How, bool first = false>
   void run(const T* x, int64_t inputs, const T* bias, T* y, int64_t outputs) {
-    using Narrow = Int16Lanes<Lanes<T, I::lanes * static_cast<int>(sizeof(T)), 4, I::vectors>>;
+    using Narrow = Int16Lanes<Lanes<T, I::lanes* static_cast<int>(sizeof(T)), 4, I::vectors>>;
     constexpr int stride = V * I::lanes;
     const int64_t pairs = int16_pairs(inputs);
     if (first) find_largest<I, V>(x, inputs, largest);

@@ -46,8 +46,9 @@ void resmlp_cpu(const ResmlpArgs<T>& args, const Exec& exec) {
   const ResmlpKernels<T>& isa = kernels(T());
   const int64_t rows = tile_rays(args.frames, args.rays, exec.threads);
   const int64_t per_frame = ceil_div(args.rays, rows);
-  const typename ResmlpKernels<T>::Forward& forward =
-      args.body_int16 ? isa.int16 : args.body_int8 ? isa.int8 : isa.plain;
+  const typename ResmlpKernels<T>::Forward& forward = args.body_int16  ? isa.int16
+                                                      : args.body_int8 ? isa.int8
+                                                                       : isa.plain;
   if (!forward.tile) throw std::invalid_argument("resmlp: integer weights go with float32 alone");
   const int64_t size = forward.scratch(args, rows);
   parallel_for(args.frames * per_frame, 1, exec.threads, [&](int64_t number, int64_t) {
