@@ -14,7 +14,7 @@ from nldf_engine.media.video import Shot, shots_at
 
 # Of frames that are decoded at once where the plan runs backward.
 BACKWARD_BYTES = 256 << 20
-SOON = 50  # steps
+SOON = 40  # steps, fewer than lie between two jumps
 FEWEST_BACKWARD, MOST_BACKWARD = 8, 250
 
 

@@ -144,7 +144,7 @@ class Scene:
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
         self.heard = torch.from_numpy(dataset.indices(fit))
-        self.every = -(-len(self.heard) * KEPT_BYTES * self.camera.width * self.camera.height // most)
+        self.every = max(1, -(-len(self.heard) * KEPT_BYTES * self.camera.width * self.camera.height // most))
         self.fit = self.heard[:: self.every]
         self.validation = torch.from_numpy(dataset.indices("validation"))
         if len(self.fit) < 2 or not len(self.validation):
