@@ -104,6 +104,25 @@ inline void quantize(const float* z, int64_t features, const typename L::Vector*
     for (int v = 0; v < V; ++v) to[k / 2 * V + v] = (Integers)(from[k * V + v] * scale[v] + magic) & 0xffff;
 }
 
+// Sums of the products of N features with V vectors of rays: `words` of 32 bits, each of several integers.
+template <class L, int V>
+inline void multiply_integers(const int32_t* x, const int32_t* weights, int64_t words,
+                              typename L::Integers (&sum)[L::features][V]) {
+  using Integers = typename L::Integers;
+  const Integers* in = reinterpret_cast<const Integers*>(x);
+  for (int64_t k = 0; k < words; ++k, in += V, weights += kPanel) {
+    Integers a[V];
+    NLDF_UNROLL
+    for (int v = 0; v < V; ++v) a[v] = in[v];
+    NLDF_UNROLL
+    for (int f = 0; f < L::features; ++f) {
+      const Integers w = weights[f] - Integers{};
+      NLDF_UNROLL
+      for (int v = 0; v < V; ++v) sum[f][v] = L::dot(sum[f][v], a[v], w);
+    }
+  }
+}
+
 // Features f..f+N of V vectors of rays from `pairs` pairs of inputs, stored as `How` says. Where `largest`
 // [V] is given, the outputs, which are none below zero, raise it.
 template <class L, int V, Store How>
@@ -114,18 +133,7 @@ inline void multiply_int16(const int32_t* x, const float* scales, const int32_t*
   using Integers = typename L::Integers;
   constexpr int N = L::features;
   Integers sum[N][V] = {};
-  const Integers* in = reinterpret_cast<const Integers*>(x);
-  for (int64_t k = 0; k < pairs; ++k, in += V, weights += kPanel) {
-    Integers a[V];
-    NLDF_UNROLL
-    for (int v = 0; v < V; ++v) a[v] = in[v];
-    NLDF_UNROLL
-    for (int f = 0; f < N; ++f) {
-      const Integers w = weights[f] - Integers{};
-      NLDF_UNROLL
-      for (int v = 0; v < V; ++v) sum[f][v] = L::dot(sum[f][v], a[v], w);
-    }
-  }
+  multiply_integers<L, V>(x, weights, pairs, sum);
   Vector* to = reinterpret_cast<Vector*>(y);
   const Vector* scale = reinterpret_cast<const Vector*>(scales);
   NLDF_UNROLL

@@ -87,18 +87,7 @@ inline void multiply_int8(const int32_t* x, const float* scales, const float* lo
   using Integers = typename L::Integers;
   constexpr int N = L::features;
   Integers sum[N][V] = {};
-  const Integers* in = reinterpret_cast<const Integers*>(x);
-  for (int64_t k = 0; k < quads; ++k, in += V, weights += kPanel) {
-    Integers a[V];
-    NLDF_UNROLL
-    for (int v = 0; v < V; ++v) a[v] = in[v];
-    NLDF_UNROLL
-    for (int f = 0; f < N; ++f) {
-      const Integers w = weights[f] - Integers{};
-      NLDF_UNROLL
-      for (int v = 0; v < V; ++v) sum[f][v] = L::dot(sum[f][v], a[v], w);
-    }
-  }
+  multiply_integers<L, V>(x, weights, quads, sum);
   Vector* to = reinterpret_cast<Vector*>(y);
   const Vector* scale = reinterpret_cast<const Vector*>(scales);
   const Vector* low = reinterpret_cast<const Vector*>(lowest);

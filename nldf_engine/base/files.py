@@ -177,10 +177,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
     if is_device(path):
-        with tempfile.TemporaryDirectory(prefix="nldf-") as folder:
+        held = tempfile.gettempdir()
+        with (
+            _writing(Path(path), Path(held)),
+            tempfile.TemporaryDirectory(prefix="nldf-", dir=held) as folder,
+        ):
             temporary = Path(folder) / Path(path).name
             yield temporary
-            with _writing(Path(path), temporary), open(temporary, "rb") as made, open(path, "wb") as out:
+            with open(temporary, "rb") as made, open(path, "wb") as out:
                 shutil.copyfileobj(made, out)
         return
     path = _behind_links(path)

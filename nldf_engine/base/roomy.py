@@ -101,5 +101,6 @@ class Growing:
 def let_go(array: np.ndarray) -> None:
     """Drops from memory what was read of an array that is kept in a file; it is read again when needed."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+    # Of a copy on write its owner's changes would be dropped as well.
+    if mapped is not None and getattr(array, "mode", None) != "c" and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)

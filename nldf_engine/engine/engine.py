@@ -80,13 +80,13 @@ class Engine:
             path: the folder that `nldf train` wrote.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
             precision: "fp32" computes in float32. "int16" computes the products of a residual MLP's body, and
-                of the networks behind grids, in integers, on the CPU: about twice as fast for a deep MLP, 1.5
-                times for nldf-fast, at over 65 dB PSNR to float32. "int8" does so in 8 bits for the MLP:
-                twice as fast again on processors with AVX-512 VNNI, at about 50 dB. "fp16" uses the fused
-                kernels on CUDA, which are not yet measured on a GPU. "auto" is what the environment's
-                NLDF_PRECISION says; else "fp16" on a GPU of capability 8.0 or newer, and "int16" on a CPU
-                with AVX2 or AVX-512 VNNI, where the avatar's pictures in it are within 50 dB of those in
-                float32; and "fp32" elsewhere.
+                of the networks behind grids, in integers, on the CPU: 1.7 times as fast for a deep MLP, 1.4
+                for nldf-fast, at over 65 dB PSNR to float32. "int8" does so in 8 bits for the MLP: 1.8 times
+                as fast again on processors with AVX-512 VNNI, at about 50 dB. "fp16" uses the fused kernels
+                on CUDA, which are not yet measured on a GPU. "auto" is what the environment's NLDF_PRECISION
+                says; else "fp16" on a GPU of capability 8.0 or newer, and "int16" on a CPU with AVX2 or
+                AVX-512 VNNI, where the avatar's pictures in it are within 50 dB of those in float32; and
+                "fp32" elsewhere.
             backend: "native" or "reference".
             sparse: radiance fields skip the rays and samples that their coarse pass finds empty or hidden. A
                 trained head renders about 1.3 times as fast, at over 70 dB PSNR to the full rendering; with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -152,7 +153,8 @@ class Pasting:
 
     def close(self) -> None:
         """Ends the reading in advance."""
-        self._source.close()
+        with contextlib.suppress(ValueError):  # another thread takes a frame just now
+            self._source.close()
 
 
 def _check_camera(source: Camera, own: Camera) -> None:

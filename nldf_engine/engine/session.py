@@ -139,8 +139,10 @@ class Session:
 
     @poses.setter
     def poses(self, poses: Poses | LivePoses) -> None:
-        self._check_into(poses=poses)
         old = self._setting.editor
+        if self._pasting is not None:
+            self._check_into(poses=None if poses is old.poses else poses)
+            poses = old.poses
         self._replace_editor(Editor(self._renderer, old.edit, poses, old.mouth))
 
     def _check_into(self, poses: object = None, background: object = None, edit: Edit | None = None) -> None:

@@ -124,6 +124,8 @@ def play(
             frame = reader.at(one)
             if part != 0.0:
                 if later is None:
+                    if soon is not None and soon.next != other:
+                        soon = _replaced(soon, None)
                     later, soon = soon or _Reader(path, fps, other), None
                 frame.blend(later.at(other), part)
             yield frame

@@ -9,6 +9,7 @@ poses that are exact everywhere make its metrics on held-out frames those of its
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.json import encode
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
-from nldf_engine.geometry.cameras import Camera
 from nldf_engine.media.pictures import read_picture
 from nldf_engine.prepare.config import RefineConfig
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso
@@ -83,16 +83,17 @@ class _Refinement:
         frontend = prepared_frontend(dataset.info.audio)
         torch.manual_seed(config.seed)
         self.scene = RayScene(
-            dataset, size, frontend.resolve(), torch.device("cpu"), learned_torso=True, fit="all"
-        )
+            dataset, size, frontend.resolve(), torch.device("cpu"), learned_torso=True, fit="all",
+            most=sys.maxsize,  # every frame is moved by its picture
+        )  # fmt: skip
         self.scene.poses = self.scene.poses.clone()  # the dataset's own array otherwise
         window, features = self.scene.conditions.audio.shape[1:]
         conditions = ConditionConfig(int(features), int(window), motion=self.recipe.driving.motion_codes)
         field = GridLightField(GridLightFieldConfig(self.scene.bounds, conditions))
         self.portrait = Portrait(RayHead(field, self.scene.region), plate_or_layer(self.scene))
         basis = field.encoder.part("motion").basis
-        fit_basis(basis, dataset, self.scene.heard)
-        self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.heard))
+        fit_basis(basis, dataset, self.scene.fit)
+        self.scene.set_track("motion", _shape_codes(basis, dataset, self.scene.fit))
         calibrate(self.portrait, [self.scene])
         target = HeadTarget(self.portrait, self.scene)
         subject = Subject(self.scene, self.portrait)
@@ -120,21 +121,13 @@ class _Refinement:
     @torch.no_grad()
     def align(self, bar: Bar) -> tuple[float, float]:
         """Moves every frame; the mean PSNR before and after."""
-        scene, dataset = self.scene, self.scene.dataset
+        scene, camera = self.scene, self.scene.camera
         self.portrait.eval()
         codes = self.portrait.head.encode_frames(scene.conditions)
-        camera = scene.camera
-        known = set(scene.heard.tolist())
         before, after = [], []
-        # One by one from the disk: of a long video the scene keeps some alone.
-        frames = dataset.read_frames(0, len(dataset), camera.width)
-        pictures = zip(frames, dataset.label_maps(), strict=True)
-        for number, (frame, labels) in enumerate(pictures):
-            if number not in known:
-                continue
-            real = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255
-            backdrop = scene.backdrop(number)
-            head, torso = self._pixels(number, _scaled_labels(labels, camera))
+        for number in scene.fit.tolist():
+            real, backdrop = scene.frames[number].float() / 255, scene.backdrop(number)
+            head, torso = self._pixels(number)
 
             def picture(pose: Tensor, motion: Tensor, at: int = number, behind: Tensor = backdrop) -> Tensor:
                 view = View(camera, pose, motion)
@@ -157,19 +150,14 @@ class _Refinement:
             bar.step()
         return float(np.mean(before)), float(np.mean(after))
 
-    def _pixels(self, number: int, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
         """Numbers of the pixels that show how a frame's head and its torso lie: without the mouth, and with
-        their outlines, where hair, collar and shoulders tell most, but not where the two meet.
-
-        Args:
-            number: of the frame.
-            labels: [H, W].
-        """
-        width = labels.shape[1]
+        their outlines, where hair, collar and shoulders tell most, but not where the two meet."""
+        labels, width = self.scene.labels[number].numpy(), self.scene.camera.width
         head, torso = (labels == LABELS[name] for name in ("head", "torso"))
         wide_head, wide_torso = (_grown(part, ABOUT * width) for part in (head, torso))
         of_head, of_torso = wide_head & ~wide_torso, wide_torso & ~wide_head
-        box = self.lips[number] * (width / self.scene.camera.width)
+        box = self.lips[number]
         if np.isfinite(box).all():
             x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
             x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
@@ -183,14 +171,6 @@ def _grown(mask: np.ndarray, reach: float) -> np.ndarray:
 
     side = 2 * max(1, round(reach)) + 1
     return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8))).astype(bool)
-
-
-def _scaled_labels(labels: np.ndarray, camera: Camera) -> np.ndarray:
-    """A label map of any size at a camera's."""
-    import cv2
-
-    size = camera.width, camera.height
-    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _shape_codes(basis: MotionBasis, dataset: Dataset, fit: Tensor) -> Tensor:
@@ -261,7 +241,7 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     began = time.monotonic()
     work = _Refinement(data, config)
     psnr = []
-    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.heard))) as bar:
+    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.fit))) as bar:
         for _ in range(config.rounds):
             work.train(bar)
             psnr.append(work.align(bar))
@@ -280,7 +260,7 @@ def provenance(config: RefineConfig) -> dict[str, Any]:
 
 def _moved(data: Dataset, work: _Refinement, psnr: list[tuple[float, float]], seconds: float) -> Refined:
     """What the refinement measured."""
-    seen = work.scene.heard
+    seen = work.scene.fit
     old, new = torch.from_numpy(data.poses).double()[seen], work.scene.poses.double()[seen]
     turn = old[:, :3, :3].transpose(1, 2) @ new[:, :3, :3]
     angle = torch.arccos(((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))

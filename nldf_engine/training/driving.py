@@ -99,7 +99,7 @@ def learn_motion_again(driver: Driver, scene: Scene, recipe: Recipe, teacher: Av
     motion, codes = driver.part("motion"), scene.conditions.motion
     if motion is None or codes is None or _shares_net(motion, teacher):
         return
-    frames = torch.cat([scene.heard, scene.validation])
+    frames = torch.cat([scene.heard, scene.heard_validation])
     data, learn = speech_data(scene, recipe, motion.basis, codes, frames), learner(scene, recipe, codes)
     if not recipe.driving.spread:
         learn(motion, data)
@@ -113,7 +113,7 @@ def _learn_mouth(encoder: MotionEncoder, scene: Scene, recipe: Recipe, codes: Te
     data = speech_data(scene, recipe, encoder.basis, codes, scene.heard)
     learn = learner(scene, recipe, codes)
     learn(encoder, data)
-    follows = opening_correlation(encoder, data.features, codes, scene.validation.to(scene.device))
+    follows = opening_correlation(encoder, data.features, codes, scene.heard_validation.to(scene.device))
     sys.stderr.write(f"speech predicts the mouth's opening with a correlation of {follows:.2f}\n")
 
 

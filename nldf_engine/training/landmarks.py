@@ -105,7 +105,7 @@ def learn_landmarks(
     if not resuming:
         data = landmark_data(driver, scene, recipe, track, scene.heard)
         learn_net(part.speech, data, scene, recipe, tuning)
-        follows = opening_correlation(part.speech, data, scene.validation.to(scene.device))
+        follows = opening_correlation(part.speech, data, scene.heard_validation.to(scene.device))
         sys.stderr.write(f"speech predicts the opening of the lips with a correlation of {follows:.2f}\n")
     scene.set_track("landmarks", track)
     set_spoken(driver, scene)
@@ -126,7 +126,7 @@ def learn_landmarks_again(driver: Driver, scene: Scene, recipe: Recipe, tuning: 
     them."""
     part, track = driver.part("landmarks"), scene.conditions.get("landmarks")
     assert track is not None, "learn_landmarks comes first"
-    frames = torch.cat([scene.heard, scene.validation])
+    frames = torch.cat([scene.heard, scene.heard_validation])
     data = landmark_data(driver, scene, recipe, track, frames)
     if recipe.driving.spread:
         learn_spread(part.speech, data, scene, recipe, tuning)

@@ -62,7 +62,7 @@ def own_motion(scene: Scene, upper: int) -> dict[str, Any]:
         "poses" [T, 4, 4], "eye_openness" [T], "upper" [T, E] or None, and "torso_motion" [T, 2, 3] or None
         where the torso was not tracked.
     """
-    part = slice(scene.dataset.info.splits["train"][0], int(scene.validation.max()) + 1)
+    part = slice(scene.dataset.info.splits["train"][0], int(scene.heard_validation.max()) + 1)
     conditions = scene.conditions
     codes = conditions.upper[:, :upper] if upper and conditions.upper is not None else None
 

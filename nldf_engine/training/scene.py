@@ -122,9 +122,10 @@ class Scene:
         most: bytes that their pictures may take.
 
     Attributes:
-        heard: [N] numbers of the frames that are trained on.
-        fit: every `every`-th of them, whose pictures are: neighbours are alike, and the pictures of minutes
-            at 512 pixels would take gigabytes.
+        heard, heard_validation: [N] numbers of the frames that are trained on, and of those to choose by.
+        fit, validation: every `every`-th of them: neighbours are alike, and the pictures of minutes at 512
+            pixels would take gigabytes.
+        kept: [N] numbers of both; other frames of `frames` and `labels` are empty.
         frame_pool: [N] numbers of the frames that steps draw from.
         identity: number of the scene in a run over several datasets.
 
@@ -143,19 +144,21 @@ class Scene:
             )  # fmt: skip
         self.dataset, self.device, self.frontend = dataset, device, frontend
         self.camera: Camera = dataset.camera.scaled(size)
-        self.heard = torch.from_numpy(dataset.indices(fit))
-        self.every = max(1, -(-len(self.heard) * KEPT_BYTES * self.camera.width * self.camera.height // most))
-        self.fit = self.heard[:: self.every]
-        self.validation = torch.from_numpy(dataset.indices("validation"))
+        self.heard, self.heard_validation = (
+            torch.from_numpy(dataset.indices(split)) for split in (fit, "validation")
+        )
+        every = torch.cat([self.heard, self.heard_validation]).unique()
+        self.every = max(1, -(-len(every) * KEPT_BYTES * self.camera.width * self.camera.height // most))
+        self.fit, self.validation = self.heard[:: self.every], self.heard_validation[:: self.every]
         if len(self.fit) < 2 or not len(self.validation):
             raise FileProblem(
                 Path(dataset.path), f"it has {len(self.fit)} usable training and {len(self.validation)} "
                 "validation frames, too few to train on", "prepare a longer video in which the face is seen",
             )  # fmt: skip
         self.identity, self.frame_pool = 0, self.fit
-        kept = torch.cat([self.fit, self.validation]).unique().numpy()  # held-out ones are never looked at
-        self.frames = torch.from_numpy(dataset.frames(size, kept))
-        self.labels = torch.from_numpy(dataset.labels(size, kept))
+        self.kept = torch.cat([self.fit, self.validation]).unique()  # held-out ones are never looked at
+        self.frames = torch.from_numpy(dataset.frames(size, self.kept.numpy()))
+        self.labels = torch.from_numpy(dataset.labels(size, self.kept.numpy()))
         self.poses = torch.from_numpy(dataset.poses).float()
         self.background = torch.from_numpy(dataset.background(size)).float() / 255
         features = torch.from_numpy(dataset.audio_features(frontend))

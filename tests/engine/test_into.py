@@ -156,6 +156,10 @@ def test_a_live_session_pastes(engine: Engine, footage: Footage) -> None:
         with pytest.raises(ValueError, match="with `into`"):
             setattr(live, name, value)
     live.edit = Edit()
+    track = live.poses
+    for same in (None, track):  # what "default" means, and what is there, change nothing
+        live.poses = same
+        assert live.poses is track
     live.close()
     with pytest.raises(ValueError, match="region: expected one of"):
         engine.live(into=footage, region="nose")

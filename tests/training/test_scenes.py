@@ -1,5 +1,6 @@
 """Runs over several datasets, and batches that know their speaker and their pixel grid."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from fields import seeded
 from nldf_engine.audio import FrontendConfig
 from nldf_engine.avatar import Avatar
 from nldf_engine.avatar.provenance import Consent
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
@@ -120,12 +122,22 @@ def test_of_a_long_video_some_pictures_are_looked_at(synthetic_dataset: Dataset)
     assert whole.every == 1 and torch.equal(whole.fit, whole.heard)
     held_out = synthetic_dataset.indices("heldout")
     assert whole.frames[whole.fit].any() and not whole.frames[held_out].any()
-    most = 4 * 32 * 32 * (len(whole.fit) // 2 - 1)
+    most = 4 * 32 * 32 * (len(whole.kept) // 2 - 1)
     half = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), most=most)
     assert half.every == 3 and torch.equal(half.heard, whole.fit) and torch.equal(half.fit, whole.fit[::3])
+    assert torch.equal(half.heard_validation, whole.validation)
+    assert torch.equal(half.validation, whole.validation[::3]) and 4 * 32 * 32 * len(half.kept) <= most
     left_out = sorted({*half.heard.tolist()} - {*half.fit.tolist()})
     assert not half.frames[left_out].any() and not half.labels[left_out].any()
     kept = torch.cat([half.fit, half.validation])
     assert torch.equal(half.frames[kept], whole.frames[kept])
     half.final_phase()
     assert {*half.frame_pool.tolist()} == {*kept.tolist()}
+
+
+def test_a_video_without_usable_frames_is_told(synthetic_dataset: Dataset) -> None:
+    """In words about the video."""
+    blind = copy.copy(synthetic_dataset)
+    blind.valid = np.zeros(len(synthetic_dataset), bool)
+    with pytest.raises(FileProblem, match="0 usable training and 0 validation frames, too few"):
+        RayScene(blind, 32, FrontendConfig(), torch.device("cpu"))

@@ -95,7 +95,8 @@ def _tasks(job: Job, folder: Path, stretch: float | None) -> list[Task]:
     if figures is None:
         figures = folder / "results" / f"{job.name}.json"
         flags.append(f"--json={figures}")
-    count = 1 if stretch is None or job.needs else job.made.parts(job.folder, stretch)
+    divided = None if stretch is None or job.needs else job.made.divided
+    count = 1 if stretch is None or divided is None else divided.parts(job.folder, stretch)
     names = [f"{job.name}.{number}" for number in range(count)] if count > 1 else []
     files = tuple(folder / "stretches" / f"{name}.mkv" for name in names)
     logs, tasks = folder / "logs", []

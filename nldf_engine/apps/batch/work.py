@@ -38,12 +38,15 @@ def do(work: Work) -> int:
     module = importlib.import_module(f"nldf_engine.apps.cli.commands.{work.command}")
     kind: type[Command] = getattr(module, work.command.capitalize())
     command = parse(kind, work.command, work.flags)
-    if work.part is not None:
+    divided = command.divided
+    if divided is not None and work.part is not None:
         with owned(work.file, wait=work.wait):
-            return command.run_part(work.part, Path(work.file))
+            return divided.run_part(work.part, Path(work.file))
     command.check_paths()
     with owned(*command.outputs(), wait=work.wait):
-        return command.join([Path(path) for path in work.joined]) if work.joined else command.run()
+        if divided is not None and work.joined:
+            return divided.join([Path(path) for path in work.joined])
+        return command.run()
 
 
 def main(argument: str) -> NoReturn:

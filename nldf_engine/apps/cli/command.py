@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from tyro.conf import arg
 
@@ -31,6 +31,27 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 class UsageError(NldfError):
     """The flags do not go together: the command line exits with 2, as for an unknown flag."""
+
+
+class Divided(Protocol):
+    """A command whose work several processes can share, a stretch each."""
+
+    def parts(self, folder: Path, seconds: float) -> int:
+        """Into how many stretches of so many seconds it is divided; 1 where it is too short.
+
+        Args:
+            folder: that its paths are relative to.
+            seconds: the length of a stretch.
+        """
+        ...
+
+    def run_part(self, part: Part, path: Path) -> int:
+        """Does a stretch of the work, into a file of its own; returns the exit code."""
+        ...
+
+    def join(self, paths: Sequence[Path]) -> int:
+        """As `run`, of stretches that `run_part` wrote."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,26 +130,10 @@ class Command(ABC):
             UsageError, FileProblem: it can't be run like this.
         """
 
-    def parts(self, folder: Path, seconds: float) -> int:
-        """Into how many stretches of so many seconds its work can be divided; 1 where it can't.
-
-        Args:
-            folder: that its paths are relative to.
-            seconds: the length of a stretch.
-        """
-        return 1
-
-    def run_part(self, part: Part, path: Path) -> int:
-        """Does a stretch of the work, into a file of its own; returns the exit code.
-
-        Raises:
-            NotImplementedError: its work can't be divided.
-        """
-        raise NotImplementedError
-
-    def join(self, paths: Sequence[Path]) -> int:
-        """As `run`, of stretches that `run_part` wrote."""
-        raise NotImplementedError
+    @property
+    def divided(self) -> Divided | None:
+        """Itself, where its work can be divided."""
+        return None
 
     def owning(self) -> contextlib.AbstractContextManager[None]:
         """Inside of it no other process writes what this command writes.

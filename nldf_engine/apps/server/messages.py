@@ -146,8 +146,16 @@ class Statistics(Message):
     counters: dict[str, Any]
 
 
+class Over(Message):
+    """A session can't go on; why, for its client."""
+
+    session: int
+    reason: str
+
+
 ToWorker: TypeAlias = Open | Close | Run | Sound | Finish | Trim | Interrupt | Change
-FromWorker: TypeAlias = Welcome | Failed | Reply | Tick | Statistics
+FromWorker: TypeAlias = Welcome | Failed | Reply | Tick | Statistics | Over
+OfSession: TypeAlias = Tick | Statistics | Over
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)

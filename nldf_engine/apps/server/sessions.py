@@ -406,12 +406,14 @@ class Sessions:
         counts = {name: getattr(self.past, name) for name in COUNTED}
         return {"sessions": self.begun, "ends": self.ends, "restarts": self.pool.restarts, **counts}
 
-    def _message(self, message: m.Tick | m.Statistics) -> None:
+    def _message(self, message: m.OfSession) -> None:
         session = self._by_number.get(message.session)
         if session is None:
             return
         if isinstance(message, m.Tick):
             session.deliver(message)
+        elif isinstance(message, m.Over):
+            self.end(session, message.reason)
         else:
             session.counters = message.counters
 

@@ -29,6 +29,7 @@ import numpy as np
 from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.edits import CHANGES
 from nldf_engine.apps.server.encoders import ENCODERS, SOUNDS, Encoder, Opus, Pcm
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.memory import keep_loaded
 from nldf_engine.datasets import Dataset, footage_of
 from nldf_engine.engine import Engine, LiveFrame, LiveSession
@@ -139,6 +140,10 @@ class Worker:
                     share = cores
                 try:
                     self._tick(number, running)
+                except FileProblem as problem:  # the film that it is pasted into
+                    print(f"session {number}: {problem}", file=sys.stderr, flush=True)
+                    running.on = False
+                    self.send(m.Over(number, "the video that it is pasted into can't be read any further"))
                 finally:
                     with self._changed:
                         running.drawing = False
@@ -208,7 +213,11 @@ class Worker:
     def close(self, message: m.Close) -> None:
         """Ends a session."""
         with self._changed:
-            self._sessions.pop(message.session, None)
+            running = self._sessions.pop(message.session, None)
+            if running is None:
+                return
+            self._changed.wait_for(lambda: not running.drawing)
+        running.live.close()
 
     def switch(self, message: m.Run) -> None:
         """Lets a session's clock run or stop."""

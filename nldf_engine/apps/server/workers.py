@@ -43,14 +43,14 @@ class WorkerProcess:
 
     Args:
         settings: of the server.
-        on_message: gets ticks and statistics.
+        on_message: gets what the worker says of a session.
 
     Attributes:
         avatars: what the worker said of its avatars.
         load: sessions that it has.
     """
 
-    def __init__(self, settings: Settings, on_message: Callable[[m.Tick | m.Statistics], None]) -> None:
+    def __init__(self, settings: Settings, on_message: Callable[[m.OfSession], None]) -> None:
         self._settings, self._on_message = settings, on_message
         self._calls = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -104,7 +104,7 @@ class WorkerProcess:
                     future = self._waiting.pop(message.call, None)
                     if future is not None and not future.done():
                         future.set_result(message)
-                elif isinstance(message, m.Tick | m.Statistics):
+                elif isinstance(message, m.OfSession):
                     self._on_message(message)
         finally:
             self.alive = False
@@ -161,12 +161,12 @@ class WorkerPool:
 
     Args:
         settings: of the server.
-        on_message: gets ticks and statistics.
+        on_message: gets what the worker says of a session.
         on_death: is called with a worker that has ended.
     """
 
     def __init__(
-        self, settings: Settings, on_message: Callable[[m.Tick | m.Statistics], None],
+        self, settings: Settings, on_message: Callable[[m.OfSession], None],
         on_death: Callable[[WorkerProcess], None],
     ) -> None:  # fmt: skip
         self._settings, self._on_message, self._on_death = settings, on_message, on_death

@@ -86,6 +86,7 @@ def test_wrong_flags_and_avatars_are_said_before_anything_is_served(
         ([str(tmp_path), "--tls-cert", "c.pem"], "--tls-key"),
         ([str(tmp_path), "--sessions", "0"], "--sessions"),
         ([str(tmp_path), "--into", "film.mp4"], "--poses"),
+        ([str(tmp_path), "--region", "mouth"], "--region is for --into"),
         ([str(tmp_path), str(tmp_path), "--into", str(film), "--poses", str(tmp_path)], "--into"),
     ):
         os.environ.pop("NLDF_TOKEN", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from nldf_engine.apps.server import messages as m
 from nldf_engine.apps.server.encoders import Pcm, Raw
 from nldf_engine.apps.server.settings import Film
 from nldf_engine.apps.server.worker import BEHIND, Running, Worker, _shown
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.engine import Engine
 
@@ -27,15 +27,18 @@ FROM: msgspec.msgpack.Decoder[m.FromWorker] = msgspec.msgpack.Decoder(m.FromWork
 
 
 class Out(io.RawIOBase):
-    """Where a worker's messages go; `ticks` of each session."""
+    """Where a worker's messages go; `ticks` of each session, and what is `over`."""
 
     def __init__(self) -> None:
         self.ticks: dict[int, list[m.Tick]] = {}
+        self.over: list[m.Over] = []
 
     def write(self, content: Any) -> int:
         message = FROM.decode(content[m.LENGTH.size :])
         if isinstance(message, m.Tick):
             self.ticks.setdefault(message.session, []).append(message)
+        elif isinstance(message, m.Over):
+            self.over.append(message)
         return len(content)
 
 
@@ -115,7 +118,41 @@ def test_its_sessions_are_pasted_into_a_film(
     ahead = [thread for thread in threading.enumerate() if thread.name == "nldf-ahead"]
     assert ahead
     worker.close(m.Close(0))
-    gc.collect()
     for thread in ahead:
         thread.join(20)
     assert not any(thread.is_alive() for thread in ahead)
+
+
+def test_a_film_that_breaks_off_ends_its_session_alone(avatars: dict[str, Path]) -> None:
+    """Its client is told; the process and its other sessions go on."""
+    read, write = os.pipe()
+    out = Out()
+    engine = Engine.load(avatars["ada"], device="cpu")
+    worker = Worker({"ada": engine}, out)  # type: ignore[arg-type]
+    thread = threading.Thread(target=worker.run, args=(os.fdopen(read, "rb"),))
+    thread.start()
+
+    def broken() -> None:
+        raise FileProblem(Path("film.mp4"), "it has 3 frames, and frame 4 is wanted", "record it again")
+
+    with os.fdopen(write, "wb", buffering=0) as into:
+        for number in range(2):
+            into.write(m.packed(m.Open(number, number, "ada", RATE, SIZE, "raw", 85, "pcm", False, 60.0)))
+        end = time.monotonic() + 60
+        while len(worker._sessions) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        worker._sessions[0].live.take = broken  # type: ignore[assignment, method-assign]
+        for number in range(2):
+            into.write(m.packed(m.Run(number, True)))
+        while not out.over or len(out.ticks.get(1, ())) < 5:
+            assert time.monotonic() < end and thread.is_alive()
+            time.sleep(0.01)
+        assert [message.session for message in out.over] == [0] and "can't be read" in out.over[0].reason
+        into.write(m.packed(m.Close(0)))
+        seen = len(out.ticks[1])
+        while len(out.ticks[1]) < seen + 3:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    thread.join(20)
+    assert not thread.is_alive() and 0 not in out.ticks

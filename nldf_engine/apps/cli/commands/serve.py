@@ -50,8 +50,8 @@ class Serve(Command):
     """paste the head into the frames of the video that the avatar was filmed in, at their own size"""
     poses: Annotated[Path | None, optional("DATASET")] = None
     """with --into: the dataset that was prepared from the video"""
-    region: Literal["head", "face", "mouth"] = "face"
-    """with --into: how much of the picture is the avatar's"""
+    region: Annotated[Literal["head", "face", "mouth"] | None, optional("head|face|mouth")] = None
+    """with --into: how much of the picture is the avatar's (face)"""
     demo: bool = False
     """also serve a page to try it with, at /, and the bundled avatar where no other is given"""
     host: Annotated[str, value("HOST")] = "127.0.0.1"
@@ -106,6 +106,8 @@ class Serve(Command):
             raise UsageError("--tls-cert and --tls-key go together")
         if (self.into is None) != (self.poses is None):
             raise UsageError("--into VIDEO and --poses DATASET, which was prepared from it, go together")
+        if self.region is not None and self.into is None:
+            raise UsageError("--region is for --into VIDEO")
         from nldf_engine.apps.cli.bundled import bundled_avatar
         from nldf_engine.base.errors import MissingBackend
 
@@ -133,7 +135,8 @@ class Serve(Command):
                     self.relay,
                 ),
                 tls,
-                None if self.into is None or self.poses is None else Film(self.into, self.poses, self.region),
+                None if self.into is None or self.poses is None
+                else Film(self.into, self.poses, self.region or "face"),
             ).check()  # fmt: skip
 
         def ready(url: str) -> None:

@@ -260,15 +260,20 @@ def train_extractor(
 def references(
     extractor: CodeExtractor, scene: Scene, usual: Tensor, generator: torch.Generator
 ) -> References:
-    """The codes of all frames of a video under its usual light [3], and what light does to them."""
-    cut = cut_faces(scene, torch.arange(len(scene.frames)))
+    """The codes of the frames of a video whose pictures are kept, under its usual light [3], zero in the
+    others; and what light does to them."""
+    cut = cut_faces(scene, scene.kept)
     parts = [extractor(changed_faces(part, Looks.none(len(part)))) for part in cut.split(256)]
-    every = {name: torch.cat([part[name] for part in parts]) for name in FACTORS}
+    codes = {name: torch.cat([part[name] for part in parts]) for name in FACTORS}
+    every = {name: code.new_zeros(len(scene.frames), *code.shape[1:]) for name, code in codes.items()}
+    for name, code in codes.items():
+        every[name][scene.kept] = code
     mean = {name: every[name][scene.fit].mean(0) for name in FACTORS}
     chosen = scene.fit[torch.randint(len(scene.fit), (256,), generator=generator)]
     light = drawn_light(len(chosen), generator)
     plain = Looks.none(len(chosen))
-    lit = extractor(changed_faces(cut[chosen], Looks(plain.stretch, plain.tint, light)))["illumination"]
+    changed = changed_faces(cut_faces(scene, chosen), Looks(plain.stretch, plain.tint, light))
+    lit = extractor(changed)["illumination"]
     shift = lit - every["illumination"][chosen]
     light_map = torch.linalg.lstsq(light.double(), shift.double()).solution.t().float()
 

@@ -132,12 +132,10 @@ def measured_light(faces: Tensor) -> Tensor:
 
 def light_track(scene: Scene) -> Tensor:
     """[T, 3] light numbers of all frames, low-passed."""
-    every = torch.arange(len(scene.frames))
-    cut = cut_faces(scene, every)
-    numbers = torch.cat(
-        [measured_light(changed_faces(part, Looks.none(len(part)))) for part in cut.split(PIECE)]
-    )
-    good = torch.from_numpy(scene.dataset.valid).bool()
+    numbers, good = torch.zeros(len(scene.frames), 3), torch.zeros(len(scene.frames), dtype=torch.bool)
+    for part in scene.kept.split(PIECE):
+        numbers[part] = measured_light(changed_faces(cut_faces(scene, part), Looks.none(len(part))))
+    good[scene.kept] = True
     return smooth_motion(_known(numbers, good), LIGHT_SMOOTHING)
 
 
