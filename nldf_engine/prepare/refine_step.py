@@ -23,7 +23,6 @@ HEAD_SPREAD = (0.01, 0.01, 0.01, 0.003, 0.003, 0.006)
 TORSO_SPREAD = (0.01,) * 6
 # Errors of neighbouring pixels are alike: about so many of them count as one observation.
 CORRELATED = 12.0
-ROBUST = 0.12  # of the sum of the absolute errors of three channels: beyond it a pixel loses weight
 LEAST_NOISE = 1e-3
 FEWEST_PIXELS = 60
 SURFACE_HALF = 0.25  # metres
@@ -71,14 +70,16 @@ class Compared:
     Args:
         error: [H*W, 3] rendered less real, float32.
         slope_x, slope_y: [H*W, 3] of the rendered picture, a pixel.
+        outlying: sum of the absolute errors of three channels beyond which a pixel loses weight.
     """
 
     error: Tensor
     slope_x: Tensor
     slope_y: Tensor
+    outlying: float
 
     @staticmethod
-    def of(rendered: Tensor, real: Tensor) -> Compared:
+    def of(rendered: Tensor, real: Tensor, outlying: float) -> Compared:
         """Of pictures [H, W, 3] float32, both blurred a little so that a pixel's motion is in the slopes."""
         pictures = torch.stack([rendered - real, rendered]).permute(0, 3, 1, 2)
         weights = torch.tensor([0.25, 0.5, 0.25])
@@ -87,7 +88,8 @@ class Compared:
         padded = F.pad(picture[None], (1, 1, 1, 1), "replicate")[0]
         across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
         down = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
-        return Compared(*(part.flatten(1).t().contiguous() for part in (error, across, down)))
+        flat = [part.flatten(1).t().contiguous() for part in (error, across, down)]
+        return Compared(flat[0], flat[1], flat[2], outlying)
 
     def solve(self, pixels: Tensor, flow: Tensor, spread: tuple[float, ...]) -> Tensor:
         """The motion numbers [K] float64 that take the error away, as far as their `spread` lets them.
@@ -101,7 +103,7 @@ class Compared:
         across, down = self.slope_x[pixels, :, None], self.slope_y[pixels, :, None]
         design = -(across * flow[:, None, 0] + down * flow[:, None, 1])
         wanted = -self.error[pixels]
-        weight = 1 / (1 + (wanted.abs().sum(1) / ROBUST).square())
+        weight = 1 / (1 + (wanted.abs().sum(1) / self.outlying).square())
         noise = float((weight * wanted.square().sum(1)).sum() / weight.sum() / 3) + LEAST_NOISE**2
         weighted = (design * weight[:, None, None]).flatten(0, 1).t()
         scale = 1 / (noise * CORRELATED)
@@ -109,6 +111,15 @@ class Compared:
         right = (weighted @ wanted.flatten()).double() * scale
         prior = torch.diag(1 / torch.tensor(spread, dtype=torch.float64).square())
         return torch.linalg.solve(normal + prior, right)
+
+
+def disagreement(rendered: Tensor, real: Tensor, pixels: Tensor, outlying: float) -> float:
+    """What a step makes smaller: the mean Cauchy loss of the pixels [N] of pictures [H, W, 3]; 0 for none.
+
+    `outlying` is as for `Compared`, whose weights are those of this loss.
+    """
+    error = (rendered - real).view(-1, 3)[pixels].abs().sum(1)
+    return float((error / outlying).square().log1p().mean()) if len(error) else 0.0
 
 
 def head_flow(points: Tensor, pose: Tensor, camera: Camera) -> Tensor:
