@@ -61,14 +61,13 @@ def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     fit = fit[placed[fit].flatten(1).isfinite().all(1) & eyes[fit].isfinite()]
     basis.usual.zero_()
     basis.usual.copy_(basis.explained(poses[fit], eyes[fit]).mean(0))
-    numbers = basis.explained(poses[fit], eyes[fit]).double()
-    scale = numbers.std(0).clamp_min(SMALLEST_SCALE)
-    moved = (placed[fit] - placed[fit].mean(0)).flatten(1).double()
-    # A ridge: a head that never turns says nothing about the effect of a turn.
-    gram = (numbers / scale).t() @ (numbers / scale) + RIDGE * len(fit) * torch.eye(len(scale))
-    slopes = torch.linalg.solve(gram, (numbers / scale).t() @ moved) / scale[:, None]
-    basis.slopes.copy_(slopes.view_as(basis.slopes))
-    _fit_components(basis, placed[fit] - torch.einsum("tn,nli->tli", numbers.float(), basis.slopes))
+    openness = basis.explained(poses[fit], eyes[fit])[:, 0].double()
+    moved = (placed[fit] - placed[fit].mean(0)).double()
+    # A ridge: eyes that never close say nothing about what a blink moves.
+    power = openness.square().sum() + RIDGE * len(fit) * max(float(openness.std()), SMALLEST_SCALE) ** 2
+    basis.slopes.zero_()
+    basis.slopes[0] = torch.einsum("t,tli->li", openness, moved) / power
+    _fit_components(basis, placed[fit] - openness.float()[:, None, None] * basis.slopes[0])
     # The sign of a component is arbitrary: a code grows as the brows rise, which is where y falls.
     rise = -basis.components[:, : len(BROWS), 1].sum(1)
     basis.components.mul_(torch.where(rise < 0, -1.0, 1.0)[:, None, None])

@@ -102,13 +102,15 @@ class MotionBasis(LandmarkBasis):
 
 
 class UpperBasis(LandmarkBasis, Driver):
-    """Brows, lids and gaze: their motion that pose and blinks do not explain.
+    """Brows, lids and gaze: their motion that blinks do not explain.
 
-    The openness of the eyes and the pose are conditions by themselves, which can be edited alone, and what
-    error a pose has moves all landmarks. The landmarks' part that goes with either is taken off.
+    The openness of the eyes is a condition by itself, which can be edited alone, so the landmarks' part that
+    goes with it is taken off. What goes with the pose stays: some of it is the pose's own error, but people
+    raise their brows as they nod, and a code that lacks this in one part of a video has it twice in another.
 
     Buffers, beside `LandmarkBasis`': `slopes` [13, L, 2], metres for one of each number that is taken off
-    (openness; the head's six numbers in degrees and metres, and their squares), about `usual` [13].
+    (openness; the head's six numbers in degrees and metres, and their squares), about `usual` [13]. Fits
+    leave the head's at 0; avatars of earlier fits have them.
     """
 
     slopes: Tensor

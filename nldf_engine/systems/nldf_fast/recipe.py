@@ -82,7 +82,7 @@ def fast_recipe() -> FastRecipe:
                 frame_share=0.12, blink_share=0.05,
             ),
             opacity=OpacityLoss(0.02, outside_weight=2.0, inside_weight=8.0),
-            driving=Driving(motion_codes=8, upper_codes=4),
+            driving=Driving(motion_codes=8, upper_codes=8),
             torso=TorsoRecipe("layer"),
             pool=Pool(on=False),
             regularisation=RayRegularisation(charbonnier=0.03, correction=3e-5, ray_jitter=5e-4),
@@ -104,7 +104,7 @@ def nldf_fast_tiny() -> Preset:
             recipe, size=32, steps=120,
             sampling=dataclasses.replace(recipe.sampling, rays=1024, frames=4),
             driving=dataclasses.replace(
-                recipe.driving, motion_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1
+                recipe.driving, motion_codes=4, upper_codes=4, speech_steps=8, adapt_steps=8, sound_copies=1
             ),
             validation=Validation(5, 3), distillation=Distillation(frames=8), sharpening=Sharpening(),
         ),
