@@ -14,7 +14,7 @@ import numpy as np
 
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.dataset import Dataset, near_far, write_dataset
-from nldf_engine.datasets.format import DatasetInfo
+from nldf_engine.datasets.format import DatasetInfo, check_target
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_template import rest_landmarks
 from nldf_engine.media.video import VideoWriter
@@ -247,6 +247,7 @@ def make_synthetic_dataset(out: str | Path, config: SyntheticConfig | None = Non
         ValueError: the text holds nothing to say.
     """
     config = config or SyntheticConfig()
+    check_target(Path(out))  # before the work, not after it
     begun = time.monotonic()
     speech, visemes, motion = plan(config)
     affine, reference, residual = torso_affine(motion, config)

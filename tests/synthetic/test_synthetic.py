@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.datasets.validate import validate
 from nldf_engine.geometry.face_template import rest_landmarks
@@ -13,6 +15,8 @@ from nldf_engine.synthetic import (
     Controls,
     Speaker,
     SyntheticConfig,
+    make,
+    make_synthetic_dataset,
     make_synthetic_video,
     project,
     synthesise_speech,
@@ -459,3 +463,14 @@ def test_proportions_change_the_shape_alone() -> None:
     assert (torso[0] != torso[1]).mean() < 0.01
     with pytest.raises(ValueError, match=r"width must be in 0\.8\.\.1\.25"):
         Proportions(width=1.4)
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
+    """A name that is no UTF-8, and a folder with other files, are told before anything is spoken or drawn."""
+    monkeypatch.setattr(make, "plan", lambda config: pytest.fail("the work began"))
+    with pytest.raises(FileProblem, match="UTF-8"):
+        make_synthetic_dataset(tmp_path / os.fsdecode(b"out\xe9"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(FileProblem, match="is no dataset"):
+        make_synthetic_dataset(tmp_path / "mine")
