@@ -2,6 +2,7 @@
 
     python tests/gates.py                 # every kernel for every architecture; the table goes to the screen
     python tests/gates.py -o docs/kernels-ptxas.md
+    python tests/gates.py -o docs/kernels-ptxas.md lines_cuda.cu        # the rows of these sources alone
 
 Exit code 1 where a kernel breaks its limits. Needs nvcc, but no GPU. Matrix instructions are counted where
 cuobjdump and nvdisasm are found: on PATH or from the packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm.
@@ -298,15 +299,22 @@ def run_compiler(
         return report, count_sass(binary, tools) if tools else {}
 
 
-def table(usages: list[Usage]) -> str:
-    """A row a kernel and architecture, as Markdown."""
-    rows = ["| source | kernel | sm | registers | static shared, bytes | matrix and copy instructions |"]
-    rows.append("| --- | --- | --- | ---: | ---: | --- |")
+def kept_rows(page: Path, renewed: Iterable[str]) -> list[str]:
+    """The rows of a page that are of other sources than those that are renewed."""
+    found = page.read_text().splitlines() if page.exists() else []
+    return [row for row in found if re.match(r"\| \w+\.cu \|", row) and row.split()[1] not in renewed]
+
+
+def table(usages: list[Usage], others: Iterable[str] = ()) -> str:
+    """A row a kernel and architecture, as Markdown, in the order of the sources; and rows of `others`."""
+    head = ["| source | kernel | sm | registers | static shared, bytes | matrix and copy instructions |"]
+    head.append("| --- | --- | --- | ---: | ---: | --- |")
+    rows = list(others)
     for u in usages:
         matrix = ", ".join(f"{op} {count}" for op, count in u.sass if op in MATRIX)
         matrix = matrix or ("-" if u.sass else "not counted: no cuobjdump")
         rows.append(f"| {u.source} | {u.kernel} | {u.arch} | {u.registers} | {u.shared} | {matrix} |")
-    return "\n".join(rows)
+    return "\n".join([*head, *sorted(rows, key=lambda row: row.split()[1])])
 
 
 def main() -> int:
@@ -314,20 +322,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, help="write the table into this file as well")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("sources", nargs="*", choices=[*SOURCES, []], help="by default all")
     args = parser.parse_args()
     if shutil.which("nvcc") is None:
         print("gates: no nvcc on PATH", file=sys.stderr)
         return 1
     usages, faults = [], []
     start = time.monotonic()
+    sources = args.sources or SOURCES
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = pool.map(lambda source: compile_kernels(source, ARCHITECTURES, ptx=True), SOURCES)
-        for done, (source, (named, complained)) in enumerate(zip(SOURCES, results, strict=True), 1):
+        results = pool.map(lambda source: compile_kernels(source, ARCHITECTURES, ptx=True), sources)
+        for done, (source, (named, complained)) in enumerate(zip(sources, results, strict=True), 1):
             seconds = time.monotonic() - start
-            print(f"gates: {done} of {len(SOURCES)}, {source}, {seconds:.0f} s", file=sys.stderr, flush=True)
+            print(f"gates: {done} of {len(sources)}, {source}, {seconds:.0f} s", file=sys.stderr, flush=True)
             usages += named
             faults += complained + [fault for usage in named for fault in usage.faults()]
-    text = table(usages)
+    text = table(usages, kept_rows(args.output, sources) if args.output else [])
     print(text)
     if args.output:
         release = (re.search(r"release [\d.]+, V[\d.]+", nvcc_version()) or [""])[0]

@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from bench import timing
-from bench.gpu import frames, ladder, rows, steps
+from bench.gpu import frames, ladder, rows, steps, training_ladder
 from nldf_engine.ops.resmlp_chain import sum_segments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,6 +124,7 @@ def test_the_plan_fits(tmp_path, capsys):
     order = [
         "build",
         "ladder",
+        "training ladder",
         "checks",
         "frames nldf-fast",
         "frames nldf-88",
@@ -259,3 +261,43 @@ def test_the_ladder_names_the_layer():
         return got
 
     assert ladder.repeat(drifting, "mma", 5, 2)["problem"] == "5 of 19 repeats differ from the first"
+
+
+def test_the_training_ladder_names_kernel_and_rays(tmp_path, monkeypatch):
+    """The kernels that training runs by agree here on the CPU; one that is off is named, and left."""
+    cpu = torch.device("cpu")
+    assert max(rays for _, rays in training_ladder.rungs(132)) == 4 * 132 * 32 + 1
+    for kernel in training_ladder.KERNELS:
+        assert training_ladder.climb(kernel, 33, cpu)["problem"] == ""
+    whole = training_ladder.launched
+
+    def off(kernel: str, problem: Any, device: torch.device) -> Any:
+        got = whole(kernel, problem, device)
+        if kernel == "aim_lines":
+            got["lines"][-1] += 1
+        return got
+
+    monkeypatch.setattr(training_ladder, "launched", off)
+    assert training_ladder.climb("aim_lines", 5, cpu)["problem"].startswith("lines: error")
+    assert training_ladder.climb("adam_of_rates", 5, cpu)["problem"] == ""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    one = SimpleNamespace(multi_processor_count=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: one)
+
+    def climbed(kernel: str, rays: int, device: torch.device) -> dict[str, Any]:
+        return {"kernel": kernel, "rays": rays, "problem": "wrong" if kernel == "aim" and rays > 30 else ""}
+
+    with pytest.raises(SystemExit, match="training ladder: aim failed"):
+        training_ladder.main(str(tmp_path / "rows"), climbed)
+    found = [row["rays"] for row in rows.read(tmp_path / "rows") if row["kernel"] == "aim"]
+    assert found == [1, 31]
+
+
+def test_training_is_timed(synthetic_dataset, tmp_path):
+    """A row says how fast a preset trained, and whether steps were to be replayed; other settings are the
+    recipe's."""
+    budget = {"steps": "3", "device": "cpu", "graphs": "off", "speech_steps": "3", "rays": "64"}
+    out, data = str(tmp_path / "rows"), str(synthetic_dataset.path)
+    frames.training(out, data, str(tmp_path), "nldf-fast-tiny", **budget)
+    (row,) = rows.read(tmp_path / "rows")
+    assert row["steps"] == 3 and row["graphs"] is False and row["steps_per_second"] > 0

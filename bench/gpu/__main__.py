@@ -15,6 +15,13 @@ def ladder(file: str) -> None:
     main(file)
 
 
+def training_ladder(file: str) -> None:
+    """See `bench.gpu.training_ladder`."""
+    from bench.gpu.training_ladder import main
+
+    main(file)
+
+
 def frames(file: str, matmul: str, *rest: str) -> None:
     """See `bench.gpu.frames`."""
     from bench.gpu.frames import frames
@@ -37,6 +44,7 @@ PARTS: dict[str, Callable[..., object]] = {
     "small": parts.small,
     "fits": parts.fits,
     "ladder": ladder,
+    "training-ladder": training_ladder,
     "frames": frames,
     "train": train,
     "merge": report.merge,

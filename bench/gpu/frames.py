@@ -146,16 +146,19 @@ def training(file: str, dataset: str, folder: str, preset: str = "nldf-fast", **
         dataset: the folder that was carried along.
         folder: for the avatar.
         preset: which.
-        budget: minutes=..., or steps=..., and device=....
+        budget: minutes=..., or steps=..., device=..., graphs=off, and settings of the recipe.
     """
+    minutes, steps = budget.pop("minutes", None), budget.pop("steps", None)
+    graphs = budget.pop("graphs", "on") == "on"
     config = TrainConfig(
-        minutes=float(budget["minutes"]) if "minutes" in budget else None,
-        steps=int(budget["steps"]) if "steps" in budget else None, device=budget.get("device", "cuda"),
+        minutes=None if minutes is None else float(minutes), steps=None if steps is None else int(steps),
+        device=budget.pop("device", "cuda"), graphs=graphs, overrides=budget,
     )  # fmt: skip
     begun = time.perf_counter()
     result = train(preset, dataset, Path(folder) / preset, config)
     rows.add(file, {
-        "part": "training", "preset": preset, "steps": result.steps, "seconds": result.seconds,
+        "part": "training", "preset": preset, "graphs": graphs, "steps": result.steps,
+        "seconds": result.seconds,
         "steps_per_second": result.steps / max(result.seconds, 1e-9),
         "wall_seconds": time.perf_counter() - begun,
         "validation_psnr": result.validation_psnr,

@@ -267,14 +267,14 @@ def bench(suite: str) -> Callable[[Run, Step], None]:
     return commands(*command)
 
 
-def train(preset: str, budget: str) -> Callable[[Run, Step], None]:
+def train(preset: str, *budget: str) -> Callable[[Run, Step], None]:
     """Trains a preset on the dataset that GPU_DATASET names, for so much as `budget` says."""
 
     def begin(run: Run, step: Step) -> None:
         dataset = os.environ.get("GPU_DATASET") or str(ROOT / "bench" / "dataset")
         if not (Path(dataset) / "dataset.json").is_file():
             return run.skip(step.name, f"no prepared dataset at {dataset}; GPU_DATASET names one")
-        run.step(step.name, step.most, part("train", run.rows, dataset, STATE / "avatars", preset, budget))
+        run.step(step.name, step.most, part("train", run.rows, dataset, STATE / "avatars", preset, *budget))
         return None
 
     return begin
@@ -324,6 +324,7 @@ def plan(out: Path) -> list[Step]:
         Step("build", 45, 300, build, device=False),
         Step("golden outputs", 3, 30, golden),
         Step("ladder", 30, 60, commands(*part("ladder", rows))),
+        Step("training ladder", 12, 40, commands(*part("training-ladder", rows))),
         Step("checks", 45, 120, checks),
         Step("matmul", 8, 40, commands(*part("matmul", before))),
         Step("frames nldf-fast", 20, 60, commands(*part("frames", rows, before, "nldf-fast"))),
@@ -331,8 +332,12 @@ def plan(out: Path) -> list[Step]:
         Step("bench resmlp_cuda", 35, 60, bench("resmlp_cuda"), needs=("ladder",)),
         Step("bench portrait", 10, 40, bench("portrait")),
         Step("bench planes", 7, 40, bench("planes")),
-        Step("bench lines", 6, 40, bench("lines")),
-        Step("train nldf-fast", 80, 110, train("nldf-fast", "minutes=1")),
+        Step("bench lines", 6, 40, bench("lines"), needs=("training ladder",)),
+        Step("train nldf-fast", 54, 90, train("nldf-fast", "minutes=0.5"), needs=("training ladder",)),
+        Step(
+            "train nldf-fast without graphs", 14, 40,
+            train("nldf-fast", "steps=300", "graphs=off", "speech_steps=20"), needs=("training ladder",),
+        ),
         Step("matmul again", 8, 30, commands(*part("matmul", STATE / "matmul_after.json"))),
         Step("train nldf-88, 100 steps", 18, 40, train("nldf-88", "steps=100"), needs=("ladder",)),
         Step("sanitizer memcheck", 20, 60, sanitize("memcheck"), needs=("ladder",)),

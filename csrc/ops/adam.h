@@ -21,6 +21,7 @@ template <class T>
 struct AdamArgs {
   NLDF_FIELDS((T*, table),                                   // [N, F], changed
               (const T*, v_table),                           // [N, F], its gradient
+              (const T*, rates),                             // [2], read in place of step and root, or null
               (T*, first),                                   // [N, F], m, changed
               (T*, second),                                  // [N, F], v, changed
               (int64_t, entries),                            // N
@@ -29,6 +30,13 @@ struct AdamArgs {
               (T, new1), (T, new2),                          // 1 - beta1, 1 - beta2
               (T, epsilon));
 };
+
+// The arguments with the step and root that hold when it runs: a recorded launch reads them anew.
+template <class T>
+NLDF_HD AdamArgs<T> adam_args(AdamArgs<T> args) {
+  if (args.rates) args.step = args.rates[0], args.root = args.rates[1];
+  return args;
+}
 
 // A feature whose entry has a gradient; `per_root` is 1 / root.
 template <class T>

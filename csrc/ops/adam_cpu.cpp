@@ -11,7 +11,8 @@ constexpr int64_t kEntries = 4096;  // in a piece of work
 }
 
 template <class T>
-void adam_cpu(const AdamArgs<T>& args, const Exec& exec) {
+void adam_cpu(const AdamArgs<T>& given, const Exec& exec) {
+  const AdamArgs<T> args = adam_args(given);
   const ElementwiseKernels& isa = elementwise_kernels();
   parallel_for(args.entries, kEntries, exec.threads, [&](int64_t begin, int64_t end) {
     if constexpr (std::is_same_v<T, float>)

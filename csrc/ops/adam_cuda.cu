@@ -6,7 +6,8 @@ namespace nldf {
 namespace {
 constexpr int kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads) adam_kernel(AdamArgs<float> args) {
+__global__ void __launch_bounds__(kThreads) adam_kernel(const AdamArgs<float> given) {
+  const AdamArgs<float> args = adam_args(given);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   int64_t entry = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   for (; entry < args.entries; entry += step) adam_entry(args, entry);

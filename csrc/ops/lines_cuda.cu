@@ -374,7 +374,7 @@ __device__ __forceinline__ void lines_inputs(const LinesLayer& at, const float* 
 }
 
 // Layers last ... first on the way back; returns where the gradients of the inputs are, which the frame's
-// numbers are among, and leaves the others' place in v_x.
+// numbers are among, and leaves the others' place in v_x. A barrier comes before v_y is read.
 __device__ __forceinline__ float* lines_back(const LinesBackParams& args, int first, int last,
                                              const float* inputs, const float* kept, float* sums, bool begun,
                                              float* v_y, float* v_x, float* v_frame, bool added,
@@ -467,7 +467,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       }
       *lines_row(v_a, colors) = v_opacity * net.opacity_slope * opacity * (1.0f - opacity);
     }
-    __syncthreads();  // the outputs' gradients are there
     float* const v_x = lines_back(args, net.warp_layers, net.layers - 1, inputs, kept, sums, begun, v_a, v_b,
                                   v_frame, false, shared);
 
@@ -488,7 +487,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     }
     for (int a = warp; a < net.ambient; a += kWarps)
       *lines_row(v_warp, 2 * net.planes + a) = *lines_row(v_x, net.planes * net.each() + a);
-    __syncthreads();  // the warp's gradients are there
     const float* const v_seen = lines_back(args, 0, net.warp_layers - 1, inputs, kept, sums, begun, v_warp,
                                            v_x, v_frame, true, shared);
     begun = true;

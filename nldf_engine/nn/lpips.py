@@ -67,6 +67,9 @@ class LpipsNetwork(nn.Module):
         ValueError: an unknown net.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, net: str = "alex", weights: Path | None = None) -> None:
         super().__init__()
         if net not in BACKBONES:
@@ -89,11 +92,13 @@ class LpipsNetwork(nn.Module):
         )  # fmt: skip
         fill(self.heads, head_state, heads_file, heads_path)
         self.requires_grad_(False)
+        # As buffers: numbers of Python's would be copied to a GPU anew by every call, which waits for it.
+        for name, values in (("mean", MEAN), ("scale", SCALE)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """The compared layers' features [N, C, H, W] of pictures [N, 3, H, W] in [-1, 1]."""
-        mean, scale = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, SCALE))
-        return tapped(self.layers, self._taps, (pictures - mean) / scale)
+        return tapped(self.layers, self._taps, (pictures - self.mean) / self.scale)
 
     def forward(self, rendered: Tensor, real: Tensor) -> Tensor:
         """[N] distances of pictures [N, 3, H, W] in [-1, 1], with gradients to the first."""

@@ -56,6 +56,8 @@ class VggLoss(PictureLoss):
     """
 
     name = "VGG16"
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, folder: Path | None = None, blocks: int = 3) -> None:
         super().__init__()
@@ -64,11 +66,13 @@ class VggLoss(PictureLoss):
         path = find(VGG16, folder)
         state = {name.removeprefix("features."): value for name, value in load(VGG16, path).items()}
         fill(self.layers, state, VGG16, path)
+        # As buffers: numbers of Python's would be copied to a GPU anew by every call, which waits for it.
+        for name, values in (("mean", MEAN), ("scale", SCALE)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """The features behind each used block, [F, C, H, W] each, of pictures [F, 3, H, W] in [0, 1]."""
-        mean, scale = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, SCALE))
-        return tapped(self.layers, self.taps, (pictures - mean) / scale)
+        return tapped(self.layers, self.taps, (pictures - self.mean) / self.scale)
 
     def forward(self, rendered: Tensor, real: Tensor) -> Tensor:
         """See `PictureLoss`."""

@@ -8,7 +8,7 @@ where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 """
 
 from nldf_engine.ops import reference
-from nldf_engine.ops.adam import step_adam
+from nldf_engine.ops.adam import adam_rates, step_adam
 from nldf_engine.ops.aim import aim_rays, rays_to_lines
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
@@ -20,7 +20,7 @@ from nldf_engine.ops.lines import shade_lines
 from nldf_engine.ops.matte import Compared, compare_matte
 from nldf_engine.ops.native import backends
 from nldf_engine.ops.packed_planes import PackedPlanes, pack_planes
-from nldf_engine.ops.pixels import Looked, draw_pixels, look_at_pixels
+from nldf_engine.ops.pixels import Looked, draw_pixels, look_at_pixels, pack_pixels, unpack_pixels
 from nldf_engine.ops.planes import planes
 from nldf_engine.ops.portrait import PortraitFrames, PortraitPart, PortraitView, render_portrait
 from nldf_engine.ops.rays import generate_rays
@@ -48,6 +48,7 @@ __all__ = [
     "PortraitView",
     "ResmlpWeights",
     "SlotsWeights",
+    "adam_rates",
     "aim_rays",
     "attend_slots",
     "backends",
@@ -67,6 +68,7 @@ __all__ = [
     "one_thread",
     "pack_convnet",
     "pack_linear",
+    "pack_pixels",
     "pack_planes",
     "pack_resmlp",
     "pack_slots",
@@ -78,4 +80,5 @@ __all__ = [
     "resmlp",
     "shade_lines",
     "step_adam",
+    "unpack_pixels",
 ]

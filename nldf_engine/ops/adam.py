@@ -11,11 +11,11 @@ from nldf_engine.ops.reference import adam_reference
 
 
 def _adam(
-    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor,
+    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor, rates: Tensor | None,
     step: float, root: float, beta1: float, beta2: float, epsilon: float,
 ) -> None:  # fmt: skip
     native.launch(
-        "adam", {"v_table": v_table}, {"table": table, "first": first, "second": second},
+        "adam", {"v_table": v_table, "rates": rates}, {"table": table, "first": first, "second": second},
         entries=len(table), features=table.shape[1],
         step=step, root=root, beta1=beta1, beta2=beta2, new1=1 - beta1, new2=1 - beta2, epsilon=epsilon,
     )  # fmt: skip
@@ -26,17 +26,28 @@ def _adam_fake(*_: object) -> None:
 
 
 _call_adam = native.register(
-    "adam(Tensor(a!) table, Tensor v_table, Tensor(b!) first, Tensor(c!) second, float step, float root,"
-    " float beta1, float beta2, float epsilon) -> ()",
+    "adam(Tensor(a!) table, Tensor v_table, Tensor(b!) first, Tensor(c!) second, Tensor? rates, float step,"
+    " float root, float beta1, float beta2, float epsilon) -> ()",
     _adam,
     _adam_fake,
 )
 
 
+def adam_rates(steps: Tensor, rate: Tensor, betas: tuple[float, float] = (0.9, 0.99)) -> Tensor:
+    """[N, 2] of which a row is `step_adam`'s `rates`: of N counts of steps [N], of this step too, and a rate.
+
+    Nothing is read on the CPU, so that a recorded graph computes them anew in each of its replays.
+    """
+    counts = steps.double()
+    ratio = rate.double() / (1 - betas[0] ** counts)
+    return torch.stack([ratio, (1 - betas[1] ** counts).sqrt()], 1).to(steps.dtype)
+
+
 @torch.no_grad()
 def step_adam(
-    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor, steps: int, rate: float,
-    *, betas: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-15, backend: str = "native",
+    table: Tensor, v_table: Tensor, first: Tensor, second: Tensor, steps: int = 1, rate: float = 0.0,
+    *, rates: Tensor | None = None, betas: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-15,
+    backend: str = "native",
 ) -> None:  # fmt: skip
     """A step of Adam (Kingma & Ba 2015, algorithm 1) in place, for the entries that have a gradient.
 
@@ -52,6 +63,8 @@ def step_adam(
         first, second: [N, F], the moments m and v, changed; zeros at first.
         steps: t, this one included, at least 1.
         rate: learning rate, not negative.
+        rates: [2] on the table's device, `adam_rates` of `steps` and `rate`, read in place of these when the
+            step is made.
         betas: decays of m and v, in [0, 1).
         epsilon: added to the root of v, not negative.
         backend: "native" or "reference".
@@ -72,6 +85,8 @@ def step_adam(
     check.tensor("v_table", v_table, ("N", "F"))
     check.tensor("first", first, ("N", "F"))
     check.tensor("second", second, ("N", "F"))
+    if rates is not None:
+        check.tensor("rates", rates, (2,))
     check.integer("steps", steps, 1)
     for name, value in (("rate", rate), ("betas[0]", betas[0]), ("betas[1]", betas[1]), ("epsilon", epsilon)):
         check.number(name, value)
@@ -80,9 +95,11 @@ def step_adam(
             raise ValueError(f"step_adam: {name} must be {wanted}, got {value}")
     numbers = rate / (1 - betas[0] ** steps), (1 - betas[1] ** steps) ** 0.5, *betas, epsilon
     if not native.use_native("step_adam", backend):
+        if rates is not None:
+            numbers = (*rates.tolist(), *numbers[2:])
         adam_reference(table, v_table, first, second, *numbers)
         return
-    _call_adam(table, v_table, first, second, *numbers)
+    _call_adam(table, v_table, first, second, rates, *numbers)
     if not (torch.compiler.is_compiling() or table.is_inference()):
         for changed in (table, first, second):  # as torch's own operations do
             torch.autograd.graph.increment_version(changed)

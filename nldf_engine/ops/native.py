@@ -174,9 +174,13 @@ def launch(
 
 def send(values: Tensor, device: torch.device) -> Tensor:
     """Values on a device; a GPU is not waited for, as it would be where memory may be swapped out."""
-    if device.type == "cuda" and values.is_cpu:
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    return pinned(values, device).to(device, non_blocking=True)
+
+
+def pinned(values: Tensor, device: torch.device) -> Tensor:
+    """Values in memory from which a device copies without being waited for: a GPU needs it not to be swapped
+    out."""
+    return values.pin_memory() if device.type == "cuda" and values.is_cpu else values
 
 
 def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:

@@ -179,10 +179,25 @@ def look_at_pixels(
         TypeError, ValueError: an argument doesn't fit.
         MissingBackend: the kernel isn't built.
     """
+    given = background, frames, pixels, pictures, labels, plate, motions, reach, empty, of_own
+    return unpack_pixels(native.send(pack_pixels(*given, backend=backend), device), pixels.shape)
+
+
+def pack_pixels(
+    background: Tensor, frames: Tensor, pixels: Tensor, pictures: Tensor, labels: Tensor, plate: Tensor,
+    motions: Tensor, reach: int, empty: int, of_own: Sequence[int], *, backend: str = "native",
+) -> Tensor:  # fmt: skip
+    """What `look_at_pixels` finds, as bytes in one memory of the CPU; see there."""
     check = Checker("look_at_pixels")
     check.tensor("background", background, ("H", "W", 3))
     check.tensor("plate", plate, ("H", "W", 4))
     given = background, frames, pixels, pictures, labels, plate, motions, reach, empty, of_own
-    if not native.use_native("look_at_pixels", backend):
-        return Looked(*(value.to(device) for value in pixels_look_reference(*given)))
-    return _views(native.send(_call_look(*given), device), pixels.shape)
+    if native.use_native("look_at_pixels", backend):
+        return _call_look(*given)
+    found = pixels_look_reference(*given)
+    return torch.cat([value.contiguous().view(torch.uint8).flatten() for value in found])
+
+
+def unpack_pixels(packed: Tensor, shape: torch.Size) -> Looked:
+    """The arrays that `pack_pixels` packed of pixels of this shape, (F, P): views, on any device."""
+    return _views(packed, shape)

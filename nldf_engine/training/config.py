@@ -40,6 +40,8 @@ class TrainConfig:
             were prepared with where None.
         look_ahead: milliseconds of sound that a frame may wait for when the avatar is streamed; the
             front-end's usual ones where None.
+        graphs: on a GPU, replay steps as CUDA graphs where a preset's steps allow it; the course of a run is
+            the same with and without, but for rounding.
         weights: folder with public weights of networks that a system's losses use, such as VGG16's; torch's
             cache is searched as well.
 
@@ -65,6 +67,7 @@ class TrainConfig:
     audio_frontend: str | None = None
     look_ahead: float | None = None
     weights: Path | None = None
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -5,6 +5,7 @@ One `forward` is what DistributedDataParallel wraps, so that gradients are avera
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -12,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.nn.audio import neighbour_index
-from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import native
 from nldf_engine.rendering.fields import Conditions
 from nldf_engine.training import distributed
 from nldf_engine.training.recipe import OpacityLoss, Recipe
-from nldf_engine.training.scene import Batch
+from nldf_engine.training.scene import Batch, Tensors, sent
 from nldf_engine.training.targets import TrainTarget
 
 
@@ -47,6 +47,21 @@ class Objective(nn.Module, ABC):
     def forward(self, generator: torch.Generator) -> StepLoss:
         """Draws a batch by `generator` (on the CPU) and returns its loss."""
         ...
+
+    def why_whole(self) -> str:
+        """Why a step is not divided into `pick` and `of_picked`, what the host does and what the device does;
+        empty where it is. What is divided can be recorded as a CUDA graph (`training.graphs`)."""
+        return "its loss draws as it is computed"
+
+    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """All that a step draws, chooses and looks up on the CPU, by name; of the same shapes for steps of
+        the same kind."""
+        raise TypeError(f"{type(self).__name__}: a step is not divided, since {self.why_whole()}")
+
+    def of_picked(self, picked: Tensors) -> StepLoss:
+        """The loss of what `pick` gave, sent to the device: what `forward` would return. It waits for no
+        device, and depends on nothing that changes from step to step but `picked` and parameters."""
+        raise TypeError(f"{type(self).__name__}: a step is not divided, since {self.why_whole()}")
 
     def added(self) -> list[nn.Parameter]:
         """Parameters that are trained beside the portrait, and are no part of the avatar."""
@@ -96,12 +111,27 @@ class RayBatches:
 
         `first` is a set of which half of the frames are taken.
         """
+        picked = self.pick(generator, first)
+        batch, code = self.seen(sent(picked, self.scene.device), generator)
+        return dataclasses.replace(batch, drawn=(picked["frames"], picked["pixels"])), code
+
+    def pick(self, generator: torch.Generator, first: Tensor | None = None) -> dict[str, Tensor]:
+        """What `draw` draws and looks up, on the CPU."""
         sampling = self.recipe.sampling
         frames = self.frames(generator, first)
         count = distributed.rounded(max(1, sampling.rays // sampling.frames))
         pixels = distributed.share(self.target.draw(frames, count, sampling, generator), 1)
-        code = self.codes(frames, generator)
-        return self.target.batch(frames, pixels, code), code
+        return self.looked(frames, pixels, generator)
+
+    def looked(self, frames: Tensor, pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """What `seen` takes of pixel numbers [F, P] of frames [F], on the CPU."""
+        return self.target.look(frames, pixels) | self.noise(frames, generator)
+
+    def seen(self, picked: Tensors, generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+        """A batch and codes of what `pick` or `looked` found, sent to the device; the target's codes may draw
+        by the generator."""
+        code = self.target.codes(self.conditions(picked), picked["frames"], generator)
+        return self.target.seen(picked, code), code
 
     def frames(self, generator: torch.Generator, first: Tensor | None = None) -> Tensor:
         """[F] frame numbers; see `draw`."""
@@ -122,23 +152,34 @@ class RayBatches:
 
     def codes(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """[F, C] codes of frames [F], with the recipe's noise."""
-        conditions = self.conditions(frames, generator)
-        return self.target.codes(conditions, native.send(frames, self.scene.device), generator)
+        device = self.scene.device
+        conditions = self.conditions(sent(self.noise(frames, generator), device))
+        return self.target.codes(conditions, native.send(frames, device), generator)
 
-    def conditions(self, frames: Tensor, generator: torch.Generator) -> Conditions:
-        """The clip's conditions, with the recipe's noise on what drives the mouth in `frames` [F]."""
+    def noise(self, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Standard normal noise on what drives the mouth in `frames` [F], on the CPU: of the motion codes, or
+        of the audio windows that these frames read, and which they are."""
+        conditions = self.scene.conditions
+        if conditions.motion is not None:
+            shape, dtype = conditions.motion.shape, conditions.motion.dtype
+            return {"motion noise": torch.randn(shape, dtype=dtype, generator=generator)}
+        if not self.recipe.driving.audio_noise:
+            return {}
+        shape = conditions.audio.shape
+        read = neighbour_index(frames.reshape(-1).cpu(), self._neighbours(), shape[0]).unique()
+        read = read[read < shape[0]]
+        return {"read": read, "audio noise": torch.randn(len(read), *shape[1:], generator=generator)}
+
+    def conditions(self, noise: Tensors) -> Conditions:
+        """The clip's conditions under `noise`, times what the recipe has of it."""
         conditions, driving = self.scene.conditions, self.recipe.driving
         if conditions.motion is not None:
-            noise = driving.motion_noise * normal_like(conditions.motion, generator)
-            return conditions.replaced(motion=conditions.motion + noise)
-        if not driving.audio_noise:
+            moved = conditions.motion + driving.motion_noise * noise["motion noise"]
+            return conditions.replaced(motion=moved)
+        if "read" not in noise:
             return conditions
-        # Only the windows that these frames read get noise: to find them on the CPU waits for no device.
-        audio = conditions.audio
-        read = neighbour_index(frames.reshape(-1).cpu(), self._neighbours(), len(audio)).unique()
-        read = read[read < len(audio)]
-        noise = driving.audio_noise * torch.randn(len(read), *audio.shape[1:], generator=generator)
-        return conditions.replaced(audio=audio.index_add(0, read.to(audio.device), noise.to(audio.device)))
+        added = driving.audio_noise * noise["audio noise"]
+        return conditions.replaced(audio=conditions.audio.index_add(0, noise["read"], added))
 
     def _neighbours(self) -> int:
         """Windows about a frame that its code is made of."""

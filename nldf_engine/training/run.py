@@ -303,6 +303,7 @@ class _Training:
             RunState(self.settings),
             self.folder / stage.folder,
             seed,
+            config.graphs,
         )
         torch.manual_seed(seed)
         if stage.name in run.begun:

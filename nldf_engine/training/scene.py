@@ -5,7 +5,8 @@ A run learns from one scene or several (`Scenes`); a batch knows which one it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,9 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import LABELS, Dataset
 from nldf_engine.geometry.cameras import Camera
-from nldf_engine.ops import look_at_pixels, native
+from nldf_engine.ops import native, pack_pixels, unpack_pixels
 from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
-from nldf_engine.rendering.layer import frame_rays
+from nldf_engine.rendering.layer import frame_rays, intrinsics_of
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.training.backdrop import MovingBackdrop
@@ -45,6 +46,15 @@ LIDS_DOWN, SHUT = 1 / 3, 0.5
 
 
 HEAD_AND_NECK = LABELS["head"], LABELS["neck"]
+
+
+# By name: what a step draws and looks up.
+Tensors = Mapping[str, Tensor]
+
+
+def sent(tensors: Tensors, device: torch.device) -> Tensors:
+    """Tensors of the CPU on a device, which is not waited for."""
+    return {name: native.send(values, device) for name, values in tensors.items()}
 
 
 def head_and_neck(labels: Tensor) -> Tensor:
@@ -172,6 +182,8 @@ class Scene:
         self.torso_tracked = "torso" in dataset.extra
         self.motions = tracked_motion(dataset)
         self.pixels = self.camera.pixels()
+        # Held, since a recorded step reads it, and what is made once for a camera is forgotten for others.
+        self.intrinsics = intrinsics_of(self.camera, device)
 
     def final_phase(self, final: bool = True) -> None:
         """Sets which frames steps draw from; in the final phase of a run also the validation split."""
@@ -286,22 +298,31 @@ class RayScene(Scene):
             plate: composite the torso plate over the background; None: unless the torso is learned.
             grid: see `Batch`.
         """
-        looked = look_at_pixels(
+        batch = self.seen(sent(self.look(frames, pixels), self.device), plate, grid)
+        return dataclasses.replace(batch, drawn=(frames, pixels))
+
+    def look(self, frames: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+        """What the video knows of pixel numbers [F, P] of frames [F], on the CPU; `seen` makes a batch of
+        it."""
+        packed = pack_pixels(
             self.background, frames, pixels, self.frames, self.labels, self._plate, self.motions,
-            max(1, round(RIM * self.camera.width)), LABELS["background"], HEAD_AND_NECK, self.device,
+            max(1, round(RIM * self.camera.width)), LABELS["background"], HEAD_AND_NECK,
         )  # fmt: skip
-        behind = looked.behind
+        looked = {"frames": frames, "pixels": pixels, "looked": packed, "poses": self.poses[frames]}
         if self.moving is not None:
-            behind = self.moving.behind(frames, pixels).to(self.device)
-        if self.torso.shows() and (not self.learned_torso if plate is None else plate):
+            looked["behind"] = self.moving.behind(frames, pixels)
+        return looked
+
+    def seen(self, given: Tensors, plate: bool | None = None, grid: tuple[int, int] | None = None) -> Batch:
+        """The batch of what `look` found, sent to the device; `plate` and `grid` as for `batch`."""
+        looked = unpack_pixels(given["looked"], given["pixels"].shape)
+        behind = given.get("behind", looked.behind)
+        if (not self.learned_torso if plate is None else plate) and self.torso.shows():
             behind = looked.guess + (1 - looked.dense)[..., None] * behind
-        there, which, poses = (
-            native.send(values, self.device) for values in (frames, pixels, self.poses[frames])
-        )
         return Batch(
-            there, which, frame_rays(self.camera, poses, looked.points),
+            given["frames"], given["pixels"], frame_rays(self.camera, given["poses"], looked.points),
             looked.target, behind, looked.mask, looked.labels, looked.points, looked.interior,
-            (looked.guess, looked.dense), identity=self.identity, grid=grid, drawn=(frames, pixels),
+            (looked.guess, looked.dense), identity=self.identity, grid=grid,
         )  # fmt: skip
 
     @cached_property

@@ -21,7 +21,7 @@ from nldf_engine.rendering.query import query_region
 from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_field import TorsoField
 from nldf_engine.training.recipe import Sampling
-from nldf_engine.training.scene import Batch, RayScene
+from nldf_engine.training.scene import Batch, RayScene, Tensors, sent
 
 # How much a guess at what the head hides counts beside what a frame shows.
 BEHIND_WEIGHT = 0.2
@@ -56,9 +56,18 @@ class TrainTarget(Protocol):
         """[F, C] codes of frames [F] of a clip; `noise` draws what training adds to a pose."""
         ...
 
-    def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
-        """Everything about pixel numbers [F, P] of frames [F] under codes [F, C]."""
+    def look(self, frames: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+        """What the video knows of pixel numbers [F, P] of frames [F], on the CPU."""
         ...
+
+    def seen(self, looked: Tensors, code: Tensor) -> Batch:
+        """Everything about what `look` found, sent to the device, under codes [F, C]."""
+        ...
+
+    def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
+        """Everything about pixel numbers [F, P] of frames [F], on the CPU, under codes [F, C]."""
+        looked = sent(self.look(frames, pixels), self.scene.device)
+        return dataclasses.replace(self.seen(looked, code), drawn=(frames, pixels))
 
 
 def ray_head(portrait: Portrait) -> RayHead:
@@ -72,7 +81,7 @@ def ray_head(portrait: Portrait) -> RayHead:
     return portrait.head
 
 
-class HeadTarget:
+class HeadTarget(TrainTarget):
     """The head: rays of the camera that moves about it, before torso and background.
 
     Args:
@@ -107,19 +116,23 @@ class HeadTarget:
         """See `TrainTarget`."""
         return self.field.encode_frames(conditions, frames)
 
-    def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
+    def look(self, frames: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+        """See `TrainTarget`."""
+        return self.scene.look(frames, pixels)
+
+    def seen(self, looked: Tensors, code: Tensor) -> Batch:
         """See `TrainTarget`. What the torso draws in front of the head says nothing of the head behind it."""
-        batch = self.scene.batch(frames, pixels)
+        batch = self.scene.seen(looked)
         if not self._alone:
             return batch
         covered = is_label(batch.labels, "neck", "torso")
-        plain = self.scene.batch(frames, pixels, plate=False).behind
+        plain = self.scene.seen(looked, plate=False).behind
         target = torch.where(covered[..., None], plain, batch.target)
         mask = is_label(batch.labels, "head").float()
         return dataclasses.replace(batch, behind=plain, target=target, mask=mask)
 
 
-class TorsoTarget:
+class TorsoTarget(TrainTarget):
     """The torso: canonical rays, conditioned on the head's pose, composited with the trained head.
 
     Behind the head, the neck's pixels are the torso's to show by itself: the head's field draws the neck as
@@ -174,7 +187,7 @@ class TorsoTarget:
         rows = F.max_pool2d(own[None].float(), (1, 2 * reach + 1), 1, (0, reach))
         near = F.max_pool2d(rows, (2 * reach + 1, 1), 1, (reach, 0))[0] > 0
         every = torch.arange(labels.numel())[None]
-        alpha = self._plate(torch.tensor([frame]), every)[1].view(labels.shape).cpu()
+        alpha = self.scene.plate(torch.tensor([frame]), every)[1].view(labels.shape)
         return own | (near & is_label(labels, "head") & (alpha > 0.5))
 
     def codes(self, conditions: Conditions, frames: Tensor, noise: torch.Generator | None = None) -> Tensor:
@@ -183,30 +196,33 @@ class TorsoTarget:
             code = self.head.codes(conditions, frames)
         return self.torso.codes(code, self.scene.poses[frames.cpu()].to(code.device), noise)
 
-    def batch(self, frames: Tensor, pixels: Tensor, code: Tensor) -> Batch:
+    def look(self, frames: Tensor, pixels: Tensor) -> dict[str, Tensor]:
         """See `TrainTarget`."""
-        batch = self.scene.batch(frames, pixels, plate=False)
+        looked = self.scene.look(frames, pixels) | {"motions": self.scene.motions[frames]}
+        if not self.torso.in_front:
+            looked["plate color"], looked["plate alpha"] = self.scene.plate(frames, pixels)
+        return looked
+
+    def seen(self, looked: Tensors, code: Tensor) -> Batch:
+        """See `TrainTarget`."""
+        batch = self.scene.seen(looked, plate=False)
+        rays = self.torso.rays(batch.points / self.scene.camera.width, looked["motions"])
         with torch.no_grad():
             own_code = code[:, : self.head.field.encoder.dim]
             head = query_region(self.head.field, self.head.region, batch.rays, own_code)
         own = is_label(batch.labels, "neck", "torso")
-        seen = dataclasses.replace(batch, rays=self.rays(frames, pixels), mask=own.float())
+        seen = dataclasses.replace(batch, rays=rays, mask=own.float())
         if self.torso.in_front:
             return dataclasses.replace(seen, behind=head.over(batch.behind))
         behind = is_label(batch.labels, "head")
         hides = (~own & ~behind).float()
         front = RayColors(head.segments * hides[..., None, None], head.opacity * hides)
-        color, alpha = self._plate(frames, pixels)
+        color, alpha = looked["plate color"], looked["plate alpha"]
         guess = batch.behind + alpha[..., None] * (color - batch.behind)
         return dataclasses.replace(
             seen, front=front, target=torch.where(behind[..., None], guess, batch.target),
             mask=torch.where(behind, alpha, seen.mask), weight=torch.where(behind, BEHIND_WEIGHT, 1.0),
         )  # fmt: skip
-
-    def _plate(self, frames: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour [F, P, 3] and opacity [F, P] of the scene's plate at pixel numbers [F, P] of frames [F]."""
-        color, alpha = self.scene.plate(frames.cpu(), pixels.cpu())
-        return color.to(self.scene.device), alpha.to(self.scene.device)
 
     def _in_region(self, frame: int, pixels: Tensor) -> Tensor:
         rays = self.rays(torch.tensor([frame]), pixels[None])
@@ -215,7 +231,10 @@ class TorsoTarget:
 
 def is_label(labels: Tensor, *names: str) -> Tensor:
     """Bool of the labels' shape: which are among the named ones of `datasets.dataset.LABELS`."""
-    return torch.isin(labels, torch.tensor([LABELS[name] for name in names], device=labels.device))
+    inside = torch.zeros_like(labels, dtype=torch.bool)
+    for name in names:
+        inside |= labels == LABELS[name]
+    return inside
 
 
 def region_pixels(target: TrainTarget, frame: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training import distributed
 from nldf_engine.training.checkpoint import RunState, restore_run, save_run
+from nldf_engine.training.graphs import StepGraphs, recordable
 from nldf_engine.training.monitor import Monitor, draw_curves
 from nldf_engine.training.objective import Objective, StepLoss
 from nldf_engine.training.optimizer import TableAdam
 from nldf_engine.training.recipe import Recipe
+from nldf_engine.training.scene import Tensors
 from nldf_engine.training.stages import Subject
 
 CHECKPOINT_SECONDS = 120.0
@@ -65,6 +68,8 @@ class Trainer:
         state: a fresh run's state.
         folder: the run's folder: checkpoints with the best weights, events, curves.
         seed: of the sampling.
+        graphs: on a GPU, replay steps as CUDA graphs where the objectives' steps are divided
+            (`Objective.why_whole`); standard error says why where they are not.
 
     Once the losses have settled (`Objective.settled`), the best weights are chosen anew.
 
@@ -78,7 +83,7 @@ class Trainer:
 
     def __init__(
         self, subjects: Sequence[Subject], objectives: Sequence[Objective], recipe: Recipe, budget: Budget,
-        state: RunState, folder: Path, seed: int = 0,
+        state: RunState, folder: Path, seed: int = 0, graphs: bool = True,
     ) -> None:  # fmt: skip
         self.subjects, self.objectives = list(subjects), nn.ModuleList(objectives)
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
@@ -87,11 +92,31 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self._losses = distributed.averaged(_Losses(self.objectives))
         groups = parameter_groups(self.network, objectives, recipe)
-        self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS)
+        records = graphs and self._records()
+        self.optimizer = TableAdam(groups, recipe.learning_rate, BETAS, on_device=records)
+        self.graphs: StepGraphs | None = None
+        if records:
+            changed = [parameter for group in groups for parameter in group["params"]]
+            self.graphs = StepGraphs(self._of_picked, changed, self.optimizer.recording, self._device)
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.keep: dict[int, Callable[[list[Portrait], RunState], None]] = {}
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
+
+    @property
+    def _device(self) -> torch.device:
+        return self.subjects[0].scene.device
+
+    def _records(self) -> bool:
+        """Whether steps can be recorded; says on standard error why not, on a GPU."""
+        if not recordable(self._device):
+            return False
+        problems = [problem for part in self._parts() if (problem := part.why_whole())]
+        if distributed.world() > 1:
+            problems.insert(0, "several processes average their gradients")
+        if problems:
+            sys.stderr.write(f"steps are not replayed as CUDA graphs: {problems[0]}\n")
+        return not problems
 
     @property
     def checkpoint(self) -> Path:
@@ -119,11 +144,12 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         self.state, extra = restore_run(path, self.network, self.optimizer, self.generator)
+        if self.graphs is not None:
+            self.graphs.forget()
         best = {name[5:]: value for name, value in extra.items() if name.startswith("best.")}
         self.best = best or self.best
         running = {name[8:]: value for name, value in extra.items() if name.startswith("running.")}
-        device = self.subjects[0].scene.device
-        self._sums = {name: value.to(device) for name, value in running.items() if name != "count"}
+        self._sums = {name: value.to(self._device) for name, value in running.items() if name != "count"}
         self._counted = 0
         if "count" in running:
             self._counted = int(running["count"])
@@ -179,18 +205,20 @@ class Trainer:
         return (recipe.final_learning_rate / recipe.learning_rate) ** self.budget.share(self.state)
 
     def step(self) -> Tensor:
-        """One optimiser step; returns the mean squared error per ray, summed over channels, on the device."""
+        """One optimiser step; returns the mean squared error per ray, summed over channels, on the device,
+        where the next step may overwrite it."""
         self.network.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["first_lr"] * self.decay()
+            self.optimizer.set_rate(group, group["first_lr"] * self.decay())
         number = 0
         if len(self.objectives) > 1:
             number = int(torch.randint(len(self.objectives), (), generator=self.generator))
-        cast(Objective, self.objectives[number]).share = self.budget.share(self.state)
-        total, logged = self._losses(number, self.generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizer.step()
+        objective = cast(Objective, self.objectives[number])
+        objective.share = self.budget.share(self.state)
+        if self.graphs is None:
+            logged = self._stepped(*self._losses(number, self.generator))
+        else:
+            logged = self.graphs(number, objective.pick(self.generator))
         # Sums stay on the device until they are logged: reading one here would synchronise every step.
         known = [name for name in logged if name in self._sums]
         if known:
@@ -199,6 +227,16 @@ class Trainer:
         self._counted += 1
         self.state.step += 1
         return logged["pixel"]
+
+    def _of_picked(self, number: int, picked: Tensors) -> dict[str, Tensor]:
+        loss = cast(Objective, self.objectives[number]).of_picked(picked)
+        return self._stepped(loss.total, loss.logged)
+
+    def _stepped(self, total: Tensor, logged: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        return logged
 
     @torch.no_grad()
     def validate(self) -> tuple[float, np.ndarray, np.ndarray]:
@@ -288,12 +326,11 @@ class Trainer:
             return late
         if self.state.step % AGREED_STEPS:
             return False
-        return distributed.shared(float(late), self.subjects[0].scene.device) > 0
+        return distributed.shared(float(late), self._device) > 0
 
     def _agree(self, signals: _StopSignals) -> None:
         """A signal that one process received counts as received by all."""
-        device = self.subjects[0].scene.device
-        signals.received = distributed.largest(signals.received or 0, device) or None
+        signals.received = distributed.largest(signals.received or 0, self._device) or None
 
     def _kept(self) -> list[Portrait]:
         """A copy of the portraits: the best weights so far; the current ones where there are none."""
@@ -324,7 +361,7 @@ class Trainer:
                 self._close(monitor)
             began = time.monotonic()
             pixel = self.step()
-            error = pixel if error is None else error.lerp(pixel, 0.02)
+            error = pixel.clone() if error is None else error.lerp(pixel, 0.02)
             self.state.seconds += time.monotonic() - began
             if self.budget.minutes is not None:  # processes must agree on when a time budget is used up
                 self.state.seconds = distributed.shared(self.state.seconds, pixel.device)

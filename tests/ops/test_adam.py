@@ -125,6 +125,19 @@ def test_threads_change_nothing():
     assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(seen[0], other, strict=True))
 
 
+def test_rates_are_read_where_they_are(device, compare):
+    """A step by rates on the device is the step by their numbers, whatever numbers come with it."""
+    inputs = case(5000, 4)
+    rates = ops.adam_rates(torch.tensor([3.0, 7.0]), torch.tensor(0.01))
+    for backend in ("native", "reference"):
+        table, gradient, first, second = (x.to(device, copy=True) for x in inputs)
+        ops.step_adam(table, gradient, first, second, rates=rates[1].to(device), backend=backend)
+        single, double = (
+            stepped([x.to(t) for x in inputs], "reference") for t in (torch.float32, torch.float64)
+        )
+        compare([table, first, second], single, double)
+
+
 def test_autograd_is_told_of_the_change():
     """A graph that needs the table as it was refuses to run backward with another one."""
     table = torch.rand(4, 2, requires_grad=True)
@@ -136,7 +149,7 @@ def test_autograd_is_told_of_the_change():
 
 def test_opcheck():
     """Schema, fake tensors and dispatch hold, what is changed included."""
-    torch.library.opcheck(torch.ops.nldf.adam.default, (*case(9, 4), *NUMBERS))
+    torch.library.opcheck(torch.ops.nldf.adam.default, (*case(9, 4), None, *NUMBERS))
 
 
 def test_reference_changes_in_place():
@@ -155,6 +168,7 @@ BAD = {
     "rate": ({"rate": -1.0}, ValueError, "rate must be not negative, got -1"),
     "rate nan": ({"rate": float("nan")}, ValueError, "rate must be finite"),
     "betas": ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\] must be in \[0, 1\), got 1"),
+    "rates": ({"rates": torch.ones(3)}, ValueError, r"rates must have the shape \[2\]"),
     "epsilon": ({"epsilon": -1e-8}, ValueError, "epsilon must be not negative"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldf_engine.ops import PlanesNetwork
+from nldf_engine.ops import PlanesNetwork, shade_lines
 from nldf_engine.ops.lines import _BLOCKS, _ROOM, _numbers, _parameters, _rows, _Sizes
 from nldf_engine.ops.reference import lines_reference
 from nldf_engine.ops.specs import Linear
@@ -111,20 +111,34 @@ def run(library: Library, given: Trained, seed: int = 0) -> list[Tensor]:
     return got + [v[: p.numel()].view(p.shape) for v, p in zip(flat, parameters, strict=True)]
 
 
+def with_parameters(net: PlanesNetwork, own: list[Tensor]) -> PlanesNetwork:
+    """The network of other parameters, in the order of `_parameters`; its box is where they are."""
+    planes, first = len(net.depths), len(net.warp_layers)
+    half = planes + 1 + first + len(net.layers)
+    layers = list(zip(own[planes + 1 : half], own[half:], strict=True))
+    return replace(
+        net, box=net.box.to(own[0]), warp_table=own[0], tables=tuple(own[1 : planes + 1]),
+        warp_layers=tuple(layers[:first]), layers=tuple(layers[first:]),
+    )  # fmt: skip
+
+
+def on_device(given: Trained, device: torch.device) -> list[Tensor]:
+    """What `run` gives, by the operation with gradients on a device."""
+    leaves = [x.to(device).requires_grad_() for x in (given.lines, given.inputs, *_parameters(given.net))]
+    lines, inputs, *own = leaves
+    inside = None if given.inside is None else given.inside.to(device)
+    out = list(shade_lines(lines, inside, inputs, with_parameters(given.net, own)))
+    cotangents = [v.to(device) for v in given.v_out]
+    return [x.detach().cpu() for x in (*out, *gradients(out, cotangents, leaves))]
+
+
 def wanted(given: Trained, dtype: torch.dtype) -> list[Tensor]:
     """The same in plain PyTorch."""
     leaves = [
         x.to(dtype, copy=True).requires_grad_() for x in (given.lines, given.inputs, *_parameters(given.net))
     ]
     lines, inputs, *own = leaves
-    planes, first = len(given.net.depths), len(given.net.warp_layers)
-    half = planes + 1 + first + len(given.net.layers)
-    layers = list(zip(own[planes + 1 : half], own[half:], strict=True))
-    net = replace(
-        given.net, box=given.net.box.to(dtype), warp_table=own[0], tables=tuple(own[1 : planes + 1]),
-        warp_layers=tuple(layers[:first]), layers=tuple(layers[first:]),
-    )  # fmt: skip
-    out = list(lines_reference(lines, given.inside, inputs, net))
+    out = list(lines_reference(lines, given.inside, inputs, with_parameters(given.net, own)))
     return [x.detach() for x in out] + gradients(out, list(given.v_out), leaves)
 
 

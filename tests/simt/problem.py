@@ -70,16 +70,21 @@ def check(library: Library, kernel: str, problem: Problem, seed: int) -> None:
     inputs = {name: tensor.numpy() for name, tensor in problem.inputs.items()}
     outputs = {n: o.numpy() if isinstance(o, Tensor) else o for n, o in problem.outputs.items()}
     got = library.run(kernel, inputs, outputs, seed=seed, dtype=problem.dtype, **problem.numbers)
+    assert_close({name: torch.from_numpy(array) for name, array in got.items()}, problem, f", seed {seed}")
+
+
+def assert_close(got: dict[str, Tensor], problem: Problem, where: str = "") -> None:
+    """Asserts err(kernel, ref64) <= 2 err(ref32, ref64) + slack for every output of the reference."""
     single, double = problem.reference(torch.float32), problem.reference(torch.float64)
     for name, want in double.items():
-        result = torch.from_numpy(got[name])
+        result = got[name]
         assert result.shape == want.shape, f"{name}: {list(result.shape)} and {list(want.shape)}"
         if not want.numel():
             continue
         size = want.abs().max().clamp_min(1)
         error = (result.double() - want).abs().max() / size
         allowed = 2 * (single[name].double() - want).abs().max() / size + problem.slack
-        assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}, seed {seed}"
+        assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}{where}"
 
 
 def gradients(outputs: list[Tensor], cotangents: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:

@@ -77,7 +77,6 @@ FAULTS = {
     "no barrier behind a stage": ("      __syncthreads();  // the stage is there\n", "", True),
     "no barrier before a stage": ("    __syncthreads();  // the former stage has been read\n", "", True),
     "no barrier behind the moves": ("  __syncthreads();  // every warp's are there\n", "", True),
-    "no barrier behind the warp": ("    __syncthreads();  // the warp's gradients are there\n", "", True),
     "lines beyond the last": ("made.mine = within < rays && ", "made.mine = ", True),
     "numbers of no line": (": make_float4(0.0f, 0.0f, 0.0f, 0.0f);\n  return made;", ": __ldg(reinterpret_cast<const float4*>(lines) + made.line);\n  return made;", False),  # noqa: E501
     "another frame's inputs": ("args.inputs + own.frame * net.frame", "args.inputs", False),

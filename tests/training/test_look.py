@@ -79,7 +79,7 @@ def test_the_torso_behind_the_head_is_told_the_plates_guess(
     def opacity_loss(color: torch.Tensor) -> float:
         monkeypatch.setattr(look, "_torso", lambda *_: (color, dense))
         monkeypatch.setattr(look, "_seen", lambda *_: nothing)
-        return float(look(batch, torch.zeros(2, 1), seeded(), 1.0)[1].opacity)
+        return float(look(batch, torch.zeros(2, 1), look.noise(2, seeded()), 1.0)[1].opacity)
 
     least = opacity_loss(premultiplied)
     off = premultiplied.clone()

@@ -141,7 +141,7 @@ def test_noise_is_drawn_where_it_is_heard_and_nowhere_else(scene: RayScene) -> N
     frames = scene.fit[torch.tensor([20, 3, 20])]
     heard = torch.cat([torch.arange(int(f) - 4, int(f) + 4) for f in frames]).unique()
     heard = heard[heard >= 0]
-    moved = sampler.conditions(frames, seeded()).audio - scene.conditions.audio
+    moved = sampler.conditions(sampler.noise(frames, seeded())).audio - scene.conditions.audio
     silent = torch.ones(len(moved), dtype=torch.bool)
     silent[heard] = False
     assert (moved[silent] == 0).all() and (moved[heard] != 0).any((1, 2)).all()
@@ -175,13 +175,13 @@ def test_patches_bring_a_field_closer_as_people_see_it(scene: RayScene) -> None:
 
     def distance() -> float:
         with torch.no_grad():
-            return sum(float(patches(seeded(100 + n))[1]) for n in range(4)) / 4
+            return sum(float(patches(patches.pick(seeded(100 + n)))[1]) for n in range(4)) / 4
 
     first = distance()
     optimizer = torch.optim.Adam(objective.loss.model.parameters(), 3e-3)
     for n in range(25):
         optimizer.zero_grad()
-        patches(seeded(n))[1].backward()
+        patches(patches.pick(seeded(n)))[1].backward()
         optimizer.step()
     assert distance() < 0.9 * first
 

@@ -26,10 +26,10 @@ class Field(nn.Module):
         return self.layer(self.grid(x))
 
 
-def made() -> tuple[Field, TableAdam]:
+def made(on_device: bool = False) -> tuple[Field, TableAdam]:
     field = Field()
     groups = [{"params": list(field.layer.parameters())}, grid_parameters(field.grid, 0.05)]
-    return field, TableAdam(groups, 0.01)
+    return field, TableAdam(groups, 0.01, on_device=on_device)
 
 
 def trained(field: Field, optimizer: torch.optim.Optimizer, steps: int, points: int = 16) -> None:
@@ -87,6 +87,41 @@ def test_a_state_goes_on_where_it_was():
     trained(second, after, 3)
     for got, want in zip(second.parameters(), whole.parameters(), strict=True):
         assert torch.equal(got, want)
+
+
+def test_numbers_beside_the_parameters_make_the_same_steps():
+    """Rates and counts as tensors give the steps of numbers; states go over from either to the other, and
+    tensors that a graph may read stay the same ones."""
+    found = []
+    for first, second in ((False, False), (True, True), (True, False), (False, True)):
+        torch.manual_seed(3)
+        field, optimizer = made(first)
+        trained(field, optimizer, 5)
+        state = optimizer.state_dict()
+        groups = [{"params": list(field.layer.parameters())}, grid_parameters(field.grid, 0.05)]
+        optimizer = TableAdam(groups, 0.01, on_device=second)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(
+            {"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]}
+        )
+        assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
+        assert all(isinstance(rate, Tensor) == second for rate in rates)
+        for group in optimizer.param_groups:
+            optimizer.set_rate(group, 0.5 * float(group["lr"]))
+        trained(field, optimizer, 5)
+        assert float(optimizer.state[field.grid.table]["step"]) == 10
+        found.append([p.detach() for p in field.parameters()])
+    for other in found[1:]:
+        for got, want in zip(other, found[0], strict=True):
+            torch.testing.assert_close(got, want, rtol=2e-6, atol=2e-7)
+
+
+def test_capturable_is_said_while_recording_alone():
+    """torch asks for it in a recording, and warns of it elsewhere."""
+    _, optimizer = made(on_device=True)
+    with optimizer.recording():
+        assert all(group["capturable"] for group in optimizer.param_groups)
+    assert not any(group["capturable"] for group in optimizer.param_groups)
 
 
 def test_closures_and_absent_gradients():

@@ -142,13 +142,14 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         inputs = torch.cat([pose_features(poses)[:, :-1], motion.flatten(1)], 1)
         return (inputs - self.frame_mean) / self.frame_scale
 
-    def _limited(self, scaled: Tensor, noise: torch.Generator | None) -> Tensor:
+    def _limited(self, scaled: Tensor, noise: Tensor | None) -> Tensor:
         if noise is not None:
-            scaled = torch.add(scaled, normal_like(scaled, noise), alpha=FRAME_NOISE)
+            scaled = torch.add(scaled, noise, alpha=FRAME_NOISE)
         return scaled.clamp(-FRAME_LIMIT, FRAME_LIMIT)
 
     def _inputs(self, motion: Tensor, poses: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        return self._limited(self._scaled(motion, poses), noise)
+        scaled = self._scaled(motion, poses)
+        return self._limited(scaled, None if noise is None else normal_like(scaled, noise))
 
     def portrait_part(self, views: Views) -> PortraitPart | None:
         """See `Torso`."""
@@ -175,14 +176,14 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         return TorsoFrames(self._scaled(motion, poses), F.pad(torch.cat([back, shift], 1), (0, 2)))
 
     def premultiplied(
-        self, points: Tensor, frames: TorsoFrames, noise: torch.Generator | None = None
+        self, points: Tensor, frames: TorsoFrames, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, but colours times opacity: one operation with gradients, where it can be.
 
         Args:
             points: as in `sample`.
             frames: made by `frames_of`.
-            noise: draws the noise on the frame inputs that training adds; None for no noise.
+            noise: [F, C] standard normal, on the frame inputs, which training adds; None for no noise.
         """
         count, cells = points.shape[1], self.occupancy.view(-1)
         # A point is a line without slope.

@@ -16,6 +16,19 @@ NUMBERS = {"step": 0.02, "root": 0.3, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e
 
 @case(ADAM)
 def adam(size: int) -> Problem:
+    return of_size(size, NUMBERS)
+
+
+@case(ADAM, "adam")
+def adam_of_rates(size: int) -> Problem:
+    """The step and its root are read where the kernel runs; what the launch was given doesn't count."""
+    problem = of_size(size, NUMBERS | {"step": float("nan"), "root": float("nan")})
+    problem.inputs["rates"] = torch.tensor([NUMBERS["step"], NUMBERS["root"]])
+    del problem.outputs["rates"]
+    return problem
+
+
+def of_size(size: int, given: dict[str, float]) -> Problem:
     entries = 5 * size  # more than the runner's three blocks have threads
     g = torch.Generator().manual_seed(size)
     gradient = torch.randn(entries, FEATURES, generator=g) * (torch.rand(entries, 1, generator=g) > 0.7)
@@ -30,5 +43,5 @@ def adam(size: int) -> Problem:
         adam_reference(table, gradient.to(dtype), first, second, *NUMBERS.values())
         return {"table": table, "first": first, "second": second}
 
-    numbers = {"entries": entries, "features": FEATURES, "new1": 0.1, "new2": 0.01, **NUMBERS}
-    return Problem({"v_table": gradient}, dict(state), numbers, reference)
+    numbers = {"entries": entries, "features": FEATURES, "new1": 0.1, "new2": 0.01, **given}
+    return Problem({"v_table": gradient}, {"rates": None, **state}, numbers, reference)

@@ -92,6 +92,9 @@ class Train(Command):
     """train the pictures for M minutes instead, torso included; the lips' network comes on top"""
     device: Device = "auto"
     """where to train"""
+    no_graphs: bool = False
+    """launch a GPU's steps one operation at a time: by default they are replayed as CUDA graphs where the
+    preset's steps allow it, and standard error says why where they do not"""
     audio_frontend: Annotated[str | None, optional("NAME")] = None
     """what turns speech into features: whisper, mel, wav2vec2 or hubert, or NAME:SOURCE with other weights of
     it, a folder or a hub id; by default what the dataset was prepared with"""
@@ -179,6 +182,7 @@ class Train(Command):
                 seed=self.seed,
                 overrides=overrides,
                 weights=self.weights,
+                graphs=not self.no_graphs,
                 consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config, len(self.dataset))

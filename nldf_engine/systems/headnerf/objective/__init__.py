@@ -179,7 +179,8 @@ class HeadNeRFObjective(Objective):
         scene, (frames, _) = self.scene, batch.on_host
         points = batch.points / scene.camera.width
         motions, poses = scene.motions[frames].to(scene.device), scene.poses[frames].to(scene.device)
-        color, own = self.torso.premultiplied(points, self.torso.frames_of(motions, poses), generator)
+        given = self.torso.frames_of(motions, poses)
+        color, own = self.torso.premultiplied(points, given, normal_like(given.inputs, generator))
         if batch.identity != scene.identity:
             behind = (color + (1 - own)[..., None] * batch.behind).detach()
             return behind, self._weigh(batch.mask_error(alpha), batch.mask, batch)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nldf_engine.ops import Compared
 from nldf_engine.rendering.fields import RayColors
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf.objective.patches import PatchTerm
@@ -16,9 +18,11 @@ from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.distill import SegmentTargets, segment_targets
 from nldf_engine.training.objective import Objective, RayBatches, StepLoss, squared
 from nldf_engine.training.pool import ActivePool
-from nldf_engine.training.scene import Batch
+from nldf_engine.training.scene import Batch, Tensors, sent
 from nldf_engine.training.stages import RayPart
-from nldf_engine.training.targets import TrainTarget
+from nldf_engine.training.targets import HeadTarget, TrainTarget
+
+PATCH = "patch "
 
 
 class LightFieldObjective(Objective):
@@ -48,18 +52,10 @@ class LightFieldObjective(Objective):
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
-        batch, code = self._batches.draw(generator, None if self.targets is None else self.targets.frames)
-        seen, compared, corrections = self.loss(batch, code, generator, self.recipe.opacity.weight)
-        total, logged = compared.total, {"pixel": compared.pixel, "opacity": compared.opacity}
-        if corrections is not None:
-            size = FrameCorrections.size(corrections)
-            total = torch.add(total, size, alpha=self.recipe.regularisation.correction)
-            logged["correction"] = size.detach()
-        if self.patches is not None and self.share >= self.settled:
-            pixels, distance = self.patches(generator)
-            total = total + self.patches.share * pixels
-            total = total + self.recipe.sharpening.weight * distance
-            logged["perceptual"] = distance.detach()
+        picked = self.pick(generator)
+        (batch, seen, compared), step = self._seen(sent(picked, self.scene.device), generator)
+        batch = dataclasses.replace(batch, drawn=(picked["frames"], picked["pixels"]))
+        total, logged = step.total, step.logged
         if self.targets is not None:
             segments = self._segment_loss(batch, seen, self.targets)
             total = total + self.recipe.distillation.segment_weight * segments
@@ -79,6 +75,45 @@ class LightFieldObjective(Objective):
             frames = frames[:, None].expand_as(pixels)
             self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.reshape(-1))
         return StepLoss(total, logged)
+
+    def why_whole(self) -> str:
+        """See `Objective`."""
+        if self.pool is not None:
+            return "the active pool reads every step's losses"
+        if self.targets is not None:
+            return "the teacher's segments are looked up as the loss is computed"
+        return "" if isinstance(self.target, HeadTarget) else "a torso's codes draw noise of their own"
+
+    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Objective`."""
+        picked = self._batches.pick(generator, None if self.targets is None else self.targets.frames)
+        picked |= self.loss.noise(len(picked["frames"]), generator)
+        if self.patches is not None and self.share >= self.settled:
+            picked |= {PATCH + name: values for name, values in self.patches.pick(generator).items()}
+        return picked
+
+    def of_picked(self, picked: Tensors) -> StepLoss:
+        """See `Objective`."""
+        return self._seen(picked, None)[1]
+
+    def _seen(
+        self, picked: Tensors, generator: torch.Generator | None
+    ) -> tuple[tuple[Batch, RayColors, Compared], StepLoss]:
+        """The batch of what was picked, what is seen of it, and the loss of that and of the patches."""
+        batch, code = self._batches.seen(picked, generator)
+        seen, compared, corrections = self.loss(batch, code, picked, self.recipe.opacity.weight)
+        total, logged = compared.total, {"pixel": compared.pixel, "opacity": compared.opacity}
+        if corrections is not None:
+            size = FrameCorrections.size(corrections)
+            total = torch.add(total, size, alpha=self.recipe.regularisation.correction)
+            logged["correction"] = size.detach()
+        of_patch = {name[len(PATCH) :]: values for name, values in picked.items() if name.startswith(PATCH)}
+        if self.patches is not None and of_patch:
+            pixels, distance = self.patches(of_patch, generator)
+            total = total + self.patches.share * pixels
+            total = total + self.recipe.sharpening.weight * distance
+            logged["perceptual"] = distance.detach()
+        return (batch, seen, compared), StepLoss(total, logged)
 
     def _segment_loss(self, batch: Batch, seen: RayColors, targets: SegmentTargets) -> Tensor:
         """Eq. (6) over the rays that the teacher has rendered, and the same for the opacity."""
@@ -109,7 +144,8 @@ class LightFieldObjective(Objective):
         with torch.no_grad():
             codes = self._batches.codes(unique, generator)[row.to(self.scene.device)]
         batch = self.target.batch(frames, pixels[:, None], codes)
-        _, compared, _ = self.loss(batch, codes, generator, self.recipe.opacity.weight)
+        noise = sent(self.loss.noise(len(frames), generator), self.scene.device)
+        _, compared, _ = self.loss(batch, codes, noise, self.recipe.opacity.weight)
         losses = squared(compared.error.detach())[:, 0]
         pool.renew(distributed.whole(slots.to(losses.device)).cpu(), distributed.whole(losses).cpu())
         return compared.total

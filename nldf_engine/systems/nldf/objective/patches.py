@@ -11,6 +11,7 @@ from nldf_engine.systems.nldf.objective.rays import LightFieldLoss
 from nldf_engine.training import distributed
 from nldf_engine.training.objective import RayBatches
 from nldf_engine.training.samplers import PatchSampler
+from nldf_engine.training.scene import Tensors
 
 SPEAKER = tuple(name for name in LABELS if name != "background")
 
@@ -35,18 +36,24 @@ class PatchTerm(nn.Module):
         self.distance = LpipsLoss().to(scene.device)
         self.share = self.sharpening.patches * self._patches.side**2 / loss.recipe.sampling.rays
 
-    def forward(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of the patches' colours, and their mean perceptual distance to the video."""
+    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """What a step draws and looks up, on the CPU."""
         sharpening, scene = self.sharpening, self.loss.scene
         count = distributed.rounded(sharpening.patches)
         drawn = torch.randint(len(scene.frame_pool), (count,), generator=generator)
         frames = distributed.share(scene.frame_pool[drawn])
         shares = sharpening.mouth_share, sharpening.eyes_share
         places = scene.patch_places(frames, SPEAKER, *shares, generator)
-        pixels, grid = self._patches.draw(frames, generator, places)
-        code = self.batches.codes(frames, generator)
-        batch = self.loss.target.batch(frames, pixels, code)
-        _, compared, _ = self.loss(batch, code, generator, 0.0)
+        pixels, _ = self._patches.draw(frames, generator, places)
+        picked = self.batches.looked(frames, pixels, generator)
+        return picked | self.loss.noise(len(frames), generator)
+
+    def forward(self, picked: Tensors, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The loss of the patches' colours, and their mean perceptual distance to the video; of what `pick`
+        found, sent to the device."""
+        batch, code = self.batches.seen(picked, generator)
+        _, compared, _ = self.loss(batch, code, picked, 0.0)
+        grid = self._patches.side, self._patches.side
         made, real = (
             colors.unflatten(1, grid).permute(0, 3, 1, 2)
             for colors in (batch.target + compared.error, batch.target)

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from nldf_engine.datasets.dataset import LABELS
-from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import Compared, MatteWeights, aim_rays, compare_matte
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
 from nldf_engine.systems.common.torso_layer import TorsoFrames, TorsoLayer
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.objective import squared, weigh_opacity
-from nldf_engine.training.scene import Batch
+from nldf_engine.training.scene import Batch, Tensors
 from nldf_engine.training.targets import TrainTarget
 
 # The masks of head and torso are weighted by this share of the whole speaker's mask; the neck, between them,
@@ -47,13 +46,23 @@ class LightFieldLoss(nn.Module):
             scene, radius = target.scene, self.model.config.bounds.radius
             self.corrections = FrameCorrections(len(scene.poses), scene.fit, radius).to(scene.device)
 
+    def noise(self, frames: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Standard normal noise of so many frames, on the CPU: on the camera's places, where the recipe moves
+        them, and on the torso's inputs in training."""
+        noise = {}
+        if self.recipe.regularisation.ray_jitter:
+            noise["jitter"] = torch.randn(frames, 3, generator=generator)
+        if self.torso is not None and self.torso.training:
+            noise["torso noise"] = torch.randn(frames, len(self.torso.frame_mean), generator=generator)
+        return noise
+
     def forward(
-        self, batch: Batch, code: Tensor, generator: torch.Generator, opacity: float
+        self, batch: Batch, code: Tensor, noise: Tensors, opacity: float
     ) -> tuple[RayColors, Compared, Tensor | None]:
         """The field's colours; what the batch says to them, with `opacity` the weight of its error; and the
-        frames' corrections [F, 6], where there are any."""
+        frames' corrections [F, 6], where there are any. Of `noise` see there; it is on the device."""
         corrections = None if self.corrections is None else self.corrections.of(batch.frames)
-        seen = self._seen(batch, code, corrections, generator)
+        seen = self._seen(batch, code, corrections, noise)
         recipe = self.recipe
         if self.torso is None:
             return seen, self._compared(batch, seen, opacity), corrections
@@ -64,7 +73,7 @@ class LightFieldLoss(nn.Module):
             recipe.regularisation.charbonnier, opacity,
         )  # fmt: skip
         compared = compare_matte(
-            (seen.segments, seen.opacity), self._torso(batch, self.torso, generator), batch.behind,
+            (seen.segments, seen.opacity), self._torso(batch, self.torso, noise), batch.behind,
             batch.target, batch.mask, batch.interior, batch.plate, batch.labels, MATTE_LABELS, weights,
             backend=self.model.backend,
         )  # fmt: skip
@@ -81,9 +90,7 @@ class LightFieldLoss(nn.Module):
             total = total + 3 * charbonnier * (error.square() + 1e-6).sqrt().mean()
         return Compared(error, total, pixel.detach(), opacity.detach())
 
-    def _seen(
-        self, batch: Batch, code: Tensor, corrections: Tensor | None, generator: torch.Generator
-    ) -> RayColors:
+    def _seen(self, batch: Batch, code: Tensor, corrections: Tensor | None, noise: Tensors) -> RayColors:
         """The field where rays may meet the head, zero elsewhere. Batches of head rays are taken whole.
 
         The rays are seen from a camera that is moved a little, through the same points of the face. A frame's
@@ -100,7 +107,7 @@ class LightFieldLoss(nn.Module):
             return self.model(rays, code) if whole else query_region(self.model, region, rays, code)
         moves = rays.origins.new_zeros(len(rays.origins), 3)
         if jitter:
-            moves = jitter * normal_like(moves, generator)
+            moves = jitter * noise["jitter"]
         turns = moves.new_zeros(len(moves), 6)
         if self.corrections is not None and corrections is not None:
             turns = self.corrections.turns(corrections)
@@ -111,10 +118,10 @@ class LightFieldLoss(nn.Module):
         aimed = Rays(origins, directions, rays.axes)
         return self.model(aimed, code) if whole else self.model.of_inside(aimed, code, inside)
 
-    def _torso(self, batch: Batch, torso: TorsoLayer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _torso(self, batch: Batch, torso: TorsoLayer, noise: Tensors) -> tuple[Tensor, Tensor]:
         """The torso's colours, times their opacity, and the opacity."""
-        points, noise = batch.points / self.scene.camera.width, generator if torso.training else None
-        return torso.premultiplied(points, self._torso_frames(torso).at(batch.frames), noise)
+        points, frames = batch.points / self.scene.camera.width, self._torso_frames(torso).at(batch.frames)
+        return torso.premultiplied(points, frames, noise.get("torso noise"))
 
     def _torso_frames(self, torso: TorsoLayer) -> TorsoFrames:
         """Of every frame of the video; made again where a checkpoint or a refinement changed it."""
