@@ -17,6 +17,7 @@ from nldf_engine.rendering.footage import Footage, square_places
 # Frames that are compared, and the correlation below which they are not the same.
 COMPARED, ALIKE, SIDE = (0, 40, 120), 0.97, 48
 BLUR = 0.35  # of one of their pixels: the standard deviation that keeps the video from aliasing in them
+SLACK = 1e-3  # pixels of the video, for rounding
 TAKE_IT = "name the very file that the dataset was prepared from: nldf prepare VIDEO -o DATASET"
 
 
@@ -51,6 +52,34 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
         dataset.landmarks.astype(np.float32), dataset.eye_openness.astype(np.float32),
         torso, np.asarray(dataset.valid, bool), shots, turns, first,
     )  # fmt: skip
+
+
+class Filmed:
+    """Which pixels of a dataset's frames were filmed; others, beside a shot that shows less, are guessed.
+
+    Args:
+        dataset: any.
+        width: of the frames that are asked for, pixels.
+    """
+
+    def __init__(self, dataset: Dataset, width: int) -> None:
+        source, self._width = dataset.info.source, width
+        self._places: np.ndarray | None = None
+        if "shot_place" in dataset.extra and isinstance(source.get("crop"), list):
+            self._places = _places(dataset, *map(float, source["crop"]))[1] / np.array([width, width, 1])
+            size = int(source["width"]), int(source["height"])
+            self._size = size[:: -1 if int(source.get("turned", 0)) // 90 % 2 else 1]
+
+    def __call__(self, number: int) -> np.ndarray:
+        """bool [width, width] of frame `number`; a pixel counts if all of it was filmed."""
+        seen = np.ones((self._width, self._width), bool)
+        if self._places is not None:
+            ends = np.arange(self._width + 1.0)
+            for at, limit in zip(self._places[number], self._size, strict=True):
+                where = at[0] * ends + at[1] * ends[:, None] + at[2]
+                inside = (where > -SLACK) & (where < limit + SLACK)
+                seen &= inside[:-1, :-1] & inside[1:, :-1] & inside[:-1, 1:] & inside[1:, 1:]
+        return seen
 
 
 def _places(dataset: Dataset, x: float, y: float, side: float) -> tuple[tuple[int, ...], np.ndarray]:

@@ -24,6 +24,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.json import encode
 from nldf_engine.base.progress import Bar
 from nldf_engine.datasets.dataset import LABELS, Dataset, write_dataset
+from nldf_engine.datasets.footage import Filmed
 from nldf_engine.media.pictures import read_picture
 from nldf_engine.prepare.config import RefineConfig
 from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head, align_torso, disagreement
@@ -105,7 +106,7 @@ class _Refinement:
         self.generator.set_state(torch.get_rng_state())
         groups = parameter_groups(self.portrait, [self.objective], self.recipe)
         self.optimizer = TableAdam(groups, self.recipe.learning_rate, BETAS)
-        self.surface = HeadSurface(_shape_of(dataset))
+        self.surface, self.filmed = HeadSurface(_shape_of(dataset)), Filmed(dataset, size)
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
         self.lips = np.concatenate([lips.min(1), lips.max(1)], 1)
 
@@ -161,11 +162,13 @@ class _Refinement:
 
     def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
         """Numbers of the pixels that show how a frame's head and its torso lie: without the mouth, and with
-        their outlines, where hair, collar and shoulders tell most, but not where the two meet."""
+        their outlines, where hair, collar and shoulders tell most, but not where the two meet or nothing was
+        filmed."""
         labels, width = self.scene.labels[number].numpy(), self.scene.camera.width
         head, torso = (labels == LABELS[name] for name in ("head", "torso"))
         wide_head, wide_torso = (_grown(part, ABOUT * width) for part in (head, torso))
-        of_head, of_torso = wide_head & ~wide_torso, wide_torso & ~wide_head
+        filmed = self.filmed(number)  # what is guessed beside a shot moves as it was guessed to
+        of_head, of_torso = wide_head & ~wide_torso & filmed, wide_torso & ~wide_head & filmed
         box = self.lips[number]
         if np.isfinite(box).all():
             x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
