@@ -27,7 +27,7 @@ from nldf_engine.media.containers import (
     ordinal,
     pictures_of,
 )
-from nldf_engine.media.deinterlace import Deinterlacer
+from nldf_engine.media.deinterlace import COMBED, Deinterlacer, combing
 from nldf_engine.media.pictures import over_white
 from nldf_engine.media.planes import BT709, HIGH, UNSAID, Colours, Planes, is_plain, views
 from nldf_engine.media.soundtrack import read_audio_track
@@ -344,6 +344,13 @@ class Shot:
     def planes(self) -> Planes:
         """The upright frame as planes of their own memory; in its own colours where those can be kept."""
         return _planes(self.frame, self.aspect, self.converter)
+
+    def combed(self) -> bool:
+        """Whether the frame as stored looks woven of two moments, as interlaced video does."""
+        if self.frame.height < 8:
+            return False
+        light = self.converter.reformat(self.frame, format="gray", threads=1).to_ndarray()
+        return combing(light) > COMBED
 
     def gray(self, size: int) -> np.ndarray:
         """The frame as stored, scaled to uint8 [size, size] gray; for comparing frames."""

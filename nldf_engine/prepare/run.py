@@ -319,11 +319,15 @@ class _Preparation:
         def look() -> Result:
             seen = survey(self.path, self.info)
             arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
-            return arrays, {"samples": seen.samples, "view": encode(seen.view), "inset": seen.inset}
+            values = {"samples": seen.samples, "view": encode(seen.view), "inset": seen.inset}
+            return arrays, {**values, "combed": seen.combed}
 
         found, metrics = self.steps.run("find", look)
         view = decode(View, metrics["view"], "find.json")
-        first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"], view)
+        first = Survey(
+            found["boxes"], metrics["samples"], found["times"], found["changes"], view,
+            combed=metrics["combed"],
+        )  # fmt: skip
         return first, metrics["inset"]
 
     def _find(self, samples: np.ndarray | None) -> Source:
@@ -359,6 +363,7 @@ class _Preparation:
         self.begins = begins
         crowd, face = float(others.mean()), float(np.median(speaker[:, 4])) * MESH_TO_BOX
         self.report.problems += checks.face_problems(self.info, crowd, face)
+        self.report.problems += checks.field_problems(first.combed)
         self.report.problems += view.problems(inset)
         self.report.metrics.update(
             source={
