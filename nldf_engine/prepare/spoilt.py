@@ -212,7 +212,8 @@ def _covered(tracked: dict[str, np.ndarray], valid: np.ndarray) -> np.ndarray:
     away = np.where(valid, np.linalg.norm(colour, axis=1), 0.0)
     strange = away > max(STRANGE, STRANGE_TIMES * float(np.median(away[bare])))
     for begin, end in runs(strange):
-        if end - begin < COVERED_FRAMES:
+        # Where lips are seen all the while, it is the light that has changed.
+        if end - begin < COVERED_FRAMES or float(tracked["lips"][begin:end].mean()) > 0.5:
             strange[begin:end] = False
     for begin, end in runs(valid & ~tracked["lips"]):
         strange[begin:end] |= end - begin >= UNSEEN_FRAMES
