@@ -16,9 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nldf_engine.base.claims import POSIX, claim, is_there, open_folder
 from nldf_engine.base.errors import FileProblem
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError.errno
+ROOMS = 100  # hidden folders beside an output that are tried before one of a random name
+OLD = ".old"  # where what is replaced goes until it is
 ELSEWHERE = "choose an output path that you may write to"
 
 
@@ -135,28 +138,63 @@ def _full(path: Path) -> FileProblem:
 
 @contextlib.contextmanager
 def _beside(path: Path, folder: bool) -> Iterator[Path]:
-    """A fresh file or folder beside `path`, gone when the block ends."""
+    """A place in a hidden folder beside `path` to make it in; gone when the block ends.
+
+    What a killed process has left there is taken over, so that it does not stay for ever.
+    """
     check_writable(path, folder)
     make_folder(path.parent)
-    # A name that is nearly as long as names can be leaves no room for what is added.
-    prefix = f".{path.name if folder else path.stem}"[:100] + "."
     try:
-        if folder:
-            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-        else:
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
-            os.close(handle)
-            temporary = Path(name)
+        room, handle = _claimed(path)
     except OSError as error:
         raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
     try:
-        with _writing(path, temporary):
-            yield temporary
+        with _writing(path, room):
+            yield room / path.name
     finally:
-        if folder:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(room, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _claimed(path: Path) -> tuple[Path, int | None]:
+    """An empty hidden folder beside `path` that nobody else uses, and the handle that it is held by."""
+    # A name that is nearly as long as names can be leaves no room for what is added.
+    stem = f".{path.name}"[:100] + ".nldf"
+    for number in range(ROOMS if POSIX else 0):
+        room, found = path.with_name(f"{stem}{number or ''}"), False
+        try:
+            room.mkdir(0o700)
+        except FileExistsError:
+            found = True
+        try:
+            handle = open_folder(room, own=found)
+        except OSError:  # whoever had it has just ended; or it is something else
+            continue
+        try:
+            claim(handle)
+            if is_there(room, handle):
+                _clear(room, path)
+                return room, handle
+        except BlockingIOError:
+            pass
+        except OSError:  # no locks here: who lives can't be told
+            os.close(handle)
+            break
+        os.close(handle)
+    return Path(tempfile.mkdtemp(prefix=stem + ".", dir=path.parent)), None
+
+
+def _clear(room: Path, path: Path) -> None:
+    """Removes what a killed process has left; what it had moved out of the way for `path` goes back."""
+    old = room / OLD / path.name
+    if old.exists() and not os.path.lexists(path):
+        os.replace(old, path)
+    for remains in room.iterdir():
+        if remains.is_dir() and not remains.is_symlink():
+            shutil.rmtree(remains)
         else:
-            temporary.unlink(missing_ok=True)
+            remains.unlink()
 
 
 def _behind_links(path: str | Path) -> Path:
@@ -166,12 +204,12 @@ def _behind_links(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; renames it to `path` only when the block succeeds.
+    """Yields a path to write to, in a hidden folder beside `path`; it becomes `path` when the block succeeds.
 
-    The temporary name keeps the ending, since encoders choose their container by it. Whatever goes
-    wrong inside (an exception, Ctrl-C, a full disk), the temporary file is removed and an older
-    `path` stays as it was. A device or pipe (/dev/stdout, /dev/null) stays one, and gets the content in the
-    end.
+    The name stays, since encoders choose their container by its ending. Whatever goes wrong inside (an
+    exception, Ctrl-C, a full disk), what was written is removed and an older `path` stays as it was; what a
+    killed process leaves is removed by the next one that writes the same `path`. A device or pipe
+    (/dev/stdout, /dev/null) stays one, and gets the content in the end.
 
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
@@ -196,29 +234,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields a fresh folder beside `path`; it replaces `path` whole when the block succeeds.
+    """Yields a fresh folder that replaces `path` whole when the block succeeds; else as `atomic_path`.
 
     Raises:
         FileProblem: the folder can't be made or written to, or the disk is full.
     """
     path = _behind_links(path)
     with _beside(path, folder=True) as temporary:
+        temporary.mkdir()
         yield temporary
         os.chmod(temporary, 0o755)
         if not path.exists():
             os.replace(temporary, path)
             return
         # Two renames: should the second fail or be interrupted, the first is taken back.
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        old = temporary.parent / OLD / path.name
+        old.parent.mkdir()
         try:
-            os.replace(path, old / path.name)
+            os.replace(path, old)
             os.replace(temporary, path)
         except BaseException:
-            if not path.exists() and (old / path.name).exists():
-                os.replace(old / path.name, path)
+            if not path.exists() and old.exists():
+                os.replace(old, path)
             raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

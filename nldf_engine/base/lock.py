@@ -8,20 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from nldf_engine.base.claims import POSIX, claim, is_there
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, make_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 # Never through a link: what is behind it would be emptied. Windows has neither flag; it makes no handle that
 # a child inherits, and its links take a privilege.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-_BEYOND = 1 << 30  # the byte that Windows locks: whom a locked one would hide must be read
 # Between two looks at a lock that is waited for.
 WAITING_SECONDS = 0.2
 _held: dict[Path, int] = {}  # how often this process has each lock
@@ -70,7 +64,7 @@ def _one(path: Path, wait: float) -> Iterator[None]:
         with contextlib.suppress(OSError):
             lock.unlink()
         os.close(handle)
-        if fcntl is None:  # there no open file is removed
+        if not POSIX:  # there no open file is removed
             with contextlib.suppress(OSError):
                 lock.unlink()
         for above in made:  # folders that were made for nothing
@@ -87,7 +81,7 @@ def _taken(lock: Path, path: Path, until: float) -> int:
             what = f"it can't be written ({error.strerror})"
             raise FileProblem(path, what, "choose an output path that you may write to") from error
         try:
-            _lock(handle)
+            claim(handle)
         except BlockingIOError:
             who = os.read(handle, 1000).decode("utf-8", "replace").strip() or "another process"
             os.close(handle)
@@ -99,40 +93,10 @@ def _taken(lock: Path, path: Path, until: float) -> int:
             ) from None
         except OSError:  # a file system without locks: nothing can be said
             return handle
-        if _is_there(lock, handle):
+        if is_there(lock, handle):
             _sign(handle)
             return handle
         os.close(handle)  # its holder has just ended, and removed it: once more
-
-
-def _lock(handle: int) -> None:
-    """Locks the open file for this process, for as long as it has it open.
-
-    Raises:
-        BlockingIOError: another process has it.
-        OSError: the file system has no locks.
-    """
-    if fcntl is not None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    import msvcrt
-
-    windows: Any = msvcrt
-    os.lseek(handle, _BEYOND, os.SEEK_SET)
-    try:
-        windows.locking(handle, windows.LK_NBLCK, 1)
-    except PermissionError as error:
-        raise BlockingIOError(*error.args) from error
-    finally:
-        os.lseek(handle, 0, os.SEEK_SET)
-
-
-def _is_there(lock: Path, handle: int) -> bool:
-    """Whether the open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.lstat(lock))
-    except FileNotFoundError:
-        return False
 
 
 def _sign(handle: int) -> None:

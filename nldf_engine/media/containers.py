@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from nldf_engine.base.errors import FileProblem
+from nldf_engine.media.headers import promised_bytes
 
+COPY_AGAIN = "copy, download or record the whole file again"
+LENGTH_IN_HEADER = {"matroska", "flv"}  # of all streams together, and not of each
+# What a file may be shorter than its header says.
+MISSING_SECONDS, MISSING_SHARE = 0.25, 0.02
 LARGEST_LOSS = 0.05  # share of packets that may fail to decode
 DEFAULT = 0x1  # FFmpeg's flag of the stream that a player takes
 COVER = 0x400  # FFmpeg's flag of a still picture beside the sound
@@ -100,6 +105,35 @@ def ordinal(streams: Any, stream: Any) -> str:
     place = [each.index for each in streams].index(stream.index)
     words = ("first", "second", "third", "fourth", "fifth", "sixth")
     return f"the {words[place]}" if place < len(words) else f"number {place + 1}"
+
+
+def check_whole(path: Path) -> None:
+    """Compares a file with what its header says of its size.
+
+    Raises:
+        FileProblem: it is shorter.
+    """
+    promised, present = promised_bytes(path), path.stat().st_size
+    if promised is not None and present < promised * (1 - MISSING_SHARE):
+        raise FileProblem(path, f"it is cut short ({present} of {promised} bytes)", COPY_AGAIN)
+
+
+def breaks_off(path: Path) -> tuple[float, float] | None:
+    """(seconds that a file says it has, seconds that it has), where it ends before all its streams should.
+
+    None where it does not, or where its header does not say. A stream may end earlier than the others: all
+    packets are walked over, and nothing is decoded.
+    """
+    with opened(path) as container:
+        if not LENGTH_IN_HEADER & set(container.format.name.split(",")) or not container.duration:
+            return None
+        stated, begin = container.duration / 1e6, (container.start_time or 0) / 1e6
+        reached = 0.0
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                reached = max(reached, end - begin)
+    return (stated, reached) if reached < stated * (1 - MISSING_SHARE) - MISSING_SECONDS else None
 
 
 def stated_seconds(path: str | Path) -> float | None:

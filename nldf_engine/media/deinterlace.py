@@ -5,6 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+COMB = 64  # gray levels squared: rows that stand out of both their neighbours by 8 levels and more
+COMBED = 1.0  # of `combing`: 47 progressive clips of all kinds reach 0.6 at most, fields in motion 1.3 to 7
+PLAIN = 0.002  # share of the picture that stands out by noise
+
+
+def combing(light: np.ndarray) -> float:
+    """How far a picture looks woven of two moments: COMBED and more where it does, uint8 [H, W] with H > 4.
+
+    Pixels that stand out of the rows above and below, against those that stand out of the next rows of their
+    own field: detail of one moment has more of these, and the combs of two moments have only the others.
+    """
+    rows = light.astype(np.int32)
+    middle = rows[2:-2]
+    near = (middle - rows[1:-3]) * (middle - rows[3:-1]) > COMB
+    own = (middle - rows[:-4]) * (middle - rows[4:]) > COMB
+    return float(near.mean() / (own.mean() + PLAIN))
+
 
 class Deinterlacer:
     """Passes frames on, interlaced ones through FFmpeg's bwdif; for progressive video nothing runs.

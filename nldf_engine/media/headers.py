@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 # Programs that write to a pipe don't know the length, and put one of these numbers or one near them.
@@ -49,3 +50,62 @@ def mp3_counts_frames(path: Path) -> bool:
         stream.seek(begin)
         frame = stream.read(256)
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def promised_bytes(path: Path) -> int | None:
+    """How many bytes the header of a file says that it has, or has at least; None where it does not say."""
+    with open(path, "rb") as stream:
+        head = stream.read(_HEAD)
+    for mark, promise in _PROMISES.items():
+        if head.startswith(mark):
+            try:
+                return promise(head)
+            except struct.error:  # the header itself is cut
+                return None
+    return None
+
+
+def _avi(head: bytes) -> int | None:
+    length = int(struct.unpack_from("<I", head, 4)[0])
+    return 8 + length if head[8:12] == b"AVI " and 0 < length < _UNKNOWN_LENGTH else None
+
+
+def _au(head: bytes) -> int | None:
+    begin, length = struct.unpack_from(">II", head, 4)
+    return begin + length if length < _UNKNOWN_LENGTH else None
+
+
+def _w64(head: bytes) -> int | None:
+    length = int(struct.unpack_from("<q", head, 16)[0])
+    return length if length > 0 else None
+
+
+def _caf(head: bytes) -> int | None:
+    place = 8
+    while place < len(head):
+        name, length = struct.unpack_from(">4sq", head, place)
+        place += 12 + max(0, length)
+        if name == b"data":
+            return place if length > 0 else None
+    return None
+
+
+def _flv(head: bytes) -> int | None:
+    name = b"filesize\0"
+    at = head.find(name)
+    length = 0.0 if at < 0 else struct.unpack_from(">d", head, at + len(name))[0]
+    return int(length) if 0 < length < 1e15 else None
+
+
+def _asf(head: bytes) -> int | None:
+    at = head.find(_ASF_FILE)
+    length = 0 if at < 0 else int(struct.unpack_from("<Q", head, at + len(_ASF_FILE) + 24)[0])
+    return length if 0 < length < 1 << 50 else None
+
+
+_HEAD = 4096
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # its object "file properties"
+_PROMISES: dict[bytes, Callable[[bytes], int | None]] = {
+    b"RIFF": _avi, b".snd": _au, b"riff\x2e\x91\xcf\x11": _w64, b"caff": _caf, b"FLV": _flv,
+    bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"): _asf,
+}  # fmt: skip

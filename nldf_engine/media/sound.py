@@ -12,7 +12,17 @@ import numpy as np
 from nldf_engine.base.clock import SAMPLE_RATE
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.roomy import Growing, let_go
-from nldf_engine.media.containers import SOUND_AGAIN, check_file, opened
+from nldf_engine.media.containers import (
+    COPY_AGAIN,
+    LENGTH_IN_HEADER,
+    MISSING_SECONDS,
+    MISSING_SHARE,
+    SOUND_AGAIN,
+    breaks_off,
+    check_file,
+    check_whole,
+    opened,
+)
 from nldf_engine.media.headers import mp3_counts_frames, wav_bytes
 from nldf_engine.media.soundtrack import Soundtrack, find_soundtrack, joined
 
@@ -26,11 +36,8 @@ LARGEST_SAMPLE = 64.0
 # A stereo mix this far below its channels is two channels in opposite phase.
 CANCELLED_DB = 20.0
 QUALITY = "VHQ"  # of soxr's resampling
-# What a file may be shorter than its header says: encoder delay, rounding to a block.
-MISSING_SECONDS, MISSING_SHARE = 0.25, 0.02
 # Their headers count samples or hold an index; others guess from the bit rate.
-_EXACT_LENGTH = {"w64", "flac", "aiff", "caf", "mov", "matroska", "tta", "wv"}
-_COPY_AGAIN = "copy, download or record the whole file again"
+_EXACT_LENGTH = {"w64", "flac", "aiff", "caf", "mov", "tta", "wv"} | LENGTH_IN_HEADER
 
 
 def _check_length(seconds: float, path: str | Path | None) -> None:
@@ -57,9 +64,9 @@ def _check_wav(path: Path) -> bool:
     if promised is None:
         return True
     if not promised:
-        raise FileProblem(path, "it holds no sound (0 samples)", _COPY_AGAIN)
+        raise FileProblem(path, "it holds no sound (0 samples)", COPY_AGAIN)
     if present < promised * (1 - MISSING_SHARE):
-        raise FileProblem(path, f"it is cut short: {present} of {promised} bytes of sound", _COPY_AGAIN)
+        raise FileProblem(path, f"it is cut short: {present} of {promised} bytes of sound", COPY_AGAIN)
     return False
 
 
@@ -72,15 +79,16 @@ def _stated_seconds(path: Path, track: Soundtrack) -> float | None:
     with opened(path) as container:
         stream = container.streams[track.index]
         base = stream.time_base or Fraction(1)
-        seconds = None if stream.duration is None else float(stream.duration * base)
-        if seconds is None and container.duration is not None:
-            seconds = container.duration / 1e6
+        own = stream.duration is not None
+        seconds = float(stream.duration * base) if own else (container.duration or 0) / 1e6 or None
         formats = set(container.format.name.split(","))
         exact = bool(_EXACT_LENGTH & formats) or ("mp3" in formats and mp3_counts_frames(path))
         start = Fraction((stream.start_time or 0) * base)
     if seconds is None:
         return None
     _check_length(seconds, path)
+    if exact and not own and not breaks_off(path):  # of other streams it may be the whole length
+        return None
     lead = Fraction(0) if track.zero is None else max(Fraction(0), track.zero - start)
     return seconds - float(lead) if exact else None
 
@@ -92,6 +100,7 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         FileProblem: see `load_audio`.
     """
     check_file(path, SOUND_AGAIN)
+    check_whole(path)
     endless = _check_wav(path)
     track = find_soundtrack(path)
     expected = None if endless else _stated_seconds(path, track)
@@ -99,20 +108,20 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     for block, rate in track.blocks():
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             beyond = f"its sample rate is {rate} Hz, beyond {LOWEST_RATE}..{HIGHEST_RATE}"
-            raise FileProblem(path, beyond, _COPY_AGAIN)
+            raise FileProblem(path, beyond, COPY_AGAIN)
         count += block.shape[1]
         _check_length(count / rate, path)
         largest = max(largest, float(block.max()), -float(block.min()))
         yield block, rate
     if not count:
-        raise FileProblem(path, "it holds no sound (0 samples)", _COPY_AGAIN)
+        raise FileProblem(path, "it holds no sound (0 samples)", COPY_AGAIN)
     if largest > LARGEST_SAMPLE:
         problem = f"its samples reach {largest:.3g}, and full scale is 1"
         raise FileProblem(path, problem, "export it again, as 16-bit PCM for instance")
     seconds = count / rate
     if expected is not None and seconds < expected * (1 - MISSING_SHARE) - MISSING_SECONDS:
         raise FileProblem(
-            path, f"it is cut short: {seconds:.1f} s of sound, and {expected:.1f} s expected", _COPY_AGAIN
+            path, f"it is cut short: {seconds:.1f} s of sound, and {expected:.1f} s expected", COPY_AGAIN
         )
     track.warn()
 

@@ -20,14 +20,17 @@ import numpy as np
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import (
+    COPY_AGAIN,
     LARGEST_LOSS,
     RECORD_AGAIN,
+    breaks_off,
     check_file,
+    check_whole,
     opened,
     ordinal,
     pictures_of,
 )
-from nldf_engine.media.deinterlace import Deinterlacer
+from nldf_engine.media.deinterlace import COMBED, Deinterlacer, combing
 from nldf_engine.media.pictures import over_white
 from nldf_engine.media.planes import BT709, HIGH, UNSAID, Colours, Planes, is_plain, views
 from nldf_engine.media.soundtrack import read_audio_track
@@ -105,8 +108,9 @@ def _video_stream(container: Any, path: Path) -> Any:
             raise FileProblem(
                 path,
                 f"it is cut short ({path.stat().st_size} bytes of at least {end})",
-                "copy or download the whole file again",
+                COPY_AGAIN,
             )
+    check_whole(path)
     if isinstance(context, av.VideoCodecContext):
         stream.thread_type = "AUTO"
     return stream
@@ -269,7 +273,10 @@ def _decoded(
         stated -= max(0.0, float(first - stream.start_time * Fraction(stream.time_base)))
     if read < 0.9 * stated - 1.0:
         lost = f"it says {stated:.1f} s, and only {read:.1f} s can be read"
-        raise FileProblem(path, lost, "copy or download the whole file again")
+        raise FileProblem(path, lost, COPY_AGAIN)
+    broken = None if stated or read > (container.duration or 0) / 1e6 - 1.0 else breaks_off(path)
+    if broken:
+        raise FileProblem(path, f"it says {broken[0]:.1f} s, and ends at {broken[1]:.1f} s", COPY_AGAIN)
 
 
 def _seconds(container: Any, stream: Any) -> float:
@@ -344,6 +351,13 @@ class Shot:
     def planes(self) -> Planes:
         """The upright frame as planes of their own memory; in its own colours where those can be kept."""
         return _planes(self.frame, self.aspect, self.converter)
+
+    def combed(self) -> bool:
+        """Whether the frame as stored looks woven of two moments, as interlaced video does."""
+        if self.frame.height < 8:
+            return False
+        light = self.converter.reformat(self.frame, format="gray", threads=1).to_ndarray()
+        return combing(light) > COMBED
 
     def gray(self, size: int) -> np.ndarray:
         """The frame as stored, scaled to uint8 [size, size] gray; for comparing frames."""

@@ -19,6 +19,7 @@ SHORT_SECONDS = 10.0
 GOOD_SECONDS = 40.0
 TINY_FACE = 100.0  # pixels from forehead to chin in the source
 SMALL_FACE = 180.0
+FEW_COMBED = 0.03  # share of the samples, which a still moment shows no combs in
 FEW_FACES = 0.9  # share of the frames
 FEWER_FACES = 0.5
 CROWDED = 0.05  # share of the samples with a second face
@@ -220,6 +221,15 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
         what = "its colours are high dynamic range, and will look pale"
         problems.append(Problem("colours", what, "export it as SDR (Rec. 709)", "warning"))
     return problems
+
+
+def field_problems(combed: float) -> list[Problem]:
+    """Problems of frames that are woven of two moments, this share of those looked at."""
+    if combed <= FEW_COMBED:
+        return []
+    what = "its frames are combed: it is interlaced, and the file does not say so"
+    remedy = "weave its fields first: ffmpeg -i IN -vf bwdif -c:a copy OUT"
+    return [Problem("picture", what, remedy, "warning")]
 
 
 def track_problems(metrics: dict[str, Any]) -> list[Problem]:

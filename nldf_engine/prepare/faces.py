@@ -59,6 +59,7 @@ class Survey:
         changes: float32 [N], mean absolute difference to the frame before, in gray levels; 255 for the first.
         view: what of each frame is the film; boxes are in its pixels.
         inset: whether what is left out of it shows more than bars.
+        combed: share of the searched frames that look woven of two moments.
     """
 
     boxes: np.ndarray
@@ -67,6 +68,7 @@ class Survey:
     changes: np.ndarray
     view: View = field(default_factory=View)
     inset: bool = False
+    combed: float = 0.0
 
 
 def survey(path: Path, info: VideoInfo) -> Survey:
@@ -111,7 +113,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
     borders, some = Borders(), list[np.ndarray]()
     seen = view.seen(info)
     scale = min(1.0, LOOK_AT / max(seen.width, seen.height))
-    samples, last = 0, np.full((CHANGE, CHANGE), 255, np.int16)
+    samples, combed, last = 0, 0, np.full((CHANGE, CHANGE), 255, np.int16)
     # The far model first: it also finds small heads; the near one knows faces that fill the frame.
     models = [FaceDetector("far"), FaceDetector("near")]
     with Bar("looking for the head", info.frames, "frame") as bar:
@@ -129,6 +131,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             unit = seen.width / frame.shape[1]
             boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in _search(frame, models)]
             borders.add(frame)
+            combed += shot.combed()
             if samples % TURN_EVERY == 0 and len(some) < TURN_SAMPLES:
                 some.append(frame)
             samples += 1
@@ -136,10 +139,11 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
         certain = np.array([box[5] for box in boxes]) > UPRIGHT
         if view == View() and certain.sum() < samples / 2:
             turns = better_turn(some, lambda frame: _certainty(frame, models))
-    found = np.array(boxes, np.float32).reshape(-1, 6)
-    return (
-        Survey(found, samples, np.array(times), np.array(changes, np.float32), view), turns, borders,
+    found = Survey(
+        np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32),
+        view, combed=combed / max(1, samples),
     )  # fmt: skip
+    return found, turns, borders
 
 
 def _certainty(frame: np.ndarray, models: list[FaceDetector]) -> tuple[float, float]:

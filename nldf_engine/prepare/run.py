@@ -60,7 +60,7 @@ from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.prepare.view import CLEAR, View
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 5  # of the preparation: raised when a step's results change, which makes old caches invalid
+VERSION = 6  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
 KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
     "seconds", "level_db", "silent", "clipped", "lip_lag_ms", "lip_correlation", "shifted_ms",
@@ -319,11 +319,15 @@ class _Preparation:
         def look() -> Result:
             seen = survey(self.path, self.info)
             arrays = {"boxes": seen.boxes, "times": seen.times, "changes": seen.changes}
-            return arrays, {"samples": seen.samples, "view": encode(seen.view), "inset": seen.inset}
+            values = {"samples": seen.samples, "view": encode(seen.view), "inset": seen.inset}
+            return arrays, {**values, "combed": seen.combed}
 
         found, metrics = self.steps.run("find", look)
         view = decode(View, metrics["view"], "find.json")
-        first = Survey(found["boxes"], metrics["samples"], found["times"], found["changes"], view)
+        first = Survey(
+            found["boxes"], metrics["samples"], found["times"], found["changes"], view,
+            combed=metrics["combed"],
+        )  # fmt: skip
         return first, metrics["inset"]
 
     def _find(self, samples: np.ndarray | None) -> Source:
@@ -359,6 +363,7 @@ class _Preparation:
         self.begins = begins
         crowd, face = float(others.mean()), float(np.median(speaker[:, 4])) * MESH_TO_BOX
         self.report.problems += checks.face_problems(self.info, crowd, face)
+        self.report.problems += checks.field_problems(first.combed)
         self.report.problems += view.problems(inset)
         self.report.metrics.update(
             source={

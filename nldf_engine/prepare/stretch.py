@@ -24,7 +24,7 @@ from nldf_engine.prepare.faces import SAMPLES_PER_SECOND, Survey
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.source import Source
 from nldf_engine.prepare.spoilt import find_spoilt, speech_heard
-from nldf_engine.prepare.track import LOOK, THUMB, FaceLook, stacked
+from nldf_engine.prepare.track import LOOK, THUMB, FaceLook, seen_of
 
 EVERY = 5  # frames
 PAUSE = 2.0  # seconds around a frame in which something must be heard
@@ -143,8 +143,7 @@ def _look_through(source: Source, survey: Survey, seconds: np.ndarray) -> dict[s
         seen = source.crop.cut(frame, LOOK)
         found.append(look(seen))
         thumbs.append(cv2.resize(seen, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
-    points, chin, hands = zip(*found, strict=True)
-    tracked = stacked(list(points))
+    tracked = seen_of(found)
     total = min(len(seconds), len(found) * EVERY)
 
     def held(values: np.ndarray) -> np.ndarray:
@@ -152,7 +151,6 @@ def _look_through(source: Source, survey: Survey, seconds: np.ndarray) -> dict[s
 
     decoded = np.searchsorted(survey.times, seconds[:total] + JITTER, side="right") - 1
     return {
-        "landmarks": tracked["landmarks"], "valid": held(tracked["valid"]),
+        **{name: values if name == "landmarks" else held(values) for name, values in tracked.items()},
         "thumbs": held(np.stack(thumbs)), "changes": survey.changes[decoded.clip(0)],
-        "chin": held(np.stack(chin)), "hands": held(np.array(hands, np.int64)),
     }  # fmt: skip

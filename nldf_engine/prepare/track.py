@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,13 +16,29 @@ from nldf_engine.faces import FaceMesh, HandPoints, PersonMask
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.prepare.config import PrepareConfig
 from nldf_engine.prepare.source import Source
-from nldf_engine.prepare.spoilt import HAND_EVERY, chin_colour, on_mouth
+from nldf_engine.prepare.spoilt import HAND_EVERY, look_at_mouth, on_mouth
 
 LOOK = 512  # pixels: what the networks see, whatever the dataset's size
 MASK = 256  # pixels: the person network's own resolution
 CHANGE = 128  # pixels: what successive frames are compared on
 THUMB = 48  # pixels: the thumbnails that cuts and exposure are measured on
+NO_COLOUR = np.zeros(2, np.float32)
 AHEAD = 6  # frames in flight between the decoder and the networks
+
+
+class Look(NamedTuple):
+    """What is seen of a face in one frame.
+
+    Args:
+        points: landmarks [478, 3] in pixels at LOOK; None where there is no face.
+        chin, lips: see `spoilt.look_at_mouth`.
+        fingers: points of hands on the mouth; -1 where none were looked for.
+    """
+
+    points: np.ndarray | None = None
+    chin: np.ndarray = NO_COLOUR
+    lips: bool = False
+    fingers: int = -1
 
 
 class FaceLook:
@@ -31,16 +48,16 @@ class FaceLook:
         self._mesh, self._hands = FaceMesh(), HandPoints()
         self._count = 0
 
-    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, int]:
-        """(landmarks [478, 3] in pixels at LOOK or None, colour of the chin [2], points of hands on it)."""
+    def __call__(self, frame: np.ndarray) -> Look:
+        """Of a frame [LOOK, LOOK, 3]."""
         points = self._mesh(frame)
         self._count += 1
         if points is None:
-            return None, np.zeros(2, np.float32), -1
+            return Look()
         fingers = -1
         if self._count % HAND_EVERY == 1:
             fingers = on_mouth(self._hands(frame).reshape(-1, 2), points)
-        return points, chin_colour(frame, points), fingers
+        return Look(points, *look_at_mouth(frame, points), fingers)
 
 
 def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.ndarray]:
@@ -54,7 +71,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         valid: bool [T], whether a face was found.
         thumbs: uint8 [T, 48, 48, 3].
         changes: float32 [T], mean absolute difference to the frame before, gray levels; 255 for the first.
-        chin: float32 [T, 2], see `spoilt.chin_colour`; zeros where there is no face.
+        chin: float32 [T, 2] and lips: bool [T], see `spoilt.look_at_mouth`; zeros where there is no face.
         hands: int64 [T], points of hands on the mouth; -1 where none were looked for.
     """
     import cv2
@@ -65,7 +82,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         soft = person(frame)
         return (cv2.resize(soft, (MASK, MASK), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
-    looks: list[tuple[np.ndarray | None, np.ndarray, int]] = []
+    looks: list[Look] = []
     thumbs: list[np.ndarray] = []
     changes: list[float] = []
     last: np.ndarray | None = None
@@ -104,20 +121,21 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         while waiting:
             collect()
     return {
-        **stacked([points for points, _, _ in looks]),
+        **seen_of(looks),
         "thumbs": np.stack(thumbs),
         "changes": np.array(changes, np.float32),
-        "chin": np.stack([colour for _, colour, _ in looks]),
-        "hands": np.array([fingers for _, _, fingers in looks], np.int64),
     }
 
 
-def stacked(landmarks: list[np.ndarray | None]) -> dict[str, np.ndarray]:
-    """Landmarks [T, 478, 3], zeros where there is no face, and "valid" [T]."""
+def seen_of(looks: Sequence[Look]) -> dict[str, np.ndarray]:
+    """What was seen in T frames: "landmarks", "valid", "chin", "lips" and "hands" of `track`."""
     zeros = np.zeros((LANDMARKS, 3), np.float32)
     return {
-        "landmarks": np.stack([zeros if found is None else found for found in landmarks]),
-        "valid": np.array([found is not None for found in landmarks]),
+        "landmarks": np.stack([zeros if look.points is None else look.points for look in looks]),
+        "valid": np.array([look.points is not None for look in looks]),
+        "chin": np.stack([look.chin for look in looks]).astype(np.float32),
+        "lips": np.array([look.lips for look in looks]),
+        "hands": np.array([look.fingers for look in looks], np.int64),
     }
 
 

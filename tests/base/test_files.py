@@ -2,11 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from nldf_engine.base import files
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import (
     atomic_folder,
@@ -47,7 +50,8 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path: Path) -> None:
 def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
     """Encoders choose their container by it."""
     with atomic_path(tmp_path / "clip.mp4") as temporary:
-        assert temporary.suffix == ".mp4" and temporary.parent == tmp_path
+        assert temporary.name == "clip.mp4" and temporary.parent.parent == tmp_path
+        temporary.touch()
 
 
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
@@ -55,6 +59,88 @@ def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match=r"a\.txt.*space"), atomic_path(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys, os, signal
+from nldf_engine.base import files
+with getattr(files, sys.argv[1])(sys.argv[2]) as temporary:
+    place = temporary / "half" if temporary.is_dir() else temporary
+    place.write_text("half")
+    print(temporary, flush=True)
+    sys.stdin.read()
+"""
+needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="open folders are no handles there")
+
+
+def writer(how: str, path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Another process in the middle of writing `path`, until its input ends, and where it writes."""
+    command = [sys.executable, "-c", WRITER, how, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().rstrip("\n"))
+
+
+@needs_locks
+@pytest.mark.parametrize("how", ["atomic_path", "atomic_folder"])
+def test_the_next_writer_removes_what_a_killed_one_left(how: str, tmp_path: Path) -> None:
+    """Not what one that lives is writing: both finish, and nothing is left beside the output."""
+    path = tmp_path / "out.mp4"
+    killed, _ = writer(how, path)
+    killed.kill()
+    killed.wait()
+    assert len(list(tmp_path.iterdir())) == 1 and not path.exists()
+    alive, first = writer(how, path)
+    second_process, second = writer(how, path)
+    assert first != second and first.exists() and second.exists()
+    alive.communicate()
+    second_process.communicate()
+    assert alive.returncode == second_process.returncode == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@needs_locks
+def test_a_process_killed_between_two_renames_loses_no_folder(tmp_path: Path) -> None:
+    """The old folder, moved away for the new one that never came, is put back by the next writer."""
+    path, room = tmp_path / "data", tmp_path / ".data.nldf"
+    (room / ".old" / "data").mkdir(parents=True)
+    (room / ".old" / "data" / "kept").touch()
+    with pytest.raises(RuntimeError), atomic_folder(path):
+        raise RuntimeError
+    assert (path / "kept").is_file() and list(tmp_path.iterdir()) == [path]
+
+
+@needs_locks
+def test_a_link_or_file_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    """What somebody has put in the way of the hidden folder is neither emptied nor written into."""
+    elsewhere = tmp_path / "dear"
+    elsewhere.mkdir()
+    (elsewhere / "own").touch()
+    (tmp_path / ".a.txt.nldf").symlink_to(elsewhere)
+    (tmp_path / ".a.txt.nldf1").write_text("own")
+    write_json(tmp_path / "a.txt", 1)
+    assert (elsewhere / "own").exists() and (tmp_path / ".a.txt.nldf1").read_text() == "own"
+    assert not (tmp_path / ".a.txt.nldf2").exists() and read_json(tmp_path / "a.txt") == 1
+
+
+@pytest.mark.parametrize("error", [OSError(95, "not supported"), None])
+def test_without_locks_names_are_unique(
+    error: OSError | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without them, and on Windows (None), nobody takes over what may be in use."""
+
+    def claim(handle: int) -> None:
+        assert error is not None
+        raise error
+
+    monkeypatch.setattr(files, "claim", claim)
+    monkeypatch.setattr(files, "POSIX", error is not None)
+    path = tmp_path / "a.json"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        assert first.parent != second.parent
+        first.write_text("1")
+        second.write_text("2")
+    assert path.read_text() == "1"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")

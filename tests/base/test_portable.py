@@ -14,7 +14,7 @@ import nldf_engine
 ROOT = Path(nldf_engine.__file__).resolve().parent
 # Modules that Windows does not have, and where one is asked for, with another way beside it.
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog"}
-GUARDED = {"base/lock.py": {"fcntl"}, "base/memory.py": {"resource"}}
+GUARDED = {"base/claims.py": {"fcntl"}, "base/memory.py": {"resource"}}
 LACKING = {
     "os": {
         *("fork", "forkpty", "setsid", "getuid", "geteuid", "getgid", "getpgid", "killpg", "mkfifo", "nice"),

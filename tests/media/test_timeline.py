@@ -16,7 +16,7 @@ from nldf_engine.media.containers import opened
 from nldf_engine.media.sound import load_audio
 from nldf_engine.media.soundtrack import find_soundtrack, read_audio_track
 from nldf_engine.media.timeline import timeline_of
-from nldf_engine.media.video import VideoWriter, frames_at, probe
+from nldf_engine.media.video import VideoWriter, decode, frames_at, probe
 
 FRAME = 1 / 25
 PACKET = 188  # bytes of a packet of an MPEG transport stream
@@ -161,6 +161,38 @@ def test_any_name_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
             out.write(np.zeros((16, 16, 3), np.uint8))
     assert probe(name).frames == 10 and load_audio(name).max() > 0.4
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv", "a.avi", "a.asf"])
+def test_a_film_that_breaks_off_is_told(tmp_path: Path, name: str) -> None:
+    """Half of a copy is refused, as a sound and as pictures; the whole is read."""
+    whole = film_claps(tmp_path / name)
+    assert len(load_audio(whole)) == pytest.approx(96000, abs=2000) and len(list(decode(whole))) == 150
+    half = tmp_path / f"half{whole.suffix}"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for read in (load_audio, lambda path: list(decode(path))):
+        with pytest.raises(FileProblem, match=r"cut short|ends at|only .* can be read|can't be read"):
+            read(half)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_a_header_without_sizes_is_compared_with_the_last_packet(tmp_path: Path, name: str) -> None:
+    """Where a file says only how long it is, as recorders write it, its end says that it is cut."""
+    whole = film_claps(tmp_path / name).read_bytes()
+    half = tmp_path / f"half{Path(name).suffix}"
+    plain = whole.replace(b"filesize", b"anything").replace(b"DURATION", b"anything")
+    assert plain != whole
+    half.write_bytes(plain[: len(whole) // 2])
+    for read in (load_audio, lambda path: list(decode(path))):
+        with pytest.raises(FileProblem, match=r"cut short|ends at"):
+            read(half)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
+def test_a_sound_that_ends_before_the_picture_is_whole(tmp_path: Path, name: str) -> None:
+    """The length in a header may be the picture's."""
+    path = film_claps(tmp_path / name, lost=(3.5, 7.0))
+    assert len(load_audio(path)) == pytest.approx(3.5 * 16000, abs=1000) and len(list(decode(path))) == 150
 
 
 def test_fields_are_woven(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from nldf_engine.datasets.format import LABELS
-from nldf_engine.media.video import VideoInfo
+from nldf_engine.media.video import VideoInfo, probe
 from nldf_engine.prepare import checks
 from nldf_engine.prepare.background import background_plate
-from nldf_engine.prepare.faces import choose_crop, even_clock, main_faces
+from nldf_engine.prepare.faces import choose_crop, even_clock, main_faces, survey
 from nldf_engine.prepare.parsing import SkinModel, head_region, label_maps, outlines
 from nldf_engine.prepare.shots import cuts_of
 from nldf_engine.prepare.torso import track_torso
 from nldf_engine.prepare.track import fill_gaps
+from tests.prepare.conftest import Film, Speaker
 
 SIDE = 128
 
@@ -299,6 +300,23 @@ def changes(thumbs: np.ndarray) -> np.ndarray:
     """How much each frame differs from the one before, 255 for the first."""
     gray = thumbs.mean(-1)
     return np.concatenate([[255.0], np.abs(np.diff(gray, axis=0)).mean((1, 2))])
+
+
+def test_combs_without_a_flag_are_told(film: Film, speaker: Speaker) -> None:
+    """Fields of two moments in a file that calls itself progressive; the same film without them is not."""
+
+    def picture(time: float) -> np.ndarray:
+        made = speaker.frame(time).copy()
+        made[1::2] = speaker.frame(time, shift=(6.0, 0))[1::2]
+        return made
+
+    path = film(picture, seconds=2.0)
+    info = probe(path)
+    assert not info.interlaced
+    (problem,) = checks.field_problems(survey(path, info).combed)
+    assert problem.severity == "warning" and "combed" in problem.what and "bwdif" in problem.remedy
+    path = film(seconds=2.0)
+    assert checks.field_problems(survey(path, probe(path)).combed) == []
 
 
 def test_figures_become_problems() -> None:
