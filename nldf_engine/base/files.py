@@ -159,8 +159,8 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
 
 def _claimed(path: Path) -> tuple[Path, int | None]:
     """An empty hidden folder beside `path` that nobody else uses, and the handle that it is held by."""
-    # A name that is nearly as long as names can be leaves no room for what is added.
-    stem = f".{path.name}"[:100] + ".nldf"
+    # A name that is nearly as long as names can be, 255 bytes, leaves no room for what is added.
+    stem = os.fsencode(f".{path.name}")[:200].decode("utf-8", "ignore") + ".nldf"
     for number in range(ROOMS if POSIX else 0):
         room, found = path.with_name(f"{stem}{number or ''}"), False
         try:

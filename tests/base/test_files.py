@@ -206,3 +206,11 @@ def test_json_is_checked(tmp_path: Path) -> None:
             read_json(path, limit=200_000 if word != "bytes" else 50)
     with pytest.raises(FileProblem, match="no such file"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "\u8a71" * 83 + ".mp4"])
+def test_names_as_long_as_names_can_be_are_written(tmp_path: Path, name: str) -> None:
+    """255 and 253 bytes, the second in characters of three."""
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("made")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
