@@ -22,7 +22,7 @@ def adam(size: int) -> Problem:
 @case(ADAM, "adam")
 def adam_of_rates(size: int) -> Problem:
     """The step and its root are read where the kernel runs; what the launch was given doesn't count."""
-    problem = of_size(size, NUMBERS | {"step": float("nan"), "root": float("nan")})
+    problem = of_size(size, NUMBERS | {"step": 1e6, "root": 1e6})
     problem.inputs["rates"] = torch.tensor([NUMBERS["step"], NUMBERS["root"]])
     del problem.outputs["rates"]
     return problem
