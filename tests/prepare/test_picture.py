@@ -42,6 +42,30 @@ def test_plate_sees_through_a_moving_person() -> None:
     assert plate[hidden].std() < 60 and plate[hidden].min() > 20
 
 
+def test_the_plate_is_as_rough_as_the_frames() -> None:
+    """Every block is that of the frame nearest to the median; the median where nothing is like it."""
+    rng, back = np.random.default_rng(5), wall()[:64, :64].astype(np.float32)
+    frames = [np.clip(np.rint(back + rng.normal(0, 2, back.shape)), 0, 255) for _ in range(25)]
+    for frame in frames:  # leaves in the wind
+        frame[:16, :16] = rng.uniform(0, 255, (16, 16, 3))
+    frames = [frame.astype(np.uint8) for frame in frames]
+    masks = [np.zeros((32, 32), np.uint8) for _ in frames]
+    masks[0][16:, 16:] = 255  # the first frame shows no part there
+    plate, hidden = background_plate(frames, masks, 25)
+    assert not hidden.any()
+    stack = np.stack(frames)
+    median = np.median(stack, 0)
+    np.testing.assert_array_equal(plate[:16, :16], median[:16, :16])
+    assert 1.2 < np.std(plate[16:].astype(np.float32) - back[16:]) < 2.2
+    assert np.std(median[16:] - back[16:]) < 0.6
+    for y, x in ((16, 0), (0, 40), (56, 56)):
+        block = np.s_[y : y + 8, x : x + 8]
+        same = (stack[(slice(None), *block)] == plate[block]).all((1, 2, 3))
+        apart = np.square(stack[(slice(None), *block)] - median[block]).sum((1, 2, 3))
+        first = 1 if y == x == 56 else 0
+        assert same[first + apart[first:].argmin()]
+
+
 def test_what_another_shot_shows_is_no_part_of_the_plate() -> None:
     """Behind a person who never moves a title card shows: it was seen, but not there, and stays a guess."""
     mask = np.zeros((64, 64), np.uint8)
