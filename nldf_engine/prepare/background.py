@@ -68,7 +68,7 @@ def background_plate(
 
 
 def _of_frames(plate: np.ndarray, pictures: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The plate [S, S, 3] with blocks of the pictures [N, S, S, 3] where these are `seen` [N, S, S] and alike."""
+    """The plate [S, S, 3] with blocks of pictures [N, S, S, 3] where these are `seen` [N, S, S] and alike."""
     made, width = plate.copy(), plate.shape[1]
     for top in range(0, plate.shape[0], BLOCK):
         rows = slice(top, top + BLOCK)
