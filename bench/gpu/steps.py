@@ -274,7 +274,8 @@ def train(preset: str, *budget: str) -> Callable[[Run, Step], None]:
         dataset = os.environ.get("GPU_DATASET") or str(ROOT / "bench" / "dataset")
         if not (Path(dataset) / "dataset.json").is_file():
             return run.skip(step.name, f"no prepared dataset at {dataset}; GPU_DATASET names one")
-        run.step(step.name, step.most, part("train", run.rows, dataset, STATE / "avatars", preset, *budget))
+        folder = STATE / "avatars" / step.name.replace(" ", "_").replace(",", "")
+        run.step(step.name, step.most, part("train", run.rows, dataset, folder, preset, *budget))
         return None
 
     return begin

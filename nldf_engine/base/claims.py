@@ -1,4 +1,4 @@
-"""Files and folders that are held by an open handle: whether whoever made them is still alive."""
+"""Files that are held by an open handle: whether whoever made them is still alive."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# There an open file can't be removed, nor a folder be opened.
+# Elsewhere an open file can't be removed.
 POSIX = fcntl is not None
 _BEYOND = 1 << 30  # the byte that Windows locks: what a locked one would hide must be read
 
 
 def claim(handle: int) -> None:
-    """Locks an open file or folder for this handle, until it is closed or the process ends, however it does.
+    """Locks an open file for this handle, until it is closed or the process ends, however it does.
 
     Raises:
         BlockingIOError: another handle has it.
@@ -38,22 +38,25 @@ def claim(handle: int) -> None:
         os.lseek(handle, 0, os.SEEK_SET)
 
 
-def open_folder(path: Path, own: bool) -> int:
-    """A handle of a folder, for `claim`.
+def open_held(path: Path) -> int:
+    """A handle of a file, which is made if need be, for `claim`.
 
-    Args:
-        path: of it, which is no link.
-        own: whether any other user's is refused.
+    Locks of files reach between machines on a network's file system, where those of folders don't.
 
     Raises:
-        OSError: it can't be opened, or is another user's.
+        OSError: it can't be opened, is a link, or another user's.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0))
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     user = getattr(os, "geteuid", None)
-    if own and user is not None and os.fstat(handle).st_uid != user():
+    if user is not None and os.fstat(handle).st_uid != user():
         os.close(handle)
         raise PermissionError(f"{path} is another user's")
     return handle
+
+
+def hidden_name(path: Path, ending: str) -> str:
+    """A hidden name beside `path`, with an ending; cut, since names have room for 255 bytes."""
+    return os.fsencode(f".{path.name}")[:200].decode("utf-8", "ignore") + ending
 
 
 def is_there(path: Path, handle: int) -> bool:

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nldf_engine.base.claims import POSIX, claim, is_there, open_folder
+from nldf_engine.base.claims import POSIX, claim, hidden_name, is_there, open_held
 from nldf_engine.base.errors import FileProblem
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError.errno
 ROOMS = 100  # hidden folders beside an output that are tried before one of a random name
-OLD = ".old"  # where what is replaced goes until it is
+# What a hidden folder holds: the file that its user has locked, what is made, and what it will replace.
+HELD, NEW, OLD = ".held", "new", "old"
 ELSEWHERE = "choose an output path that you may write to"
 
 
@@ -150,39 +151,50 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
         raise FileProblem(path, f"it can't be written ({error.strerror})", ELSEWHERE) from error
     try:
         with _writing(path, room):
-            yield room / path.name
+            (room / NEW).mkdir()
+            yield room / NEW / path.name
     finally:
-        shutil.rmtree(room, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
+        _leave(room, handle)
 
 
 def _claimed(path: Path) -> tuple[Path, int | None]:
-    """An empty hidden folder beside `path` that nobody else uses, and the handle that it is held by."""
-    # A name that is nearly as long as names can be, 255 bytes, leaves no room for what is added.
-    stem = os.fsencode(f".{path.name}")[:200].decode("utf-8", "ignore") + ".nldf"
+    """A hidden folder beside `path` that nobody else uses, and the handle that it is held by."""
     for number in range(ROOMS if POSIX else 0):
-        room, found = path.with_name(f"{stem}{number or ''}"), False
+        room = path.with_name(hidden_name(path, f".nldf{number or ''}"))
         try:
             room.mkdir(0o700)
         except FileExistsError:
-            found = True
+            if not _is_left(room, path):
+                continue
         try:
-            handle = open_folder(room, own=found)
-        except OSError:  # whoever had it has just ended; or it is something else
+            handle = open_held(room / HELD)
+        except OSError:  # whoever had it has just ended; or it is another user's
             continue
         try:
             claim(handle)
-            if is_there(room, handle):
+            if is_there(room / HELD, handle):
                 _clear(room, path)
                 return room, handle
         except BlockingIOError:
             pass
         except OSError:  # no locks here: who lives can't be told
-            os.close(handle)
+            _leave(room, handle)
             break
         os.close(handle)
-    return Path(tempfile.mkdtemp(prefix=stem + ".", dir=path.parent)), None
+    return Path(
+        tempfile.mkdtemp(prefix=hidden_name(path, ".nldf.") if POSIX else ".nldf.", dir=path.parent)
+    ), None
+
+
+def _is_left(room: Path, path: Path) -> bool:
+    """Whether a killed process may have made a folder for `path`: none with anything else in it."""
+    try:
+        if room.is_symlink() or {found.name for found in room.iterdir()} - {HELD, NEW, OLD}:
+            return False
+        held = (room / HELD).is_file() or not any(room.iterdir())
+        return held and not ((room / OLD).is_dir() and {*os.listdir(room / OLD)} - {path.name})
+    except OSError:
+        return False
 
 
 def _clear(room: Path, path: Path) -> None:
@@ -190,11 +202,21 @@ def _clear(room: Path, path: Path) -> None:
     old = room / OLD / path.name
     if old.exists() and not os.path.lexists(path):
         os.replace(old, path)
-    for remains in room.iterdir():
-        if remains.is_dir() and not remains.is_symlink():
-            shutil.rmtree(remains)
-        else:
-            remains.unlink()
+    for name in (NEW, OLD):
+        if (room / name).exists():
+            shutil.rmtree(room / name)
+
+
+def _leave(room: Path, handle: int | None) -> None:
+    """Removes a hidden folder; not if somebody else has come to use it meanwhile."""
+    for name in (NEW, OLD):
+        shutil.rmtree(room / name, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (room / HELD).unlink()
+    if handle is not None:  # closed before the folder goes: a network's file system keeps open files in it
+        os.close(handle)
+    with contextlib.suppress(OSError):
+        room.rmdir()
 
 
 def _behind_links(path: str | Path) -> Path:
@@ -248,7 +270,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
             return
         # Two renames: should the second fail or be interrupted, the first is taken back.
-        old = temporary.parent / OLD / path.name
+        old = temporary.parent.parent / OLD / path.name
         old.parent.mkdir()
         try:
             os.replace(path, old)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nldf_engine.base.claims import POSIX, claim, is_there
+from nldf_engine.base.claims import POSIX, claim, hidden_name, is_there
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import check_writable, make_folder
 
@@ -54,7 +54,7 @@ def _one(path: Path, wait: float) -> Iterator[None]:
     check_writable(path, folder=path.is_dir())
     made = [above for above in path.parents if not above.exists()]
     make_folder(path.parent)
-    lock = path.with_name(f".{path.name}"[:200] + ".lock")
+    lock = path.with_name(hidden_name(path, ".lock"))
     handle = _taken(lock, path, time.monotonic() + wait)
     _held[path] = 1
     try:

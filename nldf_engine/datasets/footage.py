@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def footage_of(dataset: Dataset, video: str | Path) -> Footage:
     if (wanted := source.get("sha256")) is not None and wanted != sha256(video):
         raise FileProblem(video, f"it is not the video of {dataset.path}", TAKE_IT)
     shots, places = _places(dataset, *map(float, crop))
-    turns, first = int(source.get("turned", 0)) // 90, int(source.get("first_frame", 0))
+    turns, first = _turns(source), int(source.get("first_frame", 0))
     _compare(dataset, video, places, turns, first)
     return Footage(
         video, places, dataset.camera, dataset.poses.astype(np.float32),
@@ -65,21 +66,46 @@ class Filmed:
     def __init__(self, dataset: Dataset, width: int) -> None:
         source, self._width = dataset.info.source, width
         self._places: np.ndarray | None = None
-        if "shot_place" in dataset.extra and isinstance(source.get("crop"), list):
-            self._places = _places(dataset, *map(float, source["crop"]))[1] / np.array([width, width, 1])
+        if {"shot_place", "camera_motion"} & set(dataset.extra) and isinstance(source.get("crop"), list):
+            places = _places(dataset, *map(float, source["crop"]))[1]
             size = int(source["width"]), int(source["height"])
-            self._size = size[:: -1 if int(source.get("turned", 0)) // 90 % 2 else 1]
+            left, top, *size_of_view = source.get("view", [0, 0, *size[:: -1 if _turns(source) % 2 else 1]])
+            self._places, self._size = (
+                places - [[0, 0, left], [0, 0, top]],
+                (size_of_view[0], size_of_view[1]),
+            )
+
+    @property
+    def everything(self) -> bool:
+        """Whether no frame holds a guess."""
+        return self._places is None
 
     def __call__(self, number: int) -> np.ndarray:
         """bool [width, width] of frame `number`; a pixel counts if all of it was filmed."""
-        seen = np.ones((self._width, self._width), bool)
-        if self._places is not None:
-            ends = np.arange(self._width + 1.0)
-            for at, limit in zip(self._places[number], self._size, strict=True):
-                where = at[0] * ends + at[1] * ends[:, None] + at[2]
-                inside = (where > -SLACK) & (where < limit + SLACK)
-                seen &= inside[:-1, :-1] & inside[1:, :-1] & inside[:-1, 1:] & inside[1:, 1:]
-        return seen
+        if self._places is None:
+            return np.ones((self._width, self._width), bool)
+        return filmed_pixels(self._places[number], self._size, self._width)
+
+
+def _turns(source: dict[str, Any]) -> int:
+    """Quarter turns by which a video was turned."""
+    return int(source.get("turned", 0)) // 90
+
+
+def filmed_pixels(place: np.ndarray, size: tuple[int, int], width: int) -> np.ndarray:
+    """bool [width, width]: which pixels of a square lie within a video whole.
+
+    Args:
+        place: [2, 3], where the square, (0, 0) to (1, 1), is in the video, pixels.
+        size: (width, height) of the video, pixels.
+        width: pixels of the square.
+    """
+    seen, ends = np.ones((width, width), bool), np.arange(width + 1.0) / width
+    for at, limit in zip(place, size, strict=True):
+        where = at[0] * ends + at[1] * ends[:, None] + at[2]
+        inside = (where > -SLACK) & (where < limit + SLACK)
+        seen &= inside[:-1, :-1] & inside[1:, :-1] & inside[:-1, 1:] & inside[1:, 1:]
+    return seen
 
 
 def _places(dataset: Dataset, x: float, y: float, side: float) -> tuple[tuple[int, ...], np.ndarray]:

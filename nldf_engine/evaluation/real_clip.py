@@ -195,10 +195,14 @@ def real_clip(
         foreign: a file of somebody else's speech; it starts again where it is shorter than the clip.
         phones: a table of phones, as `read_phones` reads it.
 
+    What is guessed beside a shot that shows less counts as background: nothing real is there to compare with.
+
     Raises:
         FileProblem: the split holds fewer than two valid frames, or `phones` can't be used.
     """
     from nldf_engine.audio import SAMPLE_RATE
+    from nldf_engine.datasets.footage import Filmed
+    from nldf_engine.datasets.format import LABELS
 
     indices = data.indices(split)[:frames]
     if len(indices) < 2:
@@ -210,10 +214,14 @@ def real_clip(
     start, stop = int(indices[0]), int(indices[-1]) + 1
     features = data.audio_features(frontend)
     torso = data.torso_motion()
+    labels, filmed = data.labels(width)[start:stop], Filmed(data, width)
+    if not filmed.everything:
+        seen = np.stack([filmed(number) for number in range(start, stop)])
+        labels = np.where(seen, labels, np.uint8(LABELS["background"]))
     rate, fps = SAMPLE_RATE, data.info.fps
     return RealClip(
         frames=lambda: data.read_frames(start, stop, width),
-        labels=data.labels(width)[start:stop],
+        labels=labels,
         landmarks=data.landmarks[start:stop] * np.float32(width / data.camera.width),
         valid=data.valid[start:stop],
         features=features[start:stop],

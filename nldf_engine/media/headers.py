@@ -99,7 +99,11 @@ def _flv(head: bytes) -> int | None:
 
 def _asf(head: bytes) -> int | None:
     at = head.find(_ASF_FILE)
-    length = 0 if at < 0 else int(struct.unpack_from("<Q", head, at + len(_ASF_FILE) + 24)[0])
+    if at < 0 or len(head) < at + len(_ASF_FILE) + 76:
+        return None
+    length, flags = (struct.unpack_from("<Q", head, at + len(_ASF_FILE) + place)[0] for place in (24, 72))
+    if flags & 1:  # a broadcast, whose length nobody knew
+        return None
     return length if 0 < length < 1 << 50 else None
 
 

@@ -55,7 +55,7 @@ from nldf_engine.prepare.stabilise import hold_steady
 from nldf_engine.prepare.steps import Result, Steps
 from nldf_engine.prepare.stretch import Choice, choose_stretch, even_frames
 from nldf_engine.prepare.sync import Sync, chosen_shift, measure_sync, shifted, sync_problems
-from nldf_engine.prepare.torso import choose_reference, track_torso
+from nldf_engine.prepare.torso import WORK, choose_reference, track_torso
 from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.prepare.view import CLEAR, View
 from nldf_engine.rendering.torsos import pose_features
@@ -210,7 +210,7 @@ class _Preparation:
         landmarks, valid, poses = posed["landmarks"], posed["valid"], posed["poses"]
         plate, _ = steps.run("background", lambda: self._background(valid))
         steps.run("parsing", lambda: self._parse(landmarks, valid), ("parsing.mkv",))
-        torso, torso_metrics = steps.run("torso", lambda: self._torso(landmarks, poses, valid))
+        torso, torso_metrics = steps.run("torso", lambda: self._torso(source, landmarks, poses, valid))
         _, scene = steps.run("scene", lambda: ({}, self._scene(plate["plate"], plate["filled"], valid)))
         focal = pose_metrics["focal"]
         camera = Camera(size, size, focal, focal, *pose_metrics["principal_point"])
@@ -276,7 +276,10 @@ class _Preparation:
         """What the dataset's track keeps of shots: where they begin and how they lie; may be empty."""
         if len(self.begins) < 2:
             return {}
-        return {"shots": self.begins, "shot_place": source.shots.place.astype(np.float32)}
+        place = source.shots.place.copy()  # of the view's pixels; the track's are of the whole frame's
+        corner = np.array([source.view.x, source.view.y])
+        place[:, :, 2] += corner - place[:, :, :2] @ corner
+        return {"shots": self.begins, "shot_place": place.astype(np.float32)}
 
     def refine(self, parts: dict[str, Any]) -> dict[str, Any]:
         """The arguments of `write_dataset` with refined poses; unchanged for a video that is too short."""
@@ -378,6 +381,7 @@ class _Preparation:
                 "interlaced": self.info.interlaced,
                 "turned": 90 * view.turns,
                 "crop": [crop.x + view.x, crop.y + view.y, crop.side],
+                "view": [view.x, view.y, info.width, info.height],
                 **({"first_frame": source.first} if source.last else {}),
             },
             face_pixels=round(face, 1),
@@ -535,14 +539,16 @@ class _Preparation:
                 out.write(label)
         return {}, {}
 
-    def _torso(self, landmarks: np.ndarray, poses: np.ndarray, valid: np.ndarray) -> Result:
+    def _torso(self, source: Source, landmarks: np.ndarray, poses: np.ndarray, valid: np.ndarray) -> Result:
         # The reference frame is in the training part, so that no held-out pixels leak into the torso.
         total, part = len(valid), training_frames(len(valid))
         reference = choose_reference(landmarks, valid, part)
         features = pose_features(torch.from_numpy(poses))[:, :-1].double().numpy()
+        shots, filmed = np.searchsorted(self.begins, np.arange(total), side="right") - 1, source.filmed(WORK)
         found = track_torso(
-            self._frames(), self._labels(), total, reference, features, part, valid, self.begins[1:].tolist()
-        )
+            self._frames(), self._labels(), total, reference, features, part, valid, self.begins[1:].tolist(),
+            lambda index: filmed[shots[index]],
+        )  # fmt: skip
         arrays = {
             "motion": found.motion,
             "reference": np.array([found.reference], np.int64),

@@ -7,7 +7,7 @@ degree by degree, so that the track stays put instead of drifting after shadows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,7 @@ def track_torso(
     known: int | None = None,
     valid: np.ndarray | None = None,
     cuts: Sequence[int] = (),
+    filmed: Callable[[int], np.ndarray | None] = lambda index: None,
 ) -> TorsoTrack:
     """Follows the torso.
 
@@ -76,6 +77,7 @@ def track_torso(
         valid: bool [T], frames that show the torso as it is: in the others it is where their neighbours have
             it. All where None.
         cuts: frames that begin a shot, in which the torso may be anywhere.
+        filmed: float32 [WORK, WORK] of frame `index`, 0 for the pixels that were guessed; None for none.
     """
     import cv2
 
@@ -107,14 +109,15 @@ def track_torso(
                 now = np.zeros(4)
                 for index in order:
                     spread = CUT_SPREAD if _crosses(index, index >= reference, cuts) else STEP_SPREAD
-                    found = aligner.align(gray[index], now, [whole, Prior.of(now, spread)])
+                    priors = [whole, Prior.of(now, spread)]
+                    found = aligner.align(gray[index], now, priors, filmed(index))
                     motion[index], now, information[index] = found.motion, found.motion, found.information
                     bar.step()
             trusted = information if valid is None else information * np.where(valid, 1, 1e-6)[:, None, None]
             expected, precision = _expected(motion, trusted, pose, known or total)
             for index in range(total):
                 priors = [whole, Prior(expected[index], precision)]
-                found = aligner.align(gray[index], motion[index], priors)
+                found = aligner.align(gray[index], motion[index], priors, filmed(index))
                 motion[index], match[index] = found.motion, found.match
                 information[index] = found.information + precision + whole.precision
                 bar.step()

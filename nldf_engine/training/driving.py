@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import torch
@@ -13,7 +14,7 @@ from nldf_engine.base.clock import FPS
 from nldf_engine.geometry.landmark_tracks import landmark_track
 from nldf_engine.rendering.fields import Driver
 from nldf_engine.systems.common.motion import MotionBasis, MotionEncoder, UpperBasis
-from nldf_engine.training.motion import encode_mouth, fit_basis, fit_upper, placed_landmarks
+from nldf_engine.training.motion import encode_mouth, encode_upper, fit_basis, fit_upper, placed_landmarks
 from nldf_engine.training.prior import LipPrior, lip_prior
 from nldf_engine.training.recipe import Recipe
 from nldf_engine.training.scene import Scene
@@ -55,15 +56,28 @@ def learn_motion(
         if not _take_over(motion, teacher) and not resuming:
             _learn_mouth(motion, scene, recipe, codes)
         scene.set_track("motion", codes)
-    if upper is not None:
-        scene.set_track("upper", fit_upper(upper.cpu(), scene.dataset, scene.heard))
-        upper.to(scene.device)
-    teachers = None if teacher is None else teacher.portrait.head.driver.part("upper")
-    if teachers is not None and teachers.dim > (0 if upper is None else upper.dim):
-        # The components of one video are the same however many are fitted: the student's come first.
-        scene.set_track("upper", fit_upper(UpperBasis(teachers.dim), scene.dataset, scene.heard))
+    known = None if teacher is None else teacher.portrait.head.driver.part("upper")
+    if upper is not None or known is not None:
+        scene.set_track("upper", _upper_codes(upper, known, scene))
     if teacher is not None and teacher.portrait.head.driver.part("landmarks") is not None:
         scene.set_track("landmarks", tracked_landmarks(scene))
+
+
+def _upper_codes(upper: UpperBasis | None, known: UpperBasis | None, scene: Scene) -> Tensor:
+    """[T, E] codes of the upper face, E the larger number of `upper`'s and the teacher's, `known`.
+
+    They are the teacher's as far as it goes: whoever has fewer looks at the first of them.
+    """
+    if known is None or (upper is not None and upper.dim > known.dim):
+        assert upper is not None  # one of the two is there
+        codes = fit_upper(upper.cpu(), scene.dataset, scene.heard)
+    else:
+        codes = encode_upper(copy.deepcopy(known).cpu(), scene.dataset)
+        if upper is not None:
+            upper.take(known)
+    if upper is not None:
+        upper.to(scene.device)
+    return codes
 
 
 def _mouth_codes(basis: MotionBasis, scene: Scene, recipe: Recipe, teacher: Avatar | None) -> Tensor:

@@ -51,13 +51,14 @@ def encode_mouth(basis: MotionBasis, dataset: Dataset) -> Tensor:
     return basis.encode(placed_landmarks(basis, dataset)).nan_to_num(0)
 
 
+# What the codes of the upper face mean: 1 without what goes with the pose, 2 with it.
+UPPER_CODES = 2
+
+
 def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     """Fits the basis to the frames `fit` [N]; returns the codes [T, E] of all frames, 0 where unknown."""
     placed = placed_landmarks(basis, dataset)
-    landmarks, poses, eyes = (
-        torch.from_numpy(values).float()
-        for values in (dataset.landmarks, dataset.poses, dataset.eye_openness)
-    )
+    poses, eyes = (torch.from_numpy(values).float() for values in (dataset.poses, dataset.eye_openness))
     fit = fit[placed[fit].flatten(1).isfinite().all(1) & eyes[fit].isfinite()]
     basis.usual.zero_()
     basis.usual.copy_(basis.explained(poses[fit], eyes[fit]).mean(0))
@@ -72,6 +73,15 @@ def fit_upper(basis: UpperBasis, dataset: Dataset, fit: Tensor) -> Tensor:
     rise = -basis.components[:, : len(BROWS), 1].sum(1)
     basis.components.mul_(torch.where(rise < 0, -1.0, 1.0)[:, None, None])
     basis.scale.clamp_(min=SMALLEST_MOTION * math.sqrt(len(basis.landmarks)))
+    return encode_upper(basis, dataset)
+
+
+def encode_upper(basis: UpperBasis, dataset: Dataset) -> Tensor:
+    """Codes [T, E] of all frames in a basis that is fitted already, 0 where unknown."""
+    landmarks, poses, eyes = (
+        torch.from_numpy(values).float()
+        for values in (dataset.landmarks, dataset.poses, dataset.eye_openness)
+    )
     return basis.track(landmarks, poses, dataset.camera, eyes)
 
 

@@ -34,6 +34,7 @@ from nldf_engine.training import distributed
 from nldf_engine.training.bases import BUNDLED, NAME, Base, find_base, read_base, write_base
 from nldf_engine.training.checkpoint import RunState
 from nldf_engine.training.config import LONGEST_MINUTES, TrainConfig, TrainResult
+from nldf_engine.training.motion import UPPER_CODES
 from nldf_engine.training.outcome import consent_for, make_avatar, spent, tell_replaced
 from nldf_engine.training.presets import Preset, find_preset, recipe_module, with_overrides
 from nldf_engine.training.recipe import LARGEST_SIZE
@@ -250,6 +251,7 @@ class _Training:
             "teacher": digest(self.config.teacher), "head": digest(self.config.head),
             "phases": [stage.name for stage in self.trained],
             "seed": self.config.seed, "minutes": self.config.minutes, "audio": self.run_.frontend.to_json(),
+            **({"upper": UPPER_CODES} if self.preset.recipe.driving.upper_codes else {}),
             **({"notes": self.run_.notes} if self.run_.notes else {}),
             **({"base": self.run_.base.record()} if self.run_.base else {}),
             **({"stretches": [dataclasses.asdict(one) for one in self.stretches]} if self.stretches else {}),

@@ -21,6 +21,7 @@ from nldf_engine.base.files import (
     sha256,
     write_json,
 )
+from nldf_engine.base.lock import owned
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path: Path) -> None:
 def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
     """Encoders choose their container by it."""
     with atomic_path(tmp_path / "clip.mp4") as temporary:
-        assert temporary.name == "clip.mp4" and temporary.parent.parent == tmp_path
+        assert temporary.name == "clip.mp4" and temporary.parents[2] == tmp_path
         temporary.touch()
 
 
@@ -103,8 +104,9 @@ def test_the_next_writer_removes_what_a_killed_one_left(how: str, tmp_path: Path
 def test_a_process_killed_between_two_renames_loses_no_folder(tmp_path: Path) -> None:
     """The old folder, moved away for the new one that never came, is put back by the next writer."""
     path, room = tmp_path / "data", tmp_path / ".data.nldf"
-    (room / ".old" / "data").mkdir(parents=True)
-    (room / ".old" / "data" / "kept").touch()
+    (room / "old" / "data").mkdir(parents=True)
+    (room / "old" / "data" / "kept").touch()
+    (room / ".held").touch()
     with pytest.raises(RuntimeError), atomic_folder(path):
         raise RuntimeError
     assert (path / "kept").is_file() and list(tmp_path.iterdir()) == [path]
@@ -118,9 +120,11 @@ def test_a_link_or_file_of_that_name_is_left_alone(tmp_path: Path) -> None:
     (elsewhere / "own").touch()
     (tmp_path / ".a.txt.nldf").symlink_to(elsewhere)
     (tmp_path / ".a.txt.nldf1").write_text("own")
+    (tmp_path / ".a.txt.nldf2" / "new").mkdir(parents=True)  # of no writer: nothing of it was held
     write_json(tmp_path / "a.txt", 1)
+    assert (tmp_path / ".a.txt.nldf2" / "new").is_dir()
     assert (elsewhere / "own").exists() and (tmp_path / ".a.txt.nldf1").read_text() == "own"
-    assert not (tmp_path / ".a.txt.nldf2").exists() and read_json(tmp_path / "a.txt") == 1
+    assert not (tmp_path / ".a.txt.nldf3").exists() and read_json(tmp_path / "a.txt") == 1
 
 
 @pytest.mark.parametrize("error", [OSError(95, "not supported"), None])
@@ -137,10 +141,10 @@ def test_without_locks_names_are_unique(
     monkeypatch.setattr(files, "POSIX", error is not None)
     path = tmp_path / "a.json"
     with atomic_path(path) as first, atomic_path(path) as second:
-        assert first.parent != second.parent
+        assert first.parents[1] != second.parents[1]
         first.write_text("1")
         second.write_text("2")
-    assert path.read_text() == "1"
+    assert path.read_text() == "1" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
@@ -213,4 +217,21 @@ def test_names_as_long_as_names_can_be_are_written(tmp_path: Path, name: str) ->
     """255 and 253 bytes, the second in characters of three."""
     with atomic_path(tmp_path / name) as temporary:
         temporary.write_text("made")
+    with owned(tmp_path / name):
+        assert len(list(tmp_path.iterdir())) == 2
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_another_output_of_the_same_hidden_name_keeps_what_it_had(tmp_path: Path) -> None:
+    """Names are cut, so that two outputs may share one; a folder called "old" is written as any other."""
+    first, second = tmp_path / ("x" * 240 + "a"), tmp_path / ("x" * 240 + "b")
+    room = tmp_path / ("." + "x" * 199 + ".nldf")
+    (room / "old" / first.name).mkdir(parents=True)
+    (room / ".held").touch()
+    write_json(second, 1)
+    assert (room / "old" / first.name).is_dir()
+    for name in ("old", ".old", "new", ".held"):
+        for _ in range(2):
+            with atomic_folder(tmp_path / name) as folder:
+                (folder / "a").touch()
+        assert (tmp_path / name / "a").is_file()

@@ -13,7 +13,7 @@ from nldf_engine.prepare.background import background_plate
 from nldf_engine.prepare.faces import choose_crop, even_clock, main_faces, survey
 from nldf_engine.prepare.parsing import SkinModel, head_region, label_maps, outlines
 from nldf_engine.prepare.shots import cuts_of
-from nldf_engine.prepare.torso import track_torso
+from nldf_engine.prepare.torso import WORK, track_torso
 from nldf_engine.prepare.track import fill_gaps
 from tests.prepare.conftest import Film, Speaker
 
@@ -121,6 +121,35 @@ def test_torso_follows(plain: bool) -> None:
     assert np.median(off) < (0.8 if plain else 0.3) and off.max() < 2.5
     assert found.match.min() > 0.85
     assert np.allclose(found.motion[0], [[1, 0, 0], [0, 1, 0]], atol=1e-5)
+
+
+def test_torso_does_not_follow_a_guess() -> None:
+    """Beside a shot that shows less the torso is guessed, and holds still; what was filmed counts alone."""
+    label = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.ellipse(label, (64, 128), (45, 50), 0, 0, 360, LABELS["torso"], -1)
+    cloth, back = wall(7) // 2, np.full((SIDE, SIDE, 3), 170, np.uint8)
+    frames, labels, truth = [], [], []
+    for k in range(40):
+        x, y = 5 * np.sin(k / 5), 2 * np.sin(k / 3)
+        matrix = np.array([[1, 0, x], [0, 1, y]])
+        moved = cv2.warpAffine(label, matrix, (SIDE, SIDE), flags=cv2.INTER_NEAREST)
+        picture = cv2.warpAffine(
+            cloth, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        frame = np.where((moved == LABELS["torso"])[..., None], picture, back)
+        if k >= 20:
+            frame[100:] = frames[0][100:]
+        frames.append(frame)
+        labels.append(label)
+        truth.append([x, y])
+    shown = np.zeros((WORK, WORK), np.float32)
+    shown[: 98 * WORK // SIDE] = 1
+    off = []
+    for filmed in (lambda index: shown if index >= 20 else None, lambda index: None):
+        found = track_torso(frames, labels, 40, 0, cuts=[20], filmed=filmed)
+        apart = (found.motion @ [64, 90, 1])[20:] - [64, 90] - np.array(truth)[20:]
+        off.append(float(np.median(np.linalg.norm(apart, axis=1))))
+    assert off[0] < 0.5 and off[0] < 0.5 * off[1]
 
 
 def test_torso_stays_put_in_the_dark() -> None:

@@ -122,6 +122,12 @@ class UpperBasis(LandmarkBasis, Driver):
         self.register_buffer("slopes", torch.zeros(13, len(UPPER_FACE), 2))
         self.register_buffer("usual", torch.zeros(13))
 
+    def take(self, other: UpperBasis) -> None:
+        """Becomes the first codes of another basis, which has at least as many."""
+        mine = self.state_dict()
+        for name, value in other.state_dict().items():
+            mine[name].copy_(value[: self.dim] if name in ("components", "scale") else value)
+
     def track(self, landmarks: Tensor, poses: Tensor, camera: Camera, eyes: Tensor) -> Tensor:
         """Codes [T, K] of a tracked video, 0 where its landmarks are unknown; as `place`, and `eyes` [T]."""
         placed = self.place(landmarks, poses, camera)
