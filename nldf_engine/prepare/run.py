@@ -44,6 +44,7 @@ from nldf_engine.prepare.faces import (
     main_faces,
     survey,
 )
+from nldf_engine.prepare.overlay import caption_problems, find_captions
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.report import Page, Refined, Report, draw
@@ -60,7 +61,7 @@ from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.prepare.view import CLEAR, View
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 6  # of the preparation: raised when a step's results change, which makes old caches invalid
+VERSION = 7  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
 KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
     "seconds", "level_db", "silent", "clipped", "lip_lag_ms", "lip_correlation", "shifted_ms",
@@ -563,7 +564,12 @@ class _Preparation:
         return arrays, metrics
 
     def _scene(self, plate: np.ndarray, filled: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
-        return checks.look_at_scene(self._frames(), self._labels(), plate, filled, valid)
+        # Captions keep their place in the frames as they were filmed.
+        filmed = frames_at(self.steps.path("video.mp4"), fps=None)
+        return {
+            **checks.look_at_scene(self._frames(), self._labels(), plate, filled, valid),
+            **find_captions(filmed, self._labels(), self.config.fps),
+        }
 
     def _judge(self, found: _Found) -> None:
         """Adds measurements of the tracks and the sound to the report, and every problem found in them."""
@@ -598,6 +604,7 @@ class _Preparation:
         metrics["sound"] = sound
         self.report.problems += checks.track_problems(metrics)
         self.report.problems += checks.camera_notes(metrics) + checks.scene_problems(metrics)
+        self.report.problems += caption_problems(metrics, fps)
         self.report.problems += checks.sound_problems(sound, len(valid) / fps)
 
     def _page(self, found: _Found) -> Page:

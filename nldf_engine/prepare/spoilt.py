@@ -131,16 +131,16 @@ class Spoilt:
         """What a person should know of it."""
         found = []
         if self.faint.any():
-            what = f"{_times(self.faint, fps)} the picture fades or is dark"
+            what = f"{times(self.faint, fps)} the picture fades or is dark"
             found.append(Problem("fades", f"{what}; those frames are left out", "", "note"))
         if self.still.any():
             seconds = (self.still.sum() + len(runs(self.still))) / fps
-            where = _times(self.still, fps)
+            where = times(self.still, fps)
             what = f"the picture stands still for {seconds:.1f} s while the sound goes on, {where}"
             remedy = "record again, or cut the stretch out; those frames are left out"
             found.append(Problem("picture", what, remedy, "warning"))
         if self.covered.any():
-            what = f"something covers the mouth {_times(self.covered, fps)}"
+            what = f"something covers the mouth {times(self.covered, fps)}"
             remedy = "keep hands, microphones and paper off the mouth; those frames are left out"
             found.append(Problem("mouth", what, remedy, "warning"))
         if self.hidden:
@@ -229,7 +229,7 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _times(flags: np.ndarray, fps: float) -> str:
+def times(flags: np.ndarray, fps: float) -> str:
     """ "at 2.0 to 3.5 s and 3 more places"."""
     found = runs(flags)
     begin, end = found[0]
