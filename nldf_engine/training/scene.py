@@ -33,8 +33,8 @@ from nldf_engine.training.sounds import copied_rows
 from nldf_engine.training.torso import fit_torso, tracked_motion
 
 # Bytes a pixel that are kept of each frame, its colours and label, and of all frames together, beyond which
-# some are left out.
-KEPT_BYTES, MOST_BYTES = 4, 1_900_000_000
+# some are left out: with all else a training then takes less than 3 GB.
+KEPT_BYTES, MOST_BYTES = 4, 1_300_000_000
 REGION_EVERY = 5
 REGION_GROWTH = 2
 REGION_HALF_SIZE = 0.4

@@ -45,7 +45,7 @@ class Prepare(Command):
     as it is, and a number moves it later by so many milliseconds (earlier: --sync=-80)"""
     minutes: Annotated[float, value("M")] = 3.0
     """of a longer video, prepare the stretch of so many minutes that shows most mouth shapes and poses of it:
-    more hardly makes a better avatar, and takes memory in training (0.4 GB a minute at 256 x 256, 1.6 GB at
+    more hardly makes a better avatar, and takes memory in training (0.4 GB a minute at 256 x 256, 1.3 GB at
     512 x 512)"""
     refine: bool = True
     """after tracking, move every frame's pose to where the pictures say it is (as nldf refine does): some
