@@ -231,7 +231,7 @@ class _Training:
             if scene.every > 1:
                 sys.stderr.write(
                     f"{scene.dataset.path}: of {len(scene.heard)} frames one in {scene.every} is looked at, "
-                    f"and all are listened to: their pictures would take more than {MOST_BYTES / 1e9:.1f} GB\n"
+                    f"and all are listened to: their pictures would take over {MOST_BYTES / 1e9:.1f} GB\n"
                 )
         return Run(self.preset, config, scenes, frontend, device, teacher, given, base)
 
