@@ -55,7 +55,7 @@ def test_a_hangup_leaves_nothing_half_written(
     command = [*NLDF, "render", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
-    while not any(path.suffix == ".mp4" for path in tmp_path.iterdir()) and time.monotonic() < deadline:
+    while not any(tmp_path.rglob("*.mp4")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
     said = process.communicate(timeout=200)[1]

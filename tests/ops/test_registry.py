@@ -215,7 +215,7 @@ def test_raw_operations_change_contiguous_tensors_alone():
     """A tensor of other strides that an operation is to change is an error, not a stray write."""
     table, like = torch.rand(2, 4).t(), torch.rand(4, 2)
     with pytest.raises(ValueError, match=r"adam: table must be contiguous, got strides \(1, 4\)"):
-        torch.ops.nldf.adam(table, like, like.clone(), like.clone(), 0.1, 1.0, 0.9, 0.99, 1e-15)
+        torch.ops.nldf.adam(table, like, like.clone(), like.clone(), None, 0.1, 1.0, 0.9, 0.99, 1e-15)
 
 
 def test_raw_operations_take_any_strides():
