@@ -90,13 +90,6 @@ def _caf(head: bytes) -> int | None:
     return None
 
 
-def _flv(head: bytes) -> int | None:
-    name = b"filesize\0"
-    at = head.find(name)
-    length = 0.0 if at < 0 else struct.unpack_from(">d", head, at + len(name))[0]
-    return int(length) if 0 < length < 1e15 else None
-
-
 def _asf(head: bytes) -> int | None:
     at = head.find(_ASF_FILE)
     if at < 0 or len(head) < at + len(_ASF_FILE) + 76:
@@ -110,6 +103,6 @@ def _asf(head: bytes) -> int | None:
 _HEAD = 4096
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # its object "file properties"
 _PROMISES: dict[bytes, Callable[[bytes], int | None]] = {
-    b"RIFF": _avi, b".snd": _au, b"riff\x2e\x91\xcf\x11": _w64, b"caff": _caf, b"FLV": _flv,
+    b"RIFF": _avi, b".snd": _au, b"riff\x2e\x91\xcf\x11": _w64, b"caff": _caf,
     bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"): _asf,
 }  # fmt: skip

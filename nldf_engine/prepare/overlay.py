@@ -7,7 +7,7 @@ the picture stand still to a fraction of a pixel for as long as they are shown.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -76,45 +76,58 @@ class _Pictures:
         return made
 
 
-def find_captions(frames: Iterable[np.ndarray], labels: Iterable[np.ndarray], fps: float) -> dict[str, Any]:
+class Captions:
     """Looks for writing that stands still before a torso that moves.
 
     Where the torso stands still as well, or beside the speaker, nothing is found: what never moves there does
     no harm.
 
     Args:
-        frames: uint8 [S, S, 3], as they were filmed; labels: uint8 [S, S]; both streamed.
         fps: frames a second.
-
-    Returns:
-        captions: [left, top, right, bottom] of all that was found, as shares of the side, or None; and
-        caption_frames: [begin, end) of the stretches in which it was.
     """
-    step = max(1, round(EVERY * fps))
-    pictures, found, shown = _Pictures(), np.zeros((SIDE, SIDE), bool), []
-    total = 0
-    for total, (frame, label) in enumerate(zip(frames, labels, strict=False), 1):
-        if (total - 1) % step:
-            continue
-        pictures.add(frame, label)
-        if len(pictures.gray) == SHOWN and (writing := pictures.writing()).any():
-            found |= writing
-            shown.append(total)
-    flags = np.zeros(total, bool)
-    for end in shown:
-        flags[end - 1 - (SHOWN - 1) * step : end] = True
-    if not shown:
-        return {"captions": None, "caption_frames": []}
-    columns, rows = np.flatnonzero(found.any(0)), np.flatnonzero(found.any(1))
-    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    return {
-        "captions": [round(float(v) / SIDE, 3) for v in box],
-        "caption_frames": [list(run) for run in runs(flags)],
-    }
+
+    def __init__(self, fps: float) -> None:
+        self._step, self._total = max(1, round(EVERY * fps)), 0
+        self._pictures, self._where = _Pictures(), np.zeros((SIDE, SIDE), bool)
+        self._shown: list[int] = []
+
+    def watch(self, frames: Iterable[np.ndarray], labels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Passes the labels on, and looks at them together with the frames.
+
+        Args:
+            frames: uint8 [S, S, 3], as they were filmed; labels: uint8 [S, S]; both streamed.
+        """
+        for frame, label in zip(frames, labels, strict=False):
+            if self._total % self._step == 0:
+                self._pictures.add(frame, label)
+                if len(self._pictures.gray) == SHOWN and (writing := self._pictures.writing()).any():
+                    self._where |= writing
+                    self._shown.append(self._total + 1)
+            self._total += 1
+            yield label
+
+    def found(self) -> dict[str, Any]:
+        """What was found in the frames so far.
+
+        Returns:
+            captions: [left, top, right, bottom] of everything that was found, as shares of the side, or None;
+            and caption_frames: [begin, end) of the stretches in which it was.
+        """
+        if not self._shown:
+            return {"captions": None, "caption_frames": []}
+        flags = np.zeros(self._total, bool)
+        for end in self._shown:
+            flags[end - 1 - (SHOWN - 1) * self._step : end] = True
+        columns, rows = np.flatnonzero(self._where.any(0)), np.flatnonzero(self._where.any(1))
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        return {
+            "captions": [round(float(v) / SIDE, 3) for v in box],
+            "caption_frames": [list(run) for run in runs(flags)],
+        }
 
 
 def caption_problems(metrics: dict[str, Any], fps: float) -> list[Problem]:
-    """What a person should know of what `find_captions` gives."""
+    """What a person should know of what `Captions.found` gives."""
     if metrics["captions"] is None:
         return []
     flags = np.zeros(metrics["caption_frames"][-1][1], bool)

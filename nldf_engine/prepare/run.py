@@ -44,7 +44,7 @@ from nldf_engine.prepare.faces import (
     main_faces,
     survey,
 )
-from nldf_engine.prepare.overlay import caption_problems, find_captions
+from nldf_engine.prepare.overlay import Captions, caption_problems
 from nldf_engine.prepare.parsing import SkinModel, label_maps, skin_samples
 from nldf_engine.prepare.pose import solve_poses
 from nldf_engine.prepare.report import Page, Refined, Report, draw
@@ -565,11 +565,10 @@ class _Preparation:
 
     def _scene(self, plate: np.ndarray, filled: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
         # Captions keep their place in the frames as they were filmed.
-        filmed = frames_at(self.steps.path("video.mp4"), fps=None)
-        return {
-            **checks.look_at_scene(self._frames(), self._labels(), plate, filled, valid),
-            **find_captions(filmed, self._labels(), self.config.fps),
-        }
+        captions, filmed = Captions(self.config.fps), frames_at(self.steps.path("video.mp4"), fps=None)
+        labels = captions.watch(filmed, self._labels())
+        seen = checks.look_at_scene(self._frames(), labels, plate, filled, valid)
+        return {**seen, **captions.found()}
 
     def _judge(self, found: _Found) -> None:
         """Adds measurements of the tracks and the sound to the report, and every problem found in them."""

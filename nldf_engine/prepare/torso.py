@@ -79,22 +79,7 @@ def track_torso(
         cuts: frames that begin a shot, in which the torso may be anywhere.
         filmed: float32 [WORK, WORK] of frame `index`, 0 for the pixels that were guessed; None for none.
     """
-    import cv2
-
-    gray = np.empty((total, WORK, WORK), np.float32)
-    side, map_of_reference = WORK, np.zeros((WORK, WORK), np.int32)
-    for index, (frame, label) in enumerate(zip(frames, labels, strict=False)):
-        side = frame.shape[0]
-        gray[index] = small_gray(frame, WORK)
-        if index == reference:
-            small_map = cv2.resize(label, (WORK, WORK), interpolation=cv2.INTER_NEAREST_EXACT)
-            map_of_reference = small_map.astype(np.int32)
-    torso = (map_of_reference == LABELS["torso"]).astype(np.uint8)
-    above = np.isin(map_of_reference, (LABELS["head"], LABELS["neck"])).astype(np.uint8)
-    square = cv2.MORPH_ELLIPSE
-    grown = cv2.dilate(torso, cv2.getStructuringElement(square, (2 * OUTLINE + 1,) * 2))
-    kept_off = cv2.dilate(above, cv2.getStructuringElement(square, (2 * CLEAR_OF_HEAD + 1,) * 2))
-    area = (grown > 0) & (kept_off == 0)
+    gray, area, side = _read(frames, labels, total, reference)
     motion = np.zeros((total, 4))
     match = np.zeros(total, np.float32)
     certainty, middle = np.zeros(4), np.zeros(2)
@@ -131,6 +116,34 @@ def track_torso(
         motion -= motion[reference]
     placed = matrices(motion, middle, side / WORK).astype(np.float32)
     return TorsoTrack(placed, reference, match, certainty.astype(np.float32))
+
+
+def _read(
+    frames: Iterable[np.ndarray], labels: Iterable[np.ndarray], total: int, reference: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """What alignment takes, and the frames' own side.
+
+    Returns:
+        gray: float32 [total, WORK, WORK], the frames.
+        area: bool [WORK, WORK], where the reference frame shows torso, with its outline, clear of the head.
+        side: pixels of a frame.
+    """
+    import cv2
+
+    gray = np.empty((total, WORK, WORK), np.float32)
+    side = WORK
+    labelled: np.ndarray = np.zeros((WORK, WORK), np.uint8)
+    for index, (frame, label) in enumerate(zip(frames, labels, strict=False)):
+        side = frame.shape[0]
+        gray[index] = small_gray(frame, WORK)
+        if index == reference:
+            labelled = cv2.resize(label, (WORK, WORK), interpolation=cv2.INTER_NEAREST_EXACT)
+    torso = (labelled == LABELS["torso"]).astype(np.uint8)
+    above = np.isin(labelled, (LABELS["head"], LABELS["neck"])).astype(np.uint8)
+    disc = cv2.MORPH_ELLIPSE
+    grown = cv2.dilate(torso, cv2.getStructuringElement(disc, (2 * OUTLINE + 1,) * 2))
+    kept_off = cv2.dilate(above, cv2.getStructuringElement(disc, (2 * CLEAR_OF_HEAD + 1,) * 2))
+    return gray, (grown > 0) & (kept_off == 0), side
 
 
 def _crosses(index: int, forward: bool, cuts: Sequence[int]) -> bool:

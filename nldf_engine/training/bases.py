@@ -87,7 +87,10 @@ class Base:
                 value.copy_(self.tensors[name])
 
     def _refuse(self, what: str) -> None:
-        raise FileProblem(self.path, what, "begin from a base of this preset and front-end, or without one")
+        remedy = (
+            "begin from a base of this preset and front-end, train with its settings (--set), or without one"
+        )
+        raise FileProblem(self.path, what, remedy)
 
 
 def shared_state(network: nn.Module, own: Sequence[nn.Module]) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 """Steps of training as CUDA graphs: recorded once for each kind of step, and replayed without Python.
 
-A step of a small network is a hundred small operations, and to launch them takes longer than to run them. In
-a graph they are launched as one. What the host draws for a step (`Objective.pick`) is copied to where the
-graph reads it; forward, backward and the optimiser are in the graph, and rates and counts of steps on the
-device (`TableAdam`).
+A step of a small network is a hundred small operations, and launching them takes longer than running them. A
+graph launches them as one. What the host draws for a step (`Objective.draw_inputs`) is copied to where the
+graph reads it. The graph holds forward pass, backward pass and optimiser; learning rates and counts of steps
+are on the device (`TableAdam`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nldf_engine.training.scene import Tensors
 
 # Steps that run as usual before one is recorded: by then caches are filled and workspaces made.
 WARM_UP = 3
-# Kinds of steps that are recorded. Where there are more, their sizes change all the time.
-MOST_KINDS = 16
+# Kinds of steps that are recorded for each number. Where there are more, their sizes change all the time.
+MOST_KINDS = 8
 
 
 def recordable(device: torch.device) -> bool:
@@ -63,7 +63,7 @@ class StepGraphs:
         recording: Callable[[], AbstractContextManager[None]], device: torch.device,
     ) -> None:  # fmt: skip
         self._step, self._changed, self._recording, self._device = step, list(changed), recording, device
-        self._kinds: dict[Hashable, _Kind] = {}
+        self._kinds: dict[tuple[Hashable, ...], _Kind] = {}
         # One stream for what precedes a recording and for the recording: libraries keep workspaces for each.
         self._stream = torch.cuda.Stream(device)
         self.replayed, self.problem = 0, ""
@@ -77,7 +77,7 @@ class StepGraphs:
         """
         key = (number, *((name, values.shape, values.dtype) for name, values in given.items()))
         kind = self._kinds.get(key)
-        if kind is None and (self.problem or len(self._kinds) == MOST_KINDS):
+        if kind is None and (self.problem or sum(known[0] == number for known in self._kinds) == MOST_KINDS):
             self._give_up(f"their sizes change: there are more than {MOST_KINDS} kinds")
             return self._step(number, {n: native.send(v, self._device) for n, v in given.items()})
         if kind is None:

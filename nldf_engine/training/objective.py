@@ -48,20 +48,32 @@ class Objective(nn.Module, ABC):
         """Draws a batch by `generator` (on the CPU) and returns its loss."""
         ...
 
-    def why_whole(self) -> str:
-        """Why a step is not divided into `pick` and `of_picked`, what the host does and what the device does;
-        empty where it is. What is divided can be recorded as a CUDA graph (`training.graphs`)."""
-        return "its loss draws as it is computed"
+    def no_graph_reason(self) -> str:
+        """Why steps can't be recorded as CUDA graphs (`training.graphs`); empty where they can.
 
-    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """All that a step draws, chooses and looks up on the CPU, by name; of the same shapes for steps of
-        the same kind."""
-        raise TypeError(f"{type(self).__name__}: a step is not divided, since {self.why_whole()}")
+        They can where a step is split into `draw_inputs`, which runs on the host, and `loss_of`, which runs
+        on the device.
+        """
+        return "it draws random numbers while it computes its loss"
 
-    def of_picked(self, picked: Tensors) -> StepLoss:
-        """The loss of what `pick` gave, sent to the device: what `forward` would return. It waits for no
-        device, and depends on nothing that changes from step to step but `picked` and parameters."""
-        raise TypeError(f"{type(self).__name__}: a step is not divided, since {self.why_whole()}")
+    def draw_inputs(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Everything that a step draws, chooses and looks up on the CPU, by name.
+
+        Raises:
+            TypeError: its steps are not split.
+        """
+        raise TypeError(f"{type(self).__name__}: its steps are not split: {self.no_graph_reason()}")
+
+    def loss_of(self, inputs: Tensors) -> StepLoss:
+        """The loss that `forward` would return, of what `draw_inputs` gave, sent to the device.
+
+        It doesn't wait for the device, and nothing that it reads changes from step to step but `inputs` and
+        the parameters.
+
+        Raises:
+            TypeError: its steps are not split.
+        """
+        raise TypeError(f"{type(self).__name__}: its steps are not split: {self.no_graph_reason()}")
 
     def added(self) -> list[nn.Parameter]:
         """Parameters that are trained beside the portrait, and are no part of the avatar."""
@@ -111,11 +123,11 @@ class RayBatches:
 
         `first` is a set of which half of the frames are taken.
         """
-        picked = self.pick(generator, first)
-        batch, code = self.seen(sent(picked, self.scene.device), generator)
-        return dataclasses.replace(batch, drawn=(picked["frames"], picked["pixels"])), code
+        inputs = self.draw_inputs(generator, first)
+        batch, code = self.seen(sent(inputs, self.scene.device), generator)
+        return dataclasses.replace(batch, drawn=(inputs["frames"], inputs["pixels"])), code
 
-    def pick(self, generator: torch.Generator, first: Tensor | None = None) -> dict[str, Tensor]:
+    def draw_inputs(self, generator: torch.Generator, first: Tensor | None = None) -> dict[str, Tensor]:
         """What `draw` draws and looks up, on the CPU."""
         sampling = self.recipe.sampling
         frames = self.frames(generator, first)
@@ -127,11 +139,15 @@ class RayBatches:
         """What `seen` takes of pixel numbers [F, P] of frames [F], on the CPU."""
         return self.target.look(frames, pixels) | self.noise(frames, generator)
 
-    def seen(self, picked: Tensors, generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
-        """A batch and codes of what `pick` or `looked` found, sent to the device; the target's codes may draw
-        by the generator."""
-        code = self.target.codes(self.conditions(picked), picked["frames"], generator)
-        return self.target.seen(picked, code), code
+    def seen(self, inputs: Tensors, generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+        """A batch and codes.
+
+        Args:
+            inputs: what `draw_inputs` or `looked` gave, sent to the device.
+            generator: for targets whose codes draw noise of their own.
+        """
+        code = self.target.codes(self.conditions(inputs), inputs["frames"], generator)
+        return self.target.seen(inputs, code), code
 
     def frames(self, generator: torch.Generator, first: Tensor | None = None) -> Tensor:
         """[F] frame numbers; see `draw`."""

@@ -69,7 +69,7 @@ class Trainer:
         folder: the run's folder: checkpoints with the best weights, events, curves.
         seed: of the sampling.
         graphs: on a GPU, replay steps as CUDA graphs where the objectives' steps are divided
-            (`Objective.why_whole`); standard error says why where they are not.
+            (`Objective.no_graph_reason`); standard error says why where they are not.
 
     Once the losses have settled (`Objective.settled`), the best weights are chosen anew.
 
@@ -97,7 +97,7 @@ class Trainer:
         self.graphs: StepGraphs | None = None
         if records:
             changed = [parameter for group in groups for parameter in group["params"]]
-            self.graphs = StepGraphs(self._of_picked, changed, self.optimizer.recording, self._device)
+            self.graphs = StepGraphs(self._step_on, changed, self.optimizer.recording, self._device)
         self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.keep: dict[int, Callable[[list[Portrait], RunState], None]] = {}
         self._sums: dict[str, Tensor] = {}
@@ -111,7 +111,7 @@ class Trainer:
         """Whether steps can be recorded; says on standard error why not, on a GPU."""
         if not recordable(self._device):
             return False
-        problems = [problem for part in self._parts() if (problem := part.why_whole())]
+        problems = [problem for part in self._parts() if (problem := part.no_graph_reason())]
         if distributed.world() > 1:
             problems.insert(0, "several processes average their gradients")
         if problems:
@@ -218,7 +218,7 @@ class Trainer:
         if self.graphs is None:
             logged = self._stepped(*self._losses(number, self.generator))
         else:
-            logged = self.graphs(number, objective.pick(self.generator))
+            logged = self.graphs(number, objective.draw_inputs(self.generator))
         # Sums stay on the device until they are logged: reading one here would synchronise every step.
         known = [name for name in logged if name in self._sums]
         if known:
@@ -228,8 +228,8 @@ class Trainer:
         self.state.step += 1
         return logged["pixel"]
 
-    def _of_picked(self, number: int, picked: Tensors) -> dict[str, Tensor]:
-        loss = cast(Objective, self.objectives[number]).of_picked(picked)
+    def _step_on(self, number: int, inputs: Tensors) -> dict[str, Tensor]:
+        loss = cast(Objective, self.objectives[number]).loss_of(inputs)
         return self._stepped(loss.total, loss.logged)
 
     def _stepped(self, total: Tensor, logged: dict[str, Tensor]) -> dict[str, Tensor]:

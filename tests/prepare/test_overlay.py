@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 
-from nldf_engine.prepare.overlay import caption_problems, find_captions
+from nldf_engine.prepare.overlay import Captions, caption_problems
 from nldf_engine.synthetic import Speaker, SyntheticConfig
 from nldf_engine.synthetic.make import controls_at, plan, torso_affine
 
 FPS, EVERY = 5, 5  # pictures a second that are looked at, of 25
 SIDE = 256
+
+
+def look_for_captions(frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, Any]:
+    captions = Captions(FPS)
+    passed = list(captions.watch(frames, labels))
+    assert len(passed) == len(labels) and np.array_equal(passed, labels)
+    return captions.found()
+
 
 Pictures = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -47,7 +58,7 @@ def burnt(frame: np.ndarray, layers: np.ndarray) -> np.ndarray:
 def test_a_speaker_without(speaker: Pictures) -> None:
     """Stripes of a jumper, shelves and hair are no writing."""
     frames, labels, _ = speaker
-    found = find_captions(frames, labels, FPS)
+    found = look_for_captions(frames, labels)
     assert found == {"captions": None, "caption_frames": []}
     assert not caption_problems(found, FPS)
 
@@ -57,7 +68,7 @@ def test_writing_before_the_chest_is_told(speaker: Pictures, lines: list[str]) -
     """One line that stays, or two that take turns: place and seconds are said."""
     frames, labels, _ = speaker
     drawn = [burnt(frame, written(lines[k // 10 % len(lines)])) for k, frame in enumerate(frames)]
-    found = find_captions(drawn, labels, FPS)
+    found = look_for_captions(drawn, labels)
     left, top, right, bottom = found["captions"]
     assert 0.2 < left < right < 0.85 and 0.85 < top < bottom < 1.0
     assert sum(end - begin for begin, end in found["caption_frames"]) >= 10
@@ -70,7 +81,7 @@ def test_writing_that_comes_late(speaker: Pictures) -> None:
     frames, labels, _ = speaker
     half = len(frames) // 2
     drawn = [burnt(f, written("BREAKING NEWS")) if k >= half else f for k, f in enumerate(frames)]
-    found = find_captions(drawn, labels, FPS)
+    found = look_for_captions(drawn, labels)
     assert found["caption_frames"][0][0] >= half
 
 
@@ -79,11 +90,11 @@ def test_writing_on_the_clothes(speaker: Pictures) -> None:
     frames, labels, moved = speaker
     layers = written("BREAKING NEWS")
     drawn = [burnt(f, cv2.warpAffine(layers, m, (SIDE, SIDE))) for f, m in zip(frames, moved, strict=True)]
-    assert find_captions(drawn, labels, FPS)["captions"] is None
+    assert look_for_captions(drawn, labels)["captions"] is None
 
 
 def test_writing_on_who_stands_still(speaker: Pictures) -> None:
     """Nobody can tell what belongs to a torso that never moves, and it does no harm."""
     frames, labels, _ = speaker
     drawn = [burnt(frames[0], written("BREAKING NEWS"))] * 20
-    assert find_captions(drawn, [labels[0]] * 20, FPS)["captions"] is None
+    assert look_for_captions(drawn, [labels[0]] * 20)["captions"] is None

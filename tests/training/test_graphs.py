@@ -144,14 +144,14 @@ def test_what_cannot_be_recorded_runs_as_usual(
     synthetic_dataset, tmp_path, made, trainers, monkeypatch, capsys
 ) -> None:
     """A step that waits for the device is no graph's: the reason is said once, and the run is the same."""
-    whole = LightFieldObjective.of_picked
+    whole = LightFieldObjective.loss_of
 
-    def waits(self: LightFieldObjective, picked: Any) -> StepLoss:
-        loss = whole(self, picked)
+    def waits(self: LightFieldObjective, inputs: Any) -> StepLoss:
+        loss = whole(self, inputs)
         assert float(loss.total.detach()) > 0
         return loss
 
-    monkeypatch.setattr(LightFieldObjective, "of_picked", waits)
+    monkeypatch.setattr(LightFieldObjective, "loss_of", waits)
     found = course(synthetic_dataset, tmp_path / "waits")
     said = capsys.readouterr().err
     assert (
@@ -159,7 +159,7 @@ def test_what_cannot_be_recorded_runs_as_usual(
     )
     assert trainers[0].graphs is not None and trainers[0].graphs.replayed == 0 and not made[0].replays
     assert len(Stream.current) == 1
-    monkeypatch.setattr(LightFieldObjective, "of_picked", whole)
+    monkeypatch.setattr(LightFieldObjective, "loss_of", whole)
     assert course(synthetic_dataset, tmp_path / "usual") == found
 
 

@@ -175,13 +175,13 @@ def test_patches_bring_a_field_closer_as_people_see_it(scene: RayScene) -> None:
 
     def distance() -> float:
         with torch.no_grad():
-            return sum(float(patches(patches.pick(seeded(100 + n)))[1]) for n in range(4)) / 4
+            return sum(float(patches(patches.draw_inputs(seeded(100 + n)))[1]) for n in range(4)) / 4
 
     first = distance()
     optimizer = torch.optim.Adam(objective.loss.model.parameters(), 3e-3)
     for n in range(25):
         optimizer.zero_grad()
-        patches(patches.pick(seeded(n)))[1].backward()
+        patches(patches.draw_inputs(seeded(n)))[1].backward()
         optimizer.step()
     assert distance() < 0.9 * first
 

@@ -52,9 +52,9 @@ class LightFieldObjective(Objective):
 
     def forward(self, generator: torch.Generator) -> StepLoss:
         """See `Objective`."""
-        picked = self.pick(generator)
-        (batch, seen, compared), step = self._seen(sent(picked, self.scene.device), generator)
-        batch = dataclasses.replace(batch, drawn=(picked["frames"], picked["pixels"]))
+        inputs = self.draw_inputs(generator)
+        (batch, seen, compared), step = self._seen(sent(inputs, self.scene.device), generator)
+        batch = dataclasses.replace(batch, drawn=(inputs["frames"], inputs["pixels"]))
         total, logged = step.total, step.logged
         if self.targets is not None:
             segments = self._segment_loss(batch, seen, self.targets)
@@ -76,7 +76,7 @@ class LightFieldObjective(Objective):
             self.pool.offer(frames.reshape(-1), pixels.reshape(-1), error.reshape(-1))
         return StepLoss(total, logged)
 
-    def why_whole(self) -> str:
+    def no_graph_reason(self) -> str:
         """See `Objective`."""
         if self.pool is not None:
             return "the active pool reads every step's losses"
@@ -84,30 +84,30 @@ class LightFieldObjective(Objective):
             return "the teacher's segments are looked up as the loss is computed"
         return "" if isinstance(self.target, HeadTarget) else "a torso's codes draw noise of their own"
 
-    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_inputs(self, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Objective`."""
-        picked = self._batches.pick(generator, None if self.targets is None else self.targets.frames)
-        picked |= self.loss.noise(len(picked["frames"]), generator)
+        inputs = self._batches.draw_inputs(generator, None if self.targets is None else self.targets.frames)
+        inputs |= self.loss.noise(len(inputs["frames"]), generator)
         if self.patches is not None and self.share >= self.settled:
-            picked |= {PATCH + name: values for name, values in self.patches.pick(generator).items()}
-        return picked
+            inputs |= {PATCH + name: values for name, values in self.patches.draw_inputs(generator).items()}
+        return inputs
 
-    def of_picked(self, picked: Tensors) -> StepLoss:
+    def loss_of(self, inputs: Tensors) -> StepLoss:
         """See `Objective`."""
-        return self._seen(picked, None)[1]
+        return self._seen(inputs, None)[1]
 
     def _seen(
-        self, picked: Tensors, generator: torch.Generator | None
+        self, inputs: Tensors, generator: torch.Generator | None
     ) -> tuple[tuple[Batch, RayColors, Compared], StepLoss]:
-        """The batch of what was picked, what is seen of it, and the loss of that and of the patches."""
-        batch, code = self._batches.seen(picked, generator)
-        seen, compared, corrections = self.loss(batch, code, picked, self.recipe.opacity.weight)
+        """The batch of what was inputs, what is seen of it, and the loss of that and of the patches."""
+        batch, code = self._batches.seen(inputs, generator)
+        seen, compared, corrections = self.loss(batch, code, inputs, self.recipe.opacity.weight)
         total, logged = compared.total, {"pixel": compared.pixel, "opacity": compared.opacity}
         if corrections is not None:
             size = FrameCorrections.size(corrections)
             total = torch.add(total, size, alpha=self.recipe.regularisation.correction)
             logged["correction"] = size.detach()
-        of_patch = {name[len(PATCH) :]: values for name, values in picked.items() if name.startswith(PATCH)}
+        of_patch = {name[len(PATCH) :]: values for name, values in inputs.items() if name.startswith(PATCH)}
         if self.patches is not None and of_patch:
             pixels, distance = self.patches(of_patch, generator)
             total = total + self.patches.share * pixels

@@ -36,7 +36,7 @@ class PatchTerm(nn.Module):
         self.distance = LpipsLoss().to(scene.device)
         self.share = self.sharpening.patches * self._patches.side**2 / loss.recipe.sampling.rays
 
-    def pick(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_inputs(self, generator: torch.Generator) -> dict[str, Tensor]:
         """What a step draws and looks up, on the CPU."""
         sharpening, scene = self.sharpening, self.loss.scene
         count = distributed.rounded(sharpening.patches)
@@ -45,14 +45,18 @@ class PatchTerm(nn.Module):
         shares = sharpening.mouth_share, sharpening.eyes_share
         places = scene.patch_places(frames, SPEAKER, *shares, generator)
         pixels, _ = self._patches.draw(frames, generator, places)
-        picked = self.batches.looked(frames, pixels, generator)
-        return picked | self.loss.noise(len(frames), generator)
+        inputs = self.batches.looked(frames, pixels, generator)
+        return inputs | self.loss.noise(len(frames), generator)
 
-    def forward(self, picked: Tensors, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """The loss of the patches' colours, and their mean perceptual distance to the video; of what `pick`
-        found, sent to the device."""
-        batch, code = self.batches.seen(picked, generator)
-        _, compared, _ = self.loss(batch, code, picked, 0.0)
+    def forward(self, inputs: Tensors, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The loss of the patches' colours, and their mean perceptual distance to the video.
+
+        Args:
+            inputs: what `draw_inputs` gave, sent to the device.
+            generator: for targets whose codes draw noise of their own.
+        """
+        batch, code = self.batches.seen(inputs, generator)
+        _, compared, _ = self.loss(batch, code, inputs, 0.0)
         grid = self._patches.side, self._patches.side
         made, real = (
             colors.unflatten(1, grid).permute(0, 3, 1, 2)
