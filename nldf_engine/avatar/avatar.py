@@ -176,37 +176,51 @@ class Avatar:
         except ValueError as error:
             raise FileProblem(path / "model.safetensors", f"it can't be used ({error})", RETRAIN) from error
         portrait.eval().requires_grad_(False)
-        track = _read_tensors(path / "track.safetensors", None)
-        for name in ("poses", "eye_openness"):
-            if name not in track:
-                held = ", ".join(sorted(track)) or "none"
-                raise FileProblem(
-                    path / "track.safetensors", f"the tensor {name!r} is missing; it holds {held}", RETRAIN
-                )
-        try:
-            poses = check_poses(track["poses"])
-            eyes = track["eye_openness"].float()
-            if len(poses) != info["frames"]:
-                raise ValueError(f"poses: avatar.json says {info['frames']} frames, got {len(poses)}")
-            if eyes.shape != poses.shape[:1] or not bool(torch.isfinite(eyes).all()):
-                raise ValueError(f"eye_openness: expected {len(poses)} finite values, got {list(eyes.shape)}")
-            torso = track.get("torso")
-            if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
-                raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
-            upper = track.get("upper")
-            basis = portrait.head.driver.part("upper")
-            codes = 0 if basis is None else basis.dim
-            wanted, came = [len(poses), codes] if codes else [], [] if upper is None else list(upper.shape)
-            if came != wanted:
-                raise ValueError(f"upper: expected {wanted or 'none'}, got {came or 'none'}")
-        except ValueError as error:
-            raise FileProblem(path / "track.safetensors", f"it can't be used ({error})", RETRAIN) from error
+        basis = portrait.head.driver.part("upper")
+        track = _read_track(path / "track.safetensors", info["frames"], 0 if basis is None else basis.dim)
         background = read_picture(path / "background.png", RETRAIN)
         digest = hashlib.sha256("".join(info["files"][name] for name in FILES).encode()).hexdigest()
         return cls(
-            portrait, camera, frontend, background, poses, eyes, info["provenance"], torso, consent,
-            None if upper is None else upper.float(), path.resolve().name, digest,
+            portrait, camera, frontend, background, track["poses"], track["eye_openness"],
+            info["provenance"], track.get("torso"), consent, track.get("upper"), path.resolve().name, digest,
         )  # fmt: skip
+
+
+def _read_track(path: Path, frames: int, codes: int) -> dict[str, Tensor]:
+    """The tensors of an avatar's track, checked.
+
+    Args:
+        path: of the file.
+        frames: T, how many frames it has.
+        codes: E, how many codes of the upper face the avatar's field takes; 0 for none.
+
+    Returns:
+        "poses" [T, 4, 4] and "eye_openness" [T]; "torso" [T, 2, 3], where it was tracked, and "upper" [T, E].
+
+    Raises:
+        FileProblem: a tensor is missing, of another shape, or not finite.
+    """
+    track = _read_tensors(path, None)
+    for name in ("poses", "eye_openness"):
+        if name not in track:
+            held = ", ".join(sorted(track)) or "none"
+            raise FileProblem(path, f"the tensor {name!r} is missing; it holds {held}", RETRAIN)
+    try:
+        track["poses"] = poses = check_poses(track["poses"])
+        track["eye_openness"] = eyes = track["eye_openness"].float()
+        if len(poses) != frames:
+            raise ValueError(f"poses: avatar.json says {frames} frames, got {len(poses)}")
+        if eyes.shape != poses.shape[:1] or not bool(torch.isfinite(eyes).all()):
+            raise ValueError(f"eye_openness: expected {len(poses)} finite values, got {list(eyes.shape)}")
+        torso, upper = track.get("torso"), track.get("upper")
+        if torso is not None and tuple(torso.shape) != (len(poses), 2, 3):
+            raise ValueError(f"torso: expected {[len(poses), 2, 3]}, got {list(torso.shape)}")
+        wanted, came = [len(poses), codes] if codes else [], [] if upper is None else list(upper.shape)
+        if came != wanted:
+            raise ValueError(f"upper: expected {wanted or 'none'}, got {came or 'none'}")
+    except ValueError as error:
+        raise FileProblem(path, f"it can't be used ({error})", RETRAIN) from error
+    return {**track, "upper": upper.float()} if upper is not None else track
 
 
 def _stored(name: str, value: Tensor) -> Tensor:
