@@ -174,6 +174,15 @@ def _between(neck: np.ndarray, place: np.ndarray) -> np.ndarray:
     return left & right & place
 
 
+def _seam(head: np.ndarray, neck: np.ndarray) -> np.ndarray:
+    """bool [S, S]: what is close to both. The neck, found in smaller pictures, ends short of the jaw."""
+    import cv2
+
+    side = 2 * (1 + len(head) // 256) + 1
+    near = [cv2.dilate(part.astype(np.uint8), np.ones((side, side), np.uint8)) for part in (head, neck)]
+    return np.asarray(near[0] & near[1]).astype(bool)
+
+
 def label_maps(
     frames: Iterable[np.ndarray], masks: Iterable[np.ndarray], landmarks: np.ndarray, skin: SkinModel
 ) -> Iterator[np.ndarray]:
@@ -200,7 +209,7 @@ def label_maps(
         share = np.mean([score for _, _, score in window], axis=0)
         neck = cv2.resize(share, (side, side), interpolation=cv2.INTER_LINEAR) > 0.5
         label = np.where(person, LABELS["torso"], LABELS["background"]).astype(np.uint8)
-        label[person & neck] = LABELS["neck"]
+        label[person & (neck | _seam(head, neck))] = LABELS["neck"]
         label[person & head] = LABELS["head"]
         return label
 

@@ -184,8 +184,8 @@ def face_points(centre: tuple[float, float] = (64, 50), size: float = 24) -> np.
     return points
 
 
-def test_label_maps() -> None:
-    """A drawn person splits into head with hair, skin below the jaw, and clothes; no more is labelled."""
+def drawn_person() -> tuple[np.ndarray, np.ndarray]:
+    """(frame uint8 [SIDE, SIDE, 3], mask uint8 [SIDE, SIDE]): hair, a face, a bare neck, clothes."""
     frame = np.full((SIDE, SIDE, 3), (90, 120, 90), np.uint8)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     cv2.ellipse(mask, (64, 132), (50, 42), 0, 0, 360, 255, -1)
@@ -195,6 +195,12 @@ def test_label_maps() -> None:
     cv2.rectangle(frame, (53, 60), (75, 94), (205, 150, 125), -1)
     cv2.circle(frame, (64, 50), 24, (205, 150, 125), -1)
     frame[17:30][mask[17:30] > 0] = (50, 30, 20)
+    return frame, mask
+
+
+def test_label_maps() -> None:
+    """A drawn person splits into head with hair, skin below the jaw, and clothes; no more is labelled."""
+    frame, mask = drawn_person()
     points = np.repeat(face_points()[None], 7, 0)
     skin = SkinModel(np.tile(np.array([[205, 150, 125]], np.uint8), (30, 1)))
     maps = list(label_maps([frame] * 7, [mask] * 7, points, skin))
@@ -205,6 +211,19 @@ def test_label_maps() -> None:
         assert label[120, 40] == label[110, 64] == LABELS["torso"]
         assert label[5, 5] == label[60, 10] == LABELS["background"]
         assert ((label > 0) == (mask > 127)).mean() > 0.99
+
+
+@pytest.mark.parametrize("scale", [1, 4, 6])
+def test_no_clothes_between_jaw_and_neck(scale: int) -> None:
+    """The neck reaches up to the jaw in frames larger than the pictures in which it is looked for, too."""
+    big = [
+        cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) for part in drawn_person()
+    ]
+    skin = SkinModel(np.tile(np.array([[205, 150, 125]], np.uint8), (30, 1)))
+    points = np.repeat(face_points()[None] * scale, 5, 0)
+    for label in label_maps([big[0]] * 5, [big[1]] * 5, points, skin):
+        for column in label[: 84 * scale, 56 * scale : 72 * scale].T:  # from above the head into the neck
+            assert set(column) == {LABELS["background"], LABELS["head"], LABELS["neck"]}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 9])
