@@ -179,8 +179,9 @@ def _seam(head: np.ndarray, neck: np.ndarray) -> np.ndarray:
     import cv2
 
     side = 2 * (1 + len(head) // 256) + 1
-    near = [cv2.dilate(part.astype(np.uint8), np.ones((side, side), np.uint8)) for part in (head, neck)]
-    return np.asarray(near[0] & near[1]).astype(bool)
+    kernel = np.ones((side, side), np.uint8)
+    near = [np.asarray(cv2.dilate(part.astype(np.uint8), kernel)) > 0 for part in (head, neck)]
+    return np.logical_and(*near)
 
 
 def label_maps(

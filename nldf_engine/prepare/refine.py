@@ -105,7 +105,7 @@ class _Refinement:
         self.objective = light_field_objective(RayPart(subject, target, self.recipe, None, Path()))
         self.generator.set_state(torch.get_rng_state())
         groups = parameter_groups(self.portrait, [self.objective], self.recipe)
-        self.optimizer = TableAdam(groups, self.recipe.learning_rate, BETAS)
+        self.optimizer, self._trained = TableAdam(groups, self.recipe.learning_rate, BETAS), 0
         self.surface, self.filmed = HeadSurface(_shape_of(dataset)), Filmed(dataset, size)
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
         self.lips = np.concatenate([lips.min(1), lips.max(1)], 1)
@@ -116,11 +116,12 @@ class _Refinement:
         total = self.config.rounds * self.config.steps
         for _ in range(self.config.steps):
             for group in self.optimizer.param_groups:
-                group["lr"] = group["first_lr"] * FINAL_RATE ** (bar.done / max(1, total))
+                group["lr"] = group["first_lr"] * FINAL_RATE ** (self._trained / max(1, total))
             loss = self.objective(self.generator)
             self.optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
             self.optimizer.step()
+            self._trained += 1
             bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
@@ -251,10 +252,13 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     began = time.monotonic()
     work = _Refinement(data, config)
     psnr = []
-    with Bar("refine poses", config.rounds * (config.steps + len(work.scene.fit))) as bar:
+    moves = (config.rounds + 1) * len(work.scene.fit)
+    with Bar("refine poses", config.rounds * config.steps + moves) as bar:
         for outlying in np.geomspace(*OUTLYING, config.rounds):
             work.train(bar)
             psnr.append(work.align(bar, float(outlying)))
+        # One step does not go all the way, and after the last one no round follows.
+        psnr.append(work.align(bar, float(outlying)))
     track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
     if "torso" in data.extra:
         motion = work.scene.motions.numpy().copy()

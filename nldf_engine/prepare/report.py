@@ -23,7 +23,8 @@ class Refined:
     """What a refinement did.
 
     Args:
-        psnr: before and after each round, dB, full frame, under the model of that round.
+        psnr: before and after each round, and the step that follows the last, dB, full frame, under the model
+            of that round.
         head_pixels, torso_pixels: RMS by which the head's origin and the torso's middle moved in the picture,
             pixels at 512.
         turned: RMS by which heads were turned, degrees.

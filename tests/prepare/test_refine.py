@@ -13,7 +13,8 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset, write_dataset
 from nldf_engine.geometry.rotations import exponential
 from nldf_engine.prepare import RefineConfig
-from nldf_engine.prepare.refine import refine
+from nldf_engine.prepare.refine import FINAL_RATE, refine
+from nldf_engine.training.optimizer import TableAdam
 
 
 def spoil(source: Dataset, path: Path) -> Dataset:
@@ -60,6 +61,21 @@ def test_spoilt_poses_are_corrected(synthetic_dataset: Dataset, tmp_path: Path) 
     assert after.info.provenance["refined"]["config"]["rounds"] == 1
     told = json.loads((after.path / "report.json").read_text("utf-8"))["refined"]
     assert told["head_pixels"] == pytest.approx(figures.head_pixels, abs=1e-3)
+
+
+def test_rates_fall_with_the_steps_alone(
+    synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames that are moved between two legs of training do not count as steps of it."""
+    rates: list[float] = []
+
+    def step(self: TableAdam) -> None:
+        rates.append(self.param_groups[0]["lr"] / self.param_groups[0]["first_lr"])
+
+    monkeypatch.setattr(TableAdam, "step", step)
+    copy = spoil(synthetic_dataset, tmp_path / "spoilt")
+    refine(copy.path, RefineConfig(size=32, rounds=2, steps=5, rays=64))
+    np.testing.assert_allclose(rates, FINAL_RATE ** (np.arange(10) / 10), rtol=1e-6)
 
 
 def test_a_second_refinement_and_foreign_folders_are_refused(

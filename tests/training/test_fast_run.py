@@ -189,6 +189,37 @@ def test_corrections_move_the_plane_and_leave_the_camera() -> None:
     assert float(corrections.numbers.grad.abs().sum()) > 0
 
 
+@torch.no_grad()
+def test_corrections_hold_nothing_that_a_pose_tells() -> None:
+    """What goes with a known number of a frame is taken off, also in frames that are not trained on; what
+    does not go with it stays, and frames that join later begin without a correction."""
+    generator = seeded()
+    known = torch.randn(100, 3, generator=generator) * torch.tensor([1.0, 1e-3, 50.0])
+    fit = torch.arange(80)
+    corrections = FrameCorrections(100, fit, 0.2, torch.cat([known, known[:, :1]], 1))  # one column twice
+    own = torch.zeros(100, 6)
+    own[3, 5] = 1.0
+    corrections.numbers.copy_(2 + known @ torch.randn(3, 6, generator=generator))
+    assert float(corrections.of(torch.arange(100)).abs().max()) < 1e-3
+    corrections.numbers.add_(own)
+    left = corrections.of(fit)
+    assert 0.8 < float(left[3, 5]) < 1 and float((left - own[:80]).abs().max()) < 0.2
+    corrections.numbers[90:] += 5.0
+    assert float(corrections.of(torch.arange(90, 100)).abs().min()) > 4
+    corrections.begin(torch.arange(80, 100))
+    assert float(corrections.of(torch.arange(80, 100)).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("frames", [3, 7, 12])
+@torch.no_grad()
+def test_few_frames_keep_their_corrections(frames: int) -> None:
+    """So many known numbers that they would explain all of a short clip's corrections do not."""
+    fit = torch.arange(frames)
+    corrections = FrameCorrections(frames, fit, 0.2, torch.randn(frames, 20, generator=seeded()))
+    corrections.numbers[0] = 1.0
+    assert float(corrections.of(fit)[0, 0]) > 0.5
+
+
 def test_shares_are_drawn_where_they_say(synthetic_dataset: Dataset) -> None:
     """Mouth and eye boxes, the speaker, and the frame get their shares of each frame's pixels."""
     scene = RayScene(synthetic_dataset, 32, FrontendConfig(), torch.device("cpu"), learned_torso=True)

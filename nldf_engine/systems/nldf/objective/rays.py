@@ -11,6 +11,7 @@ from nldf_engine.datasets.dataset import LABELS
 from nldf_engine.ops import Compared, MatteWeights, aim_rays, compare_matte
 from nldf_engine.rendering.fields import RayColors, Rays
 from nldf_engine.rendering.query import query_region
+from nldf_engine.rendering.torsos import pose_features
 from nldf_engine.systems.common.torso_layer import TorsoFrames, TorsoLayer
 from nldf_engine.training.corrections import FrameCorrections
 from nldf_engine.training.objective import squared, weigh_opacity
@@ -25,6 +26,8 @@ HIDDEN_WEIGHT = 2.0
 MATTE_LABELS = LABELS["background"], LABELS["head"], LABELS["torso"]
 # Where faces are on the average, metres in head space (the face looks towards -z).
 FACE_DEPTH = -0.04
+# What drives a face, beside its pose, in few numbers.
+DRIVING = "motion", "upper", "eyes"
 
 
 class LightFieldLoss(nn.Module):
@@ -44,7 +47,14 @@ class LightFieldLoss(nn.Module):
         self.corrections: FrameCorrections | None = None
         if recipe.regularisation.correction:
             scene, radius = target.scene, self.model.config.bounds.radius
-            self.corrections = FrameCorrections(len(scene.poses), scene.fit, radius).to(scene.device)
+            known = [pose_features(scene.poses)[:, :-1].cpu()]
+            for name in DRIVING:
+                track = scene.conditions.get(name)
+                known += [] if track is None else [track.cpu().reshape(len(scene.poses), -1)]
+            corrections = FrameCorrections(
+                len(scene.poses), scene.fit, radius, torch.cat(known, 1).nan_to_num(0)
+            )
+            self.corrections = corrections.to(scene.device)
 
     def noise(self, frames: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Standard normal noise of so many frames, on the CPU: on the camera's places, where the recipe moves
