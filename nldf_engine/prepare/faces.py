@@ -59,7 +59,7 @@ class Survey:
         changes: float32 [N], mean absolute difference to the frame before, in gray levels; 255 for the first.
         view: what of each frame is the film; boxes are in its pixels.
         inset: whether what is left out of it shows more than bars.
-        combed: share of the searched frames that look woven of two moments.
+        combed: share of the searched frames with a face that look woven of two moments.
     """
 
     boxes: np.ndarray
@@ -113,7 +113,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
     borders, some = Borders(), list[np.ndarray]()
     seen = view.seen(info)
     scale = min(1.0, LOOK_AT / max(seen.width, seen.height))
-    samples, combed, last = 0, 0, np.full((CHANGE, CHANGE), 255, np.int16)
+    samples, shown, combed, last = 0, 0, 0, np.full((CHANGE, CHANGE), 255, np.int16)
     # The far model first: it also finds small heads; the near one knows faces that fill the frame.
     models = [FaceDetector("far"), FaceDetector("near")]
     with Bar("looking for the head", info.frames, "frame") as bar:
@@ -129,9 +129,11 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             if scale < 1:
                 frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             unit = seen.width / frame.shape[1]
-            boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in _search(frame, models)]
+            here = _search(frame, models)
+            boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in here]
             borders.add(frame)
-            combed += shot.combed()
+            if here:  # noise that shows nothing looks combed
+                shown, combed = shown + 1, combed + shot.combed()
             if samples % TURN_EVERY == 0 and len(some) < TURN_SAMPLES:
                 some.append(frame)
             samples += 1
@@ -141,7 +143,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             turns = better_turn(some, lambda frame: _certainty(frame, models))
     found = Survey(
         np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32),
-        view, combed=combed / max(1, samples),
+        view, combed=combed / max(1, shown),
     )  # fmt: skip
     return found, turns, borders
 
