@@ -9,7 +9,7 @@ import numpy as np
 
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.progress import Bar
-from nldf_engine.faces import FaceDetector
+from nldf_engine.faces import Detection, FaceDetector
 from nldf_engine.media.video import VideoInfo, decode
 from nldf_engine.prepare.view import TRIM, Borders, View, better_turn
 
@@ -150,40 +150,48 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
 
 def _certainty(frame: np.ndarray, models: list[FaceDetector]) -> tuple[float, float]:
     """How certain a face is in a frame, and its roll in degrees by the eyes; zeros where there is none."""
-    for model in models:
-        for face in model(frame):
-            across = face.points[1] - face.points[0]
-            return face.score, float(np.degrees(np.arctan2(across[1], across[0])))
-    return 0.0, 0.0
+    faces = _faces(frame, models)
+    if not faces:
+        return 0.0, 0.0
+    best = max((face for _, _, face in faces), key=lambda face: face.score)
+    across = best.points[1] - best.points[0]
+    return best.score, float(np.degrees(np.arctan2(across[1], across[0])))
 
 
 def _search(frame: np.ndarray, models: list[FaceDetector]) -> list[tuple[float, ...]]:
-    """Faces (x, y, width, height, certainty) in pixels of `frame`.
+    """Faces (x, y, width, height, certainty) in pixels of `frame`."""
+    kept = []
+    for left, top, face in _faces(frame, models):
+        x, y, wide, high = map(float, face.box)
+        kept.append((left + x, top + y, wide, high, face.score))
+    best: list[tuple[float, ...]] = []
+    for one in sorted(kept, key=lambda b: -b[4]):
+        if all(_overlap(one, other) < 0.3 for other in best):
+            best.append(one)
+    return best
+
+
+def _faces(frame: np.ndarray, models: list[FaceDetector]) -> list[tuple[int, int, Detection]]:
+    """Faces, one several times perhaps, and the corners (left, top) of the parts that they were found in.
 
     The detectors look at a small copy, in which the faces of a wide picture are too small: so squares of it
     are searched as well, and smaller ones while nothing is found.
     """
     height, width = frame.shape[:2]
     side = min(height, width)
-    kept: list[tuple[float, ...]] = []
+    kept: list[tuple[int, int, Detection]] = []
     for size, step in ((max(height, width), side), (side, side // 2), (side // 2, side // 4)):
         for top in range(0, max(height - size, 0) + 1, max(step, 1)):
             for left in range(0, max(width - size, 0) + 1, max(step, 1)):
                 view = np.ascontiguousarray(frame[top : top + size, left : left + size])
                 for model in models:
                     found = model(view)
-                    for face in found:
-                        x, y, wide, high = map(float, face.box)
-                        kept.append((left + x, top + y, wide, high, face.score))
+                    kept += [(left, top, face) for face in found]
                     if found:
                         break
         if kept and size <= side:
             break
-    best: list[tuple[float, ...]] = []
-    for one in sorted(kept, key=lambda b: -b[4]):
-        if all(_overlap(one, other) < 0.3 for other in best):
-            best.append(one)
-    return best
+    return kept
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
