@@ -171,6 +171,7 @@ def test_parts_that_do_not_agree_are_refused(tmp_path: Path) -> None:
     ("tracks", "default", "words"),
     [
         (("silence", "claps"), 0, "2 audio tracks; the second is used, since the first is silent"),
+        (("room", "claps"), 0, "2 audio tracks; the second is used, since the first is silent"),
         (("tone", "claps"), 1, "2 audio tracks; the second is used"),
         (("silence", "silence", "claps"), 1, "3 audio tracks; the third is used, since the second and the"),
         (("claps", "tone"), 0, "2 audio tracks; the first is used"),
