@@ -48,7 +48,8 @@ def film_claps(
 
     Args:
         gop: frames from one keyframe to the next.
-        tracks: of sound, "claps", "silence" or "tone"; the one numbered `default` is flagged so.
+        tracks: of sound, "claps", "silence", "room" (its noise) or "tone"; the one numbered `default` is
+            flagged so.
         lost: seconds from and to which packets of the sound are left out.
         pictures: of each stream of pictures, "claps" or "gray"; the last one is flagged as the default.
     """
@@ -80,6 +81,7 @@ def film_claps(
         sounds = {
             "claps": clap_sound(seconds),
             "silence": np.zeros(len(time), np.float32),
+            "room": (3e-4 * np.random.default_rng(1).standard_normal(len(time))).astype(np.float32),
             "tone": (0.2 * np.sin(2 * np.pi * 440 * time)).astype(np.float32),
         }
         for audio, kind in zip(audios, tracks, strict=True):

@@ -20,6 +20,8 @@ def _encode(path: Path, samples: np.ndarray, rate: int, codec: str, **options: s
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.layout = layout
+        if codec.startswith("wma"):
+            stream.bit_rate = 128_000  # it has no default
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         size = stream.codec_context.frame_size or 0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.media.headers import promised_bytes
+from nldf_engine.media.headers import appended_at, missing_lengths, promised_bytes
 
 COPY_AGAIN = "copy, download or record the whole file again"
+JOIN_AGAIN = (
+    "join the parts with ffmpeg's concat demuxer (ffmpeg -f concat -i list.txt), or prepare them one by one"
+)
 LENGTH_IN_HEADER = {"matroska", "flv"}  # of all streams together, and not of each
 # What a file may be shorter than its header says.
 MISSING_SECONDS, MISSING_SHARE = 0.25, 0.02
@@ -72,15 +76,34 @@ def tags_of(container: Any) -> dict[str, str]:
     }
 
 
+class _Mended(io.FileIO):
+    """A file with other bytes in its header than it has: what `missing_lengths` says."""
+
+    def __init__(self, path: Path, changes: list[tuple[int, bytes]]) -> None:
+        super().__init__(path)
+        self._changes = changes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file's."""
+        begin, data = self.tell(), bytearray(super().read(size) or b"")
+        for place, wanted in self._changes:
+            for at, value in enumerate(wanted, place - begin):
+                if 0 <= at < len(data):
+                    data[at] = value
+        return bytes(data)
+
+
 @contextlib.contextmanager
 def opened(path: str | Path, remedy: str = RECORD_AGAIN) -> Iterator[Any]:
     """An av container for reading; FFmpeg's errors, also those inside the block, become FileProblem."""
     import av
 
     path = check_file(path, remedy)
+    changes = missing_lengths(path)
     try:
-        with reading(location(path)) as container:
-            yield container
+        with contextlib.ExitStack() as held:
+            file = held.enter_context(_Mended(path, changes)) if changes else location(path)
+            yield held.enter_context(reading(file))
     except av.error.FFmpegError as error:
         raise FileProblem(path, f"it can't be read as audio or video ({error.strerror})", remedy) from error
 
@@ -111,11 +134,17 @@ def check_whole(path: Path) -> None:
     """Compares a file with what its header says of its size.
 
     Raises:
-        FileProblem: it is shorter.
+        FileProblem: it is shorter; or a second file was appended to it, which would not be read.
     """
     promised, present = promised_bytes(path), path.stat().st_size
     if promised is not None and present < promised * (1 - MISSING_SHARE):
         raise FileProblem(path, f"it is cut short ({present} of {promised} bytes)", COPY_AGAIN)
+    behind = appended_at(path)
+    if behind is not None:
+        what = (
+            f"it is two files or more, one behind the other, of which only the first {behind} bytes are read"
+        )
+        raise FileProblem(path, what, JOIN_AGAIN)
 
 
 def breaks_off(path: Path) -> tuple[float, float] | None:

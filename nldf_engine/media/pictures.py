@@ -21,6 +21,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_path
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_JPEG, _SCAN, _JPEG_END = b"\xff\xd8", b"\xda", b"\xff\xd9"
 # How a file begins, and FFmpeg's decoder for it.
 DECODERS = {
     _PNG: "png",
@@ -78,8 +79,7 @@ def read_picture(path: str | Path, remedy: str) -> np.ndarray:
         raise FileProblem(path, f"it can't be read ({error.strerror})", remedy) from error
     if not data:
         raise FileProblem(path, "it is empty (0 bytes)", remedy)
-    if data.startswith(_PNG) and _PNG_END not in data[-64:]:
-        # OpenCV would fill what is missing with black.
+    if is_cut(data):
         raise FileProblem(path, "it is cut short", remedy)
     decoder = next((name for begin, name in DECODERS.items() if data.startswith(begin)), None)
     picture = _decoded(data, decoder) if decoder else None
@@ -88,6 +88,20 @@ def read_picture(path: str | Path, remedy: str) -> np.ndarray:
             path, "it is no picture that can be read (PNG, JPEG, WebP, BMP and TIFF can)", remedy
         )
     return picture
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a PNG or JPEG ends before its picture does; decoders fill the rest with black or grey."""
+    if data.startswith(_PNG):
+        return _PNG_END not in data[-64:]
+    if not data.startswith(_JPEG):
+        return False
+    place = len(_JPEG)
+    while data[place : place + 1] == b"\xff":  # segments, one of which may hold a whole small picture
+        if data[place + 1 : place + 2] == _SCAN:
+            return data.find(_JPEG_END, place) < 0
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return place >= len(data)
 
 
 def _decoded(data: bytes, decoder: str) -> np.ndarray | None:

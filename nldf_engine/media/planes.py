@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from nldf_engine.media.grading import is_hdr
+
 # Of ITU-T H.273: matrix coefficients to (share of red, share of blue) in the brightness.
 WEIGHTS = {
     1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
@@ -133,7 +135,7 @@ def views(frame: Any) -> Iterator[np.ndarray]:
 
 
 def is_plain(frame: Any, aspect: object) -> bool:
-    """Whether an av frame can be taken as it is: 8 bits in 4:2:0, square pixels, a matrix of `WEIGHTS`."""
+    """Whether an av frame can be taken as it is: 8-bit 4:2:0, square pixels, matrix of `WEIGHTS`, no HDR."""
     matrix = int(frame.colorspace)
-    square = not aspect or aspect == 1
+    square = (not aspect or aspect == 1) and not is_hdr(int(frame.color_trc or 0))
     return frame.format.name in ("yuv420p", "yuvj420p") and square and matrix in (*WEIGHTS, UNSAID)

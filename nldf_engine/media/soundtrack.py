@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,12 +14,16 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.roomy import Growing
 from nldf_engine.media.containers import LARGEST_LOSS, SOUND_AGAIN, opened, ordinal, sounds_of
 from nldf_engine.media.level import SILENT_DB
-from nldf_engine.media.timeline import Timeline, first_picture, timeline_of
+from nldf_engine.media.timeline import Timeline, first_picture, own_zero, timeline_of
 
 SILENCE = 1 << 20  # samples of it at a time
 # Seconds that a block's stamp may be off the end of the block before it, or as many as the block lasts:
 # stamps are rounded, and jitter.
 OFF_STAMP, LONGEST_BLOCK = 0.04, 0.1
+# Stamps that are off by more seconds than this in the mean over some blocks are no jitter: clocks drift.
+DRIFT, SETTLING = 0.012, 0.05
+# Its frames have numbers in the place of stamps, which start again where files were joined without encoding.
+NUMBERED = "flac"
 LONGEST_GAP = 600.0  # seconds of silence that one jump of the stamps may stand for
 SHOWN_GAP = 0.06  # seconds altogether, from which gaps are told
 
@@ -81,16 +85,19 @@ class Soundtrack:
         with opened(self.path, SOUND_AGAIN) as container:
             resampler, clock = av.AudioResampler(format="fltp"), self.timeline.clock()
             place, bad, packets = _Place(self.path, self.zero, self.gaps), 0, 0
+            stamped = container.format.name != NUMBERED
             for packet in container.demux(container.streams[self.index]):
                 packets += 1
                 try:
                     frames = clock.correct(packet).decode()
+                    place.enter(clock.part)
                 except av.error.FFmpegError:
                     bad += 1
                     continue
                 for frame in frames:
                     place.expect(frame.layout.nb_channels, frame.sample_rate)
-                    stamp = None if frame.pts is None else Fraction(frame.pts * frame.time_base)
+                    known = stamped and frame.pts is not None
+                    stamp = Fraction(frame.pts * frame.time_base) if known else None
                     for piece in resampler.resample(frame):
                         for block in place.fit(np.nan_to_num(piece.to_ndarray(), copy=False), stamp):
                             yield block, frame.sample_rate
@@ -139,20 +146,21 @@ def find_soundtrack(path: str | Path) -> Soundtrack:
             raise FileProblem(path, "it has no audio track", "give a file with sound, or add a track to it")
         names = {stream.index: ordinal(container.streams.audio, stream) for stream in streams}
     zero = first_picture(path)
-    tracks = [Soundtrack(path, index, zero, timeline) for index in names]
+    zeros = {index: own_zero(path, index) if zero is None else zero for index in names}
+    tracks = [Soundtrack(path, index, zeros[index], timeline) for index in names]
     if len(tracks) == 1:
         return tracks[0]
     taken = next((track for track in tracks if not _silent(track)), tracks[0])
     passed = [names[track.index] for track in tracks[: tracks.index(taken)]]
     because = f", since {' and '.join(passed)} {'are' if len(passed) > 1 else 'is'} silent" if passed else ""
     note = f"it has {len(tracks)} audio tracks; {names[taken.index]} is used{because}"
-    return Soundtrack(path, taken.index, zero, timeline, (note,))
+    return replace(taken, notes=(note,))
 
 
 def _silent(track: Soundtrack) -> bool:
-    """Whether no sample leaves its channel's mean by more than silence does; reads no further than needed."""
-    loudest = 10 ** (SILENT_DB / 20)
-    return all(np.abs(block - block.mean(1, keepdims=True)).max() <= loudest for block, _ in track.blocks())
+    """Whether no block is louder than silence, in any channel; reads no further than needed."""
+    loudest = 10 ** (SILENT_DB / 10)
+    return all(float(block.var(1, dtype=np.float64).max()) <= loudest for block, _ in track.blocks())
 
 
 def read_audio_track(path: str | Path) -> tuple[np.ndarray, int]:
@@ -189,6 +197,12 @@ class _Place:
         self._path, self._zero, self._gaps = path, zero, gaps
         self._done, self._rate, self._channels = 0, 0, 0
         self._begun = self.any = False
+        self._part, self._exact, self._off = 0, True, 0.0
+
+    def enter(self, part: int) -> None:
+        """Says which part of the file comes next: the first block of each is put where its stamp says."""
+        self._exact |= part != self._part
+        self._part = part
 
     def expect(self, channels: int, rate: int) -> None:
         """Checks that a block is of the same kind as those before.
@@ -213,7 +227,9 @@ class _Place:
             self._zero = stamp if self._zero is None else self._zero
             late = round((stamp - self._zero) * self._rate) - self._done
             slack = max(OFF_STAMP, min(piece.shape[1] / self._rate, LONGEST_BLOCK)) * self._rate
-            if not self._begun or abs(late) > slack:
+            self._off += SETTLING * (late - self._off)
+            if self._exact or not self._begun or abs(late) > slack or abs(self._off) > DRIFT * self._rate:
+                self._exact, self._off = False, 0.0
                 yield from self._silence(late)
                 cut = min(max(0, -late), piece.shape[1])
                 self._gaps.cut += cut / self._rate if self._begun else 0.0

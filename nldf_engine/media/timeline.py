@@ -8,20 +8,22 @@ sound and picture by the same amount.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from nldf_engine.base.errors import FileProblem
-from nldf_engine.media.containers import RECORD_AGAIN, opened, pictures_of, sounds_of
+from nldf_engine.media.containers import JOIN_AGAIN, RECORD_AGAIN, check_file, opened, pictures_of, sounds_of
+from nldf_engine.media.headers import top_boxes
 
 # Seconds by which the stamp of a packet falls behind its forerunner's where a new part begins. Decoding
 # stamps of one stream only rise within a part.
 BACK = 0.5
-JOIN_AGAIN = (
-    "join the parts with ffmpeg's concat demuxer (ffmpeg -f concat -i list.txt), or prepare them one by one"
-)
+# Beside those that FFmpeg says of, what is read on behind its end, with the stamps of another beginning.
+READ_ON = {"matroska"}
+LAPPED = {"aac", "wmav1", "wmav2"}
 
 
 class _Fallback:
@@ -69,6 +71,11 @@ class Clock:
     shifts: tuple[Fraction, ...]
     _seen: _Fallback = field(default_factory=_Fallback)
 
+    @property
+    def part(self) -> int:
+        """The number of the part that the last packet was in."""
+        return self._seen.part
+
     def correct(self, packet: Any) -> Any:
         """The packet, with stamps on the one clock."""
         if len(self.shifts) == 1:
@@ -83,7 +90,7 @@ class Clock:
 
 
 def timeline_of(path: str | Path, again: str = RECORD_AGAIN) -> Timeline:
-    """Walks over the packets of a file of a kind whose stamps may start again; of others nothing is read.
+    """Walks over the packets of a file whose stamps may start again; of others nothing is read.
 
     Args:
         path: of the file.
@@ -92,11 +99,25 @@ def timeline_of(path: str | Path, again: str = RECORD_AGAIN) -> Timeline:
     Raises:
         FileProblem: it can't be opened; the stamps of sound and picture start again at different places.
     """
+    stat = check_file(path, again).stat()
+    return _walked(Path(path), again, (stat.st_size, stat.st_mtime_ns))
+
+
+def _may_start_again(container: Any, path: Path) -> bool:
     from av.format import Flags
 
-    path = Path(path)
+    formats = set(container.format.name.split(","))
+    if "mov" in formats:  # in fragments, as recorders write them; of others FFmpeg reads the first alone
+        names = [name for name, _ in top_boxes(path)]
+        return b"moof" in names and names.count(b"moov") > 1
+    return bool(Flags.ts_discont & Flags(int(container.format.flags)) or READ_ON & formats)
+
+
+@functools.lru_cache(maxsize=8)
+def _walked(path: Path, again: str, _: tuple[int, int]) -> Timeline:
+    """`timeline_of` a file of this size and age."""
     with opened(path, again) as container:
-        if not Flags.ts_discont & Flags(int(container.format.flags)):
+        if not _may_start_again(container, path):
             return Timeline()
         streams = [*pictures_of(container)[:1], *sounds_of(container)]
         if not streams:
@@ -143,4 +164,28 @@ def first_picture(path: str | Path) -> Fraction | None:
                     continue
                 for frame in frames:
                     return Fraction(0) if frame.pts is None else frame.pts * Fraction(stream.time_base)
+    return None
+
+
+def own_zero(path: str | Path, index: int) -> Fraction | None:
+    """The stamp in seconds that the sound of a file without pictures begins at; None for its first block's.
+
+    AAC and WMA hold a block of what was before the sound, and of their containers hardly any but MP4 says so.
+
+    Args:
+        path: of the file.
+        index: of the stream.
+    """
+    with opened(path, RECORD_AGAIN) as container:
+        stream = container.streams[index]
+        if stream.codec_context is None or stream.codec_context.name not in LAPPED:
+            return None
+        if "mov" in container.format.name:
+            return None
+        base = Fraction(stream.time_base)
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.pts < 0:  # Matroska of late
+                return None
+            if packet.duration:
+                return (stream.start_time or 0) * base + packet.duration * base
     return None

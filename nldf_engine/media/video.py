@@ -31,6 +31,7 @@ from nldf_engine.media.containers import (
     pictures_of,
 )
 from nldf_engine.media.deinterlace import COMBED, Deinterlacer, combing
+from nldf_engine.media.grading import graded, is_hdr
 from nldf_engine.media.pictures import over_white
 from nldf_engine.media.planes import BT709, HIGH, UNSAID, Colours, Planes, is_plain, views
 from nldf_engine.media.soundtrack import read_audio_track
@@ -41,7 +42,6 @@ LARGEST_SIDE = 8192  # pixels; beyond it a header is taken for a damaged one
 LONGEST_GAP = 10.0  # seconds between two frames' timestamps; beyond it the file is damaged
 WORTH_SEEKING = 1.0  # seconds; a beginning that is shorter is decoded and passed over
 JITTER = 0.002  # seconds; containers round timestamps to milliseconds
-HDR_TRANSFERS = (16, 18)  # PQ and HLG in ITU-T H.273
 
 __all__ = [
     "Shot",
@@ -68,9 +68,9 @@ class VideoInfo:
 
     `fps` is the average rate of the file, `frames` its own frame count (estimated where the file does
     not say), `seconds` the picture's length, `rotation` the clockwise turn in degrees that the flag
-    asks for, `codec` the picture codec's name, `hdr` whether colours are PQ or HLG encoded, `interlaced`
-    whether it is stored in fields (and read with them woven into frames), `tracks` which of several pictures
-    it is, in words.
+    asks for, `codec` the picture codec's name, `hdr` whether colours are PQ or HLG encoded (and read as
+    BT.709), `interlaced` whether it is stored in fields (and read with them woven into frames), `tracks`
+    which of several pictures it is, in words.
     """
 
     width: int
@@ -168,7 +168,7 @@ def _planes(frame: Any, aspect: Fraction | None, converter: Any) -> Planes:
     orientation, colours = _orientation(frame), Colours.of(frame)
     if not is_plain(frame, aspect):
         colours, options = BT709, _conversion(frame, aspect)
-        if _see_through(frame):
+        if _see_through(frame) or is_hdr(int(frame.color_trc or 0)):
             frame, orientation = video_frame(_picture(frame, aspect, False, converter)), (1, 0, 0, 1)
             options = {"threads": 1}
         frame = converter.reformat(
@@ -199,8 +199,13 @@ def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -
     `converter` is kept from frame to frame, since making one costs more than using it.
     """
     options = _conversion(frame, aspect)
-    see_through = _see_through(frame)
-    picture = converter.reformat(frame, format="rgba" if see_through else "rgb24", **options).to_ndarray()
+    see_through, transfer = _see_through(frame), int(frame.color_trc or 0)
+    if is_hdr(transfer):
+        deep = converter.reformat(frame, format="rgb48le", **options).to_ndarray()
+        picture, see_through = graded(deep, transfer, int(frame.color_primaries or 0)), False
+    else:
+        form = "rgba" if see_through else "rgb24"
+        picture = converter.reformat(frame, format=form, **options).to_ndarray()
     if alpha:
         if not see_through:
             picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
@@ -306,7 +311,7 @@ def probe(path: str | Path) -> VideoInfo:
         _, _, frame = next(_decoded(container, stream, path, timeline, fields))
         shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, make_converter())
         height, width = shot.picture().shape[:2]
-        rotation, hdr = _turn(_orientation(frame)), int(frame.color_trc or 0) in HDR_TRANSFERS
+        rotation, hdr = _turn(_orientation(frame)), is_hdr(int(frame.color_trc or 0))
         audio, name = bool(container.streams.audio), stream.codec_context.name
         seconds, count = timeline.seconds or _seconds(container, stream), stream.frames
         if seconds and frame.pts is not None and frame.time_base and stream.start_time is not None:

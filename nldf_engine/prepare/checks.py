@@ -38,6 +38,7 @@ SHOWN_PAN = 0.004  # of the side
 MISSING = 0.01  # of the picture
 LITTLE_TURN = 5.0  # degrees that the head turns or nods (5th to 95th percentile)
 SMALL_MOUTH = 0.025  # of the face's height between closed and open (5th to 95th percentile)
+SHUT_MOUTH = 0.01  # of the same: what landmarks of a closed mouth vary by
 QUIET_DB = -45.0
 CLIPPED = 0.001  # share of the samples at full scale
 WEAK_TORSO = 0.5
@@ -218,8 +219,8 @@ def face_problems(info: VideoInfo, others: float, face: float) -> list[Problem]:
     if info.tracks:
         problems.append(Problem("picture", info.tracks, "", "note"))
     if info.hdr:
-        what = "its colours are high dynamic range, and will look pale"
-        problems.append(Problem("colours", what, "export it as SDR (Rec. 709)", "warning"))
+        what = "its colours are high dynamic range; they are brought to SDR (Rec. 709)"
+        problems.append(Problem("colours", what, "", "note"))
     return problems
 
 
@@ -251,8 +252,11 @@ def track_problems(metrics: dict[str, Any]) -> list[Problem]:
         what = f"the head turns and nods by only {turn:.1f} degrees, so other poses will look flat"
         problems.append(Problem("head motion", what, "move the head naturally while speaking", "note"))
     if metrics["mouth_range"] < SMALL_MOUTH:
+        shut = metrics["mouth_range"] < SHUT_MOUTH
         what = f"the mouth opens by only {metrics['mouth_range']:.1%} of the face's height"
-        problems.append(Problem("mouth", what, "speak clearly, through the whole video", "warning"))
+        what = f"{what}: nobody is seen speaking" if shut else what
+        remedy = "film the one who speaks" if shut else "speak clearly, through the whole video"
+        problems.append(Problem("mouth", what, remedy, "severe" if shut else "warning"))
     if metrics["head_cut_off"] > 0.2:
         what = f"the head leaves the picture in {metrics['head_cut_off']:.0%} of the frames"
         problems.append(Problem("framing", what, "leave room above the hair and beside the ears", "warning"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.progress import Bar
-from nldf_engine.faces import FaceDetector
+from nldf_engine.faces import Detection, FaceDetector
 from nldf_engine.media.video import VideoInfo, decode
 from nldf_engine.prepare.view import TRIM, Borders, View, better_turn
 
@@ -59,7 +59,7 @@ class Survey:
         changes: float32 [N], mean absolute difference to the frame before, in gray levels; 255 for the first.
         view: what of each frame is the film; boxes are in its pixels.
         inset: whether what is left out of it shows more than bars.
-        combed: share of the searched frames that look woven of two moments.
+        combed: share of the searched frames with a face that look woven of two moments.
     """
 
     boxes: np.ndarray
@@ -113,7 +113,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
     borders, some = Borders(), list[np.ndarray]()
     seen = view.seen(info)
     scale = min(1.0, LOOK_AT / max(seen.width, seen.height))
-    samples, combed, last = 0, 0, np.full((CHANGE, CHANGE), 255, np.int16)
+    samples, shown, combed, last = 0, 0, 0, np.full((CHANGE, CHANGE), 255, np.int16)
     # The far model first: it also finds small heads; the near one knows faces that fill the frame.
     models = [FaceDetector("far"), FaceDetector("near")]
     with Bar("looking for the head", info.frames, "frame") as bar:
@@ -129,9 +129,11 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             if scale < 1:
                 frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             unit = seen.width / frame.shape[1]
-            boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in _search(frame, models)]
+            here = _search(frame, models)
+            boxes += [(samples, *(unit * v for v in box[:4]), box[4]) for box in here]
             borders.add(frame)
-            combed += shot.combed()
+            if here:  # noise that shows nothing looks combed
+                shown, combed = shown + 1, combed + shot.combed()
             if samples % TURN_EVERY == 0 and len(some) < TURN_SAMPLES:
                 some.append(frame)
             samples += 1
@@ -141,47 +143,55 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             turns = better_turn(some, lambda frame: _certainty(frame, models))
     found = Survey(
         np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32),
-        view, combed=combed / max(1, samples),
+        view, combed=combed / max(1, shown),
     )  # fmt: skip
     return found, turns, borders
 
 
 def _certainty(frame: np.ndarray, models: list[FaceDetector]) -> tuple[float, float]:
     """How certain a face is in a frame, and its roll in degrees by the eyes; zeros where there is none."""
-    for model in models:
-        for face in model(frame):
-            across = face.points[1] - face.points[0]
-            return face.score, float(np.degrees(np.arctan2(across[1], across[0])))
-    return 0.0, 0.0
+    faces = _faces(frame, models)
+    if not faces:
+        return 0.0, 0.0
+    best = max((face for _, _, face in faces), key=lambda face: face.score)
+    across = best.points[1] - best.points[0]
+    return best.score, float(np.degrees(np.arctan2(across[1], across[0])))
 
 
 def _search(frame: np.ndarray, models: list[FaceDetector]) -> list[tuple[float, ...]]:
-    """Faces (x, y, width, height, certainty) in pixels of `frame`.
+    """Faces (x, y, width, height, certainty) in pixels of `frame`."""
+    kept = []
+    for left, top, face in _faces(frame, models):
+        x, y, wide, high = map(float, face.box)
+        kept.append((left + x, top + y, wide, high, face.score))
+    best: list[tuple[float, ...]] = []
+    for one in sorted(kept, key=lambda b: -b[4]):
+        if all(_overlap(one, other) < 0.3 for other in best):
+            best.append(one)
+    return best
+
+
+def _faces(frame: np.ndarray, models: list[FaceDetector]) -> list[tuple[int, int, Detection]]:
+    """Faces, one several times perhaps, and the corners (left, top) of the parts that they were found in.
 
     The detectors look at a small copy, in which the faces of a wide picture are too small: so squares of it
     are searched as well, and smaller ones while nothing is found.
     """
     height, width = frame.shape[:2]
     side = min(height, width)
-    kept: list[tuple[float, ...]] = []
+    kept: list[tuple[int, int, Detection]] = []
     for size, step in ((max(height, width), side), (side, side // 2), (side // 2, side // 4)):
         for top in range(0, max(height - size, 0) + 1, max(step, 1)):
             for left in range(0, max(width - size, 0) + 1, max(step, 1)):
                 view = np.ascontiguousarray(frame[top : top + size, left : left + size])
                 for model in models:
                     found = model(view)
-                    for face in found:
-                        x, y, wide, high = map(float, face.box)
-                        kept.append((left + x, top + y, wide, high, face.score))
+                    kept += [(left, top, face) for face in found]
                     if found:
                         break
         if kept and size <= side:
             break
-    best: list[tuple[float, ...]] = []
-    for one in sorted(kept, key=lambda b: -b[4]):
-        if all(_overlap(one, other) < 0.3 for other in best):
-            best.append(one)
-    return best
+    return kept
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

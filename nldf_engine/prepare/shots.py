@@ -206,7 +206,7 @@ def problems_of(rows: Sequence[dict[str, Any]]) -> list[Problem]:
         seconds = sum(row["end"] - row["begin"] for row in lost)
         when = ", ".join(f"{row['begin']:.1f} s" for row in lost[:5]) + (" ..." if len(lost) > 5 else "")
         share = seconds / max(rows[-1]["end"], 1e-6)
-        what = f"{len(lost)} of {len(rows)} shots show something else, {seconds:.1f} s in all, from {when}"
+        what = f"{len(lost)} of {len(rows)} shots show something else, {seconds:.2f} s in all, from {when}"
         what = f"{what}; left out"
         found.append(Problem("cuts", what, "cut them out", "severe" if share > 0.5 else "warning"))
     return found

@@ -140,7 +140,7 @@ class Spoilt:
             remedy = "record again, or cut the stretch out; those frames are left out"
             found.append(Problem("picture", what, remedy, "warning"))
         if self.covered.any():
-            what = f"something covers the mouth {times(self.covered, fps)}"
+            what = f"something covers the mouth {times(self.covered, fps)}, or it is out of focus"
             remedy = "keep hands, microphones and paper off the mouth; those frames are left out"
             found.append(Problem("mouth", what, remedy, "warning"))
         if self.hidden:
@@ -158,7 +158,7 @@ def find_spoilt(tracked: dict[str, np.ndarray], samples: np.ndarray | None) -> S
         samples: [N] of the sound, 16 kHz mono; None where there is none.
     """
     valid = tracked["valid"]
-    still = _held(tracked["changes"])
+    still = _held(tracked["changes"]) & valid
     if samples is None:
         still[:] = False  # without sound nothing wrong is taught
     else:
@@ -230,9 +230,10 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 
 def times(flags: np.ndarray, fps: float) -> str:
-    """ "at 2.0 to 3.5 s and 3 more places"."""
+    """ "at 2.0 to 3.5 s and 3 more places"; of a single frame "at 2.0 s"."""
     found = runs(flags)
     begin, end = found[0]
     more = f" and {len(found) - 1} more places" if len(found) > 2 else ""
     more = " and at another place" if len(found) == 2 else more
-    return f"at {begin / fps:.1f} to {end / fps:.1f} s{more}"
+    until = f" to {end / fps:.1f}" if end - begin > 1 else ""
+    return f"at {begin / fps:.1f}{until} s{more}"

@@ -112,6 +112,22 @@ def test_what_is_no_picture(data: bytes, tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.98])
+def test_half_a_picture_is_told(photo: np.ndarray, tmp_path: Path, ending: str, share: float) -> None:
+    """What a copy broke off is not filled with grey, also where a small picture stands whole in the file."""
+    whole = cv2.imencode(ending, photo[..., ::-1])[1].tobytes()
+    if ending == ".jpg":
+        small = b"Exif\0\0" + cv2.imencode(ending, photo[::4, ::4])[1].tobytes()
+        whole = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + whole[2:]
+    path = tmp_path / "a"
+    path.write_bytes(whole + b"what a phone appends"[: 20 * (ending == ".jpg")])
+    assert read_picture(path, "").shape == photo.shape
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(FileProblem, match="cut short"):
+        read_picture(path, "copy it again")
+
+
 @pytest.mark.parametrize("size", [(20, 30), (13, 17), (1, 1), (40, 59), (40, 60)])
 def test_shrinking(size: tuple[int, int]) -> None:
     """Each pixel is the mean of the area that it covers, as OpenCV has it; larger ones are refused."""

@@ -321,12 +321,103 @@ print(len(use(sys.argv[2])), peak() - before)
     assert float(megabytes) < 60, megabytes
 
 
-def test_a_header_of_zeros_says_that_there_is_no_sound(tmp_path):
-    """RF64 that was written to a pipe promises nothing, and FFmpeg reads nothing: no packet is damaged."""
-    import struct
+def _pipe(data: bytes, *zeros: tuple[bytes, int, bytes]) -> bytes:
+    """A file with the bytes behind a mark replaced: (mark, bytes from it on, what stands there)."""
+    for mark, behind, value in zeros:
+        at = data.index(mark) + behind
+        data = data[:at] + value + data[at + len(value) :]
+    return data
 
-    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
-    head = b"RF64" + b"\xff" * 4 + b"WAVE" + b"ds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0)
-    (tmp_path / "a.wav").write_bytes(head + form + b"data" + b"\xff" * 4 + bytes(32000))
-    with pytest.raises(FileProblem, match="no sample in 1 packets"):
-        load_audio(tmp_path / "a.wav")
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "unknown"),
+    [
+        ("a.w64", "pcm_s16le", {}, [(b"wave", -8, b"\xff" * 8), (b"data", 16, b"\xff" * 7 + b"\x7f")]),
+        ("b.w64", "pcm_s16le", {}, [(b"wave", -8, bytes(8)), (b"data", 16, bytes(8))]),
+        (
+            "a.aiff",
+            "pcm_s16be",
+            {},
+            [(b"FORM", 4, bytes(4)), (b"COMM", 10, bytes(4)), (b"SSND", 4, bytes(4))],
+        ),
+        ("b.aiff", "pcm_s16be", {}, [(b"FORM", 4, b"\xff" * 4), (b"SSND", 4, b"\xff" * 4)]),
+        ("rf64.wav", "pcm_s16le", {"rf64": "always"}, [(b"ds64", 8, bytes(24))]),
+    ],
+)
+def test_sound_written_to_a_pipe_is_read_to_its_end(tmp_path, encode, name, codec, options, unknown):
+    """W64, AIFF and RF64 whose header says nothing of how long they are, or that they are endless."""
+    whole = encode(tmp_path / name, sweep(SAMPLE_RATE)[None], SAMPLE_RATE, codec, **options)
+    path = tmp_path / f"pipe_{name}"
+    path.write_bytes(_pipe(whole.read_bytes(), *unknown))
+    np.testing.assert_array_equal(load_audio(path), load_audio(whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.wav", "pcm_s16le"), ("a.w64", "pcm_s16le"), ("a.aiff", "pcm_s16be"), ("a.au", "pcm_s16be"),
+        ("a.caf", "pcm_s16be"), ("a.flac", "flac"), ("a.m4a", "aac"), ("a.flv", "aac"), ("a.wma", "wmav2"),
+    ],
+)  # fmt: skip
+def test_a_second_file_behind_the_first_is_told(tmp_path, encode, name, codec):
+    """Of files that were appended to each other FFmpeg reads the first, which is said."""
+    one = encode(tmp_path / name, sweep(44100)[None], 44100, codec)
+    assert len(load_audio(one)) > 31000
+    two = tmp_path / f"two_{name}"
+    two.write_bytes(2 * one.read_bytes())
+    with pytest.raises(FileProblem, match=rf"only the first {one.stat().st_size} bytes.*concat"):
+        load_audio(two)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.ogg", "libopus"), ("a.aac", "aac")])
+def test_of_other_kinds_the_second_file_is_read_too(tmp_path, encode, name, codec):
+    """What is a stream of frames goes on behind the end of the first file."""
+    one = encode(tmp_path / name, sweep(48000)[None], 48000, codec)
+    two = tmp_path / f"two_{name}"
+    two.write_bytes(2 * one.read_bytes())
+    assert len(load_audio(two)) == pytest.approx(2 * len(load_audio(one)), abs=1600)
+
+
+def test_flac_whose_frames_are_numbered_again_is_read_whole(tmp_path):
+    """FLAC joined without encoding it again: each part counts its frames from nought, and all are used."""
+    import av
+
+    path = tmp_path / "a.flac"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        samples = (sweep(SAMPLE_RATE) * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        stream.codec_context.open()
+        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE, stream.codec_context.frame_size)
+        pieces = [*resampler.resample(frame), *resampler.resample(None)]
+        packets = [bytes(packet) for piece in [*pieces, None] for packet in stream.encode(piece)]
+        for number, data in enumerate(3 * packets):
+            packet = av.Packet(data)
+            packet.stream = stream
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    np.testing.assert_allclose(load_audio(path), np.tile(sweep(SAMPLE_RATE), 3), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.aac", "aac"),
+        ("a.mka", "aac"),
+        ("a.ts", "aac"),
+        ("a.flv", "aac"),
+        ("a.wma", "wmav2"),
+        ("b.wma", "wmav1"),
+    ],
+)
+def test_sound_is_in_time_where_the_file_does_not_say_when_it_begins(tmp_path, encode, name, codec):
+    """AAC and WMA begin with a block of what was before the sound, which only MP4 speaks of."""
+    random = np.random.default_rng(0).standard_normal(96000)
+    noise = 0.1 * np.convolve(random, np.hanning(24) / 12, "same") * (np.sin(np.arange(96000) / 3000) > 0)
+    made = load_audio(encode(tmp_path / name, noise[None], 48000, codec))
+    wanted = load_audio((noise, 48000))
+    count = min(len(made), len(wanted))
+    spectrum = np.fft.rfft(made[:count], 2 * count) * np.conj(np.fft.rfft(wanted[:count], 2 * count))
+    lag = int(np.fft.irfft(spectrum).argmax())
+    assert abs(lag - 2 * count * (lag > count)) <= 24  # 1.5 ms: stamps are rounded

@@ -104,16 +104,58 @@ def test_a_track_that_begins_later(tmp_path: Path, name: str, late: str) -> None
     assert np.abs(heard - np.array(kept) - moved).max() < 0.02
 
 
-def test_stamps_that_start_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [".ts", ".mkv"])
+def test_stamps_that_start_again(tmp_path: Path, kind: str) -> None:
     """Two streams joined by appending one to the other: both are used, and in step."""
-    one = film_claps(tmp_path / "one.ts").read_bytes()
-    path = tmp_path / "two.ts"
-    path.write_bytes(one + one)
+    whole, path = film_claps(tmp_path / f"one{kind}"), tmp_path / f"two{kind}"
+    path.write_bytes(2 * whole.read_bytes())
     in_step(path, 2 * len(CLAPS))
     assert probe(path).seconds == pytest.approx(12, abs=0.15)
     assert len(list(frames_at(path))) == pytest.approx(300, abs=4)
     assert len(load_audio(path)) / 16000 == pytest.approx(12, abs=0.15)
-    assert len(timeline_of(path).shifts) == 2 and timeline_of(tmp_path / "one.ts").shifts == (0,)
+    assert len(timeline_of(path).shifts) == 2 and timeline_of(whole).shifts == (0,)
+
+
+def test_recordings_in_fragments_that_were_joined(tmp_path: Path) -> None:
+    """MP4 in fragments goes on behind the end of the first, in step; other MP4 does not, and is refused."""
+    source = film_claps(tmp_path / "one.mp4", gop=25)
+    live, path = tmp_path / "live.mp4", tmp_path / "two.mp4"
+    with (
+        av.open(str(source)) as given,
+        av.open(str(live), "w", options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}) as out,
+    ):
+        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    path.write_bytes(2 * live.read_bytes())
+    seen, heard = flashes(path), clicks(path)
+    # FFmpeg skips what is as long as the first fragment, a second, at the joint: of sound and picture alike.
+    assert len(seen) >= 2 * len(CLAPS) - 1 and seen[-1] == pytest.approx(6 + CLAPS[-1], abs=0.1)
+    assert all(np.abs(heard - time).min() < 0.02 for time in seen), (seen, heard)
+    path.write_bytes(2 * source.read_bytes())
+    for read in (probe, load_audio):
+        with pytest.raises(FileProblem, match="two files or more"):
+            read(path)
+
+
+@pytest.mark.parametrize("speed", [1.01, 0.99])
+def test_a_clock_that_drifts(tmp_path: Path, speed: float) -> None:
+    """Stamps that run a hundredth faster or slower than the samples: the sound keeps up with them."""
+    source, path = film_claps(tmp_path / "a.mkv"), tmp_path / "b.mkv"
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio":
+                packet.pts = packet.dts = round(packet.pts * speed)
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
+    heard = clicks(path)
+    nearest = [np.abs(heard - time * speed).min() for time in CLAPS]
+    assert np.sort(nearest)[:5].max() < 0.02, nearest  # one click may lie in what is cut
 
 
 def test_parts_that_do_not_agree_are_refused(tmp_path: Path) -> None:
@@ -129,6 +171,7 @@ def test_parts_that_do_not_agree_are_refused(tmp_path: Path) -> None:
     ("tracks", "default", "words"),
     [
         (("silence", "claps"), 0, "2 audio tracks; the second is used, since the first is silent"),
+        (("room", "claps"), 0, "2 audio tracks; the second is used, since the first is silent"),
         (("tone", "claps"), 1, "2 audio tracks; the second is used"),
         (("silence", "silence", "claps"), 1, "3 audio tracks; the third is used, since the second and the"),
         (("claps", "tone"), 0, "2 audio tracks; the first is used"),

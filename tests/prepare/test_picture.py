@@ -391,6 +391,19 @@ def test_combs_without_a_flag_are_told(film: Film, speaker: Speaker) -> None:
     assert checks.field_problems(survey(path, probe(path)).combed) == []
 
 
+def test_what_shows_no_face_shows_no_combs(film: Film, speaker: Speaker) -> None:
+    """Noise or a pattern for a second, which looks woven of two moments, says nothing of the film."""
+
+    def picture(time: float) -> np.ndarray:
+        made = speaker.frame(time).copy()
+        if time >= 1:
+            made[:] = np.where(np.arange(len(made)) % 2, 40, 200).astype(np.uint8)[:, None, None]
+        return made
+
+    path = film(picture, seconds=2.0)
+    assert survey(path, probe(path)).combed == 0
+
+
 def test_figures_become_problems() -> None:
     """Each threshold turns a bad figure into its problem, and good figures into none."""
     good = {
@@ -407,7 +420,8 @@ def test_figures_become_problems() -> None:
         ("valid_share", 0.3, "faces", "severe"),
         ("pose_rms_512", 5.0, "poses", "warning"),
         ("head_range_degrees", [1.0, 2.0, 9.0], "head motion", "note"),
-        ("mouth_range", 0.01, "mouth", "warning"),
+        ("mouth_range", 0.02, "mouth", "warning"),
+        ("mouth_range", 0.005, "mouth", "severe"),
         ("head_cut_off", 0.5, "framing", "warning"),
         ("torso_certainty", [0.1, 0.1, 0.0, 0.0], "torso", "note"),
     ):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nldf_engine.prepare.spoilt import OPENING, OUTLINE, find_spoilt, look_at_mouth, on_mouth
+from nldf_engine.prepare.spoilt import OPENING, OUTLINE, find_spoilt, look_at_mouth, on_mouth, times
 
 TOTAL = 150
 
@@ -64,6 +64,18 @@ def test_a_picture_that_stands_still_while_somebody_speaks() -> None:
     assert "at 2.0 to 4.5 s" in problem.what
     assert not find_spoilt(measured(changes=changes), voice((50, 114))).any.any()
     assert not find_spoilt(measured(changes=changes), None).any.any()
+    valid = measured()["valid"]
+    valid[51:113] = False  # a card, which is told as such
+    assert not find_spoilt(measured(changes=changes, valid=valid), voice()).still.any()
+
+
+def test_when_frames_are_is_said() -> None:
+    """A stretch by its ends, a single frame by its moment."""
+    flags = np.zeros(TOTAL, bool)
+    flags[100] = True
+    assert times(flags, 25.0) == "at 4.0 s"
+    flags[50:75] = True
+    assert times(flags, 25.0) == "at 2.0 to 3.0 s and at another place"
 
 
 def test_footage_of_few_frames_a_second_is_not_still() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nldf_engine.media.video import VideoInfo
+from nldf_engine.media.video import VideoInfo, probe
 from nldf_engine.prepare.faces import choose_crop, main_faces, survey
 from nldf_engine.prepare.view import Borders, View, better_turn
 
@@ -133,3 +133,18 @@ def test_the_survey_crops_the_speaker_out(film, speaker) -> None:
     boxes, _ = main_faces(found.boxes)
     crop = choose_crop(boxes, seen, 2.3)
     assert crop.side <= min(seen.width, seen.height)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_small_head_is_turned_only_where_it_lies(film, speaker, turns: int) -> None:
+    """A head that is too small to be found in the whole picture is found in parts of it, any way up."""
+
+    def picture(time: float) -> np.ndarray:
+        wide = np.full((544, 960, 3), 90, np.uint8)
+        wide[60:160, 400:500] = cv2.resize(speaker.frame(time), (100, 100), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(np.rot90(wide, turns))
+
+    path = film(picture, seconds=2.0)
+    found = survey(path, probe(path))
+    assert found.view.turns == -turns % 4
+    assert len(np.unique(found.boxes[:, 0])) == found.samples

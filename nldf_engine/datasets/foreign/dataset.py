@@ -26,6 +26,7 @@ from nldf_engine.datasets.foreign.marks import (
 )
 from nldf_engine.datasets.foreign.scan import scan
 from nldf_engine.geometry.transforms import TRANSFORMS
+from nldf_engine.media.pictures import is_cut
 
 # By which of red, green and blue are bright: white, blue, green, red. Black hair and a grey inner mouth,
 # as relatives of these layouts paint them, are parts of the head.
@@ -241,6 +242,8 @@ class ForeignDataset(Dataset):
     def _picture(self, path: Path) -> np.ndarray:
         import cv2
 
+        if is_cut(path.read_bytes()):
+            raise FileProblem(path, "it is cut short", "run the layout's preparation again")
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is None or picture.shape[1::-1] != self.info.size:
             came = "no readable picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"

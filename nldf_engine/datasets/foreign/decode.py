@@ -15,6 +15,7 @@ from nldf_engine.datasets.foreign.marks import PIXEL, read_marks
 from nldf_engine.datasets.foreign.scan import scan
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.geometry.transforms import AGAIN
+from nldf_engine.media.pictures import is_cut
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover
@@ -69,8 +70,11 @@ def _decode(found: Findings) -> None:
             path = found.files[name].get(number)
             if path is None:
                 continue
-            picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             where = f"{name}/{path.name}"
+            if is_cut(path.read_bytes()):
+                found.add(where, "it is cut short", AGAIN)
+                break
+            picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             if picture is None:
                 found.add(where, "it is no readable picture", AGAIN)
             elif picture.shape[:2] != size:

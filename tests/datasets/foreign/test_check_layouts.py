@@ -171,6 +171,14 @@ def as_png(folder: Path) -> None:
             path.unlink()
 
 
+def half(name: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return cut
+
+
 def flat_features(folder: Path) -> None:
     np.save(folder / "aud_hu.npy", np.load(folder / "aud_hu.npy")[:, 0])
 
@@ -192,6 +200,8 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
         "ori_imgs",
         "1 of 100 frames (the first: 7)",
     ),
+    ("half a picture", "adnerf", half("ori_imgs/7.jpg"), "error", "ori_imgs/7.jpg", "cut short"),
+    ("half a map", "radnerf", half("parsing/7.png"), "error", "parsing/7.png", "cut short"),
     (
         "head pictures",
         "adnerf",
