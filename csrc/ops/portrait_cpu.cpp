@@ -46,25 +46,28 @@ struct alignas(64) Piece {
   int count;
 };
 
-// Lines of all rays of a piece, and the cells of the head's map that they meet.
+// The line of pixel i, and the cell of the head's map that it meets. Apart from the loop, for arrays that a loop's
+// body declares keep compilers from making vectors of it.
+NLDF_STAGE void find_head_at(const PortraitArgs& args, const RayCamera<float>& camera, Piece& piece, int i) {
+  const float pixel[2] = {piece.pixel[0][i], piece.pixel[1][i]};
+  float origin[3], direction[3], start[2], slope[2], unit[2];
+  make_ray(camera, pixel, origin, direction);
+  const float distance = -origin[2] / direction[2];
+  for (int axis = 0; axis < 2; ++axis)
+    unit[axis] = (origin[axis] + distance * direction[axis]) / args.half_size * 0.5f + 0.5f;
+  const bool inside = (unit[0] >= 0.0f) & (unit[0] < 1.0f) & (unit[1] >= 0.0f) & (unit[1] < 1.0f);
+  const int32_t cell = portrait_cell(unit[0], unit[1], static_cast<int32_t>(args.head.map.resolution));
+  piece.cell[i] = inside ? cell : -1;
+  planes_line(origin, direction, args.head.network.box, start, slope);
+  piece.start[0][i] = start[0], piece.start[1][i] = start[1];
+  piece.slope[0][i] = slope[0], piece.slope[1][i] = slope[1];
+}
+
+// All pixels of a piece.
 NLDF_STAGE void find_head(const PortraitArgs& args, Piece& piece) {
   const RayCamera<float> camera = load_camera(args.pose, args.intrinsics, piece.frame);
-  const int32_t resolution = static_cast<int32_t>(args.head.map.resolution);
   NLDF_LANES
-  for (int i = 0; i < piece.count; ++i) {
-    const float pixel[2] = {piece.pixel[0][i], piece.pixel[1][i]};
-    float origin[3], direction[3], start[2], slope[2], unit[2];
-    make_ray(camera, pixel, origin, direction);
-    const float distance = -origin[2] / direction[2];
-    for (int axis = 0; axis < 2; ++axis)
-      unit[axis] = (origin[axis] + distance * direction[axis]) / args.half_size * 0.5f + 0.5f;
-    const bool inside = (unit[0] >= 0.0f) & (unit[0] < 1.0f) & (unit[1] >= 0.0f) & (unit[1] < 1.0f);
-    const int32_t cell = portrait_cell(unit[0], unit[1], resolution);
-    piece.cell[i] = inside ? cell : -1;
-    planes_line(origin, direction, args.head.network.box, start, slope);
-    piece.start[0][i] = start[0], piece.start[1][i] = start[1];
-    piece.slope[0][i] = slope[0], piece.slope[1][i] = slope[1];
-  }
+  for (int i = 0; i < piece.count; ++i) find_head_at(args, camera, piece, i);
 }
 
 // Where the piece's pixels fall on the torso. Lines without slope.
