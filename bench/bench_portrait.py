@@ -1,7 +1,7 @@
 """Whole frames of the grid-encoded light field: in one pass, and by torch's layers on the same grids.
 
-On CUDA the pass computes in fp16, on a CPU in float32 and in int16. The networks have their usual sizes; the
-head covers about 45 % of the picture and the torso a third.
+On CUDA the pass computes in fp16, on a CPU in float32, in int16 and in 8 bits. The networks have their usual
+sizes; the head covers about 45 % of the picture and the torso a third.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 
+# PSNR to the layers in 8 bits, at least, in bels.
+LEAST_BELS = 5.0
+
 
 def portrait() -> Portrait:
     """Untrained networks of the usual sizes."""
@@ -33,12 +36,16 @@ def portrait() -> Portrait:
     return Portrait(RayHead(field, region), torso).eval()
 
 
+def in_precision(name: str) -> Portrait:
+    part = portrait()
+    part.head.field.precision = part.torso.precision = name
+    return part
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("size", [256, 512])
 def test_frame(race, size, device, monkeypatch):
-    part, integer = portrait().to(device), portrait().to(device)
-    part.head.field.precision = part.torso.precision = "fp16" if device.type == "cuda" else "fp32"
-    integer.head.field.precision = integer.torso.precision = "int16"
+    part = in_precision("fp16" if device.type == "cuda" else "fp32").to(device)
     camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
     pose = torch.eye(4)
     pose[2, 3] = -0.8
@@ -59,7 +66,9 @@ def test_frame(race, size, device, monkeypatch):
     assert (one_pass().int() - layers().int()).abs().max() <= most
     runs = {"one pass": one_pass, "layers": layers}
     if device.type == "cpu":
-        assert (one_pass(integer).int() - layers().int()).abs().max() <= most
-        runs["one pass int16"] = lambda: one_pass(integer)
+        int16, int8 = in_precision("int16"), in_precision("int8")
+        assert (one_pass(int16).int() - layers().int()).abs().max() <= most
+        assert (one_pass(int8).double() - layers().double()).square().mean() < 255**2 / 10**LEAST_BELS
+        runs |= {"one pass int16": lambda: one_pass(int16), "one pass int8": lambda: one_pass(int8)}
     pixels = dict.fromkeys(runs, size * size)
     race(runs, device=device, units=pixels, unit="pixels", rounds=9)

@@ -30,9 +30,10 @@ constexpr int kPlanesMost = 16;
 // whole panels, follow in the same order, without those of the two first layers. Grids are two-dimensional,
 // linearly interpolated, and all of the same number of features.
 //
-// On the CPU the layers' products may be in int16 (core/int16_layer.h), where no gradients are wanted: a
-// weight is int16_weights * int16_scales of its output, and an input an integer of at most int16_levels times
-// its ray's scale. Sums are exact in int32 (who packs sees to that).
+// On the CPU the layers' products may be in int16 (core/int16_layer.h) or in 8 bits (core/int8_layer.h),
+// where no gradients are wanted: a weight is an integer times integer_scales of its output, and an input an
+// integer of at most int16_levels times its ray's scale, or one of 255 steps. Sums are exact in int32 (who
+// packs sees to that).
 template <class T, class Stored = T>
 struct PlanesNetwork {
   NLDF_FIELDS((const T*, box),     // [4] x, y of the corner at unit coordinates (0, 0), then at (1, 1)
@@ -46,7 +47,9 @@ struct PlanesNetwork {
               (const Stored*, weights),            // packed as said above
               (const T*, biases),                  // of the layers but the two first
               (const int16_t*, int16_weights),     // packed [ceil(out / 16)][ceil(in / 2)][16][2], or null
-              (const T*, int16_scales),            // [up to whole panels of outputs] of every layer, or null
+              (const int8_t*, int8_weights),       // packed [ceil(out / 16)][ceil(in / 4)][16][4], or null
+              (const T*, integer_scales),          // [up to whole panels of outputs] of every layer, or null
+              (const T*, integer_sums),  // of int8_weights * integer_scales over the inputs, likewise
               (int64_t, int16_levels), (int64_t, warp_levels), (int64_t, levels),  // of the grids
               (int64_t, features),                                                 // of an entry of a table
               (int64_t, planes),                                                   // M, at most kPlanesMost

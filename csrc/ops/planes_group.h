@@ -5,7 +5,7 @@
 // all is in an unnamed namespace, or inlined.
 #pragma once
 
-#include "core/int16_layer.h"
+#include "core/integer_products.h"
 #include "core/maths.h"
 #include "ops/planes_kernels.h"
 #include "ops/resmlp_tile.h"
@@ -109,6 +109,49 @@ inline void read_four(const T* table, int64_t features, const PlanesCells<T, N>&
   }
 }
 
+#ifdef __AVX512F__
+// The same in a level that isn't hashed, of entries of four features: neighbours along x are one load.
+// Vectors are of points i, i + 4, i + 8 and i + 12, for turning four of these around gives points in their
+// order.
+template <int N>
+inline void read_neighbours(const float* table, int64_t stride, const PlanesCells<float, N>& cells,
+                            float* out) {
+  const auto pairs = [&](const float* from, int i) {
+    const auto at = [&](int j) {
+      return _mm512_castps256_ps512(_mm256_loadu_ps(from + 4ll * cells.index[0][j]));
+    };
+    const __m512d first = _mm512_castps_pd(at(i)), second = _mm512_castps_pd(at(i + 4));
+    return _mm512_castpd_ps(_mm512_insertf64x4(first, _mm512_castpd512_pd256(second), 1));
+  };
+  const auto between_points = [](__m512 low, __m512 high, __m512 where) {
+    return _mm512_fmadd_ps(where, _mm512_sub_ps(high, low), low);
+  };
+  for (int i = 0; i < N; i += 16, out += 16) {
+    const __m512 x = _mm512_loadu_ps(cells.x + i), y = _mm512_loadu_ps(cells.y + i);
+    __m512 made[4];
+    const auto row = [&](const float* from, int q, __m512 where) {
+      const __m512 a = pairs(from, i + q), b = pairs(from, i + q + 8);
+      return between_points(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd), where);
+    };
+    const auto four = [&](int q, __m512 along, __m512 across) {
+      made[q] = between_points(row(table, q, along), row(table + 4 * stride, q, along), across);
+    };
+    four(0, _mm512_permute_ps(x, 0x00), _mm512_permute_ps(y, 0x00));
+    four(1, _mm512_permute_ps(x, 0x55), _mm512_permute_ps(y, 0x55));
+    four(2, _mm512_permute_ps(x, 0xaa), _mm512_permute_ps(y, 0xaa));
+    four(3, _mm512_permute_ps(x, 0xff), _mm512_permute_ps(y, 0xff));
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(made[0], made[1]));
+    const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(made[2], made[3]));
+    const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(made[0], made[1]));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(made[2], made[3]));
+    _mm512_storeu_ps(out, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
+    _mm512_storeu_ps(out + N, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    _mm512_storeu_ps(out + 2 * N, _mm512_castpd_ps(_mm512_unpacklo_pd(c, d)));
+    _mm512_storeu_ps(out + 3 * N, _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+  }
+}
+#endif
+
 template <class T, int N>
 inline void read_one(const T* table, int64_t features, const PlanesCells<T, N>& cells, T* out) {
   for (int i = 0; i < N; ++i) {
@@ -125,9 +168,19 @@ inline void read_grid(const T* x, const T* y, const GridLevels& levels, int64_t 
                       int64_t features, T* out) {
   PlanesCells<T, N> cells;
   for (int64_t l = 0; l < count; ++l) {
-    find_cells(x, y, levels.level[l], cells);
-    const T* const entries = table + levels.level[l].offset * features;
+    const GridLevel& level = levels.level[l];
+    find_cells(x, y, level, cells);
+    const T* const entries = table + level.offset * features;
     int64_t f = 0;
+#ifdef __AVX512F__
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (features == 4 && !level.hashed) {
+        read_neighbours(entries, level.stride[1], cells, out);
+        out += 4 * N;
+        continue;
+      }
+    }
+#endif
     // Four doubles would be wider than the portable vectors.
     if constexpr (sizeof(T) == sizeof(float))
       for (; f + 4 <= features; f += 4, out += 4 * N) read_four(entries + f, features, cells, out);
@@ -142,11 +195,12 @@ inline int64_t planes_most_inputs(const PlanesNetwork<T>& net) {
   return most > net.width ? most : net.width;
 }
 
-// The last of it holds pairs of integers, and behind them what an integer of each ray is worth.
+// The last of it holds words of integers, and behind them what an integer of each ray is worth and its
+// lowest.
 template <class L>
 inline int64_t planes_scratch(const PlanesNetwork<typename L::Scalar>& net) {
   const int64_t most = planes_most_inputs(net), outputs = panels(net.warp_outputs()) + panels(net.outputs());
-  return L::group * (most + 2 * net.width + kPanel * outputs + int16_pairs(most) + 1);
+  return L::group * (most + 2 * net.width + kPanel * outputs + int16_pairs(most) + 2);
 }
 
 // The networks' layers in the order of use, of groups of V vectors.
@@ -159,46 +213,42 @@ struct PlanesLayers {
   template <Store How, bool first = false>
   void run(const T* x, int64_t inputs, const T* bias, T* y, int64_t outputs) {
     planes_layer<L, V, How>(x, weights, inputs, bias, y, outputs);
-    weights += inputs * kPanel * panels(outputs);
+    skip(inputs, outputs);
   }
+  void skip(int64_t inputs, int64_t outputs) { weights += inputs * kPanel * panels(outputs); }
 };
 
-// The same by their integers.
-template <class I, int V>
-struct PlanesInt16Layers {
-  using T = typename I::Scalar;
+// The same by their integers, P::per of which lie in a word of 32 bits.
+template <class P, int V>
+struct PlanesIntegerLayers {
   const int32_t* weights;
-  const T* weight_scales;
-  const T* biases;
-  T levels;
-  int32_t* integers;              // [int16_pairs(inputs)][rays]
-  T* scales;                      // [rays]
-  typename I::Vector largest[V];  // of the last hidden layer's outputs
+  const float *worth, *sums, *biases;
+  float levels;
+  int32_t* words;                 // [ceil(inputs / per)][rays]
+  RayScales scales;               // [rays]
+  typename P::Vector largest[V];  // of the last hidden layer's outputs
 
   template <Store How, bool first = false>
-  void run(const T* x, int64_t inputs, const T* bias, T* y, int64_t outputs) {
-    using Narrow = Int16Lanes<Lanes<T, I::lanes* static_cast<int>(sizeof(T)), 4, I::vectors>>;
-    constexpr int stride = V * I::lanes;
-    const int64_t pairs = int16_pairs(inputs);
-    if (first) find_largest<I, V>(x, inputs, largest);
-    quantize<I, V>(x, inputs, largest, levels, integers, scales);
-    typename I::Vector made[V] = {};
-    typename I::Vector* const seen = How == Store::relu ? made : nullptr;
-    for (int64_t f = 0; f < outputs;) {
-      const int32_t* const from = weights + f / kPanel * kPanel * pairs + f % kPanel;
-      if (I::features > 4 && outputs - f <= 4) {
-        multiply_int16<Narrow, V, How>(integers, scales, from, pairs, weight_scales + f, bias + f,
-                                       y + f * stride, seen);
-        f += 4;
-      } else {
-        multiply_int16<I, V, How>(integers, scales, from, pairs, weight_scales + f, bias + f, y + f * stride,
-                                  seen);
-        f += I::features;
-      }
-    }
+  void run(const float* x, int64_t inputs, const float* bias, float* y, int64_t outputs) {
+    const int64_t count = (inputs + P::per - 1) / P::per;
+    P::template quantize<V, !first>(x, inputs, largest, levels, words, scales);
+    typename P::Vector made[V] = {};
+    typename P::Vector* const seen = How == Store::relu ? made : nullptr;
+    const auto some = [&](auto products, int64_t f) {
+      using Some = decltype(products);
+      const IntegerPanel to{weights + f / kPanel * kPanel * count + f % kPanel, worth + f,
+                            sums ? sums + f : sums, bias + f};
+      Some::template multiply<V, How, !first>(words, scales, to, count, y + f * V * P::lanes, seen);
+      return f + Some::features;
+    };
+    for (int64_t f = 0; f < outputs;)
+      f = P::features > 4 && outputs - f <= 4 ? some(typename P::Narrow{}, f) : some(P{}, f);
     for (int v = 0; v < V; ++v) largest[v] = made[v];
-    weights += pairs * kPanel * panels(outputs);
-    weight_scales += kPanel * panels(outputs);
+    skip(inputs, outputs);
+  }
+  void skip(int64_t inputs, int64_t outputs) {
+    const int64_t wide = kPanel * panels(outputs);
+    weights += (inputs + P::per - 1) / P::per * wide, worth += wide, sums = sums ? sums + wide : sums;
   }
 };
 
@@ -218,6 +268,15 @@ inline void run_network(const T* x, int64_t inputs, const T* frame_bias, int64_t
   layers.biases += kPanel * panels(outputs);
 }
 
+// Goes on behind a network.
+template <class Layers>
+inline void skip_network(int64_t inputs, int64_t width, int64_t hidden, int64_t outputs, Layers& layers) {
+  layers.skip(inputs, width);
+  for (int64_t l = 1; l < hidden; ++l) layers.skip(width, width);
+  layers.skip(width, outputs);
+  layers.biases += (hidden - 1) * width + kPanel * panels(outputs);
+}
+
 // Segments and opacity of n rays from the second network's outputs [3 M + 1][n], in rows of kPlanesGroup.
 template <class T, int n>
 inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) {
@@ -232,7 +291,7 @@ inline void planes_colors(const PlanesNetwork<T>& net, const T* out, T* result) 
   }
 }
 
-// A group through it all, its integers in lanes I.
+// A group through it all, its integers in lanes I; or through the warp net alone, where there is no `bias`.
 template <class L, class I>
 struct PlanesOp {
   using T = typename L::Scalar;
@@ -247,19 +306,25 @@ struct PlanesOp {
   void run() const {
     const PlanesNetwork<T>& net = model.network;
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (net.int16_weights) {
-        T* const scales = scratch + planes_scratch<L>(net) - L::group;
-        T* const pairs = scales - L::group * int16_pairs(planes_most_inputs(net));
-        return through<V>(PlanesInt16Layers<I, V>{reinterpret_cast<const int32_t*>(net.int16_weights),
-                                                  net.int16_scales,
-                                                  net.biases,
-                                                  static_cast<T>(net.int16_levels),
-                                                  reinterpret_cast<int32_t*>(pairs),
-                                                  scales,
-                                                  {}});
-      }
+      if (net.int8_weights) return by_integers<Int8Products<I>, V>(net.int8_weights);
+      if (net.int16_weights) return by_integers<Int16Products<I>, V>(net.int16_weights);
     }
     through<V>(PlanesLayers<L, V>{net.weights, net.biases});
+  }
+
+  template <class P, int V>
+  void by_integers(const void* weights) const {
+    const PlanesNetwork<T>& net = model.network;
+    T* const worth = scratch + planes_scratch<L>(net) - 2 * L::group;
+    T* const words = worth - L::group * int16_pairs(planes_most_inputs(net));
+    through<V>(PlanesIntegerLayers<P, V>{static_cast<const int32_t*>(weights),
+                                         net.integer_scales,
+                                         net.integer_sums,
+                                         net.biases,
+                                         static_cast<T>(net.int16_levels),
+                                         reinterpret_cast<int32_t*>(words),
+                                         {worth, worth + L::group},
+                                         {}});
   }
 
   template <int V, class Layers>
@@ -273,18 +338,29 @@ struct PlanesOp {
     T* const x = out + kPanel * panels(net.outputs()) * n;
     T u[2][n];
 
-    const T middle = net.depths[net.planes];
-    T* const place = x + net.warp_levels * net.features * n;
-    for (int axis = 0; axis < 2; ++axis) {
-      NLDF_LANES
-      for (int i = 0; i < n; ++i) {
-        u[axis][i] = rays.start[axis][i] + middle * rays.slope[axis][i];
-        place[axis * n + i] = T(2) * u[axis][i] - T(1);
+    if (rays.warp) {
+      for (int64_t c = 0; c < net.warp_outputs(); ++c)
+        memcpy(warp + c * n, rays.warp + c * kPlanesGroup, sizeof(T) * n);
+      skip_network(net.warp_inputs(), net.width, net.warp_hidden, net.warp_outputs(), layers);
+    } else {
+      const T middle = net.depths[net.planes];
+      T* const place = x + net.warp_levels * net.features * n;
+      for (int axis = 0; axis < 2; ++axis) {
+        NLDF_LANES
+        for (int i = 0; i < n; ++i) {
+          u[axis][i] = rays.start[axis][i] + middle * rays.slope[axis][i];
+          place[axis * n + i] = T(2) * u[axis][i] - T(1);
+        }
       }
+      read_grid<T, n>(u[0], u[1], model.warp_levels, net.warp_levels, net.warp_table, net.features, x);
+      run_network(x, net.warp_inputs(), warp_bias, net.width, net.warp_hidden, net.warp_outputs(), layers, a,
+                  b, warp);
     }
-    read_grid<T, n>(u[0], u[1], model.warp_levels, net.warp_levels, net.warp_table, net.features, x);
-    run_network(x, net.warp_inputs(), warp_bias, net.width, net.warp_hidden, net.warp_outputs(), layers, a, b,
-                warp);
+    if (!bias) {
+      for (int64_t c = 0; c < net.warp_outputs(); ++c)
+        memcpy(result + c * kPlanesGroup, warp + c * n, sizeof(T) * n);
+      return;
+    }
 
     const int64_t each = net.levels * net.features * n;
     for (int64_t p = 0; p < net.planes; ++p) {
@@ -312,6 +388,13 @@ inline void planes_run(const PlanesModel<typename L::Scalar>& model,
   static_assert(L::group <= kPlanesGroup && kPanel % L::features == 0, "a group must fit");
   with_vectors<L>((rays.rows + L::lanes - 1) / L::lanes,
                   PlanesOp<L, I>{model, rays, warp_bias, bias, out, scratch});
+}
+
+template <class L, class I>
+inline void planes_warp_run(const PlanesModel<typename L::Scalar>& model,
+                            const PlanesRays<typename L::Scalar>& rays, const typename L::Scalar* warp_bias,
+                            typename L::Scalar* out, typename L::Scalar* scratch) {
+  planes_run<L, I>(model, rays, warp_bias, nullptr, out, scratch);
 }
 
 }  // namespace

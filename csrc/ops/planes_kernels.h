@@ -27,6 +27,7 @@ struct PlanesRays {
   T start[2][kPlanesGroup];
   T slope[2][kPlanesGroup];
   int rows;
+  const T* warp;  // [2 M + A][kPlanesGroup] the warp net's outputs where they are known, or null
 };
 
 // Where the gradients of a group of rays go; in the order of planes.h: those
@@ -61,7 +62,10 @@ struct PlanesKernels {
   // The segments' colours (3 M rows), then the opacity, into out [3 M + 1][kPlanesGroup].
   void (*run)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
               T* out, T* scratch);
-  // The same, with lines_kept() scalars a ray, up to whole vectors, left for the way back.
+  // The warp net's outputs alone, into out [2 M + A][kPlanesGroup].
+  void (*run_warp)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, T* out,
+                   T* scratch);
+  // As `run`, with lines_kept() scalars a ray, up to whole vectors, left for the way back.
   void (*forward)(const PlanesModel<T>& model, const PlanesRays<T>& rays, const T* warp_bias, const T* bias,
                   T* out, T* kept);
   int lanes;  // rays of a vector

@@ -1,4 +1,9 @@
-// Frames on the CPU: pieces of pixels that stay in the cache, from their rays to their bytes.
+// Frames on the CPU: tiles of pixels that stay in the cache, from their rays to their bytes.
+//
+// What a warp net says changes slowly from pixel to pixel, unlike what is read where it leads. So where
+// layers are in 8 bits, which round more than that, it is evaluated at every second pixel of every second
+// row, and half-way between these it is their mean, as long as a pixel is less than kSlow of a cell of its
+// finest grid.
 #include <algorithm>
 #include <cmath>
 
@@ -22,66 +27,86 @@ namespace nldf {
 
 namespace {
 
-constexpr int64_t kPiece = 1024;
+constexpr int kSide = 32;  // of a tile
+constexpr int kTile = kSide * kSide;
+// Every second pixel of a tile and of the next ones' first row and column.
+constexpr int kKnots = kSide / 2 + 1;
+constexpr int kSparse = kKnots * kKnots;
+constexpr int kPlaces = kTile + kSparse;
+constexpr float kSlow = 0.25f;
+// As kPortraitHidden, where the torso's layers are in 8 bits: half a byte's step.
+constexpr float kHiddenInt8 = 1.0f / 512;
 
-// What a network says of a piece's pixels.
+// What a network says of a tile's pixels.
 struct Seen {
-  float color[3 * kPiece];  // premultiplied, a pixel's three together
-  float alpha[kPiece];
+  float color[3 * kTile];  // premultiplied, a pixel's three together
+  float alpha[kPlaces];    // in front of what is behind; none at knots
 };
 
-// A piece's pixels. The list names those that a network evaluates, in order.
-struct alignas(64) Piece {
-  float pixel[2][kPiece];
-  float start[2][kPiece];  // of lines in unit coordinates
-  float slope[2][kPiece];
-  int32_t cell[kPiece];  // of the map, or -1
-  int32_t list[kPiece];
+// A tile's pixels, whether or not the frame ends before, and behind them its knots. The list names those that
+// a network evaluates, in order.
+struct alignas(64) Tile {
+  float pixel[2][kPlaces];
+  float start[2][kPlaces];  // of lines in unit coordinates
+  float slope[2][kPlaces];
+  int32_t cell[kPlaces];  // of the map, or -1
+  int32_t list[kTile];
   Seen head;
   Seen torso;
-  float hidden[3 * kPiece];   // what the head leaves of the torso,
-  float through[3 * kPiece];  // and both of the background, for each channel
+  float hidden[3 * kTile];   // what the head leaves of the torso,
+  float through[3 * kTile];  // and both of the background, for each channel
   int64_t frame;
-  int64_t first;  // number of the first pixel in the frame
-  int count;
+  int64_t column, row;  // of the first pixel
+  int columns, rows;    // that the frame has of it
+  int places;           // kPlaces, or kTile where knots aren't wanted
 };
 
-// Lines of all rays of a piece, and the cells of the head's map that they meet.
-NLDF_STAGE void find_head(const PortraitArgs& args, Piece& piece) {
-  const RayCamera<float> camera = load_camera(args.pose, args.intrinsics, piece.frame);
-  const int32_t resolution = static_cast<int32_t>(args.head.map.resolution);
-  NLDF_LANES
-  for (int i = 0; i < piece.count; ++i) {
-    const float pixel[2] = {piece.pixel[0][i], piece.pixel[1][i]};
-    float origin[3], direction[3], start[2], slope[2], unit[2];
-    make_ray(camera, pixel, origin, direction);
-    const float distance = -origin[2] / direction[2];
-    for (int axis = 0; axis < 2; ++axis)
-      unit[axis] = (origin[axis] + distance * direction[axis]) / args.half_size * 0.5f + 0.5f;
-    const bool inside = (unit[0] >= 0.0f) & (unit[0] < 1.0f) & (unit[1] >= 0.0f) & (unit[1] < 1.0f);
-    const int32_t cell = portrait_cell(unit[0], unit[1], resolution);
-    piece.cell[i] = inside ? cell : -1;
-    planes_line(origin, direction, args.head.network.box, start, slope);
-    piece.start[0][i] = start[0], piece.start[1][i] = start[1];
-    piece.slope[0][i] = slope[0], piece.slope[1][i] = slope[1];
-  }
+// What the warp net says at knots, and between them, each output's together.
+struct Warped {
+  float* knots;   // [outputs][kSparse]
+  float* pixels;  // [outputs][kTile]
+};
+
+// The line of pixel i, and the cell of the head's map that it meets. Apart from the loop, for arrays that a
+// loop's body declares keep compilers from making vectors of it.
+NLDF_STAGE void find_head_at(const PortraitArgs& args, const RayCamera<float>& camera, Tile& tile, int i) {
+  const float pixel[2] = {tile.pixel[0][i], tile.pixel[1][i]};
+  float origin[3], direction[3], start[2], slope[2], unit[2];
+  make_ray(camera, pixel, origin, direction);
+  const float distance = -origin[2] / direction[2];
+  for (int axis = 0; axis < 2; ++axis)
+    unit[axis] = (origin[axis] + distance * direction[axis]) / args.half_size * 0.5f + 0.5f;
+  const bool inside = (unit[0] >= 0.0f) & (unit[0] < 1.0f) & (unit[1] >= 0.0f) & (unit[1] < 1.0f);
+  const int32_t cell = portrait_cell(unit[0], unit[1], static_cast<int32_t>(args.head.map.resolution));
+  tile.cell[i] = inside ? cell : -1;
+  planes_line(origin, direction, args.head.network.box, start, slope);
+  tile.start[0][i] = start[0], tile.start[1][i] = start[1];
+  tile.slope[0][i] = slope[0], tile.slope[1][i] = slope[1];
 }
 
-// Where the piece's pixels fall on the torso. Lines without slope.
-NLDF_STAGE void find_torso(const PortraitArgs& args, Piece& piece) {
+// All pixels of a tile.
+NLDF_STAGE void find_head(const PortraitArgs& args, Tile& tile) {
+  const RayCamera<float> camera = load_camera(args.pose, args.intrinsics, tile.frame);
+  NLDF_LANES
+  for (int i = 0; i < tile.places; ++i) find_head_at(args, camera, tile, i);
+}
+
+// Where the tile's pixels fall on the torso. Lines without slope.
+NLDF_STAGE void find_torso(const PortraitArgs& args, Tile& tile) {
   const int32_t resolution = static_cast<int32_t>(args.torso.map.resolution);
   const float width = static_cast<float>(args.width);
   const float* const box = args.torso.network.box;
-  const float* const m = args.motion + 6 * piece.frame;
+  const float* const m = args.motion + 6 * tile.frame;
+  const float least = args.torso.network.int8_weights ? kHiddenInt8 : kPortraitHidden;
   NLDF_LANES
-  for (int i = 0; i < piece.count; ++i) {
-    const float x = piece.pixel[0][i] / width - m[4], y = piece.pixel[1][i] / width - m[5];
+  for (int i = 0; i < tile.places; ++i) {
+    const float x = tile.pixel[0][i] / width - m[4], y = tile.pixel[1][i] / width - m[5];
     const float unit_x = (m[0] * x + m[1] * y - box[0]) / (box[2] - box[0]);
     const float unit_y = (m[2] * x + m[3] * y - box[1]) / (box[3] - box[1]);
-    piece.start[0][i] = unit_x, piece.start[1][i] = unit_y;
-    piece.slope[0][i] = 0.0f, piece.slope[1][i] = 0.0f;
+    tile.start[0][i] = unit_x, tile.start[1][i] = unit_y;
+    tile.slope[0][i] = 0.0f, tile.slope[1][i] = 0.0f;
     const int32_t cell = portrait_cell(unit_x, unit_y, resolution);
-    piece.cell[i] = 1.0f - piece.head.alpha[i] > kPortraitHidden ? cell : -1;
+    tile.cell[i] = 1.0f - tile.head.alpha[i] > least ? cell : -1;
   }
 }
 
@@ -93,90 +118,226 @@ NLDF_STAGE uint8_t to_byte(float value) {
   return static_cast<uint8_t>(static_cast<int32_t>((held + kWhole) - kWhole));
 }
 
-NLDF_STAGE void compose(const PortraitArgs& args, Piece& piece) {
-  for (int i = 0; i < piece.count; ++i) {
-    const float hidden = 1.0f - piece.head.alpha[i];
-    const float through = 1.0f - (piece.head.alpha[i] + hidden * piece.torso.alpha[i]);
+NLDF_STAGE void compose(const PortraitArgs& args, Tile& tile) {
+  for (int i = 0; i < kTile; ++i) {
+    const float hidden = 1.0f - tile.head.alpha[i];
+    const float through = 1.0f - (tile.head.alpha[i] + hidden * tile.torso.alpha[i]);
     for (int c = 0; c < 3; ++c) {
-      piece.hidden[3 * i + c] = hidden;
-      piece.through[3 * i + c] = through;
+      tile.hidden[3 * i + c] = hidden;
+      tile.through[3 * i + c] = through;
     }
   }
-  const float* const under = args.background + 3 * piece.first;
-  uint8_t* const out = args.out + 3 * (piece.frame * args.width * args.height + piece.first);
-  NLDF_LANES
-  for (int j = 0; j < 3 * piece.count; ++j)
-    out[j] =
-        to_byte(piece.head.color[j] + piece.hidden[j] * piece.torso.color[j] + piece.through[j] * under[j]);
+  for (int y = 0; y < tile.rows; ++y) {
+    const int64_t first = (tile.row + y) * args.width + tile.column;
+    const float* const under = args.background + 3 * first;
+    uint8_t* const out = args.out + 3 * (tile.frame * args.width * args.height + first);
+    const int begin = 3 * kSide * y;
+    const auto fill = [&](int count) {
+      NLDF_LANES
+      for (int j = 0; j < count; ++j)
+        out[j] = to_byte(tile.head.color[begin + j] + tile.hidden[begin + j] * tile.torso.color[begin + j] +
+                         tile.through[begin + j] * under[j]);
+    };
+    tile.columns == kSide ? fill(3 * kSide) : fill(3 * tile.columns);
+  }
+}
+
+// From the warp's outputs at knots to those of all pixels.
+NLDF_STAGE void spread(int64_t outputs, const Warped& warp) {
+  for (int64_t c = 0; c < outputs; ++c) {
+    for (int y = 0; y < kSide; ++y) {
+      const float* const above = warp.knots + c * kSparse + y / 2 * kKnots;
+      const float* const below = above + y % 2 * kKnots;
+      float* const to = warp.pixels + c * kTile + y * kSide;
+      float sum[kKnots];
+      NLDF_LANES
+      for (int i = 0; i < kKnots; ++i) sum[i] = 0.5f * (above[i] + below[i]);
+      NLDF_LANES
+      for (int i = 0; i < kSide / 2; ++i) {
+        to[2 * i] = sum[i];
+        to[2 * i + 1] = 0.5f * (sum[i] + sum[i + 1]);
+      }
+    }
+  }
 }
 
 struct Stages {
-  void (*head)(const PortraitArgs&, Piece&);
-  void (*torso)(const PortraitArgs&, Piece&);
-  void (*compose)(const PortraitArgs&, Piece&);
+  void (*head)(const PortraitArgs&, Tile&);
+  void (*torso)(const PortraitArgs&, Tile&);
+  void (*compose)(const PortraitArgs&, Tile&);
+  void (*spread)(int64_t, const Warped&);
 };
-void head_plain(const PortraitArgs& args, Piece& piece) {
-  find_head(args, piece);
-}
-void torso_plain(const PortraitArgs& args, Piece& piece) {
-  find_torso(args, piece);
-}
-void compose_plain(const PortraitArgs& args, Piece& piece) {
-  compose(args, piece);
-}
-NLDF_WIDE void head_wide(const PortraitArgs& args, Piece& piece) {
-  find_head(args, piece);
-}
-NLDF_WIDE void torso_wide(const PortraitArgs& args, Piece& piece) {
-  find_torso(args, piece);
-}
-NLDF_WIDE void compose_wide(const PortraitArgs& args, Piece& piece) {
-  compose(args, piece);
-}
-
-// The pixels' centres, row by row.
-void place(const PortraitArgs& args, Piece& piece) {
-  int64_t row = piece.first / args.width, column = piece.first % args.width;
-  for (int i = 0; i < piece.count; ++row, column = 0) {
-    const int stop = static_cast<int>(std::min<int64_t>(piece.count, i + args.width - column));
-    for (; i < stop; ++i, ++column) {
-      piece.pixel[0][i] = static_cast<float>(column) + 0.5f;
-      piece.pixel[1][i] = static_cast<float>(row) + 0.5f;
-    }
+#define NLDF_STAGES(target, of)                                    \
+  target void head_##of(const PortraitArgs& args, Tile& tile) {    \
+    find_head(args, tile);                                         \
+  }                                                                \
+  target void torso_##of(const PortraitArgs& args, Tile& tile) {   \
+    find_torso(args, tile);                                        \
+  }                                                                \
+  target void compose_##of(const PortraitArgs& args, Tile& tile) { \
+    compose(args, tile);                                           \
+  }                                                                \
+  target void spread_##of(int64_t outputs, const Warped& warp) {   \
+    spread(outputs, warp);                                         \
+  }                                                                \
+  constexpr Stages k##of {                                         \
+    head_##of, torso_##of, compose_##of, spread_##of               \
   }
+NLDF_STAGES(, Plain);
+NLDF_STAGES(NLDF_WIDE, Wide);
+
+// The centres of the tile's pixels and of its knots.
+void place(Tile& tile) {
+  const auto put = [&](int first, int side, int step) {
+    for (int y = 0; y < side; ++y) {
+      for (int x = 0; x < side; ++x, ++first) {
+        tile.pixel[0][first] = static_cast<float>(tile.column + step * x) + 0.5f;
+        tile.pixel[1][first] = static_cast<float>(tile.row + step * y) + 0.5f;
+      }
+    }
+  };
+  put(0, kSide, 1);
+  if (tile.places == kPlaces) put(kTile, kKnots, 2);
 }
 
 // The pixels in marked cells, and their number; all are transparent as yet.
-int choose(const PortraitMap& map, Piece& piece, Seen& seen) {
+int choose(const PortraitMap& map, Tile& tile, Seen& seen) {
   int count = 0;
-  for (int i = 0; i < piece.count; ++i) {
-    const int32_t cell = piece.cell[i];
-    piece.list[count] = i;
-    count += cell >= 0 && map.cells[cell];
+  for (int y = 0; y < tile.rows; ++y) {
+    for (int i = y * kSide; i < y * kSide + tile.columns; ++i) {
+      const int32_t cell = tile.cell[i];
+      tile.list[count] = i;
+      count += cell >= 0 && map.cells[cell];
+    }
   }
-  std::fill(seen.color, seen.color + 3 * piece.count, 0.0f);
-  std::fill(seen.alpha, seen.alpha + piece.count, 0.0f);
+  std::fill(seen.color, seen.color + 3 * kTile, 0.0f);
+  std::fill(seen.alpha, seen.alpha + kPlaces, 0.0f);
   return count;
 }
 
-// A network's colour and opacity on the chosen pixels.
-void evaluate(const PlanesKernels<float>& isa, const PlanesModel<float>& model, const PortraitPart& part,
-              int chosen, const Piece& piece, Seen& seen, float* work) {
-  const int planes = static_cast<int>(model.network.planes);
-  const float* const warp_bias = part.warp_bias + piece.frame * model.network.width;
-  const float* const bias = part.bias + piece.frame * model.network.width;
-  float* const out = work;
-  PlanesRays<float> rays{};
-  for (int first = 0; first < chosen; first += isa.group) {
-    rays.rows = std::min(isa.group, chosen - first);
-    const int32_t* const list = piece.list + first;
-    for (int axis = 0; axis < 2; ++axis) {
-      for (int i = 0; i < rays.rows; ++i) {
-        rays.start[axis][i] = piece.start[axis][list[i]];
-        rays.slope[axis][i] = piece.slope[axis][list[i]];
-      }
+// Some of a tile's places, a group at most.
+struct Places {
+  const int32_t* list;
+  int count;
+  bool together;  // one behind the other, as in most groups
+
+  Places(const int32_t* from, int number)
+      : list(from), count(number), together(from[number - 1] - from[0] == number - 1) {}
+  void gather(const float* from, float* to) const {
+    if (together) {
+      std::copy(from + list[0], from + list[0] + count, to);
+    } else {
+      for (int i = 0; i < count; ++i) to[i] = from[list[i]];
     }
-    isa.run(model, rays, warp_bias, bias, out, out + (3 * planes + 1) * kPlanesGroup);
+  }
+  void gather_lines(const Tile& tile, PlanesRays<float>& rays) const {
+    rays.rows = count;
+    for (int axis = 0; axis < 2; ++axis) {
+      gather(tile.start[axis], rays.start[axis]);
+      gather(tile.slope[axis], rays.slope[axis]);
+    }
+  }
+};
+
+// Whether the warp net's grid has hardly another cell from one pixel to the next.
+bool is_slow(const PlanesNetwork<float>& net, const Tile& tile) {
+  if (!net.int8_weights || !net.warp_levels) return false;
+  const float cells = static_cast<float>(net.warp_resolutions[net.warp_levels - 1] - 1);
+  float most = 0.0f;
+  for (int axis = 0; axis < 2; ++axis) {
+    const auto at = [&](int i) { return tile.start[axis][i] + net.depths[net.planes] * tile.slope[axis][i]; };
+    most = std::max({most, std::fabs(at(1) - at(0)), std::fabs(at(kSide) - at(0))});
+  }
+  return most * cells < kSlow;
+}
+
+// What a network works in, in scalars: all but the last are whole vectors.
+struct Sizes {
+  int64_t out;  // a group's results, or the warp net's
+  int64_t warp;
+  int64_t work;
+  int64_t pixels, knots;
+
+  Sizes(const PlanesKernels<float>& isa, const PlanesNetwork<float>& net)
+      : out(std::max(3 * net.planes + 1, net.warp_outputs()) * kPlanesGroup),
+        warp(net.warp_outputs() * kPlanesGroup),
+        work((isa.scratch(net) + 15) / 16 * 16),
+        pixels(net.warp_outputs() * kTile),
+        knots(net.warp_outputs() * kSparse) {}
+  int64_t all() const { return out + warp + work + pixels + knots; }
+};
+
+// A network that draws, with its biases of a frame.
+struct Drawn {
+  const PlanesKernels<float>& isa;
+  const PlanesModel<float>& model;
+  const float *warp_bias, *bias;
+  float *out, *group_warp, *work;
+  Warped warp;
+
+  Drawn(const PlanesKernels<float>& kernels, const PlanesModel<float>& drawing, const PortraitPart& part,
+        int64_t frame, float* memory)
+      : isa(kernels),
+        model(drawing),
+        warp_bias(part.warp_bias + frame * model.network.width),
+        bias(part.bias + frame * model.network.width),
+        out(memory) {
+    const Sizes sizes(isa, model.network);
+    group_warp = out + sizes.out;
+    work = group_warp + sizes.warp;
+    warp.pixels = work + sizes.work;
+    warp.knots = warp.pixels + sizes.pixels;
+  }
+};
+
+// The warp at the knots about the chosen pixels.
+void warp_knots(const Drawn& drawn, const Tile& tile, int chosen) {
+  bool wanted[kSparse];
+  std::fill(wanted, wanted + kSparse, chosen == kTile);
+  for (int k = 0; k < chosen && chosen < kTile; ++k) {
+    const uint32_t at = static_cast<uint32_t>(tile.list[k]), x = at % kSide, y = at / kSide;
+    bool* const knot = wanted + y / 2 * kKnots + x / 2;
+    knot[0] = knot[x % 2] = knot[y % 2 * kKnots] = knot[y % 2 * kKnots + x % 2] = true;
+  }
+  int32_t list[kSparse];
+  int count = 0;
+  for (int i = 0; i < kSparse; ++i) {
+    list[count] = kTile + i;
+    count += wanted[i];
+  }
+  const int64_t outputs = drawn.model.network.warp_outputs();
+  std::fill(drawn.warp.knots, drawn.warp.knots + outputs * kSparse, 0.0f);
+  PlanesRays<float> rays{};
+  for (int first = 0; first < count; first += drawn.isa.group) {
+    const Places some(list + first, std::min(drawn.isa.group, count - first));
+    some.gather_lines(tile, rays);
+    drawn.isa.run_warp(drawn.model, rays, drawn.warp_bias, drawn.out, drawn.work);
+    for (int64_t c = 0; c < outputs; ++c) {
+      float* const to = drawn.warp.knots + c * kSparse - kTile;
+      for (int i = 0; i < some.count; ++i) to[some.list[i]] = drawn.out[c * kPlanesGroup + i];
+    }
+  }
+}
+
+// A network's colour and opacity on the chosen pixels.
+void evaluate(const Stages& stages, const Drawn& drawn, int chosen, const Tile& tile, Seen& seen) {
+  const PlanesNetwork<float>& net = drawn.model.network;
+  const int planes = static_cast<int>(net.planes);
+  const bool slow = chosen && is_slow(net, tile);
+  if (slow) {
+    warp_knots(drawn, tile, chosen);
+    stages.spread(net.warp_outputs(), drawn.warp);
+  }
+  float* const out = drawn.out;
+  PlanesRays<float> rays{};
+  rays.warp = slow ? drawn.group_warp : nullptr;
+  for (int first = 0; first < chosen; first += drawn.isa.group) {
+    const Places some(tile.list + first, std::min(drawn.isa.group, chosen - first));
+    const int32_t* const list = some.list;
+    some.gather_lines(tile, rays);
+    for (int64_t c = 0; slow && c < net.warp_outputs(); ++c)
+      some.gather(drawn.warp.pixels + c * kTile, drawn.group_warp + c * kPlanesGroup);
+    drawn.isa.run(drawn.model, rays, drawn.warp_bias, drawn.bias, out, drawn.work);
     for (int c = 0; c < 3; ++c) {
       for (int p = 1; p < planes; ++p) {
         for (int i = 0; i < kPlanesGroup; ++i)
@@ -188,42 +349,42 @@ void evaluate(const PlanesKernels<float>& isa, const PlanesModel<float>& model, 
   }
 }
 
-int64_t work_size(const PlanesKernels<float>& isa, const PlanesNetwork<float>& network) {
-  return (3 * network.planes + 1) * kPlanesGroup + isa.scratch(network);
-}
-
 }  // namespace
 
 void portrait_cpu(const PortraitArgs& args, const Exec& exec) {
   const PlanesKernels<float>& isa = planes_kernels(0.0f);
   const PlanesModel<float> head(args.head.network);
   const PlanesModel<float> torso(args.has_torso ? args.torso.network : args.head.network);
-  const int64_t size = std::max(work_size(isa, head.network), work_size(isa, torso.network));
-  constexpr int64_t held = sizeof(Piece) / sizeof(float);
-  const Stages stages = NLDF_HAS_WIDE ? Stages{head_wide, torso_wide, compose_wide}
-                                      : Stages{head_plain, torso_plain, compose_plain};
-  const int64_t pixels = args.width * args.height, pieces = (pixels + kPiece - 1) / kPiece;
+  const int64_t size = std::max(Sizes(isa, head.network).all(), Sizes(isa, torso.network).all());
+  constexpr int64_t held = sizeof(Tile) / sizeof(float);
+  const Stages& stages = NLDF_HAS_WIDE ? kWide : kPlain;
+  const bool sparse = head.network.int8_weights || torso.network.int8_weights;
+  const int64_t across = (args.width + kSide - 1) / kSide,
+                tiles = across * ((args.height + kSide - 1) / kSide);
   const auto draw = [&](int64_t number) {
     float* const memory = scratch<float>(held + size);
-    Piece& piece = *new (memory) Piece;
-    piece.frame = number / pieces;
-    piece.first = number % pieces * kPiece;
-    piece.count = static_cast<int>(std::min(kPiece, pixels - piece.first));
-    place(args, piece);
-    stages.head(args, piece);
-    const int met = choose(args.head.map, piece, piece.head);
-    evaluate(isa, head, args.head, met, piece, piece.head, memory + held);
+    Tile& tile = *new (memory) Tile;
+    tile.frame = number / tiles;
+    tile.column = number % tiles % across * kSide;
+    tile.row = number % tiles / across * kSide;
+    tile.columns = static_cast<int>(std::min<int64_t>(kSide, args.width - tile.column));
+    tile.rows = static_cast<int>(std::min<int64_t>(kSide, args.height - tile.row));
+    tile.places = sparse ? kPlaces : kTile;
+    place(tile);
+    stages.head(args, tile);
+    const int met = choose(args.head.map, tile, tile.head);
+    evaluate(stages, Drawn(isa, head, args.head, tile.frame, memory + held), met, tile, tile.head);
     if (args.has_torso) {
-      stages.torso(args, piece);
-      const int shown = choose(args.torso.map, piece, piece.torso);
-      evaluate(isa, torso, args.torso, shown, piece, piece.torso, memory + held);
+      stages.torso(args, tile);
+      const int shown = choose(args.torso.map, tile, tile.torso);
+      evaluate(stages, Drawn(isa, torso, args.torso, tile.frame, memory + held), shown, tile, tile.torso);
     } else {
-      std::fill(piece.torso.color, piece.torso.color + 3 * piece.count, 0.0f);
-      std::fill(piece.torso.alpha, piece.torso.alpha + piece.count, 0.0f);
+      std::fill(tile.torso.color, tile.torso.color + 3 * kTile, 0.0f);
+      std::fill(tile.torso.alpha, tile.torso.alpha + kPlaces, 0.0f);
     }
-    stages.compose(args, piece);
+    stages.compose(args, tile);
   };
-  parallel_for(args.frames * pieces, 1, exec.threads, [&](int64_t begin, int64_t end) {
+  parallel_for(args.frames * tiles, 1, exec.threads, [&](int64_t begin, int64_t end) {
     for (int64_t number = begin; number < end; ++number) draw(number);
   });
 }

@@ -4,62 +4,18 @@
 // residuals, biases, head and tail stay in float32.
 #pragma once
 
-#include "core/int8_layer.h"
+#include "core/integer_products.h"
 #include "ops/resmlp_tile.h"
 
 namespace nldf {
 namespace {
 
-// What an integer of each ray is worth, and what its integer 0 is (of 8 bits).
-struct RayScales {
-  float* worth;
-  float* lowest;
-};
-
-// 16 output features of a layer.
-struct IntegerPanel {
-  const int32_t* weights;  // [width / per][16]
-  const float *worth, *sums, *bias;
-};
-
-// Products of int16, of which an int32 holds two.
-template <class Base>
-struct Int16Products : Int16Lanes<Base> {
-  using L = Int16Lanes<Base>;
-  static constexpr int per = 2;
-  static const int16_t* weights(const ResmlpArgs<float>& args) { return args.body_int16; }
-
-  template <int V>
-  static void quantize(const ResmlpArgs<float>& args, const float* x, int32_t* to, RayScales scales) {
-    typename L::Vector largest[V];
-    find_largest<L, V>(x, args.width, largest);
-    nldf::quantize<L, V>(x, args.width, largest, static_cast<float>(args.levels), to, scales.worth);
-  }
-  template <int V, Store How>
-  static void multiply(const int32_t* x, RayScales scales, const IntegerPanel& to, int f, int64_t width,
-                       float* y) {
-    multiply_int16<L, V, How>(x, scales.worth, to.weights + f, width / per, to.worth + f, to.bias + f, y);
-  }
-};
-
-// Products of 8 bits, of which an int32 holds four.
-template <class Base>
-struct Int8Products : Int8Lanes<Base> {
-  using L = Int8Lanes<Base>;
-  static constexpr int per = 4;
-  static const int8_t* weights(const ResmlpArgs<float>& args) { return args.body_int8; }
-
-  template <int V>
-  static void quantize(const ResmlpArgs<float>& args, const float* x, int32_t* to, RayScales scales) {
-    quantize_int8<L, V>(x, args.width, to, scales.worth, scales.lowest);
-  }
-  template <int V, Store How>
-  static void multiply(const int32_t* x, RayScales scales, const IntegerPanel& to, int f, int64_t width,
-                       float* y) {
-    multiply_int8<L, V, How>(x, scales.worth, scales.lowest, to.weights + f, width / per, to.worth + f,
-                             to.sums + f, to.bias + f, y);
-  }
-};
+// Those of P's products, in words of 32 bits.
+template <class P>
+inline const int32_t* integer_weights(const ResmlpArgs<float>& args) {
+  return P::per == 2 ? reinterpret_cast<const int32_t*>(args.body_int16)
+                     : reinterpret_cast<const int32_t*>(args.body_int8);
+}
 
 // The inputs of one layer of one group to integers.
 template <class P>
@@ -70,7 +26,8 @@ struct QuantizeOp {
   RayScales scales;
   template <int V>
   void run() const {
-    P::template quantize<V>(args, x, integers, scales);
+    typename P::Vector largest[V];
+    P::template quantize<V, false>(x, args.width, largest, static_cast<float>(args.levels), integers, scales);
   }
 };
 // A panel of its outputs from them.
@@ -84,7 +41,7 @@ struct IntegerOp {
   template <int V>
   void run() const {
     for (int f = 0; f < kPanel; f += P::features)
-      P::template multiply<V, How>(integers, scales, to, f, width, y + f * V * P::lanes);
+      P::template multiply<V, How, false>(integers, scales, to.from(f), width / P::per, y + f * V * P::lanes);
   }
 };
 
@@ -114,7 +71,7 @@ struct IntegerBody {
       with_vectors<P>(cut.vectors(g),
                       QuantizeOp<P>{args, x + first * width, integers + first * inputs, of(first)});
     }
-    const int32_t* const weights = reinterpret_cast<const int32_t*>(P::weights(args)) + l * width * inputs;
+    const int32_t* const weights = integer_weights<P>(args) + l * width * inputs;
     for (int64_t n = 0; n < width; n += kPanel) {
       const int64_t at = l * width + n;
       const IntegerPanel to{weights + n * inputs, args.body_scale + at,

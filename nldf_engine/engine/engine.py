@@ -81,11 +81,12 @@ class Engine:
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
             precision: "fp32" computes in float32. "int16" computes the products of a residual MLP's body, and
                 of the networks behind grids, in integers, on the CPU: 1.7 times as fast for a deep MLP, 1.4
-                for nldf-fast, at over 65 dB PSNR to float32. "int8" does so in 8 bits for the MLP: 1.8 times
-                as fast again on processors with AVX-512 VNNI, at about 50 dB. "fp16" uses the fused kernels
-                on CUDA, which are not yet measured on a GPU. "auto" is what the environment's NLDF_PRECISION
-                says; else "fp16" on a GPU of capability 8.0 or newer, and "int16" on a CPU with AVX2 or
-                AVX-512 VNNI, where the avatar's pictures in it are within 50 dB of those in float32; and
+                for nldf-fast, at over 65 dB PSNR to float32. "int8" does so in 8 bits: 1.8 and 1.5 times as
+                fast again on processors with AVX-512 VNNI, at about 50 dB for the MLP and 54 to 57 for
+                nldf-fast. "fp16" uses the fused kernels on CUDA, which are not yet measured on a GPU. "auto"
+                is what the environment's NLDF_PRECISION says; else "fp16" on a GPU of capability 8.0 or
+                newer, and on a CPU "int8" with AVX-512 VNNI where the avatar's pictures in it are within
+                53 dB of those in float32, "int16" with AVX2 or AVX-512 VNNI where they are within 50 dB; and
                 "fp32" elsewhere.
             backend: "native" or "reference".
             sparse: radiance fields skip the rays and samples that their coarse pass finds empty or hidden. A
@@ -429,7 +430,7 @@ class Engine:
         """Frames of a sound that is still arriving, each as early as possible (see `latency`).
 
         They equal the frames that `render` gives for the whole sound (in int16 but for one level of 255 in
-        few pixels). Frame k is at k / 25 s of the sound.
+        few pixels, in int8 a few). Frame k is at k / 25 s of the sound.
         When the chunks end, the last frames are rendered as if silence followed. It is lazy, like a
         generator: a chunk is taken when a frame needs it.
 

@@ -1,9 +1,10 @@
 """Which precision an avatar's networks compute in, and whether it holds on this machine.
 
 "auto" takes the fastest that a device computes well: "fp16" on GPUs of compute capability 8.0 and newer,
-"int16" on CPUs with vectors of such products, else "fp32". Before it is taken, some pictures of the very
-avatar are drawn in both. Where they differ by more than `LEAST_PSNR`, a kernel is wrong for that device, and
-"fp32" is used.
+"int8" and else "int16" on CPUs with vectors of such products, else "fp32". Before one is taken, some pictures
+of the very avatar are drawn in it and in float32. Where "int8" is not far enough above `LEAST_PSNR`, the
+avatar needs more bits. Where the last one differs by more than that, a kernel is wrong for that device: then
+it is "fp32".
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ ENVIRONMENT = "NLDF_PRECISION"
 PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
 WHERE = {"int16": "cpu", "int8": "cpu", "fp16": "cuda"}
 """Device type that each precision other than fp32 needs."""
-AUTO = {"cuda": "fp16", "cpu": "int16"}
-"""What "auto" tries on a device type; "fp32" elsewhere."""
-FAST_INT16 = ("avx2", "avx512")
-"""The CPU's instruction sets in which products of int16 are faster than those of float32."""
+AUTO = {"cuda": ("fp16",), "cpu": ("int8", "int16")}
+"""What "auto" tries on a device type, one after another; "fp32" elsewhere."""
+FAST = {"int8": ("avx512",), "int16": ("avx2", "avx512")}
+"""The CPU's instruction sets in which a precision is faster than those behind it."""
 LEAST_CAPABILITY = (8, 0)
 LEAST_PSNR = 50.0
+LEAST_INT8_PSNR = 53.0
+"""In the few pictures that are drawn, so that those that are not drawn keep `LEAST_PSNR` too."""
 CHECKED_CODES, CHECKED_SIDE, SEED = 3, 64, 0
+MOST_CHECKED = 512
+"""Width at most of the pictures where all is drawn in one pass, which skips more where pixels are closer."""
 
 
-def chosen(given: str, device: torch.device) -> tuple[str, bool]:
-    """The precision that is wanted, and whether it may be given up where it does not hold.
+def chosen(given: str, device: torch.device) -> tuple[tuple[str, ...], bool]:
+    """The precisions that are wanted, the best first, and whether one may be given up where it does not hold.
 
     Args:
         given: one of `PRECISIONS`.
@@ -54,18 +59,20 @@ def chosen(given: str, device: torch.device) -> tuple[str, bool]:
             known = ", ".join(PRECISIONS)
             raise ValueError(f"{ENVIRONMENT}: expected one of {known}, got {given!r} in the environment")
     if given != "auto":
-        return given, False
+        return (given,), False
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
-        return "fp32", False
-    if device.type == "cpu" and native.cpu_isa() not in FAST_INT16:
-        return "fp32", False
-    return AUTO.get(device.type, "fp32"), True
+        return ("fp32",), False
+    tried = AUTO.get(device.type, ())
+    if device.type == "cpu":
+        tried = tuple(name for name in tried if native.cpu_isa() in FAST[name])
+    return (tried, True) if tried else (("fp32",), False)
 
 
 @torch.no_grad()
 def psnr_to_float32(
-    portrait: Portrait, camera: Camera, pose: Tensor, motion: Tensor, parts: Sequence[Any]
-) -> float:
+    portrait: Portrait, camera: Camera, pose: Tensor, motion: Tensor, parts: Sequence[Any],
+    side: int = CHECKED_SIDE,
+) -> float:  # fmt: skip
     """PSNR in dB of some pictures as the parts draw them, to those in float32; infinite where they agree.
 
     Args:
@@ -73,8 +80,9 @@ def psnr_to_float32(
         camera: of the avatar.
         pose: [4, 4] camera to head; motion: [2, 3] of the torso.
         parts: modules of the portrait whose `precision` is set.
+        side: width of the pictures.
     """
-    small = View(camera.scaled(CHECKED_SIDE), pose, motion)
+    small = View(camera.scaled(side), pose, motion)
     dim = int(portrait.head.driver.dim)
     codes = 0.5 * torch.randn(CHECKED_CODES, dim, generator=torch.Generator().manual_seed(SEED))
     height, width = small.camera.height, small.camera.width
@@ -88,6 +96,11 @@ def psnr_to_float32(
     wanted = _in_float32(parts, pictures)
     error = float((made - wanted).square().mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def holds(precision: str, psnr: float) -> bool:
+    """Whether a precision may be taken for pictures that have so many dB to those in float32."""
+    return psnr >= (LEAST_INT8_PSNR if precision == "int8" else LEAST_PSNR)
 
 
 def _in_float32(parts: Sequence[Any], draw: Callable[[], Tensor]) -> Tensor:

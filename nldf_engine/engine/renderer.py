@@ -18,7 +18,15 @@ from nldf_engine.avatar import Avatar
 from nldf_engine.base.clock import FPS
 from nldf_engine.base.timing import stage
 from nldf_engine.engine.onepass import STRETCH, OnePass
-from nldf_engine.engine.precision import LEAST_PSNR, WHERE, chosen, psnr_to_float32, warn_given_up
+from nldf_engine.engine.precision import (
+    CHECKED_SIDE,
+    MOST_CHECKED,
+    WHERE,
+    chosen,
+    holds,
+    psnr_to_float32,
+    warn_given_up,
+)
 from nldf_engine.engine.ring import Ring
 from nldf_engine.engine.sharing import share_weights
 from nldf_engine.engine.unseen import without_unseen
@@ -149,55 +157,63 @@ class Renderer:
         self, avatar: Avatar, device: torch.device, backend: str = "native", precision: str = "auto",
         sparse: bool = False,
     ) -> None:  # fmt: skip
-        self.precision, optional = chosen(precision, device)
+        tried, optional = chosen(precision, device)
         if backend not in ("native", "reference"):
             raise ValueError(f"backend: expected 'native' or 'reference', got {backend!r}")
         self.avatar, self.device, self.backend = avatar, device, backend
         self.portrait = share_weights(avatar.portrait).to(device).eval()
         self.portrait.use_backend(backend)
-        self._kernels = self._set_precision(optional)
+        self.precision = "fp32"
+        self._kernels = self._set_precision(tried, optional)
         marched: list[Any] = [m for m in self.portrait.modules() if hasattr(m, "sparse")]
         if sparse and not marched:
             raise ValueError(f"sparse: only radiance fields have samples to skip, not {avatar.system}")
         for field in marched:
             field.sparse = sparse
 
-    def _set_precision(self, optional: bool) -> list[ResMLP | PlanesModule]:
-        """Sets the precision of the modules that have one, or float32 where it is optional and does not hold;
-        returns all modules that fused kernels compute."""
+    def _set_precision(self, tried: tuple[str, ...], optional: bool) -> list[ResMLP | PlanesModule]:
+        """Sets the precision of the modules that have one: the first of those tried; where that is optional,
+        the first that holds, or float32 where none does. Returns all modules that fused kernels compute."""
         networks = [m for m in self.portrait.modules() if isinstance(m, ResMLP)]
         planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
-        wanted = WHERE.get(self.precision, self.device.type)
+        kernels: list[ResMLP | PlanesModule] = [*networks, *planes]
         head = self.portrait.head
-        own = [head] if self.precision in head.precisions else []
-        parts: list[Any] = [*networks, *planes, *own]
-        fits = parts and self.device.type == wanted and ops.native.use_native("Engine", self.backend)
-        if self.precision != "fp32" and not fits:
-            if not optional:
+        native = ops.native.use_native("Engine", self.backend)
+        for precision in tried:
+            own = [head] if precision in head.precisions else []
+            parts: list[Any] = [*kernels, *own]
+            wanted = WHERE.get(precision)
+            if not (parts and self.device.type == wanted and native):
+                if precision == "fp32" or optional:
+                    break
                 raise ValueError(
-                    f"precision: {self.precision!r} needs an avatar with a residual MLP or grids (fp16: or a "
+                    f"precision: {precision!r} needs an avatar with a residual MLP or grids (fp16: or a "
                     f"2-D renderer), device {wanted!r} and backend 'native', got a {self.avatar.system} "
                     f"avatar, {self.device} and {self.backend!r}"
                 )
-            self.precision = "fp32"
-        for part in parts:
-            part.precision = self.precision
-        if optional and self.precision != "fp32":
-            self._check_precision(parts, [*networks, *planes])
-        return [*networks, *planes]
+            self._compute_in(precision, parts)
+            if not optional:
+                return kernels
+            psnr = self._psnr_to_float32(parts, one_pass=not networks and not own)
+            if holds(precision, psnr):
+                return kernels
+        else:
+            kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"
+            warn_given_up(self.precision, self.device, kernel, psnr)
+        self._compute_in("fp32", parts)
+        return kernels
 
-    def _check_precision(self, parts: list[Any], kernels: list[ResMLP | PlanesModule]) -> None:
-        """Gives the precision up where the avatar's pictures in it are not those in float32."""
+    def _compute_in(self, precision: str, parts: list[Any]) -> None:
+        self.precision = precision
+        for part in parts:
+            part.precision = precision
+
+    def _psnr_to_float32(self, parts: list[Any], one_pass: bool) -> float:
+        camera = self.avatar.camera
         pose = self.avatar.poses[0].to(self.device)
         motion = self.own_motion[0].to(self.device)
-        psnr = psnr_to_float32(self.portrait, self.avatar.camera, pose, motion, parts)
-        if psnr >= LEAST_PSNR:
-            return
-        kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"
-        warn_given_up(self.precision, self.device, kernel, psnr)
-        self.precision = "fp32"
-        for part in parts:
-            part.precision = "fp32"
+        side = min(camera.width, MOST_CHECKED) if one_pass else CHECKED_SIDE
+        return psnr_to_float32(self.portrait, camera, pose, motion, parts, side)
 
     def describe(self) -> dict[str, Any]:
         """System, size, device, backend, precision, kernel, multiply-adds per ray and audio front-end."""

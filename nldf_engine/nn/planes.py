@@ -21,9 +21,8 @@ class PlanesModule(nn.Module, ABC):
 
     Attributes:
         backend: "native" or "reference".
-        precision: "fp32"; "int16" (or "int8", which is the same here), on the CPU: the fused operation's
-            products in integers where there are no gradients; or "fp16": on CUDA the fused operation, which
-            rounds to fp16.
+        precision: "fp32"; "int16" or "int8", on the CPU: the fused operation's products in integers where
+            there are no gradients; or "fp16": on CUDA the fused operation, which rounds to fp16.
     """
 
     backend: str

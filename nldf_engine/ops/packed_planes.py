@@ -1,5 +1,5 @@
 """Networks over planes in the order in which the kernels read them: on the CPU as they are, with their layers
-in int16 beside that where it is wanted, and in fp16 on CUDA.
+in integers beside that where it is wanted, and in fp16 on CUDA.
 
 Shared by `planes`, `shade_lines` and `render_portrait`. CUDA's order is that of planes_mma.cuh in csrc.
 """
@@ -16,13 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.packing import int16_levels, pack_int16, pack_panels, whole_panels
+from nldf_engine.ops.packing import (
+    INT8_LEVELS,
+    PANEL,
+    int16_levels,
+    pack_int8,
+    pack_int16,
+    pack_panels,
+    whole_panels,
+)
 from nldf_engine.ops.specs import GridSpec, Linear, PlanesNetwork, check_network
 
 WIDTHS = (32, 64, 128)
 PORTRAIT_WIDTHS = (32, 64)
 MOST_FEATURES = 8
 MOST_LEVELS = 32
+INTEGERS = {"int16_weights": torch.int16, "int8_weights": torch.int8}
+"""The kernel's names of layers in integers, and their dtypes."""
 
 
 class Levels(NamedTuple):
@@ -39,7 +49,7 @@ class PlanesNumbers(NamedTuple):
         ambient: A, outputs of the warp net behind the warp.
         width: of the hidden layers, as packed: a multiple of 16; on CUDA 32, 64 or 128.
         warp_hidden, hidden: hidden layers of the warp net and of the second network.
-        levels: the largest integer of an activation; 0 where the layers are not in int16.
+        levels: the largest integer of an activation; 0 where the layers are not in integers.
         warp_scale: what one unit of the warp net moves a point in unit coordinates.
         opacity_slope: of the sigmoid of the opacity.
     """
@@ -69,7 +79,8 @@ class PackedPlanes:
         depths: [M + 1] z of the planes, then of the middle one.
         warp_table, tables: the warp's features and every plane's, [entries, features].
         weights, biases: of all layers in the order of use, flat.
-        integers, worth: of all layers in int16, see `pack_int16`, flat; empty where they are not.
+        integers, worth: of all layers in int16 or int8, see `pack_int16` and `pack_int8`, flat; else empty.
+        sums: of all layers in int8, see `pack_int8`, flat; else empty.
         warp_levels, levels: of the warp's grid and of every plane's, see `GridSpec`.
         numbers: the fields without tensors.
     """
@@ -82,6 +93,7 @@ class PackedPlanes:
     biases: Tensor
     integers: Tensor
     worth: Tensor
+    sums: Tensor
     warp_levels: Levels
     levels: Levels
     numbers: PlanesNumbers
@@ -104,7 +116,7 @@ class PackedPlanes:
     @property
     def arguments(self) -> tuple[list[Tensor], list[int], list[float]]:
         """All of it as torch's schemas can say it, NETWORK_SCHEMA; `from_arguments` is the way back."""
-        tensors = [self.box, self.depths, self.weights, self.biases, self.integers, self.worth]
+        tensors = [self.box, self.depths, self.weights, self.biases, self.integers, self.worth, self.sums]
         tensors += [self.warp_table, *self.tables]
         *counts, warp_scale, opacity_slope = self.numbers
         grids = (self.warp_levels, self.levels)
@@ -117,15 +129,15 @@ class PackedPlanes:
         cls, tensors: Sequence[Tensor], sizes: Sequence[int], scales: Sequence[float]
     ) -> PackedPlanes:
         """The network of `arguments`."""
-        box, depths, weights, biases, integers, worth, warp_table, *tables = tensors
+        box, depths, weights, biases, integers, worth, sums, warp_table, *tables = tensors
         *numbers, warp_count, count = sizes[:7]
         # There is one offset more than resolutions.
         first, second, third = 7 + warp_count, 8 + 2 * warp_count, 8 + 2 * warp_count + count
         warp_levels = Levels(tuple(sizes[7:first]), tuple(sizes[first:second]))
         levels = Levels(tuple(sizes[second:third]), tuple(sizes[third:]))
         return cls(
-            box, depths, warp_table, tuple(tables), weights, biases, integers, worth, warp_levels, levels,
-            PlanesNumbers(*numbers, *scales),
+            box, depths, warp_table, tuple(tables), weights, biases, integers, worth, sums, warp_levels,
+            levels, PlanesNumbers(*numbers, *scales),
         )  # fmt: skip
 
 
@@ -149,8 +161,10 @@ class HostNetwork:
         numbers = network.numbers._asdict()
         tensors = {
             "box": box, "depths": network.depths, "warp_table": warp_table, "weights": network.weights,
-            "biases": network.biases, "int16_weights": network.integers, "int16_scales": network.worth,
+            "biases": network.biases, "integer_scales": network.worth, "integer_sums": network.sums,
         }  # fmt: skip
+        found = network.integers
+        integers = {name: found.data_ptr() * (found.dtype is kind) for name, kind in INTEGERS.items()}
         arrays = {
             "tables": [table.data_ptr() for table in tables], "warp_resolutions": warp_levels.resolutions,
             "warp_offsets": warp_levels.offsets, "resolutions": levels.resolutions, "offsets": levels.offsets,
@@ -159,6 +173,7 @@ class HostNetwork:
         self._held = network, held
         self.fields: dict[str, float] = {
             **{name: tensor.data_ptr() for name, tensor in tensors.items()},  # of an empty one it is 0
+            **integers,
             **{name: values.buffer_info()[0] for name, values in held.items()},
             "warp_levels": len(warp_levels.resolutions), "levels": len(levels.resolutions),
             "int16_levels": numbers.pop("levels"), "features": network.features, "planes": network.planes,
@@ -174,9 +189,9 @@ def pack_planes(network: PlanesNetwork, precision: str = "fp32") -> PackedPlanes
 
     Args:
         network: float32 or float64 on one device.
-        precision: "int16", or "int8" as well, on the CPU: what has no gradients computes the layers' products
-            in integers of 12 to 16 bits, with a scale for each output feature and each ray. Any other: as the
-            network is.
+        precision: on the CPU "int16": what has no gradients computes the layers' products in integers of 12
+            to 16 bits, with a scale for each output feature and each ray; or "int8": in such of 8 bits. Any
+            other: as the network is.
 
     Raises:
         TypeError, ValueError: a parameter doesn't fit the others, or on CUDA the kernel.
@@ -186,35 +201,47 @@ def pack_planes(network: PlanesNetwork, precision: str = "fp32") -> PackedPlanes
         return pack_planes_half(network)
     width = network.layers[0][0].shape[0]
     wide = whole_panels(width)
-    weights, biases, integers, worth = [], [], [], []
-    levels = 0
-    if precision in ("int16", "int8"):
-        if network.box.dtype != torch.float32:
-            raise TypeError(
-                f"pack_planes: {precision} must be made of torch.float32, got {network.box.dtype}"
-            )
-        inputs = [wide, *(layers[0][0].shape[1] for layers in (network.warp_layers, network.layers))]
-        levels = int16_levels(max(inputs) + 1)
+    weights, biases = [], []
     for layers in (network.warp_layers, network.layers):
         for i, (weight, bias) in enumerate(layers):
-            # Hidden layers are filled up to whole panels, and what reads them with zeros.
-            outputs = wide if i + 1 < len(layers) else weight.shape[0]
-            weight = F.pad(weight, (0, 0, 0, outputs - weight.shape[0]))
-            weights.append(pack_panels(weight, wide if i else None).flatten())
-            if levels:
-                made = pack_int16(F.pad(weight, (0, wide - width if i else 0)), levels)
-                integers.append(made[0].flatten())
-                worth.append(made[1].flatten())
+            weight, inputs = _filled(layers, i)
+            weights.append(pack_panels(weight, inputs).flatten())
             if bias is not None:
-                biases.append(F.pad(bias, (0, whole_panels(outputs) - len(bias))))
+                biases.append(F.pad(bias, (0, whole_panels(len(weight)) - len(bias))))
     tables = (network.warp_table.detach(), *(table.detach() for table in network.tables))
     packed = _collect(network, wide, tables, torch.cat(weights), torch.cat(biases))
-    if not levels:
+    if precision not in ("int16", "int8"):
         return packed
-    return replace(
-        packed, integers=torch.cat(integers), worth=torch.cat(worth),
-        numbers=packed.numbers._replace(levels=levels),
-    )  # fmt: skip
+    if network.box.dtype != torch.float32:
+        raise TypeError(f"pack_planes: {precision} must be made of torch.float32, got {network.box.dtype}")
+    return _with_integers(packed, network, precision)
+
+
+def _filled(layers: tuple[Linear, ...], number: int) -> tuple[Tensor, int]:
+    """A layer's weight, and inputs that it is to have: hidden layers are filled up to whole panels, and what
+    reads them with zeros."""
+    weight = layers[number][0]
+    wide = whole_panels(layers[0][0].shape[0])
+    outputs = wide if number + 1 < len(layers) else weight.shape[0]
+    return F.pad(weight, (0, 0, 0, outputs - len(weight))), wide if number else weight.shape[1]
+
+
+def _with_integers(packed: PackedPlanes, network: PlanesNetwork, precision: str) -> PackedPlanes:
+    """The network with its layers in int16 or int8 too."""
+    filled = []
+    for layers in (network.warp_layers, network.layers):
+        for i in range(len(layers)):
+            weight, inputs = _filled(layers, i)
+            filled.append(F.pad(weight, (0, inputs - weight.shape[1])))
+    if precision == "int16":
+        levels = int16_levels(max(weight.shape[1] for weight in filled) + 1)
+        made = [(*pack_int16(weight, levels), packed.sums) for weight in filled]
+    else:
+        levels = INT8_LEVELS
+        made = [pack_int8(F.pad(w, (0, -w.shape[1] % 4, 0, -len(w) % PANEL))) for w in filled]
+    integers, worth, sums = (torch.cat([t.flatten() for t in part]) for part in zip(*made, strict=True))
+    numbers = packed.numbers._replace(levels=levels)
+    return replace(packed, integers=integers, worth=worth, sums=sums, numbers=numbers)
 
 
 def _collect(
@@ -230,7 +257,8 @@ def _collect(
         weights=weights,
         biases=biases,
         integers=weights.new_empty(0, dtype=torch.int16),
-        worth=weights.new_empty(0, dtype=biases.dtype),
+        worth=biases.new_empty(0),
+        sums=biases.new_empty(0),
         warp_levels=Levels(network.warp_spec.resolutions, network.warp_spec.offsets),
         levels=Levels(network.spec.resolutions, network.spec.offsets),
         numbers=PlanesNumbers(

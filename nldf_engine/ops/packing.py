@@ -8,6 +8,8 @@ from torch import Tensor
 
 PANEL = 16
 """Output features that are packed together, as csrc's resmlp.h says."""
+INT8_LEVELS = 255
+"""The largest integer of an activation of layers in 8 bits."""
 
 
 def whole_panels(count: int) -> int:
@@ -59,7 +61,7 @@ def pack_int16(weights: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def pack_int8(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights [..., out, in], both multiples of 16, as integers of 8 bits.
+    """Weights [..., out, in], multiples of 16 and of 4, as integers of 8 bits.
 
     Returns:
         int8 [..., out / 16, in / 4, 16, 4], contiguous; what an integer of each output feature is worth,

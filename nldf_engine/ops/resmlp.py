@@ -12,7 +12,15 @@ from torch.autograd.function import once_differentiable
 
 from nldf_engine.ops import native
 from nldf_engine.ops.check import Checker
-from nldf_engine.ops.packing import int16_levels, pack_int8, pack_int16, pack_panels, whole_panels, widen
+from nldf_engine.ops.packing import (
+    INT8_LEVELS,
+    int16_levels,
+    pack_int8,
+    pack_int16,
+    pack_panels,
+    whole_panels,
+    widen,
+)
 from nldf_engine.ops.reference import resmlp_reference
 from nldf_engine.ops.specs import ResmlpWeights
 
@@ -242,7 +250,7 @@ def pack_resmlp(weights: ResmlpWeights, precision: str = "fp32") -> PackedResmlp
         levels = int16_levels(wide)
         body, body_scale = pack_int16(F.pad(body, (0, wide - width)), levels)
     else:
-        levels = 255
+        levels = INT8_LEVELS
         body, body_scale, body_sums = pack_int8(F.pad(body, (0, wide - width, 0, wide - width)))
     return PackedResmlp(
         head=pack_panels(weights.head),

@@ -14,6 +14,7 @@ from nldf_engine.apps.cli.bundled import bundled_avatar
 from nldf_engine.avatar import Avatar
 from nldf_engine.engine import Engine
 from nldf_engine.engine import precision as precision_module
+from nldf_engine.engine import renderer as renderer_module
 from nldf_engine.engine.precision import ENVIRONMENT, LEAST_PSNR, chosen, psnr_to_float32
 from nldf_engine.nn.resmlp import ResMLP
 from nldf_engine.ops import native
@@ -35,14 +36,23 @@ def parts(made: Engine) -> list[ResMLP]:
     return [module for module in made.renderer.portrait.modules() if isinstance(module, ResMLP)]
 
 
-@pytest.mark.parametrize(("isa", "wanted"), [("portable", "fp32"), ("avx2", "int16"), ("avx512", "int16")])
+def try_on_cpu(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Lets "auto" try these on any CPU."""
+    monkeypatch.setitem(precision_module.AUTO, "cpu", names)
+    for name in names:
+        monkeypatch.setitem(precision_module.FAST, name, (native.cpu_isa(),))
+
+
+@pytest.mark.parametrize(
+    ("isa", "wanted"), [("portable", ("fp32",)), ("avx2", ("int16",)), ("avx512", ("int8", "int16"))]
+)
 def test_on_a_cpu_it_is_tried_where_it_is_fast(
-    monkeypatch: pytest.MonkeyPatch, isa: str, wanted: str
+    monkeypatch: pytest.MonkeyPatch, isa: str, wanted: tuple[str, ...]
 ) -> None:
     """By the instruction set of the kernels."""
     monkeypatch.setattr(native, "cpu_isa", lambda: isa)
     assert chosen("auto", CPU)[0] == wanted
-    assert chosen("fp32", CPU) == ("fp32", False)
+    assert chosen("fp32", CPU) == (("fp32",), False)
 
 
 @pytest.mark.parametrize("avatar", ["light field", "behind grids"])
@@ -64,13 +74,13 @@ def test_on_a_gpu_it_is_tried_where_it_is_new_enough(
 ) -> None:
     """By the compute capability that the device states."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert chosen("auto", torch.device("cuda"))[0] == wanted
-    assert chosen("fp32", torch.device("cuda")) == ("fp32", False)
+    assert chosen("auto", torch.device("cuda"))[0] == (wanted,)
+    assert chosen("fp32", torch.device("cuda")) == (("fp32",), False)
 
 
 def test_what_holds_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU's integers stand for a GPU's halves: within 50 dB of float32, they are used."""
-    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    try_on_cpu(monkeypatch, "int16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = engine()
@@ -82,9 +92,20 @@ def test_what_holds_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert psnr > LEAST_PSNR and all(part.precision == "int16" for part in parts(made))
 
 
+@pytest.mark.parametrize(("psnr", "wanted"), [(53.1, "int8"), (52.9, "int16"), (50.1, "int16")])
+def test_8_bits_need_a_margin(monkeypatch: pytest.MonkeyPatch, psnr: float, wanted: str) -> None:
+    """Else the next precision is tried, and nothing is said: an avatar may need more bits."""
+    try_on_cpu(monkeypatch, "int8", "int16")
+    monkeypatch.setattr(renderer_module, "psnr_to_float32", lambda *_: psnr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = engine()
+    assert made.precision == wanted and all(part.precision == wanted for part in parts(made))
+
+
 def test_what_does_not_hold_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that is wrong: a line that names device and kernel, and float32."""
-    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    try_on_cpu(monkeypatch, "int16")
     original = ResMLP.forward
 
     def wrong(self: ResMLP, *given: torch.Tensor) -> torch.Tensor:
@@ -100,7 +121,7 @@ def test_what_does_not_hold_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -
 
 def test_avatars_without_the_kernel_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to choose, nothing to say."""
-    monkeypatch.setitem(precision_module.AUTO, "cpu", "int16")
+    try_on_cpu(monkeypatch, "int16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Engine(tiny_avatar("adnerf"), CPU).precision == "fp32"
