@@ -81,6 +81,8 @@ def survey(path: Path, info: VideoInfo) -> Survey:
         found, _, borders = _survey(path, info, View(turns))
     unit = max(1.0, max(info.width, info.height) / LOOK_AT)
     film = borders.bars()
+    if film == (0, 0, *borders.size):
+        film = borders.filled() or film
     speaker, _ = main_faces(found.boxes)
     inset = None
     if len(speaker):
