@@ -17,6 +17,7 @@ SAMPLES_PER_SECOND = 2.0
 LOOK_AT = 960  # pixels: the longer side of the frames that are searched
 MESH_TO_BOX = 1.04  # height of the face mesh (forehead to chin) over that of a detected box
 FACE_CENTRE = 0.48  # where the face's middle is in the crop, from the top
+CHIN = 0.05  # of the face's height, below a detected box, that the chin takes: before all else
 HAIR = 0.62  # of the face's height, above a detected box, that hair takes: room that is given where it is
 NEARLY_ALL = 1.2  # a crop that would take this share of the frame takes all of its shorter side
 SECOND_FACE = 0.45  # height of another face against the speaker's, to count
@@ -81,6 +82,8 @@ def survey(path: Path, info: VideoInfo) -> Survey:
         found, _, borders = _survey(path, info, View(turns))
     unit = max(1.0, max(info.width, info.height) / LOOK_AT)
     film = borders.bars()
+    if film == (0, 0, *borders.size):
+        film = borders.filled() or film
     speaker, _ = main_faces(found.boxes)
     inset = None
     if len(speaker):
@@ -285,5 +288,6 @@ def choose_crop(speaker: np.ndarray, info: VideoInfo, margin: float) -> Crop:
     middle[1] -= 0.05 * face  # a detected box begins at the brows
     x = np.clip(round(float(middle[0]) - side / 2), 0, info.width - side)
     above = min(float(middle[1]) - FACE_CENTRE * side, float(low[1]) - HAIR * face)
+    above = max(above, float(high[1] + box[1]) + CHIN * face - side)  # no mouth, no avatar
     y = np.clip(round(above), 0, info.height - side)
     return Crop(int(x), int(y), int(side))

@@ -25,7 +25,10 @@ from nldf_engine.prepare.track import LOOK, MASK, fill_gaps
 
 SMALLEST_WINDOW = 0.8  # of the side: what is kept of the picture at least, at the price of empty borders
 EDGE = 0.99  # of the frames that a window is to be filled by
-HAIR = 0.15  # of the face's height, above the landmarks
+HAIR, HAIR_SLACK = (
+    0.15,
+    0.03,
+)  # of the face's height, above the landmarks: at least, and what masks are off by
 MORE_CUT = 0.05  # of the frames, in which a correction may bring the head to the picture's border
 
 
@@ -66,17 +69,18 @@ class Stabiliser:
         inner = np.array([[side, 0, x], [0, side, y], [0, 0, 1.0]])
         return cls(motion @ inner, light, missing)
 
-    def cuts_heads(self, landmarks: np.ndarray, valid: np.ndarray) -> bool:
+    def cuts_heads(self, landmarks: np.ndarray, valid: np.ndarray, hair: float = HAIR) -> bool:
         """Whether more heads leave the picture at its top or sides than in the crop as it was filmed.
 
         Args:
             landmarks: [T, N, 2+] of the crop, in units of its side; valid: bool [T].
+            hair: of the face's height, above the landmarks.
         """
 
         def outside(points: np.ndarray) -> float:
             low, high = points[valid, :, :2].min(1), points[valid, :, :2].max(1)
             tall = (high - low)[:, 1]
-            away = (low[:, 1] < HAIR * tall) | (low[:, 0] < 0) | (high[:, 0] > 1)
+            away = (low[:, 1] < hair * tall) | (low[:, 0] < 0) | (high[:, 0] > 1)
             return float(away.mean())
 
         return outside(self.points(landmarks, 1.0)) > outside(landmarks) + MORE_CUT
@@ -168,6 +172,22 @@ def write_stabilised(source: Source, config: PrepareConfig, folder: Path, stabil
             out.write(stabiliser.mask(mask, index))
 
 
+def hair_of(masks: Iterable[np.ndarray], landmarks: np.ndarray, valid: np.ndarray) -> float:
+    """Of the face's height, how far the head usually goes on above the landmarks; at least HAIR.
+
+    Args:
+        masks: [s, s] of each frame, where the person is above 127; landmarks, valid: as for `cuts_heads`.
+    """
+    found = []
+    for mask, points, shown in zip(masks, landmarks, valid, strict=True):
+        (left, top), (right, bottom) = points[:, :2].min(0), points[:, :2].max(0)
+        a, b = (round(float(x) * len(mask)) for x in (0.75 * left + 0.25 * right, 0.25 * left + 0.75 * right))
+        rows: np.ndarray = np.flatnonzero((mask[:, max(0, a) : max(0, b)] > 127).any(1))
+        if shown and len(rows):
+            found.append((top - rows[0] / len(mask)) / (bottom - top))
+    return max(HAIR, float(np.median(found)) - HAIR_SLACK) if found else HAIR
+
+
 @dataclass(frozen=True)
 class Steady:
     """Frames, masks and landmarks that the rest of the preparation works on.
@@ -237,7 +257,8 @@ def hold_steady(
     if not (camera.moves or camera.drifts):
         return Steady(camera, None, landmarks)
     stabiliser = Stabiliser.of(camera, source.info, source.crop, faces)
-    if stabiliser.cuts_heads(landmarks / LOOK, valid):
+    hair = hair_of(labels_of(steps.path("mask.mkv")), landmarks / LOOK, valid)
+    if stabiliser.cuts_heads(landmarks / LOOK, valid, hair):
         return Steady(camera, None, landmarks, would_cut=True)
 
     def write() -> Result:

@@ -1,6 +1,7 @@
 """Which part of a frame is the film, and which way up: bars, an inset over slides, a video on its side.
 
-Bars are borders in which nothing ever happens, with a sharp edge. An inset is a rectangle about the face with
+Bars are borders in which nothing ever happens, with a sharp edge; or two of one width without any detail, as
+where a tall film stands before a blurred copy of itself. An inset is a rectangle about the face with
 sides that are edges along their whole length and never move. A video lies on its side where faces are found
 with more certainty once it is turned.
 """
@@ -25,6 +26,7 @@ EDGE = 8  # gray levels across a side of an inset, in every sample
 COVERED = 0.75  # share of a side of an inset that is such an edge
 SMALLER = 0.9  # of the film's area, that an inset takes at most
 BEYOND = 12  # pixels behind a corner, along which a side does not go on
+NOTHING = 1e-3  # share of a border that holds nothing sharp, that may be an edge all the same
 CANDIDATES = 8  # lines to each side of a face that are tried as sides of an inset
 TRIM = 2  # pixels beside the border that the codec has mixed
 FEWEST = 3  # samples below which nothing is said
@@ -136,6 +138,15 @@ class Borders:
         bottom = bottom if _sharp(for_rows[:, ::-1], height - bottom, inner[-1 - TRIM]) else height
         return left, top, right, bottom
 
+    def filled(self) -> Box | None:
+        """The film between two borders of one width without detail, as a blurred copy of it has; or None."""
+        height, width = self._low.shape
+        if self.count < FEWEST:
+            return None
+        beside, above = _soft_border(self._across, self._down), _soft_border(self._down.T, self._across.T)
+        box = beside, above, width - beside, height - above
+        return box if (beside or above) and _area(box) >= SMALLEST_FILM * width * height else None
+
     @staticmethod
     def _quiet(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
         """First and last column that is no bar."""
@@ -199,6 +210,23 @@ class Borders:
 
 def _area(box: Sequence[int]) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _soft_border(across: np.ndarray, down: np.ndarray) -> int:
+    """How wide the border [H, a] on the left is: its edge is mirrored on the right, with none outside.
+
+    Args:
+        across, down: [H, W - 1] and [H - 1, W] least steps between neighbours.
+    """
+    lines, width = _thick(across > EDGE).mean(0), across.shape[1] + 1
+    for a in range(THINNEST + 2 * TRIM, width // 2 - TRIM):
+        if min(lines[a - 1], lines[width - a - 1 - TRIM : width - a + TRIM].max()) < COVERED:
+            continue
+        kept, beyond = a - 2 * TRIM, width - a + 2 * TRIM
+        outside = [part > EDGE for steps in (across, down) for part in (steps[:, :kept], steps[:, beyond:])]
+        if np.concatenate([part.ravel() for part in outside]).mean() < NOTHING:
+            return a
+    return 0
 
 
 def _sharp(columns: np.ndarray, thick: int, inside: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from nldf_engine.media.video import VideoInfo
 from nldf_engine.prepare import PrepareConfig, prepare
 from nldf_engine.prepare.camera import CameraTrack, track_camera
 from nldf_engine.prepare.faces import Crop
-from nldf_engine.prepare.stabilise import Stabiliser
+from nldf_engine.prepare.stabilise import HAIR, Stabiliser, hair_of
 
 SIDE, FRAMES = 256, 60
 
@@ -153,6 +153,16 @@ def test_no_correction_cuts_the_head() -> None:
     higher[:3] = whole[:3]
     valid[3] = False
     assert not Stabiliser(higher, light, 0.0).cuts_heads(points, valid)
+    higher[:, 1, 2], valid[:] = 0.08, True
+    assert not Stabiliser(higher, light, 0.0).cuts_heads(points, valid)
+    masks = np.zeros((4, 100, 100), np.uint8)
+    masks[:, 3:, 20:80] = 255  # hair as high as 0.28 of the face
+    masks[0, :, 40:60] = 255  # once something is held above it
+    hair = hair_of(masks, points, valid)
+    assert hair == pytest.approx(0.17 / 0.6 - 0.03, abs=0.01)
+    assert Stabiliser(higher, light, 0.0).cuts_heads(points, valid, hair)
+    assert not Stabiliser(whole, light, 0.0).cuts_heads(points, valid, hair)
+    assert hair_of(0 * masks, points, valid) == hair_of(masks, points, ~valid) == HAIR
 
 
 def test_backdrop_of_its_own() -> None:

@@ -287,6 +287,9 @@ def test_crop() -> None:
     # A narrow picture has no room for a whole head shot, and the hair goes before the chest.
     narrow = choose_crop(boxes((0, 90, 170, 220, 230, 0.9)), info(394, 506), 2.2)
     assert (narrow.x, narrow.side) == (0, 394) and 10 <= narrow.y <= 170 - 0.6 * 240
+    # One that is narrower than a head is high shows the mouth, whatever else.
+    strip = choose_crop(boxes((0, 40, 140, 240, 240, 0.9)), info(286, 512), 2.2)
+    assert strip.side == 286 and strip.y + strip.side >= 140 + 240 + 10
     edge = choose_crop(boxes((0, 0, 0, 50, 50, 0.9)), info(), 2.2)
     assert (edge.x, edge.y) == (0, 0)
 

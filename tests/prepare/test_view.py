@@ -42,6 +42,29 @@ def test_bars_are_cut_off(level: int) -> None:
     assert borders.inset((270, 110, 80, 90), borders.bars()) is None
 
 
+@pytest.mark.parametrize("tall", [True, False])
+def test_a_blurred_copy_beside_the_film_is_cut_off(tall: bool) -> None:
+    """A tall film before a blurred copy of itself, or a wide one; no room with two posts, nor one aside."""
+
+    def seen(wide: np.ndarray) -> np.ndarray:
+        return wide if tall else np.ascontiguousarray(wide.swapaxes(0, 1))
+
+    filled, uneven, posts = Borders(), Borders(), Borders()
+    for k in range(8):
+        film = cv2.resize(sample(k), (200, 360))
+        blurred = cv2.GaussianBlur(cv2.resize(film, (640, 360)), (0, 0), 25)
+        for borders, left in ((filled, 220), (uneven, 260)):
+            frame = blurred.copy()
+            frame[:, left : left + 200] = film
+            borders.add(seen(frame))
+        room = cv2.resize(slide(0), (64, 36), interpolation=cv2.INTER_NEAREST)
+        room = cv2.resize(room, (640, 360), interpolation=cv2.INTER_NEAREST)
+        room[:, 216:220] = room[:, 420:424] = 255
+        posts.add(seen(room))
+    assert filled.filled() == ((220, 0, 420, 360) if tall else (0, 220, 360, 420))
+    assert uneven.filled() is None and posts.filled() is None
+
+
 def test_a_plain_backdrop_is_no_bar() -> None:
     """A studio's wall that fades evenly into the film has no edge, and nothing is cut off."""
     borders = Borders()
