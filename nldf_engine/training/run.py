@@ -201,7 +201,8 @@ class _Training:
         self.stretches = [] if config.seconds is None else _choose(self.data, config.seconds)
         if self.stretches:
             self.data = [limited(*pair) for pair in zip(self.data, self.stretches, strict=True)]
-        self.preset = preset = _sized(preset, config, self.data).fitted(config.overrides)
+        made = dict(config.overrides) | ({} if config.steps is None else {"steps": str(config.steps)})
+        self.preset = preset = _sized(preset, config, self.data).fitted(made)
         self.run_ = self._open(device, None if base is None else read_base(base))
         self.stages: list[Stage] = recipe_module(find_system(preset.system)).stages(self.run_)
         self.trained = [stage for stage in self.stages if stage.objective is not None]

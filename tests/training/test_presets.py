@@ -148,6 +148,13 @@ def test_a_size_brings_its_settings_unless_they_are_set() -> None:
     assert (kept.weight, kept.side) == (0.1, 64)
 
 
+def test_steps_that_a_size_brings_are_taken_unless_told(synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    """A size may take more steps; whoever says how many gets as many."""
+    preset = dataclasses.replace(find_preset("nldf-fast-tiny"), sizes={32: {"steps": "4"}})
+    assert train(preset, synthetic_dataset.path, tmp_path / "a").steps == 4
+    assert train(preset, synthetic_dataset.path, tmp_path / "b", TrainConfig(steps=2)).steps == 2
+
+
 def test_a_run_chooses_its_size_by_the_video_unless_told(
     synthetic_dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

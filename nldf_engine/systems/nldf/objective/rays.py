@@ -26,8 +26,9 @@ HIDDEN_WEIGHT = 2.0
 MATTE_LABELS = LABELS["background"], LABELS["head"], LABELS["torso"]
 # Where faces are on the average, metres in head space (the face looks towards -z).
 FACE_DEPTH = -0.04
-# What drives a face, beside its pose, in few numbers.
-DRIVING = "motion", "upper", "eyes"
+# What drives a face beside its pose and its speech. Codes of the tracked mouth tell how far off a frame was
+# tracked, and those that speech predicts do not: what goes with them is left to the corrections.
+DRIVING = "upper", "eyes"
 
 
 class LightFieldLoss(nn.Module):
