@@ -45,7 +45,7 @@ from nldf_engine.training.stages import RayPart, Subject, calibrate, plate_or_la
 from nldf_engine.training.targets import HeadTarget
 from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
-VERSION = 2
+VERSION = 3
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
 ABOUT = 1.5 / 256  # of the frame's width, from a part's outline
 # What reveals a frame's camera, or where its lips were seen, reveals the error of its pose too, and a field

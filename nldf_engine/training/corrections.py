@@ -9,6 +9,7 @@ STEP = 0.05
 # Frames to each direction in which corrections are counted from what is known.
 FRAMES_EACH = 8
 SMALLEST = 1e-4
+FARTHEST = 4.0  # standard deviations
 
 
 class FrameCorrections(nn.Module):
@@ -75,6 +76,8 @@ def _directions(known: Tensor, fit: Tensor) -> Tensor:
     count = max(1, len(fit))
     centred = known.double() - known[fit].double().mean(0)
     scaled = centred / centred[fit].square().mean(0).sqrt().clamp_min(1e-9)
+    # A frame far from those that are trained on is not to be answered for by all their corrections.
+    scaled = scaled.clamp(-FARTHEST, FARTHEST).index_copy(0, fit, scaled[fit])
     most = min(scaled.shape[1], count // FRAMES_EACH)
     constant = torch.full((len(known), 1), count**-0.5)
     if not most:
