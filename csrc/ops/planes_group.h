@@ -116,6 +116,7 @@ inline void read_four(const T* table, int64_t features, const PlanesCells<T, N>&
 template <int N>
 inline void read_neighbours(const float* table, int64_t stride, const PlanesCells<float, N>& cells,
                             float* out) {
+  static_assert(N % 16 == 0, "vectors of 16 points");
   const auto pairs = [&](const float* from, int i) {
     const auto at = [&](int j) {
       return _mm512_castps256_ps512(_mm256_loadu_ps(from + 4ll * cells.index[0][j]));
@@ -173,7 +174,7 @@ inline void read_grid(const T* x, const T* y, const GridLevels& levels, int64_t 
     const T* const entries = table + level.offset * features;
     int64_t f = 0;
 #ifdef __AVX512F__
-    if constexpr (sizeof(T) == sizeof(float)) {
+    if constexpr (sizeof(T) == sizeof(float) && N % 16 == 0) {
       if (features == 4 && !level.hashed) {
         read_neighbours(entries, level.stride[1], cells, out);
         out += 4 * N;

@@ -71,7 +71,7 @@ def chosen(given: str, device: torch.device) -> tuple[tuple[str, ...], bool]:
 @torch.no_grad()
 def psnr_to_float32(
     portrait: Portrait, camera: Camera, pose: Tensor, motion: Tensor, parts: Sequence[Any],
-    side: int = CHECKED_SIDE,
+    side: int = CHECKED_SIDE, known: dict[int, Tensor] | None = None,
 ) -> float:  # fmt: skip
     """PSNR in dB of some pictures as the parts draw them, to those in float32; infinite where they agree.
 
@@ -81,6 +81,7 @@ def psnr_to_float32(
         pose: [4, 4] camera to head; motion: [2, 3] of the torso.
         parts: modules of the portrait whose `precision` is set.
         side: width of the pictures.
+        known: pictures in float32 by their width, which are drawn where they are missing and then kept there.
     """
     small = View(camera.scaled(side), pose, motion)
     dim = int(portrait.head.driver.dim)
@@ -93,8 +94,10 @@ def psnr_to_float32(
         return torch.stack(drawn).double()
 
     made = pictures()
-    wanted = _in_float32(parts, pictures)
-    error = float((made - wanted).square().mean())
+    known = {} if known is None else known
+    if side not in known:
+        known[side] = _in_float32(parts, pictures)
+    error = float((made - known[side]).square().mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 

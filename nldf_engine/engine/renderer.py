@@ -178,7 +178,7 @@ class Renderer:
         planes = [m for m in self.portrait.modules() if isinstance(m, PlanesModule)]
         kernels: list[ResMLP | PlanesModule] = [*networks, *planes]
         head = self.portrait.head
-        native = ops.native.use_native("Engine", self.backend)
+        native, known = ops.native.use_native("Engine", self.backend), dict[int, Tensor]()
         for precision in tried:
             own = [head] if precision in head.precisions else []
             parts: list[Any] = [*kernels, *own]
@@ -194,7 +194,7 @@ class Renderer:
             self._compute_in(precision, parts)
             if not optional:
                 return kernels
-            psnr = self._psnr_to_float32(parts, one_pass=not networks and not own)
+            psnr = self._psnr_to_float32(parts, not networks and not own, known)
             if holds(precision, psnr):
                 return kernels
         else:
@@ -208,12 +208,12 @@ class Renderer:
         for part in parts:
             part.precision = precision
 
-    def _psnr_to_float32(self, parts: list[Any], one_pass: bool) -> float:
+    def _psnr_to_float32(self, parts: list[Any], one_pass: bool, known: dict[int, Tensor]) -> float:
         camera = self.avatar.camera
         pose = self.avatar.poses[0].to(self.device)
         motion = self.own_motion[0].to(self.device)
         side = min(camera.width, MOST_CHECKED) if one_pass else CHECKED_SIDE
-        return psnr_to_float32(self.portrait, camera, pose, motion, parts, side)
+        return psnr_to_float32(self.portrait, camera, pose, motion, parts, side, known)
 
     def describe(self) -> dict[str, Any]:
         """System, size, device, backend, precision, kernel, multiply-adds per ray and audio front-end."""
