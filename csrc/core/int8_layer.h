@@ -49,11 +49,6 @@ struct Int8Lanes : L, Int8Dot<static_cast<int>(sizeof(typename L::Vector))> {};
 
 constexpr float kInt8Steps = 255.0f;
 
-// Quads that `inputs` numbers are filled up to.
-inline int64_t int8_quads(int64_t inputs) {
-  return (inputs + 3) / 4;
-}
-
 // What the numbers of V vectors of rays, [features] each, go from and to.
 template <class L, int V>
 inline void find_range(const float* z, int64_t features, typename L::Vector* lowest,
@@ -73,7 +68,7 @@ inline void find_range(const float* z, int64_t features, typename L::Vector* low
   for (int v = 0; v < V; ++v) lowest[v] = low[v], highest[v] = high[v];
 }
 
-// V vectors of rays, [features] each, to bytes of four neighbouring features [int8_quads(features)], from
+// V vectors of rays, [features] each, to bytes of four neighbouring features [(features + 3) / 4], from
 // lowest[V] (zero, and not read, where `Positive`) to highest[V]; scales[V] is what a step is worth.
 template <class L, int V, bool Positive>
 inline void quantize_int8(const float* z, int64_t features, const typename L::Vector* lowest,

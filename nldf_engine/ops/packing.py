@@ -67,7 +67,7 @@ def pack_int8(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         int8 [..., out / 16, in / 4, 16, 4], contiguous; what an integer of each output feature is worth,
         [..., out]; and the sums of the integers over the inputs times that, [..., out].
     """
-    worth = weights.abs().amax(-1).clamp_min(torch.finfo(weights.dtype).tiny) / 127
+    worth = weights.abs().amax(-1).clamp_min(1e-30) / 127
     integers = (weights / worth[..., None]).round()
     quads = integers.to(torch.int8).unflatten(-1, (-1, 4)).unflatten(-3, (-1, PANEL)).transpose(-2, -3)
     return quads.contiguous(), worth, integers.sum(-1) * worth

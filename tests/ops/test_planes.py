@@ -302,9 +302,10 @@ def test_integer_weights_are_the_weights(shape, precision):
 
 
 @pytest.mark.parametrize(("precision", "most"), [("int16", 2e-3), ("int8", 0.1)])
-def test_integers_agree_across_instruction_sets(isa, precision, most):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_integers_agree_across_instruction_sets(isa, shape, precision, most):
     """Their integers are the same, and the rest differs by its order of rounding alone."""
-    net = network("usual")
+    net = network(shape)
     packed, given = ops.pack_planes(net, precision), rays(net, 2, 200)
     got = ops.planes(*given, net, packed=packed)
     with pytest.MonkeyPatch.context() as patch:
