@@ -23,7 +23,7 @@ from nldf_engine.training.presets import Preset
 from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRecipe, Validation
 from nldf_engine.training.stages import Run, Stage, ray_stages
 
-# At 512 pixels a patch shows as much of the face as it costs, softness shows more, and there is more to learn.
+# At 512 pixels a patch shows as much of the face as it costs, softness shows more, and more is to be learned.
 FINER = {"sharpening.weight": "0.1", "sharpening.side": "96", "steps": "10000"}
 NetworkConfig = Callable[[Bounds, ConditionConfig], GridLightFieldConfig]
 
