@@ -112,8 +112,11 @@ def appended_at(path: Path) -> int | None:
         head = stream.read(_HEAD)
         if head[4:8] in _BOXES:
             boxes = top_boxes(path)
+            names = [name for name, _ in boxes]
             movies = [place for name, place in boxes if name == b"moov"]
-            if len(movies) < 2 or any(name == b"moof" for name, _ in boxes):
+            # An index that was saved twice is no second file.
+            again = names.count(b"ftyp") > 1 or names.count(b"mdat") > 1
+            if len(movies) < 2 or not again or b"moof" in names:
                 return None
             return next((place for name, place in boxes[1:] if name == b"ftyp"), movies[1])
         for mark, find in _ENDS.items():
@@ -206,16 +209,20 @@ def _chunk(head: bytes, form: str, place: int, even: int, name: bytes) -> tuple[
 
 def _w64_lengths(head: bytes, size: int) -> list[tuple[int, bytes]]:
     data = _chunk(head, "<16sq", 40, 8, b"data")
-    if data is None or 0 < data[1] < 1 << 48 or data[0] >= size:
+    empty = data is not None and data[1] == 0 and 0 < struct.unpack_from("<q", head, 16)[0] <= size
+    if data is None or empty or 0 < data[1] < 1 << 48 or data[0] >= size:
         return []
     return [(16, struct.pack("<q", size)), (data[0] - 8, struct.pack("<q", size - data[0] + 24))]
 
 
 def _aiff_lengths(head: bytes, size: int) -> list[tuple[int, bytes]]:
     form, data = struct.unpack_from(">I", head, 4)[0], _chunk(head, ">4sI", 12, 2, b"SSND")
-    if data is None or 0 < form < _UNKNOWN_LENGTH or data[0] + 8 >= size or size >= 1 << 32:
+    whole = 8 + form + form % 2 == size  # a long one, whose length is no mark
+    if data is None or 0 < form < _UNKNOWN_LENGTH or whole or data[0] + 8 >= size or size >= 1 << 32:
         return []
-    return [(4, struct.pack(">I", size - 8)), (data[0] - 4, struct.pack(">I", size - data[0]))]
+    known = 0 < data[1] < _UNKNOWN_LENGTH and data[0] + data[1] <= size
+    sound = [] if known else [(data[0] - 4, struct.pack(">I", size - data[0]))]
+    return [(4, struct.pack(">I", size - 8)), *sound]
 
 
 def _rf64_lengths(head: bytes, size: int) -> list[tuple[int, bytes]]:

@@ -21,7 +21,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_path
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_JPEG, _SCAN, _JPEG_END = b"\xff\xd8", b"\xda", b"\xff\xd9"
+_JPEG, _PROGRESSIVE, _SCAN, _JPEG_END = b"\xff\xd8", b"\xc2", b"\xda", b"\xff\xd9"
 # How a file begins, and FFmpeg's decoder for it.
 DECODERS = {
     _PNG: "png",
@@ -90,18 +90,65 @@ def read_picture(path: str | Path, remedy: str) -> np.ndarray:
     return picture
 
 
+def read_levels(path: Path, flags: int, remedy: str) -> np.ndarray:
+    """A picture file as OpenCV decodes it: [H, W] or [H, W, 3 or 4] of its own type, BGR, read once.
+
+    Args:
+        path: the file.
+        flags: of `cv2.imdecode`.
+        remedy: what the person who gave it can do where it is none.
+
+    Raises:
+        FileProblem: the file can't be read, is cut short or no picture.
+    """
+    import cv2
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileProblem(path, f"it can't be read ({error.strerror})", remedy) from error
+    if is_cut(data):
+        raise FileProblem(path, "it is cut short", remedy)
+    if data.startswith(_JPEG):  # without its last mark OpenCV leaves out the end
+        data += _JPEG_END
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if picture is None:
+        raise FileProblem(path, "it is no readable picture", remedy)
+    return picture
+
+
 def is_cut(data: bytes) -> bool:
-    """Whether a PNG or JPEG ends before its picture does; decoders fill the rest with black or grey."""
+    """Whether a PNG or JPEG ends before its picture does; decoders fill the rest with black or grey.
+
+    What lies behind the picture plays no part. A JPEG that lacks its last mark alone is whole, where that can
+    be known: a progressive one may lack a scan, which is not seen, and is taken for cut.
+    """
     if data.startswith(_PNG):
-        return _PNG_END not in data[-64:]
+        place = len(_PNG)
+        while data[place + 4 : place + 8] != _PNG_END:
+            if place >= len(data):
+                return True
+            place += 12 + int.from_bytes(data[place : place + 4], "big")
+        return False
     if not data.startswith(_JPEG):
         return False
-    place = len(_JPEG)
+    place, progressive = len(_JPEG), False
     while data[place : place + 1] == b"\xff":  # segments, one of which may hold a whole small picture
-        if data[place + 1 : place + 2] == _SCAN:
-            return data.find(_JPEG_END, place) < 0
+        mark = data[place + 1 : place + 2]
+        if mark == b"\xff":  # one of the bytes that may fill the room before a mark
+            place += 1
+            continue
+        progressive = progressive or mark == _PROGRESSIVE
+        if mark == _SCAN:
+            return data.find(_JPEG_END, place) < 0 and (progressive or _goes_on(data))
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return place >= len(data)
+
+
+def _goes_on(data: bytes) -> bool:
+    """Whether what follows the bytes of a JPEG would change its picture, which then is not all in them."""
+    made = [_decoded(data + 64 * tail + _JPEG_END, "mjpeg") for tail in (b"\0", b"\x5a", b"\xa3", b"\x3c")]
+    return any(one is None or not np.array_equal(one, made[0]) for one in made)
 
 
 def _decoded(data: bytes, decoder: str) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,9 @@ SILENCE = 1 << 20  # samples of it at a time
 # Seconds that a block's stamp may be off the end of the block before it, or as many as the block lasts:
 # stamps are rounded, and jitter.
 OFF_STAMP, LONGEST_BLOCK = 0.04, 0.1
-# Stamps that are off by more seconds than this in the mean over some blocks are no jitter: clocks drift.
-DRIFT, SETTLING = 0.012, 0.05
+# Clocks drift where stamps, smoothed over SMOOTHED seconds, are off to one side for STEADY seconds, and then
+# by more than DRIFT: those that jitter or wander come back before that.
+DRIFT, SMOOTHED, STEADY = 0.012, 0.25, 2.0
 # Its frames have numbers in the place of stamps, which start again where files were joined without encoding.
 NUMBERED = "flac"
 LONGEST_GAP = 600.0  # seconds of silence that one jump of the stamps may stand for
@@ -197,7 +199,7 @@ class _Place:
         self._path, self._zero, self._gaps = path, zero, gaps
         self._done, self._rate, self._channels = 0, 0, 0
         self._begun = self.any = False
-        self._part, self._exact, self._off = 0, True, 0.0
+        self._part, self._exact, self._off, self._steady = 0, True, 0.0, 0.0
 
     def enter(self, part: int) -> None:
         """Says which part of the file comes next: the first block of each is put where its stamp says."""
@@ -225,10 +227,16 @@ class _Place:
         self.any = self.any or piece.shape[1] > 0
         if stamp is not None:
             self._zero = stamp if self._zero is None else self._zero
-            late = round((stamp - self._zero) * self._rate) - self._done
-            slack = max(OFF_STAMP, min(piece.shape[1] / self._rate, LONGEST_BLOCK)) * self._rate
-            self._off += SETTLING * (late - self._off)
-            if self._exact or not self._begun or abs(late) > slack or abs(self._off) > DRIFT * self._rate:
+            late, lasts = round((stamp - self._zero) * self._rate) - self._done, piece.shape[1] / self._rate
+            before = self._off
+            self._off -= (late - self._off) * math.expm1(-lasts / SMOOTHED)
+            self._steady = self._steady + lasts if before * self._off > 0 else 0.0
+            drifts = self._steady > STEADY and abs(self._off) > DRIFT * self._rate
+            jumps = abs(late) > max(OFF_STAMP, min(lasts, LONGEST_BLOCK)) * self._rate
+            at_once = self._exact or not self._begun or jumps
+            if at_once or drifts:
+                # One block of those that drift may be off the mean by as much again.
+                late = late if at_once else round(self._off)
                 self._exact, self._off = False, 0.0
                 yield from self._silence(late)
                 cut = min(max(0, -late), piece.shape[1])

@@ -128,6 +128,27 @@ def test_half_a_picture_is_told(photo: np.ndarray, tmp_path: Path, ending: str, 
         read_picture(path, "copy it again")
 
 
+def test_a_whole_picture_is_not_told_as_half(photo: np.ndarray, tmp_path: Path) -> None:
+    """Bytes that fill the room before marks, a last mark that lacks, and what lies behind a picture."""
+    path, jpeg = tmp_path / "a", cv2.imencode(".jpg", photo[..., ::-1])[1].tobytes()
+    path.write_bytes(jpeg)
+    whole = read_picture(path, "")
+    filled = jpeg
+    for mark in (b"\xff\xdb", b"\xff\xda"):
+        filled = filled.replace(mark, b"\xff\xff" + mark, 1)
+    for data in (filled, jpeg[:-2]):
+        path.write_bytes(data)
+        np.testing.assert_array_equal(read_picture(path, ""), whole)
+    progressive = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    for data in (jpeg[:-4], progressive[:-2]):
+        path.write_bytes(data)
+        with pytest.raises(FileProblem, match="cut short"):
+            read_picture(path, "")
+    write_picture(path, photo)
+    path.write_bytes(path.read_bytes() + bytes(100))
+    np.testing.assert_array_equal(read_picture(path, ""), photo)
+
+
 @pytest.mark.parametrize("size", [(20, 30), (13, 17), (1, 1), (40, 59), (40, 60)])
 def test_shrinking(size: tuple[int, int]) -> None:
     """Each pixel is the mean of the area that it covers, as OpenCV has it; larger ones are refused."""

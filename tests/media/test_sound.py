@@ -1,3 +1,4 @@
+import struct
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from nldf_engine.audio import LONGEST_SECONDS, SAMPLE_RATE, is_silent, level_db, load_audio
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media import sound as load_module
+from nldf_engine.media.headers import missing_lengths, top_boxes
 
 
 def sweep(rate: int, seconds: float = 2.0) -> np.ndarray:
@@ -349,6 +351,41 @@ def test_sound_written_to_a_pipe_is_read_to_its_end(tmp_path, encode, name, code
     whole = encode(tmp_path / name, sweep(SAMPLE_RATE)[None], SAMPLE_RATE, codec, **options)
     path = tmp_path / f"pipe_{name}"
     path.write_bytes(_pipe(whole.read_bytes(), *unknown))
+    np.testing.assert_array_equal(load_audio(path), load_audio(whole))
+
+
+def test_aiff_whose_sound_has_a_length_is_read_no_further(tmp_path, encode):
+    """A program that wrote the length of the sound and not of the file may have put tags behind it."""
+    whole = encode(tmp_path / "a.aiff", sweep(SAMPLE_RATE)[None], SAMPLE_RATE, "pcm_s16be")
+    path = tmp_path / "tags.aiff"
+    path.write_bytes(_pipe(whole.read_bytes(), (b"FORM", 4, bytes(4))) + b"ID3 \0\0\x0f\xa0" + 4000 * b"\x55")
+    np.testing.assert_array_equal(load_audio(path), load_audio(whole))
+
+
+def test_lengths_that_are_long_or_nought_may_be_meant(tmp_path, encode):
+    """AIFF of more than 2 GB with tags behind the sound, and W64 with a chunk of no sound before another."""
+    path, count = tmp_path / "long.aiff", 2_147_000_000
+    common = b"COMM" + struct.pack(">IhIh", 18, 1, count // 2, 16) + b"\x40\x0e\xac\x44" + bytes(6)
+    sound = b"SSND" + struct.pack(">III", count + 8, 0, 0)
+    with open(path, "wb") as file:
+        length = 4 + len(common) + len(sound) + count + 1008
+        file.write(b"FORM" + struct.pack(">I", length) + b"AIFF" + common + sound)
+        file.truncate(8 + length)
+    assert missing_lengths(path) == []
+    path.write_bytes(b"")
+    data = encode(tmp_path / "a.w64", np.zeros((1, 100)), SAMPLE_RATE, "pcm_s16le").read_bytes()
+    data = data[: data.index(b"data") + 24] + b"junk" + bytes(12) + struct.pack("<q", 32) + bytes(8)
+    path.write_bytes(
+        _pipe(data, (b"wave", -8, struct.pack("<q", len(data))), (b"data", 16, b"\x18" + bytes(7)))
+    )
+    assert missing_lengths(path) == []
+
+
+def test_an_index_that_was_saved_twice_is_no_second_file(tmp_path, encode):
+    """MP4 whose index stands in it twice, with one sound, is read."""
+    whole = encode(tmp_path / "a.m4a", sweep(SAMPLE_RATE)[None], SAMPLE_RATE, "aac")
+    path, at = tmp_path / "twice.m4a", dict(top_boxes(whole))[b"moov"]
+    path.write_bytes(whole.read_bytes() + whole.read_bytes()[at:])
     np.testing.assert_array_equal(load_audio(path), load_audio(whole))
 
 

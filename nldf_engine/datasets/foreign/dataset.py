@@ -25,8 +25,8 @@ from nldf_engine.datasets.foreign.marks import (
     to_mesh,
 )
 from nldf_engine.datasets.foreign.scan import scan
-from nldf_engine.geometry.transforms import TRANSFORMS
-from nldf_engine.media.pictures import is_cut
+from nldf_engine.geometry.transforms import AGAIN, TRANSFORMS
+from nldf_engine.media.pictures import read_levels
 
 # By which of red, green and blue are bright: white, blue, green, red. Black hair and a grey inner mouth,
 # as relatives of these layouts paint them, are parts of the head.
@@ -242,13 +242,11 @@ class ForeignDataset(Dataset):
     def _picture(self, path: Path) -> np.ndarray:
         import cv2
 
-        if is_cut(path.read_bytes()):
-            raise FileProblem(path, "it is cut short", "run the layout's preparation again")
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if picture is None or picture.shape[1::-1] != self.info.size:
-            came = "no readable picture" if picture is None else f"{picture.shape[1]} x {picture.shape[0]}"
+        picture = read_levels(path, cv2.IMREAD_COLOR, AGAIN)
+        if picture.shape[1::-1] != self.info.size:
+            came = f"{picture.shape[1]} x {picture.shape[0]}"
             wanted = f"it must be {self.info.size[0]} x {self.info.size[1]}, and is {came}"
-            raise FileProblem(path, wanted, "run the layout's preparation again")
+            raise FileProblem(path, wanted, AGAIN)
         return np.ascontiguousarray(picture[..., ::-1])
 
 

@@ -15,7 +15,7 @@ from nldf_engine.datasets.foreign.marks import PIXEL, read_marks
 from nldf_engine.datasets.foreign.scan import scan
 from nldf_engine.datasets.problems import Problem
 from nldf_engine.geometry.transforms import AGAIN
-from nldf_engine.media.pictures import is_cut
+from nldf_engine.media.pictures import read_levels
 
 PARSE_AGAIN = "run the layout's face parsing again"
 INNER = slice(27, 68)  # landmarks of nose, eyes and mouth, which no neck and no hair can cover
@@ -71,13 +71,12 @@ def _decode(found: Findings) -> None:
             if path is None:
                 continue
             where = f"{name}/{path.name}"
-            if is_cut(path.read_bytes()):
-                found.add(where, "it is cut short", AGAIN)
+            try:
+                picture = read_levels(path, cv2.IMREAD_UNCHANGED, AGAIN)
+            except FileProblem as error:
+                found.add(where, error.problem, error.remedy)
                 break
-            picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if picture is None:
-                found.add(where, "it is no readable picture", AGAIN)
-            elif picture.shape[:2] != size:
+            if picture.shape[:2] != size:
                 came = f"it is {picture.shape[1]} x {picture.shape[0]}, the pictures {size[1]} x {size[0]}"
                 found.add(where, came, AGAIN, "error" if name in (found.pictures, "parsing") else "warning")
             elif name == "torso_imgs" and path.suffix == ".png" and picture.shape[2:] != (4,):

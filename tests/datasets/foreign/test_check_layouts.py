@@ -179,6 +179,16 @@ def half(name: str) -> Callable[[Path], None]:
     return cut
 
 
+def dangling(name: str) -> Callable[[Path], None]:
+    """A link to nothing in the place of a file."""
+
+    def link(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to("nowhere")
+
+    return link
+
+
 def flat_features(folder: Path) -> None:
     np.save(folder / "aud_hu.npy", np.load(folder / "aud_hu.npy")[:, 0])
 
@@ -201,6 +211,7 @@ CASES: list[tuple[str, str, Callable[[Path], None], str, str, str]] = [
         "1 of 100 frames (the first: 7)",
     ),
     ("half a picture", "adnerf", half("ori_imgs/7.jpg"), "error", "ori_imgs/7.jpg", "cut short"),
+    ("a link to nothing", "adnerf", dangling("ori_imgs/7.jpg"), "error", "ori_imgs/7.jpg", "No such file"),
     ("half a map", "radnerf", half("parsing/7.png"), "error", "parsing/7.png", "cut short"),
     (
         "head pictures",
