@@ -82,7 +82,7 @@ class Engine:
             precision: "fp32" computes in float32. "int16" computes the products of a residual MLP's body, and
                 of the networks behind grids, in integers, on the CPU: 1.7 times as fast for a deep MLP, 1.4
                 for nldf-fast, at over 65 dB PSNR to float32. "int8" does so in 8 bits: 1.8 and 1.6 times as
-                fast again on processors with AVX-512 VNNI, at about 50 dB for the MLP and 54 to 57 for
+                fast again on processors with AVX-512 VNNI, at about 50 dB for the MLP and 52 to 57 for
                 nldf-fast. "fp16" uses the fused kernels on CUDA, which are not yet measured on a GPU. "auto"
                 is what the environment's NLDF_PRECISION says; else "fp16" on a GPU of capability 8.0 or
                 newer, and on a CPU "int8" with AVX-512 VNNI where the avatar's pictures in it are within
