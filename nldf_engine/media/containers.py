@@ -110,7 +110,7 @@ def opened(path: str | Path, remedy: str = RECORD_AGAIN) -> Iterator[Any]:
 
 def pictures_of(container: Any) -> list[Any]:
     """The streams of moving pictures, the one that a player takes first; covers of music are left out."""
-    return _by_default([s for s in container.streams.video if not int(s.disposition) & COVER])
+    return _by_default([s for s in container.streams.video if not s.disposition.value & COVER])
 
 
 def sounds_of(container: Any) -> list[Any]:
@@ -120,7 +120,7 @@ def sounds_of(container: Any) -> list[Any]:
 
 def _by_default(streams: list[Any]) -> list[Any]:
     """Those flagged as the default first, else in their order."""
-    return sorted(streams, key=lambda stream: not int(stream.disposition) & DEFAULT)
+    return sorted(streams, key=lambda stream: not stream.disposition.value & DEFAULT)
 
 
 def ordinal(streams: Any, stream: Any) -> str:

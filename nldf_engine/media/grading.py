@@ -16,11 +16,14 @@ WHITE_NITS, WHITE_HLG = 203.0, 0.75
 KNEE = 0.7  # of white, linear, from which highlights are compressed
 LEVELS = 1 << 16
 STEPS = 1 << 12  # of linear light, in the table back to levels
-BT709 = 1  # primaries of ITU-T H.273; all others are taken for BT.2020's
-# From BT.2020's primaries to BT.709's, ITU-R BT.2087.
-TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
-)
+BT709, BT2020, P3 = 1, 9, 12  # primaries of ITU-T H.273; what is none of them is taken for BT.2020's
+# From other primaries, of the same white, to BT.709's: rows are what red, green and blue become.
+TO_BT709 = {
+    BT2020: np.array(
+        [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+    ),
+    P3: np.array([[1.2249, -0.2249, 0.0], [-0.0421, 1.0421, 0.0], [-0.0196, -0.0786, 1.0983]], np.float32),
+}
 
 
 def is_hdr(transfer: int) -> bool:
@@ -42,7 +45,7 @@ def graded(picture: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
 
     light = _linear(transfer)[picture]
     if primaries != BT709:
-        light = cv2.transform(light, TO_BT709)
+        light = cv2.transform(light, TO_BT709.get(primaries, TO_BT709[BT2020]))
     brightest = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])
     bright = brightest > KNEE
     if bright.any():
@@ -59,7 +62,10 @@ def _hlg(signal: np.ndarray) -> np.ndarray:
 
 
 def _pq(signal: np.ndarray) -> np.ndarray:
-    """Of the scene: BT.2100 has it displayed by BT.709's curve and a display of gamma 2.4."""
+    """What BT.709's curve and a display of gamma 2.4 show as the light of PQ, 203 cd/m2 being white there.
+
+    This is the way back through an ordinary display, and not the reference OOTF of BT.2100.
+    """
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     root = signal ** (1 / m2)
     nits = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)

@@ -148,7 +148,8 @@ def is_cut(data: bytes) -> bool:
 def _goes_on(data: bytes) -> bool:
     """Whether what follows the bytes of a JPEG would change its picture, which then is not all in them."""
     made = [_decoded(data + 64 * tail + _JPEG_END, "mjpeg") for tail in (b"\0", b"\x5a", b"\xa3", b"\x3c")]
-    return any(one is None or not np.array_equal(one, made[0]) for one in made)
+    first = made[0]
+    return first is None or any(one is None or not np.array_equal(one, first) for one in made[1:])
 
 
 def _decoded(data: bytes, decoder: str) -> np.ndarray | None:

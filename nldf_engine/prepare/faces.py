@@ -14,6 +14,7 @@ from nldf_engine.media.video import VideoInfo, decode
 from nldf_engine.prepare.view import TRIM, Borders, View, better_turn
 
 SAMPLES_PER_SECOND = 2.0
+FEWEST_SHOWN = 3  # samples with a face, below which their combs say nothing of the film
 LOOK_AT = 960  # pixels: the longer side of the frames that are searched
 MESH_TO_BOX = 1.04  # height of the face mesh (forehead to chin) over that of a detected box
 FACE_CENTRE = 0.48  # where the face's middle is in the crop, from the top
@@ -146,7 +147,7 @@ def _survey(path: Path, info: VideoInfo, view: View) -> tuple[Survey, int, Borde
             turns = better_turn(some, lambda frame: _certainty(frame, models))
     found = Survey(
         np.array(boxes, np.float32).reshape(-1, 6), samples, np.array(times), np.array(changes, np.float32),
-        view, combed=combed / max(1, shown),
+        view, combed=combed / shown if shown >= FEWEST_SHOWN else 0.0,
     )  # fmt: skip
     return found, turns, borders
 

@@ -394,6 +394,18 @@ def test_combs_without_a_flag_are_told(film: Film, speaker: Speaker) -> None:
     assert checks.field_problems(survey(path, probe(path)).combed) == []
 
 
+def test_a_face_or_two_decide_nothing(film: Film, speaker: Speaker) -> None:
+    """A face that is combed in the only two samples that show one: too few to tell of the film."""
+
+    def picture(time: float) -> np.ndarray:
+        made = speaker.frame(time).copy()
+        made[1::2] = speaker.frame(time, shift=(6.0, 0))[1::2]
+        return made if time < 0.9 else np.full_like(made, 90)
+
+    path = film(picture, seconds=2.0)
+    assert survey(path, probe(path)).combed == 0
+
+
 def test_what_shows_no_face_shows_no_combs(film: Film, speaker: Speaker) -> None:
     """Noise or a pattern for a second, which looks woven of two moments, says nothing of the film."""
 
