@@ -222,7 +222,7 @@ def test_mistyped_outputs_and_backgrounds_are_told_before_the_avatar_is_loaded(
     """Each ends with 1 and one line, without a look at the avatar; libpng and OpenCV add nothing to it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "text.png").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (tmp_path / "text.png").write_bytes(b"\xff\xd8\xff\xe0\0\x0atext, no picture")
     (tmp_path / "cut.png").write_bytes((folder / "avatar" / "background.png").read_bytes()[:400])
     before = sorted(tmp_path.rglob("*"))
     assert cli.main(["render", "no-avatar", str(folder / "speech.wav"), "-o", out, *flags]) == 1
