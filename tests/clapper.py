@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -89,6 +91,25 @@ def film_claps(
         for packet in sorted(packets, key=lambda p: float(p.dts * p.time_base)):
             out.mux(packet)
     return path
+
+
+def remux(source: Path, path: Path, moved: Callable[[Any], int] = lambda packet: 0, **options: Any) -> None:
+    """Copies the packets of a film into another file.
+
+    Args:
+        source, path: the film, and where to.
+        moved: by how much the stamps of a packet are moved, in its time base.
+        options: of `av.open`.
+    """
+    with av.open(str(source)) as given, av.open(str(path), "w", **options) as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            by = moved(packet)
+            packet.pts, packet.dts = packet.pts + by, packet.dts + by
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
 
 
 def flashes(path: Path) -> np.ndarray:

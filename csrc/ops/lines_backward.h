@@ -378,5 +378,18 @@ inline void planes_backward_run(const PlanesModel<typename L::Scalar>& model,
   with_vectors<L>((rays.rows + L::lanes - 1) / L::lanes, PlanesBackwardOp<L>{model, rays, to, kept, scratch});
 }
 
+// An instruction set's kernels in lanes L, products of integers in lanes I.
+template <class L, class I = L>
+constexpr PlanesKernels<typename L::Scalar> kernels_of() {
+  return {L::group,
+          planes_scratch<L>,
+          planes_run<L, I>,
+          planes_warp_run<L, I>,
+          planes_forward_run<L>,
+          L::lanes,
+          planes_backward_scratch<L>,
+          planes_backward_run<L>};
+}
+
 }  // namespace
 }  // namespace nldf

@@ -9,13 +9,6 @@ using Integer = Lanes<float, 32, 2, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesAvx2 = {Single::group,
-                                          planes_scratch<Single>,
-                                          planes_run<Single, Integer>,
-                                          planes_warp_run<Single, Integer>,
-                                          planes_forward_run<Single>,
-                                          Single::lanes,
-                                          planes_backward_scratch<Single>,
-                                          planes_backward_run<Single>};
+const PlanesKernels<float> kPlanesAvx2 = kernels_of<Single, Integer>();
 
 }  // namespace nldf

@@ -8,13 +8,6 @@ using Single = Lanes<float, 64, 8, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesAvx512 = {Single::group,
-                                            planes_scratch<Single>,
-                                            planes_run<Single, Single>,
-                                            planes_warp_run<Single, Single>,
-                                            planes_forward_run<Single>,
-                                            Single::lanes,
-                                            planes_backward_scratch<Single>,
-                                            planes_backward_run<Single>};
+const PlanesKernels<float> kPlanesAvx512 = kernels_of<Single>();
 
 }  // namespace nldf

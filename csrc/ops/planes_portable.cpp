@@ -9,21 +9,7 @@ using Double = Lanes<double, 16, 4, 3>;
 
 }  // namespace
 
-const PlanesKernels<float> kPlanesPortable = {Single::group,
-                                              planes_scratch<Single>,
-                                              planes_run<Single, Single>,
-                                              planes_warp_run<Single, Single>,
-                                              planes_forward_run<Single>,
-                                              Single::lanes,
-                                              planes_backward_scratch<Single>,
-                                              planes_backward_run<Single>};
-const PlanesKernels<double> kPlanesPortableDouble = {Double::group,
-                                                     planes_scratch<Double>,
-                                                     planes_run<Double, Double>,
-                                                     planes_warp_run<Double, Double>,
-                                                     planes_forward_run<Double>,
-                                                     Double::lanes,
-                                                     planes_backward_scratch<Double>,
-                                                     planes_backward_run<Double>};
+const PlanesKernels<float> kPlanesPortable = kernels_of<Single>();
+const PlanesKernels<double> kPlanesPortableDouble = kernels_of<Double>();
 
 }  // namespace nldf

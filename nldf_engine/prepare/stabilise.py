@@ -25,10 +25,8 @@ from nldf_engine.prepare.track import LOOK, MASK, fill_gaps
 
 SMALLEST_WINDOW = 0.8  # of the side: what is kept of the picture at least, at the price of empty borders
 EDGE = 0.99  # of the frames that a window is to be filled by
-HAIR, HAIR_SLACK = (
-    0.15,
-    0.03,
-)  # of the face's height, above the landmarks: at least, and what masks are off by
+HAIR = 0.15  # of the face's height, above the landmarks, at least
+HAIR_SLACK = 0.03  # of the face's height, by which masks are off
 MORE_CUT = 0.05  # of the frames, in which a correction may bring the head to the picture's border
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from av.filter import Graph
 
-from clapper import CLAPS, clicks, film_claps, flashes
+from clapper import CLAPS, clicks, film_claps, flashes, remux
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import opened
 from nldf_engine.media.sound import load_audio
@@ -63,17 +64,12 @@ def test_a_gap_in_the_stamps_of_the_sound_is_silence(tmp_path: Path, name: str) 
 def test_blocks_that_overlap_are_cut(tmp_path: Path) -> None:
     """Where stamps rise more slowly than the sound lasts, later sound keeps the time of its stamps."""
     source, path = film_claps(tmp_path / "a.mkv"), tmp_path / "b.mkv"
-    with av.open(str(source)) as given, av.open(str(path), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is None:
-                continue
-            if packet.stream.type == "audio":
-                time = float(packet.pts * packet.time_base)
-                moved = time - 0.3 * min(max(0.0, time - 2.0), 1.0)
-                packet.pts = packet.dts = round(moved / packet.time_base)
-            packet.stream = streams[packet.stream.index]
-            out.mux(packet)
+
+    def earlier(packet: Any) -> int:
+        slower = 0.3 * min(max(0.0, float(packet.pts * packet.time_base) - 2.0), 1.0)
+        return -round(slower / packet.time_base) if packet.stream.type == "audio" else 0
+
+    remux(source, path, earlier)
     track = find_soundtrack(path)
     track.read()
     assert track.gaps.cut == pytest.approx(0.3, abs=0.05) and not track.gaps.silences
@@ -87,16 +83,7 @@ def test_blocks_that_overlap_are_cut(tmp_path: Path) -> None:
 def test_a_track_that_begins_later(tmp_path: Path, name: str, late: str) -> None:
     """Sound or pictures that begin 0.8 s late are late by that, and by no more."""
     source, path = film_claps(tmp_path / "a.mkv"), tmp_path / name
-    with av.open(str(source)) as given, av.open(str(path), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is None:
-                continue
-            if packet.stream.type == late:
-                packet.pts += round(Fraction(4, 5) / packet.time_base)
-                packet.dts += round(Fraction(4, 5) / packet.time_base)
-            packet.stream = streams[packet.stream.index]
-            out.mux(packet)
+    remux(source, path, lambda p: round(Fraction(4, 5) / p.time_base) if p.stream.type == late else 0)
     seen, heard = flashes(path), clicks(path)
     moved = 0.8 if late == "audio" else -0.8
     kept = [t for t in CLAPS if t + moved >= 0]
@@ -120,15 +107,7 @@ def test_recordings_in_fragments_that_were_joined(tmp_path: Path) -> None:
     """MP4 in fragments goes on behind the end of the first, in step; other MP4 does not, and is refused."""
     source = film_claps(tmp_path / "one.mp4", gop=25)
     live, path = tmp_path / "live.mp4", tmp_path / "two.mp4"
-    with (
-        av.open(str(source)) as given,
-        av.open(str(live), "w", options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}) as out,
-    ):
-        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                out.mux(packet)
+    remux(source, live, options={"movflags": "frag_keyframe+empty_moov+default_base_moof"})
     path.write_bytes(2 * live.read_bytes())
     seen, heard = flashes(path), clicks(path)
     # FFmpeg skips what is as long as the first fragment, a second, at the joint: of sound and picture alike.
@@ -144,15 +123,7 @@ def test_recordings_in_fragments_that_were_joined(tmp_path: Path) -> None:
 def test_a_clock_that_drifts(tmp_path: Path, speed: float) -> None:
     """Stamps that run a hundredth faster or slower than the samples: the sound keeps up with them."""
     source, path = film_claps(tmp_path / "a.mkv"), tmp_path / "b.mkv"
-    with av.open(str(source)) as given, av.open(str(path), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is None:
-                continue
-            if packet.stream.type == "audio":
-                packet.pts = packet.dts = round(packet.pts * speed)
-            packet.stream = streams[packet.stream.index]
-            out.mux(packet)
+    remux(source, path, lambda p: round(p.pts * speed) - p.pts if p.stream.type == "audio" else 0)
     heard = clicks(path)
     nearest = [np.abs(heard - time * speed).min() for time in CLAPS]
     assert np.sort(nearest)[:5].max() < 0.025, nearest  # one click may lie in what is cut

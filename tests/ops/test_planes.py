@@ -199,6 +199,11 @@ for got, want in zip(ops.planes(*given, net), t.planes_reference(*given, net)):
     assert done.returncode == 0, done.stderr
 
 
+def decibels(made: Tensor, exact: Tensor) -> float:
+    """How far the error lies below the signal."""
+    return float(10 * torch.log10(exact.square().mean() / (made - exact).square().mean()))
+
+
 @pytest.mark.parametrize("count", [1, 17, 48, 200])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int16_stays_close(isa, shape, count):
@@ -210,7 +215,7 @@ def test_int16_stays_close(isa, shape, count):
     got = ops.planes(*given, net, packed=packed)
     assert packed.numbers.levels >= 8000
     for made, plain, exact in zip(got, ops.planes(*given, net), want, strict=True):
-        assert float(10 * torch.log10(exact.square().mean() / (made - exact).square().mean())) > 60
+        assert decibels(made, exact) > 60
         assert not torch.equal(made, plain), "nothing was rounded"
 
 
@@ -222,7 +227,7 @@ def test_int8_stays_close(isa, shape, count):
     given = rays(net, 2, count)
     want = planes_reference(*(t.double() for t in given), double(net))
     for made, exact in zip(ops.planes(*given, net, packed=ops.pack_planes(net, "int8")), want, strict=True):
-        assert float(10 * torch.log10(exact.square().mean() / (made - exact).square().mean())) > 25
+        assert decibels(made, exact) > 25
 
 
 def rounded(x: Tensor, bias: Tensor, layers: list, low: bool) -> Tensor:

@@ -44,9 +44,7 @@ def labels_from(path: Path) -> np.ndarray:
     """
     import cv2
 
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileProblem(path, "it is no readable picture", "run the layout's face parsing again")
+    picture = read_levels(path, cv2.IMREAD_COLOR, "run the layout's face parsing again")
     bright = picture > 127
     labels = _TABLE[bright[..., 2] * 4 + bright[..., 1] * 2 + bright[..., 0]]
     if (labels == 255).any():

@@ -100,10 +100,12 @@ def _decode(found: Findings) -> None:
             break
     plate = found.folder / "bc.jpg"
     if plate.is_file():
-        picture = cv2.imread(str(plate), cv2.IMREAD_COLOR)
-        if picture is None:
-            found.add("bc.jpg", "it is no readable picture", AGAIN)
-        elif picture.shape[:2] != size:
+        try:
+            picture = read_levels(plate, cv2.IMREAD_COLOR, AGAIN)
+        except FileProblem as error:
+            found.add("bc.jpg", error.problem, error.remedy)
+            return
+        if picture.shape[:2] != size:
             came = f"it is {picture.shape[1]} x {picture.shape[0]}, the pictures {size[1]} x {size[0]}"
             found.add("bc.jpg", came, "scale it to the pictures' size")
 

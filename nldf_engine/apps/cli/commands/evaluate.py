@@ -95,9 +95,6 @@ class Evaluate(Command):
     device: Device = "auto"
     """where to render"""
     precision: Precision = "auto"
-    """of the networks: fp16 is for GPUs, int8 and int16 for CPUs; auto, or what NLDF_PRECISION says, takes
-    the fastest in which the avatar's pictures stay the same (int8 at over 53 dB to fp32), else fp32; int8 is
-    1.4 to 1.8 times as fast as int16 with AVX-512 VNNI"""
     json: Json = None
     """also write the results here"""
 
