@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.media.containers import RECORD_AGAIN
 from nldf_engine.media.planes import Planes
-from nldf_engine.media.video import Shot, shots_at
+from nldf_engine.media.video import Shot, probe, shots_at
 
 # Of frames that are decoded at once where the plan runs backward.
 BACKWARD_BYTES = 256 << 20
 SOON = 40  # steps, fewer than lie between two jumps
 FEWEST_BACKWARD, MOST_BACKWARD = 8, 250
+
+Step = tuple[int, int, float]
 
 
 class _Reader:
@@ -54,41 +59,102 @@ class _Reader:
 
 
 class _Backward:
-    """Reads a video backward, a piece at a time: each is decoded forward, and kept until it is used.
+    """Reads a run of frames backward, in a thread of its own.
+
+    It goes a piece at a time: each is decoded forward, and kept until it is used. The next one is decoded
+    while this one is shown, into the room that this leaves.
 
     Args:
         path, fps: as for `_Reader`.
+        last, first: the frames that the run begins and ends with, first <= last.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
+    def __init__(self, path: Path, fps: float, last: int, first: int) -> None:
+        info = probe(path)
+        room = 2 * BACKWARD_BYTES // (3 * info.height * info.width)
+        self._room = min(max(room, FEWEST_BACKWARD), MOST_BACKWARD)
+        self.path, self.next, self._first = path, last, first
         self._held: dict[int, Planes] = {}
-        self._room = FEWEST_BACKWARD
+        self._changed = threading.Condition()
+        self._left = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._decode, args=(fps,), name="nldf-backward", daemon=True)
+        self._thread.start()
+
+    def _decode(self, fps: float) -> None:
+        try:
+            for end in range(self.next + 1, self._first, -self._room):
+                begin = max(self._first, end - self._room)
+                with closing(_Reader(self.path, fps, begin)) as reader:
+                    for number in range(begin, end):
+                        if not self._keep(number, reader.at(number)):
+                            return
+        except BaseException as error:  # raised where the frame is wanted
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _keep(self, number: int, frame: Planes) -> bool:
+        """Keeps a frame as soon as there is room; False where no frame is wanted any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left or len(self._held) < self._room)
+            if not self._left:
+                self._held[number] = frame
+                self._changed.notify_all()
+            return not self._left
 
     def at(self, number: int) -> Planes:
-        """Frame `number`, in memory of its own; the next one is that before it."""
-        if number not in self._held:
+        """Frame `number`, which is the next one, in memory of its own."""
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._held or self._error is not None)
+            if number not in self._held and self._error is not None:
+                raise self._error
+            self.next = number - 1
+            self._changed.notify_all()
+            return self._held.pop(number)
+
+    def close(self) -> None:
+        with self._changed:
+            self._left = True
             self._held.clear()
-            first = max(0, number - self._room + 1)
-            reader = _Reader(self.path, self.fps, first)
-            try:
-                self._held = {k: reader.at(k) for k in range(first, number + 1)}
-            finally:
-                reader.close()
-            height, width = self._held[number].shape
-            room = 2 * BACKWARD_BYTES // (3 * height * width)
-            self._room = min(max(room, FEWEST_BACKWARD), MOST_BACKWARD)
-        return self._held.pop(number)
+            self._changed.notify_all()
+        self._thread.join()
 
 
-def play(
-    path: str | Path, steps: Iterable[tuple[int, int, float]], fps: float, begin: int = 0
-) -> Iterator[Planes]:
+@dataclass(frozen=True)
+class _Run:
+    """Steps of a plan whose first frames rise, or fall, by one.
+
+    Attributes:
+        joint: the first step that is blended with a frame of the next run; behind the last one for none.
+    """
+
+    steps: list[Step]
+    falls: bool
+
+    @cached_property
+    def joint(self) -> int:
+        return next((place for place, step in enumerate(self.steps) if step[2] != 0.0), len(self.steps))
+
+
+def _runs(steps: Iterable[Step]) -> Iterator[_Run]:
+    """The runs of a plan, of which there may be no end."""
+    run = _Run([], False)
+    for step in steps:
+        if run.steps and step[0] != run.steps[-1][0] + (-1 if run.falls else 1):
+            yield run
+            run = _Run([], step[0] == run.steps[-1][0] - 1)
+        run.steps.append(step)
+    if run.steps:
+        yield run
+
+
+def play(path: str | Path, steps: Iterable[Step], fps: float, begin: int = 0) -> Iterator[Planes]:
     """Yields a frame a step, each of its own memory: the first one, blended with the second one.
 
-    Two readers are open while two runs are blended, one otherwise. The second one is opened SOON steps before
-    it is needed, in a thread of its own: to begin in the middle of a video, all from the last key frame on is
-    decoded first.
+    Two readers are open where one run becomes the next one, one otherwise. The second one is opened SOON
+    steps before it is needed, in a thread of its own: to begin in the middle of a video, all from the last
+    key frame on is decoded first.
 
     Args:
         path: the video.
@@ -101,54 +167,47 @@ def play(
         FileProblem: the video can't be read, or is shorter than the plan.
     """
     path = Path(path)
-    reader: _Reader | None = None
-    later: _Reader | None = None
-    soon: _Reader | None = None
-    backward = _Backward(path, fps)
-    before: int | None = None
+    runs = _runs(steps)
+    run, following = next(runs, None), next(runs, None)
+    now: _Reader | _Backward | None = None
+    soon: _Reader | _Backward | None = None
     try:
-        for (first, second, part), blended in _foreseen(steps, SOON):
-            one, other = begin + first, begin + second
-            down, before = before is not None and one == before - 1, one
-            if blended is not None and soon is None:
-                soon = _Reader(path, fps, begin + blended, ahead=True)
-            if part == 0.0 and later is not None:
-                reader, later = _replaced(reader, later), None
-            if down:
-                reader = _replaced(reader, None)
-                yield backward.at(one)
-                continue
-            if reader is None or reader.next != one:
+        while run is not None:
+            reader = now
+            if reader is None or reader.next != begin + run.steps[0][0]:
                 _replaced(reader, None)
-                reader = _Reader(path, fps, one)
-            frame = reader.at(one)
-            if part != 0.0:
-                if later is None:
-                    if soon is not None and soon.next != other:
-                        soon = _replaced(soon, None)
-                    later, soon = soon or _Reader(path, fps, other), None
-                frame.blend(later.at(other), part)
-            yield frame
+                now = reader = _open(path, fps, begin, run)
+            for place, (first, second, part) in enumerate(run.steps):
+                if soon is None and place >= run.joint - SOON:
+                    soon = _open_next(path, fps, begin, run, following)
+                frame = reader.at(begin + first)
+                if part != 0.0 and soon is not None:
+                    frame.blend(soon.at(begin + second), part)
+                yield frame
+            now, soon = _replaced(now, soon), None
+            run, following = following, next(runs, None)
     finally:
-        _replaced(soon, _replaced(reader, _replaced(later, None)))
+        _replaced(now, _replaced(soon, None))
 
 
-def _foreseen(
-    steps: Iterable[tuple[int, int, float]], count: int
-) -> Iterator[tuple[tuple[int, int, float], int | None]]:
-    """The steps, each with the second frame of the blend that begins `count` steps later, or None."""
-    window: deque[tuple[int, int, float]] = deque()
-    blends = False
-    for step in steps:
-        begins, blends = step[2] != 0.0 and not blends, step[2] != 0.0
-        window.append(step)
-        if len(window) > count:
-            yield window.popleft(), step[1] if begins else None
-    while window:
-        yield window.popleft(), None
+def _open(path: Path, fps: float, begin: int, run: _Run, ahead: bool = False) -> _Reader | _Backward:
+    """What reads a run from its first frame on."""
+    first, last = begin + run.steps[0][0], begin + run.steps[-1][0]
+    return _Backward(path, fps, first, last) if run.falls else _Reader(path, fps, first, ahead)
 
 
-def _replaced(reader: _Reader | None, by: _Reader | None) -> _Reader | None:
+def _open_next(
+    path: Path, fps: float, begin: int, run: _Run, following: _Run | None
+) -> _Reader | _Backward | None:
+    """What reads the run behind another one, from the first frame on that is blended with that, if any."""
+    if run.joint < len(run.steps):
+        return _Reader(path, fps, begin + run.steps[run.joint][1], ahead=True)
+    return None if following is None else _open(path, fps, begin, following, ahead=True)
+
+
+def _replaced(
+    reader: _Reader | _Backward | None, by: _Reader | _Backward | None
+) -> _Reader | _Backward | None:
     if reader is not None:
         reader.close()
     return by
