@@ -3,7 +3,9 @@
 // What a warp net says changes slowly from pixel to pixel, unlike what is read where it leads. So where
 // layers are in 8 bits, which round more than that, it is evaluated at every second pixel of every second
 // row, and half-way between these it is their mean, as long as a pixel is less than kSlow of a cell of its
-// finest grid.
+// finest grid. Below kClose of it the head is seen in the first and the last rows of small blocks before the
+// others, which are left out where a block's show nothing: its map covers all poses, and for one it is a fifth
+// too large.
 #include <algorithm>
 #include <cmath>
 
@@ -36,6 +38,12 @@ constexpr int kPlaces = kTile + kSparse;
 constexpr float kSlow = 0.25f;
 // As kPortraitHidden, where the torso's layers are in 8 bits: half a byte's step.
 constexpr float kHiddenInt8 = 1.0f / 512;
+
+// Of a block of the head, and the opacity that all of its first and its last row stay below where the others
+// are left out: a byte's step.
+constexpr int kBlock = 8;
+constexpr float kClose = 0.4f;
+constexpr float kFaint = 1.0f / 256;
 
 // What a network says of a tile's pixels.
 struct Seen {
@@ -239,16 +247,16 @@ struct Places {
   }
 };
 
-// Whether the warp net's grid has hardly another cell from one pixel to the next.
-bool is_slow(const PlanesNetwork<float>& net, const Tile& tile) {
-  if (!net.int8_weights || !net.warp_levels) return false;
+// How far pixels lie apart in cells of the warp net's finest grid, where its layers are in 8 bits; else 1.
+float spacing(const PlanesNetwork<float>& net, const Tile& tile) {
+  if (!net.int8_weights || !net.warp_levels) return 1.0f;
   const float cells = static_cast<float>(net.warp_resolutions[net.warp_levels - 1] - 1);
   float most = 0.0f;
   for (int axis = 0; axis < 2; ++axis) {
     const auto at = [&](int i) { return tile.start[axis][i] + net.depths[net.planes] * tile.slope[axis][i]; };
     most = std::max({most, std::fabs(at(1) - at(0)), std::fabs(at(kSide) - at(0))});
   }
-  return most * cells < kSlow;
+  return most * cells;
 }
 
 // What a network works in, in scalars: all but the last are whole vectors.
@@ -319,34 +327,83 @@ void warp_knots(const Drawn& drawn, const Tile& tile, int chosen) {
   }
 }
 
-// A network's colour and opacity on the chosen pixels.
-void evaluate(const Stages& stages, const Drawn& drawn, int chosen, const Tile& tile, Seen& seen) {
-  const PlanesNetwork<float>& net = drawn.model.network;
-  const int planes = static_cast<int>(net.planes);
-  const bool slow = chosen && is_slow(net, tile);
-  if (slow) {
+// A network on the chosen pixels of a tile: `at` gives colour and opacity of some of them.
+class Evaluation {
+ public:
+  Evaluation(const Stages& stages, const Drawn& drawn, int chosen, const Tile& tile)
+      : drawn_(drawn), tile_(tile), spacing_(spacing(drawn.model.network, tile)) {
+    slow_ = chosen && spacing_ < kSlow;
+    if (!slow_) return;
     warp_knots(drawn, tile, chosen);
-    stages.spread(net.warp_outputs(), drawn.warp);
+    stages.spread(drawn.model.network.warp_outputs(), drawn.warp);
   }
-  float* const out = drawn.out;
-  PlanesRays<float> rays{};
-  rays.warp = slow ? drawn.group_warp : nullptr;
-  for (int first = 0; first < chosen; first += drawn.isa.group) {
-    const Places some(tile.list + first, std::min(drawn.isa.group, chosen - first));
-    const int32_t* const list = some.list;
-    some.gather_lines(tile, rays);
-    for (int64_t c = 0; slow && c < net.warp_outputs(); ++c)
-      some.gather(drawn.warp.pixels + c * kTile, drawn.group_warp + c * kPlanesGroup);
-    drawn.isa.run(drawn.model, rays, drawn.warp_bias, drawn.bias, out, drawn.work);
-    for (int c = 0; c < 3; ++c) {
-      for (int p = 1; p < planes; ++p) {
-        for (int i = 0; i < kPlanesGroup; ++i)
-          out[c * kPlanesGroup + i] += out[(3 * p + c) * kPlanesGroup + i];
+
+  // Whether a block is small beside what is seen.
+  bool close() const { return spacing_ < kClose; }
+
+  // Those from `first` to before `last` in the list.
+  void at(int first, int last, Seen& seen) const {
+    const PlanesNetwork<float>& net = drawn_.model.network;
+    const int planes = static_cast<int>(net.planes);
+    float* const out = drawn_.out;
+    PlanesRays<float> rays{};
+    rays.warp = slow_ ? drawn_.group_warp : nullptr;
+    for (; first < last; first += drawn_.isa.group) {
+      const Places some(tile_.list + first, std::min(drawn_.isa.group, last - first));
+      const int32_t* const list = some.list;
+      some.gather_lines(tile_, rays);
+      for (int64_t c = 0; slow_ && c < net.warp_outputs(); ++c)
+        some.gather(drawn_.warp.pixels + c * kTile, drawn_.group_warp + c * kPlanesGroup);
+      drawn_.isa.run(drawn_.model, rays, drawn_.warp_bias, drawn_.bias, out, drawn_.work);
+      for (int c = 0; c < 3; ++c) {
+        for (int p = 1; p < planes; ++p) {
+          for (int i = 0; i < kPlanesGroup; ++i)
+            out[c * kPlanesGroup + i] += out[(3 * p + c) * kPlanesGroup + i];
+        }
+        for (int i = 0; i < rays.rows; ++i) seen.color[3 * list[i] + c] = out[c * kPlanesGroup + i];
       }
-      for (int i = 0; i < rays.rows; ++i) seen.color[3 * list[i] + c] = out[c * kPlanesGroup + i];
+      for (int i = 0; i < rays.rows; ++i) seen.alpha[list[i]] = out[3 * planes * kPlanesGroup + i];
     }
-    for (int i = 0; i < rays.rows; ++i) seen.alpha[list[i]] = out[3 * planes * kPlanesGroup + i];
   }
+
+ private:
+  const Drawn& drawn_;
+  const Tile& tile_;
+  float spacing_;
+  bool slow_;
+};
+
+// The block of a pixel.
+uint32_t block_of(uint32_t pixel) {
+  return pixel / kSide / kBlock * (kSide / kBlock) + pixel % kSide / kBlock;
+}
+
+// Moves the chosen pixels in the first and the last rows of blocks to the list's beginning; their number.
+int edges_first(Tile& tile, int chosen) {
+  int32_t others[kTile];
+  int edges = 0, rest = 0;
+  for (int k = 0; k < chosen; ++k) {
+    const int32_t pixel = tile.list[k], row = pixel / kSide;
+    const bool edge = (row + 1) % kBlock < 2 || row + 1 == tile.rows;
+    tile.list[edges] = others[rest] = pixel;
+    edges += edge, rest += !edge;
+  }
+  std::copy(others, others + rest, tile.list + edges);
+  return edges;
+}
+
+// Leaves out what is behind these in the list and in blocks of which they show nothing; the list's length.
+int keep_shown(Tile& tile, const Seen& seen, int edges, int chosen) {
+  bool shown[kTile / (kBlock * kBlock)] = {};
+  for (int k = 0; k < edges; ++k)
+    shown[block_of(static_cast<uint32_t>(tile.list[k]))] |= seen.alpha[tile.list[k]] >= kFaint;
+  int kept = edges;
+  for (int k = edges; k < chosen; ++k) {
+    const int32_t pixel = tile.list[k];
+    tile.list[kept] = pixel;
+    kept += shown[block_of(static_cast<uint32_t>(pixel))];
+  }
+  return kept;
 }
 
 }  // namespace
@@ -373,11 +430,18 @@ void portrait_cpu(const PortraitArgs& args, const Exec& exec) {
     place(tile);
     stages.head(args, tile);
     const int met = choose(args.head.map, tile, tile.head);
-    evaluate(stages, Drawn(isa, head, args.head, tile.frame, memory + held), met, tile, tile.head);
+    {
+      const Drawn drawn(isa, head, args.head, tile.frame, memory + held);
+      const Evaluation evaluation(stages, drawn, met, tile);
+      const int edges = evaluation.close() ? edges_first(tile, met) : met;
+      evaluation.at(0, edges, tile.head);
+      evaluation.at(edges, keep_shown(tile, tile.head, edges, met), tile.head);
+    }
     if (args.has_torso) {
       stages.torso(args, tile);
       const int shown = choose(args.torso.map, tile, tile.torso);
-      evaluate(stages, Drawn(isa, torso, args.torso, tile.frame, memory + held), shown, tile, tile.torso);
+      const Drawn drawn(isa, torso, args.torso, tile.frame, memory + held);
+      Evaluation(stages, drawn, shown, tile).at(0, shown, tile.torso);
     } else {
       std::fill(tile.torso.color, tile.torso.color + 3 * kTile, 0.0f);
       std::fill(tile.torso.alpha, tile.torso.alpha + kPlaces, 0.0f);

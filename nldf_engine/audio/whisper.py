@@ -59,6 +59,8 @@ FLOOR = -6.4
 LEAST = 1e-12  # power; so small that silence lies at the floor under the faintest voice that counts
 BLOCKS = 3
 EXAMPLE = "openai/whisper-base"
+# Pieces that 8-bit blocks see at once: a few fit the caches, and a call costs as much for one.
+AT_ONCE = 8
 # Rows come in pairs: the mel frames and samples that two see.
 PAIR_FRAMES = 2 * FRAMES + 2 * EDGE - 1
 PAIR_SAMPLES = (PAIR_FRAMES - 1) * HOP + FFT
@@ -109,29 +111,34 @@ class Weights:
         import torch
 
         self.encoder, self.digest, self.projection = encoder, digest, projection
-        self.dim = 1 + (encoder.width if projection is None else len(projection))
+        self.dim: int = 1 + (encoder.width if projection is None else len(projection))
         pair = stem_rows(encoder, torch.full((BANDS, PAIR_FRAMES), FLOOR))
         self.silent_stem = pair.repeat(PAST // 2, 1)
         self._silence: dict[int, Tensor] = {}
 
-    def project(self, piece: Tensor) -> np.ndarray:
-        """[CHUNK, dim - 1] float32 of the stem rows of a piece: PAST, CHUNK, and those ahead."""
+    @property
+    def at_once(self) -> int:
+        """How many pieces `project` may be given at once so that none depends on the others."""
+        return AT_ONCE if self.encoder.int8 else 1
+
+    def project(self, pieces: Tensor) -> np.ndarray:
+        """[N * CHUNK, dim - 1] float32 of the stem rows of pieces [N, L, D]: PAST, CHUNK, and those ahead."""
         import torch
 
         from nldf_engine.ops import one_thread
 
         with torch.inference_mode():
-            states = self._states(piece) - self._silent_states(len(piece))
+            states = self._states(pieces) - self._silent_states(pieces.shape[1])
             if self.projection is not None:
                 with one_thread():
-                    states = states @ self.projection.t()
-            made: np.ndarray = states.numpy()
+                    states = torch.stack([piece @ self.projection.t() for piece in states])
+            made: np.ndarray = states.flatten(0, 1).numpy()
         return made
 
-    def _states(self, piece: Tensor) -> Tensor:
+    def _states(self, pieces: Tensor) -> Tensor:
         import torch.nn.functional as F
 
-        return F.layer_norm(self.encoder(piece, PAST, PAST + CHUNK), (self.encoder.width,))
+        return F.layer_norm(self.encoder(pieces, PAST, PAST + CHUNK), (self.encoder.width,))
 
     def _silent_states(self, length: int) -> Tensor:
         if length not in self._silence:
@@ -264,9 +271,9 @@ class WhisperStream:
         self._levels.append(over_voice(powers.sum(1, keepdims=True), levels[: len(powers)]))
         self._stem = torch.cat([self._stem, self._stems.push(samples, levels)])
         count = max(0, (len(self._stem) - PAST - self._ahead) // CHUNK)
-        for number in range(count):
-            piece = self._stem[number * CHUNK :][: PAST + CHUNK + self._ahead]
-            self._states.append(self._weights.project(piece))
+        if count:
+            pieces = self._stem.unfold(0, PAST + CHUNK + self._ahead, CHUNK).transpose(1, 2)
+            self._states += [self._weights.project(some) for some in pieces.split(self._weights.at_once)]
         self._stem = self._stem[count * CHUNK :].clone()
         return self._give()
 

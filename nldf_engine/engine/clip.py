@@ -27,8 +27,8 @@ from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.media.video_writer import LARGE, check_preset
 
-# Frames between the renderer and the encoder: enough to even out a slow frame on either side.
-WAITING = 3
+# Frames between the renderer and the encoder: as many as are drawn at once, so that neither side waits.
+WAITING = 8
 # Of x264, for clips of less than a megapixel: half the time of the writer's "fast", for files 6 to 12 %
 # smaller at the same crf and .3 to .7 dB farther from what was rendered.
 PRESET = "veryfast"

@@ -46,6 +46,8 @@ Poses = str | Path | np.ndarray | Tensor | list[Any] | tuple[Any, ...] | Callabl
 camera to head, or a function of frame numbers [N] int64, from 0 to any one, that gives the whole motion."""
 
 LARGEST_SIDE = 4096
+# What a CPU draws of a clip at once, in frames and in pixels of all of them.
+MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 1 << 20
 # Strength of the smoothing of predicted torso motion, in frames: shoulders have more inertia than the head.
 TORSO_SMOOTHING = 3.0
 NO_MOTION = (
@@ -421,6 +423,8 @@ class Renderer:
         frames = scene.one_pass
         if frames is not None and frames.device_type == "cuda":
             return Ring((*size, 3), self.device, buffers).frames(frames.draw, len(scene))
+        if frames is not None:
+            return _in_turn(frames, len(scene), (*size, 3), buffers)
         shape = (*size, 4 if scene.background is None else 3)
         ring = [np.empty(shape, np.uint8) for _ in range(buffers)]
         canvas = self.canvas(scene)
@@ -472,6 +476,17 @@ class Renderer:
             with stage("pixels"):
                 made = to_uint8(picture, into)
         return made.cpu().numpy() if out is None else out
+
+
+def _in_turn(frames: OnePass, count: int, shape: tuple[int, int, int], buffers: int) -> Iterator[np.ndarray]:
+    """See `Renderer.frames`: several at once, for threads wait for each other at the end of each call."""
+    held = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (shape[0] * shape[1])))
+    ring = np.empty((1 + -(-(buffers - 1) // held), held, *shape), np.uint8)
+    for first in range(0, count, held):
+        slot, drawn = ring[first // held % len(ring)], min(held, count - first)
+        with stage("network"):
+            frames.draw(first, drawn, slot.ctypes.data)
+        yield from slot[:drawn]
 
 
 def check_size(size: int | None) -> int | None:

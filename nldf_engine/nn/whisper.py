@@ -4,7 +4,7 @@ Two convolutions turn a log-mel spectrogram of 100 frames a second into 50 rows 
 attention and an MLP with a layer norm before either. Weights of the blocks may be 8-bit integers: a scale for
 each output channel, and one for each row of activations that is found as they come (`ops.linear`).
 
-Shapes: L rows of a piece, D width.
+Shapes: N pieces of L rows, D width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -99,10 +99,10 @@ class WhisperBlock(nn.Module):
         self.up, self.down = linear(width, 4 * width), linear(4 * width, width)
 
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
-        """Rows `kept` [n, D] of a piece x [L, D], all of which they attend to."""
-        rows = self.attn_ln(x)[None]
-        seen = attend(self.query(rows[:, kept]), self.key(rows), self.value(rows), self.heads)[0]
-        x = x[kept] + self.out(seen)
+        """Rows `kept` [N, n, D] of pieces x [N, L, D], all of whose own rows they attend to."""
+        rows = self.attn_ln(x)
+        seen = attend(self.query(rows[:, kept]), self.key(rows), self.value(rows), self.heads)
+        x = x[:, kept] + self.out(seen)
         made: Tensor = x + self.down(F.gelu(self.up(self.mlp_ln(x))))
         return made
 
@@ -133,19 +133,23 @@ class Int8Block(WhisperBlock):
 
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
         """See `WhisperBlock`."""
-        linear = functools.partial(ops.linear, backend=self.backend)
         read, read_query, read_others, out, up, down = self._layers()
-        width, all_kept = x.shape[1], kept == slice(None)
+        width, all_kept = x.shape[2], kept == slice(None)
         norm, mlp_norm = ((part.weight, part.bias) for part in (self.attn_ln, self.mlp_ln))
+
+        def linear(x: Tensor, layer: PackedLinear, residual: Tensor | None = None, **how: Any) -> Tensor:
+            rest = None if residual is None else residual.flatten(0, 1)
+            made = ops.linear(x.flatten(0, 1), layer, residual=rest, backend=self.backend, **how)
+            return made.unflatten(0, x.shape[:2])
+
         if all_kept:
-            query, key, value = linear(x, read, norm=norm).split(width, 1)
+            query, key, value = linear(x, read, norm=norm).split(width, 2)
         else:
-            key, value = linear(x, read_others, norm=norm).split(width, 1)
-            x = x[kept]
+            key, value = linear(x, read_others, norm=norm).split(width, 2)
+            x = x[:, kept].contiguous()
             query = linear(x, read_query, norm=norm)
-        seen = attend(query[None], key[None], value[None], self.heads)[0]
-        x = linear(seen, out, residual=x)
-        return linear(linear(x, up, norm=mlp_norm, gelu=True), down, residual=x)
+        x = linear(attend(query, key, value, self.heads), out, x)
+        return linear(linear(x, up, norm=mlp_norm, gelu=True), down, x)
 
 
 class WhisperEncoder(nn.Module):
@@ -157,6 +161,9 @@ class WhisperEncoder(nn.Module):
         blocks: how many.
         int8: whether the blocks have 8-bit weights.
         backend: of 8-bit blocks, "native" or "reference".
+
+    Attributes:
+        width, int8: as given.
 
     Raises:
         ValueError: a size below one, a width that is no even multiple of the heads, or one of 8-bit blocks
@@ -174,7 +181,7 @@ class WhisperEncoder(nn.Module):
             )
         if int8 and width % 64:
             raise ValueError(f"WhisperEncoder: expected a width of a multiple of 64 for int8, got {width}")
-        self.width = width
+        self.width, self.int8 = width, int8
         self.conv1 = nn.Conv1d(BANDS, width, 3)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2)
         self.blocks = nn.ModuleList(
@@ -186,17 +193,20 @@ class WhisperEncoder(nn.Module):
         return _convolve(_convolve(mel.t(), self.conv1), self.conv2)
 
     def forward(self, rows: Tensor, first: int, last: int) -> Tensor:
-        """[last - first, D]: the rows [first, last) of a piece's, in sight of all of them.
+        """[..., last - first, D]: the rows [first, last) of each piece's, in sight of all of that piece's.
+
+        In 8 bits the numbers of a piece do not depend on those beside it.
 
         Args:
-            rows: [L, D] of `stem`, at most 1500.
+            rows: [..., L, D] of `stem`, at most 1500 a piece.
             first, last: which are wanted.
         """
-        x = rows + positions(len(rows), self.width)
+        length = rows.shape[-2]
+        x = (rows + positions(length, self.width)).view(-1, length, self.width)
         for block in self.blocks[:-1]:
             x = block(x)
         made: Tensor = self.blocks[-1](x, slice(first, last))
-        return made
+        return made.view(*rows.shape[:-2], last - first, self.width)
 
 
 def openai_names(blocks: int) -> Mapping[str, str]:

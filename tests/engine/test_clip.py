@@ -40,12 +40,16 @@ def test_the_file_holds_the_frames_in_order(clip: Clip, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("background", [None, "transparent"])
 def test_reused_memory_changes_no_frame(engine: Engine, background: str | None) -> None:
-    """Frames in a ring of three equal those in memory of their own, and come in the ring's arrays."""
-    features = np.random.default_rng(0).random((7, 16, 29)).astype(np.float32)
+    """Frames in a ring of three equal those in memory of their own, and come in the ring's arrays; each stays
+    for two further ones."""
+    features = np.random.default_rng(0).random((37, 16, 29)).astype(np.float32)
     frames = engine.render(features, background=background).frames
-    places = set()
+    places: set[int] = set()
+    held: list[tuple[np.ndarray, np.ndarray]] = []
     for frame, want in zip(frames.reused(3), frames, strict=True):
-        np.testing.assert_array_equal(frame, want)
+        held = [*held[-2:], (frame, want)]
+        for kept, expected in held:
+            np.testing.assert_array_equal(kept, expected)
         places.add(frame.ctypes.data)
     assert len(places) == 3
 

@@ -63,6 +63,22 @@ def write_at(
     return path
 
 
+def test_pictures_of_h264_are_whole(tmp_path: Path) -> None:
+    """Threads of the encoder share out pictures, which are not cut into slices: those cost bits and time."""
+    made = write(tmp_path / "a.mp4", [flat(level) for level in range(0, 240, 20)]).read_bytes()
+    assert (
+        b" threads=4 " in made
+        and b" sliced_threads=0 " in made
+        and len(list(frames_at(tmp_path / "a.mp4"))) == 12
+    )
+
+
+@pytest.mark.parametrize(("preset", "search"), [("veryfast", b" me=dia "), ("fast", b" me=hex ")])
+def test_a_preset_searches_as_far_as_it_pays(tmp_path: Path, preset: str, search: bytes) -> None:
+    """The preset of clips looks for motion close by; those that take longer look as x264 has it."""
+    assert search in write(tmp_path / "a.mp4", [flat(level) for level in (0, 90)], preset=preset).read_bytes()
+
+
 @pytest.mark.parametrize("rate", [12, 24, 25, 29.97, 30, 50, 60])
 def test_clock(tmp_path: Path, rate: float) -> None:
     """Whatever the source rate, frame k is the one on screen at k/25 s, and the length stays."""

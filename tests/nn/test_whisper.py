@@ -113,6 +113,16 @@ def test_wanted_rows_are_those_of_the_whole():
     torch.testing.assert_close(integer(rows, 30, 34), whole[30:34], rtol=1e-4, atol=1e-4)
 
 
+def test_pieces_do_not_depend_on_those_beside_them():
+    """Several pieces at once give each its own rows: in 8 bits to the bit, in float32 but for rounding."""
+    single, integer = encoders(128, 4, 2)
+    pieces = draw(5, 37, 128)
+    torch.testing.assert_close(single(pieces, 30, 34)[2], single(pieces[2], 30, 34), rtol=1e-4, atol=1e-4)
+    made = integer(pieces, 30, 34)
+    assert made.shape == (5, 4, 128)
+    assert torch.equal(made, torch.stack([integer(piece, 30, 34) for piece in pieces]))
+
+
 def test_names_cover_every_part():
     """Both lists of names give each layer of the encoder one name, and no two the same."""
     single, _ = encoders()

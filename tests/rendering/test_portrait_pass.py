@@ -120,6 +120,31 @@ def test_a_frame_in_8_bits(size, planes):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [72, 500])
+def test_blocks_without_the_head_are_left_out(size):
+    """Where pixels are close, rows within a block of 8 x 8 are left out whose first and last row are fainter
+    than a byte's step; all others are drawn. Colours here are so bright that the faintest head shows."""
+    part = portrait((0.0,))
+    part.torso.present.fill_(False)
+    part.head.region.occupancy.fill_(1)
+    field = part.head.field
+    field.grids[0].table[1400:] = 0  # coarse levels alone: blocks are small beside what they show
+    field.tail.weight[3] *= 10
+    field.tail.bias[:3], field.tail.bias[3] = 1000.0, -2.2
+    view, code, background = scene(in_8_bits(part), size)
+    view = View(Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2), view.pose, view.motion)
+    background = torch.zeros(size, size, 3)
+    alpha, drawn = part.layer(view, code).alpha, part.picture(view, code, background).amax(2) > 0
+    whole = size // 8 * 8
+    blocks, shown = (x[:whole, :whole].unflatten(0, (-1, 8)).unflatten(2, (-1, 8)) for x in (alpha, drawn))
+    edge, inner = blocks[:, ::7].amax((1, 3)), shown[:, 1:7].float().mean((1, 3))
+    faint, clear = edge < 0.5 / 256, edge > 2 / 256
+    assert faint.any() and clear.any()
+    assert (inner[clear] == 1).all()
+    assert (inner[faint] == 0).all() if size == 500 else (inner[faint] > 0.5).all()
+
+
+@torch.no_grad()
 def test_field_in_one_operation_is_its_layers(monkeypatch):
     """GridLightField's forward gives the same by `ops.planes` as by torch's layers."""
     part = portrait(PLANES[1])

@@ -26,6 +26,7 @@ from nldf_engine.base.errors import NldfError
 from nldf_engine.base.memory import keep_freed_memory
 from nldf_engine.base.requirements import check_requirements
 from nldf_engine.base.signals import TERMINATING, handling, open_streams
+from nldf_engine.base.waiting import wait_briefly
 
 if TYPE_CHECKING:
     from nldf_engine.apps.cli.command import Command
@@ -230,6 +231,7 @@ def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> 
 
     try:
         keep_freed_memory()
+        wait_briefly()
         with handling(TERMINATING, _unwind):
             code = work()
         sys.stdout.flush()
