@@ -18,9 +18,9 @@
 #       '!/nldf_engine/assets/faces.safetensors'
 # The compiled module is put into nldf_engine/ of this checkout (git ignores it).
 #
-# Settings: PYTHON, OUT, GPU_ARCH (90a), GPU_SECONDS (400), GPU_DATASET, GPU_COMMIT (the commit, where .git stays
-# behind), GPU_NCU (SUITE:KERNEL ...: the kernel that ncu looks at, as a regular expression, and the bench that
-# launches it).
+# Settings: PYTHON, OUT, GPU_ARCH (90a), GPU_SECONDS (400; with more, for a machine of few cores, each step gets as
+# much more), GPU_DATASET, GPU_COMMIT (the commit, where .git stays behind), GPU_NCU (SUITE:KERNEL ...: the kernel that
+# ncu looks at, as a regular expression, and the bench that launches it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}

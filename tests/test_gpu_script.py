@@ -84,6 +84,18 @@ def test_no_step_begins_behind_the_limit(run, tmp_path):
     assert step["outcome"] == "not run" and "3 seconds are used up" in str(step["detail"]) and not run.failed
 
 
+def test_limits_grow_with_the_whole(run, tmp_path, monkeypatch):
+    """On a machine of few cores GPU_SECONDS gives each step as much more time; what a step cost in CPU time
+    is noted."""
+    monkeypatch.setattr(steps, "SECONDS", 20)
+    slow = steps.Run(tmp_path, 60)
+    busy = "import time; end = time.time() + 2\nwhile time.time() < end: pass"
+    assert slow.step("slow", 1, [sys.executable, "-c", busy])
+    assert not run.step("slow", 1, ["sleep", "2"])
+    slow_step, quick_step = recorded(tmp_path)
+    assert float(str(slow_step["cpu_seconds"])) > 0.2 > float(str(quick_step["cpu_seconds"]))
+
+
 def test_report_keeps_what_was_measured(tmp_path):
     """Half a state makes a whole report: steps, rows, and no figure where a file was cut short."""
     steps = [

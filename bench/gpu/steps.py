@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -56,11 +57,13 @@ class Run:
 
     Args:
         out: the folder of the results.
-        limit: seconds for everything.
+        limit: seconds for everything. With more than `SECONDS`, for a machine of few cores, each step's own
+            limit grows as much.
     """
 
     def __init__(self, out: Path, limit: int) -> None:
         self.out, self.limit = out, limit
+        self.slack = max(1.0, limit / SECONDS)
         self.began = time.monotonic()
         self.failed = False
         self.outcomes: dict[str, str] = {}
@@ -71,13 +74,16 @@ class Run:
         """Seconds since the beginning."""
         return int(time.monotonic() - self.began)
 
-    def record(self, name: str, outcome: str, seconds: int, detail: str) -> None:
+    def record(self, name: str, outcome: str, seconds: int, detail: str, cpu: float = 0.0) -> None:
         """Notes a step's outcome at once, so that a run that is stopped keeps what it knows."""
         self.outcomes[name] = outcome
-        entry = {"step": name, "outcome": outcome, "seconds": seconds, "detail": detail}
+        entry = {
+            "step": name, "outcome": outcome, "seconds": seconds, "cpu_seconds": round(cpu, 1),
+            "detail": detail,
+        }  # fmt: skip
         with open(STATE / "steps.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
-        line = f"{name:<34} {outcome:<8} {seconds:>4} s  {detail}"
+        line = f"{name:<34} {outcome:<8} {seconds:>4} s  {cpu:>6.0f} s of CPU  {detail}"
         print(line, flush=True)
         self.log(line)
 
@@ -92,11 +98,11 @@ class Run:
 
     def step(self, name: str, most: int, command: Sequence[str]) -> bool:
         """Runs a command for at most `most` seconds, with all processes that it starts; whether it passed."""
-        began, left = self.spent(), self.limit - self.spent()
+        began, left, cpu = self.spent(), self.limit - self.spent(), cpu_seconds()
         if left < 5:
             self.skip(name, f"the run's {self.limit} seconds are used up")
             return False
-        most = min(most, left)
+        most = min(int(most * self.slack), left)
         self.log(f"\n=== {name}: {' '.join(command)}")
         with open(STATE / "output", "w+", errors="replace") as output:
             process = subprocess.Popen(
@@ -112,12 +118,18 @@ class Run:
             self.output = output.read()
         self.log(self.output)
         if why == "exit code 0":
-            self.record(name, "passed", self.spent() - began, "")
+            self.record(name, "passed", self.spent() - began, "", cpu_seconds() - cpu)
             return True
         self.failed = True
         last = ([line for line in self.output.splitlines() if line.strip()] or [""])[-1]
-        self.record(name, "failed", self.spent() - began, f"{why}: {last[:200]}")
+        self.record(name, "failed", self.spent() - began, f"{why}: {last[:200]}", cpu_seconds() - cpu)
         return False
+
+
+def cpu_seconds() -> float:
+    """Seconds of CPU time of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
