@@ -3,7 +3,7 @@
 # 400 seconds:
 #
 #     OUT=results bash bench/gpu.sh            # OUT: where the results go; build/gpu/out by itself
-#     bash bench/gpu.sh --dry-run              # without a GPU: the plan, and everything up to the first launch
+#     bash bench/gpu.sh --dry-run              # without a GPU: the plan, the build, and what runs on the CPU
 #
 # What it does, in which order and in how much time stands in bench/gpu/steps.py; this script makes the environment.
 #

@@ -164,6 +164,29 @@ def test_what_a_red_ladder_checked_is_not_timed(run, monkeypatch):
     assert recorded(steps.STATE)[1]["detail"] == "ladder failed"
 
 
+def test_a_dry_run_rehearses(run):
+    """What a step does on the CPU, in place of what needs the device; other steps on it are left out."""
+    run.outcomes["import"] = "passed"
+    rehearsed = steps.Step("train", 1, 5, steps.commands("false"), rehearsal=steps.commands("true"))
+    for step in (rehearsed, steps.Step("ladder", 1, 5, steps.commands("false"))):
+        steps.take(run, step, dry=True)
+    assert run.outcomes == {"import": "passed", "train": "passed", "ladder": "not run"}
+    run.outcomes["import"] = "failed"
+    steps.take(run, rehearsed, dry=True)
+    assert run.outcomes["train"] == "not run"
+
+
+def test_rehearsals_run(run, synthetic_dataset, monkeypatch):
+    """Those of the plan find their files: benches are collected, and a carried dataset is trained on."""
+    monkeypatch.setenv("GPU_DATASET", str(synthetic_dataset.path))
+    run.limit, run.outcomes["import"] = 600, "passed"
+    plan = {step.name: step for step in steps.plan(run.out)}
+    for name in ("bench planes", "train nldf-fast"):
+        steps.take(run, plan[name], dry=True)
+    assert [run.outcomes[name] for name in ("bench planes", "train nldf-fast")] == ["passed"] * 2, run.output
+    assert not run.rows.exists()
+
+
 def test_device_steps_wait_for_the_build(run):
     """Without a device, or without kernels, steps that need them are left out and are no failures."""
     step = steps.Step("ladder", 1, 5, steps.commands("false"))
