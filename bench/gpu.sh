@@ -11,9 +11,8 @@
 # that are missing are taken from wheels in bench/wheels, where that folder exists; on a machine with a network:
 #     python -m pip download --only-binary=:all: --no-deps --python-version 3.12 -d bench/wheels \
 #       --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --implementation cp av soxr
-# Training is timed on a prepared dataset in bench/dataset (or where GPU_DATASET says); features have to lie beside it,
-# those of the "mel" front-end for one (nldf prepare --audio-frontend mel). Where no more than 64 MiB may travel, what
-# only other front-ends and nldf prepare need stays behind:
+# Training is timed on a prepared dataset in bench/dataset (or where GPU_DATASET says). Where no more than 64 MiB may
+# travel, what only nldf prepare and the front-end "whisper" need stays behind:
 #     git sparse-checkout set --no-cone '/*' '!/docs/' '!/nldf_engine/assets/whisper.safetensors' \
 #       '!/nldf_engine/assets/faces.safetensors'
 # The compiled module is put into nldf_engine/ of this checkout (git ignores it).

@@ -141,6 +141,8 @@ def frames(
 def training(file: str, dataset: str, folder: str, preset: str = "nldf-fast", **budget: str) -> None:
     """Trains on a prepared dataset and appends a row: steps a second and the validation's PSNR.
 
+    Sound is heard by the "mel" front-end, whichever the dataset was prepared with: it has no weights to bring.
+
     Args:
         file: of the rows.
         dataset: the folder that was carried along.
@@ -153,6 +155,7 @@ def training(file: str, dataset: str, folder: str, preset: str = "nldf-fast", **
     config = TrainConfig(
         minutes=None if minutes is None else float(minutes), steps=None if steps is None else int(steps),
         device=budget.pop("device", "cuda"), graphs=graphs, matmul=matmul, overrides=budget,
+        audio_frontend="mel",
     )  # fmt: skip
     begun = time.perf_counter()
     result = train(preset, dataset, Path(folder) / preset, config)
