@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from bench.tf32 import Rounded, compare, rounded
+from nldf_engine.avatar import Avatar
 from nldf_engine.datasets.dataset import Dataset
 from nldf_engine.ops.products import exact_products, products
 from nldf_engine.rendering.torsos import SampledTorso, pose_features
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.dfrf.references import References
 from nldf_engine.training import TrainConfig, train
+from nldf_engine.training import run as run_module
 from nldf_engine.training import trainer as trainer_module
 from nldf_engine.training.trainer import Trainer
 
@@ -110,6 +112,24 @@ def test_steps_alone_are_in_tf32(
     config = TrainConfig(steps=3, device="cpu", matmul=matmul, overrides=QUICK)
     train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
     assert seen == {"step": {(matmul == "tf32",) * 2}, "validation": {before}} and settings() == before
+
+
+def test_avatars_say_which_it_was(
+    synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a GPU trained; a CPU has no choice."""
+    saved = run_module._Training._save
+
+    def on_a_gpu(self: Any, *given: Any) -> None:
+        saved(self, *given)
+        assert "matmul" not in Avatar.load(self.avatars[0]).provenance
+        self.run_.device = torch.device("cuda")
+        saved(self, *given)
+
+    monkeypatch.setattr(run_module._Training, "_save", on_a_gpu)
+    config = TrainConfig(steps=2, device="cpu", matmul="fp32", overrides=QUICK)
+    result = train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
+    assert Avatar.load(result.avatar).provenance["matmul"] == "fp32"
 
 
 @pytest.mark.parametrize("preset", ["adnerf-tiny", "nldf-tiny"])
