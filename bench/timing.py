@@ -16,12 +16,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from nldf_engine import __version__, ops
+from nldf_engine.base.machine import processor
 from nldf_engine.nn.planes import PlanesModule
 from nldf_engine.nn.resmlp import ResMLP
 
@@ -287,16 +287,6 @@ def compare(rows: Sequence[Row], times: Mapping[str, Sequence[float]]) -> None:
         row["first"] = first["name"]
         row["first_over_this"] = statistics.median(each)
         row["quartiles"] = [quantile(each, 0.25), quantile(each, 0.75)]
-
-
-def processor() -> str:
-    """The CPU's name, as far as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def stock_malloc() -> bool:

@@ -1,5 +1,5 @@
 """CUDA graphs without a GPU: what is recorded is written down and undone, and made again in each replay with
-the very tensors that it was recorded with."""
+the very tensors that it was recorded with. A replay spoils what other graphs of its pool have made."""
 
 from __future__ import annotations
 
@@ -64,8 +64,11 @@ def _plain(value: Any) -> Any:
 class Graph:
     """In place of torch.cuda.CUDAGraph.
 
+    A graph's memory in a pool may be any other's there: what one has made is spoilt where another replays.
+
     Attributes:
         outside: the memory that it reads or changes and was not made in it, and the first operation to do so.
+        made: the tensors that it makes.
         replays: how many there were.
     """
 
@@ -74,11 +77,23 @@ class Graph:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.outside: dict[int, str] = {}
+        self.made: list[Tensor] = []
         self.replays = 0
+        self._pool: object = None
         Graph.every.append(self)
+
+    def pool(self) -> object:
+        return self._pool
+
+    def recorded_in(self, pool: object) -> None:
+        self._pool = object() if pool is None else pool
 
     def replay(self) -> None:
         self.replays += 1
+        for other in Graph.every:
+            if other is not self and other._pool is self._pool:
+                for tensor in other.made:
+                    spoil(tensor)
         for operation, args, kwargs, made in self.calls:
             if operation.is_view:
                 continue
@@ -89,8 +104,18 @@ class Graph:
                     old.copy_(new)
 
 
+def spoil(tensor: Tensor) -> None:
+    """Writes what no step would give."""
+    if tensor.dtype == torch.bool:
+        tensor.logical_not_()
+    else:
+        tensor.fill_(torch.nan if tensor.is_floating_point() else 77)
+
+
 @contextmanager
-def recorded(graph: Graph, stream: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
+def recorded(
+    graph: Graph, pool: object = None, stream: Any = None, capture_error_mode: str = "global"
+) -> Iterator[None]:
     """In place of torch.cuda.graph."""
     assert stream is not None and capture_error_mode == "thread_local"
     recording = Recording()
@@ -105,6 +130,8 @@ def recorded(graph: Graph, stream: Any = None, capture_error_mode: str = "global
         recording.undo()
     Stream.current.pop()
     graph.calls, graph.outside = recording.calls, recording.uses
+    graph.made = list(recording.made.values())
+    graph.recorded_in(pool)
 
 
 class Stream:

@@ -84,6 +84,18 @@ def test_no_step_begins_behind_the_limit(run, tmp_path):
     assert step["outcome"] == "not run" and "3 seconds are used up" in str(step["detail"]) and not run.failed
 
 
+def test_limits_grow_with_the_whole(run, tmp_path, monkeypatch):
+    """On a machine of few cores GPU_SECONDS gives each step as much more time; what a step cost in CPU time
+    is noted."""
+    monkeypatch.setattr(steps, "SECONDS", 20)
+    slow = steps.Run(tmp_path, 60)
+    busy = "import time; end = time.time() + 2\nwhile time.time() < end: pass"
+    assert slow.step("slow", 1, [sys.executable, "-c", busy])
+    assert not run.step("slow", 1, ["sleep", "2"])
+    slow_step, quick_step = recorded(tmp_path)
+    assert float(str(slow_step["cpu_seconds"])) > 0.2 > float(str(quick_step["cpu_seconds"]))
+
+
 def test_report_keeps_what_was_measured(tmp_path):
     """Half a state makes a whole report: steps, rows, and no figure where a file was cut short."""
     steps = [
@@ -150,6 +162,29 @@ def test_what_a_red_ladder_checked_is_not_timed(run, monkeypatch):
         steps.take(run, step, dry=False)
     assert run.outcomes == {"ladder": "failed", "bench resmlp_cuda": "not run", "bench planes": "passed"}
     assert recorded(steps.STATE)[1]["detail"] == "ladder failed"
+
+
+def test_a_dry_run_rehearses(run):
+    """What a step does on the CPU, in place of what needs the device; other steps on it are left out."""
+    run.outcomes["import"] = "passed"
+    rehearsed = steps.Step("train", 1, 5, steps.commands("false"), rehearsal=steps.commands("true"))
+    for step in (rehearsed, steps.Step("ladder", 1, 5, steps.commands("false"))):
+        steps.take(run, step, dry=True)
+    assert run.outcomes == {"import": "passed", "train": "passed", "ladder": "not run"}
+    run.outcomes["import"] = "failed"
+    steps.take(run, rehearsed, dry=True)
+    assert run.outcomes["train"] == "not run"
+
+
+def test_rehearsals_run(run, synthetic_dataset, monkeypatch):
+    """Those of the plan find their files: benches are collected, and a carried dataset is trained on."""
+    monkeypatch.setenv("GPU_DATASET", str(synthetic_dataset.path))
+    run.limit, run.outcomes["import"] = 600, "passed"
+    plan = {step.name: step for step in steps.plan(run.out)}
+    for name in ("bench planes", "train nldf-fast"):
+        steps.take(run, plan[name], dry=True)
+    assert [run.outcomes[name] for name in ("bench planes", "train nldf-fast")] == ["passed"] * 2, run.output
+    assert not run.rows.exists()
 
 
 def test_device_steps_wait_for_the_build(run):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,11 @@ PYTEST = (
     "-rs",
 )  # fmt: skip
 NCU = "resmlp_cuda:resmlp portrait:portrait_kernel"
+# Suite, expected seconds, seconds after which it is stopped, steps that must not have failed.
+BENCHES = (
+    ("resmlp_cuda", 35, 60, ("ladder",)), ("portrait", 10, 40, ()), ("planes", 7, 40, ()),
+    ("lines", 6, 40, ("training ladder",)),
+)  # fmt: skip
 DEVICE, KERNELS = "no CUDA device on this machine", "the kernels weren't built"
 
 
@@ -56,11 +62,13 @@ class Run:
 
     Args:
         out: the folder of the results.
-        limit: seconds for everything.
+        limit: seconds for everything. With more than `SECONDS`, for a machine of few cores, each step's own
+            limit grows as much.
     """
 
     def __init__(self, out: Path, limit: int) -> None:
         self.out, self.limit = out, limit
+        self.slack = max(1.0, limit / SECONDS)
         self.began = time.monotonic()
         self.failed = False
         self.outcomes: dict[str, str] = {}
@@ -71,13 +79,16 @@ class Run:
         """Seconds since the beginning."""
         return int(time.monotonic() - self.began)
 
-    def record(self, name: str, outcome: str, seconds: int, detail: str) -> None:
+    def record(self, name: str, outcome: str, seconds: int, detail: str, cpu: float = 0.0) -> None:
         """Notes a step's outcome at once, so that a run that is stopped keeps what it knows."""
         self.outcomes[name] = outcome
-        entry = {"step": name, "outcome": outcome, "seconds": seconds, "detail": detail}
+        entry = {
+            "step": name, "outcome": outcome, "seconds": seconds, "cpu_seconds": round(cpu, 1),
+            "detail": detail,
+        }  # fmt: skip
         with open(STATE / "steps.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
-        line = f"{name:<34} {outcome:<8} {seconds:>4} s  {detail}"
+        line = f"{name:<34} {outcome:<8} {seconds:>4} s  {cpu:>6.0f} s of CPU  {detail}"
         print(line, flush=True)
         self.log(line)
 
@@ -92,11 +103,11 @@ class Run:
 
     def step(self, name: str, most: int, command: Sequence[str]) -> bool:
         """Runs a command for at most `most` seconds, with all processes that it starts; whether it passed."""
-        began, left = self.spent(), self.limit - self.spent()
+        began, left, cpu = self.spent(), self.limit - self.spent(), cpu_seconds()
         if left < 5:
             self.skip(name, f"the run's {self.limit} seconds are used up")
             return False
-        most = min(most, left)
+        most = min(int(most * self.slack), left)
         self.log(f"\n=== {name}: {' '.join(command)}")
         with open(STATE / "output", "w+", errors="replace") as output:
             process = subprocess.Popen(
@@ -112,12 +123,18 @@ class Run:
             self.output = output.read()
         self.log(self.output)
         if why == "exit code 0":
-            self.record(name, "passed", self.spent() - began, "")
+            self.record(name, "passed", self.spent() - began, "", cpu_seconds() - cpu)
             return True
         self.failed = True
         last = ([line for line in self.output.splitlines() if line.strip()] or [""])[-1]
-        self.record(name, "failed", self.spent() - began, f"{why}: {last[:200]}")
+        self.record(name, "failed", self.spent() - began, f"{why}: {last[:200]}", cpu_seconds() - cpu)
         return False
+
+
+def cpu_seconds() -> float:
+    """Seconds of CPU time of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -146,6 +163,8 @@ class Step:
         run: what it does: given the run and the step, it records the outcome.
         device: it needs a CUDA device and the kernels.
         needs: steps that must not have failed.
+        rehearsal: what of it a dry run does on the CPU, if anything: as few calls as show that its command,
+            files and packages are right.
     """
 
     name: str
@@ -154,6 +173,7 @@ class Step:
     run: Callable[[Run, Step], None]
     device: bool = True
     needs: tuple[str, ...] = ()
+    rehearsal: Callable[[Run, Step], None] | None = None
 
 
 def commands(*command: str) -> Callable[[Run, Step], None]:
@@ -257,12 +277,12 @@ def checks(run: Run, step: Step) -> None:
             run.step(name, 40, part("pytest-must-run", *marked, file))
 
 
-def bench(suite: str) -> Callable[[Run, Step], None]:
+def bench(suite: str, *more: str) -> Callable[[Run, Step], None]:
     """A suite of the benches on the device; every row goes to rows.jsonl as soon as it is known."""
     command = [
         *PYTEST, "--timeout", "50", "-k", "cuda", str(ROOT / "bench" / f"bench_{suite}.py"),
         "--benchmark-only",
-        "--benchmark-disable-gc", "--pace", "quick",
+        "--benchmark-disable-gc", "--pace", "quick", *more,
     ]  # fmt: skip
     return commands(*command)
 
@@ -275,7 +295,8 @@ def train(preset: str, *budget: str) -> Callable[[Run, Step], None]:
         if not (Path(dataset) / "dataset.json").is_file():
             return run.skip(step.name, f"no prepared dataset at {dataset}; GPU_DATASET names one")
         folder = STATE / "avatars" / step.name.replace(" ", "_").replace(",", "")
-        run.step(step.name, step.most, part("train", run.rows, dataset, folder, preset, *budget))
+        rows = STATE / "rehearsed.jsonl" if "device=cpu" in budget else run.rows
+        run.step(step.name, step.most, part("train", rows, dataset, folder, preset, *budget))
         return None
 
     return begin
@@ -316,6 +337,11 @@ def profile(suite: str, kernel: str) -> Callable[[Run, Step], None]:
 def plan(out: Path) -> list[Step]:
     """All steps, in the order of what they are worth."""
     rows, before = out / "rows.jsonl", STATE / "matmul_before.json"
+    few = ("steps=3", "speech_steps=3", "size=32", "rays=64", "device=cpu")
+
+    def frames(avatar: str) -> Callable[[Run, Step], None]:
+        return commands(*part("frames", STATE / "rehearsed.jsonl", before, avatar, "cpu", "0.01", "32"))
+
     profiled = [pair.partition(":")[::2] for pair in (os.environ.get("GPU_NCU") or NCU).split()]
     return [
         Step("size of what travels", 1, 30, commands(*part("fits", ROOT)), device=False),
@@ -328,22 +354,44 @@ def plan(out: Path) -> list[Step]:
         Step("training ladder", 12, 40, commands(*part("training-ladder", rows))),
         Step("checks", 45, 120, checks),
         Step("matmul", 8, 40, commands(*part("matmul", before))),
-        Step("frames nldf-fast", 20, 60, commands(*part("frames", rows, before, "nldf-fast"))),
-        Step("frames nldf-88", 22, 60, commands(*part("frames", rows, before, "nldf-88")), needs=("ladder",)),
-        Step("bench resmlp_cuda", 35, 60, bench("resmlp_cuda"), needs=("ladder",)),
-        Step("bench portrait", 10, 40, bench("portrait")),
-        Step("bench planes", 7, 40, bench("planes")),
-        Step("bench lines", 6, 40, bench("lines"), needs=("training ladder",)),
-        Step("train nldf-fast", 54, 90, train("nldf-fast", "minutes=0.5"), needs=("training ladder",)),
+        Step(
+            "frames nldf-fast", 20, 60, commands(*part("frames", rows, before, "nldf-fast")),
+            rehearsal=frames("nldf-fast"),
+        ),
+        Step(
+            "frames nldf-88", 22, 60, commands(*part("frames", rows, before, "nldf-88")), needs=("ladder",),
+            rehearsal=frames("nldf-88"),
+        ),
+        *(
+            Step(
+                f"bench {suite}", expected, most, bench(suite), needs=needs,
+                rehearsal=bench(suite, "--collect-only"),
+            )
+            for suite, expected, most, needs in BENCHES
+        ),
+        Step(
+            "train nldf-fast", 54, 90, train("nldf-fast", "minutes=0.5"), needs=("training ladder",),
+            rehearsal=train("nldf-fast", *few),
+        ),
         Step(
             "train nldf-fast without graphs", 14, 40,
             train("nldf-fast", "steps=300", "graphs=off", "speech_steps=20"), needs=("training ladder",),
         ),
         Step("matmul again", 8, 30, commands(*part("matmul", STATE / "matmul_after.json"))),
-        Step("train nldf-88, 100 steps", 18, 40, train("nldf-88", "steps=100"), needs=("ladder",)),
-        Step("sanitizer memcheck", 20, 60, sanitize("memcheck"), needs=("ladder",)),
+        Step(
+            "train nldf-88, 100 steps", 18, 40, train("nldf-88", "steps=100"), needs=("ladder",),
+            rehearsal=train("nldf-88", *few),
+        ),
+        Step(
+            "sanitizer memcheck", 20, 60, sanitize("memcheck"), needs=("ladder",),
+            rehearsal=commands(*part("small", "9", "cpu")),
+        ),
         *(Step(f"ncu {kernel}", 10, 40, profile(suite, kernel)) for suite, kernel in profiled),
-        Step("sanitizer racecheck", 0, 60, sanitize("racecheck"), needs=("ladder",)),  # where time is left
+        # Where time is left:
+        Step(
+            "train nldf-88 in fp32", 0, 40, train("nldf-88", "steps=100", "matmul=fp32"), needs=("ladder",)
+        ),
+        Step("sanitizer racecheck", 0, 60, sanitize("racecheck"), needs=("ladder",)),
     ]  # fmt: skip
 
 
@@ -361,7 +409,8 @@ def run_all(dry: bool) -> int:
     """Every step; the exit code: 0 if none failed, 1 otherwise.
 
     Args:
-        dry: leave out what launches a kernel, whether there is a device or not, and print the plan.
+        dry: leave out what launches a kernel, whether there is a device or not, rehearse what can be on the
+            CPU, and print the plan.
     """
     out = Path(os.environ.get("OUT") or WORK / "out").resolve()
     shutil.rmtree(STATE, ignore_errors=True)
@@ -389,7 +438,9 @@ def take(run: Run, step: Step, dry: bool) -> None:
     """One step, unless what it needs is not there."""
     red = [name for name in step.needs if run.outcomes.get(name) == "failed"]
     absent = "dry run" if dry else missing(run)
-    if step.device and absent:
+    if dry and step.rehearsal is not None and run.outcomes.get("import") == "passed":
+        step.rehearsal(run, step)
+    elif step.device and absent:
         run.skip(step.name, absent)
     elif red:
         run.skip(step.name, f"{', '.join(red)} failed")

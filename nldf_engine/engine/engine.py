@@ -96,7 +96,7 @@ class Engine:
         Raises:
             FileProblem: the folder is no usable avatar.
             MissingBackend: a device or backend that is not there.
-            ValueError: an unknown device, precision or backend.
+            ValueError: an unknown device, precision or backend; see `Renderer` for more.
         """
         return cls(Avatar.load(path), choose_device(device), backend, precision, sparse)
 

@@ -3,8 +3,8 @@
 "auto" takes the fastest that a device computes well: "fp16" on GPUs of compute capability 8.0 and newer,
 "int8" and else "int16" on CPUs with vectors of such products, else "fp32". Before one is taken, some pictures
 of the very avatar are drawn in it and in float32. Where "int8" is not far enough above `LEAST_PSNR`, the
-avatar needs more bits. Where the last one differs by more than that, a kernel is wrong for that device: then
-it is "fp32".
+avatar needs more bits. Where the last one differs by more than that, or any by more than rounding ever does
+(`WRONG_PSNR`), a kernel is wrong for that device, which a warning says: then it is the next one, "fp32" last.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LEAST_CAPABILITY = (8, 0)
 LEAST_PSNR = 50.0
 LEAST_INT8_PSNR = 53.0
 """In the few pictures that are drawn, so that those that are not drawn keep `LEAST_PSNR` too."""
+WRONG_PSNR = 40.0
+"""What no rounding falls below: what does is a kernel that is wrong."""
 CHECKED_CODES, CHECKED_SIDE, SEED = 3, 64, 0
 MOST_CHECKED = 512
 """Width at most of the pictures where all is drawn in one pass, which skips more where pixels are closer."""
@@ -117,11 +119,33 @@ def _in_float32(parts: Sequence[Any], draw: Callable[[], Tensor]) -> Tensor:
             part.precision = precision
 
 
-def warn_given_up(precision: str, device: torch.device, kernel: str, psnr: float) -> None:
-    """Says that a precision does not hold on a device, and that float32 is used."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+def is_wrong(psnr: float) -> bool:
+    """Whether pictures differ from those in float32 by more than rounding explains."""
+    return not psnr >= WRONG_PSNR
+
+
+def warn_given_up(precision: str, device: torch.device, kernel: str, psnr: float, instead: str) -> None:
+    """Says that a precision does not hold on a device, and which one is taken `instead`."""
+    from nldf_engine.base.machine import processor
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     warnings.warn(
         f"precision: {precision} differs from float32 on {name} (kernel {kernel}): {psnr:.1f} dB, expected "
-        f"at least {LEAST_PSNR:g}; rendering in fp32. Please report it; {precision!r} itself keeps it",
+        f"at least {LEAST_PSNR:g}; rendering in {instead}. Please report it; {precision!r} itself keeps it",
         RuntimeWarning, stacklevel=2,
     )  # fmt: skip
+
+
+def check_finite(portrait: Portrait, avatar: str) -> None:
+    """Checks the numbers of a portrait, which integers and halves may make finite without a word.
+
+    Args:
+        portrait: what draws.
+        avatar: its name.
+
+    Raises:
+        ValueError: one holds NaN or infinity.
+    """
+    for name, value in portrait.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"avatar {avatar!r}: the tensor {name!r} holds NaN or infinity")

@@ -22,8 +22,10 @@ from nldf_engine.engine.precision import (
     CHECKED_SIDE,
     MOST_CHECKED,
     WHERE,
+    check_finite,
     chosen,
     holds,
+    is_wrong,
     psnr_to_float32,
     warn_given_up,
 )
@@ -152,7 +154,8 @@ class Renderer:
         portrait: the modules.
 
     Raises:
-        ValueError: an unknown precision or backend, or one that the avatar or the device does not have.
+        ValueError: an unknown precision or backend, or one that the avatar or the device does not have; or,
+            in another precision than float32, NaN or infinity in a tensor of the avatar, which is named.
     """
 
     def __init__(
@@ -181,7 +184,9 @@ class Renderer:
         kernels: list[ResMLP | PlanesModule] = [*networks, *planes]
         head = self.portrait.head
         native, known = ops.native.use_native("Engine", self.backend), dict[int, Tensor]()
-        for precision in tried:
+        if tried != ("fp32",):
+            check_finite(self.portrait, self.avatar.name)
+        for precision, after in zip(tried, (*tried[1:], "fp32"), strict=True):
             own = [head] if precision in head.precisions else []
             parts: list[Any] = [*kernels, *own]
             wanted = WHERE.get(precision)
@@ -199,9 +204,10 @@ class Renderer:
             psnr = self._psnr_to_float32(parts, not networks and not own, known)
             if holds(precision, psnr):
                 return kernels
-        else:
-            kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"
-            warn_given_up(self.precision, self.device, kernel, psnr)
+            # More bits may be what an avatar needs; behind the last precision there are none.
+            if precision == tried[-1] or is_wrong(psnr):
+                kernel = kernels[0].kernel(self.device, self.backend) if kernels else "torch"
+                warn_given_up(precision, self.device, kernel, psnr, after)
         self._compute_in("fp32", parts)
         return kernels
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from nldf_engine.base.timing import stage
 from nldf_engine.ops import PortraitPart
+from nldf_engine.ops.products import exact_products
 from nldf_engine.rendering.heads import Head
 from nldf_engine.rendering.layer import Layer, View, Views
 
 POSE_FEATURES = 7
 
 
+@exact_products()
 def pose_features(poses: Tensor) -> Tensor:
     """[T, 7] float32 of poses [T, 4, 4]: viewing rotation (3 skew entries), translation (3), and 1."""
     rotation = poses[:, :3, :3]
@@ -98,11 +100,13 @@ class Torso(nn.Module, ABC):
         offset = weights[-1] - mean @ slope
         self.motion_weights.copy_(torch.cat([slope, offset[None]]).float())
 
+    @exact_products()
     def predict_motion(self, poses: Tensor) -> Tensor:
         """[T, 2, 3] motions for poses [T, 4, 4]."""
         return (pose_features(poses) @ self.motion_weights).reshape(-1, 2, 3)
 
     @staticmethod
+    @exact_products()
     def on_plate(points: Tensor, motion: Tensor) -> Tensor:
         """[F, P, 2] plate coordinates of frame points [F, P, 2], by the inverse of `motion` [F, 2, 3]."""
         inverse = torch.linalg.inv(motion[:, :, :2])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nldf_engine.avatar.provenance import Consent
 from nldf_engine.base.seeds import check_seed
+from nldf_engine.ops.products import check_products
 
 LONGEST_MINUTES = 60 * 24 * 365
 
@@ -42,12 +43,15 @@ class TrainConfig:
             front-end's usual ones where None.
         graphs: on a GPU, replay steps as CUDA graphs where a preset's steps allow it; the course of a run is
             the same with and without, but for rounding.
+        matmul: on a GPU, how torch computes the steps' matrix products and convolutions: "tf32", from
+            operands of 10 bits, or "fp32" (`ops.products`). What validates and renders is not concerned.
         weights: folder with public weights of networks that a system's losses use, such as VGG16's; torch's
             cache is searched as well.
 
     Raises:
         TypeError, ValueError: the seed is no integer of 0 to 2^32 - 1.
-        ValueError: a step to keep is below 1, a budget that is none, or seconds that are no positive number.
+        ValueError: a step to keep is below 1, a budget that is none, seconds that are no positive number, or
+            an unknown kind of matrix products.
     """
 
     teacher: Path | None = None
@@ -68,9 +72,11 @@ class TrainConfig:
     look_ahead: float | None = None
     weights: Path | None = None
     graphs: bool = True
+    matmul: str = "tf32"
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_products("matmul", self.matmul)
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds: expected more than 0, got {self.seconds}")
         if min(self.keep, default=1) < 1:

@@ -46,6 +46,9 @@ class StepGraphs:
     Steps are of one kind when they have the same number, and tensors of the same names, shapes and dtypes.
     Where a kind can't be recorded, its steps run as usual, which standard error says once.
 
+    All graphs share one pool of memory, since one replay follows another on one stream: a step's activations
+    take the place of another kind's. So do losses, which are to be read or copied before the next step.
+
     Args:
         step: runs a step of a number on tensors of the device, and returns losses; waits for nothing, and
             reads nothing that another step replaces: only tensors that are changed in place.
@@ -69,7 +72,7 @@ class StepGraphs:
         self.replayed, self.problem = 0, ""
 
     def __call__(self, number: int, given: Tensors) -> dict[str, Tensor]:
-        """The losses of a step, which the next step of its kind overwrites.
+        """The losses of a step, which the next step overwrites, of whatever kind.
 
         Args:
             number: of the objective.
@@ -111,13 +114,15 @@ class StepGraphs:
 
     def _record(self, number: int, kind: _Kind) -> None:
         graph = torch.cuda.CUDAGraph()
+        # Of a graph that is alive: a pool ends with the last one in it.
+        pool = next((known.graph.pool() for known in self._kinds.values() if known.graph is not None), None)
         try:
             # A recording that fails leaves its stream the current one, which the first of these takes back.
             # Other threads, which write files and events, may go on with what would disturb a recording here.
             with (
                 torch.cuda.stream(torch.cuda.current_stream(self._device)),
                 self._recording(),
-                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"),
             ):
                 kind.made = self._step(number, kind.given)
         except RuntimeError as error:

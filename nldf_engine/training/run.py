@@ -307,6 +307,7 @@ class _Training:
             self.folder / stage.folder,
             seed,
             config.graphs,
+            config.matmul,
         )
         torch.manual_seed(seed)
         if stage.name in run.begun:
@@ -333,6 +334,7 @@ class _Training:
         head = states.get(self.head, RunState(self.settings))
         provenance = {
             "machine": platform.machine(), "threads": torch.get_num_threads(), "settings": self.settings,
+            **({"matmul": self.config.matmul} if self.run_.device.type == "cuda" else {}),
             **spent(head), **{name: spent(state) for name, state in states.items() if name != self.head},
         }  # fmt: skip
         given = zip(portraits, self.run_.subjects, paths, self.consents, strict=True)

@@ -21,6 +21,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.progress import Bar
 from nldf_engine.base.signals import TERMINATING, handling
 from nldf_engine.nn.grid import GridEncoding, grid_parameters
+from nldf_engine.ops.products import products
 from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.training import distributed
@@ -70,6 +71,7 @@ class Trainer:
         seed: of the sampling.
         graphs: on a GPU, replay steps as CUDA graphs where the objectives' steps are divided
             (`Objective.no_graph_reason`); standard error says why where they are not.
+        matmul: how steps compute products of matrices on a GPU, one of `ops.products.PRODUCTS`.
 
     Once the losses have settled (`Objective.settled`), the best weights are chosen anew.
 
@@ -84,12 +86,14 @@ class Trainer:
     def __init__(
         self, subjects: Sequence[Subject], objectives: Sequence[Objective], recipe: Recipe, budget: Budget,
         state: RunState, folder: Path, seed: int = 0, graphs: bool = True,
+        matmul: str = "tf32",
     ) -> None:  # fmt: skip
         self.subjects, self.objectives = list(subjects), nn.ModuleList(objectives)
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
         portraits = [subject.portrait for subject in subjects]
         self.network: nn.Module = portraits[0] if len(portraits) == 1 else nn.ModuleList(portraits)
         self.generator = torch.Generator().manual_seed(seed)
+        self.matmul = matmul
         self._losses = distributed.averaged(_Losses(self.objectives))
         groups = parameter_groups(self.network, objectives, recipe)
         records = graphs and self._records()
@@ -215,10 +219,11 @@ class Trainer:
             number = int(torch.randint(len(self.objectives), (), generator=self.generator))
         objective = cast(Objective, self.objectives[number])
         objective.share = self.budget.share(self.state)
-        if self.graphs is None:
-            logged = self._stepped(*self._losses(number, self.generator))
-        else:
-            logged = self.graphs(number, objective.draw_inputs(self.generator))
+        with products(self.matmul):
+            if self.graphs is None:
+                logged = self._stepped(*self._losses(number, self.generator))
+            else:
+                logged = self.graphs(number, objective.draw_inputs(self.generator))
         # Sums stay on the device until they are logged: reading one here would synchronise every step.
         known = [name for name in logged if name in self._sums]
         if known:

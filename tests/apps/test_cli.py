@@ -30,7 +30,7 @@ FLAGS = {
     "train": {
         *("--output", "--teacher", "--size", "--steps", "--minutes", "--device", "--resume", "--seed"),
         *("--set", "--head", "--consent", "--audio-frontend", "--look-ahead", "--weights", "--base"),
-        *("--seconds", "--no-graphs", "--json"),
+        *("--seconds", "--no-graphs", "--matmul", "--json"),
     },
     "render": {
         *("--output", "--poses", "--background", "--size", "--device", "--json", *SIGNING),

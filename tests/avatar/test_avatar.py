@@ -94,13 +94,25 @@ def edit(path: Path, how: str) -> None:
         tensors[name] = tensors[name][:, :-1].contiguous()
     elif how == "NaN":
         tensors[name][0, 0] = float("nan")
+    elif how == "tail.bias holds NaN or infinity":
+        tensors["field.network.tail.bias"][-1] = float("inf")
     else:
         tensors[name] = tensors[name].double()
     save_file(tensors, path / "model.safetensors")
     resign(path)
 
 
-@pytest.mark.parametrize("how", ["missing", "no part of the model", "expected shape", "NaN", "float64"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing",
+        "no part of the model",
+        "expected shape",
+        "NaN",
+        "tail.bias holds NaN or infinity",
+        "float64",
+    ],
+)
 def test_tensors_that_do_not_fit_are_named(copy: Path, how: str) -> None:
     """Missing, extra, misshapen, NaN and wrongly typed tensors are refused by name."""
     edit(copy, how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 
@@ -113,10 +114,57 @@ def test_what_does_not_hold_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -
         return made + 0.5 if self.precision == "int16" else made
 
     monkeypatch.setattr(ResMLP, "forward", wrong)
-    with pytest.warns(RuntimeWarning, match="int16 differs from float32 on cpu .kernel .* rendering in fp32"):
+    with pytest.warns(RuntimeWarning, match="int16 differs from float32 on .* .kernel .* rendering in fp32"):
         made = engine()
     assert made.precision == "fp32" and all(part.precision == "fp32" for part in parts(made))
     assert engine(precision="int16").precision == "int16"  # who asks for it gets it
+
+
+@pytest.mark.parametrize("psnr", [39.9, 3.0, -math.inf, math.nan])
+def test_a_kernel_that_is_wrong_is_no_matter_of_bits(monkeypatch: pytest.MonkeyPatch, psnr: float) -> None:
+    """Below what rounding gives: a line that names kernel and processor, even if another precision holds."""
+    try_on_cpu(monkeypatch, "int8", "int16")
+    found = iter((psnr, 60.0))
+    monkeypatch.setattr(renderer_module, "psnr_to_float32", lambda *_: next(found))
+    monkeypatch.setattr("nldf_engine.base.machine.processor", lambda: "a CPU")
+    said = f"int8 differs from float32 on a CPU .kernel {native.cpu_isa()}.: .* rendering in int16"
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        made = engine()
+    assert made.precision == "int16" and len(caught) == 1
+
+
+def test_an_8_bit_kernel_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the pictures themselves: scales that are twice too large are far below 40 dB."""
+    try_on_cpu(monkeypatch, "int8", "int16")
+    module = importlib.import_module("nldf_engine.ops.resmlp")
+    pack = module.pack_int8
+
+    def off(body: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        integers, scale, sums = pack(body)
+        return integers, 2 * scale, sums
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert engine().precision == "int8"
+    monkeypatch.setattr(module, "pack_int8", off)
+    with pytest.warns(RuntimeWarning, match="int8 differs from float32 on .* rendering in int16"):
+        made = engine()
+    assert made.precision == "int16"
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8", "int16"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("place", ["head.bias", "blocks.0.fc1.bias", "blocks.0.fc2.weight", "tail.bias"])
+def test_numbers_that_are_none_are_refused(
+    monkeypatch: pytest.MonkeyPatch, place: str, value: float, precision: str
+) -> None:
+    """Integers would make finite pictures of them: the tensor is named, and the avatar."""
+    try_on_cpu(monkeypatch, "int8", "int16")
+    avatar = tiny_avatar()
+    (name,) = [name for name in avatar.portrait.state_dict() if name.endswith(f"network.{place}")]
+    avatar.portrait.state_dict()[name].view(-1)[1] = value
+    with pytest.raises(ValueError, match=f"avatar 'unsaved': the tensor '{name}' holds NaN or infinity"):
+        Engine(avatar, CPU, precision=precision)
 
 
 def test_avatars_without_the_kernel_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

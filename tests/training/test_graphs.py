@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cuda_graphs import Graph, Stream, place, stand_in
 from nldf_engine.datasets.dataset import Dataset
+from nldf_engine.synthetic import SyntheticConfig, make_synthetic_dataset
 from nldf_engine.systems.nldf.objective import LightFieldObjective
 from nldf_engine.training import TrainConfig, train
 from nldf_engine.training import graphs as graphs_module
@@ -43,17 +44,25 @@ def places(*tensors: Iterable[Tensor]) -> set[int]:
 def check_reads(trainer: Trainer) -> None:
     """Graphs read what is trained where it is now, rates and counts included, and else only what a run keeps
     on its device and what a step was given: nothing of the CPU's."""
-    optimizer, objective = trainer.optimizer, trainer.objectives[0]
-    assert trainer.graphs is not None and isinstance(objective, LightFieldObjective)
+    optimizer = trainer.optimizer
+    assert trainer.graphs is not None
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     counts = [value for parameter in trained for value in optimizer.state[parameter].values()]
     numbers = places(trained, counts, [group["lr"] for group in optimizer.param_groups])
-    frames = vars(objective.loss._kept[1]).values() if objective.loss._kept else []
-    scene = trainer.subjects[0].scene
-    videos = [scene.intrinsics, *scene.conditions.tracks.values()]
-    kept = places(objective.buffers(), objective.parameters(), trainer.network.buffers(), frames, videos)
-    for kind in trainer.graphs._kinds.values():
-        assert isinstance(kind.graph, Graph) and numbers <= set(kind.graph.outside)
+    kept = places(trainer.network.buffers())
+    for subject, objective in zip(trainer.subjects, trainer.objectives, strict=True):
+        assert isinstance(objective, LightFieldObjective)
+        frames = vars(objective.loss._kept[1]).values() if objective.loss._kept else []
+        videos = [subject.scene.intrinsics, *subject.scene.conditions.tracks.values()]
+        kept |= places(objective.buffers(), objective.parameters(), frames, videos)
+    kinds = trainer.graphs._kinds.values()
+    # What one speaker alone has, only the steps of that speaker train.
+    alone = len(trainer.subjects) == 1
+    assert numbers <= set[int]().union(
+        *(kind.graph.outside for kind in kinds if isinstance(kind.graph, Graph))
+    )
+    for kind in kinds:
+        assert isinstance(kind.graph, Graph) and (not alone or numbers <= set(kind.graph.outside))
         known = numbers | kept | places(kind.given.values())
         assert not {use for place, use in kind.graph.outside.items() if place not in known}
 
@@ -206,6 +215,46 @@ def test_a_replay_reads_where_the_recording_read(made) -> None:
     graphs.forget()
     graphs(0, {"x": torch.ones(2)})
     assert len(seen) == WARM_UP + 5
+
+
+def test_graphs_share_their_memory(made) -> None:
+    """One replay overwrites what another has made, which is told from what was copied in time; once all are
+    forgotten, the next ones share another pool."""
+    graphs = StepGraphs(doubled([]), [], torch.no_grad, CPU)
+    for number in (0, 1):
+        for _ in range(WARM_UP + 1):
+            graphs(number, {"x": torch.ones(2)})
+    kept = graphs(0, {"x": torch.ones(2)})["twice"]
+    copied = kept.clone()
+    assert kept.tolist() == [2, 2]
+    assert graphs(1, {"x": 2 * torch.ones(2)})["twice"].tolist() == [4, 4]
+    assert kept.isnan().all() and copied.tolist() == [2, 2]
+    assert graphs(0, {"x": 3 * torch.ones(2)})["twice"].tolist() == [6, 6]
+    assert len(made) == 2 and made[0].pool() is made[1].pool()
+    graphs.forget()
+    for _ in range(WARM_UP + 1):
+        graphs(0, {"x": torch.ones(2)})
+    assert made[2].pool() is not made[0].pool()
+
+
+def test_speakers_take_turns(synthetic_dataset, tmp_path, made, trainers, monkeypatch) -> None:
+    """Kinds of steps that alternate by chance, in memory that they share: a run is that of usual steps."""
+    other = make_synthetic_dataset(
+        tmp_path / "other", SyntheticConfig(seconds=2.0, size=64, seed=2, audio_frontend="mel")
+    )
+    overrides = {**SHARP, "sharpening.weight": "0", "final_share": "0", "rays": "128"}
+    config = TrainConfig(steps=20, overrides=overrides, device="cpu")
+
+    def course_of_two(name: str) -> Any:
+        result = train("nldf-fast-tiny", [synthetic_dataset.path, other.path], tmp_path / name, config)
+        rows = [{name: v for name, v in row.items() if name != "seconds"} for row in result.history]
+        return rows, [(avatar / "model.safetensors").read_bytes() for avatar in result.avatars]
+
+    recorded = course_of_two("recorded")
+    assert len(made) == 2 and min(graph.replays for graph in made) > 2
+    assert made[0].pool() is made[1].pool() and trainers[0].graphs is not None
+    monkeypatch.setattr(graphs_module, "WARM_UP", 20)
+    assert course_of_two("usual") == recorded and len(made) == 2
 
 
 def test_sizes_that_change_all_the_time_are_not_recorded(made, capsys) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nldf_engine.apps.cli.libraries import LIBRARIES, PACKAGE, Library, remedy, version
+from nldf_engine.base.machine import processor
 from nldf_engine.base.requirements import unmet
 
 CODECS = {"h264": "libx264", "aac": "aac", "ffv1": "ffv1", "vp9": "libvpx-vp9"}
@@ -123,20 +124,17 @@ def _codecs() -> dict[str, bool]:
 def _cpu() -> dict[str, Any]:
     import torch
 
-    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     flags: set[str] = set()
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, text = line.partition(":")
-            if key.strip() == "model name":
-                name = text.strip()
             if key.strip() in ("flags", "Features"):
                 flags = set(text.split())
                 break
     known = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd")
     return {
-        "name": name,
+        "name": processor(),
         "flags": [flag for flag in known if flag in flags],
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),

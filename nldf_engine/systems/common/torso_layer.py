@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nldf_engine.nn.noise import normal_like
 from nldf_engine.ops import PortraitPart
+from nldf_engine.ops.products import exact_products
 from nldf_engine.rendering.fields import masks
 from nldf_engine.rendering.layer import Views
 from nldf_engine.rendering.torsos import POSE_FEATURES, SampledTorso, pose_features
@@ -168,6 +169,7 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
         alpha = torch.where(inside, torch.sigmoid(OPACITY_SLOPE * out[:, 3]), 0.0)
         return color.view(frames, -1, 3), alpha.view(frames, -1)
 
+    @exact_products()
     def frames_of(self, motion: Tensor, poses: Tensor) -> TorsoFrames:
         """Frames with motions [F, 2, 3] and poses [F, 4, 4], as `premultiplied` takes them."""
         size = self.box[2:] - self.box[:2]
@@ -186,8 +188,8 @@ class TorsoLayer(SampledTorso, PlaneNetwork):
             noise: [F, C] standard normal, on the frame inputs, which training adds; None for no noise.
         """
         count, cells = points.shape[1], self.occupancy.view(-1)
-        # A point is a line without slope.
-        lines = torch.baddbmm(frames.to_lines[:, 2:], points, frames.to_lines[:, :2])
+        with exact_products():  # a point is a line without slope
+            lines = torch.baddbmm(frames.to_lines[:, 2:], points, frames.to_lines[:, :2])
         inside = cells.take(self._cells(lines)) > 0
         inputs = self._limited(frames.inputs, noise)
         if self.shades(count, points, inputs):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.nn.linear import keep_spread
+from nldf_engine.ops.products import exact_products
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class References:
         """The same on another device."""
         return References(self.pictures.to(device), self.poses.to(device), self.views.to(device))
 
+    @exact_products()
     def projections(self) -> Tensor:
         """[R, 3, 4] float32, from metres in head space to pixels of the pictures times depth (dfrf eq. 1)."""
         fx, fy, cx, cy = (self.views * self.pictures.shape[2]).unbind(1)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nldf_engine.geometry.face_mesh import MARKS_EYES, MARKS_LIPS
 from nldf_engine.nn.frequency import encode_frequencies, frequency_dim
 from nldf_engine.ops import encode_landmarks
+from nldf_engine.ops.products import exact_products
 from nldf_engine.systems.gaussian_landmark.driver import SMALLEST_SPREAD
 
 # The weight of everything that stays where it is: what is far from all landmarks is not carried along, and
@@ -228,7 +229,8 @@ class GaussianEncoding(LandmarkEncoding):
             depth=False, cut=sizes.reach, backend=backend,
         )  # fmt: skip
         if sizes.carries:
-            moved = torch.bmm(weights, landmarks - usual)
+            with exact_products():
+                moved = torch.bmm(weights, landmarks - usual)
             places = points - moved / (weights.sum(-1, keepdim=True) + STILL)
         if self.shapes is not None:
             numbers.append(self.shapes(landmarks, weights))

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -95,6 +95,9 @@ class Train(Command):
     no_graphs: bool = False
     """launch a GPU's steps one operation at a time: by default they are replayed as CUDA graphs where the
     preset's steps allow it, and standard error says why where they do not"""
+    matmul: Literal["tf32", "fp32"] = "tf32"
+    """on a GPU, what the steps' matrix products and convolutions are computed from: tf32, numbers of 10 bits,
+    which tensor cores are faster at, or fp32; avatars say which it was"""
     audio_frontend: Annotated[str | None, optional("NAME")] = None
     """what turns speech into features: whisper, mel, wav2vec2 or hubert, or NAME:SOURCE with other weights of
     it, a folder or a hub id; by default what the dataset was prepared with"""
@@ -183,6 +186,7 @@ class Train(Command):
                 overrides=overrides,
                 weights=self.weights,
                 graphs=not self.no_graphs,
+                matmul=self.matmul,
                 consent=None if self.consent is None else Consent.parse(self.consent),
             )
             check_settings(self.preset, config, len(self.dataset))
