@@ -1,4 +1,4 @@
-"""Does training suffer from TF32? A CPU computes what a GPU's tensor cores would, and two runs are compared.
+"""Does training suffer from TF32? A CPU rounds operands to the nearest of 10 bits, and two runs are compared.
 
     python -m bench.tf32 nldf-tiny adnerf-tiny --data DATASET -o DIR --steps 600 --seeds 2
     python -m bench.tf32 nldf-88 --data DATASET -o DIR --device cuda     # with the tensor cores themselves
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nldf_engine.ops.products import rounded_now
 from nldf_engine.training import TrainConfig, train
 
 # Operations that tensor cores compute, and which of their arguments are operands.
@@ -61,9 +62,9 @@ class Rounded(TorchDispatchMode):
         if places is None:
             return operation(*args, **(kwargs or {}))
         convolves = operation.overloadpacket in (aten.convolution, aten.convolution_backward)
-        set_so = torch.backends.cudnn if convolves else torch.backends.cuda.matmul
-        self.calls[0 if set_so.allow_tf32 else 1] += 1
-        if set_so.allow_tf32:
+        rounds = rounded_now()[int(convolves)]
+        self.calls[0 if rounds else 1] += 1
+        if rounds:
             args = [rounded(each, self.bits) if i in places else each for i, each in enumerate(args)]
         return operation(*args, **(kwargs or {}))
 
@@ -89,7 +90,7 @@ def compare(
         folder: where avatars go.
         kinds: which; "fp32" and "tf32" alone on a GPU.
         device: "cpu" or "cuda".
-        say: is told a line a run.
+        say: gets a line a run.
         settings: of `TrainConfig`.
     """
     found = {}

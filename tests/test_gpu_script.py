@@ -146,8 +146,10 @@ def test_the_plan_fits(tmp_path, capsys):
     assert sorted(order, key=names.index) == order and names.index(order[-1]) < names.index(
         "ncu portrait_kernel"
     )
-    steps.show_plan(plan)
-    assert f"{sum(step.expected for step in plan)} s  the end" in capsys.readouterr().out
+    steps.show_plan(plan, steps.Run(tmp_path, 800))
+    shown = capsys.readouterr().out
+    assert f"{sum(step.expected for step in plan)} s  the end; nothing begins after 800 s" in shown
+    assert f"stopped after {2 * plan[0].most} s" in shown.splitlines()[1]
 
 
 def test_what_a_red_ladder_checked_is_not_timed(run, monkeypatch):

@@ -395,14 +395,15 @@ def plan(out: Path) -> list[Step]:
     ]  # fmt: skip
 
 
-def show_plan(steps: Sequence[Step]) -> None:
-    """Prints when each step is expected to begin."""
+def show_plan(steps: Sequence[Step], run: Run) -> None:
+    """Prints when each step is expected to begin, and where the run's own limits are."""
     begins = 0
     print("expected on an H200 with 16 cores; not measured there yet:")
     for step in steps:
-        print(f"  {begins:>4} s  {step.name:<28} {step.expected:>3} s, stopped after {step.most} s")
+        most = step.most * run.slack
+        print(f"  {begins:>4} s  {step.name:<28} {step.expected:>3} s, stopped after {most:.0f} s")
         begins += step.expected
-    print(f"  {begins:>4} s  the end; nothing begins after {SECONDS} s")
+    print(f"  {begins:>4} s  the end; nothing begins after {run.limit} s")
 
 
 def run_all(dry: bool) -> int:
@@ -424,7 +425,7 @@ def run_all(dry: bool) -> int:
     os.environ["NLDF_BENCH_EVENTS"] = str(run.rows)
     steps = plan(out)
     if dry:
-        show_plan(steps)
+        show_plan(steps, run)
     try:
         for step in steps:
             take(run, step, dry)

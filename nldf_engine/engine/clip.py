@@ -21,14 +21,14 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.base.files import atomic_folder, check_writable
 from nldf_engine.base.progress import track
 from nldf_engine.base.timing import stage
-from nldf_engine.engine.renderer import Renderer, Scene
+from nldf_engine.engine.renderer import Renderer, Scene, drawn_at_once
 from nldf_engine.media.pictures import encode_png
 from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import VideoWriter
 from nldf_engine.media.video_writer import LARGE, check_preset
 
-# Frames between the renderer and the encoder: as many as are drawn at once, so that neither side waits.
-WAITING = 8
+# Frames between the renderer and the encoder, at least: enough to even out a slow frame on either side.
+WAITING = 3
 # Of x264, for clips of less than a megapixel: half the time of the writer's "fast", for files 6 to 12 %
 # smaller at the same crf and .3 to .7 dB farther from what was rendered.
 PRESET = "veryfast"
@@ -201,9 +201,11 @@ class Clip:
             with stage("encode"):
                 use(frame)
 
+        # As many as are drawn at once, so that neither side waits.
+        waiting = max(WAITING, drawn_at_once(*self.frames.shape[1:3]))
         # One frame is rendered and one written while the others wait: none of them is overwritten early.
-        with Behind(timed, WAITING) as behind:
-            for frame in track(make(WAITING + 2), f"render {name}", len(self), unit="frame"):
+        with Behind(timed, waiting) as behind:
+            for frame in track(make(waiting + 2), f"render {name}", len(self), unit="frame"):
                 behind.put(frame)
 
     def _sealing(self, path: Path, credentials: Credentials | None) -> Callable[[Path], None] | None:

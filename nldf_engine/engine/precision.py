@@ -3,8 +3,9 @@
 "auto" takes the fastest that a device computes well: "fp16" on GPUs of compute capability 8.0 and newer,
 "int8" and else "int16" on CPUs with vectors of such products, else "fp32". Before one is taken, some pictures
 of the very avatar are drawn in it and in float32. Where "int8" is not far enough above `LEAST_PSNR`, the
-avatar needs more bits. Where the last one differs by more than that, or any by more than rounding ever does
-(`WRONG_PSNR`), a kernel is wrong for that device, which a warning says: then it is the next one, "fp32" last.
+avatar needs more bits. Where the last one differs by more than that, or any by more than rounding hardly
+ever does (`WRONG_PSNR`), a kernel seems wrong for that device, which a warning says: then it is the next
+one, "fp32" last.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ LEAST_PSNR = 50.0
 LEAST_INT8_PSNR = 53.0
 """In the few pictures that are drawn, so that those that are not drawn keep `LEAST_PSNR` too."""
 WRONG_PSNR = 40.0
-"""What no rounding falls below: what does is a kernel that is wrong."""
+"""What rounding hardly falls below: what does is a kernel that is wrong, or a layer whose weights span many
+magnitudes."""
 CHECKED_CODES, CHECKED_SIDE, SEED = 3, 64, 0
 MOST_CHECKED = 512
 """Width at most of the pictures where all is drawn in one pass, which skips more where pixels are closer."""

@@ -484,9 +484,14 @@ class Renderer:
         return made.cpu().numpy() if out is None else out
 
 
+def drawn_at_once(height: int, width: int) -> int:
+    """How many frames of a clip a CPU draws in one call."""
+    return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+
+
 def _in_turn(frames: OnePass, count: int, shape: tuple[int, int, int], buffers: int) -> Iterator[np.ndarray]:
     """See `Renderer.frames`: several at once, for threads wait for each other at the end of each call."""
-    held = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (shape[0] * shape[1])))
+    held = drawn_at_once(shape[0], shape[1])
     ring = np.empty((1 + -(-(buffers - 1) // held), held, *shape), np.uint8)
     for first in range(0, count, held):
         slot, drawn = ring[first // held % len(ring)], min(held, count - first)

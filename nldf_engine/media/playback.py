@@ -70,10 +70,8 @@ class _Backward:
     """
 
     def __init__(self, path: Path, fps: float, last: int, first: int) -> None:
-        info = probe(path)
-        room = 2 * BACKWARD_BYTES // (3 * info.height * info.width)
-        self._room = min(max(room, FEWEST_BACKWARD), MOST_BACKWARD)
         self.path, self.next, self._first = path, last, first
+        self._room = FEWEST_BACKWARD
         self._held: dict[int, Planes] = {}
         self._changed = threading.Condition()
         self._left = False
@@ -83,6 +81,9 @@ class _Backward:
 
     def _decode(self, fps: float) -> None:
         try:
+            info = probe(self.path)
+            room = 2 * BACKWARD_BYTES // (3 * info.height * info.width)
+            self._room = min(max(room, FEWEST_BACKWARD), MOST_BACKWARD)
             for end in range(self.next + 1, self._first, -self._room):
                 begin = max(self._first, end - self._room)
                 with closing(_Reader(self.path, fps, begin)) as reader:
@@ -174,7 +175,8 @@ def play(path: str | Path, steps: Iterable[Step], fps: float, begin: int = 0) ->
     try:
         while run is not None:
             reader = now
-            if reader is None or reader.next != begin + run.steps[0][0]:
+            known = reader is not None and reader.next == begin + run.steps[0][0]
+            if reader is None or not known or isinstance(reader, _Backward) != run.falls:
                 _replaced(reader, None)
                 now = reader = _open(path, fps, begin, run)
             for place, (first, second, part) in enumerate(run.steps):

@@ -59,6 +59,8 @@ _CODECS = {
 }
 # Beside a preset: what moves in pictures of a speaker goes a pixel or two; a wider search finds nothing more.
 _BESIDE = {"veryfast": {"motion-est": "dia"}}
+# Of smaller pictures x264's look ahead reads memory that nobody wrote, so that files differ from run to run.
+UNSURE = 128
 # Pixels of a picture from which on encoding takes longer than all else.
 LARGE = 1_000_000
 # An encoder's own choice follows from the cores that it may use, and the file from how many threads it takes.
@@ -164,6 +166,8 @@ class VideoWriter:
             if self._preset is not None and "preset" in settings:
                 settings["preset"] = self._preset
             settings |= _BESIDE.get(settings.get("preset", ""), {})
+            if self._spec.encoder == "libx264" and min(self.width, self.height) < UNSURE:
+                settings["mbtree"] = "0"
             if self._spec.encoder != "ffv1":
                 settings["crf"] = str(self._crf)
             even = 2 if "420" in self._spec.pixels else 1

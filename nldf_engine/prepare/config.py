@@ -27,7 +27,7 @@ class RefineConfig:
     """How a dataset's poses are refined by its pictures.
 
     Args:
-        size: width of the pictures, pixels; the dataset's where that is smaller.
+        size: width of the pictures, pixels; less where the dataset's are smaller, or too many to be held.
         rounds: how often every frame is moved.
         steps: optimiser steps before each round.
         rays: rays a step.
@@ -37,7 +37,7 @@ class RefineConfig:
         ValueError: a number out of its range.
     """
 
-    size: int = 256
+    size: int = 512
     rounds: int = 3
     steps: int = 800
     rays: int = 8192

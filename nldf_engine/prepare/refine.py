@@ -9,6 +9,7 @@ poses that are exact everywhere make its metrics on held-out frames those of its
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from nldf_engine.audio import prepared_frontend
 from nldf_engine.base.errors import FileProblem
@@ -34,18 +36,19 @@ from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
+from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.nldf.objective import light_field_objective
 from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 from nldf_engine.systems.nldf_fast.recipe import fast_recipe
 from nldf_engine.training.motion import FACE_DEPTH, fit_basis
 from nldf_engine.training.optimizer import TableAdam
 from nldf_engine.training.recipe import with_parts
-from nldf_engine.training.scene import RayScene
+from nldf_engine.training.scene import KEPT_BYTES, MOST_BYTES, RayScene
 from nldf_engine.training.stages import RayPart, Subject, calibrate, plate_or_layer
 from nldf_engine.training.targets import HeadTarget
 from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
 
-VERSION = 3
+VERSION = 4
 MOUTH_MARGIN = 0.016  # of the frame's width: the lips move by themselves
 ABOUT = 1.5 / 256  # of the frame's width, from a part's outline
 # What reveals a frame's camera, or where its lips were seen, reveals the error of its pose too, and a field
@@ -53,10 +56,13 @@ ABOUT = 1.5 / 256  # of the frame's width, from a part's outline
 # the mouth is known by its shape alone.
 RAY_JITTER = 0.004  # metres
 MOTION_NOISE = 0.5
-GRID_RATE = 0.01
+GRID_RATE = 0.03
+# A torso that is learned fast is drawn where it was tracked, frame by frame, and moves no more.
+TORSO_RATE = 1 / 3
 FACE_WIDTH = 0.15  # metres, of the flat face that replaces an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
+COARSE = 256  # pixels, a width at which steps are small
 # Errors from which on a pixel counts for less (see `Compared`), in the first round and in the last. A field
 # that has learned little errs everywhere. One that is sharp errs where something moves by itself, a collar, a
 # fold, a brow, and that says nothing about where head and torso are.
@@ -84,7 +90,7 @@ class _Refinement:
             ),
             grid_learning_rate=GRID_RATE,
         )
-        size = min(config.size, dataset.info.size[0])
+        size = picture_size(dataset, config.size)
         frontend = prepared_frontend(dataset.info.audio)
         torch.manual_seed(config.seed)
         self.scene = RayScene(
@@ -94,7 +100,8 @@ class _Refinement:
         self.scene.poses = self.scene.poses.clone()  # the dataset's own array otherwise
         window, features = self.scene.conditions.audio.shape[1:]
         conditions = ConditionConfig(int(features), int(window), motion=self.recipe.driving.motion_codes)
-        field = GridLightField(GridLightFieldConfig(self.scene.bounds, conditions))
+        made = GridLightFieldConfig(self.scene.bounds, conditions)
+        field = GridLightField(replace(made, resolutions=refined(made.resolutions, size)))
         self.portrait = Portrait(RayHead(field, self.scene.region), plate_or_layer(self.scene))
         basis = field.encoder.part("motion").basis
         fit_basis(basis, dataset, self.scene.fit)
@@ -104,7 +111,9 @@ class _Refinement:
         subject = Subject(self.scene, self.portrait)
         self.objective = light_field_objective(RayPart(subject, target, self.recipe, None, Path()))
         self.generator.set_state(torch.get_rng_state())
-        groups = parameter_groups(self.portrait, [self.objective], self.recipe)
+        groups = _slowed(
+            parameter_groups(self.portrait, [self.objective], self.recipe), self.portrait.torso, TORSO_RATE
+        )
         self.optimizer, self._trained = TableAdam(groups, self.recipe.learning_rate, BETAS), 0
         self.surface, self.filmed = HeadSurface(_shape_of(dataset)), Filmed(dataset, size)
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
@@ -125,15 +134,25 @@ class _Refinement:
             bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
-    def align(self, bar: Bar, outlying: float) -> tuple[float, float]:
-        """Moves every frame; the mean PSNR before and after. `outlying` is as for `Compared`."""
-        scene, camera = self.scene, self.scene.camera
+    def align(self, bar: Bar, outlying: float, last: bool) -> tuple[float, float]:
+        """Moves every frame; the mean PSNR before and after.
+
+        Args:
+            bar: of progress, a step a frame.
+            outlying: as for `Compared`.
+            last: whether whole pictures are compared; before, halved ones are where they are large: that is
+                faster, and a step is right to about a pixel.
+        """
+        scene = self.scene
+        shrunk = 1 if last or scene.camera.width <= COARSE else 2
+        camera = scene.camera.scaled(scene.camera.width // shrunk)
         self.portrait.eval()
         codes = self.portrait.head.encode_frames(scene.conditions)
         before, after = [], []
         for number in scene.fit.tolist():
-            real, backdrop = scene.frames[number].float() / 255, scene.backdrop(number)
-            head, torso = self._pixels(number)
+            real = _shrunk(scene.frames[number].float() / 255, shrunk)
+            backdrop = _shrunk(scene.backdrop(number), shrunk)
+            head, torso = self._pixels(number, shrunk)
 
             def picture(pose: Tensor, motion: Tensor, at: int = number, behind: Tensor = backdrop) -> Tensor:
                 view = View(camera, pose, motion)
@@ -155,27 +174,56 @@ class _Refinement:
             if better[1]:
                 scene.motions[number] = new_motion
             before.append(psnr_of(_error(rendered, real)))
-            if any(better):
-                rendered = moved if all(better) else picture(scene.poses[number], scene.motions[number])
-            after.append(psnr_of(_error(rendered, real)))
+            for part, taken in zip((head, torso), better, strict=True):
+                if not taken:
+                    moved.view(-1, 3)[part] = rendered.view(-1, 3)[part]
+            after.append(psnr_of(_error(moved, real)))
             bar.step()
         return float(np.mean(before)), float(np.mean(after))
 
-    def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
-        """Numbers of the pixels that show how a frame's head and its torso lie: without the mouth, and with
-        their outlines, where hair, collar and shoulders tell most, but not where the two meet or nothing was
-        filmed."""
-        labels, width = self.scene.labels[number].numpy(), self.scene.camera.width
+    def _pixels(self, number: int, shrunk: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the pixels of a picture, of which only every `shrunk`-th row and column is there, that
+        show how a frame's head and its torso lie: without the mouth, and with their outlines, where hair,
+        collar and shoulders tell most, but not where the two meet or nothing was filmed."""
+        labels = self.scene.labels[number].numpy()[::shrunk, ::shrunk]
+        width = labels.shape[1]
         head, torso = (labels == LABELS[name] for name in ("head", "torso"))
         wide_head, wide_torso = (_grown(part, ABOUT * width) for part in (head, torso))
-        filmed = self.filmed(number)  # what is guessed beside a shot moves as it was guessed to
+        filmed = self.filmed(number)[
+            ::shrunk, ::shrunk
+        ]  # what is guessed beside a shot moves as it was guessed to
         of_head, of_torso = wide_head & ~wide_torso & filmed, wide_torso & ~wide_head & filmed
-        box = self.lips[number]
+        box = self.lips[number] / shrunk
         if np.isfinite(box).all():
             x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
             x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
             of_head[y0 : y1 + 1, x0 : x1 + 1] = False
         return torch.from_numpy(np.flatnonzero(of_head)), torch.from_numpy(np.flatnonzero(of_torso))
+
+
+def _shrunk(picture: Tensor, by: int) -> Tensor:
+    """A picture [H, W, 3] whose pixels are the means of `by` x `by` of it."""
+    return picture if by == 1 else F.avg_pool2d(picture.permute(2, 0, 1), by).permute(1, 2, 0).contiguous()
+
+
+def picture_size(dataset: Dataset, most: int) -> int:
+    """The width, even and at most `most`, of the pictures that are compared: as large as the dataset's,
+    unless those of all its frames would not fit the memory; `COARSE` always do."""
+    fits = math.isqrt(MOST_BYTES // (KEPT_BYTES * len(dataset.indices("all"))))
+    size = min(most, dataset.info.size[0], max(fits, COARSE))
+    return size - size % 2
+
+
+def _slowed(groups: list[dict[str, Any]], part: nn.Module, share: float) -> list[dict[str, Any]]:
+    """Adam's groups, those of a part's parameters apart, which learn at a share of the rate."""
+    own = {id(parameter) for parameter in part.parameters()}
+    made = []
+    for group in groups:
+        for inside, rate in ((False, 1.0), (True, share)):
+            chosen = [parameter for parameter in group["params"] if (id(parameter) in own) == inside]
+            slower = {name: rate * group[name] for name in ("lr", "first_lr")}
+            made.append({**group, "params": chosen, **slower})
+    return [group for group in made if group["params"]]
 
 
 def _grown(mask: np.ndarray, reach: float) -> np.ndarray:
@@ -254,11 +302,12 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     psnr = []
     moves = (config.rounds + 1) * len(work.scene.fit)
     with Bar("refine poses", config.rounds * config.steps + moves) as bar:
-        for outlying in np.geomspace(*OUTLYING, config.rounds):
+        every = np.geomspace(*OUTLYING, config.rounds).tolist()
+        for done, outlying in enumerate(every, 1):
             work.train(bar)
-            psnr.append(work.align(bar, float(outlying)))
+            psnr.append(work.align(bar, outlying, done == config.rounds))
         # One step does not go all the way, and after the last one no round follows.
-        psnr.append(work.align(bar, float(outlying)))
+        psnr.append(work.align(bar, every[-1], True))
     track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
     if "torso" in data.extra:
         motion = work.scene.motions.numpy().copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from bench.tf32 import Rounded, compare, rounded
 from nldf_engine.avatar import Avatar
 from nldf_engine.datasets.dataset import Dataset
-from nldf_engine.ops.products import exact_products, products
+from nldf_engine.ops.products import exact_products, products, rounded_now
 from nldf_engine.rendering.torsos import SampledTorso, pose_features
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.dfrf.references import References
@@ -25,10 +26,6 @@ from nldf_engine.training.trainer import Trainer
 # in their last bits alone are as close as that.
 WORSE_PSNR, WORSE_LOSS = 0.3, 0.03
 QUICK = {"speech_steps": "3", "torso_steps": "8", "spread": "off"}
-
-
-def settings() -> tuple[bool, bool]:
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def test_numbers_are_rounded_to_the_nearest() -> None:
@@ -74,20 +71,61 @@ def test_products_are_rounded_where_torch_is_set_so() -> None:
 
 def test_settings_are_put_back() -> None:
     """As they were, also when a step fails; a part that must be exact is, and only there."""
-    before = settings()
+    before = rounded_now()
     with pytest.raises(ZeroDivisionError), products("tf32"):
-        assert settings() == (True, True)
+        assert rounded_now() == (True, True)
         with exact_products():
-            assert settings() == (False, True)
-        assert settings() == (True, True)
+            assert rounded_now() == (False, True)
+        assert rounded_now() == (True, True)
         raise ZeroDivisionError
     with products("fp32"):
-        assert settings() == (False, False)
-    assert settings() == before
+        assert rounded_now() == (False, False)
+    assert rounded_now() == before
     with exact_products():
-        assert settings() == before
+        assert rounded_now() == before
     with pytest.raises(ValueError, match="matmul: expected tf32 or fp32, got 'fp16'"):
         TrainConfig(matmul="fp16")
+
+
+def test_threads_that_render_change_nothing() -> None:
+    """A thread beside the one that trains neither loses the training its TF32 nor leaves it on."""
+    before = rounded_now()
+    entered, left = threading.Event(), threading.Event()
+
+    def render() -> None:
+        with exact_products():
+            entered.set()
+            left.wait(20)
+
+    with products("tf32"):
+        beside = threading.Thread(target=render)
+        beside.start()
+        assert entered.wait(20) and rounded_now() == (True, True)
+    left.set()
+    beside.join()
+    assert rounded_now() == before
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has one way to say it"
+)
+def test_programs_may_say_it_in_either_way() -> None:
+    """What a program has set, by the older or the newer attribute, holds and can be read afterwards."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        with exact_products(), products("fp32"), exact_products():
+            assert rounded_now() == (False, False)
+        assert matmul.fp32_precision == "tf32"
+        matmul.fp32_precision = before
+        torch.set_float32_matmul_precision("medium")
+        with products("tf32"), exact_products():
+            assert rounded_now() == (False, True)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        matmul.fp32_precision = before
 
 
 @pytest.mark.parametrize("matmul", ["tf32", "fp32"])
@@ -95,23 +133,23 @@ def test_steps_alone_are_in_tf32(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, matmul: str
 ) -> None:
     """Forwards and backwards, with a choice; what validates keeps torch's settings."""
-    before = settings()
+    before = rounded_now()
     seen: dict[str, set[tuple[bool, bool]]] = {"step": set(), "validation": set()}
     stepped, validated = Trainer._stepped, trainer_module.validation_frame
 
     def step(self: Trainer, total: torch.Tensor, logged: Any) -> Any:
-        total.register_hook(lambda gradient: seen["step"].add(settings()))
+        total.register_hook(lambda gradient: seen["step"].add(rounded_now()))
         return stepped(self, total, logged)
 
     def validate(*given: Any) -> Any:
-        seen["validation"].add(settings())
+        seen["validation"].add(rounded_now())
         return validated(*given)
 
     monkeypatch.setattr(Trainer, "_stepped", step)
     monkeypatch.setattr(trainer_module, "validation_frame", validate)
     config = TrainConfig(steps=3, device="cpu", matmul=matmul, overrides=QUICK)
     train("nldf-tiny", synthetic_dataset.path, tmp_path / "me", config)
-    assert seen == {"step": {(matmul == "tf32",) * 2}, "validation": {before}} and settings() == before
+    assert seen == {"step": {(matmul == "tf32",) * 2}, "validation": {before}} and rounded_now() == before
 
 
 def test_avatars_say_which_it_was(

@@ -40,6 +40,14 @@ def same(one: Planes, other: Planes) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one.parts, other.parts, strict=True))
 
 
+def no_thread_is_left() -> bool:
+    """Whether the threads that look ahead end."""
+    ahead = [each for each in threading.enumerate() if each.name.startswith(("nldf-seek", "nldf-backward"))]
+    for thread in ahead:
+        thread.join(20)
+    return not any(thread.is_alive() for thread in ahead)
+
+
 def test_planes_are_the_frames(film: Path) -> None:
     """What is stored comes out as the frames that are read in RGB."""
     converter = make_converter()
@@ -157,7 +165,34 @@ def test_where_it_jumps_to_is_looked_for_before(
     for _ in range(18):
         next(left)
     left.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith(("nldf-seek", "nldf-backward")):
-            thread.join(20)
-            assert not thread.is_alive()
+    assert no_thread_is_left()
+
+
+@pytest.mark.parametrize("held", [1, 1 << 28])
+@pytest.mark.parametrize("taken", [1, 25, 31, 45, 60])
+def test_it_can_be_left_anywhere(film: Path, monkeypatch: pytest.MonkeyPatch, held: int, taken: int) -> None:
+    """Before, within and behind a run that falls; what is decoded for later is dropped."""
+    monkeypatch.setattr(playback, "BACKWARD_BYTES", held)
+    run = np.array([*range(10, 40), *range(38, 3, -1), *range(5, 20)])
+    left, every = play(film, straight(run), 25.0), stored(film)
+    for number, frame in zip(run[:taken], left, strict=False):
+        assert same(frame, every[number])
+    left.close()
+    assert no_thread_is_left()
+
+
+def test_a_run_that_falls_may_begin_a_plan_or_follow_a_blend(film: Path) -> None:
+    """Steps are followed as they are said."""
+    every = stored(film)
+    down = np.arange(20, 3, -1)
+    assert all(same(a, every[n]) for a, n in zip(play(film, straight(down), 25.0), down, strict=True))
+    steps = [*straight(np.arange(10, 20)), (20, 18, 0.3), (21, 19, 0.6), *straight(np.arange(20, 10, -1))]
+    made = list(play(film, steps, 25.0))
+    assert all(same(a, every[n]) for a, n in zip(made[12:], range(20, 10, -1), strict=True))
+
+
+def test_a_run_that_falls_beyond_the_end_says_so(film: Path) -> None:
+    """The thread's error is raised where the frame is wanted."""
+    with pytest.raises(FileProblem, match="is wanted"):
+        list(play(film, straight(np.array([*range(30, 40), *range(60, 30, -1)])), 25.0))
+    assert no_thread_is_left()

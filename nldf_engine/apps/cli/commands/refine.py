@@ -27,8 +27,8 @@ class Refine(Command):
 
     dataset: Annotated[Path, Positional, value("DATASET")]
     """the dataset; its tracked poses are kept beside the refined ones"""
-    size: Annotated[int, value("N")] = 256
-    """width of the pictures that are compared, in pixels; at most the dataset's"""
+    size: Annotated[int, value("N")] = 512
+    """width of the pictures that are compared, in pixels; at most the dataset's, and less for long videos"""
     rounds: Annotated[int, value("N")] = 3
     """how often every frame is moved"""
     steps: Annotated[int, value("N")] = 800
