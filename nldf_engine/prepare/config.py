@@ -27,7 +27,7 @@ class RefineConfig:
     """How a dataset's poses are refined by its pictures.
 
     Args:
-        size: width of the pictures, pixels; less where the dataset's are smaller, or too many to be held.
+        size: width of the pictures, pixels; the dataset's where that is smaller.
         rounds: how often every frame is moved.
         steps: optimiser steps before each round.
         rays: rays a step.
@@ -37,9 +37,9 @@ class RefineConfig:
         ValueError: a number out of its range.
     """
 
-    size: int = 512
+    size: int = 256
     rounds: int = 3
-    steps: int = 800
+    steps: int = 2000
     rays: int = 8192
     seed: int = 0
 

@@ -9,7 +9,6 @@ poses that are exact everywhere make its metrics on held-out frames those of its
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine.audio import prepared_frontend
@@ -36,14 +34,13 @@ from nldf_engine.rendering.layer import View
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.motion import MOUTH, MotionBasis
-from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.nldf.objective import light_field_objective
 from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
 from nldf_engine.systems.nldf_fast.recipe import fast_recipe
 from nldf_engine.training.motion import FACE_DEPTH, fit_basis
 from nldf_engine.training.optimizer import TableAdam
 from nldf_engine.training.recipe import with_parts
-from nldf_engine.training.scene import KEPT_BYTES, MOST_BYTES, RayScene
+from nldf_engine.training.scene import RayScene
 from nldf_engine.training.stages import RayPart, Subject, calibrate, plate_or_layer
 from nldf_engine.training.targets import HeadTarget
 from nldf_engine.training.trainer import BETAS, parameter_groups, psnr_of
@@ -62,7 +59,6 @@ TORSO_RATE = 1 / 3
 FACE_WIDTH = 0.15  # metres, of the flat face that replaces an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
-COARSE = 256  # pixels, a width at which steps are small
 # Errors from which on a pixel counts for less (see `Compared`), in the first round and in the last. A field
 # that has learned little errs everywhere. One that is sharp errs where something moves by itself, a collar, a
 # fold, a brow, and that says nothing about where head and torso are.
@@ -90,7 +86,7 @@ class _Refinement:
             ),
             grid_learning_rate=GRID_RATE,
         )
-        size = picture_size(dataset, config.size)
+        size = min(config.size, dataset.info.size[0])
         frontend = prepared_frontend(dataset.info.audio)
         torch.manual_seed(config.seed)
         self.scene = RayScene(
@@ -100,8 +96,7 @@ class _Refinement:
         self.scene.poses = self.scene.poses.clone()  # the dataset's own array otherwise
         window, features = self.scene.conditions.audio.shape[1:]
         conditions = ConditionConfig(int(features), int(window), motion=self.recipe.driving.motion_codes)
-        made = GridLightFieldConfig(self.scene.bounds, conditions)
-        field = GridLightField(replace(made, resolutions=refined(made.resolutions, size)))
+        field = GridLightField(GridLightFieldConfig(self.scene.bounds, conditions))
         self.portrait = Portrait(RayHead(field, self.scene.region), plate_or_layer(self.scene))
         basis = field.encoder.part("motion").basis
         fit_basis(basis, dataset, self.scene.fit)
@@ -134,25 +129,15 @@ class _Refinement:
             bar.step(note=f"{psnr_of(float(loss.logged['pixel']) / 3):.1f} dB")
 
     @torch.no_grad()
-    def align(self, bar: Bar, outlying: float, last: bool) -> tuple[float, float]:
-        """Moves every frame; the mean PSNR before and after.
-
-        Args:
-            bar: of progress, a step a frame.
-            outlying: as for `Compared`.
-            last: whether whole pictures are compared; before, halved ones are where they are large: that is
-                faster, and a step is right to about a pixel.
-        """
-        scene = self.scene
-        shrunk = 1 if last or scene.camera.width <= COARSE else 2
-        camera = scene.camera.scaled(scene.camera.width // shrunk)
+    def align(self, bar: Bar, outlying: float) -> tuple[float, float]:
+        """Moves every frame; the mean PSNR before and after. `outlying` is as for `Compared`."""
+        scene, camera = self.scene, self.scene.camera
         self.portrait.eval()
         codes = self.portrait.head.encode_frames(scene.conditions)
         before, after = [], []
         for number in scene.fit.tolist():
-            real = _shrunk(scene.frames[number].float() / 255, shrunk)
-            backdrop = _shrunk(scene.backdrop(number), shrunk)
-            head, torso = self._pixels(number, shrunk)
+            real, backdrop = scene.frames[number].float() / 255, scene.backdrop(number)
+            head, torso = self._pixels(number)
 
             def picture(pose: Tensor, motion: Tensor, at: int = number, behind: Tensor = backdrop) -> Tensor:
                 view = View(camera, pose, motion)
@@ -181,37 +166,21 @@ class _Refinement:
             bar.step()
         return float(np.mean(before)), float(np.mean(after))
 
-    def _pixels(self, number: int, shrunk: int) -> tuple[Tensor, Tensor]:
-        """Numbers of the pixels of a picture, of which only every `shrunk`-th row and column is there, that
-        show how a frame's head and its torso lie: without the mouth, and with their outlines, where hair,
-        collar and shoulders tell most, but not where the two meet or nothing was filmed."""
-        labels = self.scene.labels[number].numpy()[::shrunk, ::shrunk]
-        width = labels.shape[1]
+    def _pixels(self, number: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the pixels that show how a frame's head and its torso lie: without the mouth, and with
+        their outlines, where hair, collar and shoulders tell most, but not where the two meet or nothing was
+        filmed."""
+        labels, width = self.scene.labels[number].numpy(), self.scene.camera.width
         head, torso = (labels == LABELS[name] for name in ("head", "torso"))
         wide_head, wide_torso = (_grown(part, ABOUT * width) for part in (head, torso))
-        filmed = self.filmed(number)[
-            ::shrunk, ::shrunk
-        ]  # what is guessed beside a shot moves as it was guessed to
+        filmed = self.filmed(number)  # what is guessed beside a shot moves as it was guessed to
         of_head, of_torso = wide_head & ~wide_torso & filmed, wide_torso & ~wide_head & filmed
-        box = self.lips[number] / shrunk
+        box = self.lips[number]
         if np.isfinite(box).all():
             x0, y0 = np.maximum(box[:2] - MOUTH_MARGIN * width, 0).astype(int)
             x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
             of_head[y0 : y1 + 1, x0 : x1 + 1] = False
         return torch.from_numpy(np.flatnonzero(of_head)), torch.from_numpy(np.flatnonzero(of_torso))
-
-
-def _shrunk(picture: Tensor, by: int) -> Tensor:
-    """A picture [H, W, 3] whose pixels are the means of `by` x `by` of it."""
-    return picture if by == 1 else F.avg_pool2d(picture.permute(2, 0, 1), by).permute(1, 2, 0).contiguous()
-
-
-def picture_size(dataset: Dataset, most: int) -> int:
-    """The width, even and at most `most`, of the pictures that are compared: as large as the dataset's,
-    unless those of all its frames would not fit the memory; `COARSE` always do."""
-    fits = math.isqrt(MOST_BYTES // (KEPT_BYTES * len(dataset.indices("all"))))
-    size = min(most, dataset.info.size[0], max(fits, COARSE))
-    return size - size % 2
 
 
 def _slowed(groups: list[dict[str, Any]], part: nn.Module, share: float) -> list[dict[str, Any]]:
@@ -302,12 +271,11 @@ def refined_track(data: Dataset, config: RefineConfig) -> tuple[dict[str, np.nda
     psnr = []
     moves = (config.rounds + 1) * len(work.scene.fit)
     with Bar("refine poses", config.rounds * config.steps + moves) as bar:
-        every = np.geomspace(*OUTLYING, config.rounds).tolist()
-        for done, outlying in enumerate(every, 1):
+        for outlying in np.geomspace(*OUTLYING, config.rounds):
             work.train(bar)
-            psnr.append(work.align(bar, outlying, done == config.rounds))
+            psnr.append(work.align(bar, float(outlying)))
         # One step does not go all the way, and after the last one no round follows.
-        psnr.append(work.align(bar, every[-1], True))
+        psnr.append(work.align(bar, float(outlying)))
     track = {"poses": work.scene.poses.numpy().copy(), "poses_tracked": np.asarray(data.poses, np.float32)}
     if "torso" in data.extra:
         motion = work.scene.motions.numpy().copy()

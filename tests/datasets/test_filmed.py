@@ -88,12 +88,9 @@ def test_refinement_looks_at_what_was_filmed(cut: Dataset) -> None:
     frame = next(number for number in work.scene.fit.tolist() if number >= SECOND)
     assert (cut.labels(width)[frame][-1] == LABELS["torso"]).any(), "the guess must hold a part of the torso"
     filmed = Filmed(cut, width)(frame).ravel()
-    for pixels in work._pixels(frame, 1):
+    for pixels in work._pixels(frame):
         assert len(pixels) and filmed[pixels.numpy()].all()
     assert not filmed.all()
-    halved = filmed.reshape(width, width)[::2, ::2].ravel()
-    for pixels in work._pixels(frame, 2):
-        assert len(pixels) and halved[pixels.numpy()].all()
 
 
 def test_a_view_within_the_frame_is_told_from_what_is_beside_it(cut: Dataset) -> None:

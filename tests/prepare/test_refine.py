@@ -8,18 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset, write_dataset
-from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.rotations import exponential
 from nldf_engine.prepare import RefineConfig
-from nldf_engine.prepare import refine as refining
-from nldf_engine.prepare.refine import FINAL_RATE, picture_size, refine
-from nldf_engine.prepare.refine_step import Compared, HeadSurface, align_head
+from nldf_engine.prepare.refine import FINAL_RATE, GRID_RATE, TORSO_RATE, refine
+from nldf_engine.systems.nldf_fast.recipe import fast_recipe
 from nldf_engine.training.optimizer import TableAdam
-from nldf_engine.training.scene import KEPT_BYTES
 
 
 def spoil(source: Dataset, path: Path) -> Dataset:
@@ -68,53 +64,24 @@ def test_spoilt_poses_are_corrected(synthetic_dataset: Dataset, tmp_path: Path) 
     assert told["head_pixels"] == pytest.approx(figures.head_pixels, abs=1e-3)
 
 
-def test_first_rounds_compare_halved_pictures(
-    synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where pictures are large, rounds before the last one look at half their width, and find as much."""
-    monkeypatch.setattr(refining, "COARSE", 32)
-    widths: list[int] = []
-
-    def seen(
-        compared: Compared, pixels: Tensor, pose: Tensor, camera: Camera, surface: HeadSurface
-    ) -> Tensor:
-        widths.append(camera.width)
-        return align_head(compared, pixels, pose, camera, surface)
-
-    monkeypatch.setattr(refining, "align_head", seen)
-    spoilt = spoil(synthetic_dataset, tmp_path / "spoilt")
-    before = off(spoilt, synthetic_dataset)
-    refine(spoilt.path, RefineConfig(size=64, rounds=2, steps=120, rays=2048))
-    frames = len(synthetic_dataset)
-    assert widths == [32] * frames + [64] * 2 * frames
-    assert off(Dataset.open(spoilt.path), synthetic_dataset) < 0.6 * before
-
-
-def test_pictures_are_as_large_as_fits(synthetic_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dataset's own width, less where its frames would take too much memory, but never below COARSE."""
-    own, frames = synthetic_dataset.info.size[0], len(synthetic_dataset)
-    assert picture_size(synthetic_dataset, 4096) == own
-    assert picture_size(synthetic_dataset, own - 3) == own - 4
-    monkeypatch.setattr(refining, "COARSE", 32)
-    monkeypatch.setattr(refining, "MOST_BYTES", KEPT_BYTES * frames * 50 * 50)
-    assert picture_size(synthetic_dataset, 4096) == 50
-    monkeypatch.setattr(refining, "MOST_BYTES", 1)
-    assert picture_size(synthetic_dataset, 4096) == 32
-
-
 def test_rates_fall_with_the_steps_alone(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames that are moved between two legs of training do not count as steps of it."""
+    """Frames that are moved between two legs of training do not count as steps of it; torsos learn slower."""
     rates: list[float] = []
+    firsts: set[float] = set()
 
     def step(self: TableAdam) -> None:
         rates.append(self.param_groups[0]["lr"] / self.param_groups[0]["first_lr"])
+        firsts.update(group["first_lr"] for group in self.param_groups)
 
     monkeypatch.setattr(TableAdam, "step", step)
     copy = spoil(synthetic_dataset, tmp_path / "spoilt")
     refine(copy.path, RefineConfig(size=32, rounds=2, steps=5, rays=64))
     np.testing.assert_allclose(rates, FINAL_RATE ** (np.arange(10) / 10), rtol=1e-6)
+    assert firsts == {
+        rate * share for rate in (fast_recipe().learning_rate, GRID_RATE) for share in (1, TORSO_RATE)
+    }
 
 
 def test_a_second_refinement_and_foreign_folders_are_refused(

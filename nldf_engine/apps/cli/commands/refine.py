@@ -27,11 +27,11 @@ class Refine(Command):
 
     dataset: Annotated[Path, Positional, value("DATASET")]
     """the dataset; its tracked poses are kept beside the refined ones"""
-    size: Annotated[int, value("N")] = 512
-    """width of the pictures that are compared, in pixels; at most the dataset's, and less for long videos"""
+    size: Annotated[int, value("N")] = 256
+    """width of the pictures that are compared, in pixels; at most the dataset's"""
     rounds: Annotated[int, value("N")] = 3
     """how often every frame is moved"""
-    steps: Annotated[int, value("N")] = 800
+    steps: Annotated[int, value("N")] = 2000
     """training steps before each round"""
     seed: Annotated[int, value("N")] = 0
     """of the field's weights and samples"""
