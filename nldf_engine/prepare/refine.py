@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nldf_engine.audio import prepared_frontend
 from nldf_engine.base.errors import FileProblem
@@ -54,8 +54,6 @@ ABOUT = 1.5 / 256  # of the frame's width, from a part's outline
 RAY_JITTER = 0.004  # metres
 MOTION_NOISE = 0.5
 GRID_RATE = 0.03
-# A torso that is learned fast is drawn where it was tracked, frame by frame, and moves no more.
-TORSO_RATE = 1 / 3
 FACE_WIDTH = 0.15  # metres, of the flat face that replaces an unknown shape
 FINAL_RATE = 0.1
 FEWEST_FRAMES = 50
@@ -106,9 +104,7 @@ class _Refinement:
         subject = Subject(self.scene, self.portrait)
         self.objective = light_field_objective(RayPart(subject, target, self.recipe, None, Path()))
         self.generator.set_state(torch.get_rng_state())
-        groups = _slowed(
-            parameter_groups(self.portrait, [self.objective], self.recipe), self.portrait.torso, TORSO_RATE
-        )
+        groups = parameter_groups(self.portrait, [self.objective], self.recipe)
         self.optimizer, self._trained = TableAdam(groups, self.recipe.learning_rate, BETAS), 0
         self.surface, self.filmed = HeadSurface(_shape_of(dataset)), Filmed(dataset, size)
         lips = dataset.landmarks[:, list(MOUTH)] * (size / dataset.camera.width)
@@ -181,18 +177,6 @@ class _Refinement:
             x1, y1 = np.maximum(box[2:] + MOUTH_MARGIN * width, 0).astype(int)
             of_head[y0 : y1 + 1, x0 : x1 + 1] = False
         return torch.from_numpy(np.flatnonzero(of_head)), torch.from_numpy(np.flatnonzero(of_torso))
-
-
-def _slowed(groups: list[dict[str, Any]], part: nn.Module, share: float) -> list[dict[str, Any]]:
-    """Adam's groups, those of a part's parameters apart, which learn at a share of the rate."""
-    own = {id(parameter) for parameter in part.parameters()}
-    made = []
-    for group in groups:
-        for inside, rate in ((False, 1.0), (True, share)):
-            chosen = [parameter for parameter in group["params"] if (id(parameter) in own) == inside]
-            slower = {name: rate * group[name] for name in ("lr", "first_lr")}
-            made.append({**group, "params": chosen, **slower})
-    return [group for group in made if group["params"]]
 
 
 def _grown(mask: np.ndarray, reach: float) -> np.ndarray:

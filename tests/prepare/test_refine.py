@@ -13,8 +13,7 @@ from nldf_engine.base.errors import FileProblem
 from nldf_engine.datasets.dataset import Dataset, write_dataset
 from nldf_engine.geometry.rotations import exponential
 from nldf_engine.prepare import RefineConfig
-from nldf_engine.prepare.refine import FINAL_RATE, GRID_RATE, TORSO_RATE, refine
-from nldf_engine.systems.nldf_fast.recipe import fast_recipe
+from nldf_engine.prepare.refine import FINAL_RATE, refine
 from nldf_engine.training.optimizer import TableAdam
 
 
@@ -67,21 +66,16 @@ def test_spoilt_poses_are_corrected(synthetic_dataset: Dataset, tmp_path: Path) 
 def test_rates_fall_with_the_steps_alone(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames that are moved between two legs of training do not count as steps of it; torsos learn slower."""
+    """Frames that are moved between two legs of training do not count as steps of it."""
     rates: list[float] = []
-    firsts: set[float] = set()
 
     def step(self: TableAdam) -> None:
         rates.append(self.param_groups[0]["lr"] / self.param_groups[0]["first_lr"])
-        firsts.update(group["first_lr"] for group in self.param_groups)
 
     monkeypatch.setattr(TableAdam, "step", step)
     copy = spoil(synthetic_dataset, tmp_path / "spoilt")
     refine(copy.path, RefineConfig(size=32, rounds=2, steps=5, rays=64))
     np.testing.assert_allclose(rates, FINAL_RATE ** (np.arange(10) / 10), rtol=1e-6)
-    assert firsts == {
-        rate * share for rate in (fast_recipe().learning_rate, GRID_RATE) for share in (1, TORSO_RATE)
-    }
 
 
 def test_a_second_refinement_and_foreign_folders_are_refused(
