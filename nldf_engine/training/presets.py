@@ -31,8 +31,8 @@ class Preset:
             with the head's pose.
         name: in progress bars and provenance; `find_preset` sets it. The system's where empty.
         sizes: widths among which a run whose size nobody sets chooses by what the videos show, each with the
-            settings, as text, that its pictures need beyond the recipe's; empty for the recipe's own width in
-            any case.
+            settings, as text, that its pictures and those wider than them need beyond the recipe's; empty for
+            the recipe's own width in any case.
         bundled_base: a base that comes with the package, or None.
     """
 
@@ -55,7 +55,8 @@ class Preset:
 
     def fitted(self, overrides: Mapping[str, str]) -> Preset:
         """The preset with what its width needs, but for the settings in `overrides`, which somebody made."""
-        needed = self.sizes.get(self.recipe.size, {})
+        width = max((size for size in self.sizes if size <= self.recipe.size), default=None)
+        needed = {} if width is None else self.sizes[width]
         made = {setting_path(type(self.recipe), name) for name in overrides}
         return with_overrides(self, {name: text for name, text in needed.items() if name not in made})
 
