@@ -181,6 +181,7 @@ def test_a_dry_run_rehearses(run):
 def test_rehearsals_run(run, synthetic_dataset, monkeypatch):
     """Those of the plan find their files: benches are collected, and a carried dataset is trained on."""
     monkeypatch.setenv("GPU_DATASET", str(synthetic_dataset.path))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # it turns benches off in pytests within it
     run.limit, run.outcomes["import"] = 600, "passed"
     plan = {step.name: step for step in steps.plan(run.out)}
     for name in ("bench planes", "train nldf-fast"):
