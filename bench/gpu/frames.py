@@ -141,7 +141,7 @@ def frames(
 def training(file: str, dataset: str, folder: str, preset: str = "nldf-fast", **budget: str) -> None:
     """Trains on a prepared dataset and appends a row: steps a second and the validation's PSNR.
 
-    Sound is heard by the "mel" front-end, whichever the dataset was prepared with: it needs no weights.
+    Audio features are of the "mel" front-end, which needs no weights, whatever the dataset was prepared with.
 
     Args:
         file: of the rows.

@@ -4,8 +4,8 @@
 // layers are in 8 bits, which round more than that, it is evaluated at every second pixel of every second
 // row, and half-way between these it is their mean, as long as a pixel is less than kSlow of a cell of its
 // finest grid. Below kClose of it the head is seen in the first and the last rows of small blocks before
-// the others, which are left out where a block's show nothing: its map covers all poses, and for one it is
-// a fifth too large.
+// the others, which are left out where a block's show nothing: its map covers all poses, and is
+// too large for one of them.
 #include <algorithm>
 #include <cmath>
 

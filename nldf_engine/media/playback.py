@@ -15,7 +15,7 @@ from nldf_engine.media.containers import RECORD_AGAIN
 from nldf_engine.media.planes import Planes
 from nldf_engine.media.video import Shot, probe, shots_at
 
-# Of frames that are decoded at once where the plan runs backward.
+# Of frames that a run backward holds, decoded but not shown yet.
 BACKWARD_BYTES = 256 << 20
 SOON = 40  # steps, fewer than lie between two jumps
 FEWEST_BACKWARD, MOST_BACKWARD = 8, 250
@@ -32,6 +32,8 @@ class _Reader:
         first: the frame to begin with.
         ahead: that one is looked for at once, in a thread of its own.
     """
+
+    falls = False
 
     def __init__(self, path: Path, fps: float, first: int, ahead: bool = False) -> None:
         self.path, self.next = path, first
@@ -68,6 +70,8 @@ class _Backward:
         path, fps: as for `_Reader`.
         last, first: the frames that the run begins and ends with, first <= last.
     """
+
+    falls = True
 
     def __init__(self, path: Path, fps: float, last: int, first: int) -> None:
         self.path, self.next, self._first = path, last, first
@@ -175,8 +179,7 @@ def play(path: str | Path, steps: Iterable[Step], fps: float, begin: int = 0) ->
     try:
         while run is not None:
             reader = now
-            known = reader is not None and reader.next == begin + run.steps[0][0]
-            if reader is None or not known or isinstance(reader, _Backward) != run.falls:
+            if reader is None or (reader.next, reader.falls) != (begin + run.steps[0][0], run.falls):
                 _replaced(reader, None)
                 now = reader = _open(path, fps, begin, run)
             for place, (first, second, part) in enumerate(run.steps):

@@ -156,7 +156,7 @@ class _Refinement:
                 scene.motions[number] = new_motion
             before.append(psnr_of(_error(rendered, real)))
             for part, taken in zip((head, torso), better, strict=True):
-                if not taken:
+                if not taken:  # it is drawn where it was
                     moved.view(-1, 3)[part] = rendered.view(-1, 3)[part]
             after.append(psnr_of(_error(moved, real)))
             bar.step()

@@ -85,8 +85,7 @@ class Trainer:
 
     def __init__(
         self, subjects: Sequence[Subject], objectives: Sequence[Objective], recipe: Recipe, budget: Budget,
-        state: RunState, folder: Path, seed: int = 0, graphs: bool = True,
-        matmul: str = "tf32",
+        state: RunState, folder: Path, seed: int = 0, graphs: bool = True, matmul: str = "tf32",
     ) -> None:  # fmt: skip
         self.subjects, self.objectives = list(subjects), nn.ModuleList(objectives)
         self.recipe, self.budget, self.state, self.folder = recipe, budget, state, folder
