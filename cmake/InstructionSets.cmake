@@ -13,7 +13,7 @@ function(nldf_instruction_sets target)
     -mprefer-vector-width=512 ${fused})
   foreach(isa avx2 avx512)
     set(sources csrc/ops/convnet_${isa}.cpp csrc/ops/elementwise_${isa}.cpp csrc/ops/linear_${isa}.cpp csrc/ops/planes_${isa}.cpp
-      csrc/ops/resmlp_${isa}.cpp csrc/ops/slots_${isa}.cpp)
+      csrc/ops/resmlp_${isa}.cpp csrc/ops/rows_${isa}.cpp csrc/ops/slots_${isa}.cpp)
     target_sources(${target} PRIVATE ${sources})
     set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${${isa}}")
   endforeach()

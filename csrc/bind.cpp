@@ -16,7 +16,9 @@
 
 #include "core/isa.h"
 #include "ops/adam.h"
+#include "ops/affine.h"
 #include "ops/aim.h"
+#include "ops/attention.h"
 #include "ops/beams.h"
 #include "ops/compact.h"
 #include "ops/convnet.h"
@@ -181,6 +183,8 @@ PYBIND11_MODULE(_C, m) {
   bind<nldf::AimLinesArgs<double>>(m, "aim_lines_cpu_float64", nldf::aim_lines_cpu);
   bind<nldf::AimLinesArgs<float>>(m, "aim_lines_backward_cpu_float32", nldf::aim_lines_backward_cpu);
   bind<nldf::AimLinesArgs<double>>(m, "aim_lines_backward_cpu_float64", nldf::aim_lines_backward_cpu);
+  bind<nldf::AffineArgs>(m, "affine_cpu_float32", nldf::affine_cpu);
+  bind<nldf::AttentionArgs>(m, "attention_cpu_float32", nldf::attention_cpu);
   bind<nldf::LinearArgs>(m, "linear_cpu_float32", nldf::linear_cpu);
   bind<nldf::PortraitArgs>(m, "portrait_cpu_float32", nldf::portrait_cpu);
   bind<nldf::ConvnetArgs>(m, "convnet_cpu_float32", nldf::convnet_cpu);

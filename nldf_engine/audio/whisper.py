@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nldf_engine.nn.whisper import WhisperEncoder
+    from nldf_engine.ops import PackedAffine
 
 ASSET_PATH = ASSETS / "whisper.safetensors"
 DIGEST = "e36365ae2f963fd0c3949a8201baaf9d52c0d3f9c85cc687edb3a1cb95b14a6a"
@@ -83,14 +84,31 @@ def whisper_filters() -> np.ndarray:
     return triangles
 
 
+@functools.lru_cache(maxsize=1)
+def _packed_filters() -> PackedAffine:
+    import torch
+
+    from nldf_engine import ops
+
+    return ops.pack_affine(torch.from_numpy(whisper_filters().T.astype(np.float32, order="C")))
+
+
 _HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
 
 
 def log_powers(samples: np.ndarray, frames: int) -> np.ndarray:
-    """[frames, 80] log10 of the power in Whisper's bands; frame m is of samples [160 m, 160 m + 400)."""
+    """[frames, 80] float32: log10 of the power in Whisper's bands, each frame's by itself.
+
+    Frame m is of samples [160 m, 160 m + 400).
+    """
+    import torch
+
+    from nldf_engine import ops
+
     cuts = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
-    power = np.square(np.abs(np.fft.rfft(cuts * _HANN)))
-    return np.asarray(np.log10((power @ whisper_filters()).clip(LEAST)), np.float32)
+    power = np.square(np.abs(np.fft.rfft(cuts * _HANN))).astype(np.float32)
+    banded = ops.affine(torch.from_numpy(power), _packed_filters()).numpy()
+    return np.log10(banded.clip(LEAST))
 
 
 class Weights:
@@ -102,7 +120,7 @@ class Weights:
         digest: SHA-256 of the file that they are from.
 
     Attributes:
-        encoder, projection, digest: as given.
+        encoder, digest: as given.
         dim: features a row: projected states, and the level.
         silent_stem: [PAST, D] what the convolutions give for silence.
     """
@@ -110,9 +128,12 @@ class Weights:
     def __init__(self, encoder: WhisperEncoder, projection: Tensor | None, digest: str) -> None:
         import torch
 
-        self.encoder, self.digest, self.projection = encoder, digest, projection
+        from nldf_engine import ops
+
+        self.encoder, self.digest = encoder, digest
+        self._projection = None if projection is None else ops.pack_affine(projection)
         self.dim: int = 1 + (encoder.width if projection is None else len(projection))
-        pair = stem_rows(encoder, torch.full((BANDS, PAIR_FRAMES), FLOOR))
+        pair = stem_rows(encoder, torch.full((PAIR_FRAMES, BANDS), FLOOR))
         self.silent_stem = pair.repeat(PAST // 2, 1)
         self._silence: dict[int, Tensor] = {}
 
@@ -125,14 +146,13 @@ class Weights:
         """[N * CHUNK, dim - 1] float32 of the stem rows of pieces [N, L, D]: PAST, CHUNK, and those ahead."""
         import torch
 
-        from nldf_engine.ops import one_thread
+        from nldf_engine import ops
 
         with torch.inference_mode():
-            states = self._states(pieces) - self._silent_states(pieces.shape[1])
-            if self.projection is not None:
-                with one_thread():
-                    states = torch.stack([piece @ self.projection.t() for piece in states])
-            made: np.ndarray = states.flatten(0, 1).numpy()
+            states = (self._states(pieces) - self._silent_states(pieces.shape[1])).flatten(0, 1)
+            if self._projection is not None:
+                states = ops.affine(states, self._projection)
+            made: np.ndarray = states.numpy()
         return made
 
     def _states(self, pieces: Tensor) -> Tensor:
@@ -195,29 +215,23 @@ class StemStream:
         self._samples = np.concatenate([self._samples, samples])
         self._levels = np.concatenate([self._levels, levels])
         pairs = min((len(self._samples) - PAIR_SAMPLES) // (2 * ROW) + 1, (len(self._levels) - 2) // 2)
-        made = [self._pair(number) for number in range(pairs)]
-        if pairs > 0:
-            self._samples = self._samples[pairs * 2 * ROW :].copy()
-            self._levels = self._levels[pairs * 2 :].copy()
-        return torch.cat(made) if made else torch.empty(0, self._encoder.width)
-
-    def _pair(self, number: int) -> Tensor:
-        import torch
-
-        heard = log_powers(self._samples[number * 2 * ROW :], PAIR_FRAMES)
+        if pairs <= 0:
+            return torch.empty(0, self._encoder.width)
+        frames = (pairs - 1) * 2 * FRAMES + PAIR_FRAMES
+        heard = log_powers(self._samples, frames)
         # Frame m goes by the level of the row before its own: that is known when the frame is.
-        levels = self._levels[2 * number :][:4].repeat(FRAMES)[:PAIR_FRAMES]
+        levels = self._levels.repeat(FRAMES)[:frames]
         heard = (heard - levels[:, None] / 10 + LEVEL).clip(FLOOR)
-        return stem_rows(self._encoder, torch.from_numpy(np.ascontiguousarray(heard.T)))
+        self._samples = self._samples[pairs * 2 * ROW :].copy()
+        self._levels = self._levels[pairs * 2 :].copy()
+        return stem_rows(self._encoder, torch.from_numpy(heard))
 
 
 def stem_rows(encoder: WhisperEncoder, powers: Tensor) -> Tensor:
-    """[n, D] rows of log powers [80, 2 n + 3], less the level."""
+    """[n, D] rows of log powers [2 n + 3, 80], less the level."""
     import torch
 
-    from nldf_engine.ops import one_thread
-
-    with torch.inference_mode(), one_thread():
+    with torch.inference_mode():
         return encoder.stem((powers + 4) / 4)
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nldf_engine import ops
-from nldf_engine.ops import PackedLinear, pack_linear
+from nldf_engine.ops import PackedAffine, PackedLinear, pack_affine, pack_linear
 
 BANDS = 80
 
@@ -34,10 +34,9 @@ def positions(count: int, width: int) -> Tensor:
         return torch.cat([turns.sin(), turns.cos()], 1)
 
 
-def _convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
-    """[n, D] GELU of a convolution of rows [r, C], as a product: that is faster where rows are few."""
-    cuts = x.unfold(0, layer.kernel_size[0], layer.stride[0]).flatten(1)
-    return F.gelu(F.linear(cuts, layer.weight.flatten(1), layer.bias))
+def _packed_convolution(layer: nn.Conv1d) -> PackedAffine:
+    """A convolution as a layer over rows that follow each other: inputs are place by place, not channel."""
+    return pack_affine(layer.weight.transpose(1, 2).flatten(1).contiguous(), layer.bias)
 
 
 class Int8Linear(nn.Module):
@@ -134,7 +133,6 @@ class Int8Block(WhisperBlock):
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
         """See `WhisperBlock`."""
         read, read_query, read_others, out, up, down = self._layers()
-        width, all_kept = x.shape[2], kept == slice(None)
         norm, mlp_norm = ((part.weight, part.bias) for part in (self.attn_ln, self.mlp_ln))
 
         def linear(x: Tensor, layer: PackedLinear, residual: Tensor | None = None, **how: Any) -> Tensor:
@@ -142,13 +140,13 @@ class Int8Block(WhisperBlock):
             made = ops.linear(x.flatten(0, 1), layer, residual=rest, backend=self.backend, **how)
             return made.unflatten(0, x.shape[:2])
 
-        if all_kept:
-            query, key, value = linear(x, read, norm=norm).split(width, 2)
+        if kept == slice(None):
+            seen = ops.attend(linear(x, read, norm=norm), self.heads, backend=self.backend)
         else:
-            key, value = linear(x, read_others, norm=norm).split(width, 2)
+            rows = linear(x, read_others, norm=norm)
             x = x[:, kept].contiguous()
-            query = linear(x, read_query, norm=norm)
-        x = linear(attend(query, key, value, self.heads), out, x)
+            seen = ops.attend(rows, self.heads, linear(x, read_query, norm=norm), backend=self.backend)
+        x = linear(seen, out, x)
         return linear(linear(x, up, norm=mlp_norm, gelu=True), down, x)
 
 
@@ -167,7 +165,7 @@ class WhisperEncoder(nn.Module):
 
     Raises:
         ValueError: a size below one, a width that is no even multiple of the heads, or one of 8-bit blocks
-            that is no multiple of 64.
+            that is no multiple of 64 or has heads of no multiple of 16.
     """
 
     def __init__(
@@ -179,18 +177,29 @@ class WhisperEncoder(nn.Module):
                 f"WhisperEncoder: expected a width of an even multiple of the heads and at least one block, "
                 f"got width={width}, heads={heads}, blocks={blocks}"
             )
-        if int8 and width % 64:
-            raise ValueError(f"WhisperEncoder: expected a width of a multiple of 64 for int8, got {width}")
+        if int8 and (width % 64 or width % (16 * heads)):
+            raise ValueError(
+                f"WhisperEncoder: expected a width of a multiple of 64 and of 16 a head for int8, got "
+                f"width={width}, heads={heads}"
+            )
         self.width, self.int8 = width, int8
+        self.backend = backend
         self.conv1 = nn.Conv1d(BANDS, width, 3)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2)
+        self._packed: tuple[PackedAffine, ...] = ()
         self.blocks = nn.ModuleList(
             Int8Block(width, heads, backend) if int8 else WhisperBlock(width, heads) for _ in range(blocks)
         )
 
     def stem(self, mel: Tensor) -> Tensor:
-        """[n, D] rows of a spectrogram [80, 2 n + 3] that begins two frames before the first row's."""
-        return _convolve(_convolve(mel.t(), self.conv1), self.conv2)
+        """[n, D] rows of a spectrogram [2 n + 3, 80] that begins two frames before the first row's; without
+        gradients. They are the same to the bit whichever rows stand beside them."""
+        if not self._packed:
+            self._packed = tuple(_packed_convolution(layer) for layer in (self.conv1, self.conv2))
+        x = mel
+        for layer, stride in zip(self._packed, (1, 2), strict=True):
+            x = ops.affine(x, layer, step=stride * x.shape[1], gelu=True, backend=self.backend)
+        return x
 
     def forward(self, rows: Tensor, first: int, last: int) -> Tensor:
         """[..., last - first, D]: the rows [first, last) of each piece's, in sight of all of that piece's.

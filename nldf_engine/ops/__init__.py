@@ -9,7 +9,9 @@ where the kernel isn't built, `base.errors.MissingBackend` says how to build it.
 
 from nldf_engine.ops import reference
 from nldf_engine.ops.adam import adam_rates, step_adam
+from nldf_engine.ops.affine import PackedAffine, affine, pack_affine
 from nldf_engine.ops.aim import aim_rays, rays_to_lines
+from nldf_engine.ops.attention import attend
 from nldf_engine.ops.beams import encode_beams
 from nldf_engine.ops.compact import compact_rays, composite_rays
 from nldf_engine.ops.convnet import PackedConvnet, convnet, pack_convnet
@@ -37,6 +39,7 @@ __all__ = [
     "GridSpec",
     "Looked",
     "MatteWeights",
+    "PackedAffine",
     "PackedConvnet",
     "PackedLinear",
     "PackedPlanes",
@@ -49,7 +52,9 @@ __all__ = [
     "ResmlpWeights",
     "SlotsWeights",
     "adam_rates",
+    "affine",
     "aim_rays",
+    "attend",
     "attend_slots",
     "backends",
     "compact_rays",
@@ -66,6 +71,7 @@ __all__ = [
     "linear",
     "look_at_pixels",
     "one_thread",
+    "pack_affine",
     "pack_convnet",
     "pack_linear",
     "pack_pixels",

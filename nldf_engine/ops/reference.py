@@ -425,6 +425,23 @@ def linear_reference(
     return made if residual is None else made + residual
 
 
+def affine_reference(
+    x: Tensor, weight: Tensor, bias: Tensor, step: int | None = None, gelu: bool = False
+) -> Tensor:
+    """Reference of `ops.affine`: [R, N] of x [T, C], weight [N, K] and bias [N]."""
+    rows = x.flatten().unfold(0, weight.shape[1], weight.shape[1] if step is None else step)
+    made = F.linear(rows, weight, bias)
+    return F.gelu(made) if gelu else made
+
+
+def attention_reference(rows: Tensor, heads: int, query: Tensor | None = None) -> Tensor:
+    """Reference of `ops.attend`: [N, n, D] of rows [N, L, 3 D] or [N, L, 2 D], and of query [N, n, D]."""
+    if query is None:
+        query, rows = rows.split([rows.shape[2] // 3, rows.shape[2] // 3 * 2], 2)
+    parts = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, *rows.chunk(2, 2)))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+
+
 def slots_reference(shares: Tensor, places: Tensor, encoded: Tensor, weights: SlotsWeights) -> Tensor:
     """Reference of `ops.attend_slots`: [P, K W + E] of [P, R, h + W], [P, R, 2] and [P, E]."""
     hidden, wide = shares.split([len(weights.near[1]), weights.start.shape[1]], -1)

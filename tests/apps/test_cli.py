@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -396,6 +397,18 @@ def test_ctrl_c_while_a_module_executes_text_exits_130_too(tmp_path: Path) -> No
     assert ends["sys.exit(cli.main())"].returncode == -signal.SIGINT, "the trap is not sprung any more"
     done = ends["cli.entry()"]
     assert done.returncode == 130 and done.stdout.split("\n")[:2] == ["thread done", "cleaned up"], done
+
+
+def test_a_process_of_ours_collects_rarely() -> None:
+    """The command's process looks for garbage less often than Python does by itself."""
+    script = (
+        "import gc\n"
+        "from nldf_engine.apps.cli import main as cli\n"
+        "cli.main = lambda: print(*gc.get_threshold()) or 0\n"
+        "cli.entry()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[0]) > 10_000 > gc.get_threshold()[0]
 
 
 def test_doctor_json_is_whole(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ CALLS["adam"] = lambda **kw: ops.step_adam(
 )
 # `planes` renders alone; models train by `lines`. `adam` ends a step. `linear` holds integers. `slots`
 # renders alone; DFRF trains by torch's layers. `pixels` looks things up.
-WITHOUT_GRADIENT = {"samples", "compact", "planes", "adam", "linear", "slots", "pixels"}
+# `affine` and `attention` are of the audio front-end, as `linear` is.
+WITHOUT_GRADIENT = {
+    "samples", "compact", "planes", "adam", "linear", "affine", "attention", "slots", "pixels",
+}  # fmt: skip
 PLANES = ops.PlanesNetwork(
     torch.tensor([-1.0, -1.0, 1.0, 1.0]), (0.0,),
     ops.GridSpec(2, 4, (2,)), torch.rand(4, 4), ops.GridSpec(2, 4, (2,)), (torch.rand(4, 4),),
@@ -85,6 +88,9 @@ CALLS["pixels"] = lambda **kw: ops.draw_pixels(
     (1,), **kw,
 )  # fmt: skip
 LINEAR = ops.pack_linear(torch.ones(32, 64, dtype=torch.int8), torch.rand(32))
+AFFINE = ops.pack_affine(torch.rand(20, 6))
+CALLS["affine"] = lambda **kw: ops.affine(torch.rand(4, 3), AFFINE, step=3, **kw)
+CALLS["attention"] = lambda **kw: ops.attend(torch.rand(1, 5, 96), 2, **kw)
 CALLS["linear"] = lambda **kw: ops.linear(torch.rand(2, 64), LINEAR, **kw)
 SLOTS = ops.pack_slots(
     ops.SlotsWeights(
@@ -95,9 +101,10 @@ SLOTS = ops.pack_slots(
 CALLS["slots"] = lambda **kw: ops.attend_slots(
     torch.rand(3, 2, 7), torch.rand(3, 2, 2), torch.rand(3, 5), SLOTS, **kw
 )
-# Operations without a CUDA kernel: `slots` renders on the CPU; on CUDA torch's layers do. `linear` is of the
-# audio front-end, which runs on the CPU, and `pixels` of training videos, which are there.
-CPU_ONLY = {"linear", "slots", "pixels"}
+# Operations without a CUDA kernel: `slots` renders on the CPU; on CUDA torch's layers do. `linear`,
+# `affine` and `attention` are of the audio front-end, which runs on the CPU, and `pixels` of training videos,
+# which are there.
+CPU_ONLY = {"linear", "affine", "attention", "slots", "pixels"}
 # Operations whose CUDA kernels have names of their own.
 CUDA_SOURCES = {"resmlp": ("csrc/ops/resmlp_mma_cuda.cu", "csrc/ops/resmlp_wgmma_cuda.cu")}
 

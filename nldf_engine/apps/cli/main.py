@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from nldf_engine.base.errors import NldfError
-from nldf_engine.base.memory import keep_freed_memory
+from nldf_engine.base.memory import collect_rarely, keep_freed_memory
 from nldf_engine.base.requirements import check_requirements
 from nldf_engine.base.signals import TERMINATING, handling, open_streams
 from nldf_engine.base.waiting import wait_briefly
@@ -91,6 +91,7 @@ def overview() -> str:
 def entry() -> NoReturn:
     """The command `nldf`, as a process: runs it with the process' arguments and ends with its exit code."""
     try:
+        collect_rarely()
         open_streams()
         code = main()
     except KeyboardInterrupt:  # before the command began, or while its failure was being reported
