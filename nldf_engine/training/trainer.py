@@ -373,14 +373,15 @@ class Trainer:
                 note = self._note(float(error))
             bar.step(note=note, fraction=share if self.budget.minutes else None)
             before, share = share, self.budget.share(self.state)
-            if before < settled <= share:
-                self.state.best_psnr = None
             if int(share * times) > done or share >= 1:
                 done = int(share * times)
                 if self.state.closing:
                     self._log(monitor, {})
                 else:
                     self._validate_and_log(monitor)
+            # Behind the validation of this very step, whose weights have not yet seen the settled loss.
+            if before < settled <= share < 1:
+                self.state.best_psnr = None
             if self.state.step in self.keep:
                 self.keep[self.state.step](self._kept(), self.state)
             if self._is_due(saved):

@@ -142,14 +142,14 @@ def test_a_size_brings_its_settings_unless_they_are_set() -> None:
     usual = find_preset("nldf-fast")
     large = dataclasses.replace(usual, recipe=dataclasses.replace(usual.recipe, size=512))
     sharpening = large.fitted({}).recipe.sharpening  # type: ignore[attr-defined]
-    assert (sharpening.weight, sharpening.side) == (0.15, 96)
+    assert (sharpening.weight, sharpening.side) == (0.1, 96)
     assert usual.fitted({}) == usual
     larger = dataclasses.replace(usual, recipe=dataclasses.replace(usual.recipe, size=1024))
     assert larger.fitted({}).recipe.sharpening == sharpening  # type: ignore[attr-defined]
     between = dataclasses.replace(usual, recipe=dataclasses.replace(usual.recipe, size=384))
     assert between.fitted({}) == between
     kept = large.fitted({"side": "64", "rays": "4096"}).recipe.sharpening  # type: ignore[attr-defined]
-    assert (kept.weight, kept.side) == (0.15, 64)
+    assert (kept.weight, kept.side) == (0.1, 64)
 
 
 def test_steps_that_a_size_brings_are_taken_unless_told(synthetic_dataset: Dataset, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from nldf_engine.training.recipe import Driving, OpacityLoss, Sampling, TorsoRec
 from nldf_engine.training.stages import Run, Stage, ray_stages
 
 # At 512 pixels a patch shows as much of the face as it costs, softness shows more, and more is to be learned.
-FINER = {"sharpening.weight": "0.15", "sharpening.side": "96", "steps": "12000"}
+FINER = {"sharpening.weight": "0.1", "sharpening.side": "96", "steps": "12000"}
 NetworkConfig = Callable[[Bounds, ConditionConfig], GridLightFieldConfig]
 
 
