@@ -25,7 +25,7 @@ from nldf_engine.engine.renderer import Renderer, Scene, drawn_at_once
 from nldf_engine.media.pictures import encode_png
 from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.video import VideoWriter
-from nldf_engine.media.video_writer import LARGE, check_preset
+from nldf_engine.media.video_writer import LARGE, check_crf, check_preset
 
 # Frames between the renderer and the encoder, at least: enough to even out a slow frame on either side.
 WAITING = 3
@@ -138,7 +138,7 @@ class Clip:
     def save(
         self,
         path: str | Path,
-        crf: int = 16,
+        crf: int | None = None,
         provenance: bool = True,
         credentials: Credentials | None = None,
         preset: str | None = None,
@@ -148,7 +148,7 @@ class Clip:
         Args:
             path: `.mp4` or `.mov` (H.264 + AAC), `.webm` (VP9, with alpha when transparent), or a folder
                 (no ending) for a PNG sequence `00000.png`, ...
-            crf: the encoder's quality, 0 (best) to 51.
+            crf: the encoder's quality, 0 (best) to 51; None is 16, and 20 from a megapixel on.
             provenance: sign a manifest into .mp4 and .mov that says what made them, and write the same into
                 the tags of every file. Without it, only the comment that it is synthetic stays.
             credentials: what signs; those of `provenance.find_credentials` where None.
@@ -164,6 +164,7 @@ class Clip:
         """
         path = check_clip_path(path, self.transparent)
         check_preset(preset)
+        check_crf(crf)
         kind = path.suffix.lower()
         if not kind:
             return self._save_pictures(path, provenance)

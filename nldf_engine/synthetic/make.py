@@ -18,6 +18,7 @@ from nldf_engine.datasets.format import DatasetInfo, check_target
 from nldf_engine.geometry.cameras import Camera
 from nldf_engine.geometry.face_template import rest_landmarks
 from nldf_engine.media.video import VideoWriter
+from nldf_engine.media.video_writer import CRF
 from nldf_engine.synthetic.config import SyntheticConfig
 from nldf_engine.synthetic.motion import Motion, speaker_motion
 from nldf_engine.synthetic.proportions import Proportions
@@ -172,7 +173,7 @@ def make_synthetic_video(out: str | Path, config: SyntheticConfig | None = None)
     marks: list[tuple[np.ndarray, np.ndarray]] = []
     sound = (speech.samples, speech.rate)
     with (
-        VideoWriter(out, config.size, config.size, config.fps, audio=sound) as writer,
+        VideoWriter(out, config.size, config.size, config.fps, audio=sound, crf=CRF) as writer,
         Bar("rendering the speaker", config.frames, "frame") as bar,
     ):
         for image, _, landmarks, points in render_frames(config, visemes, motion):

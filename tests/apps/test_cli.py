@@ -40,7 +40,7 @@ FLAGS = {
         *("--mouth", "--sliders", "--gate"),
         *("--edges", "--expression", "--identity", "--albedo", "--light", "--landmarks", "--landmark-limit"),
         *("--lids", "--mouth-gain", "--jaw", "--lip-corners", "--mouth-width", "--brow-height"),
-        *("--into", "--region", "--precision", "--preset"),
+        *("--into", "--region", "--precision", "--preset", "--crf"),
     },
     "serve": {
         *("--demo", "--host", "--port", "--token-file", "--origin", "--tls-cert", "--tls-key", "--workers"),

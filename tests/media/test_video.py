@@ -73,6 +73,26 @@ def test_pictures_of_h264_are_whole(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("side", "crf", "said"), [(64, None, b"crf=16.0"), (1000, None, b"crf=20.0"), (1000, 11, b"crf=11.0")]
+)
+def test_quality_goes_by_the_size_unless_it_is_said(
+    tmp_path: Path, side: int, crf: int | None, said: bytes
+) -> None:
+    """x264 writes into the file what it was asked for."""
+    picture = np.full((side, side, 3), 90, np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", side, side, crf=crf) as writer:
+        writer.write(picture)
+    assert said in (tmp_path / "a.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("crf", [-1, 52])
+def test_a_quality_that_there_is_not_is_named(tmp_path: Path, crf: int) -> None:
+    """Before anything is written."""
+    with pytest.raises(ValueError, match=rf"crf: expected 0 \(best\) to 51, got {crf}"):
+        VideoWriter(tmp_path / "a.mp4", 64, 64, crf=crf)
+
+
 @pytest.mark.parametrize(("preset", "search"), [("veryfast", b" me=dia "), ("fast", b" me=hex ")])
 def test_a_preset_searches_as_far_as_it_pays(tmp_path: Path, preset: str, search: bytes) -> None:
     """The preset of clips looks for motion close by; those that take longer look as x264 has it."""

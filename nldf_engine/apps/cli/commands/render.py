@@ -92,6 +92,8 @@ class Render(Command):
     preset: Annotated[str | None, optional("NAME")] = None
     """how long the H.264 encoder looks for a smaller file of the same quality: medium, fast, veryfast,
     superfast or ultrafast; by default veryfast, and superfast from a megapixel on"""
+    crf: Annotated[int | None, optional("N")] = None
+    """the encoder's quality, 0 (best) to 51; by default 16, and 20 from a megapixel on"""
     no_provenance: bool = False
     """leave off the signed manifest; its tags then say only that the video is synthetic"""
     sign_cert: SignFile = None
@@ -126,12 +128,13 @@ class Render(Command):
         self._credentials()
         from nldf_engine.engine import check_clip_path, check_size
         from nldf_engine.media.containers import SOUND_AGAIN, check_file
-        from nldf_engine.media.video_writer import check_preset
+        from nldf_engine.media.video_writer import check_crf, check_preset
         from nldf_engine.rendering.backgrounds import TRANSPARENT
 
         with checking_flags():
             check_size(self.size)
             check_preset(self.preset)
+            check_crf(self.crf)
         # What a person may have mistyped comes first: the rest takes its time.
         check_clip_path(self.out, transparent=self.background == TRANSPARENT)
         check_file(self.audio, SOUND_AGAIN)
@@ -206,7 +209,8 @@ class Render(Command):
         if paths:
             clip = replace(clip, frames=JoinedFrames(clip.frames, paths))
         clip.save(
-            self.out, provenance=not self.no_provenance, credentials=self._credentials(), preset=self.preset
+            self.out, crf=self.crf, provenance=not self.no_provenance, credentials=self._credentials(),
+            preset=self.preset,
         )  # fmt: skip
         seconds = time.perf_counter() - loaded
         figures = {
