@@ -72,8 +72,8 @@ THREADS = 4
 PRESETS = ("medium", "fast", "veryfast", "superfast", "ultrafast")
 
 
-# Quality of x264 and VP9 by their own scale. 16 is nearly transparent. Of large pictures fewer details are seen,
-# and the encoder takes most of the time: 20 takes two thirds of that, for half the bytes and 2 dB less.
+# Quality of x264 and VP9 by their own scale. 16 is nearly transparent. Of large pictures fewer details are
+# seen, and the encoder takes most of the time: 20 takes two thirds of that, for half the bytes and 2 dB less.
 CRF, LARGE_CRF, CRF_RANGE = 16, 20, (0, 51)
 
 

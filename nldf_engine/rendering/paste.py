@@ -15,10 +15,11 @@ import numpy as np
 from nldf_engine.geometry.face_mesh import LEFT_EYE_OUTER, OVAL, RIGHT_EYE_OUTER
 from nldf_engine.media.planes import Colours
 
-# The mask and the difference are computed on a square of so many pixels, whatever the size of the region.
-GRID = 96
-# Spread of the filling, in pixels of the grid, and the share of a new frame's difference in the evened one.
-SPREAD, FRESH = 14.0, 0.15
+# The mask and the difference are computed on a square of so many pixels, whatever the size of the region, and
+# the filling, which is smooth, on a smaller one.
+GRID, FILLED = 96, 48
+# Spread of the filling, in pixels of its square, and the share of a new frame's difference in the evened one.
+SPREAD, FRESH = 7.0, 0.15
 SMALLEST = 1e-4
 THIN = 1.5  # pixels of the picture to one of the grid, from which on it is averaged
 MARGIN = 3  # pixels of the picture beyond those that are seen: what interpolation looks at
@@ -115,9 +116,10 @@ class Paste:
         _mix(part.planes[0], part.bright(lit[..., 0]), weight)
         half = _size(part.planes[1])
         weight = cv2.resize(mask, half, interpolation=cv2.INTER_LINEAR)
-        tinted = part.drawn(lit[..., 1:], half)
-        for index in (0, 1):
-            _mix(part.planes[1 + index], tinted[..., index], weight)
+        # All three channels, though one is dropped: OpenCV has no vectors for two.
+        tinted = part.drawn(lit, half)
+        for index in (1, 2):
+            _mix(part.planes[index], tinted[..., index], weight)
 
     def _mask(self, polygon: np.ndarray, height: float, size: tuple[int, int]) -> np.ndarray:
         """[GRID, GRID] float32 weights of the picture."""
@@ -131,7 +133,7 @@ class Paste:
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(rim[0]), sigmaY=float(rim[1])))
 
     def _light(self, part: _Part, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """int16 [h, w, 3] by which frame and picture differ at the seam, filled in and evened.
+        """float32 [h, w, 3] by which frame and picture differ at the seam, filled in and evened.
 
         Args:
             drawn: uint8 [h, w, 3], what is cut out of the picture; mask: [GRID, GRID].
@@ -139,14 +141,16 @@ class Paste:
         import cv2
 
         ring = 4 * mask * (1 - mask)
-        apart = (part.coarse() - part.drawn(part.thinned(drawn), (GRID, GRID))) * ring[..., None]
-        spread = cv2.GaussianBlur(apart, (0, 0), SPREAD)
-        known = cv2.GaussianBlur(ring, (0, 0), SPREAD)
-        seam = spread / np.maximum(known, SMALLEST)[..., None]
+        known = np.empty((GRID, GRID, 4), np.float32)
+        known[..., :3] = (part.coarse() - part.drawn(part.thinned(drawn), (GRID, GRID))) * ring[..., None]
+        known[..., 3] = ring
+        few = cv2.resize(known, (FILLED, FILLED), interpolation=cv2.INTER_AREA)
+        spread = cv2.GaussianBlur(few, (0, 0), SPREAD)
+        seam = spread[..., :3] / np.maximum(spread[..., 3:], SMALLEST)
         self._seam = seam if self._seam is None else self._seam + FRESH * (seam - self._seam)
         size = _size(drawn)
-        back = cv2.invertAffineTransform(part.map((GRID, GRID), size))
-        return _warped(np.rint(self._seam).astype(np.int16), back, size)
+        back = cv2.invertAffineTransform(part.map((FILLED, FILLED), size))
+        return _warped(self._seam, back, size)
 
 
 def _part(
@@ -259,9 +263,10 @@ class _Part:
 
         made = np.empty((GRID, GRID, 3), np.float32)
         for index, plane in enumerate(self.planes):
-            # What is looked for is smooth: every so many pixels are enough to find it.
-            step = max(1, min(plane.shape) // (2 * GRID))
-            some = plane[step // 2 :: step, step // 2 :: step]
+            # What is looked for is smooth: some pixels are enough to find it.
+            some = plane
+            if min(plane.shape) > 2 * GRID:
+                some = cv2.resize(plane, (2 * GRID, 2 * GRID), interpolation=cv2.INTER_NEAREST_EXACT)
             made[..., index] = cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA)
         return made
 
