@@ -1,7 +1,8 @@
 // Attention of a transformer's block, without gradients: for each head, what rows see of the rows of their
 // piece, out = softmax(query key^T / sqrt(D / heads)) value (Vaswani et al. 2017, equation 1).
 //
-// A row's sums run in one order, so its outputs depend neither on the pieces beside it nor on threads.
+// A head has a multiple of kPanel numbers. A row's sums run in one order, so its outputs depend neither on
+// the pieces beside it nor on threads.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,6 @@
 #include "core/hd.h"
 
 namespace nldf {
-
-constexpr int kAttentionPanel = 16;  // a head has a multiple of so many numbers
 
 struct AttentionArgs {
   NLDF_FIELDS((const float*, query),  // [N, n, `query_step`], of which the first D numbers count

@@ -1,6 +1,7 @@
 // What an instruction set offers to the operations on rows of float32: affine and attention.
 #pragma once
 
+#include "core/panels.h"
 #include "ops/affine.h"
 #include "ops/attention.h"
 
@@ -16,9 +17,8 @@ struct RowsKernels {
 };
 
 // A head's keys in panels, and the weights of a group of rows.
-constexpr int64_t attention_scratch(const AttentionArgs& args, int64_t group) {
-  const int64_t wide = (args.seen + kAttentionPanel - 1) / kAttentionPanel * kAttentionPanel;
-  return wide * (args.width / args.heads + group);
+inline int64_t attention_scratch(const AttentionArgs& args, int64_t group) {
+  return panels(args.seen) * kPanel * (args.width / args.heads + group);
 }
 
 extern const RowsKernels kRowsPortable;

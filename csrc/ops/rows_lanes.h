@@ -87,7 +87,7 @@ struct Rows {
 
   static void affine(const AffineArgs& args, int64_t begin, int64_t end, int64_t out_begin, int64_t out_end) {
     const Panels panels{args.weights, kPanel, args.dim_in * kPanel};
-    // Outputs outside: a vector group's weights serve all rows while they are in the cache.
+    // The loop over outputs is the outer one: their weights serve all rows while they are in the cache.
     for (int64_t first = out_begin; first < out_end; first += L::group) {
       const int64_t last = first + L::group < out_end ? first + L::group : out_end;
       for (int64_t row = begin; row < end; row += group) {
@@ -158,7 +158,7 @@ struct Rows {
 
   static void attention(const AttentionArgs& args, int64_t piece, int64_t head, float* scratch) {
     const int64_t size = args.width / args.heads, place = head * size;
-    const int64_t wide = (args.seen + kPanel - 1) / kPanel * kPanel;
+    const int64_t wide = panels(args.seen) * kPanel;
     const float* const query = args.query + piece * args.seeing * args.query_step + place;
     const float* const key = args.rows + piece * args.seen * args.step + args.first + place;
     const float* const value = key + args.width;

@@ -65,6 +65,7 @@ AT_ONCE = 8
 # Rows come in pairs: the mel frames and samples that two see.
 PAIR_FRAMES = 2 * FRAMES + 2 * EDGE - 1
 PAIR_SAMPLES = (PAIR_FRAMES - 1) * HOP + FFT
+PAIRS = 250  # at once
 BLOCK = 16000 * 10  # samples at once
 
 
@@ -217,13 +218,19 @@ class StemStream:
         pairs = min((len(self._samples) - PAIR_SAMPLES) // (2 * ROW) + 1, (len(self._levels) - 2) // 2)
         if pairs <= 0:
             return torch.empty(0, self._encoder.width)
-        frames = (pairs - 1) * 2 * FRAMES + PAIR_FRAMES
-        heard = log_powers(self._samples, frames)
-        # Frame m goes by the level of the row before its own: that is known when the frame is.
-        levels = self._levels.repeat(FRAMES)[:frames]
-        heard = (heard - levels[:, None] / 10 + LEVEL).clip(FLOOR)
+        made = [self._rows(first, min(PAIRS, pairs - first)) for first in range(0, pairs, PAIRS)]
         self._samples = self._samples[pairs * 2 * ROW :].copy()
         self._levels = self._levels[pairs * 2 :].copy()
+        return torch.cat(made)
+
+    def _rows(self, first: int, pairs: int) -> Tensor:
+        import torch
+
+        frames = (pairs - 1) * 2 * FRAMES + PAIR_FRAMES
+        heard = log_powers(self._samples[first * 2 * ROW :], frames)
+        # Frame m goes by the level of the row before its own: that is known when the frame is.
+        levels = self._levels[2 * first :][: 2 * pairs + 2].repeat(FRAMES)[:frames]
+        heard = (heard - levels[:, None] / 10 + LEVEL).clip(FLOOR)
         return stem_rows(self._encoder, torch.from_numpy(heard))
 
 

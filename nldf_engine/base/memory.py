@@ -58,9 +58,10 @@ def keep_loaded() -> None:
 
 
 def collect_rarely() -> None:
-    """The garbage collector looks for circles of objects after 50,000 new ones in place of 700.
+    """The garbage collector looks for reference cycles after 50,000 new objects in place of some hundreds.
 
     Importing torch makes 200,000 objects that stay, which it would look through again and again: that takes
-    longer than a tenth of a second. Arrays and tensors are in no circles; they are freed at once as before.
+    longer than a tenth of a second. Frames and their arrays are in no cycles; they are freed at once as
+    before.
     """
     gc.set_threshold(50_000, 20, 20)

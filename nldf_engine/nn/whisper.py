@@ -74,12 +74,6 @@ def packed(*layers: Int8Linear) -> PackedLinear:
     )
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """[N, n, D]: what rows of `query` [N, n, D] see of `key` and `value` [N, L, D], each head by itself."""
-    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
-    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
-
-
 class WhisperBlock(nn.Module):
     """One block: attention and MLP, each added to what comes in.
 
@@ -100,7 +94,8 @@ class WhisperBlock(nn.Module):
     def forward(self, x: Tensor, kept: slice = slice(None)) -> Tensor:
         """Rows `kept` [N, n, D] of pieces x [N, L, D], all of whose own rows they attend to."""
         rows = self.attn_ln(x)
-        seen = attend(self.query(rows[:, kept]), self.key(rows), self.value(rows), self.heads)
+        both = torch.cat([self.key(rows), self.value(rows)], 2)
+        seen = ops.reference.attention_reference(both, self.heads, self.query(rows[:, kept]))
         x = x[:, kept] + self.out(seen)
         made: Tensor = x + self.down(F.gelu(self.up(self.mlp_ln(x))))
         return made
@@ -150,6 +145,11 @@ class Int8Block(WhisperBlock):
         return linear(linear(x, up, norm=mlp_norm, gelu=True), down, x)
 
 
+def _forget_packed(encoder: nn.Module, _: object = None) -> None:
+    """Other weights have come."""
+    cast(WhisperEncoder, encoder)._packed = ()
+
+
 class WhisperEncoder(nn.Module):
     """The encoder up to one of its blocks.
 
@@ -158,7 +158,7 @@ class WhisperEncoder(nn.Module):
         heads: of the attention.
         blocks: how many.
         int8: whether the blocks have 8-bit weights.
-        backend: of 8-bit blocks, "native" or "reference".
+        backend: of the stem, which runs on the CPU alone, and of 8-bit blocks: "native" or "reference".
 
     Attributes:
         width, int8: as given.
@@ -187,15 +187,21 @@ class WhisperEncoder(nn.Module):
         self.conv1 = nn.Conv1d(BANDS, width, 3)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2)
         self._packed: tuple[PackedAffine, ...] = ()
+        self.register_load_state_dict_post_hook(_forget_packed)
         self.blocks = nn.ModuleList(
             Int8Block(width, heads, backend) if int8 else WhisperBlock(width, heads) for _ in range(blocks)
         )
+
+    def _apply(self, *given: Any, **named: Any) -> WhisperEncoder:
+        _forget_packed(self)
+        return super()._apply(*given, **named)
 
     def stem(self, mel: Tensor) -> Tensor:
         """[n, D] rows of a spectrogram [2 n + 3, 80] that begins two frames before the first row's; without
         gradients. They are the same to the bit whichever rows stand beside them."""
         if not self._packed:
-            self._packed = tuple(_packed_convolution(layer) for layer in (self.conv1, self.conv2))
+            with torch.inference_mode(False):  # they are kept for calls in any mode
+                self._packed = tuple(_packed_convolution(layer) for layer in (self.conv1, self.conv2))
         x = mel
         for layer, stride in zip(self._packed, (1, 2), strict=True):
             x = ops.affine(x, layer, step=stride * x.shape[1], gelu=True, backend=self.backend)

@@ -46,7 +46,7 @@ def pack_affine(weight: Tensor, bias: Tensor | None = None) -> PackedAffine:
         raise ValueError(f"pack_affine: weight must have inputs and outputs, got {list(weight.shape)}")
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     check.tensor("bias", bias, ("N",))
-    weight, bias = weight.detach(), bias.detach()
+    weight, bias = weight.detach().clone(), bias.detach().clone()
     filled = F.pad(weight, (0, 0, 0, -len(weight) % PANEL))
     return PackedAffine(weight, filled.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous(), bias)
 
@@ -86,7 +86,7 @@ def affine(
     Args:
         x: [T, C] float32.
         packed: the layer, from `pack_affine`.
-        step: numbers from one row's begin to the next one's; by default K, for rows that do not overlap.
+        step: numbers from one row's start to the next one's; by default K, for rows that do not overlap.
         gelu: whether outputs go through GELU (by the error function).
         backend: "native" or "reference".
 

@@ -27,7 +27,7 @@ def _attention(rows: Tensor, heads: int, query: Tensor | None = None) -> Tensor:
 def _attention_fake(rows: Tensor, heads: int, query: Tensor | None = None) -> Tensor:
     if query is None:
         return rows.new_empty(*rows.shape[:2], rows.shape[2] // 3)
-    return torch.empty_like(query)
+    return query.new_empty(query.shape)
 
 
 _call_attention = native.register(

@@ -379,8 +379,9 @@ class Trainer:
                     self._log(monitor, {})
                 else:
                     self._validate_and_log(monitor)
-            # Behind the validation of this very step, whose weights have not yet seen the settled loss.
-            if before < settled <= share < 1:
+            # After the validation of this very step, whose weights have not yet seen the settled loss. From
+            # the final phase on nothing is validated, so that what was found last stands.
+            if before < settled <= share < 1 and not self._is_closing():
                 self.state.best_psnr = None
             if self.state.step in self.keep:
                 self.keep[self.state.step](self._kept(), self.state)

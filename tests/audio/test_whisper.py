@@ -95,6 +95,24 @@ def test_a_stream_gives_the_features_of_the_file(small, speech, ahead):
     np.testing.assert_array_equal(in_pieces(config, sound[:3000], iter(lambda: 1, 0)), short)
 
 
+def test_a_long_push_is_taken_in_parts(small, speech, monkeypatch):
+    """So that memory does not grow with what is pushed at once; every bit stays."""
+    config = FrontendConfig("whisper", ahead=0)
+    sound = speech[: 16000 * 2 + 77]
+    wanted = features(sound, config)
+    monkeypatch.setattr(whisper, "PAIRS", 3)
+    np.testing.assert_array_equal(features(sound, config), wanted)
+
+
+def test_the_reference_streams_as_well(small, speech, monkeypatch):
+    """Without kernels, too, a stream gives the bits of the file."""
+    monkeypatch.setenv("NLDF_BACKEND", "reference")
+    config = FrontendConfig("whisper", ahead=2)
+    sound = speech[:16000]
+    made = in_pieces(config, sound, iter(lambda: 700, 0))
+    np.testing.assert_array_equal(made, features(sound, config))
+
+
 def test_the_bundled_weights_stream_as_well(bundled, speech):
     """The real weights give the same bits in pieces and at once, on any number of threads, 65 a row."""
     sound = speech[:32000]

@@ -95,6 +95,21 @@ def test_stem_is_that_of_the_convolutions():
     assert torch.equal(single.stem(changed)[4], got[4]) and torch.equal(single.stem(mel[8:13])[0], got[4])
 
 
+def test_the_stem_follows_its_weights():
+    """Weights that come after a first use are those that count, as does another dtype's refusal."""
+    first, mel = encoders()[0], draw(23, 80)
+    other = WhisperEncoder(64, 2, 1).requires_grad_(False)
+    other.stem(mel)
+    changed = {name: 2 * value for name, value in other.state_dict().items()}
+    other.load_state_dict(changed)
+    fresh = WhisperEncoder(64, 2, 1).requires_grad_(False)
+    fresh.load_state_dict(changed)
+    assert torch.equal(other.stem(mel), fresh.stem(mel))
+    first.stem(mel)
+    with pytest.raises(TypeError, match=r"weight must be torch\.float32"):
+        first.double().stem(mel)
+
+
 def test_integers_are_near_and_the_backends_agree():
     """8-bit blocks give the float rows but for their rounding; kernel and reference give the same."""
     single, integer = encoders(128, 4, 3)

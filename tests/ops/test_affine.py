@@ -85,8 +85,10 @@ def test_numbers_that_are_not_finite_stay_in_their_row(isa):
     """A row with NaN or infinity does not give finite numbers, and its neighbours do."""
     packed, x = layer(16, 20), draw(5, 16)
     x[1, 3], x[3, 0] = math.nan, math.inf
-    got = ops.affine(x, packed)
-    assert not got[[1, 3]].isfinite().any() and got[[0, 2, 4]].isfinite().all()
+    for gelu in (False, True):
+        got = ops.affine(x, packed, gelu=gelu)
+        assert not got[1].isfinite().any() and got[[0, 2, 4]].isfinite().all()
+    assert not ops.affine(x, packed)[3].isfinite().any()
 
 
 def test_opcheck():

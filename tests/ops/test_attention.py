@@ -86,6 +86,9 @@ def test_opcheck():
     """Schema, fake tensors and dispatch hold."""
     torch.library.opcheck(torch.ops.nldf.attention.default, (draw(2, 5, 48), 1))
     torch.library.opcheck(torch.ops.nldf.attention.default, (draw(2, 5, 64), 2, draw(2, 3, 32)))
+    turned = draw(2, 32, 3).transpose(1, 2)
+    made = torch.ops.nldf.attention(draw(2, 5, 64), 2, turned)
+    assert torch.equal(made, ops.attend(draw(2, 5, 64), 2, turned.contiguous()))
 
 
 BAD = {

@@ -239,19 +239,24 @@ def test_how_often_a_run_is_validated_is_a_setting(synthetic_dataset: Dataset, t
 
 
 @pytest.mark.parametrize(
-    ("weight", "begin", "best"), [("0", "0.5", 40.0), ("0.05", "0.5", 38.0), ("0.05", "0.4", 38.0)]
-)
+    ("weight", "begin", "final", "best"),
+    [
+        ("0", "0.5", "0", 40.0), ("0.05", "0.5", "0", 38.0), ("0.05", "0.4", "0", 38.0),
+        ("0.05", "0.4", "0.6", 40.0), ("0.05", "0.5", "0.6", 40.0), ("0.05", "0.3", "0.4", 39.0),
+    ],
+)  # fmt: skip
 def test_weights_of_before_the_final_loss_are_not_the_best(
     synthetic_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: str, begin: str,
-    best: float,
+    final: str, best: float,
 ) -> None:  # fmt: skip
     """A perceptual distance costs decibels: what was better before it counted would leave it out again.
 
-    Where it begins right after a validation, that one is of before.
+    Where it begins right after a validation, that one is of before. Where the final phase has begun by then,
+    nothing is validated any more, and what was found before is what is told.
     """
     found = iter([40.0, 39.0, 38.0, 37.0, 36.0])  # after each fifth of the run
     picture = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(trainer_module.Trainer, "validate", lambda self: (next(found), picture, picture))
-    overrides = {"final_share": "0", "sharpening.weight": weight, "sharpening.side": "32"}
+    overrides = {"final_share": final, "sharpening.weight": weight, "sharpening.side": "32"}
     config = TrainConfig(steps=10, overrides={**overrides, "sharpening.begin": begin})
     assert train("nldf-fast-tiny", synthetic_dataset.path, tmp_path / "a", config).validation_psnr == best
