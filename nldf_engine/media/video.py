@@ -43,6 +43,9 @@ LONGEST_GAP = 10.0  # seconds between two frames' timestamps; beyond it the file
 WORTH_SEEKING = 1.0  # seconds; a beginning that is shorter is decoded and passed over
 JITTER = 0.002  # seconds; containers round timestamps to milliseconds
 
+Orientation = tuple[int, int, int, int]
+UPRIGHT: Orientation = (1, 0, 0, 1)
+
 __all__ = [
     "Shot",
     "VideoInfo",
@@ -116,7 +119,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     return stream
 
 
-def _orientation(frame: Any) -> tuple[int, int, int, int]:
+def _orientation(frame: Any) -> Orientation:
     """The 2x2 part (signs only) of the display matrix: upright = M applied to picture coordinates."""
     data = frame.side_data.get("DISPLAYMATRIX")
     matrix = np.frombuffer(b"" if data is None else bytes(data), dtype="<i4")
@@ -124,7 +127,7 @@ def _orientation(frame: Any) -> tuple[int, int, int, int]:
         a, b, c, d = (int(v) for v in np.round(matrix[[0, 1, 3, 4]] / 65536.0))
         if abs(a * d - b * c) == 1:
             return a, b, c, d
-    return 1, 0, 0, 1
+    return UPRIGHT
 
 
 def make_converter() -> Any:
@@ -134,7 +137,7 @@ def make_converter() -> Any:
     return VideoReformatter()
 
 
-def _upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
+def _upright(picture: np.ndarray, orientation: Orientation) -> np.ndarray:
     a, b, c, d = orientation
     # Display x = a x + c y, display y = b x + d y.
     if a == 0:
@@ -142,7 +145,7 @@ def _upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _turn(orientation: tuple[int, int, int, int]) -> int:
+def _turn(orientation: Orientation) -> int:
     a, b, _, _ = orientation
     return round(float(np.degrees(np.arctan2(b, a)))) % 360
 
@@ -163,13 +166,14 @@ def _conversion(frame: Any, aspect: Fraction | None) -> dict[str, Any]:
     return options
 
 
-def _planes(frame: Any, aspect: Fraction | None, converter: Any) -> Planes:
+def _planes(frame: Any, aspect: Fraction | None, converter: Any, orientation: Orientation) -> Planes:
     """A decoded frame as upright planes of square pixels, in its own colours where they can be kept."""
-    orientation, colours = _orientation(frame), Colours.of(frame)
+    colours = Colours.of(frame)
     if not is_plain(frame, aspect):
         colours, options = BT709, _conversion(frame, aspect)
         if _see_through(frame) or is_hdr(int(frame.color_trc or 0)):
-            frame, orientation = video_frame(_picture(frame, aspect, False, converter)), (1, 0, 0, 1)
+            picture = _picture(frame, aspect, False, converter, orientation)
+            frame, orientation = video_frame(picture), UPRIGHT
             options = {"threads": 1}
         frame = converter.reformat(
             frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", **options
@@ -190,10 +194,12 @@ def rgb_of(planes: Planes, converter: Any) -> np.ndarray:
     Args:
         converter: of `make_converter`, kept from picture to picture.
     """
-    return _picture(planes.frame, None, False, converter)
+    return _picture(planes.frame, None, False, converter, UPRIGHT)
 
 
-def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -> np.ndarray:
+def _picture(
+    frame: Any, aspect: Fraction | None, alpha: bool, converter: Any, orientation: Orientation
+) -> np.ndarray:
     """A decoded frame as upright uint8 RGB(A) with square pixels; transparency is composited over white.
 
     `converter` is kept from frame to frame, since making one costs more than using it.
@@ -211,7 +217,7 @@ def _picture(frame: Any, aspect: Fraction | None, alpha: bool, converter: Any) -
             picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
     elif see_through:
         picture = over_white(picture)
-    return np.ascontiguousarray(_upright(picture, _orientation(frame)))
+    return np.ascontiguousarray(_upright(picture, orientation))
 
 
 def _pictures(container: Any, stream: Any, timeline: Timeline, fields: Deinterlacer) -> Iterator[Any]:
@@ -309,9 +315,10 @@ def probe(path: str | Path) -> VideoInfo:
         stream = _video_stream(container, path)
         fields = Deinterlacer(stream)
         _, _, frame = next(_decoded(container, stream, path, timeline, fields))
-        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, make_converter())
+        orientation = _orientation(frame)
+        shot = Shot(0.0, 0.0, frame, stream.sample_aspect_ratio, make_converter(), orientation)
         height, width = shot.picture().shape[:2]
-        rotation, hdr = _turn(_orientation(frame)), is_hdr(int(frame.color_trc or 0))
+        rotation, hdr = _turn(orientation), is_hdr(int(frame.color_trc or 0))
         audio, name = bool(container.streams.audio), stream.codec_context.name
         seconds, count = timeline.seconds or _seconds(container, stream), stream.frames
         if seconds and frame.pts is not None and frame.time_base and stream.start_time is not None:
@@ -348,14 +355,15 @@ class Shot:
     frame: Any
     aspect: Fraction | None
     converter: Any
+    orientation: Orientation
 
     def picture(self, alpha: bool = False) -> np.ndarray:
         """The upright frame, uint8 [H, W, 3], or [H, W, 4] with `alpha` (else over white)."""
-        return _picture(self.frame, self.aspect, alpha, self.converter)
+        return _picture(self.frame, self.aspect, alpha, self.converter, self.orientation)
 
     def planes(self) -> Planes:
         """The upright frame as planes of their own memory; in its own colours where those can be kept."""
-        return _planes(self.frame, self.aspect, self.converter)
+        return _planes(self.frame, self.aspect, self.converter, self.orientation)
 
     def combed(self) -> bool:
         """Whether the frame as stored looks woven of two moments, as interlaced video does."""
@@ -400,9 +408,12 @@ def decode(path: str | Path, after: float = 0.0) -> Generator[Shot, None, None]:
 def _shots(
     container: Any, stream: Any, path: Path, timeline: Timeline, first: Fraction | None
 ) -> Iterator[Shot]:
-    converter, fields = make_converter(), Deinterlacer(stream)
+    converter, fields, orientation = make_converter(), Deinterlacer(stream), None
     for time, span, frame in _decoded(container, stream, path, timeline, fields, first):
-        yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter)
+        # Not of every frame: one that was asked for it refers to itself, and waits for the collector.
+        if orientation is None or frame.key_frame:
+            orientation = _orientation(frame)
+        yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter, orientation)
 
 
 def _from_keyframe(path: Path, timeline: Timeline, after: float) -> Iterator[Shot]:

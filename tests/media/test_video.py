@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
@@ -71,6 +72,23 @@ def test_pictures_of_h264_are_whole(tmp_path: Path) -> None:
         and b" sliced_threads=0 " in made
         and len(list(frames_at(tmp_path / "a.mp4"))) == 12
     )
+
+
+def test_decoded_frames_need_no_garbage_collector(tmp_path: Path) -> None:
+    """A frame goes when the last one lets it go: large ones would pile up in between."""
+    write(tmp_path / "a.mp4", [flat(level) for level in range(0, 200, 10)])
+    gc.collect()
+    before = {id(thing) for thing in gc.get_objects()}
+    gc.disable()
+    try:
+        for shot in decode(tmp_path / "a.mp4"):
+            shot.planes()
+            shot.picture()
+        del shot
+        left = [t for t in gc.get_objects() if type(t).__name__ == "VideoFrame" and id(t) not in before]
+    finally:
+        gc.enable()
+    assert len(left) <= 2  # one keyframe's, and the decoder's
 
 
 @pytest.mark.parametrize(
