@@ -61,7 +61,7 @@ from nldf_engine.prepare.track import LOOK, fill_gaps, track
 from nldf_engine.prepare.view import CLEAR, View
 from nldf_engine.rendering.torsos import pose_features
 
-VERSION = 8  # of the preparation: raised when a step's results change, which makes old caches invalid
+VERSION = 9  # of the preparation: raised when a step's results change, which makes old caches invalid
 SHOWN = 5  # frames on the contact sheet
 KEPT_OF_SOUND = (  # the sound's measurements that dataset.json keeps
     "seconds", "level_db", "silent", "clipped", "lip_lag_ms", "lip_correlation", "shifted_ms",

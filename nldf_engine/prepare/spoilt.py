@@ -23,6 +23,7 @@ SPEAKING_DB = 20.0  # below the loudness of speech, down to which a frame counts
 # levels at most, 8 times what is usual for each, and a strange colour does so for a while.
 STRANGE, STRANGE_TIMES = 8.0, 5.0
 COVERED_FRAMES = 5
+LIGHT = 0.2  # of the chin's departure, that the cheeks leave their usual colour by where the light changes
 UNSEEN_FRAMES = 10  # without lips
 BARE = 0.1  # share of the frames in which lips must be seen, to say what colour the chin has
 HAND_POINTS = 2  # of a hand's 21 on the mouth
@@ -55,9 +56,9 @@ def look_at_mouth(frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, bo
     """What lies where the mouth should be, of a frame [S, S, 3] and landmarks [478, 2+].
 
     Returns:
-        CrCb of the chin less that of the cheeks, float32 [2]; and whether lips are seen, redder than what is
+        CrCb of the chin and of the cheeks, float32 [2, 2]; and whether lips are seen, redder than what is
         around them, or standing out of it by a dark line or by edges. Landmarks on what covers a mouth are
-        where none of that is.
+        where none of that is, or at its rim.
     """
     import cv2
 
@@ -67,11 +68,9 @@ def look_at_mouth(frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, bo
     patch = cv2.warpAffine(frame, matrix, PATCH, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     tones = cv2.cvtColor(patch, cv2.COLOR_RGB2YCrCb).astype(np.float32)
     cheeks = np.concatenate([tones[CHEEKS[0], side, 1:].reshape(-1, 2) for side in CHEEKS[1]])
-    colour: np.ndarray = tones[CHIN][..., 1:].reshape(-1, 2).mean(0) - cheeks.mean(0)
+    skin = np.stack([tones[CHIN][..., 1:].reshape(-1, 2).mean(0), cheeks.mean(0)])
     placed = (points[:, :2] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    if np.linalg.norm(colour) > NO_SKIN:
-        return colour, False
-    return colour, _lips_seen(tones, placed)
+    return skin, bool(np.linalg.norm(skin[0] - skin[1]) <= NO_SKIN) and _lips_seen(tones, placed)
 
 
 def _lips_seen(tones: np.ndarray, points: np.ndarray) -> bool:
@@ -208,12 +207,15 @@ def _covered(tracked: dict[str, np.ndarray], valid: np.ndarray) -> np.ndarray:
     # What covers the mouth for most of the time is not what is usual, as long as lips are seen at times.
     bare = valid & tracked["lips"]
     bare = bare if bare.sum() >= BARE * valid.sum() else valid
-    colour = tracked["chin"] - np.median(tracked["chin"][bare], axis=0)
-    away = np.where(valid, np.linalg.norm(colour, axis=1), 0.0)
+    colours = tracked["skin"] - np.median(tracked["skin"][bare], axis=0)
+    away = np.where(valid, np.linalg.norm(colours[:, 0] - colours[:, 1], axis=1), 0.0)
     strange = away > max(STRANGE, STRANGE_TIMES * float(np.median(away[bare])))
     for begin, end in runs(strange):
-        # Where lips are seen all the while, it is the light that has changed.
-        if end - begin < COVERED_FRAMES or float(tracked["lips"][begin:end].mean()) > 0.5:
+        # Where lips are seen all the while, and the cheeks have another colour too, it is the light that has
+        # changed. The rim of what covers the mouth may be taken for lips.
+        moved = float(np.median(np.linalg.norm(colours[begin:end, 1], axis=1) / away[begin:end]))
+        lit = moved > LIGHT and float(tracked["lips"][begin:end].mean()) > 0.5
+        if end - begin < COVERED_FRAMES or lit:
             strange[begin:end] = False
     for begin, end in runs(valid & ~tracked["lips"]):
         strange[begin:end] |= end - begin >= UNSEEN_FRAMES

@@ -22,7 +22,7 @@ LOOK = 512  # pixels: what the networks see, whatever the dataset's size
 MASK = 256  # pixels: the person network's own resolution
 CHANGE = 128  # pixels: what successive frames are compared on
 THUMB = 48  # pixels: the thumbnails that cuts and exposure are measured on
-NO_COLOUR = np.zeros(2, np.float32)
+NO_COLOURS = np.zeros((2, 2), np.float32)
 AHEAD = 6  # frames in flight between the decoder and the networks
 
 
@@ -31,12 +31,12 @@ class Look(NamedTuple):
 
     Args:
         points: landmarks [478, 3] in pixels at LOOK; None where there is no face.
-        chin, lips: see `spoilt.look_at_mouth`.
+        skin, lips: see `spoilt.look_at_mouth`.
         fingers: points of hands on the mouth; -1 where none were looked for.
     """
 
     points: np.ndarray | None = None
-    chin: np.ndarray = NO_COLOUR
+    skin: np.ndarray = NO_COLOURS
     lips: bool = False
     fingers: int = -1
 
@@ -71,7 +71,7 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
         valid: bool [T], whether a face was found.
         thumbs: uint8 [T, 48, 48, 3].
         changes: float32 [T], mean absolute difference to the frame before, gray levels; 255 for the first.
-        chin: float32 [T, 2] and lips: bool [T], see `spoilt.look_at_mouth`; zeros where there is no face.
+        skin: float32 [T, 2, 2] and lips: bool [T], see `spoilt.look_at_mouth`; zeros where there is no face.
         hands: int64 [T], points of hands on the mouth; -1 where none were looked for.
     """
     import cv2
@@ -128,12 +128,12 @@ def track(source: Source, config: PrepareConfig, folder: Path) -> dict[str, np.n
 
 
 def seen_of(looks: Sequence[Look]) -> dict[str, np.ndarray]:
-    """What was seen in T frames: "landmarks", "valid", "chin", "lips" and "hands" of `track`."""
+    """What was seen in T frames: "landmarks", "valid", "skin", "lips" and "hands" of `track`."""
     zeros = np.zeros((LANDMARKS, 3), np.float32)
     return {
         "landmarks": np.stack([zeros if look.points is None else look.points for look in looks]),
         "valid": np.array([look.points is not None for look in looks]),
-        "chin": np.stack([look.chin for look in looks]).astype(np.float32),
+        "skin": np.stack([look.skin for look in looks]).astype(np.float32),
         "lips": np.array([look.lips for look in looks]),
         "hands": np.array([look.fingers for look in looks], np.int64),
     }

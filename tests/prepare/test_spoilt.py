@@ -19,7 +19,7 @@ def measured(**changed: np.ndarray) -> dict[str, np.ndarray]:
         "valid": np.ones(TOTAL, bool),
         "thumbs": np.repeat(texture[None], TOTAL, 0),
         "changes": rng.uniform(0.8, 3.0, TOTAL).astype(np.float32),
-        "chin": rng.normal(0, 1.0, (TOTAL, 2)).astype(np.float32),
+        "skin": rng.normal(0, [[1.0], [0.1]], (TOTAL, 2, 2)).astype(np.float32),
         "lips": np.ones(TOTAL, bool),
         "hands": np.full(TOTAL, 0, np.int64),
         **changed,
@@ -88,16 +88,20 @@ def test_footage_of_few_frames_a_second_is_not_still() -> None:
 def test_what_covers_the_mouth() -> None:
     """A strange colour on the chin for a while, or a hand on the mouth, is left out and reported.
 
-    Not where lips are seen in that colour: then the light has changed.
+    Whether lips are seen or not, for they may be its rim; but not where they are seen and the cheeks have
+    another colour as well: then the light has changed.
     """
-    chin, lips = measured()["chin"], np.ones(TOTAL, bool)
+    skin, lips = measured()["skin"], np.ones(TOTAL, bool)
     lips[50:88:3] = lips[51:88:3] = False
-    chin[50:88] += (12, -9)
-    chin[120:122] += 20  # shorter than a person could cover it
-    assert not find_spoilt(measured(chin=chin), voice()).any.any()
-    found = find_spoilt(measured(chin=chin, lips=lips), voice())
-    assert found.covered[50:88].all() and found.covered.sum() == 38
-    assert "something covers the mouth at 2.0 to 3.5 s" in str(found.problems(25.0)[0])
+    skin[50:88, 0] += (12, -9)
+    skin[120:122, 0] += 20  # shorter than a person could cover it
+    lit = skin.copy()
+    lit[50:88, 1] += (-5, 2)
+    assert not find_spoilt(measured(skin=lit), voice()).any.any()
+    for changed in ({"skin": skin}, {"skin": skin, "lips": lips}, {"skin": lit, "lips": lips}):
+        found = find_spoilt(measured(**changed), voice())
+        assert found.covered[50:88].all() and found.covered.sum() == 38
+        assert "something covers the mouth at 2.0 to 3.5 s" in str(found.problems(25.0)[0])
     hands = np.full(TOTAL, -1)
     hands[::8] = 0
     hands[[64, 72]] = 9
@@ -122,13 +126,15 @@ def face() -> tuple[np.ndarray, np.ndarray]:
 def test_the_colour_of_the_chin_against_the_cheeks() -> None:
     """An orange box before the chin changes it; light from one side, and a change of exposure, hardly do."""
     picture, points = face()
-    usual, _ = look_at_mouth(picture, points)
-    assert np.abs(usual).max() < 1
+    chin, cheeks = look_at_mouth(picture, points)[0]
+    assert np.abs(chin - cheeks).max() < 1
     covered = picture.copy()
     covered[130:200, 60:140] = (200, 140, 110)
-    assert np.linalg.norm(look_at_mouth(covered, points)[0] - usual) > 5
+    before, beside = look_at_mouth(covered, points)[0]
+    assert np.linalg.norm(before - beside) > 5 and np.abs(beside - cheeks).max() < 1
     dimmed = (picture * 0.85).astype(np.uint8)
-    assert np.linalg.norm(look_at_mouth(dimmed, points)[0] - usual) < 2
+    chin, darker = look_at_mouth(dimmed, points)[0]
+    assert np.linalg.norm(chin - darker) < 2 < np.linalg.norm(darker - cheeks)
 
 
 def with_lips(picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -196,8 +202,9 @@ def test_a_mouth_that_is_covered_for_most_of_the_time() -> None:
     """What is left out is where it is covered, by a strange colour or by none, and not the rest."""
     covered = np.zeros(TOTAL, bool)
     covered[:100] = True
-    chin = measured()["chin"]
-    found = find_spoilt(measured(lips=~covered, chin=chin + 20 * covered[:, None]), voice())
+    skin = measured()["skin"]
+    skin[covered, 0] += 20
+    found = find_spoilt(measured(lips=~covered, skin=skin), voice())
     assert np.array_equal(found.covered, covered) and not found.hidden
     assert np.array_equal(find_spoilt(measured(lips=~covered), voice()).covered, covered)
     short = np.zeros(TOTAL, bool)
