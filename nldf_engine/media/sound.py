@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         raise FileProblem(
             path, f"it is cut short: {seconds:.1f} s of sound, and {expected:.1f} s expected", COPY_AGAIN
         )
+    if endless:
+        unsaid = f"its header does not say how long it is; all of its {seconds:.1f} s are used"
+        track = replace(track, notes=(*track.notes, unsaid))
     track.warn()
 
 
