@@ -55,6 +55,34 @@ def handling(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
             signal.signal(number, known)
 
 
+class Unheard(io.TextIOWrapper):
+    """A stream of text that may lose its reader (`nldf render ... | true`): what follows goes to nobody.
+
+    A command's work is done all the same, and its exit code says how.
+    """
+
+    def write(self, text: str, /) -> int:
+        """See `io.TextIOWrapper`."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """See `io.TextIOWrapper`."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        super().flush()  # what is still held goes there
+
+
 def open_streams() -> None:
     """Opens standard streams that are closed, on nothing, and lets stdout print any file's name.
 
@@ -67,5 +95,8 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no UTF-8, and is printed as it is
-        sys.stdout.reconfigure(errors="surrogateescape")
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):  # a file's name may be no UTF-8, and is printed as it is
+        encoding, lines, through = out.encoding, out.line_buffering, out.write_through
+        sys.stdout = Unheard(out.detach(), encoding, "surrogateescape", None, lines, through)
+        sys.__stdout__ = sys.stdout  # type: ignore[misc]

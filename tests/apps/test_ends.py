@@ -46,6 +46,22 @@ def test_closed_streams_are_no_failure(folder: Path, tmp_path: Path, closed: str
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
 
+def test_a_reader_that_has_gone_is_no_failure(folder: Path, tmp_path: Path) -> None:
+    """Whoever listens has left before the end (`nldf render ... | true`): the video is there, the code 0."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = (folder / "avatar", folder / "speech.wav", "-o", tmp_path / "o.mp4", "--no-provenance")
+    try:
+        done = subprocess.run(
+            [*NLDF, "render", *map(str, arguments)], stdout=writing, stderr=subprocess.PIPE, text=True,
+            check=False, timeout=300,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert done.returncode == 0 and "Broken" not in done.stderr and "Traceback" not in done.stderr
+    assert probe(tmp_path / "o.mp4").frames == 10
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
 def test_a_hangup_leaves_nothing_half_written(
     folder: Path, tmp_path: Path, number: signal.Signals, code: int, hangups: None
