@@ -84,9 +84,11 @@ class Unheard(io.TextIOWrapper):
 
 
 def open_streams() -> None:
-    """Opens standard streams that are closed, on nothing, and lets stdout print any file's name.
+    """Opens standard streams that are closed, on nothing, and makes stdout print any file's name, and to
+    nobody where its reader has gone (`Unheard`).
 
-    Else the first file that is opened would take the number of one, and get what is printed.
+    Else the first file that is opened would take the number of a closed one, and get what is printed. For a
+    process of our own, before anything is printed: `sys.stdout` becomes another stream.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -96,7 +98,10 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
     out = sys.stdout
-    if isinstance(out, io.TextIOWrapper):  # a file's name may be no UTF-8, and is printed as it is
+    # A file's name may be no UTF-8, and is printed as it is.
+    if isinstance(out, io.TextIOWrapper) and out is sys.__stdout__:
         encoding, lines, through = out.encoding, out.line_buffering, out.write_through
         sys.stdout = Unheard(out.detach(), encoding, "surrogateescape", None, lines, through)
         sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    elif isinstance(out, io.TextIOWrapper):  # somebody else's
+        out.reconfigure(errors="surrogateescape")

@@ -408,11 +408,12 @@ def decode(path: str | Path, after: float = 0.0) -> Generator[Shot, None, None]:
 def _shots(
     container: Any, stream: Any, path: Path, timeline: Timeline, first: Fraction | None
 ) -> Iterator[Shot]:
-    converter, fields, orientation = make_converter(), Deinterlacer(stream), None
+    converter, fields, orientation, turned = make_converter(), Deinterlacer(stream), UPRIGHT, None
     for time, span, frame in _decoded(container, stream, path, timeline, fields, first):
-        # Not of every frame: one that was asked for it refers to itself, and waits for the collector.
-        if orientation is None or frame.key_frame:
-            orientation = _orientation(frame)
+        # Not of every frame: one that was asked for its matrix refers to itself, and waits for the garbage
+        # collector. The angle alone costs nothing.
+        if frame.rotation != turned:
+            orientation, turned = _orientation(frame), frame.rotation
         yield Shot(float(time), float(span), frame, stream.sample_aspect_ratio, converter, orientation)
 
 

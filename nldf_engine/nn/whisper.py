@@ -198,7 +198,8 @@ class WhisperEncoder(nn.Module):
 
     def stem(self, mel: Tensor) -> Tensor:
         """[n, D] rows of a spectrogram [2 n + 3, 80] that begins two frames before the first row's; without
-        gradients. They are the same to the bit whichever rows stand beside them."""
+        gradients. They are the same to the bit whichever rows stand beside them. Its layers are packed when
+        it is first called, and again after the encoder's own `load_state_dict`."""
         if not self._packed:
             with torch.inference_mode(False):  # they are kept for calls in any mode
                 self._packed = tuple(_packed_convolution(layer) for layer in (self.conv1, self.conv2))

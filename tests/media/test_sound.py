@@ -184,7 +184,7 @@ def test_a_truncated_file_says_so(tmp_path, encode, name, codec, options, share)
 
 
 def test_a_wav_written_to_a_pipe_is_no_truncated_file(tmp_path, float_wav):
-    """A WAV header whose length is unknown (all ones, or zero) is read to its end, and told of."""
+    """A WAV header whose length is unknown (all ones, or zero) is read to its end, with a warning."""
     samples = sweep(SAMPLE_RATE).astype(np.float32)
     # Whatever such programs write: no file of this size is longer than an hour.
     for length in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFF0000, 2_000_000_000, 1_000_000_000, 0):

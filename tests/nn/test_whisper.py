@@ -96,7 +96,7 @@ def test_stem_is_that_of_the_convolutions():
 
 
 def test_the_stem_follows_its_weights():
-    """Weights that come after a first use are those that count, as does another dtype's refusal."""
+    """Weights that are loaded after a first use are those that count; those of another dtype are refused."""
     first, mel = encoders()[0], draw(23, 80)
     other = WhisperEncoder(64, 2, 1).requires_grad_(False)
     other.stem(mel)

@@ -245,7 +245,7 @@ def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> 
             _complain(label, f"stopped; {stopped()}")
         raise
     except BrokenPipeError:
-        # The reader of our stdout has gone (`nldf doctor | head`): keep the interpreter from complaining too.
+        # Where `open_streams` was not called: keep the interpreter from complaining too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except UsageError as error:
