@@ -18,14 +18,19 @@ HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 TERMINATING = (signal.SIGTERM,) if HANG_UP is None else (signal.SIGTERM, HANG_UP)
 
 
+def send_nowhere(number: int) -> None:
+    """Points a file descriptor to nothing: what is written there is lost without an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 def leave_terminal() -> None:
     """Points the standard streams that are a terminal to nothing: writing to one that has gone fails."""
     for number in range(3):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(number).st_mode):
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+                send_nowhere(number)
 
 
 @contextlib.contextmanager
@@ -77,9 +82,7 @@ class Unheard(io.TextIOWrapper):
             self._drop()
 
     def _drop(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+        send_nowhere(self.fileno())
         super().flush()  # what is still held goes there
 
 

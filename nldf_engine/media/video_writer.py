@@ -19,6 +19,10 @@ from nldf_engine.media.containers import location, opened
 from nldf_engine.media.planes import BT709, Colours, Planes
 from nldf_engine.media.sound_feed import BLOCK, SoundFeed
 
+# Quality of x264 and VP9 by their own scale. 16 is nearly transparent. Of large pictures fewer details are
+# seen, and encoding takes most of the time: 20 takes half the bytes, 2 dB less, and less of that time.
+CRF, LARGE_CRF, CRF_RANGE = 16, 20, (0, 51)
+
 
 @dataclass(frozen=True)
 class _Codec:
@@ -37,10 +41,10 @@ _CODECS = {
         "libx264",
         "yuv420p",
         (3,),
-        {"preset": "fast"},
+        {"preset": "fast", "crf": str(CRF)},
         "aac",
         (".mp4", ".mov", ".m4v", ".mkv"),
-        {"preset": "superfast"},
+        {"preset": "superfast", "crf": str(LARGE_CRF)},
         "FRAME",
     ),
     "ffv1": _Codec(
@@ -52,9 +56,10 @@ _CODECS = {
         "libvpx-vp9",
         "yuva420p",
         (4,),
-        {"b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
+        {"crf": str(CRF), "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"},
         "libopus",
         (".webm",),
+        {"crf": str(LARGE_CRF)},
     ),
 }
 # Beside a preset: what moves in pictures of a speaker goes a pixel or two; a wider search finds nothing more.
@@ -70,11 +75,6 @@ THREADS = 4
 # Of x264, from the one that takes longest. At 1920 x 1080 the last three take about 40, 28 and 15 ms of one
 # core a frame; at the same crf their files are 1, 2.1 and 3.8 times as large, at 53.7, 56.5 and 55.6 dB PSNR.
 PRESETS = ("medium", "fast", "veryfast", "superfast", "ultrafast")
-
-
-# Quality of x264 and VP9 by their own scale. 16 is nearly transparent. Of large pictures fewer details are
-# seen, and the encoder takes most of the time: 20 takes two thirds of that, for half the bytes and 2 dB less.
-CRF, LARGE_CRF, CRF_RANGE = 16, 20, (0, 51)
 
 
 def check_crf(crf: int | None) -> None:
@@ -156,8 +156,7 @@ class VideoWriter:
         if width < 1 or height < 1 or fps <= 0:
             raise ValueError(f"VideoWriter: size and rate must be positive, got {width} x {height} at {fps}")
         self.width, self.height, self.fps = width, height, Fraction(fps).limit_denominator(1001)
-        usual = LARGE_CRF if width * height >= LARGE else CRF
-        self._crf, self._metadata, self.frames = usual if crf is None else crf, metadata or {}, 0
+        self._crf, self._metadata, self.frames = crf, metadata or {}, 0
         self._finish, self._temporary = finish, self.path
         self._preset, self._colours = preset, colours
         self._sound = None if audio is None else SoundFeed(*audio, self._spec.audio)
@@ -187,7 +186,7 @@ class VideoWriter:
             settings |= _BESIDE.get(settings.get("preset", ""), {})
             if self._spec.encoder == "libx264" and min(self.width, self.height) < UNSURE:
                 settings["mbtree"] = "0"
-            if self._spec.encoder != "ffv1":
+            if self._crf is not None and "crf" in settings:
                 settings["crf"] = str(self._crf)
             even = 2 if "420" in self._spec.pixels else 1
             video = self._container.add_stream(self._spec.encoder, rate=self.fps, options=settings)

@@ -47,8 +47,13 @@ def pack_affine(weight: Tensor, bias: Tensor | None = None) -> PackedAffine:
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     check.tensor("bias", bias, ("N",))
     weight, bias = weight.detach().clone(), bias.detach().clone()
+    return PackedAffine(weight, in_panels(weight), bias)
+
+
+def in_panels(weight: Tensor) -> Tensor:
+    """[ceil(N / 16), K, 16] of a weight [N, K]: 16 outputs' weights lie together, zeros behind the last."""
     filled = F.pad(weight, (0, 0, 0, -len(weight) % PANEL))
-    return PackedAffine(weight, filled.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous(), bias)
+    return filled.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
 def _rows(numbers: int, inputs: int, step: int) -> int:
@@ -107,8 +112,6 @@ def affine(
     if x.device != packed.weights.device:
         raise ValueError(f"affine: packed must be on {x.device} as x is, got {packed.weights.device}")
     if not native.use_native("affine", backend):
-        if x.numel() < inputs:
-            return x.new_empty(0, len(packed.bias))
         return affine_reference(x, packed.plain, packed.bias, step, gelu)
     if torch.is_grad_enabled() and x.requires_grad:
         raise ValueError("affine: the kernel has no gradient; use torch.no_grad()")

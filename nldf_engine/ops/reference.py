@@ -426,11 +426,12 @@ def linear_reference(
     return made if residual is None else made + residual
 
 
-def affine_reference(
-    x: Tensor, weight: Tensor, bias: Tensor, step: int | None = None, gelu: bool = False
-) -> Tensor:
+def affine_reference(x: Tensor, weight: Tensor, bias: Tensor, step: int, gelu: bool = False) -> Tensor:
     """Reference of `ops.affine`: [R, N] of x [T, C], weight [N, K] and bias [N]."""
-    rows = x.flatten().unfold(0, weight.shape[1], weight.shape[1] if step is None else step)
+    inputs = weight.shape[1]
+    if x.numel() < inputs:
+        return x.new_empty(0, len(bias))
+    rows = x.flatten().unfold(0, inputs, step)
     # One by one: how a library adds up a row depends on the rows beside it, and on threads.
     with one_thread():
         made = torch.cat([F.linear(row, weight, bias) for row in rows.split(1)])

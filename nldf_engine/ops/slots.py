@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldf_engine.ops import native
+from nldf_engine.ops.affine import PANEL, in_panels
 from nldf_engine.ops.check import Checker
 from nldf_engine.ops.reference import slots_reference
 from nldf_engine.ops.specs import PLACE, SlotsWeights
-
-PANEL = 16  # outputs whose weights lie together
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def pack_slots(plain: SlotsWeights) -> PackedSlots:
     near, point, mix = plain.near, plain.point, (plain.mix, none)
     layers = (near, point, mix, plain.query, gates, own_gates, plain.first, plain.second)
     return PackedSlots(
-        plain, torch.cat([_panels(weight) for weight, _ in layers]),
+        plain, torch.cat([in_panels(weight).flatten() for weight, _ in layers]),
         torch.cat([_fill(bias) for _, bias in layers]),
         torch.cat([_fill(plain.score[0][0]), plain.score[1]]), torch.cat(rows, 1).to(plain.start),
     )  # fmt: skip
@@ -62,11 +61,6 @@ def _apart(layer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """A layer of three gates, each filled up."""
     weight, bias = layer
     return _fill(weight.unflatten(0, (3, -1)).mT).mT.flatten(0, 1), _fill(bias.view(3, -1)).flatten()
-
-
-def _panels(weight: Tensor) -> Tensor:
-    """[outputs / 16, inputs, 16] in one row, with zeros behind the last output."""
-    return _fill(weight.t()).unflatten(1, (-1, PANEL)).transpose(0, 1).flatten()
 
 
 def _slots(

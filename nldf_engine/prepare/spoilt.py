@@ -23,7 +23,7 @@ SPEAKING_DB = 20.0  # below the loudness of speech, down to which a frame counts
 # levels at most, 8 times what is usual for each, and a strange colour does so for a while.
 STRANGE, STRANGE_TIMES = 8.0, 5.0
 COVERED_FRAMES = 5
-LIGHT = 0.2  # share of the chin's departure that the cheeks make, too, where the light has changed
+LIGHT = 0.2  # cheeks that change by this share of what the chin does say that the light has changed
 UNSEEN_FRAMES = 10  # without lips
 BARE = 0.1  # share of the frames in which lips must be seen, to say what colour the chin has
 HAND_POINTS = 2  # of a hand's 21 on the mouth

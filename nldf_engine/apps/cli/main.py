@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from nldf_engine.base.errors import NldfError
 from nldf_engine.base.memory import collect_rarely, keep_freed_memory
 from nldf_engine.base.requirements import check_requirements
-from nldf_engine.base.signals import TERMINATING, handling, open_streams
+from nldf_engine.base.signals import TERMINATING, handling, open_streams, send_nowhere
 from nldf_engine.base.waiting import wait_briefly
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def guarded(label: str, work: Callable[[], int], stopped: Callable[[], str]) -> 
         raise
     except BrokenPipeError:
         # Where `open_streams` was not called: keep the interpreter from complaining too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        send_nowhere(sys.stdout.fileno())
         return 1
     except UsageError as error:
         _complain(label, f"{error}; see: {label} --help")
