@@ -139,9 +139,10 @@ inline void linear_finish(const LinearArgs& args, const int32_t* sums, const int
 template <class L, class Dot>
 struct PairProducts {
   static constexpr int bytes = L::lanes * 4;
-  static constexpr int rows = 3;                // a group
-  static constexpr int vectors = 4;             // of sums, each of two numbers an output
-  static constexpr int outputs = 2 * L::lanes;  // of these
+  // Sums, two vectors of weights, the inputs of one row and a product are what 16 registers hold.
+  static constexpr int rows = 6;            // a group
+  static constexpr int vectors = 2;         // of sums, each of two numbers an output
+  static constexpr int outputs = L::lanes;  // of these
   using Pairs = typename VectorOf<int16_t, 2 * L::lanes>::Type;
   using Sums = typename VectorOf<int32_t, L::lanes>::Type;
   using Quads = typename VectorOf<int64_t, L::lanes / 2>::Type;
@@ -155,22 +156,15 @@ struct PairProducts {
         args.weights + first / kLinearPanel * kLinearPanel * args.dim_in + first % kLinearPanel * 4;
     Sums sum[rows][vectors] = {};
     for (int64_t k = 0; k < quads; ++k, x += rows * 4, w += kLinearPanel * 4) {
-      Pairs a[rows];
+      Pairs b[vectors];
+      Dot::load(w, b[0], b[1]);
       NLDF_UNROLL
       for (int r = 0; r < rows; ++r) {
         int64_t quad;
         memcpy(&quad, x + 4 * r, sizeof(quad));
-        a[r] = (Pairs)(quad - Quads{});
-      }
-      NLDF_UNROLL
-      for (int v = 0; v < vectors; v += 2) {
-        Pairs b[2];
-        Dot::load(w + v * (bytes / 2), b[0], b[1]);
+        const Pairs a = (Pairs)(quad - Quads{});
         NLDF_UNROLL
-        for (int r = 0; r < rows; ++r) {
-          sum[r][v] = Dot::dot(sum[r][v], a[r], b[0]);
-          sum[r][v + 1] = Dot::dot(sum[r][v + 1], a[r], b[1]);
-        }
+        for (int v = 0; v < vectors; ++v) sum[r][v] = Dot::dot(sum[r][v], a, b[v]);
       }
     }
     const int32_t offsets[outputs] = {};
