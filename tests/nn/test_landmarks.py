@@ -106,7 +106,8 @@ def test_chunks_are_the_whole(pieces: list[int]) -> None:
         first += count
         assert sum(map(len, rows)) == max(0, first - REACH)
     rows.append(follower.push(features[first:], last=True))
-    torch.testing.assert_close(torch.cat(rows), whole, atol=1e-6, rtol=1e-5)
+    # Products of other sizes add in another order, and by how much depends on the processor.
+    torch.testing.assert_close(torch.cat(rows), whole, atol=4e-6, rtol=1e-5)
 
 
 def kept_bytes(loop: SpeechLoop) -> int:
