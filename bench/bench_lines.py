@@ -7,7 +7,9 @@ import torch
 
 from nldf_engine import ops
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField
+from nldf_engine.systems.nldf_fast.recipe import usual_network
 
 FRAMES, INSIDE = 8, 0.8
 
@@ -15,7 +17,7 @@ FRAMES, INSIDE = 8, 0.8
 @pytest.mark.parametrize("lines", [1024, pytest.param(8192, marks=pytest.mark.thorough)])
 def test_forward_and_backward(race, lines, device):
     torch.manual_seed(0)
-    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0))).to(device)
+    field = GridLightField(usual_network(Bounds(0.6, 1.0), ConditionConfig())).to(device)
     network, planes = field.lines_network(), len(field.config.planes)
     given = torch.rand(FRAMES, lines, 4), torch.randn(FRAMES, network.frame)
     given[0][..., 2:] *= 0.1

@@ -10,14 +10,16 @@ import torch
 
 from nldf_engine import ops
 from nldf_engine.rendering.fields import Bounds
-from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.common.conditions import ConditionConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField
+from nldf_engine.systems.nldf_fast.recipe import usual_network
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("rays", [8192, 65536])
 def test_forward(race, rays, device):
     torch.manual_seed(0)
-    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=(-0.06, 0.03))).to(device).eval()
+    field = GridLightField(usual_network(Bounds(0.6, 1.0), ConditionConfig())).to(device).eval()
     network, packed = field.planes_network(), field.packed()
     width = field.config.width
     biases = torch.randn(1, width, device=device), torch.randn(1, width, device=device)

@@ -15,8 +15,10 @@ from nldf_engine.rendering.heads import RayHead
 from nldf_engine.rendering.layer import View, to_uint8
 from nldf_engine.rendering.portrait import Portrait
 from nldf_engine.rendering.region import HeadRegion
+from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer
-from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField
+from nldf_engine.systems.nldf_fast.recipe import usual_network
 
 LEAST_PSNR = 50.0  # dB, of what is drawn in 8 bits, to the layers
 
@@ -24,7 +26,7 @@ LEAST_PSNR = 50.0  # dB, of what is drawn in 8 bits, to the layers
 def portrait() -> Portrait:
     """Untrained networks of the usual sizes."""
     torch.manual_seed(0)
-    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=(-0.06, 0.03)))
+    field = GridLightField(usual_network(Bounds(0.6, 1.0), ConditionConfig()))
     torso = TorsoLayer()
     torso.box.copy_(torch.tensor([0.0, 0.65, 1.0, 1.1]))
     torso.occupancy[0] = 0

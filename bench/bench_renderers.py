@@ -31,7 +31,8 @@ from nldf_engine.systems.adnerf.model import RadianceField, RadianceFieldConfig
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso import TorsoPlate
 from nldf_engine.systems.nldf.model import LightField, LightFieldConfig
-from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+from nldf_engine.systems.nldf_fast.model import GridLightField
+from nldf_engine.systems.nldf_fast.recipe import usual_network
 from nldf_engine.systems.registry import build_head
 from nldf_engine.training.presets import find_preset, presets
 
@@ -96,7 +97,7 @@ def radiance_field(conditions: ConditionConfig) -> RayField:
 # The first is the one that the others are compared with. A new system is one line here.
 SYSTEMS = {
     "nldf-88": System(lambda: light_field(CONDITIONS), 4096, 131072),
-    "nldf-fast": System(lambda: GridLightField(GridLightFieldConfig(BOUNDS, CONDITIONS)), 65536, 262144),
+    "nldf-fast": System(lambda: GridLightField(usual_network(BOUNDS, CONDITIONS)), 65536, 262144),
     "adnerf head": System(lambda: radiance_field(CONDITIONS), 128, 4096),
     "nldf-88 head + torso": System(lambda: Both(light_field), 4096, 131072),
     "adnerf head + torso": System(lambda: Both(radiance_field), 128, 4096),

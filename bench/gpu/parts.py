@@ -152,7 +152,9 @@ def small(count: str, device: str = "cuda") -> None:
     from nldf_engine.ops.beams import BeamEncoding
     from nldf_engine.ops.resmlp_cuda import resmlp_kernel
     from nldf_engine.rendering.fields import Bounds
-    from nldf_engine.systems.nldf_fast.model import GridLightField, GridLightFieldConfig
+    from nldf_engine.systems.common.conditions import ConditionConfig
+    from nldf_engine.systems.nldf_fast.model import GridLightField
+    from nldf_engine.systems.nldf_fast.recipe import usual_network
 
     rays = int(count)
 
@@ -192,7 +194,7 @@ def small(count: str, device: str = "cuda") -> None:
     order, count = ops.compact_rays(rand(rays) > 0.4)
     chosen = int(count)
     ops.composite_rays(rand(chosen, 3), rand(chosen), order, (rand(rays, 3), rand(rays)))
-    field = GridLightField(GridLightFieldConfig(Bounds(0.4, 1.2))).to(device).eval()
+    field = GridLightField(usual_network(Bounds(0.4, 1.2), ConditionConfig())).to(device).eval()
     biases = rand(1, field.config.width), rand(1, field.config.width)
     with torch.no_grad():
         ops.planes(origins.detach(), directions.detach(), *biases, field.planes_network())

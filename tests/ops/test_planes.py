@@ -25,6 +25,7 @@ SHAPES = {  # depths, features, ambient, width, layers of the warp net and of th
     "four planes": ((-0.05, 0.0, 0.04, 0.1), 4, 3, 48, 3, 4),
     "three features": ((0.0, 0.02), 3, 0, 128, 2, 3),
     "eight features": ((0.0,), 8, 5, 40, 3, 4),
+    "one hidden layer": ((-0.06, 0.03), 4, 4, 64, 3, 2),
     "least": ((0.1,), 1, 0, 1, 2, 2),
 }
 

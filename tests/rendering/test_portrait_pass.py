@@ -24,7 +24,8 @@ PLANES = [(0.0,), (-0.04, 0.0, 0.05)]
 def portrait(planes: tuple[float, ...]) -> Portrait:
     """A head before a torso, both with visible structure and soft edges."""
     torch.manual_seed(0)
-    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=planes))
+    hidden = 3 - len(planes)  # two, and none
+    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=planes, hidden=hidden))
     torso = TorsoLayer()
     with torch.no_grad():
         field.box.copy_(torch.tensor([-0.15, -0.18, 0.15, 0.18]))

@@ -11,6 +11,7 @@ from nldf_engine.rendering.fields import Bounds, Conditions, RayColors, Rays
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.plane_network import refined
 from nldf_engine.systems.nldf_fast.model import FRAME_LIMIT, GridLightField, GridLightFieldConfig
+from nldf_engine.systems.nldf_fast.recipe import network_of_size, usual_network
 from nldf_engine.systems.registry import build_field
 
 SIZES = {"resolutions": (4, 8), "warp_resolutions": (4,), "width": 16, "ambient": 2}
@@ -58,9 +59,10 @@ def test_rays_of_mixed_frames_equal_those_of_whole_frames() -> None:
     torch.testing.assert_close(pieces.segments, whole.segments)
 
 
-def test_chosen_rays_in_one_operation_equal_the_layers() -> None:
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_chosen_rays_in_one_operation_equal_the_layers(hidden: int) -> None:
     """Some rays of some frames, by the fused operation, have the layers' colours and gradients."""
-    model, rays, inside = small(), some_rays(3, 60), torch.arange(180).view(3, 60) % 2 == 0
+    model, rays, inside = small(hidden=hidden), some_rays(3, 60), torch.arange(180).view(3, 60) % 2 == 0
     with torch.no_grad():
         model.grids[0].table.normal_()
     code = torch.randn(3, 65)
@@ -159,15 +161,32 @@ def test_configurations_survive_json_and_wrong_ones_are_refused() -> None:
     for name, value in [
         ("planes", []), ("planes", ["a"]), ("planes", 0.1), ("resolutions", [8] * 100),
         ("resolutions", [1 << 20]), ("resolutions", [1]), ("resolutions", [8.5]), ("width", 0),
+        ("hidden", -1), ("hidden", 65), ("hidden", 1.5),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=rf"{name}|planes|GridSpec"):
             build_field("nldf-fast", {**good, name: value})
 
 
+def test_files_that_name_no_hidden_layers_have_two() -> None:
+    """As avatars were before it was a choice."""
+    config = encode(small().config)
+    del config["hidden"]
+    model = build_field("nldf-fast", config)
+    assert isinstance(model, GridLightField) and len(model.body) == 2
+
+
+@pytest.mark.parametrize(("width", "layers"), [(256, 0), (500, 0), (512, 2), (1100, 2)])
+def test_larger_pictures_have_more_layers(width: int, layers: int) -> None:
+    """Where the grids get further levels, the colours' network has two more layers."""
+    make = network_of_size(usual_network, width)
+    assert make(Bounds(0.6, 1.0), ConditionConfig()).hidden == layers
+
+
 def test_its_cost_is_counted_without_what_a_frame_pays_once() -> None:
-    """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + 2 x 64 x 64 + 64 x 7 for the colours."""
-    model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0)))
-    assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + 2 * 64 * 64 + 64 * 7
+    """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + h x 64 x 64 + 64 x 7 for the colours."""
+    for hidden in range(3):
+        model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), hidden=hidden))
+        assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + hidden * 64 * 64 + 64 * 7
 
 
 @pytest.mark.parametrize(("width", "finest"), [(128, 256), (256, 256), (500, 256), (512, 512), (1100, 1024)])

@@ -24,7 +24,8 @@ from nldf_engine.systems.common.plane_network import OPACITY_SLOPE, PlaneNetwork
 FRAME_LIMIT = 3.5
 SMALLEST_SPREAD = 5e-3
 BOX_MARGIN = 0.06
-HIDDEN = 3
+# Beyond this many layers a configuration from a file is a mistake.
+MOST_HIDDEN = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class GridLightFieldConfig:
         features: of one level of a grid.
         ambient: coordinates that the warp net adds beside the warp.
         width: of all layers.
+        hidden: layers of width x width of the network of colours, between its first and its last. The default
+            is what files have that do not say it; a preset may have fewer.
 
     Raises:
         ValueError: no plane, or a size below one.
@@ -53,11 +56,13 @@ class GridLightFieldConfig:
     features: int = 4
     ambient: int = 4
     width: int = 64
+    hidden: int = 2
 
     def __post_init__(self) -> None:
-        if not self.planes or self.width < 1 or self.ambient < 0:
+        if not self.planes or self.width < 1 or self.ambient < 0 or not 0 <= self.hidden <= MOST_HIDDEN:
             raise ValueError(
-                f"GridLightFieldConfig: expected at least one plane, width >= 1 and ambient >= 0, got {self}"
+                "GridLightFieldConfig: expected at least one plane, width >= 1, ambient >= 0 and 0 to "
+                f"{MOST_HIDDEN} hidden layers, got {self}"
             )
 
 
@@ -77,7 +82,7 @@ class GridLightField(PlaneNetwork, RayField):
         self.register_buffer("box", torch.tensor([-radius, -radius, radius, radius]))
         shape = PlaneShape(
             config.planes, config.resolutions, config.warp_resolutions, config.features, config.ambient,
-            config.width, 1, HIDDEN - 1, 3 + config.conditions.code_dim, FRAME_LIMIT,
+            config.width, 1, config.hidden, 3 + config.conditions.code_dim, FRAME_LIMIT,
         )  # fmt: skip
         self.build_network(shape, {"warp_body.0.": "warp_body."})
 
