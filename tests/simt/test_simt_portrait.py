@@ -19,10 +19,11 @@ from simt.planes_problem import Shape, fields, network
 from simt.runner import ROOT, Builder, Fault, Library, Source
 
 PORTRAIT = Source("csrc/ops/portrait_cuda.cu", "ops/portrait.h", ("portrait",))
-HEAD, TORSO = Shape(hidden=1), Shape((0.0,), ambient=0, width=32, warp_hidden=1, hidden=2)
+HEAD, TORSO = Shape(hidden=2), Shape((0.0,), ambient=0, width=32, warp_hidden=1, hidden=2)
 CASES = {
     "usual": (HEAD, TORSO),
     "three hidden layers": (Shape(), TORSO),
+    "one hidden layer": (Shape(hidden=1), TORSO),
     "no torso": (HEAD, None),
     "equal widths": (Shape(width=32), TORSO),
     "nearly empty": (Shape((0.0,), features=2, ambient=1, width=9), TORSO),

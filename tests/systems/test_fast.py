@@ -175,9 +175,9 @@ def test_files_that_name_no_hidden_layers_have_two() -> None:
     assert isinstance(model, GridLightField) and len(model.body) == 2
 
 
-@pytest.mark.parametrize(("width", "layers"), [(256, 0), (500, 0), (512, 2), (1100, 2)])
+@pytest.mark.parametrize(("width", "layers"), [(256, 1), (500, 1), (512, 2), (1100, 2)])
 def test_larger_pictures_have_more_layers(width: int, layers: int) -> None:
-    """Where the grids get further levels, the colours' network has two more layers."""
+    """Where the grids get further levels, the colours' network has one more layer."""
     make = network_of_size(usual_network, width)
     assert make(Bounds(0.6, 1.0), ConditionConfig()).hidden == layers
 
