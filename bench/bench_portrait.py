@@ -18,15 +18,15 @@ from nldf_engine.rendering.region import HeadRegion
 from nldf_engine.systems.common.conditions import ConditionConfig
 from nldf_engine.systems.common.torso_layer import TorsoLayer
 from nldf_engine.systems.nldf_fast.model import GridLightField
-from nldf_engine.systems.nldf_fast.recipe import usual_network
+from nldf_engine.systems.nldf_fast.recipe import network_of_size, usual_network
 
 LEAST_PSNR = 50.0  # dB, of what is drawn in 8 bits, to the layers
 
 
-def portrait() -> Portrait:
-    """Untrained networks of the usual sizes."""
+def portrait(size: int) -> Portrait:
+    """Untrained networks as pictures of that width have them."""
     torch.manual_seed(0)
-    field = GridLightField(usual_network(Bounds(0.6, 1.0), ConditionConfig()))
+    field = GridLightField(network_of_size(usual_network, size)(Bounds(0.6, 1.0), ConditionConfig()))
     torso = TorsoLayer()
     torso.box.copy_(torch.tensor([0.0, 0.65, 1.0, 1.1]))
     torso.occupancy[0] = 0
@@ -37,8 +37,8 @@ def portrait() -> Portrait:
     return Portrait(RayHead(field, region), torso).eval()
 
 
-def in_precision(name: str) -> Portrait:
-    part = portrait()
+def in_precision(name: str, size: int) -> Portrait:
+    part = portrait(size)
     part.head.field.precision = part.torso.precision = name
     return part
 
@@ -46,7 +46,7 @@ def in_precision(name: str) -> Portrait:
 @torch.no_grad()
 @pytest.mark.parametrize("size", [256, 512])
 def test_frame(race, size, device, monkeypatch):
-    part = in_precision("fp16" if device.type == "cuda" else "fp32").to(device)
+    part = in_precision("fp16" if device.type == "cuda" else "fp32", size).to(device)
     camera = Camera(size, size, 1.9 * size, 1.9 * size, size / 2, size / 2)
     pose = torch.eye(4)
     pose[2, 3] = -0.8
@@ -67,7 +67,7 @@ def test_frame(race, size, device, monkeypatch):
     assert (one_pass().int() - layers().int()).abs().max() <= most
     runs = {"one pass": one_pass, "layers": layers}
     if device.type == "cpu":
-        int16, int8 = in_precision("int16"), in_precision("int8")
+        int16, int8 = in_precision("int16", size), in_precision("int8", size)
         assert (one_pass(int16).int() - layers().int()).abs().max() <= most
         error = (one_pass(int8).double() - layers().double()).square().mean()
         assert 10 * torch.log10(255**2 / error) > LEAST_PSNR

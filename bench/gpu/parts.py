@@ -239,7 +239,7 @@ def small_portrait(device: str) -> None:
     from bench.bench_portrait import portrait
     from nldf_engine.rendering.layer import Views
 
-    part = portrait().to(device)
+    part = portrait(256).to(device)
     part.head.field.precision = part.torso.precision = "fp16" if device == "cuda" else "fp32"
     poses = torch.eye(4, device=device).repeat(2, 1, 1)
     poses[:, 2, 3] = -0.8

@@ -24,8 +24,8 @@ PLANES = [(0.0,), (-0.04, 0.0, 0.05)]
 def portrait(planes: tuple[float, ...]) -> Portrait:
     """A head before a torso, both with visible structure and soft edges."""
     torch.manual_seed(0)
-    hidden = 3 - len(planes)  # two, and none
-    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=planes, hidden=hidden))
+    layers = 4 - len(planes)  # three behind one plane, one behind three
+    field = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), planes=planes, layers=layers))
     torso = TorsoLayer()
     with torch.no_grad():
         field.box.copy_(torch.tensor([-0.15, -0.18, 0.15, 0.18]))

@@ -59,10 +59,10 @@ def test_rays_of_mixed_frames_equal_those_of_whole_frames() -> None:
     torch.testing.assert_close(pieces.segments, whole.segments)
 
 
-@pytest.mark.parametrize("hidden", [0, 2])
-def test_chosen_rays_in_one_operation_equal_the_layers(hidden: int) -> None:
+@pytest.mark.parametrize("layers", [1, 3])
+def test_chosen_rays_in_one_operation_equal_the_layers(layers: int) -> None:
     """Some rays of some frames, by the fused operation, have the layers' colours and gradients."""
-    model, rays, inside = small(hidden=hidden), some_rays(3, 60), torch.arange(180).view(3, 60) % 2 == 0
+    model, rays, inside = small(layers=layers), some_rays(3, 60), torch.arange(180).view(3, 60) % 2 == 0
     with torch.no_grad():
         model.grids[0].table.normal_()
     code = torch.randn(3, 65)
@@ -161,32 +161,32 @@ def test_configurations_survive_json_and_wrong_ones_are_refused() -> None:
     for name, value in [
         ("planes", []), ("planes", ["a"]), ("planes", 0.1), ("resolutions", [8] * 100),
         ("resolutions", [1 << 20]), ("resolutions", [1]), ("resolutions", [8.5]), ("width", 0),
-        ("hidden", -1), ("hidden", 65), ("hidden", 1.5),
+        ("layers", 0), ("layers", 65), ("layers", 1.5),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=rf"{name}|planes|GridSpec"):
             build_field("nldf-fast", {**good, name: value})
 
 
-def test_files_that_name_no_hidden_layers_have_two() -> None:
-    """As avatars were before it was a choice."""
+def test_files_that_name_no_layers_have_three() -> None:
+    """As all avatars had before there was a choice."""
     config = encode(small().config)
-    del config["hidden"]
+    del config["layers"]
     model = build_field("nldf-fast", config)
-    assert isinstance(model, GridLightField) and len(model.body) == 2
+    assert isinstance(model, GridLightField) and model.config.layers == 3 and len(model.body) == 2
 
 
-@pytest.mark.parametrize(("width", "layers"), [(256, 1), (500, 1), (512, 2), (1100, 2)])
+@pytest.mark.parametrize(("width", "layers"), [(256, 2), (500, 2), (512, 3), (1100, 3)])
 def test_larger_pictures_have_more_layers(width: int, layers: int) -> None:
     """Where the grids get further levels, the colours' network has one more layer."""
     make = network_of_size(usual_network, width)
-    assert make(Bounds(0.6, 1.0), ConditionConfig()).hidden == layers
+    assert make(Bounds(0.6, 1.0), ConditionConfig()).layers == layers
 
 
 def test_its_cost_is_counted_without_what_a_frame_pays_once() -> None:
-    """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + h x 64 x 64 + 64 x 7 for the colours."""
-    for hidden in range(3):
-        model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), hidden=hidden))
-        assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + hidden * 64 * 64 + 64 * 7
+    """Two planes: 14 x 64 + 64 x 64 + 64 x 8 for the warp, 44 x 64 + 64 x 7 and what layers have between."""
+    for layers in (1, 2, 3):
+        model = GridLightField(GridLightFieldConfig(Bounds(0.6, 1.0), layers=layers))
+        assert model.macs == 14 * 64 + 64 * 64 + 64 * 8 + 44 * 64 + (layers - 1) * 64 * 64 + 64 * 7
 
 
 @pytest.mark.parametrize(("width", "finest"), [(128, 256), (256, 256), (500, 256), (512, 512), (1100, 1024)])

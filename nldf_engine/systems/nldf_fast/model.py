@@ -25,7 +25,7 @@ FRAME_LIMIT = 3.5
 SMALLEST_SPREAD = 5e-3
 BOX_MARGIN = 0.06
 # Beyond this many layers a configuration from a file is a mistake.
-MOST_HIDDEN = 64
+MOST_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class GridLightFieldConfig:
         features: of one level of a grid.
         ambient: coordinates that the warp net adds beside the warp.
         width: of all layers.
-        hidden: layers of width x width of the network of colours, between its first and its last. The default
-            is what files have that do not say it; a preset may have fewer.
+        layers: hidden layers of the network that makes the colours. The default is what avatars have whose
+            files do not name it.
 
     Raises:
-        ValueError: no plane, or a size below one.
+        ValueError: no plane, a size below one, or more layers than `MOST_LAYERS`.
     """
 
     bounds: Bounds
@@ -56,13 +56,13 @@ class GridLightFieldConfig:
     features: int = 4
     ambient: int = 4
     width: int = 64
-    hidden: int = 2
+    layers: int = 3
 
     def __post_init__(self) -> None:
-        if not self.planes or self.width < 1 or self.ambient < 0 or not 0 <= self.hidden <= MOST_HIDDEN:
+        if not self.planes or self.width < 1 or self.ambient < 0 or not 1 <= self.layers <= MOST_LAYERS:
             raise ValueError(
-                "GridLightFieldConfig: expected at least one plane, width >= 1, ambient >= 0 and 0 to "
-                f"{MOST_HIDDEN} hidden layers, got {self}"
+                "GridLightFieldConfig: expected at least one plane, width >= 1, ambient >= 0 and 1 to "
+                f"{MOST_LAYERS} layers, got {self}"
             )
 
 
@@ -82,7 +82,7 @@ class GridLightField(PlaneNetwork, RayField):
         self.register_buffer("box", torch.tensor([-radius, -radius, radius, radius]))
         shape = PlaneShape(
             config.planes, config.resolutions, config.warp_resolutions, config.features, config.ambient,
-            config.width, 1, config.hidden, 3 + config.conditions.code_dim, FRAME_LIMIT,
+            config.width, 1, config.layers - 1, 3 + config.conditions.code_dim, FRAME_LIMIT,
         )  # fmt: skip
         self.build_network(shape, {"warp_body.0.": "warp_body."})
 
